@@ -1,0 +1,57 @@
+//! The one seam to storage: what the log asks of a directory of files.
+//!
+//! Owns the trait and its two implementations: [`real`] on a file system, [`sim`] in memory with faults on demand. Must
+//! not know of records, segments or groups.
+
+pub mod real;
+pub mod sim;
+
+use std::io;
+use std::path::PathBuf;
+
+/// A directory of files that one log owns alone.
+///
+/// What is written may be lost until [`Disk::sync_data`] of the file has returned, in any order and in part, down to
+/// one sector of 512 bytes. Names may be lost until [`Disk::sync_dir`] has returned. A sector is written as a whole or
+/// not at all.
+pub trait Disk {
+    /// An open file.
+    type File;
+
+    /// The names of all files in the directory, in any order.
+    fn list(&mut self) -> io::Result<Vec<String>>;
+
+    /// Makes an empty file; replaces one of the same name.
+    fn create(&mut self, name: &str) -> io::Result<Self::File>;
+
+    /// Opens a file for reading and writing.
+    fn open(&mut self, name: &str) -> io::Result<Self::File>;
+
+    /// Gives a file another name, and replaces the file that has it.
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&mut self, name: &str) -> io::Result<()>;
+
+    /// Makes names durable.
+    fn sync_dir(&mut self) -> io::Result<()>;
+
+    /// Makes the file `bytes` long, reads as zeros where nothing was written, and reserves the space: no later write
+    /// within it fails for want of space.
+    fn preallocate(&mut self, file: &Self::File, bytes: u64) -> io::Result<()>;
+
+    /// How long the file is, in bytes.
+    fn len(&self, file: &Self::File) -> io::Result<u64>;
+
+    /// Fills `into` from `offset` on; an error if the file ends before.
+    fn read_at(&self, file: &Self::File, into: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&mut self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes all that was written to the file durable, and its length.
+    fn sync_data(&mut self, file: &Self::File) -> io::Result<()>;
+
+    /// Where a file lies, for messages.
+    fn path(&self, name: &str) -> PathBuf;
+}

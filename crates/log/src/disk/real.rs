@@ -1,0 +1,162 @@
+//! A directory on a file system.
+//!
+//! Owns the directory's lock, so that two processes never write one log. Knows nothing of what is in the files.
+
+use crate::disk::Disk;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Held locked for as long as the directory is in use.
+const LOCK: &str = "LOCK";
+
+/// A directory that this process has for itself until the value is dropped.
+#[derive(Debug)]
+pub struct RealDisk {
+    place: PathBuf,
+    /// Open for as long as the lock is to be held.
+    _lock: File,
+}
+
+/// Why a directory cannot be used.
+#[derive(Debug)]
+pub enum DirError {
+    /// Another process, or another value in this one, has it.
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// It cannot be created, read or locked.
+    Io {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl RealDisk {
+    /// Takes a directory; creates it, and those above it, if there is none.
+    ///
+    /// # Errors
+    /// [`DirError::Locked`] if it is taken, [`DirError::Io`] if the system refuses it.
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Self, DirError> {
+        let dir = dir.into();
+        match take(&dir) {
+            Ok(lock) => Ok(Self { place: dir, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(DirError::Locked { dir }),
+            Err(TryLockError::Error(error)) => Err(DirError::Io { dir, error }),
+        }
+    }
+}
+
+/// Makes the directory and its lock.
+fn take(dir: &Path) -> Result<File, TryLockError> {
+    create_durably(dir).map_err(TryLockError::Error)?;
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK));
+    let lock = lock.map_err(TryLockError::Error)?;
+    lock.try_lock()?;
+    Ok(lock)
+}
+
+/// Makes a directory such that its name outlives a loss of power.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let above = match dir.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    create_durably(above)?;
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    File::open(above)?.sync_all()
+}
+
+impl Disk for RealDisk {
+    type File = File;
+
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.place)? {
+            // A name that is not UTF-8 is none of ours.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<File> {
+        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(self.place.join(name))
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(self.place.join(name))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.place.join(from), self.place.join(to))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.place.join(name))
+    }
+
+    fn sync_dir(&mut self) -> io::Result<()> {
+        File::open(&self.place)?.sync_all()
+    }
+
+    fn preallocate(&mut self, file: &File, bytes: u64) -> io::Result<()> {
+        match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            // A file system that cannot reserve space still has to give the file its length.
+            Err(Errno::OPNOTSUPP) => file.set_len(bytes),
+            done => Ok(done?),
+        }
+    }
+
+    fn len(&self, file: &File) -> io::Result<u64> {
+        Ok(file.metadata()?.len())
+    }
+
+    fn read_at(&self, file: &File, into: &mut [u8], offset: u64) -> io::Result<()> {
+        file.read_exact_at(into, offset)
+    }
+
+    fn write_at(&mut self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&mut self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.place.join(name)
+    }
+}
+
+impl fmt::Display for DirError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { dir } => write!(f, "{}: the log is open in another process", dir.display()),
+            Self::Io { dir, error } => write!(f, "{}: {error}", dir.display()),
+        }
+    }
+}
+
+impl std::error::Error for DirError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Locked { .. } => None,
+            Self::Io { error, .. } => Some(error),
+        }
+    }
+}

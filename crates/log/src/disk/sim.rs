@@ -1,0 +1,372 @@
+//! A directory in memory that loses, tears and damages what it holds, as told by a seed.
+//!
+//! Owns what each file shows, what would be left of it if power were lost, and the faults to come. Knows nothing of
+//! what is in the files. Two runs with the same calls and seeds are the same, byte for byte.
+
+use crate::disk::Disk;
+use std::collections::BTreeMap;
+use std::io::{self, Error, ErrorKind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// What a disk writes as a whole or not at all, in bytes.
+const SECTOR: usize = 512;
+
+/// Numbers drawn from a seed (splitmix64).
+#[derive(Clone, Debug)]
+pub struct Chance(u64);
+
+impl Chance {
+    /// A source that gives the same numbers for the same seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`, which must not be zero.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.draw() % bound
+    }
+}
+
+/// A handle on a directory in memory. Clones share it: a test keeps one to cut the power, a log gets another.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk(Arc<Mutex<State>>);
+
+/// A file of a [`SimDisk`].
+#[derive(Clone, Copy, Debug)]
+pub struct SimFile(usize);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Every file there ever was; one without a name is gone.
+    files: Vec<File>,
+    names: Names,
+    names_durable: Names,
+    /// What was done to names since they were last durable, in order.
+    names_acts: Vec<NameAct>,
+    faults: Faults,
+    /// How many writes and syncs there were, of files and of the directory.
+    acts: u64,
+    /// How many bytes files may be long together.
+    capacity: Option<u64>,
+}
+
+type Names = BTreeMap<String, usize>;
+
+#[derive(Clone, Debug)]
+enum NameAct {
+    Create(String, usize),
+    Rename(String, String),
+    Remove(String),
+}
+
+#[derive(Debug, Default)]
+struct File {
+    /// What is read.
+    shown: Vec<u8>,
+    /// What is on the disk.
+    durable: Vec<u8>,
+    /// Each sector that was written since the last sync, as it was after each write.
+    versions: BTreeMap<usize, Vec<[u8; SECTOR]>>,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    /// Counts down; the act that it reaches zero with fails.
+    write: Option<u64>,
+    sync: Option<u64>,
+    chance: Option<Chance>,
+}
+
+impl SimDisk {
+    /// An empty directory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cuts the power: of what was not synced, each sector keeps one of the contents it had since, and each change to
+    /// a name happens or does not.
+    pub fn crash(&self, seed: u64) {
+        self.state().crash(&mut Chance::new(seed));
+    }
+
+    /// Lets the `nth` write from here on (0 is the next) fail after it was done in part.
+    pub fn fail_write(&self, nth: u64, seed: u64) {
+        let faults = &mut self.state().faults;
+        (faults.write, faults.chance) = (Some(nth), Some(Chance::new(seed)));
+    }
+
+    /// Lets the `nth` sync from here on (0 is the next) fail. As on Linux, what it was to write is shown from then on
+    /// as if it were on the disk, but only a part of it is, and no later sync writes the rest.
+    pub fn fail_sync(&self, nth: u64, seed: u64) {
+        let faults = &mut self.state().faults;
+        (faults.sync, faults.chance) = (Some(nth), Some(Chance::new(seed)));
+    }
+
+    /// Takes back the faults that were to come.
+    pub fn heal(&self) {
+        self.state().faults = Faults::default();
+    }
+
+    /// Bounds how long files may be together, in bytes; `None` for no bound.
+    pub fn limit_capacity(&self, bytes: Option<u64>) {
+        self.state().capacity = bytes;
+    }
+
+    /// How many writes and syncs there were.
+    #[must_use]
+    pub fn acts(&self) -> u64 {
+        self.state().acts
+    }
+
+    /// A copy that shares nothing with this one.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let state = self.state();
+        let files = state.files.iter().map(File::copy).collect();
+        let (names, names_durable) = (state.names.clone(), state.names_durable.clone());
+        let names_acts = state.names_acts.clone();
+        let copy = State { files, names, names_durable, names_acts, capacity: state.capacity, ..State::default() };
+        Self(Arc::new(Mutex::new(copy)))
+    }
+
+    /// What a file holds; `None` if there is none of that name.
+    #[must_use]
+    pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        state.names.get(name).map(|&file| state.files[file].shown.clone())
+    }
+
+    /// Changes a file behind the log's back, durably: a flipped bit, a file cut short.
+    pub fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        if let Some(&file) = state.names.get(name) {
+            let file = &mut state.files[file];
+            change(&mut file.shown);
+            file.durable.clone_from(&file.shown);
+            file.versions.clear();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked while holding it is a test that has failed already.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn crash(&mut self, chance: &mut Chance) {
+        for file in &mut self.files {
+            file.settle(chance);
+            file.shown.clone_from(&file.durable);
+        }
+        for act in std::mem::take(&mut self.names_acts) {
+            if chance.below(2) == 0 {
+                act.apply(&mut self.names_durable);
+            }
+        }
+        self.names = self.names_durable.clone();
+        self.faults = Faults::default();
+    }
+
+    fn act_on_names(&mut self, act: NameAct) {
+        act.apply(&mut self.names);
+        self.names_acts.push(act);
+    }
+
+    fn find(&self, name: &str) -> io::Result<usize> {
+        self.names.get(name).copied().ok_or_else(|| Error::from(ErrorKind::NotFound))
+    }
+
+    /// Counts a sync, and says whether it is the one to fail.
+    fn sync_fails(&mut self) -> bool {
+        self.acts += 1;
+        counts_down(&mut self.faults.sync)
+    }
+
+    fn chance(&mut self) -> Chance {
+        self.faults.chance.take().unwrap_or_else(|| Chance::new(0))
+    }
+}
+
+impl NameAct {
+    fn apply(&self, names: &mut Names) {
+        match self {
+            Self::Create(name, file) => {
+                names.insert(name.clone(), *file);
+            }
+            Self::Rename(from, to) => {
+                if let Some(file) = names.remove(from) {
+                    names.insert(to.clone(), file);
+                }
+            }
+            Self::Remove(name) => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl File {
+    fn write(&mut self, bytes: &[u8], offset: usize) {
+        let end = offset + bytes.len();
+        if self.shown.len() < end {
+            self.shown.resize(end, 0);
+        }
+        self.shown[offset..end].copy_from_slice(bytes);
+        for sector in offset / SECTOR..end.div_ceil(SECTOR) {
+            let from = sector * SECTOR;
+            let upto = (from + SECTOR).min(self.shown.len());
+            let mut content = [0; SECTOR];
+            content[..upto - from].copy_from_slice(&self.shown[from..upto]);
+            self.versions.entry(sector).or_default().push(content);
+        }
+    }
+
+    fn sync(&mut self) {
+        self.durable.resize(self.shown.len(), 0);
+        for sector in std::mem::take(&mut self.versions).into_keys() {
+            let from = sector * SECTOR;
+            let upto = (from + SECTOR).min(self.shown.len());
+            self.durable[from..upto].copy_from_slice(&self.shown[from..upto]);
+        }
+    }
+
+    /// Decides for each sector that was not synced which of its contents is on the disk.
+    fn settle(&mut self, chance: &mut Chance) {
+        if self.shown.len() != self.durable.len() && chance.below(2) == 0 {
+            self.durable.resize(self.shown.len(), 0);
+        }
+        // A loss of power tends to spare most of what was written or little of it.
+        let kept_in_8 = chance.below(9);
+        for (sector, contents) in std::mem::take(&mut self.versions) {
+            let from = sector * SECTOR;
+            if chance.below(8) >= kept_in_8 || from >= self.durable.len() {
+                continue;
+            }
+            let content = contents[chance.below(contents.len() as u64) as usize];
+            let upto = (from + SECTOR).min(self.durable.len());
+            self.durable[from..upto].copy_from_slice(&content[..upto - from]);
+        }
+    }
+
+    fn copy(&self) -> Self {
+        Self { shown: self.shown.clone(), durable: self.durable.clone(), versions: self.versions.clone() }
+    }
+}
+
+fn counts_down(left: &mut Option<u64>) -> bool {
+    match left {
+        Some(0) => {
+            *left = None;
+            true
+        }
+        Some(more) => {
+            *more -= 1;
+            false
+        }
+        None => false,
+    }
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        Ok(self.state().names.keys().cloned().collect())
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<SimFile> {
+        let mut state = self.state();
+        let file = state.files.len();
+        state.files.push(File::default());
+        state.act_on_names(NameAct::Create(name.to_owned(), file));
+        Ok(SimFile(file))
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<SimFile> {
+        self.state().find(name).map(SimFile)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.find(from)?;
+        state.act_on_names(NameAct::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.find(name)?;
+        state.act_on_names(NameAct::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&mut self) -> io::Result<()> {
+        let mut state = self.state();
+        if state.sync_fails() {
+            return Err(Error::from_raw_os_error(5));
+        }
+        state.names_acts.clear();
+        state.names_durable = state.names.clone();
+        Ok(())
+    }
+
+    fn preallocate(&mut self, file: &SimFile, bytes: u64) -> io::Result<()> {
+        let mut state = self.state();
+        let others = state.names.values().filter(|&&other| other != file.0);
+        let used: u64 = others.map(|&other| state.files[other].shown.len() as u64).sum();
+        if state.capacity.is_some_and(|capacity| used + bytes > capacity) {
+            return Err(Error::from(ErrorKind::StorageFull));
+        }
+        let shown = &mut state.files[file.0].shown;
+        shown.resize(shown.len().max(bytes as usize), 0);
+        Ok(())
+    }
+
+    fn len(&self, file: &SimFile) -> io::Result<u64> {
+        Ok(self.state().files[file.0].shown.len() as u64)
+    }
+
+    fn read_at(&self, file: &SimFile, into: &mut [u8], offset: u64) -> io::Result<()> {
+        let state = self.state();
+        let shown = &state.files[file.0].shown;
+        let from = shown.get(offset as usize..).and_then(|rest| rest.get(..into.len()));
+        into.copy_from_slice(from.ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))?);
+        Ok(())
+    }
+
+    fn write_at(&mut self, file: &SimFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.state();
+        state.acts += 1;
+        let fails = counts_down(&mut state.faults.write);
+        let done = if fails { state.chance().below(bytes.len() as u64 + 1) as usize } else { bytes.len() };
+        state.files[file.0].write(&bytes[..done], offset as usize);
+        if fails { Err(Error::from_raw_os_error(5)) } else { Ok(()) }
+    }
+
+    fn sync_data(&mut self, file: &SimFile) -> io::Result<()> {
+        let mut state = self.state();
+        if state.sync_fails() {
+            let mut chance = state.chance();
+            state.files[file.0].settle(&mut chance);
+            return Err(Error::from_raw_os_error(5));
+        }
+        state.files[file.0].sync();
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(name)
+    }
+}

@@ -1,0 +1,53 @@
+//! The write-ahead log that all groups of a node share.
+//!
+//! A node keeps one log however many Raft groups it has, so that one `fdatasync` makes the work of all of them durable.
+//! The log is synchronous and has one owner. Its loop: gather what is waiting, [`write`](log::Log::write) it with one
+//! call, [`sync`](log::Log::sync) once, then answer everyone; after that, [`prepare`](log::Log::prepare).
+//!
+//! ```
+//! use bytes::Bytes;
+//! use vlot_log::disk::real::RealDisk;
+//! use vlot_log::log::{Identity, Log, Options};
+//! use vlot_log::record::{Entry, Write};
+//! use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = std::env::temp_dir().join(format!("vlot-log-example-{}", std::process::id()));
+//! let identity = Identity { cluster: 7, node: NodeId(1) };
+//! let group = GroupId(1);
+//!
+//! let (mut log, _) = Log::open(RealDisk::open(&dir)?, identity, Options::default())?;
+//! let entries = vec![Entry { id: LogId::new(3, 1), payload: Bytes::from_static(b"x = 5") }];
+//! log.write(&[
+//!     Write::Vote { group, term: Term(3), vote: Some(NodeId(1)) },
+//!     Write::Append { group, after: LogIndex::ZERO, entries: entries.clone() },
+//! ])?;
+//! log.sync()?; // Whatever happens from here on, both are there.
+//! drop(log);
+//!
+//! let (log, recovered) = Log::open(RealDisk::open(&dir)?, identity, Options::default())?;
+//! assert_eq!(recovered.groups[&group].vote, Some(NodeId(1)));
+//! assert_eq!(recovered.groups[&group].runs.last_id(), LogId::new(3, 1));
+//! assert_eq!(log.read(group, LogIndex(0), LogIndex(1), 1024)?, entries);
+//! # std::fs::remove_dir_all(&dir)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it promises:
+//! - Each [`Write`](record::Write) happens as a whole or not at all, in order. What was synced stays.
+//! - What was cut short by a loss of power and never synced is cut off when the log is opened. Anything else that is not
+//!   as it was written is *corruption*: it is refused, with file and offset, and nothing is dropped or guessed.
+//! - A failed write or sync is final. Every later call gets the same answer; nothing is tried twice.
+//!
+//! All I/O goes through [`Disk`](disk::Disk), so that a simulator can lose, tear and fail it: [`disk::sim`].
+//! `docs/disk-format.md` describes the files byte by byte.
+
+pub mod disk;
+pub mod error;
+mod identity;
+pub mod index;
+pub mod log;
+pub mod record;
+pub mod recover;
+mod segment;

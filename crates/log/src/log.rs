@@ -1,0 +1,328 @@
+//! The log: appends records to segments, makes them durable, reads entries back.
+//!
+//! Owns the segments, the place where writing goes on, and the rule that a failure of storage is final. Has no thread
+//! and no queue: one owner calls it. Must not know what a term or a vote is for.
+
+use crate::disk::Disk;
+use crate::error::{Failure, Flaw, OpenError, ReadError, WriteError};
+pub use crate::identity::Identity;
+use crate::index::{Group, Position};
+use crate::record::{Encoder, Entry, HEADER_BYTES, Write};
+use crate::recover::{Found, Recovered, Tail, recover};
+use crate::segment::{self, FILL_BYTES, FIRST_RECORD, SEGMENT_BYTES_MAX, Segment};
+use bytes::{Bytes, BytesMut};
+use crc32c::crc32c;
+use std::collections::BTreeMap;
+use vlot_raft::id::{GroupId, LogId, LogIndex, Term};
+
+/// How much one call of [`Log::write`] may hold, in bytes as written: payloads and about 16 bytes for each of them.
+pub const WRITE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// A write of this many bytes or more is not preceded by a layer of zeros: it would pay for them twice.
+const LARGE_WRITE_BYTES: u32 = 64 * 1024;
+/// Entries that lie further apart than this are read one by one.
+const READ_GAP_BYTES: u32 = 4096;
+/// What the buffer for writes may keep from one call to the next.
+const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
+
+/// What can be chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a segment is, in bytes; rounded up to 4 KiB, at least 8 KiB, at most 1 GiB. A single write that needs
+    /// more gets a longer one.
+    pub segment_bytes: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { segment_bytes: 64 * 1024 * 1024 }
+    }
+}
+
+/// The write-ahead log of one node.
+///
+/// Invariant: `durable <= tail.offset <= filled` in the last of `segments`, and all segments before it are durable.
+#[derive(Debug)]
+pub struct Log<D: Disk> {
+    disk: D,
+    identity: Identity,
+    segment_bytes: u32,
+    groups: BTreeMap<GroupId, Group>,
+    /// Never empty. The first has sequence number 1, and writing goes on in the last.
+    segments: Vec<Segment<D::File>>,
+    /// The one that comes next, if it is made already.
+    spare: Option<Segment<D::File>>,
+    tail: Tail,
+    durable: u32,
+    /// Up to here the blocks of the last segment have been written before, if only with zeros.
+    filled: u32,
+    buffer: Vec<u8>,
+    failed: Option<Failure>,
+}
+
+impl<D: Disk> Log<D> {
+    /// Opens the log in a directory, or begins one if there is none.
+    ///
+    /// What is reported as recovered is durable: the end of the log, which may never have reached the disk although it
+    /// can be read, has been written again.
+    ///
+    /// # Errors
+    /// If the log is another's, is damaged, or storage fails. See [`OpenError`].
+    pub fn open(mut disk: D, identity: Identity, options: Options) -> Result<(Self, Recovered), OpenError> {
+        let segment_bytes =
+            options.segment_bytes.clamp(2 * FIRST_RECORD, SEGMENT_BYTES_MAX).next_multiple_of(FIRST_RECORD);
+        let found = match recover(&mut disk, identity)? {
+            Some(found) => found,
+            None => Found::new(segment::create(&mut disk, identity, 1, segment_bytes)?),
+        };
+        let recovered = found.recovered();
+        let log = Self {
+            disk,
+            identity,
+            segment_bytes,
+            groups: found.groups,
+            segments: found.segments,
+            spare: found.spare,
+            tail: found.tail,
+            durable: found.tail.offset,
+            filled: found.tail.offset,
+            buffer: Vec::new(),
+            failed: None,
+        };
+        Ok((log, recovered))
+    }
+
+    /// Writes, in order, and makes nothing durable: that is [`Log::sync`]. If power is lost before it, a first part of
+    /// these writes has happened, each as a whole.
+    ///
+    /// # Errors
+    /// [`WriteError::Failed`] is final. After any other nothing has been written.
+    ///
+    /// # Panics
+    /// If entries do not follow `after` one by one, if there is no entry at `after`, or if a term is before that of the
+    /// entry before it: the log would hold what it would have to refuse when it is opened.
+    pub fn write(&mut self, writes: &[Write]) -> Result<(), WriteError> {
+        self.refuse_if_failed()?;
+        let bytes: u64 = writes.iter().map(Write::record_bytes).sum();
+        let Some(bytes) = u32::try_from(bytes).ok().filter(|&bytes| u64::from(bytes) <= WRITE_BYTES_MAX) else {
+            return Err(WriteError::TooLarge { bytes, bytes_max: WRITE_BYTES_MAX });
+        };
+        if !self.has_room_for(bytes) {
+            self.begin_segment_for(bytes)?;
+        }
+        self.encode(|encoder, groups| writes.iter().for_each(|write| put(write, encoder, groups)));
+        self.write_buffer()
+    }
+
+    /// Makes durable everything that was written before. Does nothing if it is already.
+    ///
+    /// # Errors
+    /// [`WriteError::Failed`], which is final.
+    pub fn sync(&mut self) -> Result<(), WriteError> {
+        self.refuse_if_failed()?;
+        if self.durable < self.tail.offset {
+            let last = self.last();
+            if let Err(error) = self.disk.sync_data(&self.segments[last].file) {
+                return Err(self.fail("sync", self.segments[last].sequence, &error));
+            }
+            self.durable = self.tail.offset;
+        }
+        Ok(())
+    }
+
+    /// Makes the next segment ahead of time once the last one is half full. Takes a few milliseconds then, which would
+    /// otherwise be spent in a later [`Log::write`]: a host calls this when nobody waits for it.
+    ///
+    /// # Errors
+    /// [`WriteError::NoSpace`] passes; [`WriteError::Failed`] is final.
+    pub fn prepare(&mut self) -> Result<(), WriteError> {
+        self.refuse_if_failed()?;
+        if self.spare.is_some() || self.tail.offset < self.segments[self.last()].bytes / 2 {
+            return Ok(());
+        }
+        self.create_spare(self.segment_bytes)
+    }
+
+    /// The entries of a group in `(after, upto]`, from the first on: as many as there are and as have at most
+    /// `bytes_max` bytes of payload together, but one at least if there is one.
+    ///
+    /// # Errors
+    /// If the system refuses to read, or the bytes of an entry are not those that were written.
+    pub fn read(
+        &self,
+        group: GroupId,
+        after: LogIndex,
+        upto: LogIndex,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        if let Some(failure) = &self.failed {
+            return Err(ReadError::Failed(failure.clone()));
+        }
+        let Some(group) = self.groups.get(&group) else { return Ok(Vec::new()) };
+        let mut room = bytes_max as u64;
+        let wanted: Vec<_> = group
+            .part(after, upto)
+            .enumerate()
+            .map_while(|(n, entry)| {
+                let left = room.checked_sub(u64::from(entry.2.payload.length));
+                room = left.unwrap_or(0);
+                (n == 0 || left.is_some()).then_some(entry)
+            })
+            .collect();
+        let mut entries = Vec::with_capacity(wanted.len());
+        for stretch in wanted.chunk_by(|(.., a), (.., b)| lie_together(a, b)) {
+            self.read_stretch(stretch, &mut entries)?;
+        }
+        Ok(entries)
+    }
+
+    fn refuse_if_failed(&self) -> Result<(), WriteError> {
+        self.failed.clone().map_or(Ok(()), |failure| Err(WriteError::Failed(failure)))
+    }
+
+    /// Keeps the failure for good.
+    fn fail(&mut self, act: &'static str, sequence: u32, error: &std::io::Error) -> WriteError {
+        self.keep(Failure::new(act, self.disk.path(&segment::name(sequence)), error))
+    }
+
+    fn keep(&mut self, failure: Failure) -> WriteError {
+        self.failed = Some(failure.clone());
+        WriteError::Failed(failure)
+    }
+
+    fn last(&self) -> usize {
+        self.segments.len() - 1
+    }
+
+    /// Whether so many bytes fit into the last segment, and the record of its end after them.
+    fn has_room_for(&self, bytes: u32) -> bool {
+        self.tail.offset + bytes + HEADER_BYTES as u32 <= self.segments[self.last()].bytes
+    }
+
+    /// Ends the last segment and makes it durable before anything is written to the next one. So what is not durable
+    /// is always in one file, and a segment that holds a record vouches for all before it.
+    fn begin_segment_for(&mut self, bytes: u32) -> Result<(), WriteError> {
+        let needed = FIRST_RECORD + bytes + HEADER_BYTES as u32;
+        if self.spare.as_ref().is_none_or(|spare| spare.bytes < needed) {
+            self.create_spare(self.segment_bytes.max(needed.next_multiple_of(FIRST_RECORD)))?;
+        }
+        self.encode(|encoder, _| encoder.end());
+        self.write_buffer()?;
+        self.sync()?;
+        self.segments.extend(self.spare.take());
+        (self.tail.offset, self.durable, self.filled) = (FIRST_RECORD, FIRST_RECORD, FILL_BYTES);
+        Ok(())
+    }
+
+    fn create_spare(&mut self, bytes: u32) -> Result<(), WriteError> {
+        let sequence = self.segments[self.last()].sequence + 1;
+        // One that is too small is replaced under the same name.
+        self.spare = None;
+        match segment::create(&mut self.disk, self.identity, sequence, bytes) {
+            Ok(spare) => {
+                self.spare = Some(spare);
+                Ok(())
+            }
+            Err(failure) if failure.is_for_space() => Err(WriteError::NoSpace(failure)),
+            Err(failure) => Err(self.keep(failure)),
+        }
+    }
+
+    /// Fills the buffer with what is to be written at the tail.
+    fn encode(&mut self, records: impl FnOnce(&mut Encoder<'_>, &mut BTreeMap<GroupId, Group>)) {
+        let segment = &self.segments[self.segments.len() - 1];
+        self.buffer.clear();
+        let mut encoder = Encoder {
+            out: &mut self.buffer,
+            start: self.tail.offset,
+            segment: segment.sequence,
+            segment_crc: segment.crc,
+            durable: self.durable,
+            previous: self.tail.previous,
+        };
+        records(&mut encoder, &mut self.groups);
+        self.tail.previous = encoder.previous;
+    }
+
+    /// Writes the buffer at the tail, with zeros behind it where blocks have never been written.
+    fn write_buffer(&mut self) -> Result<(), WriteError> {
+        let last = self.last();
+        let segment = &self.segments[last];
+        // Fits: the caller has made sure that there is room in the segment.
+        let bytes = self.buffer.len() as u32;
+        let end = self.tail.offset + bytes;
+        if end > self.filled {
+            self.filled =
+                if bytes < LARGE_WRITE_BYTES { end.next_multiple_of(FILL_BYTES).min(segment.bytes) } else { end };
+            self.buffer.resize((self.filled - self.tail.offset) as usize, 0);
+        }
+        let done = self.disk.write_at(&segment.file, &self.buffer, u64::from(self.tail.offset));
+        if self.buffer.capacity() > BUFFER_BYTES_KEPT {
+            self.buffer = Vec::new();
+        }
+        if let Err(error) = done {
+            return Err(self.fail("write", self.segments[last].sequence, &error));
+        }
+        self.tail.offset = end;
+        Ok(())
+    }
+
+    /// Reads entries that lie close together with one call and checks each.
+    fn read_stretch(&self, stretch: &[(LogIndex, Term, Position)], entries: &mut Vec<Entry>) -> Result<(), ReadError> {
+        let (Some((.., first)), Some((.., last))) = (stretch.first(), stretch.last()) else { return Ok(()) };
+        let (from, upto) = (first.payload.offset, last.payload.offset + last.payload.length);
+        // Positions name only segments that are here: the first of them has number 1, and none is ever dropped.
+        let segment = &self.segments[first.segment as usize - 1];
+        let path = || self.disk.path(&segment::name(segment.sequence));
+        let mut bytes = BytesMut::zeroed((upto - from) as usize);
+        self.disk
+            .read_at(&segment.file, &mut bytes, u64::from(from))
+            .map_err(|error| ReadError::Io(Failure::new("read", path(), &error)))?;
+        let bytes: Bytes = bytes.freeze();
+        for &(index, term, Position { payload, .. }) in stretch {
+            let at = (payload.offset - from) as usize;
+            let found = bytes.slice(at..at + payload.length as usize);
+            let crc = crc32c(&found);
+            if crc != payload.crc {
+                let flaw = Flaw::Checksum { of: "entry", expected: payload.crc, found: crc };
+                return Err(ReadError::Corrupt { file: path(), offset: u64::from(payload.offset), flaw });
+            }
+            entries.push(Entry { id: LogId { term, index }, payload: found });
+        }
+        Ok(())
+    }
+}
+
+/// Whether one call reads both with little that is not wanted between them.
+fn lie_together(a: &Position, b: &Position) -> bool {
+    let a_end = a.payload.offset + a.payload.length;
+    a.segment == b.segment && b.payload.offset >= a_end && b.payload.offset - a_end <= READ_GAP_BYTES
+}
+
+/// Adds the record of a write to the buffer, and what it does to the index.
+fn put(write: &Write, encoder: &mut Encoder<'_>, groups: &mut BTreeMap<GroupId, Group>) {
+    match write {
+        Write::Vote { group, term, vote } => {
+            groups.entry(*group).or_default().save_vote(*term, *vote);
+            encoder.vote(*group, *term, *vote);
+        }
+        Write::Append { group: id, after, entries } => {
+            let group = groups.entry(*id).or_default();
+            assert_appendable(*id, group, *after, entries);
+            group.cut_after(*after);
+            let segment = encoder.segment;
+            encoder.append(*id, *after, entries, |term, payload| group.push(term, Position { segment, payload }));
+        }
+    }
+}
+
+fn assert_appendable(id: GroupId, group: &Group, after: LogIndex, entries: &[Entry]) {
+    if let Err(flaw) = group.check(after, entries.iter().map(|entry| entry.id.term)) {
+        panic!("group {id}: {flaw}");
+    }
+    let mut expected = after;
+    for entry in entries {
+        expected = expected.next();
+        assert_eq!(entry.id.index, expected, "group {id}: entries follow {after} one by one");
+    }
+}

@@ -1,0 +1,154 @@
+//! Segments: files of fixed size that hold records one after the other.
+//!
+//! Owns a segment's name, its header and how it comes to be. Must not know of records. A segment is made under another
+//! name and gets its own when it is durable, so a segment that has its name has an intact header and its full length,
+//! or is damaged. The layout is described byte by byte in `docs/disk-format.md`.
+
+use crate::disk::Disk;
+use crate::error::{Failure, Flaw, OpenError};
+use crate::identity::Identity;
+use crate::record::{u32_at, u64_at};
+use crc32c::crc32c;
+use std::io;
+use vlot_raft::id::NodeId;
+
+/// Where the first record of a segment begins: on a page of its own, so that the header's is never written again.
+pub(crate) const FIRST_RECORD: u32 = 4096;
+/// Small writes go into blocks that hold zeros already, which are laid down this many bytes at a time. A sync of a
+/// block that was never written has to write the file's map of blocks as well, which shows in the slowest calls.
+pub(crate) const FILL_BYTES: u32 = 256 * 1024;
+
+/// How long a segment may be. Offsets in it have room to grow in 32 bits, and one fits in memory while it is read.
+pub(crate) const SEGMENT_BYTES_MAX: u32 = 1 << 30;
+
+const MAGIC: [u8; 8] = *b"vlot-log";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 64;
+/// What the name of a segment ends with.
+const SUFFIX: &str = ".log";
+/// What it ends with until the segment is durable.
+const SUFFIX_NEW: &str = ".new";
+
+/// An open segment.
+#[derive(Debug)]
+pub(crate) struct Segment<F> {
+    pub sequence: u32,
+    pub file: F,
+    /// How long the file is.
+    pub bytes: u32,
+    /// The checksum of its header.
+    pub crc: u32,
+}
+
+/// The name of a segment.
+pub(crate) fn name(sequence: u32) -> String {
+    format!("{sequence:016x}{SUFFIX}")
+}
+
+/// Which segment has this name; `None` if it is not the name of one.
+pub(crate) fn sequence_of(file: &str) -> Option<u32> {
+    let sequence = u32::from_str_radix(file.strip_suffix(SUFFIX)?, 16).ok()?;
+    (file == name(sequence)).then_some(sequence)
+}
+
+/// Whether this is a segment that never came to be.
+pub(crate) fn is_unfinished(file: &str) -> bool {
+    file.ends_with(SUFFIX_NEW)
+}
+
+/// Makes a segment durable, header, length and name. Replaces the one that has the name.
+pub(crate) fn create<D: Disk>(
+    disk: &mut D,
+    identity: Identity,
+    sequence: u32,
+    bytes: u32,
+) -> Result<Segment<D::File>, Failure> {
+    let (new, name) = (format!("{sequence:016x}{SUFFIX_NEW}"), name(sequence));
+    let (header, crc) = encode(identity, sequence, bytes);
+    match write_out(disk, &new, &name, &header, bytes) {
+        Ok(file) => Ok(Segment { sequence, file, bytes, crc }),
+        Err(error) => {
+            // What is left of it is also removed when the log is opened; here it gives its space back at once.
+            let _ = disk.remove(&new);
+            Err(Failure::new("create", disk.path(&name), &error))
+        }
+    }
+}
+
+fn write_out<D: Disk>(
+    disk: &mut D,
+    new: &str,
+    name: &str,
+    header: &[u8; HEADER_BYTES],
+    bytes: u32,
+) -> io::Result<D::File> {
+    let file = disk.create(new)?;
+    disk.preallocate(&file, u64::from(bytes))?;
+    let mut front = vec![0; bytes.min(FILL_BYTES) as usize];
+    front[..HEADER_BYTES].copy_from_slice(header);
+    disk.write_at(&file, &front, 0)?;
+    disk.sync_data(&file)?;
+    disk.rename(new, name)?;
+    disk.sync_dir()?;
+    Ok(file)
+}
+
+/// Opens a segment and checks that it is whole, is ours and is what its name says. `into` gets its bytes, all of them.
+pub(crate) fn open<D: Disk>(
+    disk: &mut D,
+    identity: Identity,
+    sequence: u32,
+    into: &mut Vec<u8>,
+) -> Result<Segment<D::File>, OpenError> {
+    let name = name(sequence);
+    let file = disk.open(&name).map_err(|error| Failure::new("open", disk.path(&name), &error))?;
+    let length = disk.len(&file).map_err(|error| Failure::new("measure", disk.path(&name), &error))?;
+    let corrupt = |flaw| OpenError::Corrupt { file: disk.path(&name), offset: 0, flaw };
+
+    let Some(bytes) = u32::try_from(length).ok().filter(|bytes| (FIRST_RECORD..=SEGMENT_BYTES_MAX).contains(bytes))
+    else {
+        return Err(corrupt(Flaw::Length { of: "segment", expected: u64::from(FIRST_RECORD), found: length }));
+    };
+    into.clear();
+    into.resize(bytes as usize, 0);
+    disk.read_at(&file, into, 0).map_err(|error| Failure::new("read", disk.path(&name), &error))?;
+
+    let header = &into[..HEADER_BYTES];
+    let (crc, written) = (crc32c(&header[..60]), u32_at(header, 60));
+    if crc != written {
+        return Err(corrupt(Flaw::Checksum { of: "segment's header", expected: written, found: crc }));
+    }
+    if header[..8] != MAGIC {
+        let [expected, found] = [&MAGIC, header].map(|magic| u64_at(magic, 0));
+        return Err(corrupt(Flaw::Value { of: "magic number", expected, found }));
+    }
+    let version = u32_at(header, 8);
+    if version != VERSION {
+        return Err(OpenError::OtherVersion { file: disk.path(&name), expected: VERSION, found: version });
+    }
+    let found = Identity { cluster: u64_at(header, 16), node: NodeId(u64_at(header, 24)) };
+    if found != identity {
+        return Err(OpenError::OtherIdentity { file: disk.path(&name), expected: identity, found });
+    }
+    if u64_at(header, 32) != u64::from(sequence) {
+        let (expected, found) = (u64::from(sequence), u64_at(header, 32));
+        return Err(corrupt(Flaw::Value { of: "segment's sequence number", expected, found }));
+    }
+    if u64_at(header, 40) != length {
+        return Err(corrupt(Flaw::Length { of: "segment", expected: u64_at(header, 40), found: length }));
+    }
+    Ok(Segment { sequence, file, bytes, crc })
+}
+
+fn encode(identity: Identity, sequence: u32, bytes: u32) -> ([u8; HEADER_BYTES], u32) {
+    let mut header = [0; HEADER_BYTES];
+    header[0..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[16..24].copy_from_slice(&identity.cluster.to_le_bytes());
+    header[24..32].copy_from_slice(&identity.node.0.to_le_bytes());
+    header[32..40].copy_from_slice(&u64::from(sequence).to_le_bytes());
+    header[40..48].copy_from_slice(&u64::from(bytes).to_le_bytes());
+    let crc = crc32c(&header[..60]);
+    header[60..64].copy_from_slice(&crc.to_le_bytes());
+    (header, crc)
+}

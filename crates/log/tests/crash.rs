@@ -1,0 +1,150 @@
+//! Power is cut, processes die and storage fails at any act: what was synced is there, and nothing is there by half.
+
+mod model;
+
+use model::{Model, open};
+use vlot_log::disk::sim::{Chance, SimDisk};
+use vlot_log::error::WriteError;
+use vlot_log::log::Log;
+use vlot_log::record::Write;
+
+/// Every state that the log may be found in: one per write, from what is durable on.
+struct Possible {
+    states: Vec<Model>,
+}
+
+impl Possible {
+    fn now(&self) -> &Model {
+        self.states.last().expect("there is always a state")
+    }
+
+    fn synced(&mut self) {
+        self.states.drain(..self.states.len() - 1);
+    }
+}
+
+/// Writes and syncs at random, until storage fails or `turns` are over.
+fn work(log: &mut Log<SimDisk>, possible: &mut Possible, turns: u64, chance: &mut Chance) -> Result<(), WriteError> {
+    for _ in 0..turns {
+        let mut batch: Vec<Write> = Vec::new();
+        for _ in 0..1 + chance.below(4) {
+            let write = possible.now().draw(chance);
+            let mut next = possible.now().clone();
+            next.apply(&write);
+            possible.states.push(next);
+            batch.push(write);
+        }
+        log.write(&batch)?;
+        if chance.below(3) > 0 {
+            log.sync()?;
+            possible.synced();
+        }
+        if chance.below(3) == 0 {
+            log.prepare()?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens the log, in vain a few times.
+fn reopen(disk: &SimDisk, chance: &mut Chance) -> (Log<SimDisk>, Model) {
+    for _ in 0..chance.below(3) {
+        if chance.below(2) == 0 {
+            disk.fail_write(chance.below(4), chance.draw());
+        } else {
+            disk.fail_sync(chance.below(4), chance.draw());
+        }
+        let _ = open(disk);
+        disk.heal();
+        if chance.below(3) > 0 {
+            disk.crash(chance.draw());
+        }
+    }
+    disk.crash(chance.draw());
+    let (log, recovered) = open(disk).unwrap_or_else(|error| panic!("{error}"));
+    let found = Model::of(&log, &recovered);
+    (log, found)
+}
+
+fn life(seed: u64) {
+    let mut chance = Chance::new(seed);
+    let disk = SimDisk::new();
+    let mut possible = Possible { states: vec![Model::default()] };
+    for round in 0..5 {
+        let (mut log, found) = reopen(&disk, &mut chance);
+        let groups = |model: &Model| model.0.values().map(|group| group.entries.len()).collect::<Vec<_>>();
+        assert!(
+            possible.states.contains(&found),
+            "seed {seed} round {round}: found {:?} of {:?}",
+            groups(&found),
+            possible.states.iter().map(groups).collect::<Vec<_>>()
+        );
+        possible.states = vec![found];
+        match chance.below(3) {
+            0 => disk.fail_write(chance.below(40), chance.draw()),
+            1 => disk.fail_sync(chance.below(30), chance.draw()),
+            _ => {}
+        }
+        let turns = chance.below(40);
+        if let Err(error) = work(&mut log, &mut possible, turns, &mut chance) {
+            assert!(matches!(error, WriteError::Failed(_)), "seed {seed}: {error}");
+            assert_eq!(log.sync(), Err(error), "seed {seed}: a failure is final");
+        }
+        drop(log);
+        disk.heal();
+        if chance.below(2) == 0 {
+            // The process alone dies. What the next one reads and calls durable must outlive the loss of power.
+            let (log, recovered) = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let found = Model::of(&log, &recovered);
+            assert!(possible.states.contains(&found), "seed {seed} round {round}: after the process died");
+            possible.states = vec![found];
+        }
+    }
+}
+
+#[test]
+fn what_was_synced_is_there_and_nothing_by_half() {
+    (0..300).for_each(life);
+}
+
+/// Each subset of the sectors that one unsynced batch spans may be on the disk.
+#[test]
+fn a_torn_batch_leaves_whole_writes() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk).expect("a new log");
+    let mut chance = Chance::new(7);
+    let mut possible = Possible { states: vec![Model::default()] };
+    work(&mut log, &mut possible, 1, &mut chance).expect("no fault");
+    log.sync().expect("no fault");
+    possible.synced();
+    let durable = possible.now().clone();
+    work(&mut log, &mut possible, 1, &mut chance).expect("no fault");
+    possible.states.insert(0, durable);
+    for seed in 0..400 {
+        let disk = disk.fork();
+        let (_, found) = reopen(&disk, &mut Chance::new(seed));
+        assert!(possible.states.contains(&found), "seed {seed}");
+    }
+}
+
+/// Without faults, the log is the model: through restarts, rolls and cuts.
+#[test]
+fn the_log_is_a_list_per_group() {
+    for seed in 0..100 {
+        let mut chance = Chance::new(seed);
+        let disk = SimDisk::new();
+        let mut possible = Possible { states: vec![Model::default()] };
+        for _ in 0..4 {
+            let (mut log, recovered) = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_eq!(recovered.torn, None, "seed {seed}");
+            assert_eq!(&Model::of(&log, &recovered), possible.now(), "seed {seed}");
+            work(&mut log, &mut possible, 30, &mut chance).expect("no fault");
+            log.sync().expect("no fault");
+            possible.synced();
+            for (&id, group) in &possible.now().0 {
+                let all = log.read(id, Default::default(), vlot_raft::id::LogIndex(u64::MAX), usize::MAX);
+                assert_eq!(all.as_ref(), Ok(&group.entries), "seed {seed}: read while open");
+            }
+        }
+    }
+}

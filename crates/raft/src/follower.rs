@@ -1,0 +1,210 @@
+//! The follower's role: answer the leader, keep its log the leader's, and notice when there is no leader (Raft §5.2,
+//! §5.3).
+//!
+//! Owns who leads and how long to wait for word of them. Must not know how votes are counted (see `candidate.rs`) or
+//! how entries are committed (see `leader.rs`).
+
+use crate::effect::{Effect, Effects, Misbehaviour, Source};
+use crate::id::{LogIndex, NodeId};
+use crate::message::{Body, ReadId};
+use crate::state::State;
+use crate::term_runs::TermRuns;
+use crate::time::Time;
+
+/// A replica that neither leads nor stands for election.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Follower {
+    /// Who leads this term, once they have been heard.
+    pub(crate) leader: Option<NodeId>,
+    /// When the leader was last heard.
+    heard: Time,
+    /// The connection to the leader is gone. Others may have lost it too, so it is worth asking them before the
+    /// timeout; it never makes this node give a vote that it could not give after it.
+    lost: bool,
+    /// When to ask for an election.
+    pub(crate) deadline: Time,
+}
+
+impl Follower {
+    /// Follows `leader`, or waits for one to appear.
+    pub(crate) fn new(leader: Option<NodeId>, now: Time, deadline: Time) -> Self {
+        Self { leader, heard: now, lost: false, deadline }
+    }
+
+    /// Whether a leader is known to be in office, so that nobody may unseat it (Ongaro §4.2.3, §9.6).
+    pub(crate) fn has_live_leader(&self, now: Time, state: &State) -> bool {
+        self.leader.is_some() && !self.lost && now.since(self.heard) < state.config.election_timeout
+    }
+
+    /// Whether the leader was lost with its connection.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Hears a leader of this term. False if the term has another.
+    pub(crate) fn hear(&mut self, from: NodeId, now: Time, state: &mut State, effects: &mut Effects) -> bool {
+        if let Some(leader) = self.leader.filter(|&leader| leader != from) {
+            State::misbehaved(from, Misbehaviour::SecondLeader { leader }, effects);
+            return false;
+        }
+        *self = Self::new(Some(from), now, state.election_deadline(now));
+        true
+    }
+
+    /// The connection to `peer` is gone. If that was the leader, ask the others soon; at a moment drawn by chance, so
+    /// that they do not all ask at once.
+    pub(crate) fn lose(&mut self, peer: NodeId, now: Time, state: &mut State) {
+        if self.leader == Some(peer) {
+            self.lost = true;
+            self.deadline =
+                self.deadline.min(state.deadline_within(now, std::time::Duration::ZERO, state.config.heartbeat));
+        }
+    }
+
+    /// The leader is gone for this node, and it has asked the others in vain: they may not have noticed yet.
+    pub(crate) fn ask_again_soon(&mut self, now: Time, state: &mut State) {
+        self.lost = true;
+        let heartbeat = state.config.heartbeat;
+        self.deadline = state.deadline_within(now, heartbeat, 2 * heartbeat);
+    }
+
+    /// The receiver's side of AppendEntries (Raft figure 2).
+    pub(crate) fn append(
+        &mut self,
+        from: NodeId,
+        entries: TermRuns,
+        commit: LogIndex,
+        state: &mut State,
+        effects: &mut Effects,
+    ) {
+        if entries.last_id().term > state.term {
+            let how = Misbehaviour::EntriesFromTheFuture { last: entries.last_id() };
+            return State::misbehaved(from, how, effects);
+        }
+        let Some(agreed) = agreement(&state.log, &entries) else {
+            let missing = entries.after();
+            let hint = state.log.last_at_most(missing.term, missing.index);
+            return state.send(from, Body::EntriesRefused { missing, hint }, effects);
+        };
+        let last = entries.last();
+        if agreed < last {
+            if agreed < state.commit {
+                let how = Misbehaviour::ReplacesCommitted { commit: state.commit, agreed };
+                return State::misbehaved(from, how, effects);
+            }
+            // Cut only where an entry truly conflicts: a late message must not remove what came after it.
+            state.append(entries.part(agreed, last), Source::Received, effects);
+        }
+        // Only what this message has shown to be the leader's may be taken as committed; what lies behind it in this
+        // log may still conflict.
+        state.commit_upto(commit.min(last), effects);
+        state.send_after_log(from, Body::EntriesAccepted { upto: last }, effects);
+    }
+
+    /// The receiver's side of a heartbeat. The leader bounds `commit` by what it knows to be here.
+    pub(crate) fn heartbeat(
+        &mut self,
+        from: NodeId,
+        round: u64,
+        commit: LogIndex,
+        state: &mut State,
+        effects: &mut Effects,
+    ) {
+        state.commit_upto(commit, effects);
+        state.send(from, Body::HeartbeatReply { round }, effects);
+    }
+
+    /// Asks the leader for a read index (Ongaro §6.4).
+    pub(crate) fn read(&mut self, read: ReadId, state: &mut State, effects: &mut Effects) {
+        match self.leader {
+            Some(leader) => state.send(leader, Body::ReadIndex { read }, effects),
+            None => effects.push(Effect::ReadRefused { read }),
+        }
+    }
+}
+
+/// The last entry of `theirs`, or the one before, that `own` has too; `None` if it has not even that one.
+///
+/// What lies before the beginning of `own` is committed, so it is the same in every log that a leader can send.
+fn agreement(own: &TermRuns, theirs: &TermRuns) -> Option<LogIndex> {
+    if theirs.last() <= own.after().index {
+        return Some(theirs.last());
+    }
+    let same = |index: LogIndex| own.term_at(index).is_some() && own.term_at(index) == theirs.term_at(index);
+    let from = theirs.after().index.max(own.after().index);
+    if !same(from) {
+        return None;
+    }
+    // Terms are constant within a run, so two logs part only where a run of one of them begins or ends.
+    let mut agreed = from;
+    for (_, first, last) in theirs.iter().filter(|(_, _, last)| *last > from) {
+        if !same(first.max(from.next())) {
+            break;
+        }
+        let own_run_ends = own.iter().map(|(_, _, end)| end).find(|&end| end > agreed).unwrap_or(agreed);
+        agreed = last.min(own_run_ends);
+        if agreed < last {
+            break;
+        }
+    }
+    Some(agreed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{LogId, Term};
+
+    fn log(after: LogId, terms: &[u64]) -> TermRuns {
+        let mut runs = TermRuns::empty(after);
+        terms.iter().for_each(|&term| runs.push(Term(term), 1));
+        runs
+    }
+
+    #[test]
+    fn where_two_logs_agree() {
+        let own = log(LogId::ZERO, &[1, 1, 2, 2]);
+        let table = [
+            (LogId::ZERO, &[][..], Some(0)),
+            (LogId::ZERO, &[1, 1], Some(2)),
+            (LogId::ZERO, &[1, 1, 2, 2, 3], Some(4)),
+            (LogId::ZERO, &[3], Some(0)),
+            (LogId::new(1, 2), &[2], Some(3)),
+            (LogId::new(1, 2), &[3], Some(2)),
+            (LogId::new(1, 1), &[1, 1], Some(2)),
+            (LogId::new(2, 4), &[2, 2], Some(4)),
+            (LogId::new(2, 2), &[2], None),
+            (LogId::new(2, 5), &[2], None),
+        ];
+        for (after, terms, expected) in table {
+            let theirs = log(after, terms);
+            let agreed = agreement(&own, &theirs);
+            assert_eq!(agreed, expected.map(LogIndex), "{terms:?} after {after}");
+        }
+    }
+
+    /// The runs against the obvious: two lists of terms, compared one by one. Every pair of short logs.
+    #[test]
+    fn agreement_is_that_of_the_entries() {
+        let mut logs = vec![vec![]];
+        for len in 1..=4 {
+            let longer: Vec<Vec<u64>> = logs
+                .iter()
+                .filter(|log: &&Vec<u64>| log.len() == len - 1)
+                .flat_map(|log| (log.last().copied().unwrap_or(1)..=3).map(|term| [log.as_slice(), &[term]].concat()))
+                .collect();
+            logs.extend(longer);
+        }
+        for own in &logs {
+            for theirs in &logs {
+                for from in 0..=theirs.len() {
+                    let before = if from == 0 { LogId::ZERO } else { LogId::new(theirs[from - 1], from as u64) };
+                    let expected = (from == 0 || own.get(from - 1) == theirs.get(from - 1))
+                        .then(|| (from..theirs.len()).take_while(|&n| own.get(n) == Some(&theirs[n])).count() + from);
+                    let agreed = agreement(&log(LogId::ZERO, own), &log(before, &theirs[from..]));
+                    assert_eq!(agreed, expected.map(|n| LogIndex(n as u64)), "{own:?} {theirs:?} from {from}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What must hold of one replica, between two of its states, and across a group (Raft, figure 3).
+//!
+//! Checks only; changes nothing. Tests and the simulator call it after every step.
+
+use crate::effect::RoleName;
+use crate::id::{LogId, LogIndex, NodeId, Term};
+use crate::raft::Raft;
+
+/// A property that does not hold, in the words of the paper where it has them, and the values that show it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// The property's name.
+    pub property: &'static str,
+    /// The values.
+    pub shown_by: String,
+}
+
+/// Checks one state.
+///
+/// # Errors
+/// The first property that does not hold.
+pub fn check_one(raft: &Raft) -> Result<(), Violation> {
+    let state = raft.state();
+    let (ready, commit, durable, last) = (state.ready, state.commit, state.durable(), state.log.last());
+    require("ready <= commit <= last", ready <= commit && commit <= last, || format!("{ready} {commit} {last}"))?;
+    require("what may be applied is durable", ready <= durable, || format!("ready {ready}, durable {durable}"))?;
+    let newest = state.log.last_id().term;
+    require("no entry of a later term", newest <= state.term, || format!("entry of {newest}, term {}", state.term))?;
+    let standing = raft.standing();
+    require(
+        "who stands has voted for itself",
+        standing.role != RoleName::Candidate || state.vote == Some(raft.node()),
+        || format!("vote {:?}", state.vote),
+    )?;
+    for (peer, matched) in raft.matched() {
+        require("matched <= last", matched <= last, || format!("{peer} matched {matched}, last {last}"))?;
+    }
+    Ok(())
+}
+
+/// Checks a step from one state to the next of the same process.
+///
+/// # Errors
+/// The first property that does not hold.
+pub fn check_step(before: &Raft, after: &Raft) -> Result<(), Violation> {
+    let (old, new) = (before.state(), after.state());
+    require("term never falls", new.term >= old.term, || format!("{} then {}", old.term, new.term))?;
+    let vote_kept = new.term > old.term || old.vote.is_none() || new.vote == old.vote;
+    require("one vote a term", vote_kept, || format!("{:?} then {:?} in {}", old.vote, new.vote, old.term))?;
+    require("commit never falls", new.commit >= old.commit, || format!("{} then {}", old.commit, new.commit))?;
+    require("ready never falls", new.ready >= old.ready, || format!("{} then {}", old.ready, new.ready))?;
+    let still_leads =
+        before.standing().role == RoleName::Leader && after.standing().role == RoleName::Leader && old.term == new.term;
+    require("Leader Append-Only", !still_leads || extends(new.log.last_id(), old.log.last_id(), after), || {
+        format!("{} then {}", old.log.last_id(), new.log.last_id())
+    })?;
+    let kept = (old.commit == LogIndex::ZERO) || new.log.term_at(old.commit) == old.log.term_at(old.commit);
+    require("committed entries stay", kept, || format!("entry {}", old.commit))?;
+    if still_leads {
+        for ((peer, was), (_, is)) in before.matched().zip(after.matched()) {
+            require("matched never falls", is >= was, || format!("{peer}: {was} then {is}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What a group has shown so far: who led which term and what was committed. Restarts of replicas do not change it.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    leaders: std::collections::BTreeMap<Term, NodeId>,
+    committed: Vec<Term>,
+}
+
+impl History {
+    /// Takes in one replica's present state and checks it against all that was seen.
+    ///
+    /// # Errors
+    /// The first property that does not hold.
+    pub fn check(&mut self, raft: &Raft) -> Result<(), Violation> {
+        let standing = raft.standing();
+        if standing.role == RoleName::Leader {
+            let leader = *self.leaders.entry(standing.term).or_insert(raft.node());
+            require("Election Safety", leader == raft.node(), || {
+                format!("{leader} and {} lead term {}", raft.node(), standing.term)
+            })?;
+            self.check_leader_completeness(raft, standing.term)?;
+        }
+        self.check_committed(raft)
+    }
+
+    /// The term of each committed entry, the first one's first.
+    #[must_use]
+    pub fn committed(&self) -> &[Term] {
+        &self.committed
+    }
+
+    /// Whatever was committed in an earlier term is in the log of every later leader (Raft §5.4).
+    fn check_leader_completeness(&self, raft: &Raft, term: Term) -> Result<(), Violation> {
+        let Some((at, &newest)) = self.committed.iter().enumerate().next_back() else { return Ok(()) };
+        let index = LogIndex(at as u64 + 1);
+        let complete = newest >= term || raft.log().term_at(index) == Some(newest);
+        require("Leader Completeness", complete, || {
+            format!("leader {} of term {term} lacks {}", raft.node(), LogId { term: newest, index })
+        })
+    }
+
+    /// All replicas commit the same entries (State Machine Safety, told by terms: Log Matching makes them names).
+    fn check_committed(&mut self, raft: &Raft) -> Result<(), Violation> {
+        let commit = raft.commit().0;
+        let known = self.committed.len() as u64;
+        // Entries behind `known` were compared when they were first committed; the newest shared one stands for them,
+        // by Log Matching.
+        let shared = commit.min(known);
+        if shared > 0 {
+            let (theirs, ours) = (raft.log().term_at(LogIndex(shared)), self.committed[shared as usize - 1]);
+            require("State Machine Safety", theirs == Some(ours), || {
+                format!("entry {shared} is of term {ours}, at {} of {theirs:?}", raft.node())
+            })?;
+        }
+        for index in known + 1..=commit {
+            let term = raft.log().term_at(LogIndex(index)).unwrap_or_default();
+            self.committed.push(term);
+        }
+        Ok(())
+    }
+}
+
+/// Log Matching between two replicas: if both have an entry of the same index and term, everything before is the same
+/// (Raft §5.3).
+///
+/// # Errors
+/// If it does not hold.
+pub fn check_log_matching(one: &Raft, other: &Raft) -> Result<(), Violation> {
+    let (a, b) = (one.log(), other.log());
+    let begin = a.after().index.max(b.after().index);
+    let mut shared = false;
+    for index in (begin.0 + 1..=a.last().min(b.last()).0).rev().map(LogIndex) {
+        let same = a.term_at(index) == b.term_at(index);
+        require("Log Matching", same || !shared, || {
+            format!("{} and {} differ at {index} and agree behind it", one.node(), other.node())
+        })?;
+        shared |= same;
+    }
+    Ok(())
+}
+
+fn extends(last: LogId, earlier: LogId, raft: &Raft) -> bool {
+    last >= earlier && raft.log().contains(earlier)
+}
+
+fn require(property: &'static str, holds: bool, shown_by: impl FnOnce() -> String) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(Violation { property, shown_by: shown_by() }) }
+}

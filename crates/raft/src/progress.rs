@@ -1,0 +1,130 @@
+//! What the leader knows of one peer's log (Raft §5.3).
+//!
+//! Owns where to send from, how much may be under way, and when what was sent must be taken for lost. Must not know of
+//! commitment or of other peers.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::id::LogIndex;
+use crate::time::Time;
+
+/// What the leader knows of one peer.
+///
+/// Invariant: `matched < next`; in `Pace::Replicate` everything in `inflight` lies in `[matched, next)` and rises.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Progress {
+    /// Both logs agree up to here, durably. Learnt from acknowledgements only, so it never falls.
+    pub(crate) matched: LogIndex,
+    pub(crate) pace: Pace,
+    /// When the peer last answered in this term.
+    pub(crate) heard: Time,
+    /// The newest round of heartbeats that it has answered.
+    pub(crate) round: u64,
+    /// The commit index it was last told.
+    pub(crate) told_commit: LogIndex,
+    /// When it first answered a heartbeat without having answered what is under way.
+    silent_since: Option<Time>,
+}
+
+/// How entries are sent to a peer.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Pace {
+    /// Searching for the last entry both logs share; one message under way at most.
+    Probe { next: LogIndex, awaiting_reply: bool },
+    /// In step: entries are sent ahead of their acknowledgement.
+    Replicate {
+        next: LogIndex,
+        /// The last entry of each message that is not acknowledged.
+        inflight: VecDeque<LogIndex>,
+    },
+}
+
+impl Progress {
+    /// Of a peer about which nothing is known: its log may end where the leader's does.
+    pub(crate) fn unknown(last: LogIndex, now: Time) -> Self {
+        let pace = Pace::Probe { next: last.next(), awaiting_reply: false };
+        Self { matched: LogIndex::ZERO, pace, heard: now, round: 0, told_commit: LogIndex::ZERO, silent_since: None }
+    }
+
+    /// The next entry to send, if any may be sent.
+    pub(crate) fn next_to_send(&self, last: LogIndex, inflight_max: usize) -> Option<LogIndex> {
+        match &self.pace {
+            // A probe may be empty: it asks whether the entry before `next` is there.
+            Pace::Probe { next, awaiting_reply } => (!awaiting_reply).then_some(*next),
+            Pace::Replicate { next, inflight, .. } => (*next <= last && inflight.len() < inflight_max).then_some(*next),
+        }
+    }
+
+    /// Takes note that everything up to `upto` was sent.
+    pub(crate) fn sent(&mut self, upto: LogIndex) {
+        match &mut self.pace {
+            Pace::Probe { awaiting_reply, .. } => *awaiting_reply = true,
+            Pace::Replicate { next, inflight, .. } => {
+                *next = upto.next();
+                inflight.push_back(upto);
+            }
+        }
+    }
+
+    /// The peer holds everything up to `upto`. Stale and repeated acknowledgements change nothing.
+    pub(crate) fn accepted(&mut self, upto: LogIndex) {
+        self.matched = self.matched.max(upto);
+        self.silent_since = None;
+        match &mut self.pace {
+            Pace::Probe { .. } => self.replicate(),
+            Pace::Replicate { next, inflight } => {
+                *next = (*next).max(self.matched.next());
+                while inflight.front().is_some_and(|&sent| sent <= upto) {
+                    inflight.pop_front();
+                }
+            }
+        }
+    }
+
+    /// The peer lacks the entry `missing`, and `shared` is the last that both logs could have.
+    ///
+    /// An answer to anything but the question under way is stale: what it says of the log may no longer be so.
+    pub(crate) fn refused(&mut self, missing: LogIndex, shared: LogIndex) {
+        let is_stale = match &self.pace {
+            Pace::Probe { next, .. } => missing != next.prev(),
+            Pace::Replicate { .. } => missing <= self.matched,
+        };
+        if !is_stale {
+            // Durably matched entries stay matched, whatever the hint says.
+            self.probe(shared.max(self.matched).next());
+        }
+    }
+
+    /// A heartbeat was answered. If the peer has answered heartbeats for as long as `patience`, and nothing of what is
+    /// under way, that is taken for lost.
+    ///
+    /// Time decides and not the number of heartbeats: rounds of reads can follow each other faster than any disk, and
+    /// entries must not be sent again for each of them.
+    pub(crate) fn heartbeat_answered(&mut self, now: Time, patience: Duration) {
+        let awaits_answer = match &self.pace {
+            Pace::Probe { awaiting_reply, .. } => *awaiting_reply,
+            Pace::Replicate { inflight, .. } => !inflight.is_empty(),
+        };
+        if awaits_answer && now.since(*self.silent_since.get_or_insert(now)) >= patience {
+            self.start_over();
+        }
+    }
+
+    /// What was sent may be lost: ask again from what is certain.
+    pub(crate) fn start_over(&mut self) {
+        match self.pace {
+            Pace::Probe { next, .. } => self.probe(next),
+            Pace::Replicate { .. } => self.probe(self.matched.next()),
+        }
+    }
+
+    fn probe(&mut self, next: LogIndex) {
+        self.pace = Pace::Probe { next, awaiting_reply: false };
+        self.silent_since = None;
+    }
+
+    fn replicate(&mut self) {
+        self.pace = Pace::Replicate { next: self.matched.next(), inflight: VecDeque::new() };
+    }
+}

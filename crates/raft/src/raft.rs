@@ -1,0 +1,449 @@
+//! One replica's consensus: which role it is in, and how one role becomes another (Raft, figure 4).
+//!
+//! Owns every change of role and of term. What a role does is in its own file; here a message finds the role it is
+//! for, and a role's verdict is carried out. Must not know of bytes, clocks, sockets or disks.
+
+use crate::candidate::{Candidate, Outcome, Poll};
+use crate::effect::{Effect, Effects, Input, Misbehaviour, RoleName, Standing};
+use crate::follower::Follower;
+use crate::id::{LogId, LogIndex, NodeId, Term};
+use crate::leader::{self, Leader};
+use crate::membership::Membership;
+use crate::message::{Body, Message, ReadId};
+use crate::read::Asked;
+use crate::state::{Config, Restored, State, may_grant};
+use crate::term_runs::TermRuns;
+use crate::time::{Chance, Time};
+
+/// The consensus of one replica: a value that changes by [`Raft::step`] and by nothing else.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Raft {
+    state: State,
+    role: Role,
+    /// As the host was last told.
+    standing: Standing,
+}
+
+/// How far ahead of its own term a replica believes another's to be: an election every millisecond for 49 days. A term
+/// beyond that was made up, and following it would soon leave no number to count to.
+const TERMS_AHEAD_MAX: u64 = 1 << 32;
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+enum Role {
+    Follower(Follower),
+    Candidate(Candidate),
+    Leader(Leader),
+}
+
+impl Raft {
+    /// A replica that goes on from what it had, as a follower. Everything in `restored` is durable.
+    ///
+    /// # Panics
+    /// If more is applied than the log holds.
+    #[must_use]
+    pub fn new(config: Config, restored: Restored, now: Time, chance: Chance) -> Self {
+        let mut state = State::new(config, restored, chance);
+        // The first wait is short: a leader in office refuses the pre-vote, and if there is none, nothing is gained by
+        // waiting. A node that is alone waits for nobody.
+        let heartbeat = state.config.heartbeat;
+        let deadline = if state.membership.is_alone(state.config.node) {
+            now
+        } else {
+            state.deadline_within(now, heartbeat, 4 * heartbeat)
+        };
+        let standing = Standing { term: state.term, ..Standing::default() };
+        Self { state, role: Role::Follower(Follower::new(None, now, deadline)), standing }
+    }
+
+    /// Takes one input and adds to `effects` what the host must do, in order.
+    ///
+    /// Never fails: what cannot be done is an effect that says so. `now` must not go back.
+    pub fn step(&mut self, now: Time, input: Input, effects: &mut Effects) {
+        match input {
+            Input::Tick => self.tick(now, effects),
+            Input::Receive { from, message } => self.receive(from, message, now, effects),
+            Input::Propose { count } => self.propose(count, effects),
+            Input::Read { read } => self.read(read, now, effects),
+            Input::Persisted { write } => {
+                self.state.unpersisted.persisted(write, |envelope| effects.push(Effect::Send(envelope)));
+                self.persisted(now, effects);
+            }
+            Input::Connected { peer } => self.reconnected(peer),
+            Input::Lost { peer } => self.lost(peer, now),
+        }
+        self.state.save_vote(effects);
+        self.announce(effects);
+    }
+
+    /// When [`Input::Tick`] is due, if no other input changes it before.
+    #[must_use]
+    pub fn deadline(&self) -> Time {
+        match &self.role {
+            Role::Follower(follower) => follower.deadline,
+            Role::Candidate(candidate) => candidate.deadline,
+            Role::Leader(leader) => leader.deadline(&self.state),
+        }
+    }
+
+    /// Which entries a leader has for `to`: those after the first index, up to the second. None while it must wait
+    /// for the peer, and none unless it leads. May be an empty stretch: a question without entries.
+    #[must_use]
+    pub fn wants(&self, to: NodeId) -> Option<(LogIndex, LogIndex)> {
+        match &self.role {
+            Role::Leader(leader) => leader.wants(to, &self.state),
+            _ => None,
+        }
+    }
+
+    /// Sends the entries that [`Raft::wants`] named, as far as `upto`. The host, which knows their size, calls this
+    /// at the end of a turn as often as it has room.
+    pub fn send_entries(&mut self, to: NodeId, upto: LogIndex, effects: &mut Effects) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.send_entries(to, upto, &mut self.state, effects);
+        }
+    }
+
+    /// Tells the peers what is committed, if no other message of this turn has. Called once at the end of a turn.
+    pub fn tell_commit(&mut self, effects: &mut Effects) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.tell_commit(&mut self.state, effects);
+        }
+    }
+
+    /// Its term, role and leader.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let (role, leader) = match &self.role {
+            Role::Follower(follower) => (RoleName::Follower, follower.leader),
+            Role::Candidate(candidate) if candidate.poll == Poll::PreVote => (RoleName::PreCandidate, None),
+            Role::Candidate(_) => (RoleName::Candidate, None),
+            Role::Leader(_) => (RoleName::Leader, Some(self.state.config.node)),
+        };
+        Standing { term: self.state.term, role, leader }
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.state.config.node
+    }
+
+    /// Who has its vote in this term.
+    #[must_use]
+    pub fn vote(&self) -> Option<NodeId> {
+        self.state.vote
+    }
+
+    /// Its log, durable or not.
+    #[must_use]
+    pub fn log(&self) -> &TermRuns {
+        &self.state.log
+    }
+
+    /// The last entry that is durable here.
+    #[must_use]
+    pub fn durable(&self) -> LogIndex {
+        self.state.durable()
+    }
+
+    /// The last entry it knows to be decided.
+    #[must_use]
+    pub fn commit(&self) -> LogIndex {
+        self.state.commit
+    }
+
+    /// The last entry that the host may apply.
+    #[must_use]
+    pub fn ready(&self) -> LogIndex {
+        self.state.ready
+    }
+
+    /// Who belongs to the group.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.state.membership
+    }
+
+    /// A leader's view of each peer: up to where their logs are known to agree. Empty unless it leads.
+    pub fn matched(&self) -> impl Iterator<Item = (NodeId, LogIndex)> + '_ {
+        let peers = match &self.role {
+            Role::Leader(leader) => Some(leader.peers().map(|(peer, progress)| (peer, progress.matched))),
+            _ => None,
+        };
+        peers.into_iter().flatten()
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn tick(&mut self, now: Time, effects: &mut Effects) {
+        if now < self.deadline() {
+            return;
+        }
+        match &mut self.role {
+            Role::Follower(follower) => {
+                let hurried = follower.is_lost();
+                self.campaign(Poll::PreVote, hurried, now, effects);
+            }
+            // A new poll asks again whether it is worth it, so that a candidate which cannot win raises no more terms.
+            Role::Candidate(_) => self.campaign(Poll::PreVote, false, now, effects),
+            Role::Leader(leader) => {
+                if !leader.tick(now, &mut self.state, effects) {
+                    self.follow(None, now, effects);
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, from: NodeId, message: Message, now: Time, effects: &mut Effects) {
+        let is_peer = self.state.membership.is_voter(from) && from != self.state.config.node;
+        if !is_peer {
+            return State::misbehaved(from, Misbehaviour::NotAMember, effects);
+        }
+        let Message { term, body } = message;
+        if term.since(self.state.term) > TERMS_AHEAD_MAX {
+            return State::misbehaved(from, Misbehaviour::TermOutOfReach { term }, effects);
+        }
+        match body {
+            // Asking changes no term, neither the asker's nor the asked one's (Ongaro §9.6).
+            Body::AskPreVote { last } => self.asked_pre_vote(from, term, last, now, effects),
+            // A leader in office is not unseated by a node that cannot hear it (Ongaro §4.2.3).
+            Body::RequestVote { .. } if self.has_live_leader(now) => {}
+            _ if term > self.state.term => {
+                self.enter_term(term, now, effects);
+                self.receive_in_term(from, body, now, effects);
+            }
+            _ if term < self.state.term => self.receive_stale(from, &body, effects),
+            _ => self.receive_in_term(from, body, now, effects),
+        }
+    }
+
+    /// A message of this term, for the role that it is meant for; others ignore it.
+    fn receive_in_term(&mut self, from: NodeId, body: Body, now: Time, effects: &mut Effects) {
+        match body {
+            Body::AppendEntries { entries, commit } => {
+                if let Some((follower, state)) = self.hear_leader(from, now, effects) {
+                    follower.append(from, entries, commit, state, effects);
+                }
+            }
+            Body::Heartbeat { round, commit } => {
+                if let Some((follower, state)) = self.hear_leader(from, now, effects) {
+                    follower.heartbeat(from, round, commit, state, effects);
+                }
+            }
+            Body::RequestVote { last } => self.requested_vote(from, last, now, effects),
+            Body::PreVoteGranted => self.count(Poll::PreVote, from, true, now, effects),
+            Body::PreVoteRefused => self.count(Poll::PreVote, from, false, now, effects),
+            Body::VoteGranted => self.count(Poll::Vote, from, true, now, effects),
+            Body::VoteRefused => self.count(Poll::Vote, from, false, now, effects),
+            Body::EntriesAccepted { upto } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.accepted(from, upto, now, &mut self.state, effects);
+                }
+            }
+            Body::EntriesRefused { missing, hint } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.refused(from, missing, hint, now, &self.state);
+                }
+            }
+            Body::HeartbeatReply { round } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.heartbeat_answered(from, round, now, &mut self.state, effects);
+                }
+            }
+            Body::ReadIndex { read } => {
+                let asked = Asked { by: from, read };
+                match &mut self.role {
+                    Role::Leader(leader) => leader.read(asked, now, &mut self.state, effects),
+                    _ => leader::refuse_read(asked, &mut self.state, effects),
+                }
+            }
+            Body::ReadIndexReply { read, index } => effects.push(Effect::ReadReady { read, index }),
+            Body::ReadIndexRefused { read } => effects.push(Effect::ReadRefused { read }),
+            // Its news is its term, which has been taken note of; `AskPreVote` is answered in any term.
+            Body::TermIsOver | Body::AskPreVote { .. } => {}
+        }
+    }
+
+    /// A message of an earlier term. Who thinks that it leads or could lead is told the present one; a node that has
+    /// advanced its term while it was cut off can come back only so.
+    fn receive_stale(&mut self, from: NodeId, body: &Body, effects: &mut Effects) {
+        match body {
+            Body::AppendEntries { .. } | Body::Heartbeat { .. } => self.state.send(from, Body::TermIsOver, effects),
+            Body::RequestVote { .. } => self.state.send(from, Body::VoteRefused, effects),
+            Body::ReadIndex { read } => {
+                leader::refuse_read(Asked { by: from, read: *read }, &mut self.state, effects);
+            }
+            _ => {}
+        }
+    }
+
+    /// Would this node vote for `from` in the term after `term`?
+    fn asked_pre_vote(&mut self, from: NodeId, term: Term, last: LogId, now: Time, effects: &mut Effects) {
+        let would_be_new = term.next() > self.state.term;
+        let granted =
+            would_be_new && !self.has_live_leader(now) && may_grant(None, self.state.log.last_id(), from, last);
+        if granted {
+            State::send_unheld(from, term, Body::PreVoteGranted, effects);
+        } else if self.state.term > term {
+            self.state.send(from, Body::PreVoteRefused, effects);
+        } else {
+            State::send_unheld(from, term, Body::PreVoteRefused, effects);
+        }
+    }
+
+    /// The receiver's side of RequestVote (Raft figure 2), in the candidate's term.
+    fn requested_vote(&mut self, from: NodeId, last: LogId, now: Time, effects: &mut Effects) {
+        let granted = may_grant(self.state.vote, self.state.log.last_id(), from, last);
+        if let (true, Role::Candidate(_)) = (granted, &self.role) {
+            // It has not voted in this term, so it was only asking whether it should stand.
+            self.follow(None, now, effects);
+        }
+        if let (true, Role::Follower(follower)) = (granted, &mut self.role) {
+            self.state.vote = Some(from);
+            follower.deadline = self.state.election_deadline(now);
+            self.state.send(from, Body::VoteGranted, effects);
+        } else {
+            self.state.send(from, Body::VoteRefused, effects);
+        }
+    }
+
+    /// Whether someone leads, so that an election would only disturb.
+    fn has_live_leader(&self, now: Time) -> bool {
+        match &self.role {
+            Role::Follower(follower) => follower.has_live_leader(now, &self.state),
+            Role::Candidate(_) => false,
+            Role::Leader(_) => true,
+        }
+    }
+
+    /// Hears `from` as the leader of this term. Whoever stood for election has lost it (Raft §5.2).
+    fn hear_leader(&mut self, from: NodeId, now: Time, effects: &mut Effects) -> Option<(&mut Follower, &mut State)> {
+        if let Role::Candidate(_) = self.role {
+            self.follow(Some(from), now, effects);
+        }
+        match &mut self.role {
+            Role::Follower(follower) => {
+                follower.hear(from, now, &mut self.state, effects).then_some((follower, &mut self.state))
+            }
+            _ => {
+                let leader = self.state.config.node;
+                State::misbehaved(from, Misbehaviour::SecondLeader { leader }, effects);
+                None
+            }
+        }
+    }
+
+    /// Counts an answer to the poll under way; answers to another poll are stale.
+    fn count(&mut self, poll: Poll, from: NodeId, granted: bool, now: Time, effects: &mut Effects) {
+        if let Role::Candidate(candidate) = &mut self.role
+            && candidate.poll == poll
+        {
+            let outcome = candidate.count(from, granted, &self.state);
+            self.decide(outcome, now, effects);
+        }
+    }
+
+    fn propose(&mut self, count: u64, effects: &mut Effects) {
+        match &mut self.role {
+            Role::Leader(leader) => leader.propose(count, &mut self.state, effects),
+            Role::Follower(follower) => effects.push(Effect::ProposalRefused { leader: follower.leader }),
+            Role::Candidate(_) => effects.push(Effect::ProposalRefused { leader: None }),
+        }
+    }
+
+    fn read(&mut self, read: ReadId, now: Time, effects: &mut Effects) {
+        match &mut self.role {
+            Role::Leader(leader) => {
+                leader.read(leader::own_read(read, &self.state), now, &mut self.state, effects);
+            }
+            Role::Follower(follower) => follower.read(read, &mut self.state, effects),
+            Role::Candidate(_) => effects.push(Effect::ReadRefused { read }),
+        }
+    }
+
+    fn persisted(&mut self, now: Time, effects: &mut Effects) {
+        match &mut self.role {
+            Role::Follower(_) => self.state.announce_commit(effects),
+            Role::Candidate(candidate) => {
+                let outcome = candidate.count_own_vote(&self.state);
+                self.state.announce_commit(effects);
+                self.decide(outcome, now, effects);
+            }
+            Role::Leader(leader) => leader.persisted(now, &mut self.state, effects),
+        }
+    }
+
+    fn reconnected(&mut self, peer: NodeId) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.reconnected(peer);
+        }
+    }
+
+    fn lost(&mut self, peer: NodeId, now: Time) {
+        match &mut self.role {
+            Role::Follower(follower) => follower.lose(peer, now, &mut self.state),
+            Role::Candidate(_) => {}
+            Role::Leader(leader) => leader.reconnected(peer),
+        }
+    }
+
+    /// Carries out how a poll has ended.
+    fn decide(&mut self, outcome: Outcome, now: Time, effects: &mut Effects) {
+        let Role::Candidate(candidate) = &self.role else { return };
+        match (outcome, candidate.poll) {
+            (Outcome::Open, _) => {}
+            (Outcome::Won, Poll::PreVote) => {
+                let hurried = candidate.hurried;
+                self.campaign(Poll::Vote, hurried, now, effects);
+            }
+            (Outcome::Won, Poll::Vote) => self.lead(now, effects),
+            (Outcome::Rejected, _) => {
+                let hurried = candidate.hurried;
+                self.follow(None, now, effects);
+                if let (true, Role::Follower(follower)) = (hurried, &mut self.role) {
+                    follower.ask_again_soon(now, &mut self.state);
+                }
+            }
+        }
+    }
+
+    fn campaign(&mut self, poll: Poll, hurried: bool, now: Time, effects: &mut Effects) {
+        let candidate = Candidate::begin(poll, hurried, now, &mut self.state, effects);
+        self.role = Role::Candidate(candidate);
+        self.announce(effects);
+        if let Role::Candidate(candidate) = &self.role {
+            // A node that is alone has a quorum with its own consent.
+            let outcome = candidate.outcome(&self.state);
+            self.decide(outcome, now, effects);
+        }
+    }
+
+    fn lead(&mut self, now: Time, effects: &mut Effects) {
+        self.role = Role::Leader(Leader::begin(now, &mut self.state, effects));
+    }
+
+    fn enter_term(&mut self, term: Term, now: Time, effects: &mut Effects) {
+        self.state.enter_term(term);
+        self.follow(None, now, effects);
+    }
+
+    /// Becomes a follower of `leader`, or of whoever appears.
+    fn follow(&mut self, leader: Option<NodeId>, now: Time, effects: &mut Effects) {
+        let deadline = self.state.election_deadline(now);
+        let was = std::mem::replace(&mut self.role, Role::Follower(Follower::new(leader, now, deadline)));
+        if let Role::Leader(leader) = was {
+            leader.leave(&mut self.state, effects);
+        }
+    }
+
+    /// Tells the host of a change of term, role or leader.
+    fn announce(&mut self, effects: &mut Effects) {
+        let standing = self.standing();
+        if standing != self.standing {
+            self.standing = standing;
+            effects.push(Effect::Became(standing));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A log without its payload: runs of entries of one term.
+//!
+//! However long a log is, it has as many runs as terms in which entries were made, which is a handful. Knows nothing
+//! of roles, messages or bytes.
+
+use crate::id::{LogId, LogIndex, Term};
+
+/// The terms of a stretch of log, `(after, last]`, as the index at which each term begins.
+///
+/// Invariant: `starts` rises strictly in both index and term; its first index is `after.index + 1` unless it is empty;
+/// every term is at least `after.term`; `last >= after.index`, equal only when `starts` is empty.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct TermRuns {
+    after: LogId,
+    starts: Vec<LogId>,
+    last: LogIndex,
+}
+
+impl TermRuns {
+    /// An empty stretch that begins after `after`.
+    #[must_use]
+    pub fn empty(after: LogId) -> Self {
+        Self { after, starts: Vec::new(), last: after.index }
+    }
+
+    /// `count` entries of one term after `after`.
+    #[must_use]
+    pub fn one_term(after: LogId, term: Term, count: u64) -> Self {
+        let mut runs = Self::empty(after);
+        runs.push(term, count);
+        runs
+    }
+
+    /// Adds `count` entries of `term` at the end.
+    ///
+    /// # Panics
+    /// If `term` is before the term of the last entry: terms never fall along a log.
+    pub fn push(&mut self, term: Term, count: u64) {
+        if count == 0 {
+            return;
+        }
+        assert!(term >= self.last_id().term, "term {term} after {}", self.last_id());
+        if self.starts.last().is_none_or(|run| run.term < term) {
+            self.starts.push(LogId { term, index: self.last.next() });
+        }
+        self.last = LogIndex(self.last.0 + count);
+    }
+
+    /// Cuts everything after `index`.
+    ///
+    /// # Panics
+    /// If `index` is before the beginning of the stretch.
+    pub fn cut_after(&mut self, index: LogIndex) {
+        assert!(index >= self.after.index, "cut after {index}, but the log begins after {}", self.after);
+        if index < self.last {
+            self.last = index;
+            self.starts.retain(|run| run.index <= index);
+        }
+    }
+
+    /// Appends a stretch that begins where this one ends.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn extend(&mut self, more: &TermRuns) {
+        assert_eq!(more.after, self.last_id(), "a stretch that begins where the log ends");
+        for (term, first, last) in more.iter() {
+            self.push(term, last.since(first.prev()));
+        }
+    }
+
+    /// The entry before the first one.
+    #[must_use]
+    pub fn after(&self) -> LogId {
+        self.after
+    }
+
+    /// The index of the last entry.
+    #[must_use]
+    pub fn last(&self) -> LogIndex {
+        self.last
+    }
+
+    /// Names the last entry; `after` when there is none.
+    #[must_use]
+    pub fn last_id(&self) -> LogId {
+        let term = self.starts.last().map_or(self.after.term, |run| run.term);
+        LogId { term, index: self.last }
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// The term of the entry at `index`; also of the entry before the first one. `None` outside.
+    #[must_use]
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        if index < self.after.index || index > self.last {
+            return None;
+        }
+        let run = self.starts.partition_point(|run| run.index <= index);
+        Some(if run == 0 { self.after.term } else { self.starts[run - 1].term })
+    }
+
+    /// Whether the entry is here, or is the one before the first.
+    #[must_use]
+    pub fn contains(&self, id: LogId) -> bool {
+        self.term_at(id.index) == Some(id.term)
+    }
+
+    /// The last entry whose term is at most `term` and whose index is at most `index`: where a log that ends a
+    /// conflicting run there could still agree with this one (Raft §5.3, the optimisation at its end).
+    #[must_use]
+    pub fn last_at_most(&self, term: Term, index: LogIndex) -> LogId {
+        let mut index = index.min(self.last);
+        while let Some(run) = self.starts.iter().rev().find(|run| run.index <= index) {
+            if run.term <= term {
+                return LogId { term: run.term, index };
+            }
+            index = run.index.prev();
+        }
+        self.after
+    }
+
+    /// The part `(from, upto]`.
+    ///
+    /// # Panics
+    /// If the part is not within the stretch.
+    #[must_use]
+    pub fn part(&self, from: LogIndex, upto: LogIndex) -> TermRuns {
+        let term = self.term_at(from).unwrap_or_else(|| panic!("{from} is not in ({}, {}]", self.after, self.last));
+        assert!(upto <= self.last, "{upto} is after the last entry {}", self.last);
+        let mut part = TermRuns::empty(LogId { term, index: from });
+        for (term, first, last) in self.iter().filter(|&(_, first, last)| last > from && first <= upto) {
+            let (first, last) = (first.max(from.next()), last.min(upto));
+            part.push(term, last.since(first.prev()));
+        }
+        part
+    }
+
+    /// Each run as its term, first and last index.
+    pub fn iter(&self) -> impl Iterator<Item = (Term, LogIndex, LogIndex)> + '_ {
+        self.starts.iter().enumerate().map(|(n, run)| {
+            let last = self.starts.get(n + 1).map_or(self.last, |next| next.index.prev());
+            (run.term, run.index, last)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_leaves_out_the_runs_before_it() {
+        let mut log = TermRuns::one_term(LogId::ZERO, Term(1), 5);
+        log.push(Term(2), 2);
+        log.push(Term(4), 1);
+        assert_eq!(log.part(LogIndex(5), LogIndex(7)), TermRuns::one_term(LogId::new(1, 5), Term(2), 2));
+        assert_eq!(log.part(LogIndex(7), LogIndex(7)), TermRuns::empty(LogId::new(2, 7)));
+        assert_eq!(log.part(LogIndex(7), LogIndex(8)), TermRuns::one_term(LogId::new(2, 7), Term(4), 1));
+        assert_eq!(log.part(LogIndex(0), LogIndex(8)), log);
+    }
+}

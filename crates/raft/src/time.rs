@@ -1,0 +1,62 @@
+//! Time and chance, as the host gives them.
+//!
+//! Owns no clock and no source of randomness: a moment comes with each input, and chance is a seeded sequence, so that
+//! two runs with the same inputs have the same effects.
+
+use std::ops::Add;
+use std::time::Duration;
+
+/// A moment: how long after the host's own, arbitrary origin. Never goes back (a monotonic clock).
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Time(pub Duration);
+
+impl Time {
+    /// Later than every moment: what waits for it waits for ever.
+    pub const NEVER: Self = Self(Duration::MAX);
+
+    /// The moment this many milliseconds after the origin.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
+    }
+
+    /// How long after `earlier` this is; zero if it is not later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Self;
+
+    fn add(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(wait))
+    }
+}
+
+/// A seeded sequence of numbers (SplitMix64).
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Chance(u64);
+
+impl Chance {
+    /// The sequence of this seed. Replicas of one group take different seeds, or their elections collide.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Something in `[from, upto)`; `from` when that is empty.
+    pub fn between(&mut self, from: Duration, upto: Duration) -> Duration {
+        let width = u64::try_from(upto.saturating_sub(from).as_nanos()).unwrap_or(u64::MAX);
+        from + Duration::from_nanos(if width == 0 { 0 } else { self.next() % width })
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}

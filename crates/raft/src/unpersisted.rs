@@ -1,0 +1,86 @@
+//! What the disk has not confirmed yet, and what must wait for it.
+//!
+//! Owns the numbering of writes and the messages held back. This is the one place that makes "durable before any
+//! answer" true (Raft figure 2: "updated on stable storage before responding"); no role has to think of it.
+
+use std::collections::VecDeque;
+
+use crate::effect::WriteId;
+use crate::id::LogIndex;
+use crate::message::Envelope;
+
+/// Writes that were asked for and not reported durable, and messages that vouch for them.
+///
+/// Invariant: `persisted <= vote <= issued`, or no vote was written yet; ids in `appends` and `held` are later than
+/// `persisted` and never fall.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub(crate) struct Unpersisted {
+    issued: WriteId,
+    persisted: WriteId,
+    /// The newest write of term and vote.
+    vote: WriteId,
+    /// Each append that is not durable, with the index after which it cut and wrote.
+    appends: VecDeque<(WriteId, LogIndex)>,
+    held: VecDeque<(WriteId, Envelope)>,
+}
+
+impl Unpersisted {
+    /// Numbers a write of term and vote.
+    pub(crate) fn vote_written(&mut self) -> WriteId {
+        self.issued = WriteId(self.issued.0 + 1);
+        self.vote = self.issued;
+        self.issued
+    }
+
+    /// Numbers an append that cuts and writes after `after`.
+    pub(crate) fn append_written(&mut self, after: LogIndex) -> WriteId {
+        self.issued = WriteId(self.issued.0 + 1);
+        self.appends.push_back((self.issued, after));
+        self.issued
+    }
+
+    /// Takes note that everything up to `write` is durable; `release` gets the messages that waited for it.
+    pub(crate) fn persisted(&mut self, write: WriteId, mut release: impl FnMut(Envelope)) {
+        // A host that reports a write which was never asked for is wrong; nothing more becomes durable by it.
+        self.persisted = self.persisted.max(write.min(self.issued));
+        while self.appends.front().is_some_and(|(id, _)| *id <= self.persisted) {
+            self.appends.pop_front();
+        }
+        while self.held.front().is_some_and(|(id, _)| *id <= self.persisted) {
+            if let Some((_, envelope)) = self.held.pop_front() {
+                release(envelope);
+            }
+        }
+    }
+
+    /// Gives the message back if nothing it vouches for is outstanding; otherwise holds it.
+    ///
+    /// Every message vouches for the term and vote under which it was sent; one that answers for the log also for
+    /// every append before it.
+    pub(crate) fn hold(&mut self, envelope: Envelope, answers_for_log: bool) -> Option<Envelope> {
+        let needs = if answers_for_log { self.issued } else { self.vote };
+        if needs <= self.persisted {
+            return Some(envelope);
+        }
+        // Kept in order of what they wait for, so that the front is released first.
+        let place = self.held.partition_point(|(id, _)| *id <= needs);
+        self.held.insert(place, (needs, envelope));
+        None
+    }
+
+    /// Forgets what was held: a new term makes the answers of the old one pointless.
+    pub(crate) fn drop_held(&mut self) {
+        self.held.clear();
+    }
+
+    /// Whether term and vote are durable as they are.
+    pub(crate) fn vote_is_durable(&self) -> bool {
+        self.vote <= self.persisted
+    }
+
+    /// The last entry of a log ending at `last` that is durable and will stay: an outstanding append may have cut what
+    /// was durable before, so the least of their beginnings bounds it.
+    pub(crate) fn durable(&self, last: LogIndex) -> LogIndex {
+        self.appends.iter().map(|&(_, after)| after).min().unwrap_or(last).min(last)
+    }
+}

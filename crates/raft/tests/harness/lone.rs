@@ -1,0 +1,175 @@
+//! One replica whose peers are the test: what it is told is written out, what it answers is looked at.
+
+use std::time::Duration;
+
+use vlot_raft::effect::{Effect, Effects, Input, RoleName, WriteId};
+use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
+use vlot_raft::invariants;
+use vlot_raft::membership::Membership;
+use vlot_raft::message::{Body, Message};
+use vlot_raft::raft::Raft;
+use vlot_raft::state::{Config, Restored};
+use vlot_raft::term_runs::TermRuns;
+use vlot_raft::time::{Chance, Time};
+
+use super::cluster::{ELECTION_TIMEOUT, HEARTBEAT};
+
+/// Node 1 of a group.
+pub struct Lone {
+    pub raft: Raft,
+    pub now: Time,
+    voters: u64,
+    writes: Vec<WriteId>,
+    /// Whether writes wait for [`Lone::persist`].
+    pub slow_disk: bool,
+}
+
+impl Lone {
+    /// In a group of `voters`, with this term, vote and log (the term of each entry).
+    pub fn new(voters: u64, term: u64, vote: Option<u64>, log: &[u64]) -> Self {
+        Self::seeded(voters, term, vote, log, 1)
+    }
+
+    pub fn seeded(voters: u64, term: u64, vote: Option<u64>, log: &[u64], seed: u64) -> Self {
+        let config =
+            Config { node: NodeId(1), heartbeat: HEARTBEAT, election_timeout: ELECTION_TIMEOUT, inflight_max: 4 };
+        let restored = Restored {
+            term: Term(term),
+            vote: vote.map(NodeId),
+            log: entries(LogId::ZERO, log),
+            applied: LogIndex::ZERO,
+            membership: Membership::of_voters((1..=voters).map(NodeId)),
+        };
+        let raft = Raft::new(config, restored, Time::default(), Chance::new(seed));
+        Self { raft, now: Time::default(), voters, writes: Vec::new(), slow_disk: false }
+    }
+
+    /// Leads `term`, whose first entry is appended and durable; nobody has acknowledged anything.
+    pub fn leader(voters: u64, term: u64, log: &[u64]) -> Self {
+        let mut lone = Self::new(voters, term - 1, None, log);
+        lone.campaign();
+        for peer in 2..=voters / 2 + 1 {
+            lone.hear(peer, term, Body::VoteGranted);
+        }
+        assert_eq!(lone.role(), RoleName::Leader);
+        lone
+    }
+
+    /// Follows node 2 in `term`.
+    pub fn follower(term: u64, log: &[u64]) -> Self {
+        let mut lone = Self::new(3, term, None, log);
+        lone.hear(2, term, Body::Heartbeat { round: 0, commit: LogIndex::ZERO });
+        lone
+    }
+
+    /// The election timeout ends, and the others would vote for it: it stands.
+    pub fn campaign(&mut self) -> Effects {
+        let mut effects = self.time_out();
+        let term = self.term();
+        for peer in 2..=self.voters / 2 + 1 {
+            effects.extend(self.hear(peer, term, Body::PreVoteGranted));
+        }
+        effects
+    }
+
+    /// Time passes until its deadline.
+    pub fn time_out(&mut self) -> Effects {
+        self.now = self.now.max(self.raft.deadline());
+        self.input(Input::Tick)
+    }
+
+    pub fn wait(&mut self, wait: Duration) {
+        self.now = self.now + wait;
+    }
+
+    /// A peer says something.
+    pub fn hear(&mut self, from: u64, term: u64, body: Body) -> Effects {
+        self.input(Input::Receive { from: NodeId(from), message: Message { term: Term(term), body } })
+    }
+
+    /// One input; the writes it asks for are durable at once, unless the disk is slow.
+    pub fn input(&mut self, input: Input) -> Effects {
+        let mut effects = self.checked(|raft, now, effects| raft.step(now, input, effects));
+        self.note_writes(&effects);
+        if !self.slow_disk {
+            effects.extend(self.persist());
+        }
+        effects
+    }
+
+    /// Everything asked for is durable.
+    pub fn persist(&mut self) -> Effects {
+        let mut all = Effects::new();
+        while let Some(write) = self.writes.pop() {
+            self.writes.clear();
+            let effects = self.checked(|raft, now, effects| raft.step(now, Input::Persisted { write }, effects));
+            self.note_writes(&effects);
+            all.extend(effects);
+        }
+        all
+    }
+
+    /// What the host sends at the end of a turn, in messages of `batch` entries at most.
+    pub fn end_turn(&mut self, batch: u64) -> Effects {
+        let mut all = Effects::new();
+        for peer in (2..=self.voters).map(NodeId) {
+            while let Some((after, last)) = self.raft.wants(peer) {
+                let upto = LogIndex(last.0.min(after.0 + batch));
+                all.extend(self.checked(|raft, _, effects| raft.send_entries(peer, upto, effects)));
+            }
+        }
+        all.extend(self.checked(|raft, _, effects| raft.tell_commit(effects)));
+        all
+    }
+
+    pub fn role(&self) -> RoleName {
+        self.raft.standing().role
+    }
+
+    pub fn term(&self) -> u64 {
+        self.raft.standing().term.0
+    }
+
+    /// The term of each entry of its log.
+    pub fn log(&self) -> Vec<u64> {
+        let last = self.raft.log().last().0;
+        (1..=last).map(|index| self.raft.log().term_at(LogIndex(index)).expect("within the log").0).collect()
+    }
+
+    fn note_writes(&mut self, effects: &Effects) {
+        for effect in effects {
+            if let Effect::SaveVote { write, .. } | Effect::Append { write, .. } = effect {
+                self.writes.push(*write);
+            }
+        }
+    }
+
+    fn checked(&mut self, change: impl FnOnce(&mut Raft, Time, &mut Effects)) -> Effects {
+        let (before, mut effects) = (self.raft.clone(), Effects::new());
+        change(&mut self.raft, self.now, &mut effects);
+        invariants::check_one(&self.raft).expect("a sound state");
+        invariants::check_step(&before, &self.raft).expect("a sound step");
+        effects
+    }
+}
+
+/// Entries of these terms after `after`.
+pub fn entries(after: LogId, terms: &[u64]) -> TermRuns {
+    let mut runs = TermRuns::empty(after);
+    terms.iter().for_each(|&term| runs.push(Term(term), 1));
+    runs
+}
+
+/// AppendEntries with entries of these terms.
+pub fn append(after: LogId, terms: &[u64], commit: u64) -> Body {
+    Body::AppendEntries { entries: entries(after, terms), commit: LogIndex(commit) }
+}
+
+/// What was sent, and to whom.
+pub fn sent(effects: &[Effect]) -> Vec<(u64, u64, Body)> {
+    let envelopes = effects.iter().filter_map(|effect| match effect {
+        Effect::Send(envelope) => Some(envelope),
+        _ => None,
+    });
+    envelopes.map(|envelope| (envelope.to.0, envelope.message.term.0, envelope.message.body.clone())).collect()
+}

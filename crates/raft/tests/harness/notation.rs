@@ -1,0 +1,155 @@
+//! How transcripts write things, and how scripts are read.
+//!
+//! A node is `n1`, a term `t1`, an entry `5@2` (index 5 of term 2), a stretch `2..3@1,4@2`, no entries `none`.
+
+use vlot_raft::effect::{Misbehaviour, RoleName, Standing};
+use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
+use vlot_raft::message::{Body, Message, ReadId};
+use vlot_raft::term_runs::TermRuns;
+
+pub fn stretch(runs: &TermRuns) -> String {
+    let parts =
+        runs.iter().map(
+            |(term, first, last)| {
+                if first == last { format!("{first}@{term}") } else { format!("{first}..{last}@{term}") }
+            },
+        );
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() { "none".into() } else { parts.join(",") }
+}
+
+pub fn vote(vote: Option<NodeId>) -> String {
+    vote.map_or("none".into(), |node| format!("n{node}"))
+}
+
+pub fn standing(Standing { term, role, leader }: Standing) -> String {
+    let role = match role {
+        RoleName::Follower => "follower",
+        RoleName::PreCandidate => "pre-candidate",
+        RoleName::Candidate => "candidate",
+        RoleName::Leader => return format!("leader t{term}"),
+    };
+    leader.map_or(format!("{role} t{term}"), |leader| format!("{role} t{term} of n{leader}"))
+}
+
+pub fn misbehaviour(how: Misbehaviour) -> String {
+    match how {
+        Misbehaviour::NotAMember => "NotAMember".into(),
+        Misbehaviour::TermOutOfReach { term } => format!("TermOutOfReach, t{term}"),
+        Misbehaviour::SecondLeader { leader } => format!("SecondLeader, the term has n{leader}"),
+        Misbehaviour::EntriesFromTheFuture { last } => format!("EntriesFromTheFuture, up to {last}"),
+        Misbehaviour::ReplacesCommitted { commit, agreed } => {
+            format!("ReplacesCommitted, commit={commit} agreed={agreed}")
+        }
+        Misbehaviour::AcknowledgedUnsent { upto, last } => format!("AcknowledgedUnsent, upto={upto} last={last}"),
+    }
+}
+
+pub fn message(Message { term, body }: &Message) -> String {
+    let fields = match body {
+        Body::AskPreVote { last } | Body::RequestVote { last } => format!(" last={last}"),
+        Body::AppendEntries { entries, commit } => {
+            format!(" after={} entries={} commit={commit}", entries.after(), stretch(entries))
+        }
+        Body::EntriesAccepted { upto } => format!(" upto={upto}"),
+        Body::EntriesRefused { missing, hint } => format!(" missing={missing} hint={hint}"),
+        Body::Heartbeat { round, commit } => format!(" round={round} commit={commit}"),
+        Body::HeartbeatReply { round } => format!(" round={round}"),
+        Body::ReadIndex { read } | Body::ReadIndexRefused { read } => format!(" r{}", read.0),
+        Body::ReadIndexReply { read, index } => format!(" r{} index={index}", read.0),
+        Body::PreVoteGranted | Body::PreVoteRefused | Body::VoteGranted | Body::VoteRefused | Body::TermIsOver => {
+            String::new()
+        }
+    };
+    format!("{} t{term}{fields}", name(body))
+}
+
+pub fn name(body: &Body) -> &'static str {
+    match body {
+        Body::AskPreVote { .. } => "AskPreVote",
+        Body::PreVoteGranted => "PreVoteGranted",
+        Body::PreVoteRefused => "PreVoteRefused",
+        Body::RequestVote { .. } => "RequestVote",
+        Body::VoteGranted => "VoteGranted",
+        Body::VoteRefused => "VoteRefused",
+        Body::AppendEntries { .. } => "AppendEntries",
+        Body::EntriesAccepted { .. } => "EntriesAccepted",
+        Body::EntriesRefused { .. } => "EntriesRefused",
+        Body::Heartbeat { .. } => "Heartbeat",
+        Body::HeartbeatReply { .. } => "HeartbeatReply",
+        Body::TermIsOver => "TermIsOver",
+        Body::ReadIndex { .. } => "ReadIndex",
+        Body::ReadIndexReply { .. } => "ReadIndexReply",
+        Body::ReadIndexRefused { .. } => "ReadIndexRefused",
+    }
+}
+
+/// Reads a message as [`message`] writes it: `Heartbeat t3 round=1 commit=2`.
+pub fn parse_message(words: &[&str]) -> Message {
+    let number = |key: &str| field(words, key).parse::<u64>().unwrap_or_else(|_| panic!("{key} in {words:?}"));
+    let id = |key: &str| parse_id(field(words, key));
+    let body = match words[0] {
+        "AskPreVote" => Body::AskPreVote { last: id("last") },
+        "PreVoteGranted" => Body::PreVoteGranted,
+        "PreVoteRefused" => Body::PreVoteRefused,
+        "RequestVote" => Body::RequestVote { last: id("last") },
+        "VoteGranted" => Body::VoteGranted,
+        "VoteRefused" => Body::VoteRefused,
+        "AppendEntries" => Body::AppendEntries {
+            entries: parse_stretch(id("after"), field(words, "entries")),
+            commit: LogIndex(number("commit")),
+        },
+        "EntriesAccepted" => Body::EntriesAccepted { upto: LogIndex(number("upto")) },
+        "EntriesRefused" => Body::EntriesRefused { missing: id("missing"), hint: id("hint") },
+        "Heartbeat" => Body::Heartbeat { round: number("round"), commit: LogIndex(number("commit")) },
+        "HeartbeatReply" => Body::HeartbeatReply { round: number("round") },
+        "TermIsOver" => Body::TermIsOver,
+        "ReadIndexReply" => Body::ReadIndexReply {
+            read: ReadId(words[2].trim_start_matches('r').parse().expect("a read")),
+            index: LogIndex(number("index")),
+        },
+        other => panic!("no message is called {other}"),
+    };
+    let term = match words[1] {
+        "tmax" => u64::MAX,
+        term => term.trim_start_matches('t').parse().unwrap_or_else(|_| panic!("a term in {words:?}")),
+    };
+    Message { term: Term(term), body }
+}
+
+/// The value of `key=value` among the words.
+pub fn field<'a>(words: &[&'a str], key: &str) -> &'a str {
+    field_if_any(words, key).unwrap_or_else(|| panic!("{key}= is missing in {words:?}"))
+}
+
+pub fn field_if_any<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+}
+
+pub fn parse_node(word: &str) -> NodeId {
+    NodeId(word.trim_start_matches('n').parse().unwrap_or_else(|_| panic!("{word} is no node")))
+}
+
+pub fn parse_link(word: &str) -> (NodeId, NodeId) {
+    let (from, to) = word.split_once('>').unwrap_or_else(|| panic!("{word} is no link"));
+    (parse_node(from), parse_node(to))
+}
+
+/// Reads `2..3@1,4@2`; `none` is no entries.
+pub fn parse_stretch(after: LogId, word: &str) -> TermRuns {
+    let mut runs = TermRuns::empty(after);
+    for part in word.split(',').filter(|part| *part != "none") {
+        let (indexes, term) = part.split_once('@').unwrap_or_else(|| panic!("{part} is no stretch"));
+        let (first, last) = indexes.split_once("..").unwrap_or((indexes, indexes));
+        let [first, last, term] = [first, last, term].map(|n| n.parse::<u64>().unwrap_or_else(|_| panic!("{part}")));
+        assert_eq!(first, runs.last().0 + 1, "{word} has no gap");
+        runs.push(Term(term), last + 1 - first);
+    }
+    runs
+}
+
+fn parse_id(word: &str) -> LogId {
+    let (index, term) = word.split_once('@').unwrap_or_else(|| panic!("{word} is no entry"));
+    let number = |n: &str| if n == "max" { u64::MAX } else { n.parse().unwrap_or_else(|_| panic!("{word}")) };
+    LogId::new(number(term), number(index))
+}

@@ -1,0 +1,183 @@
+//! Scripts: a block of commands, `---`, and below it what the cluster did.
+//!
+//! Blocks are parted by empty lines; a file is one cluster's life. Running a script gives the same text with what
+//! was recorded in this run. The commands are in `tests/scripts/README.md`.
+
+use std::time::Duration;
+
+use vlot_raft::effect::Input;
+use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
+
+use super::cluster::{Cluster, Habits};
+use super::network::Link;
+use super::notation::{self, field, field_if_any, parse_link, parse_node};
+
+/// Runs all blocks; what comes back should be the text itself.
+pub fn run(text: &str) -> String {
+    let mut cluster = None;
+    let blocks: Vec<String> = text.trim_end().split("\n\n").map(|block| run_block(block, &mut cluster)).collect();
+    blocks.join("\n\n") + "\n"
+}
+
+fn run_block(block: &str, cluster: &mut Option<Cluster>) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in block.lines().take_while(|line| *line != "---") {
+        lines.push(line.into());
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if !words.is_empty() && !line.starts_with('#') {
+            command(&words, cluster);
+        }
+    }
+    let recorded = cluster.as_mut().map(|cluster| cluster.journal.take()).unwrap_or_default();
+    lines.push("---".into());
+    lines.extend(recorded);
+    lines.join("\n")
+}
+
+fn command(words: &[&str], slot: &mut Option<Cluster>) {
+    if words[0] == "cluster" {
+        *slot = Some(begin(words));
+        return;
+    }
+    let cluster = slot.as_mut().expect("a script begins with `cluster`");
+    let quiet = words.last() == Some(&"quiet");
+    cluster.journal.on = !quiet;
+    let arguments = if quiet { &words[1..words.len() - 1] } else { &words[1..] };
+    match words[0] {
+        "campaign" | "crash" | "fast" | "isolate" | "persist" | "propose" | "read" | "restart" | "restore" | "slow" => {
+            of_node(words[0], parse_node(arguments[0]), &arguments[1..], cluster);
+        }
+        "connect" | "lose" => {
+            let (node, peer) = (parse_node(arguments[0]), parse_node(arguments[1]));
+            let input = if words[0] == "connect" { Input::Connected { peer } } else { Input::Lost { peer } };
+            cluster.act(node, input);
+        }
+        "cut" | "deliver" | "drop" | "duplicate" | "hold" | "release" => {
+            of_link(words[0], parse_link(arguments[0]), arguments.get(1).copied(), cluster);
+        }
+        "forge" => {
+            let (from, to) = parse_link(arguments[0]);
+            cluster.forge(from, to, notation::parse_message(&arguments[1..]));
+        }
+        "heal" => {
+            cluster.network.cut.clear();
+            cluster.network.held.clear();
+        }
+        "hide" => cluster.journal.hidden = arguments.iter().map(|name| (*name).into()).collect(),
+        "run" => cluster.run(milliseconds(arguments[0])),
+        "settle" => cluster.settle(),
+        "state" => state(cluster),
+        "wait" => cluster.pass_to(cluster.now + milliseconds(arguments[0])),
+        other => panic!("{other} is no command"),
+    }
+    cluster.journal.on = true;
+}
+
+/// `cluster nodes=3 leader=n1 batch=2 window=1`
+fn begin(words: &[&str]) -> Cluster {
+    let number = |key, default| field_if_any(words, key).map_or(default, |n: &str| n.parse().expect("a number"));
+    let habits = Habits { batch: number("batch", 100), window: number("window", 4) as usize, seed: number("seed", 0) };
+    let mut cluster = Cluster::new(number("nodes", 3), habits);
+    if let Some(leader) = field_if_any(words, "leader") {
+        cluster.campaign(parse_node(leader));
+        cluster.settle();
+    }
+    cluster
+}
+
+fn of_node(command: &str, node: NodeId, arguments: &[&str], cluster: &mut Cluster) {
+    match command {
+        "campaign" => cluster.campaign(node),
+        "crash" => cluster.crash(node, 0),
+        "fast" => {
+            cluster.node_mut(node).disk.slow = false;
+            while cluster.persist_one(node) {}
+        }
+        "isolate" => {
+            for peer in cluster.names() {
+                cluster.network.cut.extend([(node, peer), (peer, node)]);
+            }
+        }
+        "persist" => {
+            let count = arguments.first().map_or(usize::MAX, |count| count.parse().expect("how many"));
+            for _ in 0..count {
+                if !cluster.persist_one(node) {
+                    break;
+                }
+            }
+        }
+        "propose" => {
+            let count = field_if_any(arguments, "count").map_or(1, |count| count.parse().expect("how many"));
+            cluster.act(node, Input::Propose { count });
+        }
+        "read" => {
+            cluster.read(node);
+        }
+        "restart" => {
+            let applied = field_if_any(arguments, "applied").map_or(0, |index| index.parse().expect("an index"));
+            cluster.start(node, LogIndex(applied));
+        }
+        "restore" => restore(node, arguments, cluster),
+        "slow" => cluster.node_mut(node).disk.slow = true,
+        _ => unreachable!("one of the above"),
+    }
+}
+
+/// `restore n1 term=3 vote=n2 log=1..4@1,5@3`: the node starts from a disk that holds this.
+fn restore(node: NodeId, arguments: &[&str], cluster: &mut Cluster) {
+    let (on, disk) = (cluster.journal.on, &mut cluster.node_mut(node).disk);
+    disk.term = Term(field(arguments, "term").parse().expect("a term"));
+    disk.vote = field_if_any(arguments, "vote").map(parse_node);
+    disk.log = notation::parse_stretch(LogId::ZERO, field(arguments, "log"));
+    cluster.journal.on = false;
+    cluster.start(node, LogIndex::ZERO);
+    cluster.journal.on = on;
+}
+
+fn of_link(command: &str, link: Link, nth: Option<&str>, cluster: &mut Cluster) {
+    let at = |cluster: &Cluster| {
+        let nth = nth.map_or(1, |nth| nth.parse().expect("which one"));
+        cluster.network.nth(link, nth).unwrap_or_else(|| panic!("nothing is under way on {link:?}"))
+    };
+    match command {
+        "cut" => {
+            cluster.network.cut.insert(link);
+        }
+        "hold" => {
+            cluster.network.held.insert(link);
+        }
+        "release" => {
+            cluster.network.held.remove(&link);
+        }
+        "deliver" => cluster.deliver(at(cluster)),
+        "drop" => {
+            let at = at(cluster);
+            let packet = cluster.network.flight.remove(at);
+            cluster.journal.message(packet.from, "-x", packet.to, &packet.message);
+        }
+        "duplicate" => {
+            let copy = cluster.network.flight[at(cluster)].clone();
+            cluster.network.flight.push(copy);
+        }
+        _ => unreachable!("one of the above"),
+    }
+}
+
+/// One line a node: what it is, and what it has.
+fn state(cluster: &mut Cluster) {
+    for name in cluster.names() {
+        let node = cluster.node(name);
+        let line = if cluster.is_up(name) {
+            let raft = cluster.raft(name);
+            let (standing, log) = (notation::standing(raft.standing()), notation::stretch(raft.log()));
+            format!("n{name} is {standing}, log {log}, commit {}, applied {}", raft.commit(), node.applied)
+        } else {
+            format!("n{name} is down, log {}", notation::stretch(&node.disk.log))
+        };
+        cluster.journal.line(|| line);
+    }
+}
+
+fn milliseconds(word: &str) -> Duration {
+    Duration::from_millis(word.trim_end_matches("ms").parse().unwrap_or_else(|_| panic!("{word} is no time")))
+}

@@ -1,0 +1,267 @@
+//! `vlot bench`: a load generator for any servers that speak etcd's v3 interface.
+//!
+//! Owns the flags and the course of a run: warm up, measure, report. What is sent is in `load.rs` and `watch.rs`. It must
+//! cost little beside the servers it measures, so that one thread carries everything.
+
+mod connections;
+mod cpu;
+mod histogram;
+mod load;
+mod pace;
+mod report;
+mod tally;
+mod watch;
+
+use std::cell::RefCell;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+use crate::client::Endpoint;
+use connections::Connections;
+use cpu::CpuTimes;
+use pace::Pace;
+use tally::Tally;
+
+/// How often progress is shown and the end is looked for.
+const BEAT: Duration = Duration::from_millis(100);
+/// Measured time when neither an end nor a number of operations is given.
+const SECONDS_DEFAULT: f64 = 10.0;
+/// How long the first connections and watches may take.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Load any etcd v3 endpoints and report throughput and latency")]
+struct Bench {
+    #[command(subcommand)]
+    workload: Workload,
+}
+
+#[derive(Subcommand)]
+enum Workload {
+    /// Write keys
+    Put {
+        #[command(flatten)]
+        load: Load,
+        /// Take the keys one after the other instead of at random
+        #[arg(long)]
+        sequential: bool,
+    },
+    /// Read single keys; write them first with 'bench put --sequential --total=KEY_SPACE'
+    Range {
+        #[command(flatten)]
+        load: Load,
+        /// Linearizable or serializable
+        #[arg(long, value_enum, default_value = "l")]
+        consistency: Consistency,
+    },
+    /// Compare a key's revision, then write it; a client has a key of its own if the key space allows
+    Txn {
+        #[command(flatten)]
+        load: Load,
+    },
+    /// Write keys and watch them; the latency is from sending a write to receiving its event
+    Watch {
+        #[command(flatten)]
+        load: Load,
+        /// Watchers; each receives every write
+        #[arg(long, default_value_t = 100)]
+        watchers: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Consistency {
+    L,
+    S,
+}
+
+#[derive(Args, Clone)]
+struct Load {
+    /// Where the servers listen
+    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:2379")]
+    endpoints: Vec<Endpoint>,
+    /// Clients; each has one call in flight
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    clients: usize,
+    /// Connections that the clients share [default: one for each endpoint]
+    #[arg(long, value_parser = at_least_one)]
+    conns: Option<usize>,
+    /// Operations to measure
+    #[arg(long, conflicts_with = "seconds")]
+    total: Option<u64>,
+    /// Seconds to measure [default: 10]
+    #[arg(long, value_parser = seconds)]
+    seconds: Option<Duration>,
+    /// Seconds of load before that
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    warmup: Duration,
+    /// Length of keys in bytes
+    #[arg(long, default_value_t = 8)]
+    key_size: usize,
+    /// Length of values in bytes
+    #[arg(long, default_value_t = 256)]
+    val_size: usize,
+    /// How many different keys there are
+    #[arg(long, default_value_t = 100_000)]
+    key_space: u64,
+    /// Operations a second of all clients, begun on schedule and measured from it; 0 for as many as the servers take
+    #[arg(long, default_value_t = 0.0)]
+    rate: f64,
+    /// Seconds that one call may take
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    timeout: Duration,
+    /// Where the random choice of keys begins
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+    /// Processes whose CPU time is to be reported for each operation
+    #[arg(long, value_delimiter = ',')]
+    pids: Vec<u32>,
+}
+
+/// The command and its flags, for the program's root command.
+pub fn command() -> Command {
+    Bench::command()
+}
+
+/// Runs the workload that the command's matches name. Fails if not a single operation succeeded.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    let outcome = Bench::from_arg_matches(matches).map_err(|error| error.to_string()).and_then(start);
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(flaw) => {
+            // Nowhere is left to complain if this fails.
+            let _ = writeln!(std::io::stderr(), "Error: {flaw}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(bench: Bench) -> Result<bool, String> {
+    let load = match &bench.workload {
+        Workload::Put { load, .. } | Workload::Range { load, .. } => load,
+        Workload::Txn { load } | Workload::Watch { load, .. } => load,
+    };
+    load.check()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    LocalSet::new().block_on(&runtime, measure(&bench.workload, load))
+}
+
+/// The course of a run.
+async fn measure(workload: &Workload, load: &Load) -> Result<bool, String> {
+    let tally = Rc::new(RefCell::new(Tally::default()));
+    let connections = Rc::new(Connections::open(load, &tally).await?);
+    if let Workload::Watch { watchers, .. } = workload {
+        let created = watch::start(*watchers, &connections, &tally);
+        let created = tokio::time::timeout(START_PATIENCE, created).await;
+        created.map_err(|_| format!("the watches were not created within {} s", START_PATIENCE.as_secs()))?;
+    }
+    let pace = Rc::new(Pace::new(Instant::now(), load.rate, load.clients));
+    load::start(workload, load, &connections, &pace, &tally);
+
+    tokio::time::sleep(load.warmup).await;
+    let cpu_before = CpuTimes::read(&load.pids)?;
+    tally.borrow_mut().begin();
+    if let Some(total) = load.total {
+        tally.borrow_mut().wake_at(total);
+        pace.allow_only(total);
+    }
+    let start = Instant::now();
+    until_done(load, start, &tally).await;
+    let elapsed = start.elapsed();
+    let cpu = CpuTimes::read(&load.pids)?.since(&cpu_before);
+
+    // What is still in flight belongs to nobody any more, and is dropped with the runtime.
+    let tally = tally.borrow();
+    let report = report::Report { load, workload: workload.name(), tally: &tally, elapsed, cpu };
+    let output = if load.json { report.json() } else { report.text() };
+    std::io::stdout().write_all(output.as_bytes()).map_err(|error| error.to_string())?;
+    Ok(tally.operations() > 0)
+}
+
+async fn until_done(load: &Load, start: Instant, tally: &Rc<RefCell<Tally>>) {
+    let shows_progress = std::io::stderr().is_terminal();
+    loop {
+        let (done, operations) = {
+            let tally = tally.borrow();
+            (tally.operations() + tally.failures(), tally.operations())
+        };
+        let elapsed = start.elapsed();
+        let fraction = match load.total {
+            Some(total) => done as f64 / total.max(1) as f64,
+            None => elapsed.as_secs_f64() / load.duration().as_secs_f64(),
+        };
+        if shows_progress {
+            report::progress(fraction, operations, elapsed);
+        }
+        if fraction >= 1.0 {
+            break;
+        }
+        match load.total {
+            Some(_) => tally::changed_or(tally, BEAT).await,
+            None => tokio::time::sleep(BEAT.min(load.duration().saturating_sub(elapsed))).await,
+        }
+    }
+    if shows_progress {
+        report::end_progress();
+    }
+}
+
+impl Workload {
+    fn name(&self) -> &'static str {
+        match self {
+            Workload::Put { .. } => "put",
+            Workload::Range { .. } => "range",
+            Workload::Txn { .. } => "txn",
+            Workload::Watch { .. } => "watch",
+        }
+    }
+}
+
+impl Load {
+    fn duration(&self) -> Duration {
+        self.seconds.unwrap_or(Duration::from_secs_f64(SECONDS_DEFAULT))
+    }
+
+    /// How many to open; those that have no client idle.
+    fn connections(&self) -> usize {
+        self.conns.unwrap_or(self.endpoints.len())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let keys_max = 10_u64.checked_pow(self.key_size.min(20) as u32).unwrap_or(u64::MAX);
+        if self.key_space == 0 || self.key_space > keys_max {
+            return Err(format!("--key-space must be between 1 and {keys_max} with --key-size={}", self.key_size));
+        }
+        if !self.rate.is_finite() || self.rate < 0.0 {
+            return Err("--rate must not be negative".to_owned());
+        }
+        if self.total == Some(0) || self.duration().is_zero() {
+            return Err("there is nothing to measure".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').unwrap_or(text).parse::<f64>().map_err(|error| error.to_string())?;
+    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
+}

@@ -1,0 +1,155 @@
+//! The watchers: each follows all the run's writes and records how long their events took.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use vlot_proto::etcdserverpb::watch_request::RequestUnion;
+use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+
+use super::connections::{Connections, Lease, needs_renewal};
+use super::tally::Tally;
+use crate::client::{Failure, Stream, path};
+
+/// All keys of this workload begin so, and nothing else should.
+const PREFIX: &[u8] = b"vlot-bench-watch/";
+/// The first key after them: `/` is followed by `0`.
+const PREFIX_END: &[u8] = b"vlot-bench-watch0";
+/// Pause before a broken watch is opened again.
+const REST: Duration = Duration::from_millis(50);
+
+/// The key that a client writes.
+pub fn key(name: &[u8]) -> Bytes {
+    Bytes::from([PREFIX, name].concat())
+}
+
+/// When a write was sent, as its value's first bytes. The clock is this process's own, so that values of another run
+/// are told apart by its start.
+pub struct Stamp;
+
+thread_local! {
+    /// The run's clock begins here, and a number that no other run is likely to have.
+    static RUN: (Instant, u64) = (Instant::now(), run_number());
+}
+
+fn run_number() -> u64 {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since_epoch.as_nanos() as u64 ^ u64::from(std::process::id()) << 40
+}
+
+impl Stamp {
+    const BYTES: usize = 16;
+
+    /// A value of at least `length` bytes that was sent at this moment.
+    pub fn value(sent: Instant, length: usize) -> Bytes {
+        let (origin, run) = RUN.with(|run| *run);
+        let mut value = BytesMut::with_capacity(length.max(Stamp::BYTES));
+        value.put_u64(run);
+        value.put_u64((sent - origin).as_nanos() as u64);
+        value.resize(length.max(Stamp::BYTES), b'x');
+        value.freeze()
+    }
+
+    /// How long ago a value of this run was sent.
+    fn age(value: &[u8], at: Instant) -> Option<Duration> {
+        let (origin, run) = RUN.with(|run| *run);
+        let stamp = value.first_chunk::<{ Stamp::BYTES }>()?;
+        let (number, nanos) = stamp.split_at(8);
+        let read = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        (read(number) == run).then(|| (at - origin).saturating_sub(Duration::from_nanos(read(nanos))))
+    }
+}
+
+/// Starts all watchers and waits until the servers have created their watches.
+pub async fn start(watchers: usize, connections: &Rc<Connections>, tally: &Rc<RefCell<Tally>>) {
+    let (created, mut all_created) = mpsc::channel::<()>(1);
+    for number in 0..watchers {
+        let (connections, tally, created) = (connections.clone(), tally.clone(), created.clone());
+        tokio::task::spawn_local(async move {
+            let lease = connections.lease(number).await;
+            follow_forever(lease, created, &tally).await;
+        });
+    }
+    drop(created);
+    // Each watcher lets go of its sender when its watch exists.
+    while all_created.recv().await.is_some() {}
+}
+
+async fn follow_forever(mut lease: Lease, created: mpsc::Sender<()>, tally: &RefCell<Tally>) {
+    let mut created = Some(created);
+    let mut next_revision = 0;
+    loop {
+        let failure = match follow(&mut lease, &mut created, &mut next_revision, tally).await {
+            Err(failure) => failure,
+            Ok(()) => Failure::Malformed("the server ended a watch".to_owned()),
+        };
+        tally.borrow_mut().note(&failure);
+        tokio::time::sleep(REST).await;
+        if needs_renewal(&failure) {
+            lease.renew().await;
+        }
+        tally.borrow_mut().opened_again();
+    }
+}
+
+/// Follows one stream until it ends; `next_revision` says where the next one has to go on.
+async fn follow(
+    lease: &mut Lease,
+    created: &mut Option<mpsc::Sender<()>>,
+    next_revision: &mut i64,
+    tally: &RefCell<Tally>,
+) -> Result<(), Failure> {
+    let mut stream: Stream<WatchRequest, WatchResponse> = lease.channel.stream(path::WATCH, &[]).await?;
+    let create = WatchCreateRequest {
+        key: Bytes::from_static(PREFIX),
+        range_end: Bytes::from_static(PREFIX_END),
+        start_revision: *next_revision,
+        ..WatchCreateRequest::default()
+    };
+    stream.send(&WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) }).await?;
+    while let Some(reply) = stream.next().await? {
+        if reply.canceled {
+            // What was compacted away is lost to this watcher; it goes on with what is there.
+            *next_revision = reply.compact_revision;
+            return Err(Failure::Malformed(format!("a watch was cancelled: {}", reply.cancel_reason)));
+        }
+        if reply.created {
+            *created = None;
+        }
+        let now = Instant::now();
+        let mut tally = tally.borrow_mut();
+        for kv in reply.events.iter().filter_map(|event| event.kv.as_ref()) {
+            *next_revision = kv.mod_revision + 1;
+            if let Some(age) = Stamp::age(&kv.value, now) {
+                tally.delivered(age);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_tells_its_age_and_foreign_values_have_none() {
+        let sent = Instant::now() + Duration::from_secs(1);
+        for length in [0, 16, 300] {
+            let value = Stamp::value(sent, length);
+            assert_eq!(value.len(), length.max(16));
+            assert_eq!(Stamp::age(&value, sent + Duration::from_micros(7)), Some(Duration::from_micros(7)));
+        }
+        assert_eq!(Stamp::age(b"short", sent), None);
+        assert_eq!(Stamp::age(&[b'x'; 16], sent), None);
+    }
+
+    #[test]
+    fn the_watched_range_holds_exactly_the_keys() {
+        assert!(key(b"") >= PREFIX && key(b"\xff\xff") < PREFIX_END);
+        assert_eq!(PREFIX_END, [&PREFIX[..PREFIX.len() - 1], b"0"].concat());
+    }
+}

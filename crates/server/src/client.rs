@@ -1,0 +1,290 @@
+//! An etcd v3 client: calls over one connection, and over the next endpoint when it breaks.
+//!
+//! Owns endpoints, time budgets and the rule when a call may be repeated. Must not know what the calls mean (their
+//! messages come from the caller) or how results are shown.
+
+mod channel;
+mod frames;
+mod socket;
+mod status;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use prost::Message;
+use tokio::time::Instant;
+
+pub use channel::{Channel, Stream};
+pub use status::Status;
+
+/// Paths of the calls that the command line and the load generator make.
+pub mod path {
+    pub const RANGE: &str = "/etcdserverpb.KV/Range";
+    pub const PUT: &str = "/etcdserverpb.KV/Put";
+    pub const DELETE_RANGE: &str = "/etcdserverpb.KV/DeleteRange";
+    pub const TXN: &str = "/etcdserverpb.KV/Txn";
+    pub const COMPACT: &str = "/etcdserverpb.KV/Compact";
+    pub const WATCH: &str = "/etcdserverpb.Watch/Watch";
+    pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
+    pub const ALARM: &str = "/etcdserverpb.Maintenance/Alarm";
+    pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
+    pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
+}
+
+/// Pause before the endpoints are tried again once all have failed.
+const BACK_OFF_MIN: Duration = Duration::from_millis(25);
+const BACK_OFF_MAX: Duration = Duration::from_millis(400);
+
+/// Where a server listens. Displays as it was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoint {
+    written: String,
+    /// Where the host and port begin in `written`, and where they end.
+    address: std::ops::Range<usize>,
+}
+
+impl Endpoint {
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        &self.written[self.address.clone()]
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    /// Reads `host:port` or `http://host:port`.
+    fn from_str(written: &str) -> Result<Self, String> {
+        let start = match written.split_once("://") {
+            Some(("http", rest)) => written.len() - rest.len(),
+            Some((scheme, _)) => return Err(format!("endpoint {written:?}: {scheme} is not supported, only http is")),
+            None => 0,
+        };
+        let end = written[start..].find('/').map_or(written.len(), |slash| start + slash);
+        match written[start..end].rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {}
+            _ => return Err(format!("endpoint {written:?}: host:port is expected")),
+        }
+        Ok(Endpoint { written: written.to_owned(), address: start..end })
+    }
+}
+
+/// What holds for every connection.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long one connection may take to establish.
+    pub dial_timeout: Duration,
+    /// Ping a connection this often, and give it up when no answer comes for so long.
+    pub keepalive: Option<(Duration, Duration)>,
+}
+
+/// Why a call has no reply.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// No connection: nothing was sent.
+    Unreachable { endpoint: String, cause: String },
+    /// The connection broke. Whether the call took effect is unknown.
+    Broken { endpoint: String, cause: String },
+    /// Time ran out. Whether the call took effect is unknown unless the cause is that there was no connection.
+    TimedOut { cause: Option<String> },
+    /// The server said no.
+    Refused(Status),
+    /// The server's answer cannot be understood.
+    Malformed(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Unreachable { endpoint, cause } => write!(f, "cannot connect to {endpoint}: {cause}"),
+            Failure::Broken { endpoint, cause } => write!(f, "connection to {endpoint} broke: {cause}"),
+            Failure::TimedOut { .. } => f.write_str("context deadline exceeded"),
+            // etcd's own errors speak for themselves; all of them begin so.
+            Failure::Refused(status) if status.message.starts_with("etcdserver: ") => f.write_str(&status.message),
+            Failure::Refused(status) if status.code == Status::DEADLINE_EXCEEDED => {
+                f.write_str("context deadline exceeded")
+            }
+            Failure::Refused(status) => status.fmt(f),
+            Failure::Malformed(cause) => write!(f, "the answer cannot be understood: {cause}"),
+        }
+    }
+}
+
+/// Whether a call that may have reached a server may be sent again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Repeat {
+    /// It reads: repeating does no harm.
+    Freely,
+    /// It writes: only when it was certainly not sent.
+    IfUnsent,
+}
+
+/// Makes calls to whichever endpoint answers.
+pub struct Client {
+    endpoints: Vec<Endpoint>,
+    options: Options,
+    /// The endpoint in use, or the one to try next.
+    current: usize,
+    channel: Option<Channel>,
+}
+
+impl Client {
+    /// A client that connects on its first call.
+    ///
+    /// # Panics
+    /// If there is no endpoint.
+    pub fn new(endpoints: Vec<Endpoint>, options: Options) -> Client {
+        assert!(!endpoints.is_empty(), "a client has at least one endpoint");
+        Client { endpoints, options, current: 0, channel: None }
+    }
+
+    /// One request, one reply. Goes on to the next endpoint while that is safe and the budget lasts.
+    ///
+    /// # Errors
+    /// `Refused` and `Malformed` as the server caused them, `Broken` for a write that may have happened, else `TimedOut`.
+    pub async fn call<Reply: Message + Default>(
+        &mut self,
+        path: &'static str,
+        request: &impl Message,
+        repeat: Repeat,
+        budget: Duration,
+    ) -> Result<Reply, Failure> {
+        let deadline = Instant::now() + budget;
+        let mut pause = BackOff::new(self.endpoints.len());
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let outcome = match tokio::time::timeout_at(deadline, self.connected()).await {
+                Ok(Ok(channel)) => channel.call(path, request, left).await,
+                Ok(Err(unreachable)) => Err(unreachable),
+                Err(_) => Err(Failure::TimedOut { cause: None }),
+            };
+            let failure = match outcome {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            let may_repeat = match &failure {
+                Failure::Unreachable { .. } => true,
+                Failure::Broken { .. } => repeat == Repeat::Freely,
+                Failure::Refused(status) => repeat == Repeat::Freely && status.code == Status::UNAVAILABLE,
+                Failure::TimedOut { .. } | Failure::Malformed(_) => false,
+            };
+            if !may_repeat {
+                self.forget_if_broken(&failure);
+                return Err(failure);
+            }
+            self.move_on();
+            if tokio::time::timeout_at(deadline, pause.wait()).await.is_err() {
+                return Err(Failure::TimedOut { cause: Some(failure.to_string()) });
+            }
+        }
+    }
+
+    /// Opens a stream on whichever endpoint accepts a connection within `budget`.
+    ///
+    /// # Errors
+    /// `TimedOut` with the last failure as its cause.
+    pub async fn stream<Sent: Message, Received: Message + Default>(
+        &mut self,
+        path: &'static str,
+        metadata: &[(&'static str, &'static str)],
+        budget: Duration,
+    ) -> Result<Stream<Sent, Received>, Failure> {
+        let deadline = Instant::now() + budget;
+        let mut pause = BackOff::new(self.endpoints.len());
+        loop {
+            let outcome = match self.connected().await {
+                Ok(channel) => channel.stream(path, metadata).await,
+                Err(failure) => Err(failure),
+            };
+            let failure = match outcome {
+                Ok(stream) => return Ok(stream),
+                Err(failure) => failure,
+            };
+            self.move_on();
+            if tokio::time::timeout_at(deadline, pause.wait()).await.is_err() {
+                return Err(Failure::TimedOut { cause: Some(failure.to_string()) });
+            }
+        }
+    }
+
+    /// Leaves the endpoint in use for the next one.
+    pub fn move_on(&mut self) {
+        self.channel = None;
+        self.current = (self.current + 1) % self.endpoints.len();
+    }
+
+    async fn connected(&mut self) -> Result<&mut Channel, Failure> {
+        let channel = match self.channel.take() {
+            Some(channel) => channel,
+            None => match Channel::open(&self.endpoints[self.current], &self.options).await {
+                Ok(channel) => channel,
+                Err(failure) => return Err(failure),
+            },
+        };
+        Ok(self.channel.insert(channel))
+    }
+
+    fn forget_if_broken(&mut self, failure: &Failure) {
+        if matches!(failure, Failure::Broken { .. } | Failure::TimedOut { .. }) {
+            self.move_on();
+        }
+    }
+}
+
+/// Waits longer and longer, but only once in a round over all endpoints.
+struct BackOff {
+    endpoints: usize,
+    tried: usize,
+    pause: Duration,
+}
+
+impl BackOff {
+    fn new(endpoints: usize) -> BackOff {
+        BackOff { endpoints, tried: 0, pause: BACK_OFF_MIN }
+    }
+
+    async fn wait(&mut self) {
+        self.tried += 1;
+        if self.tried.is_multiple_of(self.endpoints) {
+            tokio::time::sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(BACK_OFF_MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_host_and_port_with_or_without_http() {
+        for (written, address) in [
+            ("127.0.0.1:2379", "127.0.0.1:2379"),
+            ("http://n1:1", "n1:1"),
+            ("http://n1:1/", "n1:1"),
+            ("[::1]:2379", "[::1]:2379"),
+        ] {
+            let endpoint: Endpoint = written.parse().unwrap();
+            assert_eq!((endpoint.address(), endpoint.to_string().as_str()), (address, written));
+        }
+        for refused in ["", "n1", ":2379", "n1:", "n1:port", "https://n1:1", "unix://a:1"] {
+            assert!(refused.parse::<Endpoint>().is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn errors_read_as_etcds_clients_print_them() {
+        let refused = |code, message: &str| Failure::Refused(Status { code, message: message.to_owned() }).to_string();
+        assert_eq!(refused(3, "etcdserver: key is not provided"), "etcdserver: key is not provided");
+        assert_eq!(refused(12, "no"), "rpc error: code = Unimplemented desc = no");
+        assert_eq!(refused(4, "late"), "context deadline exceeded");
+        assert_eq!(Failure::TimedOut { cause: None }.to_string(), "context deadline exceeded");
+    }
+}

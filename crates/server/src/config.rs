@@ -1,0 +1,427 @@
+//! What one node is told by its operator: etcd's flags and `ETCD_*` variables, read, checked and typed.
+//!
+//! Owns the meaning of each honoured flag and the rules between flags. Must not touch disk or network: whether a port
+//! is free or a directory writable is found out by who uses it.
+
+mod arguments;
+pub(crate) mod flags;
+mod values;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use arguments::Settings;
+pub(crate) use values::Url;
+
+/// Everything `vlot server` needs to know before it touches disk or network.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) name: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) listen: Listen,
+    /// Where clients reach this node; told to the other members.
+    pub(crate) advertise_client: Vec<Url>,
+    pub(crate) cluster: InitialCluster,
+    pub(crate) heartbeat: Duration,
+    pub(crate) election_timeout: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) keepalive: Keepalive,
+    pub(crate) auto_compaction: Option<AutoCompaction>,
+    pub(crate) watch_progress_interval: Duration,
+    /// A call that takes longer is logged; zero turns that off.
+    pub(crate) slow_call: Duration,
+    /// The hosts that HTTP/1 requests may name; `None` allows all.
+    pub(crate) hosts: Option<Vec<String>>,
+    pub(crate) logging: Logging,
+    pub(crate) stop_with_parent: bool,
+    /// What the operator should be told once logging is up.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The addresses a node listens on.
+#[derive(Debug)]
+pub(crate) struct Listen {
+    pub(crate) peer: Vec<Url>,
+    /// gRPC, and HTTP/1 too unless `client_http` is given.
+    pub(crate) client: Vec<Url>,
+    /// HTTP/1 only.
+    pub(crate) client_http: Vec<Url>,
+    /// HTTP/1 only: metrics and health.
+    pub(crate) metrics: Vec<Url>,
+    pub(crate) reuse_port: bool,
+    pub(crate) reuse_address: bool,
+}
+
+/// The members a cluster starts with.
+#[derive(Debug)]
+pub(crate) struct InitialCluster {
+    /// Names and peer addresses of all members, this one included, in the order given.
+    pub(crate) members: Vec<(String, Vec<Url>)>,
+    pub(crate) token: String,
+    /// Whether the operator says that the cluster runs already, so that an empty data directory is a mistake.
+    pub(crate) existing: bool,
+}
+
+/// What one client may ask for.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    /// Operations in each list of one transaction.
+    pub(crate) txn_ops: usize,
+    /// Bytes of one proposal. A request may be [`RECEIVE_SLACK`] larger before it is refused unread.
+    pub(crate) request_bytes: usize,
+    /// Calls in flight on one connection.
+    pub(crate) streams: u32,
+    /// Bytes the store may take before it accepts deletions only; `None` is no limit.
+    pub(crate) quota_bytes: Option<u64>,
+}
+
+/// How far a request may exceed the size of a proposal before it is refused without being read to its end.
+pub(crate) const RECEIVE_SLACK: usize = 512 * 1024;
+
+/// When the server asks a silent client whether it is there.
+#[derive(Debug)]
+pub(crate) struct Keepalive {
+    /// `None` never asks.
+    pub(crate) interval: Option<Duration>,
+    pub(crate) timeout: Duration,
+}
+
+/// Which history is dropped without being asked to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum AutoCompaction {
+    /// What is older than this.
+    Periodic(Duration),
+    /// All but this many of the newest revisions.
+    Revision(i64),
+}
+
+/// How much is logged, in which shape, and where.
+#[derive(Debug)]
+pub(crate) struct Logging {
+    pub(crate) level: tracing::level_filters::LevelFilter,
+    pub(crate) json: bool,
+    pub(crate) to_stdout: bool,
+}
+
+/// Why the configuration is refused. Its text is the one line an operator sees.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum ConfigError {
+    /// An argument without a dash where a flag is expected.
+    NotAFlag { argument: String },
+    /// No flag has this name.
+    Unknown { flag: String },
+    /// The command line ends where the flag's value should be.
+    Incomplete { flag: String },
+    /// The value cannot be read.
+    Invalid { flag: &'static str, value: String, expected: String },
+    /// The flag asks for what this server does not do.
+    Refused { flag: &'static str, why: &'static str },
+    /// Flags that do not go together.
+    Contradiction(String),
+}
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotAFlag { argument } => write!(out, "'{argument}' is not a valid flag"),
+            Self::Unknown { flag } => write!(out, "unknown flag --{flag}; 'vlot server --help' lists all"),
+            Self::Incomplete { flag } => write!(out, "--{flag} needs a value"),
+            Self::Invalid { flag, value, expected } => write!(out, "--{flag}={value}: expected {expected}"),
+            Self::Refused { flag, why } => write!(out, "--{flag} is not supported: {why}"),
+            Self::Contradiction(why) => out.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads what follows `vlot server` and the environment.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] for the first thing that is wrong.
+    pub(crate) fn read(
+        arguments: impl IntoIterator<Item = String>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigError> {
+        let mut settings = Settings::read(arguments, environment)?;
+        let name = text(&settings, "name").to_owned();
+        let (heartbeat, election_timeout) = timing(&settings)?;
+        Ok(Config {
+            data_dir: data_dir(&settings, &name),
+            listen: listen(&settings)?,
+            advertise_client: advertise_client(&settings)?,
+            cluster: initial_cluster(&settings, &name)?,
+            heartbeat,
+            election_timeout,
+            limits: limits(&settings)?,
+            keepalive: keepalive(&settings),
+            auto_compaction: auto_compaction(&settings)?,
+            watch_progress_interval: watch_progress_interval(&settings)?,
+            slow_call: span(&settings, "warning-unary-request-duration"),
+            hosts: hosts(&settings),
+            logging: logging(&settings)?,
+            stop_with_parent: settings.stop_with_parent,
+            warnings: std::mem::take(&mut settings.warnings),
+            name,
+        })
+    }
+
+    /// How long a call may wait for the cluster: etcd's 5 s and two election timeouts.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+}
+
+/// The text of `vlot server --help`: the table of flags.
+pub(crate) fn help() -> String {
+    let mut text = String::from(
+        "Usage: vlot server [flags]\n\nStarts one node. Flags are etcd's, each also as a variable ETCD_<FLAG>:\n",
+    );
+    for flag in flags::FLAGS {
+        let fate = match flag.treatment {
+            flags::Treatment::Honoured => String::new(),
+            flags::Treatment::Accepted(why) => format!("  (no effect: {why})"),
+            flags::Treatment::Refused(why) => format!("  (not supported: {why})"),
+        };
+        text.push_str(&format!("  --{} '{}'{fate}\n", flag.name, flag.default));
+    }
+    text
+}
+
+fn timing(settings: &Settings) -> Result<(Duration, Duration), ConfigError> {
+    let heartbeat = at_least(settings, "heartbeat-interval", 1)?;
+    let election = at_least(settings, "election-timeout", 1)?;
+    if election < heartbeat.saturating_mul(5) {
+        return Err(ConfigError::Contradiction(format!(
+            "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]"
+        )));
+    }
+    if election > 50_000 {
+        return Err(ConfigError::Contradiction(format!(
+            "--election-timeout[{election}ms] is too long, and should be set less than 50000ms"
+        )));
+    }
+    Ok((Duration::from_millis(heartbeat), Duration::from_millis(election)))
+}
+
+fn data_dir(settings: &Settings, name: &str) -> PathBuf {
+    match text(settings, "data-dir") {
+        "" => PathBuf::from(format!("{name}.etcd")),
+        given => PathBuf::from(given),
+    }
+}
+
+fn listen(settings: &Settings) -> Result<Listen, ConfigError> {
+    let listen = Listen {
+        peer: bindable(settings, "listen-peer-urls")?,
+        client: bindable(settings, "listen-client-urls")?,
+        client_http: bindable(settings, "listen-client-http-urls")?,
+        metrics: bindable(settings, "listen-metrics-urls")?,
+        reuse_port: is_on(settings, "socket-reuse-port"),
+        reuse_address: is_on(settings, "socket-reuse-address"),
+    };
+    for (urls, flag) in [(&listen.peer, "listen-peer-urls"), (&listen.client, "listen-client-urls")] {
+        if urls.is_empty() {
+            return Err(ConfigError::Contradiction(format!("--{flag} names no address")));
+        }
+    }
+    Ok(listen)
+}
+
+fn advertise_client(settings: &Settings) -> Result<Vec<Url>, ConfigError> {
+    if settings.given("listen-client-urls").is_some() && settings.given("advertise-client-urls").is_none() {
+        return Err(ConfigError::Contradiction(
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly".into(),
+        ));
+    }
+    urls(settings, "advertise-client-urls")
+}
+
+/// The members named by `--initial-cluster`, among which this node must find itself under its name and addresses.
+fn initial_cluster(settings: &Settings, name: &str) -> Result<InitialCluster, ConfigError> {
+    let own = urls(settings, "initial-advertise-peer-urls")?;
+    if own.is_empty() {
+        return Err(ConfigError::Contradiction("--initial-advertise-peer-urls names no address".into()));
+    }
+    let members = match text(settings, "initial-cluster") {
+        "" => vec![(name.to_owned(), own.clone())],
+        given => named_members(given)?,
+    };
+    let Some((_, listed)) = members.iter().find(|(member, _)| member == name) else {
+        return Err(ConfigError::Contradiction(format!(
+            "couldn't find local name \"{name}\" in the initial cluster configuration"
+        )));
+    };
+    if sorted(listed) != sorted(&own) {
+        return Err(ConfigError::Contradiction(format!(
+            "--initial-cluster has {name}={} but --initial-advertise-peer-urls={}",
+            joined(listed),
+            joined(&own)
+        )));
+    }
+    let existing = match text(settings, "initial-cluster-state") {
+        "new" => false,
+        "existing" => true,
+        other => return Err(invalid("initial-cluster-state", other, "new or existing")),
+    };
+    Ok(InitialCluster { members, token: text(settings, "initial-cluster-token").to_owned(), existing })
+}
+
+/// Reads `name=url,name=url`. A name may come several times: a member with several addresses.
+fn named_members(given: &str) -> Result<Vec<(String, Vec<Url>)>, ConfigError> {
+    let mut members: Vec<(String, Vec<Url>)> = Vec::new();
+    for pair in given.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let (name, url) = pair
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| invalid("initial-cluster", given, "a list of name=http://host:port"))?;
+        let url = Url::parse(url).map_err(|why| invalid("initial-cluster", given, &format!("an URL; {url} {why}")))?;
+        if let Some((holder, _)) = members.iter().find(|(_, urls)| urls.contains(&url)) {
+            return Err(ConfigError::Contradiction(format!(
+                "--initial-cluster gives {url} to both \"{holder}\" and \"{name}\""
+            )));
+        }
+        match members.iter_mut().find(|(member, _)| member == name) {
+            Some((_, urls)) => urls.push(url),
+            None => members.push((name.to_owned(), vec![url])),
+        }
+    }
+    Ok(members)
+}
+
+fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
+    let quota = match integer(settings, "quota-backend-bytes") {
+        0 => Some(2 << 30),
+        negative if negative < 0 => None,
+        bytes => Some(bytes.unsigned_abs()),
+    };
+    let streams = at_least(settings, "max-concurrent-streams", 1)?;
+    Ok(Limits {
+        txn_ops: saturated(at_least(settings, "max-txn-ops", 1)?),
+        request_bytes: saturated(at_least(settings, "max-request-bytes", 1)?),
+        streams: u32::try_from(streams).unwrap_or(u32::MAX),
+        quota_bytes: quota,
+    })
+}
+
+fn keepalive(settings: &Settings) -> Keepalive {
+    let interval = Some(span(settings, "grpc-keepalive-interval")).filter(|interval| !interval.is_zero());
+    Keepalive { interval, timeout: span(settings, "grpc-keepalive-timeout") }
+}
+
+fn auto_compaction(settings: &Settings) -> Result<Option<AutoCompaction>, ConfigError> {
+    let (mode, retention) = (text(settings, "auto-compaction-mode"), text(settings, "auto-compaction-retention"));
+    let bare: Option<u32> = retention.parse().ok();
+    match mode {
+        _ if retention.is_empty() || bare == Some(0) => Ok(None),
+        "revision" => match bare {
+            Some(kept) => Ok(Some(AutoCompaction::Revision(kept.into()))),
+            None => Err(invalid("auto-compaction-retention", retention, "a number of revisions")),
+        },
+        "periodic" => {
+            let hours = bare.map(|hours| Duration::from_secs(3600) * hours);
+            match hours.or_else(|| values::duration(retention)) {
+                Some(period) if period.is_zero() => Ok(None),
+                Some(period) => Ok(Some(AutoCompaction::Periodic(period))),
+                None => Err(invalid("auto-compaction-retention", retention, "hours, or a duration such as 10m")),
+            }
+        }
+        other => Err(invalid("auto-compaction-mode", other, "periodic or revision")),
+    }
+}
+
+fn watch_progress_interval(settings: &Settings) -> Result<Duration, ConfigError> {
+    let interval = span(settings, "watch-progress-notify-interval");
+    if interval < Duration::from_millis(100) {
+        let given = text(settings, "watch-progress-notify-interval");
+        return Err(invalid("watch-progress-notify-interval", given, "at least 100ms"));
+    }
+    Ok(interval)
+}
+
+fn hosts(settings: &Settings) -> Option<Vec<String>> {
+    let hosts: Vec<String> = text(settings, "host-whitelist").split(',').map(|host| host.trim().to_owned()).collect();
+    let all = hosts.iter().any(|host| host == "*") || hosts.iter().all(String::is_empty);
+    if all { None } else { Some(hosts) }
+}
+
+fn logging(settings: &Settings) -> Result<Logging, ConfigError> {
+    use tracing::level_filters::LevelFilter;
+    let level = match text(settings, "log-level") {
+        "debug" => LevelFilter::DEBUG,
+        "info" => LevelFilter::INFO,
+        "warn" => LevelFilter::WARN,
+        "error" | "dpanic" | "panic" | "fatal" => LevelFilter::ERROR,
+        other => return Err(invalid("log-level", other, "debug, info, warn, error, panic or fatal")),
+    };
+    let json = match text(settings, "log-format") {
+        "json" => true,
+        "console" => false,
+        other => return Err(invalid("log-format", other, "json or console")),
+    };
+    let to_stdout = match text(settings, "log-outputs") {
+        "default" | "stderr" => false,
+        "stdout" => true,
+        other => return Err(invalid("log-outputs", other, "default, stderr or stdout")),
+    };
+    Ok(Logging { level, json, to_stdout })
+}
+
+/// What a flag is set to, or its default. The names used here are those of the table, which a test checks.
+fn text<'s>(settings: &'s Settings, name: &str) -> &'s str {
+    let default = || flags::find(name).map_or("", |(flag, _)| flag.default);
+    settings.given(name).unwrap_or_else(default)
+}
+
+// The next three read what `arguments.rs` has checked for its form already.
+fn integer(settings: &Settings, name: &str) -> i64 {
+    text(settings, name).parse().unwrap_or_default()
+}
+
+fn span(settings: &Settings, name: &str) -> Duration {
+    values::duration(text(settings, name)).unwrap_or_default()
+}
+
+fn is_on(settings: &Settings, name: &str) -> bool {
+    values::switch(text(settings, name)).unwrap_or_default()
+}
+
+fn at_least(settings: &Settings, name: &'static str, smallest: u64) -> Result<u64, ConfigError> {
+    let value = u64::try_from(integer(settings, name)).ok().filter(|value| *value >= smallest);
+    value.ok_or_else(|| invalid(name, text(settings, name), &format!("a number of at least {smallest}")))
+}
+
+fn saturated(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn urls(settings: &Settings, name: &'static str) -> Result<Vec<Url>, ConfigError> {
+    let given = text(settings, name);
+    Url::parse_list(given).map_err(|why| invalid(name, given, &format!("a list of URLs; {why}")))
+}
+
+fn bindable(settings: &Settings, name: &'static str) -> Result<Vec<Url>, ConfigError> {
+    let urls = urls(settings, name)?;
+    match urls.iter().find(|url| url.bind_address().is_none()) {
+        Some(url) => Err(invalid(name, &url.to_string(), "an IP address or localhost to listen on")),
+        None => Ok(urls),
+    }
+}
+
+fn sorted(urls: &[Url]) -> Vec<Url> {
+    let mut urls = urls.to_vec();
+    urls.sort();
+    urls
+}
+
+fn joined(urls: &[Url]) -> String {
+    urls.iter().map(Url::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn invalid(flag: &'static str, value: &str, expected: &str) -> ConfigError {
+    ConfigError::Invalid { flag, value: value.to_owned(), expected: expected.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! The one table of etcd's server flags: name, kind of value, default, and what becomes of each here.
+//!
+//! Owns names and verdicts. Must not know how a flag is written on the command line (`arguments.rs`) or what its value
+//! means to the server (`config.rs`).
+
+use Kind::{Duration, Integer, Switch, Text};
+use Treatment::{Accepted, Honoured, Refused};
+
+/// One flag of `vlot server`. Its environment form is `ETCD_` and the name in upper case, dashes as underscores.
+#[derive(Debug)]
+pub(crate) struct Flag {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// The value without the flag, written as on the command line.
+    pub(crate) default: &'static str,
+    pub(crate) treatment: Treatment,
+    /// Whether `experimental-<name>` means the same flag.
+    pub(crate) formerly_experimental: bool,
+}
+
+/// What a flag's value looks like. Durations are written as in Go: `1h30m`, `500ms`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    Text,
+    Switch,
+    Integer,
+    Duration,
+}
+
+/// What becomes of a flag that is set to another value than its default.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Treatment {
+    /// It has the effect it has in etcd.
+    Honoured,
+    /// The server runs as well without its effect; the sentence is logged as a warning.
+    Accepted(&'static str),
+    /// The server does not start: running without its effect would not be what was asked for.
+    Refused(&'static str),
+}
+
+/// The flag of this name, also under its former `experimental-` spelling. The second value tells whether it was that.
+pub(crate) fn find(name: &str) -> Option<(&'static Flag, bool)> {
+    let exact = FLAGS.iter().find(|flag| flag.name == name).map(|flag| (flag, false));
+    exact.or_else(|| {
+        let plain = name.strip_prefix("experimental-")?;
+        FLAGS.iter().find(|flag| flag.formerly_experimental && flag.name == plain).map(|flag| (flag, true))
+    })
+}
+
+const fn flag(name: &'static str, kind: Kind, default: &'static str, treatment: Treatment) -> Flag {
+    Flag { name, kind, default, treatment, formerly_experimental: false }
+}
+
+const fn formerly_experimental(flag: Flag) -> Flag {
+    Flag { formerly_experimental: true, ..flag }
+}
+
+const NO_TLS: Treatment = Refused("TLS is not supported; put a TLS proxy in front, or keep to a trusted network");
+const NO_DISCOVERY: Treatment = Refused("discovery is not supported; name all members with --initial-cluster");
+const NO_AUTH: Treatment = Accepted("there are no users and roles that it could apply to");
+const NO_TRACES: Treatment = Accepted("no traces are exported");
+const NO_BBOLT: Treatment = Accepted("it tunes a storage engine that is not used here");
+const NO_CHECKPOINTS: Treatment = Accepted("there are no leases that it could apply to");
+const NO_V2: Treatment = Refused("etcd's v2 interface is not served");
+const NO_V2_PROXY: Treatment = Accepted("it tunes the v2 proxy, which does not exist here");
+const NO_HASH_CHECK: Treatment = Accepted("members do not compare hashes of their history");
+const COMPACTION_PACE: Treatment = Accepted("compaction paces itself");
+
+/// Every flag that etcd 3.5 to 3.7 knows, in the order of etcd's help text, with etcd's defaults.
+pub(crate) const FLAGS: &[Flag] = &[
+    // Member
+    flag("name", Text, "default", Honoured),
+    flag("data-dir", Text, "", Honoured),
+    flag("wal-dir", Text, "", Refused("the log lives in the data directory; place the whole data directory instead")),
+    flag("snapshot-count", Integer, "10000", Accepted("the log is cut by what the store has made durable")),
+    flag("heartbeat-interval", Integer, "100", Honoured),
+    flag("election-timeout", Integer, "1000", Honoured),
+    flag("initial-election-tick-advance", Switch, "true", Accepted("a node that starts waits one election timeout")),
+    flag("listen-peer-urls", Text, "http://localhost:2380", Honoured),
+    flag("listen-client-urls", Text, "http://localhost:2379", Honoured),
+    flag("listen-client-http-urls", Text, "", Honoured),
+    flag("max-snapshots", Integer, "5", Accepted("old files are dropped as soon as nothing needs them")),
+    flag("max-wals", Integer, "5", Accepted("old files are dropped as soon as nothing needs them")),
+    formerly_experimental(flag("memory-mlock", Switch, "false", Accepted("memory is not locked"))),
+    flag("quota-backend-bytes", Integer, "0", Honoured),
+    flag("backend-bbolt-freelist-type", Text, "map", NO_BBOLT),
+    flag("backend-batch-interval", Duration, "0s", NO_BBOLT),
+    flag("backend-batch-limit", Integer, "0", NO_BBOLT),
+    flag("max-txn-ops", Integer, "128", Honoured),
+    flag("max-request-bytes", Integer, "1572864", Honoured),
+    flag("max-concurrent-streams", Integer, "4294967295", Honoured),
+    flag("grpc-keepalive-min-time", Duration, "5s", Accepted("clients are not punished for frequent pings")),
+    flag("grpc-keepalive-interval", Duration, "2h", Honoured),
+    flag("grpc-keepalive-timeout", Duration, "20s", Honoured),
+    flag("socket-reuse-port", Switch, "false", Honoured),
+    flag("socket-reuse-address", Switch, "false", Honoured),
+    flag("enable-grpc-gateway", Switch, "true", Accepted("the JSON gateway does not exist here")),
+    flag("raft-read-timeout", Duration, "5s", Accepted("the peers' connections have timeouts of their own")),
+    flag("raft-write-timeout", Duration, "5s", Accepted("the peers' connections have timeouts of their own")),
+    flag("feature-gates", Text, "", Accepted("none of etcd's gated features exists here")),
+    // Clustering
+    flag("initial-advertise-peer-urls", Text, "http://localhost:2380", Honoured),
+    flag("initial-cluster", Text, "", Honoured),
+    flag("initial-cluster-state", Text, "new", Honoured),
+    flag("initial-cluster-token", Text, "etcd-cluster", Honoured),
+    flag("advertise-client-urls", Text, "http://localhost:2379", Honoured),
+    flag("discovery", Text, "", NO_DISCOVERY),
+    flag("discovery-token", Text, "", NO_DISCOVERY),
+    flag("discovery-endpoints", Text, "", NO_DISCOVERY),
+    flag("discovery-dial-timeout", Duration, "2s", NO_DISCOVERY),
+    flag("discovery-request-timeout", Duration, "5s", NO_DISCOVERY),
+    flag("discovery-keepalive-time", Duration, "2s", NO_DISCOVERY),
+    flag("discovery-keepalive-timeout", Duration, "6s", NO_DISCOVERY),
+    flag("discovery-insecure-transport", Switch, "true", NO_DISCOVERY),
+    flag("discovery-insecure-skip-tls-verify", Switch, "false", NO_DISCOVERY),
+    flag("discovery-cert", Text, "", NO_DISCOVERY),
+    flag("discovery-key", Text, "", NO_DISCOVERY),
+    flag("discovery-cacert", Text, "", NO_DISCOVERY),
+    flag("discovery-user", Text, "", NO_DISCOVERY),
+    flag("discovery-password", Text, "", NO_DISCOVERY),
+    flag("discovery-fallback", Text, "exit", NO_DISCOVERY),
+    flag("discovery-proxy", Text, "", NO_DISCOVERY),
+    flag("discovery-srv", Text, "", NO_DISCOVERY),
+    flag("discovery-srv-name", Text, "", NO_DISCOVERY),
+    flag("strict-reconfig-check", Switch, "true", Accepted("the members of a cluster are fixed when it starts")),
+    flag("pre-vote", Switch, "true", Accepted("elections always have a pre-vote")),
+    flag("auto-compaction-retention", Text, "0", Honoured),
+    flag("auto-compaction-mode", Text, "periodic", Honoured),
+    flag("enable-v2", Switch, "false", NO_V2),
+    flag("v2-deprecation", Text, "not-yet", Accepted("there is no v2 store")),
+    // Security
+    flag("cert-file", Text, "", NO_TLS),
+    flag("key-file", Text, "", NO_TLS),
+    flag("client-cert-auth", Switch, "false", NO_TLS),
+    flag("client-cert-file", Text, "", NO_TLS),
+    flag("client-key-file", Text, "", NO_TLS),
+    flag("client-crl-file", Text, "", NO_TLS),
+    flag("client-cert-allowed-hostname", Text, "", NO_TLS),
+    flag("trusted-ca-file", Text, "", NO_TLS),
+    flag("auto-tls", Switch, "false", NO_TLS),
+    flag("peer-cert-file", Text, "", NO_TLS),
+    flag("peer-key-file", Text, "", NO_TLS),
+    flag("peer-client-cert-auth", Switch, "false", NO_TLS),
+    flag("peer-client-cert-file", Text, "", NO_TLS),
+    flag("peer-client-key-file", Text, "", NO_TLS),
+    flag("peer-trusted-ca-file", Text, "", NO_TLS),
+    flag("peer-cert-allowed-cn", Text, "", NO_TLS),
+    flag("peer-cert-allowed-hostname", Text, "", NO_TLS),
+    flag("peer-auto-tls", Switch, "false", NO_TLS),
+    flag("self-signed-cert-validity", Integer, "1", NO_TLS),
+    flag("peer-crl-file", Text, "", NO_TLS),
+    flag("cipher-suites", Text, "", NO_TLS),
+    flag("cors", Text, "*", Accepted("no path answers requests of other origins")),
+    flag("host-whitelist", Text, "*", Honoured),
+    flag("tls-min-version", Text, "TLS1.2", NO_TLS),
+    flag("tls-max-version", Text, "", NO_TLS),
+    // Auth
+    flag("auth-token", Text, "simple", Refused("users, roles and tokens are not supported")),
+    flag("bcrypt-cost", Integer, "10", NO_AUTH),
+    flag("auth-token-ttl", Integer, "300", NO_AUTH),
+    // Profiling and monitoring
+    flag("enable-pprof", Switch, "false", Accepted("no profiles are served")),
+    flag("metrics", Text, "basic", Accepted("there is one level of metrics")),
+    flag("listen-metrics-urls", Text, "", Honoured),
+    // Logging
+    flag("logger", Text, "zap", Refused("as in etcd, zap is the only value")),
+    flag("log-outputs", Text, "default", Honoured),
+    flag("log-level", Text, "info", Honoured),
+    flag("log-format", Text, "json", Honoured),
+    flag(
+        "enable-log-rotation",
+        Switch,
+        "false",
+        Refused("logs go to stderr or stdout; rotate them where they are kept"),
+    ),
+    flag(
+        "log-rotation-config-json",
+        Text,
+        r#"{"maxsize":100,"maxage":0,"maxbackups":0,"localtime":false,"compress":false}"#,
+        Accepted("logs go to stderr or stdout, which are not rotated"),
+    ),
+    formerly_experimental(flag("warning-unary-request-duration", Duration, "300ms", Honoured)),
+    // Distributed tracing
+    formerly_experimental(flag("enable-distributed-tracing", Switch, "false", NO_TRACES)),
+    formerly_experimental(flag("distributed-tracing-address", Text, "localhost:4317", NO_TRACES)),
+    formerly_experimental(flag("distributed-tracing-service-name", Text, "etcd", NO_TRACES)),
+    formerly_experimental(flag("distributed-tracing-instance-id", Text, "", NO_TRACES)),
+    formerly_experimental(flag("distributed-tracing-sampling-rate", Integer, "0", NO_TRACES)),
+    // The v2 proxy of etcd 3.5
+    flag("proxy", Text, "off", NO_V2),
+    flag("proxy-failure-wait", Integer, "5000", NO_V2_PROXY),
+    flag("proxy-refresh-interval", Integer, "30000", NO_V2_PROXY),
+    flag("proxy-dial-timeout", Integer, "1000", NO_V2_PROXY),
+    flag("proxy-write-timeout", Integer, "5000", NO_V2_PROXY),
+    flag("proxy-read-timeout", Integer, "0", NO_V2_PROXY),
+    // Features
+    formerly_experimental(flag("corrupt-check-time", Duration, "0s", NO_HASH_CHECK)),
+    formerly_experimental(flag("compact-hash-check-time", Duration, "1m", NO_HASH_CHECK)),
+    formerly_experimental(flag("compaction-batch-limit", Integer, "1000", COMPACTION_PACE)),
+    formerly_experimental(flag("peer-skip-client-san-verification", Switch, "false", NO_TLS)),
+    formerly_experimental(flag("watch-progress-notify-interval", Duration, "10m", Honoured)),
+    formerly_experimental(flag("warning-apply-duration", Duration, "100ms", Accepted("slow applies are not reported"))),
+    formerly_experimental(flag("bootstrap-defrag-threshold-megabytes", Integer, "0", NO_BBOLT)),
+    flag("max-learners", Integer, "1", Accepted("the members of a cluster are fixed when it starts")),
+    formerly_experimental(flag("compaction-sleep-interval", Duration, "10ms", COMPACTION_PACE)),
+    formerly_experimental(flag("downgrade-check-time", Duration, "5s", Accepted("there are no downgrades"))),
+    formerly_experimental(flag(
+        "snapshot-catchup-entries",
+        Integer,
+        "5000",
+        Accepted("the log is cut by what the store has made durable"),
+    )),
+    flag("experimental-initial-corrupt-check", Switch, "false", NO_HASH_CHECK),
+    flag("experimental-compact-hash-check-enabled", Switch, "false", NO_HASH_CHECK),
+    flag("experimental-enable-lease-checkpoint", Switch, "false", NO_CHECKPOINTS),
+    flag("experimental-enable-lease-checkpoint-persist", Switch, "false", NO_CHECKPOINTS),
+    flag("experimental-stop-grpc-service-on-defrag", Switch, "false", Accepted("nothing stops for a defragmentation")),
+    flag("experimental-txn-mode-write-with-shared-buffer", Switch, "true", NO_BBOLT),
+    flag("experimental-enable-v2v3", Text, "", NO_V2),
+    // Unsafe
+    flag("force-new-cluster", Switch, "false", Refused("the members of a cluster are fixed when it starts")),
+    flag("unsafe-no-fsync", Switch, "false", Refused("nothing is acknowledged before it is on disk")),
+    // The file that would replace all of the above
+    flag("config-file", Text, "", Refused("configuration files are not read; use flags or ETCD_* variables")),
+];

@@ -1,0 +1,254 @@
+//! Flags, variables, refusals and defaults.
+
+use std::time::Duration;
+
+use super::flags::{FLAGS, Kind, Treatment};
+use super::*;
+
+fn read(arguments: &str) -> Result<Config, ConfigError> {
+    read_with(arguments, &[])
+}
+
+fn read_with(arguments: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    Config::read(arguments.split_whitespace().map(str::to_owned), environment)
+}
+
+fn refusal(arguments: &str) -> String {
+    let line = read(arguments).expect_err(arguments).to_string();
+    assert!(!line.contains('\n'), "{line}");
+    line
+}
+
+#[test]
+fn no_flags_are_a_single_node_on_the_loopback_address() {
+    let config = read("").unwrap();
+    assert_eq!((config.name.as_str(), config.data_dir.to_str()), ("default", Some("default.etcd")));
+    assert_eq!(config.listen.client[0].bind_address(), Some(([127, 0, 0, 1], 2379).into()));
+    assert_eq!(config.listen.peer[0].bind_address(), Some(([127, 0, 0, 1], 2380).into()));
+    assert_eq!(config.cluster.members.len(), 1);
+    assert_eq!(config.cluster.token, "etcd-cluster");
+    assert_eq!((config.heartbeat.as_millis(), config.election_timeout.as_millis()), (100, 1000));
+    assert_eq!(config.request_timeout(), Duration::from_secs(7));
+    assert_eq!((config.limits.txn_ops, config.limits.request_bytes), (128, 1_572_864));
+    assert_eq!(config.limits.quota_bytes, Some(2 << 30));
+    assert_eq!(config.auto_compaction, None);
+    assert!(config.hosts.is_none() && config.warnings.is_empty());
+}
+
+#[test]
+fn a_value_may_follow_after_a_blank_or_an_equals_sign_and_one_dash_will_do() {
+    for arguments in ["--name n1", "--name=n1", "-name n1", "-name=n1", "--name n2 --name n1"] {
+        assert_eq!(read(arguments).unwrap().name, "n1", "{arguments}");
+    }
+}
+
+#[test]
+fn a_switch_needs_no_value() {
+    let rows = [
+        ("--socket-reuse-port", true),
+        ("--socket-reuse-port --name n", true),
+        ("--socket-reuse-port=false", false),
+        ("--socket-reuse-port true", true),
+        ("--socket-reuse-port false", false),
+        ("-socket-reuse-port=T", true),
+        ("", false),
+    ];
+    for (arguments, expected) in rows {
+        assert_eq!(read(arguments).unwrap().listen.reuse_port, expected, "{arguments}");
+    }
+}
+
+#[test]
+fn a_flag_wins_over_its_variable() {
+    let environment = [("ETCD_NAME", "from-env"), ("ETCD_ELECTION_TIMEOUT", "2000"), ("PATH", "/bin")];
+    let config = read_with("--name flag", &environment).unwrap();
+    assert_eq!((config.name.as_str(), config.election_timeout.as_millis()), ("flag", 2000));
+    assert_eq!(read_with("", &environment).unwrap().name, "from-env");
+}
+
+#[test]
+fn an_unknown_variable_is_warned_about_and_a_bad_value_in_one_is_refused() {
+    let config = read_with("", &[("ETCD_NAM", "x"), ("ETCD_NAME", "")]).unwrap();
+    assert_eq!(config.name, "default");
+    assert_eq!(config.warnings, ["unrecognized environment variable ETCD_NAM"]);
+    assert!(read_with("", &[("ETCD_ELECTION_TIMEOUT", "soon")]).is_err());
+    assert!(read_with("", &[("ETCD_CERT_FILE", "a.pem")]).is_err());
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_by_name_with_a_reason() {
+    let rows = [
+        ("--cert-file a.pem", "--cert-file is not supported: TLS"),
+        ("--auto-tls", "--auto-tls is not supported: TLS"),
+        ("--discovery-srv example.com", "--discovery-srv is not supported: discovery"),
+        ("--auth-token jwt,pub-key=a", "--auth-token is not supported: users"),
+        ("--force-new-cluster", "--force-new-cluster is not supported: the members"),
+        ("--unsafe-no-fsync", "--unsafe-no-fsync is not supported: nothing is acknowledged"),
+        ("--wal-dir /x", "--wal-dir is not supported: the log"),
+        ("--config-file a.yml", "--config-file is not supported: configuration files are not read"),
+        (
+            "--experimental-peer-skip-client-san-verification",
+            "--peer-skip-client-san-verification is not supported: TLS",
+        ),
+    ];
+    for (arguments, start) in rows {
+        let line = refusal(arguments);
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
+fn bad_values_give_one_line() {
+    let rows = [
+        ("--bogus", "unknown flag --bogus; 'vlot server --help' lists all"),
+        ("bogus", "'bogus' is not a valid flag"),
+        ("--name", "--name needs a value"),
+        ("--max-txn-ops many", "--max-txn-ops=many: expected a whole number"),
+        ("--max-txn-ops 0", "--max-txn-ops=0: expected a number of at least 1"),
+        ("--pre-vote=maybe", "--pre-vote=maybe: expected true or false"),
+        ("--grpc-keepalive-timeout 5", "--grpc-keepalive-timeout=5: expected a duration such as 500ms or 2h"),
+        (
+            "--election-timeout 499",
+            "--election-timeout[499ms] should be at least as 5 times as --heartbeat-interval[100ms]",
+        ),
+        ("--election-timeout 50001", "--election-timeout[50001ms] is too long, and should be set less than 50000ms"),
+        ("--log-level loud", "--log-level=loud: expected debug, info, warn, error, panic or fatal"),
+        ("--log-format text", "--log-format=text: expected json or console"),
+        ("--initial-cluster-state old", "--initial-cluster-state=old: expected new or existing"),
+        (
+            "--listen-client-urls http://1.1.1.1:1",
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+        ),
+        (
+            "--listen-peer-urls http://example.com:2380",
+            "--listen-peer-urls=http://example.com:2380: expected an IP address or localhost to listen on",
+        ),
+        (
+            "--listen-peer-urls https://1.1.1.1:1",
+            "--listen-peer-urls=https://1.1.1.1:1: expected a list of URLs; https://1.1.1.1:1 needs TLS, which is not supported",
+        ),
+        ("--watch-progress-notify-interval 99ms", "--watch-progress-notify-interval=99ms: expected at least 100ms"),
+        (
+            "--auto-compaction-mode never --auto-compaction-retention 1",
+            "--auto-compaction-mode=never: expected periodic or revision",
+        ),
+    ];
+    for (arguments, expected) in rows {
+        assert_eq!(refusal(arguments), expected);
+    }
+}
+
+#[test]
+fn a_cluster_names_its_members_and_this_one_among_them() {
+    let three = "--initial-cluster a=http://h1:1,b=http://h2:2,c=http://h3:3";
+    let config = read(&format!("{three} --name b --initial-advertise-peer-urls http://h2:2")).unwrap();
+    let names: Vec<_> = config.cluster.members.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    let rows = [
+        (format!("{three} --name d"), "couldn't find local name \"d\" in the initial cluster configuration"),
+        (
+            format!("{three} --name b"),
+            "--initial-cluster has b=http://h2:2 but --initial-advertise-peer-urls=http://localhost:2380",
+        ),
+        (
+            "--initial-cluster a=http://h:1,b=http://h:1".into(),
+            "--initial-cluster gives http://h:1 to both \"a\" and \"b\"",
+        ),
+    ];
+    for (arguments, expected) in rows {
+        assert_eq!(refusal(&arguments), expected);
+    }
+    let several =
+        "--initial-cluster n=http://h:1,n=http://h:2 --name n --initial-advertise-peer-urls http://h:2,http://h:1";
+    assert_eq!(read(several).unwrap().cluster.members[0].1.len(), 2);
+}
+
+#[test]
+fn auto_compaction_counts_hours_durations_or_revisions() {
+    let read = |mode, retention| {
+        let arguments = format!("--auto-compaction-mode {mode} --auto-compaction-retention {retention}");
+        self::read(&arguments).map(|config| config.auto_compaction)
+    };
+    assert_eq!(read("periodic", "0"), Ok(None));
+    assert_eq!(read("periodic", "0s"), Ok(None));
+    assert_eq!(read("periodic", "8"), Ok(Some(AutoCompaction::Periodic(Duration::from_secs(8 * 3600)))));
+    assert_eq!(read("periodic", "10m"), Ok(Some(AutoCompaction::Periodic(Duration::from_secs(600)))));
+    assert_eq!(read("revision", "1000"), Ok(Some(AutoCompaction::Revision(1000))));
+    assert!(read("revision", "10m").is_err());
+    assert!(read("periodic", "often").is_err());
+}
+
+#[test]
+fn a_flag_without_effect_is_accepted_with_a_warning_and_at_its_default_without() {
+    let warnings = |arguments| read(arguments).unwrap().warnings;
+    assert_eq!(warnings("--pre-vote=false"), ["--pre-vote has no effect: elections always have a pre-vote"]);
+    assert!(warnings("--pre-vote --snapshot-count 10000 --cert-file= --cipher-suites=").is_empty());
+    assert_eq!(
+        warnings("--experimental-watch-progress-notify-interval=5s"),
+        ["--experimental-watch-progress-notify-interval is an old spelling of --watch-progress-notify-interval"]
+    );
+    assert_eq!(warnings("--experimental-initial-corrupt-check=true").len(), 1);
+}
+
+#[test]
+fn every_flag_of_the_table_reads_its_own_default() {
+    for flag in FLAGS {
+        let argument = format!("--{}={}", flag.name, flag.default);
+        let config = Config::read([argument.clone(), "--advertise-client-urls=http://a:1".into()], []);
+        assert!(config.is_ok_and(|config| config.warnings.is_empty()), "{argument}");
+    }
+}
+
+#[test]
+fn every_flag_of_the_table_is_refused_or_warned_about_as_it_says() {
+    for flag in FLAGS {
+        let value = match flag.kind {
+            Kind::Switch => {
+                if flag.default == "true" {
+                    "false"
+                } else {
+                    "true"
+                }
+            }
+            Kind::Integer => "77",
+            Kind::Duration => "77s",
+            Kind::Text => "some-text",
+        };
+        let read = Config::read([format!("--{}={value}", flag.name)], []);
+        match flag.treatment {
+            Treatment::Refused(why) => {
+                assert_eq!(read.err(), Some(ConfigError::Refused { flag: flag.name, why }));
+            }
+            Treatment::Accepted(_) => assert_eq!(read.unwrap().warnings.len(), 1, "{}", flag.name),
+            Treatment::Honoured => {}
+        }
+    }
+}
+
+#[test]
+fn the_host_whitelist_is_off_unless_it_names_hosts() {
+    assert!(read("--host-whitelist=").unwrap().hosts.is_none());
+    assert!(read("--host-whitelist=*").unwrap().hosts.is_none());
+    assert_eq!(read("--host-whitelist=a,b").unwrap().hosts.unwrap(), ["a", "b"]);
+}
+
+#[test]
+fn every_flag_is_in_the_compatibility_document_under_what_becomes_of_it() {
+    let document = include_str!("../../../../docs/etcd-compatibility.md");
+    for flag in FLAGS {
+        let start = format!("| `--{}` | ", flag.name);
+        let line = document.lines().find(|line| line.starts_with(&start));
+        let mut columns = line.unwrap_or_else(|| panic!("--{} has no line", flag.name)).split(" | ").skip(1);
+        let default = columns.next().unwrap().trim_matches(['`', ' ', '|']);
+        // An empty cell leaves no column of its own.
+        let verdict = if flag.default.is_empty() { default } else { columns.next().unwrap() };
+        assert!(flag.default.is_empty() || default == flag.default, "{}", flag.name);
+        let expected: &[&str] = match flag.treatment {
+            Treatment::Honoured => &["same", "different"],
+            Treatment::Accepted(_) => &["accepted"],
+            Treatment::Refused(_) => &["refused"],
+        };
+        assert!(expected.contains(&verdict), "--{}: {verdict}", flag.name);
+    }
+}

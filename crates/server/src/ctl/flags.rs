@@ -1,0 +1,267 @@
+//! The flags that all commands share, from the command line and from `ETCDCTL_…` variables.
+//!
+//! Must not know of any single command's flags.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use prost::Message;
+
+use super::notation::parse_duration;
+use super::print::{Format, Printer};
+use super::{Exit, warn};
+use crate::client::{Client, Endpoint, Failure, Options, Repeat};
+
+/// gRPC's clients in Go never ping more often, and etcd's servers count on it.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(10);
+
+/// Name, short letter, placeholder of the value (none for a switch), default, help.
+type Known = (&'static str, Option<char>, Option<&'static str>, &'static str, &'static str);
+
+const SUPPORTED: [Known; 9] = [
+    ("endpoints", None, Some("HOST:PORT,..."), "127.0.0.1:2379", "gRPC endpoints"),
+    ("dial-timeout", None, Some("DURATION"), "2s", "Dial timeout for client connections"),
+    ("command-timeout", None, Some("DURATION"), "5s", "Timeout for short running commands, dialling included"),
+    ("keepalive-time", None, Some("DURATION"), "2s", "Keepalive time for client connections; 10s at least"),
+    ("keepalive-timeout", None, Some("DURATION"), "6s", "Keepalive timeout for client connections"),
+    ("write-out", Some('w'), Some("FORMAT"), "simple", "Output format: fields, json, protobuf, simple or table"),
+    ("hex", None, None, "false", "Print byte strings as hex encoded strings"),
+    ("insecure-transport", None, None, "true", "Disable transport security for client connections; must be true"),
+    ("insecure-discovery", None, None, "true", "Accept insecure SRV records; has no effect"),
+];
+
+/// etcdctl's flags that are refused, with the reason.
+const REFUSED: [(&str, Option<char>, Option<&str>, &str); 10] = [
+    ("cacert", None, Some("FILE"), TLS),
+    ("cert", None, Some("FILE"), TLS),
+    ("key", None, Some("FILE"), TLS),
+    ("insecure-skip-tls-verify", None, None, TLS),
+    ("user", None, Some("NAME"), USERS),
+    ("password", None, Some("PASSWORD"), USERS),
+    ("discovery-srv", Some('d'), Some("DOMAIN"), DISCOVERY),
+    ("discovery-srv-name", None, Some("NAME"), DISCOVERY),
+    ("debug", None, None, "there is no client-side debug log"),
+    ("max-recv-msg-size", None, Some("BYTES"), "the limit is fixed at 1 GiB"),
+];
+const TLS: &str = "the client does not speak TLS";
+const USERS: &str = "the client does not log in";
+const DISCOVERY: &str = "name the endpoints with --endpoints";
+
+/// The shared flags as the command line's parser wants them.
+pub fn global() -> Vec<Arg> {
+    let supported = SUPPORTED.into_iter().map(|(name, short, value, default, help)| {
+        let help = format!("{help} [default: {default}]");
+        flag(name, short, value).help(help).help_heading("Client options")
+    });
+    let refused = REFUSED.into_iter().map(|(name, short, value, _)| flag(name, short, value).hide(true));
+    supported.chain(refused).collect()
+}
+
+fn flag(name: &'static str, short: Option<char>, value: Option<&'static str>) -> Arg {
+    let arg = match value {
+        Some(value) => Arg::new(name).value_name(value).allow_hyphen_values(true),
+        None => {
+            Arg::new(name).num_args(0..=1).require_equals(true).default_missing_value("true").hide_possible_values(true)
+        }
+    };
+    let action = if name == "endpoints" { ArgAction::Append } else { ArgAction::Set };
+    match short {
+        Some(letter) => arg.long(name).short(letter).action(action),
+        None => arg.long(name).action(action),
+    }
+}
+
+/// A switch of one command: `--name`, `--name=true` or `--name=false`.
+pub fn switch(name: &'static str, help: &'static str) -> Arg {
+    flag(name, None, None).default_value("false").value_parser(parse_bool).hide_default_value(true).help(help)
+}
+
+/// A whole number of one command.
+pub fn number(name: &'static str, help: &'static str) -> Arg {
+    flag(name, None, Some("N")).default_value("0").value_parser(value_parser!(i64)).help(help)
+}
+
+/// A text of one command.
+pub fn text(name: &'static str, default: &'static str, help: &'static str) -> Arg {
+    flag(name, None, Some("TEXT")).default_value(default).help(help)
+}
+
+/// The arguments that are not flags; keys and values are any bytes.
+pub fn words(name: &'static str) -> Arg {
+    Arg::new("words").value_name(name).num_args(0..).value_parser(value_parser!(OsString))
+}
+
+/// The switch `name` of a command's matches.
+pub fn is_set(matches: &ArgMatches, name: &str) -> bool {
+    matches.get_flag(name)
+}
+
+/// The number `name` of a command's matches.
+pub fn number_of(matches: &ArgMatches, name: &str) -> i64 {
+    *matches.get_one(name).expect("a number has a default")
+}
+
+/// The text `name` of a command's matches.
+pub fn text_of<'a>(matches: &'a ArgMatches, name: &str) -> &'a str {
+    matches.get_one::<String>(name).expect("a text has a default")
+}
+
+/// What [`words`] took.
+pub fn words_of(matches: &ArgMatches) -> Vec<Bytes> {
+    let words = matches.get_many::<OsString>("words").unwrap_or_default();
+    words.map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
+}
+
+/// The shared flags' values.
+pub struct Settings {
+    pub endpoints: Vec<Endpoint>,
+    pub options: Options,
+    /// How long one call may take.
+    pub command_timeout: Duration,
+    pub printer: Printer,
+}
+
+impl Settings {
+    /// Reads them from the command's matches, those of the root command and the environment, in this order.
+    ///
+    /// # Errors
+    /// For flags that are not supported and values that make no sense.
+    pub fn read(root: &ArgMatches, matches: &ArgMatches, is_watch: bool) -> Result<Settings, Exit> {
+        let given = Given { root, matches };
+        given.refuse_unsupported()?;
+        given.check_environment(is_watch)?;
+
+        if !parse_bool(&given.value("insecure-transport")?).map_err(Exit::error)? {
+            return Err(Exit::bad_feature(format!("--insecure-transport=false is not supported: {TLS}")));
+        }
+        let endpoints = given.value("endpoints")?;
+        let endpoints = endpoints.split(',').map(|endpoint| endpoint.trim().parse().map_err(Exit::bad_args));
+        let endpoints: Vec<Endpoint> = endpoints.collect::<Result<_, _>>()?;
+        let keepalive = (given.duration("keepalive-time")?.max(KEEPALIVE_MIN), given.duration("keepalive-timeout")?);
+        let hex = parse_bool(&given.value("hex")?).map_err(Exit::error)?;
+        let format = Format::from_name(&given.value("write-out")?)?;
+        Ok(Settings {
+            endpoints,
+            options: Options { dial_timeout: given.duration("dial-timeout")?, keepalive: Some(keepalive) },
+            command_timeout: given.duration("command-timeout")?,
+            printer: Printer { format, hex, value_only: false },
+        })
+    }
+
+    /// A client for all endpoints.
+    pub fn client(&self) -> Client {
+        Client::new(self.endpoints.clone(), self.options.clone())
+    }
+
+    /// A client for one endpoint.
+    pub fn client_of(&self, endpoint: &Endpoint) -> Client {
+        Client::new(vec![endpoint.clone()], self.options.clone())
+    }
+
+    /// One call within the command's time, to any endpoint.
+    ///
+    /// # Errors
+    /// The failure, with etcdctl's exit code.
+    pub async fn call<Reply: Message + Default>(
+        &self,
+        path: &'static str,
+        request: &impl Message,
+        repeat: Repeat,
+    ) -> Result<Reply, Exit> {
+        let outcome = self.client().call(path, request, repeat, self.command_timeout).await;
+        outcome.map_err(|failure| {
+            explain(&failure);
+            Exit::error(failure.to_string())
+        })
+    }
+}
+
+/// Tells why time ran out, which the error itself, worded as etcdctl does, does not.
+pub fn explain(failure: &Failure) {
+    if let Failure::TimedOut { cause: Some(cause) } = failure {
+        warn("no endpoint answered", "error", cause);
+    }
+}
+
+/// Where values come from.
+struct Given<'a> {
+    root: &'a ArgMatches,
+    matches: &'a ArgMatches,
+}
+
+impl Given<'_> {
+    fn on_command_line(&self, name: &str) -> Option<String> {
+        // A flag after the command counts more than one before it. Lists given twice are one list.
+        [self.leaf(), self.root].iter().find_map(|matches| {
+            let values = matches.try_get_many::<String>(name).ok().flatten()?;
+            Some(values.map(String::as_str).collect::<Vec<_>>().join(","))
+        })
+    }
+
+    fn leaf(&self) -> &ArgMatches {
+        self.matches.subcommand().map_or(self.matches, |(_, matches)| matches)
+    }
+
+    fn value(&self, name: &str) -> Result<String, Exit> {
+        if let Some(value) = self.on_command_line(name) {
+            return Ok(value);
+        }
+        let default = SUPPORTED.iter().find(|known| known.0 == name).map_or("", |known| known.3);
+        Ok(in_environment(name).unwrap_or_else(|| default.to_owned()))
+    }
+
+    fn duration(&self, name: &str) -> Result<Duration, Exit> {
+        let value = self.value(name)?;
+        parse_duration(&value).ok_or_else(|| Exit::error(format!("invalid argument {value:?} for \"--{name}\" flag")))
+    }
+
+    fn refuse_unsupported(&self) -> Result<(), Exit> {
+        for (name, _, _, reason) in REFUSED {
+            let value = self.on_command_line(name).or_else(|| in_environment(name));
+            if value.is_some_and(|value| value != "false") {
+                return Err(Exit::bad_feature(format!("--{name} is not supported: {reason}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// As etcdctl does: a variable beside its flag is a mistake, one without a flag deserves a warning.
+    fn check_environment(&self, is_watch: bool) -> Result<(), Exit> {
+        for (variable, value) in std::env::vars_os() {
+            let Some(variable) = variable.to_str().filter(|variable| variable.starts_with("ETCDCTL_")) else {
+                continue;
+            };
+            let name = variable["ETCDCTL_".len()..].to_ascii_lowercase().replace('_', "-");
+            let known = SUPPORTED.iter().any(|known| known.0 == name) || REFUSED.iter().any(|known| known.0 == name);
+            let watched = is_watch && matches!(name.as_str(), "watch-key" | "watch-range-end");
+            if name == "api" {
+                if value != "3" && !value.is_empty() {
+                    return Err(Exit::error("only ETCDCTL_API=3 is supported"));
+                }
+            } else if known && !value.is_empty() && self.on_command_line(&name).is_some() {
+                let flaw = "conflicting environment variable is shadowed by corresponding command-line flag \
+                            (either unset environment variable or disable flag)";
+                return Err(Exit::error(format!("{flaw}: {variable}")));
+            } else if !known && !watched {
+                warn("unrecognized environment variable", "environment-variable", variable);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn in_environment(name: &str) -> Option<String> {
+    let variable = format!("ETCDCTL_{}", name.to_ascii_uppercase().replace('-', "_"));
+    std::env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
+fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}

@@ -1,0 +1,351 @@
+//! `vlot watch`: print what happens to keys, as it happens, and run a command for each event if there is one.
+//!
+//! A watch outlives its connection: it goes on at the next endpoint with the revision after the last event seen.
+
+use std::ffi::{OsStr, OsString};
+use std::io::BufRead;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Arg, ArgMatches, Command, value_parser};
+use tokio::sync::mpsc;
+use vlot_proto::etcdserverpb::watch_request::RequestUnion;
+use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
+
+use super::flags::{Settings, explain, is_set, number, number_of, switch, words, words_of};
+use super::get::range_of;
+use super::notation::{self, quoted};
+use super::print::Printer;
+use super::{Exit, report, show};
+use crate::client::{Client, Failure, Status, Stream, path};
+
+/// Asks servers to end the stream when they have lost their leader, so that the watch can move to one that has not.
+const REQUIRE_LEADER: &[(&str, &str)] = &[("hasleader", "true")];
+/// How long to look for an endpoint before saying that there is none and looking again.
+const SEARCH: Duration = Duration::from_secs(10);
+/// Pause before a broken watch is opened again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Progress requests that may wait for one watch's stream.
+const PROGRESS_REQUESTS_MAX: usize = 16;
+
+/// The command and its flags.
+pub fn command() -> Command {
+    Command::new("watch")
+        .about("Watches events stream on keys or prefixes")
+        .override_usage("vlot watch [OPTIONS] [KEY or PREFIX] [RANGE_END] [-- COMMAND [ARG]...]")
+        .arg(words("KEY [RANGE_END]"))
+        .arg(Arg::new("exec").value_name("COMMAND").num_args(0..).last(true).value_parser(value_parser!(OsString)))
+        .args([
+            switch("interactive", "Interactive mode").short('i'),
+            switch("prefix", "Watch on a prefix if prefix is set"),
+            number("rev", "Revision to start watching"),
+            switch("prev-kv", "Get the previous key-value pair before the event happens"),
+            switch("progress-notify", "Get periodic watch progress notification from server"),
+        ])
+}
+
+/// Watches until the server cancels, or, when interactive, until standard input ends.
+pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
+    let environment = Environment::read()?;
+    if is_set(matches, "interactive") {
+        return interact(settings, &environment).await;
+    }
+    let order = Order::read(matches, &environment, std::env::args_os().last().is_some_and(|last| last == "--"))?;
+    let (_requests, progress) = mpsc::channel(1);
+    watch(settings.client(), settings.printer, order, progress).await?;
+    Err(Exit::new(Exit::INTERRUPTED, "watch is canceled by the server"))
+}
+
+/// Keys to watch may come from variables instead of words.
+struct Environment {
+    key: Option<Bytes>,
+    end: Option<Bytes>,
+}
+
+impl Environment {
+    fn read() -> Result<Environment, Exit> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let bytes = |value: OsString| Bytes::copy_from_slice(value.as_bytes());
+        let key = variable("ETCDCTL_WATCH_KEY").map(bytes);
+        let end = variable("ETCDCTL_WATCH_RANGE_END").map(bytes);
+        if let (None, Some(end)) = (&key, &end) {
+            let flaw = format!("ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END={}", quoted(end));
+            return Err(Exit::bad_args(flaw));
+        }
+        Ok(Environment { key, end })
+    }
+}
+
+/// What to watch, and what to run for each event.
+#[derive(Clone, Debug, PartialEq)]
+struct Order {
+    create: WatchCreateRequest,
+    exec: Vec<OsString>,
+}
+
+impl Order {
+    fn read(matches: &ArgMatches, environment: &Environment, ends_in_separator: bool) -> Result<Order, Exit> {
+        let exec: Vec<OsString> = matches.get_many("exec").unwrap_or_default().cloned().collect();
+        if exec.is_empty() && ends_in_separator {
+            return Err(Exit::bad_args("bad number of arguments (found separator --, but no commands)"));
+        }
+        let mut words = words_of(matches);
+        if let Some(key) = &environment.key {
+            if !words.is_empty() {
+                return Err(Exit::bad_args("bad number of arguments (found conflicting environment key)"));
+            }
+            words = [Some(key), environment.end.as_ref()].into_iter().flatten().cloned().collect();
+        }
+        let (key, end) = match words.as_slice() {
+            [] => return Err(Exit::bad_args("bad number of arguments")),
+            [key, end] => (key, Some(end)),
+            // As in etcdctl, the end counts only if nothing follows it.
+            [key, ..] => (key, None),
+        };
+        let prefix = is_set(matches, "prefix");
+        if end.is_some() && prefix {
+            return Err(Exit::bad_args("`range_end` and `--prefix` are mutually exclusive"));
+        }
+        let range = range_of(key, end, prefix, false)?;
+        let create = WatchCreateRequest {
+            key: range.key,
+            range_end: range.end,
+            start_revision: number_of(matches, "rev"),
+            progress_notify: is_set(matches, "progress-notify"),
+            prev_kv: is_set(matches, "prev-kv"),
+            ..WatchCreateRequest::default()
+        };
+        Ok(Order { create, exec })
+    }
+}
+
+/// Reads `watch …` and `progress` from standard input until it ends.
+async fn interact(settings: &Settings, environment: &Environment) -> Result<(), Exit> {
+    let mut lines = lines_of_stdin();
+    let mut watches: Vec<mpsc::Sender<()>> = Vec::new();
+    while let Some(line) = lines.recv().await {
+        let words = notation::words(&line).unwrap_or_default();
+        match words.split_first() {
+            None => report(&format!("Invalid command: {line} (watch and progress supported)")),
+            Some((name, [])) if name == b"watch" && environment.key.is_none() => {
+                report(&format!("Invalid command {line} (command type or key is not provided)"));
+            }
+            Some((name, arguments)) if name == b"watch" => {
+                let order = match order_of_line(arguments, environment) {
+                    Ok(order) => order,
+                    Err(Exit { message, .. }) => {
+                        report(&format!("Invalid command {line} ({message})"));
+                        continue;
+                    }
+                };
+                let (requests, progress) = mpsc::channel(PROGRESS_REQUESTS_MAX);
+                watches.push(requests);
+                let watching = watch(settings.client(), settings.printer, order, progress);
+                tokio::task::spawn_local(async {
+                    if let Err(exit) = watching.await {
+                        report(&format!("Error: {}", exit.message));
+                        std::process::exit(exit.code.into());
+                    }
+                });
+            }
+            Some((name, _)) if name == b"progress" => {
+                // A watch that cannot keep up with such requests loses some; one that has ended is forgotten.
+                watches.retain(|requests| !matches!(requests.try_send(()), Err(mpsc::error::TrySendError::Closed(()))));
+            }
+            Some(_) => report(&format!("Invalid command {line} (only support watch)")),
+        }
+    }
+    Err(Exit::invalid_input("error reading watch request line: EOF"))
+}
+
+fn order_of_line(arguments: &[Vec<u8>], environment: &Environment) -> Result<Order, Exit> {
+    let ends_in_separator = arguments.last().is_some_and(|last| last == b"--");
+    let arguments = arguments.iter().map(|word| OsStr::from_bytes(word));
+    let matches = command().no_binary_name(true).try_get_matches_from(arguments);
+    Order::read(&matches.map_err(|error| Exit::bad_args(error.to_string()))?, environment, ends_in_separator)
+}
+
+/// Standard input can only be read by blocking, so a thread of its own does it.
+fn lines_of_stdin() -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let mut stdin = std::io::stdin().lock();
+        while stdin.read_line(&mut line).is_ok() && line.ends_with('\n') {
+            if sender.blocking_send(line.trim_end_matches('\n').to_owned()).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+    lines
+}
+
+/// Follows one watch until the server cancels it.
+async fn watch(
+    mut client: Client,
+    printer: Printer,
+    order: Order,
+    mut progress: mpsc::Receiver<()>,
+) -> Result<(), Exit> {
+    let Order { mut create, exec } = order;
+    loop {
+        match follow(&mut client, printer, &mut create, &exec, &mut progress).await {
+            Ok(()) => return Ok(()),
+            Err(End::Exit(exit)) => return Err(exit),
+            Err(End::Failed(failure)) if is_passing(&failure) => {
+                explain(&failure);
+                client.move_on();
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(End::Failed(failure)) => {
+                report(&format!("watch was canceled ({failure})"));
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Why one stream of a watch is over.
+enum End {
+    Failed(Failure),
+    Exit(Exit),
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> End {
+        End::Failed(failure)
+    }
+}
+
+impl From<Exit> for End {
+    fn from(exit: Exit) -> End {
+        End::Exit(exit)
+    }
+}
+
+/// Whether another endpoint, or the same one later, may do better.
+fn is_passing(failure: &Failure) -> bool {
+    match failure {
+        Failure::Unreachable { .. } | Failure::Broken { .. } | Failure::TimedOut { .. } => true,
+        Failure::Refused(status) => status.code == Status::UNAVAILABLE,
+        Failure::Malformed(_) => false,
+    }
+}
+
+/// Opens a stream, prints what comes, and moves `create.start_revision` along with it. Returns when the server cancels.
+async fn follow(
+    client: &mut Client,
+    printer: Printer,
+    create: &mut WatchCreateRequest,
+    exec: &[OsString],
+    progress: &mut mpsc::Receiver<()>,
+) -> Result<(), End> {
+    let mut stream: Stream<WatchRequest, WatchResponse> = client.stream(path::WATCH, REQUIRE_LEADER, SEARCH).await?;
+    stream.send(&request(RequestUnion::CreateRequest(create.clone()))).await?;
+    loop {
+        let reply = tokio::select! {
+            reply = stream.next() => match reply? {
+                Some(reply) => reply,
+                None => return Err(Failure::Broken { endpoint: String::new(), cause: "the watch ended".to_owned() }.into()),
+            },
+            Some(()) = progress.recv() => {
+                stream.send(&request(RequestUnion::ProgressRequest(WatchProgressRequest {}))).await?;
+                continue;
+            }
+        };
+        let revision = reply.header.map_or(0, |header| header.revision);
+        if reply.created && !reply.canceled {
+            // From the moment it exists, the watch covers all that follows, even if it has to be opened again.
+            if create.start_revision == 0 {
+                create.start_revision = revision + 1;
+            }
+            continue;
+        }
+        if let Some(last) = reply.events.last().and_then(|event| event.kv.as_ref()) {
+            create.start_revision = last.mod_revision + 1;
+        }
+        if reply.canceled {
+            report(&format!("watch was canceled ({})", cancel_reason(&reply)));
+        } else if reply.events.is_empty() && reply.compact_revision == 0 && revision != 0 {
+            create.start_revision = create.start_revision.max(revision + 1);
+            show(format!("progress notify: {revision}\n").as_bytes())?;
+        }
+        show(&printer.watch(&reply)?)?;
+        run_for_each_event(&reply, revision, exec)?;
+        if reply.canceled {
+            return Ok(());
+        }
+    }
+}
+
+fn request(union: RequestUnion) -> WatchRequest {
+    WatchRequest { request_union: Some(union) }
+}
+
+fn cancel_reason(reply: &WatchResponse) -> String {
+    if reply.compact_revision != 0 {
+        return "etcdserver: mvcc: required revision has been compacted".to_owned();
+    }
+    match reply.cancel_reason.as_str() {
+        "" => "etcdserver: mvcc: required revision is a future revision".to_owned(),
+        reason if reason.starts_with("etcdserver: ") => reason.to_owned(),
+        reason => format!("rpc error: code = FailedPrecondition desc = {reason}"),
+    }
+}
+
+/// Runs the command to its end for one event after the other.
+fn run_for_each_event(reply: &WatchResponse, revision: i64, exec: &[OsString]) -> Result<(), Exit> {
+    let Some((program, arguments)) = exec.split_first() else { return Ok(()) };
+    for event in &reply.events {
+        let kv = event.kv.clone().unwrap_or_default();
+        let status = std::process::Command::new(program)
+            .args(arguments)
+            .env("ETCD_WATCH_REVISION", revision.to_string())
+            .env("ETCD_WATCH_EVENT_TYPE", format!("{:?}", event.r#type().as_str_name()))
+            .env("ETCD_WATCH_KEY", quoted(&kv.key))
+            .env("ETCD_WATCH_VALUE", quoted(&kv.value))
+            .status();
+        let flaw = match status {
+            Ok(status) if status.success() => continue,
+            Ok(status) => status.code().map_or(status.to_string(), |code| format!("exit status {code}")),
+            Err(error) => error.to_string(),
+        };
+        report(&format!("command {exec:?} error ({flaw})"));
+        return Err(Exit::new(Exit::ERROR, ""));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(line: &str, key: Option<&'static str>) -> Result<Order, Exit> {
+        let environment = Environment { key: key.map(Bytes::from), end: None };
+        order_of_line(&notation::words(line).unwrap(), &environment)
+    }
+
+    #[test]
+    fn words_name_keys_and_what_follows_a_separator_is_run() {
+        let read = order("a b --rev 7 --prev-kv -- sh -c 'echo x'", None).unwrap();
+        assert_eq!((&read.create.key[..], &read.create.range_end[..]), (&b"a"[..], &b"b"[..]));
+        assert_eq!((read.create.start_revision, read.create.prev_kv), (7, true));
+        assert_eq!(read.exec, ["sh", "-c", "echo x"]);
+        assert_eq!(&order("a --prefix", None).unwrap().create.range_end[..], b"b");
+        assert_eq!(&order("-- true", Some("k")).unwrap().create.key[..], b"k");
+    }
+
+    #[test]
+    fn flaws_are_named_as_in_etcdctl() {
+        for (line, key, flaw) in [
+            ("--rev 1", None, "bad number of arguments"),
+            ("a --", None, "bad number of arguments (found separator --, but no commands)"),
+            ("a", Some("k"), "bad number of arguments (found conflicting environment key)"),
+            ("a b --prefix", None, "`range_end` and `--prefix` are mutually exclusive"),
+        ] {
+            assert_eq!(order(line, key), Err(Exit::bad_args(flaw)));
+        }
+    }
+}

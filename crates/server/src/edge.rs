@@ -1,0 +1,222 @@
+//! The client side of the process: listeners, connections, and which protocol a connection speaks.
+//!
+//! One port serves gRPC (HTTP/2) and HTTP/1. Owns sockets and their limits. Must not know what a call does: gRPC calls
+//! go to `grpc.rs`, everything else to `http.rs`.
+
+pub(crate) mod body;
+pub(crate) mod exchange;
+mod grpc;
+mod http;
+mod stream;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::config::{Config, RECEIVE_SLACK, Url};
+use crate::service::Services;
+use body::Body;
+use stream::Gathering;
+
+/// What a connection must send first to speak HTTP/2.
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a client may take to say which protocol it speaks, and to send the header of an HTTP/1 request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of all headers of one request. gRPC clients send a few hundred.
+const HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// Bytes a client may send ahead of what the server has read, on one stream and on one connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes of replies that may wait in one stream for its client to take them.
+const SEND_BUFFER: usize = 256 * 1024;
+/// How long connections may take to finish their calls once the server stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a listener serves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Serves {
+    GrpcAndHttp,
+    Grpc,
+    Http,
+}
+
+/// What all connections share.
+pub(crate) struct Edge {
+    services: Arc<Services>,
+    message_bytes_max: usize,
+    streams_max: u32,
+    keepalive_interval: Option<Duration>,
+    keepalive_timeout: Duration,
+    slow_call: Duration,
+    hosts: Option<Vec<String>>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Edge {
+    /// An edge that ends its streams and connections when `stopping` turns true.
+    pub(crate) fn new(config: &Config, services: Arc<Services>, stopping: watch::Receiver<bool>) -> Arc<Edge> {
+        Arc::new(Edge {
+            services,
+            message_bytes_max: config.limits.request_bytes.saturating_add(RECEIVE_SLACK),
+            streams_max: config.limits.streams,
+            keepalive_interval: config.keepalive.interval,
+            keepalive_timeout: config.keepalive.timeout,
+            slow_call: config.slow_call,
+            hosts: config.hosts.clone(),
+            stopping,
+        })
+    }
+
+    /// Accepts connections until the server stops, then waits a moment for their calls to end.
+    pub(crate) async fn serve(self: Arc<Edge>, listener: TcpListener, serves: Serves) {
+        let mut connections = JoinSet::new();
+        let mut stopping = self.stopping.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
+                _ = stopping.wait_for(|stop| *stop) => break,
+            };
+            match accepted {
+                Ok((stream, from)) => {
+                    let edge = self.clone();
+                    connections.spawn(async move {
+                        if let Err(error) = edge.converse(stream, serves).await {
+                            debug!(%from, %error, "connection ended");
+                        }
+                    });
+                }
+                // Out of file descriptors, most likely: some will be closed.
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        drop(listener);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        // What is left is cut off when the set is dropped.
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+    }
+
+    /// Serves one connection until either side ends it.
+    async fn converse(self: Arc<Edge>, stream: TcpStream, serves: Serves) -> Result<(), String> {
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let mut stopping = self.stopping.clone();
+        let speaks_http2 = tokio::select! {
+            sniffed = tokio::time::timeout(HEADER_TIMEOUT, speaks_http2(&stream)) => sniffed
+                .map_err(|_| "silent since it was opened".to_owned())?
+                .map_err(|error| error.to_string())?,
+            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+        };
+        let edge = self.clone();
+        let service = service_fn(move |request| {
+            let edge = edge.clone();
+            async move { Ok::<_, Infallible>(edge.answer(request, serves).await) }
+        });
+        let stopped = async move {
+            // An error means that the server is gone altogether.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        };
+        tokio::pin!(stopped);
+        // The two arms differ in types only; hyper has no common trait for both.
+        if speaks_http2 {
+            let connection = self.http2().serve_connection(Gathering::new(stream), service);
+            tokio::pin!(connection);
+            tokio::select! {
+                ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
+                () = stopped => connection.as_mut().graceful_shutdown(),
+            }
+            connection.await.map_err(|error| error.to_string())
+        } else {
+            let connection = http1().serve_connection(Gathering::new(stream), service);
+            tokio::pin!(connection);
+            tokio::select! {
+                ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
+                () = stopped => connection.as_mut().graceful_shutdown(),
+            }
+            connection.await.map_err(|error| error.to_string())
+        }
+    }
+
+    async fn answer(self: Arc<Edge>, request: Request<Incoming>, serves: Serves) -> Response<Body> {
+        if serves != Serves::Http && grpc::is_grpc(request.headers()) {
+            return grpc::answer(self, request).await;
+        }
+        if serves == Serves::Grpc {
+            return http::not_found();
+        }
+        http::answer(&self.services, self.hosts.as_deref(), &request).await
+    }
+
+    fn http2(&self) -> hyper::server::conn::http2::Builder<TokioExecutor> {
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.streams_max)
+            .max_header_list_size(HEADER_BYTES_MAX)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(self.keepalive_interval)
+            .keep_alive_timeout(self.keepalive_timeout);
+        builder
+    }
+}
+
+fn http1() -> hyper::server::conn::http1::Builder {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_BYTES_MAX as usize);
+    builder
+}
+
+/// Whether the client opens with HTTP/2's preface, without taking it from the stream.
+async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut start = [0; HTTP2_PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut start).await?;
+        match seen {
+            _ if start[..seen] != HTTP2_PREFACE[..seen] => return Ok(false),
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            _ if seen == HTTP2_PREFACE.len() => return Ok(true),
+            // Part of the preface is there. A further peek returns it again at once, so wait for the rest by time.
+            _ => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+/// Opens a listening socket.
+///
+/// # Errors
+/// One line that names the address, and for a port in use what to do.
+pub(crate) fn listen(url: &Url, reuse_port: bool, reuse_address: bool) -> Result<TcpListener, String> {
+    let address = url.bind_address().ok_or_else(|| format!("cannot listen on {url}: not an IP address"))?;
+    bind(address, reuse_port, reuse_address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("cannot listen on {url}: the port is in use; stop what uses it, or choose another port")
+        }
+        _ => format!("cannot listen on {url}: {error}"),
+    })
+}
+
+fn bind(address: SocketAddr, reuse_port: bool, reuse_address: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A node that starts again must not wait until its old connections are forgotten; on Unix this allows no second
+    // listener, which is what `reuse_address` of etcd means as well.
+    socket.set_reuseaddr(cfg!(unix) || reuse_address)?;
+    #[cfg(unix)]
+    socket.set_reuseport(reuse_port)?;
+    socket.bind(address)?;
+    socket.listen(1024)
+}

@@ -1,0 +1,198 @@
+//! The bodies of replies: gRPC messages behind their five-byte prefix, or plain text.
+//!
+//! Owns the framing of what goes out. A message is sent as it is, without a copy to put its prefix in front of it.
+
+use std::convert::Infallible;
+use std::io::Cursor;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::buf::Chain;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Frame, SizeHint};
+use tokio::sync::mpsc;
+
+use crate::status::{Code, Status};
+
+/// Length of what precedes a gRPC message: a flag for compression and the length as 32 bits.
+pub(super) const PREFIX_BYTES: usize = 5;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// One piece of a body: a prefix, which may be used up already, and bytes that are shared with whoever made them.
+pub(super) type Data = Chain<Cursor<[u8; PREFIX_BYTES]>, Bytes>;
+
+/// The body of a reply.
+pub(crate) enum Body {
+    /// At most one piece, then perhaps trailers.
+    Whole { data: Option<Data>, trailers: Option<HeaderMap> },
+    /// Messages as they come, closed by a status.
+    Stream(mpsc::Receiver<Result<Batch, Status>>),
+}
+
+impl Body {
+    /// Nothing at all: the headers end the reply.
+    pub(super) fn empty() -> Body {
+        Body::Whole { data: None, trailers: None }
+    }
+
+    /// Text of a plain HTTP reply.
+    pub(super) fn text(text: impl Into<Bytes>) -> Body {
+        Body::Whole { data: Some(unframed(text.into())), trailers: None }
+    }
+
+    /// The one message of a unary call that succeeded.
+    pub(super) fn message(message: Bytes) -> Body {
+        Body::Whole { data: Some(framed(message)), trailers: Some(trailers(&Status::OK)) }
+    }
+}
+
+/// Some messages of a stream that leave together, one behind the other in one buffer.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(crate) struct Batch(BytesMut);
+
+impl Batch {
+    /// A batch of one.
+    pub(crate) fn of(message: &[u8]) -> Batch {
+        let mut batch = Batch::default();
+        batch.push(message.len(), |buffer| buffer.put_slice(message));
+        batch
+    }
+
+    /// Adds one message of exactly `length` bytes, which `write` appends to the buffer.
+    pub(crate) fn push(&mut self, length: usize, write: impl FnOnce(&mut BytesMut)) {
+        self.0.reserve(PREFIX_BYTES + length);
+        self.0.put_slice(&prefix(length));
+        let start = self.0.len();
+        write(&mut self.0);
+        assert_eq!(self.0.len() - start, length, "a message is as long as its prefix says");
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What precedes an uncompressed message of this length.
+fn prefix(length: usize) -> [u8; PREFIX_BYTES] {
+    // No message is longer: what a store answers fits in memory, and clients stop reading at 2 GiB.
+    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    [0, a, b, c, d]
+}
+
+/// Puts its prefix in front of a message.
+fn framed(message: Bytes) -> Data {
+    Cursor::new(prefix(message.len())).chain(message)
+}
+
+/// Bytes that need no prefix.
+fn unframed(bytes: Bytes) -> Data {
+    let mut used_up = Cursor::new([0; PREFIX_BYTES]);
+    used_up.set_position(PREFIX_BYTES as u64);
+    used_up.chain(bytes)
+}
+
+/// The headers that end a call.
+pub(super) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(GRPC_STATUS, HeaderValue::from(status.code as u16));
+    if status.code != Code::Ok
+        && let Ok(message) = HeaderValue::try_from(percent_encoded(&status.message))
+    {
+        trailers.insert(GRPC_MESSAGE, message);
+    }
+    trailers
+}
+
+/// Printable ASCII as it is, every other byte and the percent sign as `%XX`.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' => encoded.push_str("%25"),
+            b' '..=b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+impl http_body::Body for Body {
+    type Data = Data;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = match self.get_mut() {
+            Body::Whole { data, trailers } => {
+                data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers))
+            }
+            Body::Stream(messages) => match messages.poll_recv(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(batch))) => Some(Frame::data(unframed(batch.0.freeze()))),
+                Poll::Ready(Some(Err(status))) => {
+                    messages.close();
+                    Some(Frame::trailers(trailers(&status)))
+                }
+                Poll::Ready(None) => None,
+            },
+        };
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Body::Whole { data: None, trailers: None })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Whole { data, .. } => SizeHint::with_exact(data.as_ref().map_or(0, |data| data.remaining() as u64)),
+            Body::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_goes_out_behind_its_length() {
+        let mut data = framed(Bytes::from_static(b"abc"));
+        assert_eq!(data.copy_to_bytes(data.remaining()), &b"\0\0\0\0\x03abc"[..]);
+    }
+
+    #[test]
+    fn messages_of_a_batch_follow_each_other() {
+        let mut batch = Batch::of(b"abc");
+        batch.push(0, |_| {});
+        batch.push(1, |buffer| buffer.put_slice(b"z"));
+        assert_eq!(batch.0, &b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\0\x01z"[..]);
+    }
+
+    #[test]
+    fn plain_text_has_no_prefix() {
+        let Body::Whole { data: Some(mut data), trailers: None } = Body::text("ok") else { panic!("no data") };
+        assert_eq!(data.copy_to_bytes(data.remaining()), &b"ok"[..]);
+    }
+
+    #[test]
+    fn a_status_text_is_percent_encoded() {
+        let rows = [("etcdserver: no leader", "etcdserver: no leader"), ("100 % é\n", "100 %25 %C3%A9%0A")];
+        for (text, expected) in rows {
+            assert_eq!(percent_encoded(text), expected);
+        }
+    }
+
+    #[test]
+    fn success_has_a_status_and_no_text() {
+        assert_eq!(trailers(&Status::OK).len(), 1);
+        assert_eq!(trailers(&Status::OK)[GRPC_STATUS], "0");
+        let failed = trailers(&Status::new(Code::NotFound, "gone"));
+        assert_eq!((&failed[GRPC_STATUS], &failed[GRPC_MESSAGE]), (&"5".parse().unwrap(), &"gone".parse().unwrap()));
+    }
+}

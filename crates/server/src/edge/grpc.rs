@@ -1,0 +1,214 @@
+//! gRPC over HTTP/2: from a request's path and messages to a service function, and back to a reply with a status.
+//!
+//! Owns the gRPC protocol: content type, deadline, message framing, status. Must not know what an RPC does, or what
+//! its bytes mean.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::Edge;
+use super::body::{Body, trailers};
+use super::exchange::{Replies, Requests};
+use crate::service::{Caller, Kind, Rpc};
+use crate::status::{Code, Status};
+
+const CONTENT_TYPE_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+/// Batches of replies that may wait between a streaming service and the connection. What exceeds it waits in the
+/// service, which knows how to do without a copy.
+const BATCHES_MAX: usize = 2;
+
+/// Whether a request claims to be a gRPC call.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let rest = content_type.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// Answers one call, streaming or not.
+pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Response<Body> {
+    if request.method() != Method::POST {
+        return method_not_allowed();
+    }
+    let Some(rpc) = Rpc::of_path(request.uri().path()) else {
+        return failure(&Status::unknown_path(request.uri().path()));
+    };
+    let metrics = &edge.services.metrics;
+    metrics.call_started(rpc);
+    let started = Instant::now();
+    let (status, reply) = match rpc.kind() {
+        Kind::Unary => {
+            let outcome = unary(&edge, rpc, request).await;
+            metrics.call_handled(rpc, outcome.as_ref().err().map_or(Code::Ok, |status| status.code));
+            match outcome {
+                Ok(message) => (Code::Ok, success(Body::message(message))),
+                Err(status) => (status.code, failure(&status)),
+            }
+        }
+        // A stream counts as handled when it ends.
+        Kind::Stream => (Code::Ok, stream(&edge, rpc, request)),
+    };
+    let took = started.elapsed();
+    if took > edge.slow_call && !edge.slow_call.is_zero() {
+        warn!(method = rpc.path(), ?took, ?status, "slow call");
+    }
+    reply
+}
+
+async fn unary(edge: &Edge, rpc: Rpc, request: Request<Incoming>) -> Result<Bytes, Status> {
+    let (parts, body) = request.into_parts();
+    refuse_compression(&parts.headers)?;
+    let caller = caller(&parts.headers);
+    let call = async {
+        let mut requests = Requests::new(body, edge.message_bytes_max);
+        let message = requests.next().await?.ok_or_else(Status::no_message)?;
+        edge.services.call(rpc, caller, message).await
+    };
+    match deadline(&parts.headers)? {
+        None => call.await,
+        Some(within) => tokio::time::timeout(within, call).await.unwrap_or(Err(Status::DEADLINE_EXCEEDED)),
+    }
+}
+
+/// Starts a streaming call. Its service runs in a task of its own, which ends with the call.
+fn stream(edge: &Arc<Edge>, rpc: Rpc, request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let within = match refuse_compression(&parts.headers).and_then(|()| deadline(&parts.headers)) {
+        Ok(within) => within,
+        Err(status) => {
+            edge.services.metrics.call_handled(rpc, status.code);
+            return failure(&status);
+        }
+    };
+    let caller = caller(&parts.headers);
+    let requests = Requests::new(body, edge.message_bytes_max);
+    let (replies, waiting) = mpsc::channel(BATCHES_MAX);
+    let edge = edge.clone();
+    tokio::spawn(async move {
+        let mut stopping = edge.stopping.clone();
+        let outcome = tokio::select! {
+            outcome = edge.services.converse(rpc, caller, requests, Replies(replies.clone())) => outcome,
+            () = elapsed(within) => Err(Status::DEADLINE_EXCEEDED),
+            _ = stopping.wait_for(|stop| *stop) => Err(Status::STOPPED),
+        };
+        let status = outcome.err().unwrap_or(Status::OK);
+        edge.services.metrics.call_handled(rpc, status.code);
+        // If the client is gone, nobody asks how it ended.
+        let _ = replies.send(Err(status)).await;
+    });
+    success(Body::Stream(waiting))
+}
+
+async fn elapsed(within: Option<Duration>) {
+    match within {
+        Some(within) => tokio::time::sleep(within).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn refuse_compression(headers: &HeaderMap) -> Result<(), Status> {
+    match headers.get("grpc-encoding") {
+        Some(encoding) if encoding != "identity" => Err(Status::COMPRESSED),
+        _ => Ok(()),
+    }
+}
+
+fn caller(headers: &HeaderMap) -> Caller {
+    Caller { requires_leader: headers.get("hasleader").is_some_and(|value| value == "true") }
+}
+
+/// How long the client waits: up to eight digits and a unit.
+fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
+    let parsed = value.to_str().ok().and_then(parse_timeout);
+    parsed.map(Some).ok_or_else(|| Status::new(Code::Internal, "grpc: malformed grpc-timeout"))
+}
+
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+fn success(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
+    response
+}
+
+/// A reply of headers alone: the status stands where otherwise the trailers would.
+fn failure(status: &Status) -> Response<Body> {
+    let mut response = success(Body::empty());
+    response.headers_mut().extend(trailers(status));
+    if *status == Status::COMPRESSED {
+        response.headers_mut().insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
+    }
+    response
+}
+
+fn method_not_allowed() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_have_eight_digits_and_a_unit() {
+        let rows = [
+            ("1H", Some(3_600_000_000)),
+            ("2M", Some(120_000_000)),
+            ("3S", Some(3_000_000)),
+            ("99999999m", Some(99_999_999_000)),
+            ("5u", Some(5)),
+            ("1000n", Some(1)),
+            ("", None),
+            ("S", None),
+            ("1", None),
+            ("1s", None),
+            ("-1S", None),
+            ("123456789S", None),
+            ("1é", None),
+        ];
+        for (text, micros) in rows {
+            assert_eq!(parse_timeout(text).map(|timeout| timeout.as_micros()), micros, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_content_type_tells_grpc_from_the_rest() {
+        let rows = [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc; charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ];
+        for (content_type, expected) in rows {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
+            assert_eq!(is_grpc(&headers), expected, "{content_type}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,231 @@
+//! The plain HTTP endpoints: health, readiness, version, metrics.
+//!
+//! Owns their paths and their shapes, which operators' tools rely on. Must not know how a reply gets on the wire.
+
+use http::header::{ALLOW, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use tracing::warn;
+
+use super::body::Body;
+use crate::service::{ETCD_VERSION, Services};
+
+/// Answers a request that is no gRPC call. `hosts` are the only ones it may name, if there are any.
+pub(super) async fn answer<B>(services: &Services, hosts: Option<&[String]>, request: &Request<B>) -> Response<Body> {
+    if !hosts.is_none_or(|hosts| names_one_of(hosts, request)) {
+        return text(StatusCode::MISDIRECTED_REQUEST, "the host is not in --host-whitelist\n");
+    }
+    let Some(endpoint) = Endpoint::of_path(request.uri().path()) else { return not_found() };
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        return response;
+    }
+    let query = Query::of(request.uri().query().unwrap_or_default());
+    match endpoint {
+        Endpoint::Health => health(services, &query).await,
+        Endpoint::Version => json(StatusCode::OK, version()),
+        Endpoint::Metrics => metrics(services),
+        Endpoint::Checks(checks) => report(services, checks, &query).await,
+    }
+}
+
+/// The reply to a path that is not served.
+pub(super) fn not_found() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Endpoint {
+    Health,
+    Version,
+    Metrics,
+    Checks(&'static [Check]),
+}
+
+impl Endpoint {
+    fn of_path(path: &str) -> Option<Endpoint> {
+        use Check::{DataCorruption, LinearizableRead, NonLearner, SerializableRead};
+        Some(match path {
+            "/health" => Endpoint::Health,
+            "/version" => Endpoint::Version,
+            "/metrics" => Endpoint::Metrics,
+            "/livez" => Endpoint::Checks(&[SerializableRead]),
+            "/readyz" => Endpoint::Checks(&[DataCorruption, SerializableRead, LinearizableRead, NonLearner]),
+            "/livez/serializable_read" | "/readyz/serializable_read" => Endpoint::Checks(&[SerializableRead]),
+            "/readyz/linearizable_read" => Endpoint::Checks(&[LinearizableRead]),
+            "/readyz/data_corruption" => Endpoint::Checks(&[DataCorruption]),
+            "/readyz/non_learner" => Endpoint::Checks(&[NonLearner]),
+            _ => return None,
+        })
+    }
+}
+
+/// One thing that must hold for a node to be alive or ready.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Check {
+    DataCorruption,
+    SerializableRead,
+    LinearizableRead,
+    NonLearner,
+}
+
+impl Check {
+    fn name(self) -> &'static str {
+        match self {
+            Check::DataCorruption => "data_corruption",
+            Check::SerializableRead => "serializable_read",
+            Check::LinearizableRead => "linearizable_read",
+            Check::NonLearner => "non_learner",
+        }
+    }
+
+    /// `Err` says why it does not hold.
+    async fn run(self, services: &Services) -> Result<(), String> {
+        match self {
+            // A node stops when its data is damaged, and every member votes: both hold while it answers.
+            Check::DataCorruption | Check::NonLearner => Ok(()),
+            Check::SerializableRead => services.replica.failure().map_or(Ok(()), Err),
+            Check::LinearizableRead => services.replica.barrier().await.map_err(|status| status.message.into_owned()),
+        }
+    }
+}
+
+/// `/health`: one line of JSON; `health` is a string there, not a boolean.
+async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
+    let reason = match query.flag("serializable") {
+        true => services.replica.failure(),
+        false if !services.replica.has_leader() => Some("RAFT NO LEADER".to_owned()),
+        false => services.replica.barrier().await.err().map(|status| format!("RANGE ERROR:{}", status.message)),
+    };
+    services.metrics.health_checked(reason.is_none());
+    match reason {
+        None => json(StatusCode::OK, r#"{"health":"true","reason":""}"#.to_owned()),
+        Some(reason) => {
+            warn!(reason, "/health answers that the node is unhealthy");
+            let reason = serde_json::Value::from(reason);
+            json(StatusCode::SERVICE_UNAVAILABLE, format!(r#"{{"health":"false","reason":{reason}}}"#))
+        }
+    }
+}
+
+/// `/livez` and `/readyz`: `ok`, or which checks fail; with `?verbose` all of them by name.
+async fn report(services: &Services, checks: &[Check], query: &Query<'_>) -> Response<Body> {
+    let mut lines = String::new();
+    let mut failed = false;
+    for check in checks {
+        let name = check.name();
+        if query.values("exclude").any(|excluded| excluded == name) {
+            lines.push_str(&format!("[+]{name} excluded: ok\n"));
+            continue;
+        }
+        match check.run(services).await {
+            Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
+            Err(why) => {
+                failed = true;
+                lines.push_str(&format!("[-]{name} failed: {why}\n"));
+            }
+        }
+    }
+    match failed {
+        true => text(StatusCode::SERVICE_UNAVAILABLE, lines),
+        false if query.flag("verbose") => text(StatusCode::OK, lines + "ok\n"),
+        false => text(StatusCode::OK, "ok\n"),
+    }
+}
+
+fn version() -> String {
+    format!(r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{ETCD_VERSION}","storage":"{ETCD_VERSION}"}}"#)
+}
+
+fn metrics(services: &Services) -> Response<Body> {
+    let mut response = text(StatusCode::OK, services.metrics.exposition(services));
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// Whether a request names one of these hosts, its port aside. HTTP/2 has the name in the URI.
+fn names_one_of<B>(hosts: &[String], request: &Request<B>) -> bool {
+    let header = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let authority = request.uri().authority().map(|authority| authority.as_str()).or(header).unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    hosts.iter().any(|allowed| allowed == host)
+}
+
+/// The part of an URL after the question mark.
+struct Query<'q>(&'q str);
+
+impl<'q> Query<'q> {
+    fn of(query: &'q str) -> Query<'q> {
+        Query(query)
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &'q str> {
+        let pairs = self.0.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.filter(move |(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// Whether `name` is there, alone or with any value but `false`.
+    fn flag(&self, name: &str) -> bool {
+        self.values(name).any(|value| value != "false")
+    }
+}
+
+fn json(status: StatusCode, body: String) -> Response<Body> {
+    let mut response = text(status, body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn text(status: StatusCode, body: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::text(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_etcd() {
+        for path in ["/health", "/version", "/metrics", "/livez", "/readyz", "/readyz/linearizable_read"] {
+            assert!(Endpoint::of_path(path).is_some(), "{path}");
+        }
+        for path in ["/", "/healthz", "/v3/kv/range", "/health/", "/livez/linearizable_read"] {
+            assert!(Endpoint::of_path(path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn versions_are_plain_numbers() {
+        let version: serde_json::Value = serde_json::from_str(&version()).unwrap();
+        for name in ["etcdserver", "etcdcluster", "storage"] {
+            let numbers = version[name].as_str().unwrap().split('.').map(str::parse::<u32>);
+            assert_eq!(numbers.filter(Result::is_ok).count(), 3, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_query_has_flags_and_repeated_values() {
+        let query = Query::of("verbose&exclude=a&exclude=b&serializable=false");
+        assert!(query.flag("verbose") && !query.flag("serializable") && !query.flag("other"));
+        assert_eq!(query.values("exclude").collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_host_is_compared_without_its_port() {
+        let hosts = ["example.com".to_owned(), "[::1]".to_owned()];
+        let request = |host: &str| Request::builder().uri("/health").header(HOST, host).body(()).unwrap();
+        let rows = [("example.com", true), ("example.com:2379", true), ("[::1]:2379", true), ("evil.example", false)];
+        for (host, expected) in rows {
+            assert_eq!(names_one_of(&hosts, &request(host)), expected, "{host}");
+        }
+        let http2 = Request::builder().uri("http://example.com:1/health").body(()).unwrap();
+        assert!(names_one_of(&hosts, &http2));
+    }
+}

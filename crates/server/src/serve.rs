@@ -1,0 +1,224 @@
+//! One node from start to stop: configuration, data directory, replica, listeners, signals.
+//!
+//! Owns the order in which things begin and end, and the exit code.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+use vlot::net::Listen;
+use vlot::{GroupId, Node, NodeId};
+use vlot_store::store::{Options, Store};
+
+use crate::compaction;
+use crate::config::Config;
+use crate::edge::{self, Edge, Serves};
+use crate::member::{DataDir, InitialMember, Membership};
+use crate::metrics::Metrics;
+use crate::replica::{Keeper, Proposal, Replica};
+use crate::service::Services;
+use crate::{config, logging};
+
+/// Runs `vlot server` with the arguments after that word.
+pub(crate) fn run(arguments: Vec<String>) -> ExitCode {
+    if arguments.iter().any(|argument| matches!(argument.as_str(), "--help" | "-help" | "-h")) {
+        print!("{}", config::help());
+        return ExitCode::SUCCESS;
+    }
+    if arguments.iter().any(|argument| matches!(argument.as_str(), "--version" | "-version")) {
+        println!("{}", version_line());
+        return ExitCode::SUCCESS;
+    }
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let outcome = Config::read(arguments, environment).map_err(|error| error.to_string()).and_then(|config| {
+        logging::start(&config.logging);
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot start: {error}"))?
+            .block_on(serve(config))
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => {
+            eprintln!("vlot server: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What `--version` says.
+pub(crate) fn version_line() -> String {
+    format!("vlot {} (etcd API {})", env!("CARGO_PKG_VERSION"), crate::service::ETCD_VERSION)
+}
+
+/// Serves until a signal, a failure, or the end of the parent process.
+async fn serve(config: Config) -> Result<(), String> {
+    config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    let membership = Arc::new(Membership::of(&config));
+    let identity = membership.identity();
+    // Ports first: a second start of the same node by mistake must not touch the data.
+    let listeners = listen(&config)?;
+    let data_dir = DataDir::take(&config.data_dir, identity, config.cluster.existing)?;
+    let metrics = Arc::new(Metrics::new());
+    let store = Store::open(&data_dir.path.join("store"), Options::default())
+        .map_err(|error| format!("{}: {error}", data_dir.path.display()))?;
+    let node =
+        Node::open(node_options(&config, &membership, &data_dir.path)?).await.map_err(|error| error.to_string())?;
+    let (keeper, compacting) = Keeper::new(store);
+    let voters = membership.initial().iter().map(|member| NodeId(member.id));
+    let group =
+        node.group(STORE, voters, keeper).await.map_err(|error| format!("{}: {error}", data_dir.path.display()))?;
+    let replica = Arc::new(Replica::new(group, compacting, metrics.clone(), config.request_timeout()));
+    let (stop, stopping) = watch::channel(false);
+    let services = Services::new(&config, replica.clone(), membership.clone(), metrics);
+    let edge = Edge::new(&config, services, stopping);
+    info!(
+        name = config.name,
+        member = format!("{:x}", identity.member),
+        cluster = format!("{:x}", identity.cluster),
+        members = membership.initial().len(),
+        data_dir = %data_dir.path.display(),
+        fresh = !data_dir.used,
+        "node started"
+    );
+    let mut background = JoinSet::new();
+    background.spawn({
+        let replica = replica.clone();
+        async move { replica.keep_house().await }
+    });
+    background.spawn(publish(replica.clone(), membership));
+    if let Some(rule) = config.auto_compaction {
+        background.spawn(compaction::compact_by(rule, replica.clone(), identity.member));
+    }
+    let mut edges = JoinSet::new();
+    for (listener, serves) in listeners {
+        edges.spawn(edge.clone().serve(listener, serves));
+    }
+    for url in &config.listen.client {
+        info!(%url, "serving clients");
+    }
+    let outcome = tokio::select! {
+        reason = asked_to_stop(config.stop_with_parent) => {
+            info!(reason, "stopping");
+            Ok(())
+        }
+        failure = failed(&replica) => {
+            error!(failure, "stopping: the store has failed");
+            Err(failure)
+        }
+        failure = node.failed() => {
+            error!(failure, "stopping: the log has failed");
+            Err(failure)
+        }
+    };
+    stop.send_replace(true);
+    while edges.join_next().await.is_some() {}
+    background.shutdown().await;
+    node.shutdown().await;
+    if let Err(failure) = replica.flush() {
+        warn!(failure, "the store was not written down; the log has everything");
+    }
+    info!("stopped");
+    outcome
+}
+
+/// The group that holds the store; the only one there is.
+const STORE: GroupId = GroupId(1);
+
+fn node_options(config: &Config, membership: &Membership, data_dir: &Path) -> Result<vlot::Options, String> {
+    let identity = membership.identity();
+    let listen = match config.listen.peer.as_slice() {
+        [url] => url.bind_address().ok_or_else(|| format!("--listen-peer-urls: cannot bind {url}: no such address"))?,
+        urls => return Err(format!("--listen-peer-urls: one URL is needed, and {} are given", urls.len())),
+    };
+    let address = |member: &InitialMember| Some((NodeId(member.id), member.peer_urls.first()?.authority()));
+    Ok(vlot::Options {
+        cluster: identity.cluster,
+        node: NodeId(identity.member),
+        listen: Listen::At(listen.to_string()),
+        peers: membership.initial().iter().filter_map(address).collect(),
+        heartbeat: config.heartbeat,
+        election_timeout: config.election_timeout,
+        group: vlot::group::Limits { timeout: config.request_timeout(), ..Default::default() },
+        ..vlot::Options::new(data_dir.join("log"))
+    })
+}
+
+fn listen(config: &Config) -> Result<Vec<(tokio::net::TcpListener, Serves)>, String> {
+    let listen = &config.listen;
+    let clients = if listen.client_http.is_empty() { Serves::GrpcAndHttp } else { Serves::Grpc };
+    let all = [(&listen.client, clients), (&listen.client_http, Serves::Http), (&listen.metrics, Serves::Http)];
+    let each = all.into_iter().flat_map(|(urls, serves)| urls.iter().map(move |url| (url, serves)));
+    each.map(|(url, serves)| Ok((edge::listen(url, listen.reuse_port, listen.reuse_address)?, serves))).collect()
+}
+
+/// Tells the other members this node's name and client URLs, as soon as the cluster can agree on it.
+async fn publish(replica: Arc<Replica>, membership: Arc<Membership>) {
+    loop {
+        let current = replica.barrier().await;
+        let publication = membership.publication(&replica.store());
+        match (current, publication) {
+            (Ok(()), None) => return,
+            // Comes round again to see it in the store.
+            (Ok(()), Some(command)) => drop(replica.propose(Proposal::Command(command)).await),
+            (Err(_), _) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits for SIGTERM, SIGINT, or where the parent asked for it, the end of standard input: a parent that dies closes
+/// it, however it dies.
+async fn asked_to_stop(with_parent: bool) -> &'static str {
+    let (closed, parent_gone) = tokio::sync::oneshot::channel();
+    if with_parent {
+        // A thread, because reading standard input blocks. It ends with the process.
+        std::thread::spawn(move || {
+            let mut rest = [0; 64];
+            while matches!(std::io::stdin().read(&mut rest), Ok(1..)) {}
+            let _ = closed.send(());
+        });
+    }
+    let parent_gone = async {
+        match parent_gone.await {
+            Ok(()) => {}
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = signalled(SignalKind::terminate()) => "SIGTERM",
+        () = signalled(SignalKind::interrupt()) => "SIGINT",
+        () = parent_gone => "the parent process has ended",
+    }
+}
+
+/// Waits for a signal; for ever, if the system does not let it be waited for.
+pub(crate) async fn signalled(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut signals) => {
+            signals.recv().await;
+        }
+        Err(error) => {
+            warn!(%error, "cannot wait for a signal");
+            std::future::pending().await
+        }
+    }
+}
+
+/// Returns why the store can write nothing more, once that is so.
+async fn failed(replica: &Replica) -> String {
+    loop {
+        if let Some(failure) = replica.failure() {
+            return failure;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

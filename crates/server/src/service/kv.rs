@@ -1,0 +1,148 @@
+//! `etcdserverpb.KV`: reads after a barrier, writes through the log.
+
+use bytes::Bytes;
+use vlot_proto::etcdserverpb::request_op::Request;
+use vlot_proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+};
+use vlot_store::check;
+use vlot_store::command::Tag;
+use vlot_store::store::Applied;
+
+use super::{Services, decode, encode};
+use crate::replica::Proposal;
+use crate::status::{Code, Status};
+
+impl Services {
+    pub(super) async fn range(&self, request: Bytes) -> Result<Bytes, Status> {
+        let request: RangeRequest = decode(request)?;
+        check::check_range(&request)?;
+        if !request.serializable {
+            self.replica.barrier().await?;
+        }
+        let mut reply = self.replica.store().range(&request)?;
+        self.complete(&mut reply.header);
+        Ok(encode(&reply))
+    }
+
+    pub(super) async fn put(&self, bytes: Bytes) -> Result<Bytes, Status> {
+        let request: PutRequest = decode(bytes.clone())?;
+        check::check_put(&request)?;
+        self.require_space()?;
+        let Applied::Put(mut reply) = self.propose(Tag::Put, &bytes).await? else { return Err(other_answer()) };
+        self.complete(&mut reply.header);
+        Ok(encode(&reply))
+    }
+
+    pub(super) async fn delete_range(&self, bytes: Bytes) -> Result<Bytes, Status> {
+        let request: DeleteRangeRequest = decode(bytes.clone())?;
+        check::check_delete(&request)?;
+        let Applied::DeleteRange(mut reply) = self.propose(Tag::DeleteRange, &bytes).await? else {
+            return Err(other_answer());
+        };
+        self.complete(&mut reply.header);
+        Ok(encode(&reply))
+    }
+
+    pub(super) async fn txn(&self, bytes: Bytes) -> Result<Bytes, Status> {
+        let request: TxnRequest = decode(bytes.clone())?;
+        check::check_txn(&request, self.txn_ops_max)?;
+        let mut reply = if check::is_read_only(&request) {
+            if !is_serializable(&request) {
+                self.replica.barrier().await?;
+            }
+            self.replica.store().read_txn(&request)?
+        } else {
+            if has_put(&request) {
+                self.require_space()?;
+            }
+            let Applied::Txn(reply) = self.propose(Tag::Txn, &bytes).await? else { return Err(other_answer()) };
+            reply
+        };
+        self.complete(&mut reply.header);
+        Ok(encode(&reply))
+    }
+
+    pub(super) async fn compact(&self, bytes: Bytes) -> Result<Bytes, Status> {
+        let request: CompactionRequest = decode(bytes.clone())?;
+        let Applied::Compact(mut reply) = self.propose(Tag::Compact, &bytes).await? else { return Err(other_answer()) };
+        if request.physical {
+            self.replica.compacted().await?;
+        }
+        self.complete(&mut reply.header);
+        Ok(encode(&reply))
+    }
+
+    /// Replicates the client's bytes as they came and returns what the store made of them.
+    async fn propose(&self, tag: Tag, request: &Bytes) -> Result<Applied, Status> {
+        if request.len() > self.request_bytes_max {
+            return Err(Status::REQUEST_TOO_LARGE);
+        }
+        Ok(self.replica.propose(Proposal::Request(tag, request.clone())).await??)
+    }
+
+    /// Refuses what would make a full store fuller. Deletions and compactions are never refused: they are the way out.
+    fn require_space(&self) -> Result<(), Status> {
+        match self.quota_bytes {
+            Some(quota) if self.replica.database_bytes() > quota => Err(Status::NO_SPACE),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The store answers each command with its own kind of reply; anything else is our error.
+fn other_answer() -> Status {
+    Status::new(Code::Internal, "vlot: the store's answer is of another kind than the request")
+}
+
+/// Whether every range in a transaction says that it may be answered without asking others (etcd's rule).
+fn is_serializable(request: &TxnRequest) -> bool {
+    operations(request).all(|operation| match &operation.request {
+        Some(Request::RequestRange(range)) => range.serializable,
+        Some(Request::RequestTxn(nested)) => is_serializable(nested),
+        _ => true,
+    })
+}
+
+fn has_put(request: &TxnRequest) -> bool {
+    operations(request).any(|operation| match &operation.request {
+        Some(Request::RequestPut(_)) => true,
+        Some(Request::RequestTxn(nested)) => has_put(nested),
+        _ => false,
+    })
+}
+
+fn operations(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
+    request.success.iter().chain(&request.failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(serializable: bool) -> RequestOp {
+        RequestOp { request: Some(Request::RequestRange(RangeRequest { serializable, ..Default::default() })) }
+    }
+
+    fn nested(operation: RequestOp) -> RequestOp {
+        RequestOp { request: Some(Request::RequestTxn(TxnRequest { failure: vec![operation], ..Default::default() })) }
+    }
+
+    fn txn(success: Vec<RequestOp>) -> TxnRequest {
+        TxnRequest { success, ..Default::default() }
+    }
+
+    #[test]
+    fn one_linearizable_range_makes_the_whole_transaction_linearizable() {
+        assert!(is_serializable(&txn(vec![range(true), nested(range(true))])));
+        assert!(!is_serializable(&txn(vec![range(true), range(false)])));
+        assert!(!is_serializable(&txn(vec![range(true), nested(range(false))])));
+    }
+
+    #[test]
+    fn a_put_counts_in_any_branch_and_depth() {
+        let put = || RequestOp { request: Some(Request::RequestPut(PutRequest::default())) };
+        assert!(!has_put(&txn(vec![range(true)])));
+        assert!(has_put(&txn(vec![nested(nested(put()))])));
+    }
+}

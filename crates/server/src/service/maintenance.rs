@@ -1,0 +1,51 @@
+//! `etcdserverpb.Maintenance`: what this node is up to.
+
+use bytes::Bytes;
+use vlot_proto::etcdserverpb::alarm_request::AlarmAction;
+use vlot_proto::etcdserverpb::{AlarmRequest, AlarmResponse, StatusRequest, StatusResponse};
+
+use super::{ETCD_VERSION, Services, decode, encode};
+use crate::status::Status;
+
+impl Services {
+    /// Local: it needs no other member, and is answered without a leader too.
+    pub(super) fn status(&self, request: Bytes) -> Result<Bytes, Status> {
+        let _: StatusRequest = decode(request)?;
+        let standing = self.replica.standing();
+        let (sizes, revision) = {
+            let store = self.replica.store();
+            (store.sizes(), store.revision())
+        };
+        let mut errors = Vec::new();
+        if standing.leader == 0 {
+            errors.push(Status::NO_LEADER.message.into_owned());
+        }
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        Ok(encode(&StatusResponse {
+            header: Some(self.header(revision)),
+            version: ETCD_VERSION.to_owned(),
+            db_size: signed(sizes.database_bytes),
+            leader: standing.leader,
+            raft_index: standing.commit,
+            raft_term: standing.term,
+            raft_applied_index: standing.applied,
+            errors,
+            db_size_in_use: signed(sizes.database_bytes_in_use),
+            is_learner: false,
+            storage_version: ETCD_VERSION.to_owned(),
+            db_size_quota: self.quota_bytes.map_or(0, signed),
+            downgrade_info: None,
+        }))
+    }
+
+    /// No alarm is ever raised here, so that the list is empty; etcd's tools ask for it when they judge an endpoint's
+    /// health. To raise or clear one is not possible.
+    pub(super) fn alarm(&self, request: Bytes) -> Result<Bytes, Status> {
+        let request: AlarmRequest = decode(request)?;
+        if request.action() != AlarmAction::Get {
+            return Err(Status::absent("etcdserverpb.Maintenance/Alarm ACTIVATE and DEACTIVATE"));
+        }
+        let revision = self.replica.store().revision();
+        Ok(encode(&AlarmResponse { header: Some(self.header(revision)), alarms: Vec::new() }))
+    }
+}

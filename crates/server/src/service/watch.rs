@@ -1,0 +1,214 @@
+//! `etcdserverpb.Watch`: one stream of a client carries many watches.
+//!
+//! Owns the conversation and the shape of its responses. What a watch has seen and what it still needs is the store's
+//! business: a client that does not read holds nothing here but the few replies that wait for its connection.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes};
+use prost::Message;
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use vlot_proto::etcdserverpb::watch_request::RequestUnion;
+use vlot_proto::etcdserverpb::{ResponseHeader, WatchRequest, WatchResponse};
+use vlot_store::watch::{CancelReason, WatchOut, WatchStream};
+
+use super::{Caller, Services, decode};
+use crate::config::RECEIVE_SLACK;
+use crate::edge::body::Batch;
+use crate::edge::exchange::{Replies, Requests};
+use crate::status::{COMPACTED, Status};
+
+/// How many bytes of events are taken from the store at a time. It bounds what one slow stream holds.
+const DRAIN_BYTES: usize = 256 * 1024;
+/// After how many election timeouts without a leader a client that asked for one is sent away.
+const LEADERLESS_MAX: u32 = 3;
+
+impl Services {
+    pub(super) async fn watch(&self, caller: Caller, mut requests: Requests, replies: Replies) -> Result<(), Status> {
+        let woken = Arc::new(Notify::new());
+        let mut conversation = Conversation {
+            stream: {
+                let woken = woken.clone();
+                self.replica.store().watch_stream(Arc::new(move || woken.notify_one()))
+            },
+            asked: VecDeque::new(),
+            fragmented: BTreeSet::new(),
+            // What etcd's client receives at most, less some room for what is around the events.
+            fragment_bytes: self.request_bytes_max.saturating_add(RECEIVE_SLACK),
+        };
+        let interval = self.watch_progress_interval;
+        let mut progress = interval_at(Instant::now() + interval, interval);
+        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut more = false;
+        loop {
+            tokio::select! {
+                request = requests.next() => match request? {
+                    Some(request) => self.obey(&mut conversation, decode(request)?),
+                    None => return Ok(()),
+                },
+                () = async { if !more { woken.notified().await } } => {}
+                _ = progress.tick() => conversation.stream.notify_progress(&self.replica.store()),
+                () = self.leaderless(), if caller.requires_leader => return Err(Status::NO_LEADER),
+                () = replies.closed() => return Ok(()),
+            }
+            let drained = conversation.stream.drain(&self.replica.store(), DRAIN_BYTES);
+            more = drained.more;
+            let mut batch = Batch::default();
+            for out in drained.outs {
+                conversation.respond(out, |revision| self.header(revision), &mut batch);
+            }
+            if !batch.is_empty() {
+                replies.send(batch).await?;
+            }
+        }
+    }
+
+    fn obey(&self, conversation: &mut Conversation, request: WatchRequest) {
+        let store = self.replica.store();
+        match request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => {
+                conversation.asked.push_back(create.fragment);
+                conversation.stream.create(&store, &create);
+            }
+            Some(RequestUnion::CancelRequest(cancel)) => conversation.stream.cancel(&store, cancel.watch_id),
+            Some(RequestUnion::ProgressRequest(_)) => conversation.stream.request_progress(&store),
+            None => {}
+        }
+    }
+
+    /// Returns when this node has known of no leader for some election timeouts.
+    async fn leaderless(&self) {
+        let mut without = 0;
+        while without < LEADERLESS_MAX {
+            tokio::time::sleep(self.election_timeout).await;
+            without = if self.replica.has_leader() { 0 } else { without + 1 };
+        }
+    }
+}
+
+/// What is remembered of one stream beside its watches.
+struct Conversation {
+    stream: WatchStream,
+    /// For each watch that was asked for and is not answered yet: whether its responses may be cut in parts.
+    asked: VecDeque<bool>,
+    /// The watches whose responses may be cut in parts.
+    fragmented: BTreeSet<i64>,
+    fragment_bytes: usize,
+}
+
+impl Conversation {
+    /// Adds the responses for one thing that the store has to say: one, or the parts of one.
+    fn respond(&mut self, out: WatchOut, header: impl Fn(i64) -> ResponseHeader, batch: &mut Batch) {
+        let response =
+            |watch_id, revision| WatchResponse { header: Some(header(revision)), watch_id, ..WatchResponse::default() };
+        match out {
+            WatchOut::Created { watch_id, revision } => {
+                // The store answers requests in their order.
+                if self.asked.pop_front() == Some(true) {
+                    self.fragmented.insert(watch_id);
+                }
+                add(batch, &WatchResponse { created: true, ..response(watch_id, revision) }, &[]);
+            }
+            WatchOut::NotCreated { reason, revision } => {
+                self.asked.pop_front();
+                add(batch, &refused(reason, response(-1, revision)), &[]);
+            }
+            WatchOut::Canceled { watch_id, reason, revision } => {
+                self.fragmented.remove(&watch_id);
+                add(batch, &ended(reason, response(watch_id, revision)), &[]);
+            }
+            WatchOut::Progress { watch_id, revision } => add(batch, &response(watch_id, revision), &[]),
+            WatchOut::Events { watch_id, revision, events } if self.fragmented.contains(&watch_id) => {
+                let parts = cut(&events, self.fragment_bytes);
+                let last = parts.len() - 1;
+                for (place, part) in parts.into_iter().enumerate() {
+                    add(batch, &WatchResponse { fragment: place < last, ..response(watch_id, revision) }, part);
+                }
+            }
+            WatchOut::Events { watch_id, revision, events } => add(batch, &response(watch_id, revision), &events),
+        }
+    }
+}
+
+/// A watch that was not made exists and ends in one response.
+fn refused(reason: CancelReason, response: WatchResponse) -> WatchResponse {
+    WatchResponse { created: true, cancel_reason: words(reason).to_owned(), ..ended(reason, response) }
+}
+
+/// A watch that ends. Clients see by `compact_revision` that they may start again, and where.
+fn ended(reason: CancelReason, response: WatchResponse) -> WatchResponse {
+    let compact_revision = if let CancelReason::Compacted { oldest } = reason { oldest } else { 0 };
+    WatchResponse { canceled: true, compact_revision, ..response }
+}
+
+fn words(reason: CancelReason) -> &'static str {
+    match reason {
+        CancelReason::Asked => "",
+        CancelReason::Compacted { .. } | CancelReason::NegativeStart => COMPACTED,
+        CancelReason::EmptyRange => "mvcc: watcher range is empty",
+        CancelReason::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",
+    }
+}
+
+/// Cuts events into runs of at most `bytes_max`, or of one event where that is larger already.
+fn cut(events: &[Bytes], bytes_max: usize) -> Vec<&[Bytes]> {
+    let mut parts = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (place, event) in events.iter().enumerate() {
+        if place > start && bytes + event.len() > bytes_max {
+            parts.push(&events[start..place]);
+            (start, bytes) = (place, 0);
+        }
+        bytes += event.len();
+    }
+    parts.push(&events[start..]);
+    parts
+}
+
+/// Adds a response with its events behind it, which are encoded already: in protobuf, to append fields is to add them.
+fn add(batch: &mut Batch, head: &WatchResponse, events: &[Bytes]) {
+    let head_bytes = head.encoded_len();
+    batch.push(head_bytes + events.iter().map(Bytes::len).sum::<usize>(), |buffer| {
+        head.encode(buffer).expect("the buffer grows as needed");
+        events.iter().for_each(|event| buffer.put_slice(event));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use vlot_proto::mvccpb::Event;
+
+    use super::*;
+
+    #[test]
+    fn events_are_cut_between_events_and_never_lost() {
+        let events: Vec<Bytes> = ["aa", "bb", "cccccc", "d"].map(Bytes::from).to_vec();
+        let parts = |bytes_max| cut(&events, bytes_max).iter().map(|part| part.concat()).collect::<Vec<_>>();
+        assert_eq!(parts(4), [&b"aabb"[..], b"cccccc", b"d"]);
+        assert_eq!(parts(100), [&b"aabbccccccd"[..]]);
+        assert_eq!(parts(0), [&b"aa"[..], b"bb", b"cccccc", b"d"]);
+    }
+
+    #[test]
+    fn encoded_events_are_the_events_of_the_response() {
+        let one = WatchResponse { events: vec![Event { r#type: 1, ..Event::default() }], ..WatchResponse::default() };
+        let event = Bytes::from(one.encode_to_vec());
+        let head = WatchResponse { watch_id: 7, ..WatchResponse::default() };
+        let whole = WatchResponse { events: [one.events.clone(), one.events].concat(), ..head.clone() };
+        let mut batch = Batch::default();
+        add(&mut batch, &head, &[event.clone(), event]);
+        assert_eq!(batch, Batch::of(&whole.encode_to_vec()));
+    }
+
+    #[test]
+    fn a_watch_that_needs_compacted_history_is_told_from_where_it_can_start() {
+        let response = ended(CancelReason::Compacted { oldest: 9 }, WatchResponse::default());
+        assert!(response.canceled && !response.created && response.cancel_reason.is_empty());
+        assert_eq!(response.compact_revision, 9);
+        let response = refused(CancelReason::EmptyRange, WatchResponse::default());
+        assert!(response.canceled && response.created);
+        assert_eq!(response.cancel_reason, "mvcc: watcher range is empty");
+    }
+}

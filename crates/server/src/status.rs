@@ -1,0 +1,192 @@
+//! How a call ends: gRPC's codes, and the exact words by which etcd's clients tell one failure from another.
+//!
+//! Owns the mapping from refusals to codes and texts. Clients compare the texts, so that none may change.
+
+use std::borrow::Cow;
+
+use vlot_store::refusal::Refusal;
+
+/// The codes of gRPC, as far as calls end with them here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u16)]
+pub(crate) enum Code {
+    Ok = 0,
+    Canceled = 1,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    ResourceExhausted = 8,
+    OutOfRange = 11,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+}
+
+/// All codes, by number. The names are those of gRPC's metrics.
+pub(crate) const CODE_NAMES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+/// How a call ends.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Status {
+    pub(crate) code: Code,
+    pub(crate) message: Cow<'static, str>,
+}
+
+/// What etcd says of a revision that is gone; also the reason why a watch from there is not made.
+pub(crate) const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+
+impl Status {
+    pub(crate) const OK: Status = Status::fixed(Code::Ok, "");
+
+    pub(crate) const REQUEST_TOO_LARGE: Status =
+        Status::fixed(Code::InvalidArgument, "etcdserver: request is too large");
+    pub(crate) const TOO_MANY_REQUESTS: Status =
+        Status::fixed(Code::ResourceExhausted, "etcdserver: too many requests");
+    pub(crate) const NO_SPACE: Status =
+        Status::fixed(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded");
+    pub(crate) const NO_LEADER: Status = Status::fixed(Code::Unavailable, "etcdserver: no leader");
+    pub(crate) const STOPPED: Status = Status::fixed(Code::Unavailable, "etcdserver: server stopped");
+    pub(crate) const TIMEOUT: Status = Status::fixed(Code::Unavailable, "etcdserver: request timed out");
+    pub(crate) const CANCELED: Status = Status::fixed(Code::Canceled, "etcdserver: request canceled");
+    pub(crate) const DEADLINE_EXCEEDED: Status =
+        Status::fixed(Code::DeadlineExceeded, "etcdserver: context deadline exceeded");
+    /// The words of gRPC's Go server, which has no decompressor by default either.
+    pub(crate) const COMPRESSED: Status =
+        Status::fixed(Code::Unimplemented, "grpc: Decompressor is not installed for the message's grpc-encoding");
+
+    const fn fixed(code: Code, message: &'static str) -> Status {
+        Status { code, message: Cow::Borrowed(message) }
+    }
+
+    pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Status {
+        Status { code, message: message.into() }
+    }
+
+    /// Bytes that are not the message they should be.
+    pub(crate) fn malformed(error: &prost::DecodeError) -> Status {
+        Status::new(Code::Internal, format!("grpc: error unmarshalling request: {error}"))
+    }
+
+    /// A unary call without its one message.
+    pub(crate) fn no_message() -> Status {
+        Status::fixed(Code::Internal, "grpc: the call ended without a request message")
+    }
+
+    /// A message longer than the server receives.
+    pub(crate) fn message_too_large(length: usize, most: usize) -> Status {
+        let text = format!("grpc: received message larger than max ({length} vs. {most})");
+        Status::new(Code::ResourceExhausted, text)
+    }
+
+    /// An RPC of etcd that does not exist here. `path` is `/package.Service/Method`.
+    pub(crate) fn absent(path: &str) -> Status {
+        let name = path.trim_start_matches('/');
+        Status::new(Code::Unimplemented, format!("vlot: {name} is not implemented"))
+    }
+
+    /// A path that is no RPC at all.
+    pub(crate) fn unknown_path(path: &str) -> Status {
+        let name = path.trim_start_matches('/');
+        let text = match name.split_once('/') {
+            Some((service, method)) => format!("unknown method {method} for service {service}"),
+            None => format!("malformed method name: {path:?}"),
+        };
+        Status::new(Code::Unimplemented, text)
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Status {
+        let (code, text) = match refusal {
+            Refusal::EmptyKey => (Code::InvalidArgument, "etcdserver: key is not provided"),
+            Refusal::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
+            Refusal::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
+            Refusal::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),
+            Refusal::TooManyOps => (Code::InvalidArgument, "etcdserver: too many operations in txn request"),
+            Refusal::DuplicateKey => (Code::InvalidArgument, "etcdserver: duplicate key given in txn request"),
+            Refusal::InvalidSortOption => (Code::InvalidArgument, "etcdserver: invalid sort option"),
+            Refusal::Compacted { .. } => (Code::OutOfRange, COMPACTED),
+            Refusal::FutureRevision { .. } => {
+                (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
+            }
+            Refusal::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+            // Another member may have it, so that the client should try again there.
+            Refusal::Unreadable => (Code::Unavailable, "vlot: a stored value cannot be read on this member"),
+        };
+        Status::fixed(code, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_have_etcds_codes_and_words() {
+        let rows = [
+            (Refusal::EmptyKey, 3, "etcdserver: key is not provided"),
+            (Refusal::KeyNotFound, 3, "etcdserver: key not found"),
+            (Refusal::ValueProvided, 3, "etcdserver: value is provided"),
+            (Refusal::LeaseProvided, 3, "etcdserver: lease is provided"),
+            (Refusal::TooManyOps, 3, "etcdserver: too many operations in txn request"),
+            (Refusal::DuplicateKey, 3, "etcdserver: duplicate key given in txn request"),
+            (Refusal::InvalidSortOption, 3, "etcdserver: invalid sort option"),
+            (Refusal::Compacted { oldest: 7 }, 11, "etcdserver: mvcc: required revision has been compacted"),
+            (Refusal::FutureRevision { newest: 7 }, 11, "etcdserver: mvcc: required revision is a future revision"),
+            (Refusal::LeaseNotFound, 5, "etcdserver: requested lease not found"),
+        ];
+        for (refusal, code, text) in rows {
+            let status = Status::from(refusal);
+            assert_eq!((status.code as u16, status.message.as_ref()), (code, text));
+        }
+    }
+
+    #[test]
+    fn fixed_failures_have_etcds_codes_and_words() {
+        let rows = [
+            (Status::REQUEST_TOO_LARGE, 3, "etcdserver: request is too large"),
+            (Status::TOO_MANY_REQUESTS, 8, "etcdserver: too many requests"),
+            (Status::NO_SPACE, 8, "etcdserver: mvcc: database space exceeded"),
+            (Status::NO_LEADER, 14, "etcdserver: no leader"),
+            (Status::STOPPED, 14, "etcdserver: server stopped"),
+            (Status::TIMEOUT, 14, "etcdserver: request timed out"),
+            (Status::CANCELED, 1, "etcdserver: request canceled"),
+            (Status::DEADLINE_EXCEEDED, 4, "etcdserver: context deadline exceeded"),
+        ];
+        for (status, code, text) in rows {
+            assert_eq!((status.code as u16, status.message.as_ref()), (code, text));
+        }
+    }
+
+    #[test]
+    fn what_is_absent_is_named() {
+        let absent = Status::absent("/etcdserverpb.Lease/LeaseGrant");
+        assert_eq!(absent.message, "vlot: etcdserverpb.Lease/LeaseGrant is not implemented");
+        assert_eq!(Status::unknown_path("/a.B/C").message, "unknown method C for service a.B");
+        assert_eq!(Status::unknown_path("/a").message, "malformed method name: \"/a\"");
+    }
+
+    #[test]
+    fn codes_are_numbered_as_their_names_stand() {
+        assert_eq!(CODE_NAMES[Code::Unavailable as usize], "Unavailable");
+        assert_eq!(CODE_NAMES[Code::Ok as usize], "OK");
+    }
+}

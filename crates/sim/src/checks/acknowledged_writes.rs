@@ -1,0 +1,72 @@
+//! Acknowledged writes are never lost: at the end, what a client was told is in the log of a quorum, with that outcome.
+
+use super::{is_quorum, violation};
+use crate::register::{OpId, Written};
+use crate::transcript::Answer;
+use crate::workload::Operation;
+use std::collections::HashMap;
+use vlot_log::index::GroupState;
+use vlot_raft::id::LogId;
+use vlot_raft::invariants::Violation;
+
+const PROPERTY: &str = "Acknowledged Writes Stay";
+
+/// Holds the history against what was applied and what is on the disks at the end.
+///
+/// # Errors
+/// The first acknowledged write that is not there.
+pub fn check(
+    history: &[Operation],
+    outcomes: impl Iterator<Item = (LogId, OpId, Written)>,
+    disks: &[&GroupState],
+) -> Result<(), Violation> {
+    let outcomes: HashMap<OpId, (LogId, Written)> = outcomes.map(|(id, op, written)| (op, (id, written))).collect();
+    for (n, operation) in history.iter().enumerate() {
+        let told = match operation.ended {
+            Some((_, Answer::Written)) => Written::Yes,
+            Some((_, Answer::NotWritten(value))) => Written::No(value),
+            _ => continue,
+        };
+        let op = OpId(n as u64);
+        let Some(&(id, written)) = outcomes.get(&op) else {
+            return violation(PROPERTY, format!("{op:?} was acknowledged and never applied"));
+        };
+        if told != written {
+            return violation(PROPERTY, format!("{op:?}: its client was told {told:?}, but it was {written:?}"));
+        }
+        let holders = disks.iter().filter(|disk| disk.runs.contains(id)).count();
+        if !is_quorum(holders, disks.len()) {
+            return violation(PROPERTY, format!("{op:?} was acknowledged as {id}, which is on {holders} disks"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agenda::Moment;
+    use crate::register::{Command, Condition};
+    use crate::workload::Request;
+    use vlot_raft::id::Term;
+    use vlot_raft::term_runs::TermRuns;
+
+    fn judge(answer: Answer, outcome: Option<Written>, on_disk: [u64; 3]) -> Result<(), Violation> {
+        let command = Command { op: OpId(0), key: 0, condition: Condition::Always };
+        let ended = Some((Moment(1), answer));
+        let history = [Operation { request: Request::Write(command), place: 0, invoked: Moment(0), ended }];
+        let disks = on_disk
+            .map(|count| GroupState { runs: TermRuns::one_term(LogId::ZERO, Term(1), count), ..GroupState::default() });
+        let outcomes = outcome.map(|written| (LogId::new(1, 5), OpId(0), written));
+        check(&history, outcomes.into_iter(), &disks.each_ref())
+    }
+
+    #[test]
+    fn what_was_acknowledged_must_be_there() {
+        assert_eq!(judge(Answer::Written, Some(Written::Yes), [5, 4, 5]), Ok(()));
+        assert_eq!(judge(Answer::Unknown, None, [4, 4, 4]), Ok(()));
+        assert!(judge(Answer::Written, None, [5, 5, 5]).is_err(), "never applied");
+        assert!(judge(Answer::Written, Some(Written::No(None)), [5, 5, 5]).is_err(), "told otherwise");
+        assert!(judge(Answer::Written, Some(Written::Yes), [4, 4, 5]).is_err(), "lost");
+    }
+}

@@ -1,0 +1,131 @@
+//! State Machine Safety: if a server has applied a log entry at a given index to its state machine, no other server
+//! will ever apply a different log entry for the same index (Raft §5.4.3). Each applies them in order, each once.
+
+use super::at_most_once::AtMostOnce;
+use super::violation;
+use crate::network::Place;
+use crate::register::{OpId, Written};
+use vlot::payload::Payload;
+use vlot_raft::id::{LogId, LogIndex};
+use vlot_raft::invariants::Violation;
+
+const PROPERTY: &str = "State Machine Safety";
+
+/// What was applied.
+#[derive(Debug)]
+pub struct StateMachineSafety {
+    /// What the first node that applied an index found there; index 1 comes first.
+    applied: Vec<Applied>,
+    /// How far each node has come.
+    nodes: Vec<LogIndex>,
+    at_most_once: AtMostOnce,
+}
+
+#[derive(Debug)]
+struct Applied {
+    id: LogId,
+    payload: Payload,
+    outcome: Option<(OpId, Written)>,
+}
+
+impl StateMachineSafety {
+    /// Nothing was applied yet.
+    #[must_use]
+    pub fn new(nodes: usize) -> Self {
+        Self { applied: Vec::new(), nodes: vec![LogIndex::ZERO; nodes], at_most_once: AtMostOnce::default() }
+    }
+
+    /// A process begins with this much applied.
+    pub fn begun(&mut self, place: Place, applied: LogIndex) {
+        self.nodes[place] = applied;
+    }
+
+    /// A node has applied an entry, and this has come of it.
+    ///
+    /// # Errors
+    /// If it should not have, or something else has come of it elsewhere.
+    pub fn applied(
+        &mut self,
+        place: Place,
+        id: LogId,
+        payload: &Payload,
+        outcome: Option<(OpId, Written)>,
+    ) -> Result<(), Violation> {
+        let before = std::mem::replace(&mut self.nodes[place], id.index);
+        let node = place + 1;
+        if id.index != before.next() {
+            return violation(PROPERTY, format!("n{node} has applied {before}, and then {id}"));
+        }
+        let Some(first) = self.applied.get(before.0 as usize) else {
+            // Nobody skips an index, so that the first to apply this one has applied or met all before it.
+            self.applied.push(Applied { id, payload: payload.clone(), outcome });
+            return self.at_most_once.applied(id, payload, outcome.map(|(op, _)| op));
+        };
+        if first.id != id || first.payload != *payload {
+            return violation(PROPERTY, format!("n{node} has applied {id}, and another {} in its place", first.id));
+        }
+        if first.outcome != outcome {
+            return violation(
+                PROPERTY,
+                format!("{id} led to {outcome:?} at n{node}, and to {:?} elsewhere", first.outcome),
+            );
+        }
+        Ok(())
+    }
+
+    /// What came of each entry that was applied anywhere, in order.
+    pub fn outcomes(&self) -> impl Iterator<Item = (LogId, OpId, Written)> + '_ {
+        self.applied.iter().filter_map(|applied| applied.outcome.map(|(op, written)| (applied.id, op, written)))
+    }
+
+    /// The last index that was applied anywhere.
+    #[must_use]
+    pub fn last(&self) -> LogIndex {
+        LogIndex(self.applied.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blank(check: &mut StateMachineSafety, place: Place, term: u64, index: u64) -> Result<(), Violation> {
+        check.applied(place, LogId::new(term, index), &Payload::Blank, None)
+    }
+
+    #[test]
+    fn a_different_entry_is_noticed() {
+        let mut check = StateMachineSafety::new(2);
+        assert_eq!(blank(&mut check, 0, 1, 1), Ok(()));
+        assert!(blank(&mut check, 1, 2, 1).is_err());
+    }
+
+    #[test]
+    fn a_gap_and_a_repetition_are_noticed() {
+        let mut check = StateMachineSafety::new(2);
+        blank(&mut check, 0, 1, 1).unwrap();
+        blank(&mut check, 0, 1, 2).unwrap();
+        assert!(blank(&mut check, 0, 1, 2).is_err());
+        assert!(blank(&mut check, 1, 1, 2).is_err());
+    }
+
+    #[test]
+    fn a_new_process_goes_on_from_what_was_durable() {
+        let mut check = StateMachineSafety::new(2);
+        blank(&mut check, 0, 1, 1).unwrap();
+        blank(&mut check, 0, 1, 2).unwrap();
+        check.begun(0, LogIndex(1));
+        assert_eq!(blank(&mut check, 0, 1, 2), Ok(()));
+        assert_eq!(check.last(), LogIndex(2));
+    }
+
+    #[test]
+    fn a_different_outcome_is_noticed() {
+        let mut check = StateMachineSafety::new(2);
+        let apply = |check: &mut StateMachineSafety, place, written| {
+            check.applied(place, LogId::new(1, 1), &Payload::Blank, Some((OpId(1), written)))
+        };
+        apply(&mut check, 0, Written::Yes).unwrap();
+        assert!(apply(&mut check, 1, Written::No(None)).is_err());
+    }
+}

@@ -1,0 +1,155 @@
+//! The conditions of one run: all that a seed decides before the world begins.
+//!
+//! Owns which world a seed stands for: its size, its speeds, how often what goes wrong. Seeds differ widely on purpose:
+//! a fault that is rare in one is common in the next, and most combinations occur within some dozens of seeds.
+
+use crate::agenda::Span;
+use crate::chance::Chance;
+use crate::faults::FaultKind;
+use std::time::Duration;
+
+/// What is asked of a run besides its seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many nodes; drawn from the seed if not given.
+    pub nodes: Option<usize>,
+    /// How long faults rage, in simulated seconds. The end of the run comes a few seconds after.
+    pub seconds: u64,
+    /// Keep every line of the transcript, not only its end.
+    pub whole_transcript: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { nodes: None, seconds: 30, whole_transcript: false }
+    }
+}
+
+/// What the seed has decided.
+#[derive(Clone, Debug)]
+pub struct Conditions {
+    /// How many nodes.
+    pub nodes: usize,
+    /// When faults cease.
+    pub storm: Span,
+    /// How often a leader says that it leads.
+    pub heartbeat: Duration,
+    /// How long a follower waits for a leader, at least.
+    pub election_timeout: Duration,
+    /// Messages with entries under way to one peer.
+    pub inflight_max: usize,
+    /// Payload bytes of one message.
+    pub message_bytes_max: usize,
+    /// Payload bytes kept in memory.
+    pub recent_bytes_max: usize,
+    /// Payload bytes replayed at once.
+    pub replay_bytes_max: usize,
+    /// How long a segment of the log is, in bytes.
+    pub segment_bytes: u32,
+    /// How many entries the state machine may have applied beyond what it has made durable.
+    pub image_every: u64,
+    /// How long a frame is under way, typically, and how much longer a frame of the farthest two nodes.
+    pub latency: Span,
+    /// Frames lost, of a million.
+    pub loss: u64,
+    /// Frames that come twice, of a million.
+    pub duplication: u64,
+    /// Frames that overtake those before them, of a million.
+    pub reordering: u64,
+    /// How long a sync takes, typically.
+    pub sync: Span,
+    /// From the first input of a turn to its end: what comes meanwhile is part of the turn.
+    pub turn: Span,
+    /// By how much clocks run fast or slow at most, in millionths.
+    pub clock_drift: u64,
+    /// How many clients.
+    pub clients: usize,
+    /// How many keys they work on.
+    pub keys: u8,
+    /// How long a client waits between operations, typically.
+    pub think: Span,
+    /// How long a client waits for an answer.
+    pub patience: Span,
+    /// How long a value may be, in bytes.
+    pub value_bytes_max: u64,
+    /// The kinds of fault that happen, and how long apart, typically.
+    pub faults: Vec<(FaultKind, Span)>,
+}
+
+impl Conditions {
+    /// Conditions under which nothing goes wrong by itself.
+    #[must_use]
+    pub fn calm(nodes: usize) -> Self {
+        Self {
+            nodes,
+            storm: Span::seconds(3600),
+            heartbeat: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(1000),
+            inflight_max: 128,
+            message_bytes_max: 1 << 20,
+            recent_bytes_max: 1 << 20,
+            replay_bytes_max: 1 << 20,
+            segment_bytes: 64 << 10,
+            image_every: 10,
+            latency: Span::micros(500),
+            loss: 0,
+            duplication: 0,
+            reordering: 0,
+            sync: Span::micros(500),
+            turn: Span::micros(20),
+            clock_drift: 0,
+            clients: 2 * nodes,
+            keys: 4,
+            think: Span::millis(200),
+            patience: Span::millis(500),
+            value_bytes_max: 0,
+            faults: Vec::new(),
+        }
+    }
+
+    /// The conditions of a seed.
+    #[must_use]
+    pub fn draw(seed: u64, options: &Options) -> Self {
+        let chance = &mut Chance::new(seed, 1);
+        let nodes = chance.pick(&[3, 3, 3, 4, 5, 5, 5, 7]);
+        let clients = chance.between(2, 9);
+        let latency = Span::micros(chance.pick(&[100, 500, 2_000, 20_000]));
+        // Far apart, one message at a time carries less than clients write.
+        let inflight_max = chance.pick(&[1, 4, 128]).max(if latency < Span::millis(10) { 1 } else { 4 });
+        let election_timeout = Duration::from_millis(chance.pick(&[300, 500, 1000, 2000]));
+        Self {
+            nodes: options.nodes.unwrap_or(nodes),
+            storm: Span::seconds(options.seconds),
+            heartbeat: Duration::from_millis(100),
+            election_timeout,
+            inflight_max,
+            message_bytes_max: chance.pick(&[64, 500, 1 << 20]),
+            recent_bytes_max: chance.pick(&[0, 500, 5000, 1 << 20]),
+            replay_bytes_max: chance.pick(&[100, 5000, 1 << 20]),
+            segment_bytes: chance.pick(&[8 << 10, 16 << 10, 64 << 10]),
+            image_every: chance.pick(&[1, 10, 200]),
+            latency,
+            loss: chance.pick(&[0, 0, 1_000, 20_000, 200_000]),
+            duplication: chance.pick(&[0, 0, 1_000, 50_000, 300_000]),
+            reordering: chance.pick(&[0, 0, 10_000, 300_000]),
+            sync: Span::micros(chance.pick(&[50, 500, 2_000, 10_000])),
+            turn: Span::micros(chance.pick(&[1, 20, 100, 1_000])),
+            clock_drift: chance.pick(&[0, 100, 100_000]),
+            clients: clients as usize,
+            keys: chance.between(1, 6) as u8,
+            // About twenty operations a second together, some waits for answers that do not come included.
+            think: Span::millis(1_000 * clients / 35),
+            patience: Span::millis(chance.pick(&[1_000, 3_000, 10_000])),
+            value_bytes_max: chance.pick(&[0, 50, 50, 2_000]),
+            faults: draw_faults(chance),
+        }
+    }
+}
+
+/// Each kind of fault happens in about a third of the runs, from every second to once or never.
+fn draw_faults(chance: &mut Chance) -> Vec<(FaultKind, Span)> {
+    let apart = chance.pick(&[[1_000, 3_000, 10_000], [4_000, 10_000, 20_000], [4_000, 10_000, 20_000]]);
+    // Each kind draws, whether it is chosen or not.
+    let drawn = FaultKind::ALL.map(|kind| (kind, chance.below(3) == 0, Span::millis(chance.pick(&apart))));
+    drawn.into_iter().filter(|(_, chosen, _)| *chosen).map(|(kind, _, apart)| (kind, apart)).collect()
+}

@@ -1,0 +1,264 @@
+//! A node's log thread, on the real log over a simulated disk.
+//!
+//! Owns the jobs that wait for the disk, what was written and not synced, and what must be there after a crash. Like the
+//! thread it stands for, it takes all that waits, writes it, and syncs once. Must not know of replicas or of messages.
+
+use crate::agenda::Span;
+use crate::chance::Chance;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use vlot::node::BatchId;
+use vlot::replica::{LogRead, Purpose};
+use vlot_log::disk::sim::SimDisk;
+use vlot_log::error::{OpenError, ReadError, WriteError};
+use vlot_log::index::GroupState;
+use vlot_log::log::{Identity, Log, Options};
+use vlot_log::record::{Entry, Write};
+use vlot_raft::id::{GroupId, NodeId};
+use vlot_raft::invariants::Violation;
+
+/// What outlives a node's processes: its disk, and what is known to be on it.
+#[derive(Debug, Default)]
+pub struct Disk {
+    sim: SimDisk,
+    /// What was synced.
+    durable: GroupState,
+    /// What was written after that, in order.
+    unsynced: Vec<Rc<Vec<Write>>>,
+    /// How many times slower than usual.
+    pub slowness: u64,
+}
+
+/// The log thread of one process.
+#[derive(Debug)]
+pub struct LogThread {
+    log: Log<SimDisk>,
+    waiting: VecDeque<Job>,
+    /// What is under way: the last batch, and what was read.
+    working: Option<Done>,
+    /// How many times it has begun something.
+    begun: u64,
+}
+
+/// Something to do, in order.
+#[derive(Debug)]
+pub enum Job {
+    /// Make these durable.
+    Write(BatchId, Rc<Vec<Write>>),
+    /// Read these.
+    Read(GroupId, LogRead),
+}
+
+/// What has been done.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// This batch, and all before it, are durable.
+    pub written: Option<BatchId>,
+    /// These were read.
+    pub fetched: Vec<(GroupId, Purpose, Vec<Entry>)>,
+}
+
+/// Why a process cannot go on.
+#[derive(Debug)]
+pub enum Broken {
+    /// As a fault had it: the process stops, and may be started again.
+    Storage,
+    /// The disk did what it should, and yet the log is not what it should be.
+    Wrong(Violation),
+}
+
+const PROPERTY: &str = "What Was Synced Stays";
+
+impl Disk {
+    /// The simulated disk itself, for faults.
+    #[must_use]
+    pub fn sim(&self) -> &SimDisk {
+        &self.sim
+    }
+
+    /// Takes back all faults that are to come.
+    pub fn heal(&mut self) {
+        self.slowness = 1;
+        self.sim.limit_capacity(None);
+        // Later than any write or sync that will ever be.
+        self.sim.fail_write(u64::MAX, 0);
+        self.sim.fail_sync(u64::MAX, 0);
+    }
+
+    /// What is certainly on it.
+    #[must_use]
+    pub fn durable(&self) -> &GroupState {
+        &self.durable
+    }
+
+    /// Starts a process's log thread on it. Returns what it recovered, too.
+    ///
+    /// # Errors
+    /// If that fails, or is not what was written.
+    pub fn open(
+        &mut self,
+        node: NodeId,
+        group: GroupId,
+        segment_bytes: u32,
+    ) -> Result<(LogThread, GroupState), Broken> {
+        let identity = Identity { cluster: 1, node };
+        let (log, mut recovered) =
+            Log::open(self.sim.clone(), identity, Options { segment_bytes }).map_err(|error| match error {
+                OpenError::Io(_) | OpenError::NoSpace(_) => Broken::Storage,
+                error => wrong(format!("n{node} cannot open its log: {error:?}")),
+            })?;
+        let state = recovered.groups.remove(&group).unwrap_or_default();
+        self.recovered(&state).map_err(|shown_by| wrong(format!("n{node}: {shown_by}")))?;
+        Ok((LogThread { log, waiting: VecDeque::new(), working: None, begun: 0 }, state))
+    }
+
+    /// What is recovered must be what was synced, followed by a first part of what was written after it. It is durable
+    /// from then on.
+    fn recovered(&mut self, found: &GroupState) -> Result<(), String> {
+        let synced = self.durable.clone();
+        let unsynced = std::mem::take(&mut self.unsynced);
+        let mut unsynced = unsynced.iter().flat_map(|writes| writes.iter());
+        while self.durable != *found {
+            let Some(write) = unsynced.next() else {
+                return Err(format!("recovered {found:?}, synced was {synced:?}"));
+            };
+            apply(&mut self.durable, write);
+        }
+        Ok(())
+    }
+}
+
+impl LogThread {
+    /// Gives the thread something to do.
+    pub fn ask(&mut self, job: Job) {
+        self.waiting.push_back(job);
+    }
+
+    /// Begins all that waits, if nothing is under way. Returns how long it takes.
+    ///
+    /// # Errors
+    /// If storage fails.
+    pub fn begin(&mut self, disk: &mut Disk, sync: Span, chance: &mut Chance) -> Result<Option<Span>, Broken> {
+        if self.working.is_some() || self.waiting.is_empty() {
+            return Ok(None);
+        }
+        let mut done = Done::default();
+        let mut reads = Vec::new();
+        while let Some(job) = self.waiting.pop_front() {
+            match job {
+                Job::Write(batch, writes) => {
+                    // A write that fails may have happened in part.
+                    disk.unsynced.push(Rc::clone(&writes));
+                    self.log.write(&writes).map_err(|error| match error {
+                        WriteError::Failed(_) | WriteError::NoSpace(_) => Broken::Storage,
+                        error @ WriteError::TooLarge { .. } => wrong(format!("{error:?}")),
+                    })?;
+                    done.written = Some(batch);
+                }
+                Job::Read(group, read) => reads.push((group, read)),
+            }
+        }
+        for (group, LogRead { purpose, after, upto, bytes_max }) in reads {
+            let entries = self.log.read(group, after, upto, bytes_max).map_err(|error| match error {
+                ReadError::Failed(_) | ReadError::Io(_) => Broken::Storage,
+                error => wrong(format!("{error:?}")),
+            })?;
+            done.fetched.push((group, purpose, entries));
+        }
+        let took = if done.written.is_some() { chance.skewed(sync) } else { Span(sync.0 / 10) };
+        self.working = Some(done);
+        self.begun += 1;
+        Ok(Some((took + Span(1)) * disk.slowness.max(1)))
+    }
+
+    /// The number of what is under way, if anything is.
+    #[must_use]
+    pub fn under_way(&self) -> Option<u64> {
+        self.working.as_ref().map(|_| self.begun)
+    }
+
+    /// Ends what is under way: it is durable.
+    ///
+    /// # Errors
+    /// If storage fails.
+    pub fn finish(&mut self, disk: &mut Disk) -> Result<Done, Broken> {
+        let done = self.working.take().unwrap_or_default();
+        if done.written.is_some() {
+            self.log.sync().map_err(|_| Broken::Storage)?;
+            for writes in disk.unsynced.drain(..) {
+                writes.iter().for_each(|write| apply(&mut disk.durable, write));
+            }
+            // A disk that is full is noticed by the next write, too.
+            if let Err(WriteError::Failed(_)) = self.log.prepare() {
+                return Err(Broken::Storage);
+            }
+        }
+        Ok(done)
+    }
+}
+
+fn apply(state: &mut GroupState, write: &Write) {
+    match write {
+        Write::Vote { term, vote, .. } => (state.term, state.vote) = (*term, *vote),
+        Write::Append { after, entries, .. } => {
+            state.runs.cut_after(*after);
+            entries.iter().for_each(|entry| state.runs.push(entry.id.term, 1));
+        }
+    }
+}
+
+fn wrong(shown_by: String) -> Broken {
+    Broken::Wrong(Violation { property: PROPERTY, shown_by })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use vlot_raft::id::{LogId, LogIndex, Term};
+
+    fn vote(term: u64) -> Write {
+        Write::Vote { group: GroupId(1), term: Term(term), vote: Some(NodeId(1)) }
+    }
+
+    fn append(index: u64) -> Write {
+        let entries = vec![Entry { id: LogId::new(1, index), payload: Bytes::from_static(b"x") }];
+        Write::Append { group: GroupId(1), after: LogIndex(index - 1), entries }
+    }
+
+    fn state(writes: &[Write]) -> GroupState {
+        let mut state = GroupState::default();
+        writes.iter().for_each(|write| apply(&mut state, write));
+        state
+    }
+
+    #[test]
+    fn what_was_synced_must_be_there_and_the_rest_in_order() {
+        let writes = [vote(1), append(1), append(2), vote(2)];
+        let disk =
+            || Disk { durable: state(&writes[..2]), unsynced: vec![Rc::new(writes[2..].to_vec())], ..Disk::default() };
+        for kept in 2..=4 {
+            assert_eq!(disk().recovered(&state(&writes[..kept])), Ok(()), "{kept} writes kept");
+        }
+        assert!(disk().recovered(&state(&writes[..1])).is_err(), "what was synced is gone");
+        assert!(disk().recovered(&state(&[vote(1), append(1), vote(2)])).is_err(), "a write in between is gone");
+    }
+
+    #[test]
+    fn a_power_loss_between_write_and_sync() {
+        for seed in 0..20 {
+            let mut disk = Disk::default();
+            let chance = &mut Chance::new(seed, 1);
+            let (mut thread, _) = disk.open(NodeId(1), GroupId(1), 8192).unwrap();
+            thread.ask(Job::Write(BatchId(1), Rc::new(vec![vote(1), append(1)])));
+            assert!(thread.begin(&mut disk, Span::millis(1), chance).unwrap().is_some());
+            assert_eq!(thread.finish(&mut disk).unwrap().written, Some(BatchId(1)));
+            thread.ask(Job::Write(BatchId(2), Rc::new(vec![append(2)])));
+            thread.ask(Job::Write(BatchId(3), Rc::new(vec![append(3)])));
+            assert!(thread.begin(&mut disk, Span::millis(1), chance).unwrap().is_some());
+            disk.sim().crash(seed);
+            let (_, recovered) = disk.open(NodeId(1), GroupId(1), 8192).unwrap();
+            assert!((1..=3).contains(&recovered.runs.last().0));
+        }
+    }
+}

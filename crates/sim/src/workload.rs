@@ -1,0 +1,165 @@
+//! The clients: what they do, what they wait for, and the history of it.
+//!
+//! Owns every operation from its invocation to its end. An operation whose answer does not come, or whose node dies, has
+//! an unknown outcome: it may take effect at any later time, or never. Must not know how a node finds the answer.
+
+use crate::agenda::{Moment, Span};
+use crate::chance::Chance;
+use crate::conditions::Conditions;
+use crate::network::Place;
+use crate::register::{Command, Condition, OpId, Value};
+use crate::transcript::Answer;
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Request {
+    /// A write.
+    Write(Command),
+    /// A read of this register.
+    Read(u8),
+}
+
+/// One operation of the history.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Operation {
+    /// What was asked for.
+    pub request: Request,
+    /// Of which node.
+    pub place: Place,
+    /// When it began.
+    pub invoked: Moment,
+    /// When and how it ended; nothing while its client waits.
+    pub ended: Option<(Moment, Answer)>,
+}
+
+/// A client: at most one operation at a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Client {
+    waiting: Option<OpId>,
+    /// The node it likes best.
+    home: Place,
+}
+
+/// All clients and their history.
+#[derive(Debug)]
+pub struct Workload {
+    clients: Vec<Client>,
+    /// The operation `OpId(n)` is the `n`th.
+    history: Vec<Operation>,
+    /// Who began it.
+    owners: Vec<usize>,
+    /// What was last seen in each register, to make swaps that succeed.
+    seen: Vec<Value>,
+    keys: u8,
+    think: Span,
+    /// How long a client waits.
+    pub patience: Span,
+    value_bytes_max: u64,
+    chance: Chance,
+}
+
+impl Workload {
+    /// Clients that have done nothing yet.
+    #[must_use]
+    pub fn new(conditions: &Conditions, mut chance: Chance) -> Self {
+        let Conditions { keys, think, patience, value_bytes_max, nodes, clients, .. } = *conditions;
+        let clients =
+            (0..clients).map(|_| Client { waiting: None, home: chance.below(nodes as u64) as Place }).collect();
+        let seen = vec![None; usize::from(keys)];
+        Self { clients, history: Vec::new(), owners: Vec::new(), seen, keys, think, patience, value_bytes_max, chance }
+    }
+
+    /// How many clients there are.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// How long a client waits before its next operation.
+    pub fn think(&mut self) -> Span {
+        self.chance.span(Span::ZERO, self.think * 2)
+    }
+
+    /// Begins the next operation of a client. None if it waits for one.
+    pub fn begin(&mut self, now: Moment, client: usize, nodes: usize) -> Option<(OpId, Operation)> {
+        if self.clients[client].waiting.is_some() {
+            return None;
+        }
+        if self.chance.below(8) == 0 {
+            self.clients[client].home = self.chance.below(nodes as u64) as Place;
+        }
+        let op = OpId(self.history.len() as u64);
+        let key = self.chance.below(u64::from(self.keys)) as u8;
+        let request = match self.chance.below(10) {
+            0..4 => Request::Read(key),
+            4..8 => Request::Write(Command { op, key, condition: Condition::Always }),
+            _ => {
+                let expected = self.seen[usize::from(key)];
+                Request::Write(Command { op, key, condition: Condition::Holds(expected) })
+            }
+        };
+        let operation = Operation { request, place: self.clients[client].home, invoked: now, ended: None };
+        self.history.push(operation);
+        self.owners.push(client);
+        self.clients[client].waiting = Some(op);
+        Some((op, operation))
+    }
+
+    /// How many bytes of padding a command has.
+    pub fn padding(&mut self) -> usize {
+        let rarely_long = if self.chance.below(50) == 0 { 10 } else { 1 };
+        self.chance.below(self.value_bytes_max * rarely_long + 1) as usize
+    }
+
+    /// Ends an operation. Returns its client; none if it had ended before.
+    pub fn end(&mut self, now: Moment, op: OpId, answer: Answer) -> Option<usize> {
+        let operation = &mut self.history[op.0 as usize];
+        if operation.ended.is_some() {
+            return None;
+        }
+        operation.ended = Some((now, answer));
+        let (Request::Read(key) | Request::Write(Command { key, .. })) = operation.request;
+        match answer {
+            Answer::Written => self.seen[usize::from(key)] = Some(op),
+            Answer::NotWritten(value) | Answer::Held(value) => self.seen[usize::from(key)] = value,
+            Answer::Unknown => {}
+        }
+        let client = self.owners[op.0 as usize];
+        self.clients[client].waiting = None;
+        Some(client)
+    }
+
+    /// All operations, in the order in which they began.
+    #[must_use]
+    pub fn history(&self) -> &[Operation] {
+        &self.history
+    }
+}
+
+impl Request {
+    /// The register that it is about.
+    #[must_use]
+    pub fn key(&self) -> u8 {
+        match self {
+            Self::Write(command) => command.key,
+            Self::Read(key) => *key,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conditions::Options;
+
+    #[test]
+    fn a_client_has_one_operation_at_a_time_and_ends_it_once() {
+        let conditions = Conditions::draw(1, &Options::default());
+        let mut workload = Workload::new(&conditions, Chance::new(1, 1));
+        let (op, _) = workload.begin(Moment(1), 0, 3).unwrap();
+        assert!(workload.begin(Moment(2), 0, 3).is_none());
+        assert_eq!(workload.end(Moment(3), op, Answer::Unknown), Some(0));
+        assert_eq!(workload.end(Moment(4), op, Answer::Written), None, "what is unknown stays unknown");
+        assert!(workload.begin(Moment(5), 0, 3).is_some());
+    }
+}

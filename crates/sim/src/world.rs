@@ -1,0 +1,319 @@
+//! The world: machines, the network between them, their clients, and what goes wrong, under virtual time.
+//!
+//! Owns the order in which everything happens, and carries out what the parts ask of each other. Decides nothing by
+//! itself: faults are planned in `faults.rs`, frames delayed in `network.rs`, properties checked in `checks`.
+
+mod clients;
+mod disks;
+pub mod graphs;
+mod links;
+mod processes;
+mod strikes;
+
+use crate::agenda::{Agenda, Moment, Span};
+use crate::chance::Chance;
+use crate::checks::{Checks, acknowledged_writes, linearizability, progress};
+use crate::conditions::{Conditions, Options};
+use crate::faults::{Fault, FaultKind};
+use crate::host::{Clock, Host};
+use crate::network::{Network, Place};
+use crate::register::OpId;
+use crate::transcript::{Answer, Note, Transcript};
+use crate::workload::Workload;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use vlot::node::Input;
+use vlot_raft::effect::RoleName;
+use vlot_raft::id::NodeId;
+use vlot_raft::invariants::Violation;
+
+/// What a run has shown.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What does not hold, if anything.
+    pub violation: Option<Violation>,
+    /// What was done.
+    pub sums: Sums,
+    /// The transcript, or its end.
+    pub transcript: Transcript,
+}
+
+/// What was done, in numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Sums {
+    /// How long the run was.
+    pub simulated: Span,
+    /// Events.
+    pub events: u64,
+    /// Operations of clients.
+    pub operations: u64,
+    /// Those of them whose outcome stayed unknown.
+    pub unknown: u64,
+    /// Terms that had a leader.
+    pub elections: u64,
+    /// Faults, by kind.
+    pub faults: BTreeMap<FaultKind, u64>,
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Event {
+    /// A machine starts its process, if it has none.
+    Start(Place),
+    /// A frame arrives at that process.
+    Frame { to: Place, incarnation: u32, from: Place, connection: u32, bytes: Bytes },
+    /// A process hears that a connection is up, or gone.
+    News { to: Place, incarnation: u32, peer: Place, up: bool },
+    /// A process ends its turn.
+    Turn(Place, u32),
+    /// A process looks at its deadline.
+    Alarm(Place, u32),
+    /// A process's log thread is done with the job of this number.
+    Disk(Place, u32, u64),
+    /// Two nodes try to connect.
+    Dial(Place, Place),
+    /// A client goes on.
+    Client(usize),
+    /// A client waits no longer.
+    Patience(OpId),
+    /// A fault of this kind strikes, as it does so far apart.
+    Strike(FaultKind, Span),
+    /// A fault is over.
+    Over(FaultKind, Fault),
+    /// All faults are over.
+    Heal,
+    /// Is there a leader yet?
+    Watch,
+}
+
+/// How far the run has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    /// Faults strike.
+    Storm,
+    /// They are over since then, and a leader must be found.
+    Electing(Moment),
+    /// There is one since then, and all nodes must come to have what it has.
+    CatchingUp(Moment),
+    /// They do since then, and every operation must succeed.
+    Serving(Moment),
+    /// Nothing more is asked, since the second moment.
+    Settling(Moment, Moment),
+}
+
+const WATCH_EVERY: Span = Span::millis(20);
+const SERVING: Span = Span::seconds(2);
+const SETTLING: Span = Span::millis(2_500);
+/// How long a client waits for an answer once all faults are over.
+const PATIENCE_AFTER: Span = Span::seconds(2);
+/// How many entries a node may be behind that has caught up: those of the last moments.
+const LAG_MAX: u64 = 10;
+const DIAL_AGAIN: Span = Span::millis(100);
+const START_AGAIN: Span = Span::millis(500);
+
+/// Runs the world of a seed to its end, or to the first violation.
+#[must_use]
+pub fn run(seed: u64, options: &Options) -> Outcome {
+    let mut world = World::new(seed, options);
+    let violation = world.run().err();
+    world.sums.simulated = world.agenda.now() - Moment::default();
+    let history = world.workload.history();
+    world.sums.operations = history.len() as u64;
+    world.sums.unknown = history.iter().filter(|op| matches!(op.ended, Some((_, Answer::Unknown)))).count() as u64;
+    Outcome { seed, violation, sums: world.sums, transcript: world.transcript }
+}
+
+struct World {
+    conditions: Conditions,
+    agenda: Agenda<Event>,
+    hosts: Vec<Host>,
+    network: Network,
+    workload: Workload,
+    checks: Checks,
+    transcript: Transcript,
+    sums: Sums,
+    phase: Phase,
+    chance: Chance,
+    fault_chance: Chance,
+    disk_chance: Chance,
+}
+
+impl World {
+    fn new(seed: u64, options: &Options) -> Self {
+        Self::under(Conditions::draw(seed, options), seed, options.whole_transcript)
+    }
+
+    fn under(conditions: Conditions, seed: u64, whole_transcript: bool) -> Self {
+        let chance = &mut Chance::new(seed, 2);
+        let drift = conditions.clock_drift;
+        let hosts = (0..conditions.nodes)
+            .map(|place| {
+                let rate = 1_000_000 - drift + chance.below(2 * drift + 1);
+                Host::new(place, Clock { offset: chance.below(1 << 42), rate })
+            })
+            .collect();
+        let mut world = Self {
+            agenda: Agenda::default(),
+            hosts,
+            network: Network::new(&conditions, Chance::new(seed, 3)),
+            workload: Workload::new(&conditions, Chance::new(seed, 4)),
+            checks: Checks::new(conditions.nodes),
+            transcript: Transcript::new(whole_transcript),
+            sums: Sums::default(),
+            phase: Phase::Storm,
+            chance: Chance::new(seed, 5),
+            fault_chance: Chance::new(seed, 6),
+            disk_chance: Chance::new(seed, 7),
+            conditions,
+        };
+        world.note(Note::Begin(format!("seed {seed}: {:?}", world.conditions)));
+        world.schedule_beginning();
+        world
+    }
+
+    fn schedule_beginning(&mut self) {
+        for place in 0..self.conditions.nodes {
+            self.agenda.after(self.chance.span(Span::ZERO, Span::millis(200)), Event::Start(place));
+        }
+        for client in 0..self.workload.clients() {
+            self.agenda.after(self.workload.think(), Event::Client(client));
+        }
+        for (kind, apart) in self.conditions.faults.clone() {
+            self.agenda.after(self.fault_chance.span(Span::millis(500), apart * 2), Event::Strike(kind, apart));
+        }
+        self.agenda.after(self.conditions.storm, Event::Heal);
+    }
+
+    fn run(&mut self) -> Result<(), Violation> {
+        while let Some(event) = self.agenda.next_event() {
+            self.sums.events += 1;
+            progress::check_busyness(self.sums.events, self.agenda.now())?;
+            self.happen(event)?;
+            if let Phase::Settling(agreed, since) = self.phase
+                && self.agenda.now() >= since + SETTLING
+            {
+                return self.check_end(agreed);
+            }
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Start(place) => self.start(place),
+            Event::Frame { to, incarnation, from, connection, bytes } => {
+                // Late frames of a connection that is gone are rare, and harmless or not.
+                let is_late = connection != self.network.connection(from, to) || !self.network.connected(from, to);
+                if !(is_late && self.chance.coin()) {
+                    self.give(to, incarnation, Input::Frame { from: node_at(from), bytes });
+                }
+                Ok(())
+            }
+            Event::News { to, incarnation, peer, up } => {
+                let peer = node_at(peer);
+                self.give(to, incarnation, if up { Input::Connected { peer } } else { Input::Lost { peer } });
+                Ok(())
+            }
+            Event::Turn(place, incarnation) => self.turn(place, incarnation),
+            Event::Alarm(place, incarnation) => {
+                self.ring(place, incarnation);
+                Ok(())
+            }
+            Event::Disk(place, incarnation, job) => self.disk_done(place, incarnation, job),
+            Event::Dial(a, b) => {
+                self.dial(a, b);
+                Ok(())
+            }
+            Event::Client(client) => {
+                self.go_on(client);
+                Ok(())
+            }
+            Event::Patience(op) => {
+                self.lose_patience(op);
+                Ok(())
+            }
+            Event::Strike(kind, apart) => {
+                self.strike(kind, apart);
+                Ok(())
+            }
+            Event::Over(kind, fault) => {
+                self.end_fault(kind, &fault);
+                Ok(())
+            }
+            Event::Heal => {
+                self.heal();
+                Ok(())
+            }
+            Event::Watch => self.watch(),
+        }
+    }
+
+    fn watch(&mut self) -> Result<(), Violation> {
+        let now = self.agenda.now();
+        match self.phase {
+            Phase::Electing(healed) => {
+                let timeout = Span(u64::try_from(self.conditions.election_timeout.as_nanos()).unwrap_or(u64::MAX));
+                if self.agree_on_leader() {
+                    progress::check_leader(healed, Some(now), timeout)?;
+                    self.phase = Phase::CatchingUp(now);
+                } else if now > healed + timeout * progress::ELECTION_TIMEOUTS {
+                    progress::check_leader(healed, None, timeout)?;
+                }
+            }
+            Phase::CatchingUp(agreed) if self.have_caught_up() => {
+                progress::check_catch_up(agreed, Some(now))?;
+                self.phase = Phase::Serving(now);
+            }
+            Phase::CatchingUp(agreed) if now > agreed + progress::CATCH_UP => {
+                progress::check_catch_up(agreed, None)?;
+            }
+            Phase::Serving(since) if now >= since + SERVING => self.phase = Phase::Settling(since, now),
+            Phase::Storm | Phase::CatchingUp(_) | Phase::Serving(_) | Phase::Settling(..) => {}
+        }
+        self.agenda.after(WATCH_EVERY, Event::Watch);
+        Ok(())
+    }
+
+    fn leader(&self) -> Option<Place> {
+        let leading = |host: &&Host| host.raft().is_some_and(|raft| raft.standing().role == RoleName::Leader);
+        let term = |host: &&Host| host.raft().map(|raft| raft.standing().term);
+        self.hosts.iter().filter(leading).max_by_key(term).map(|host| host.place)
+    }
+
+    /// Whether all nodes are up and know the same leader, which knows it too.
+    fn agree_on_leader(&self) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let knows = |host: &Host| host.raft().is_some_and(|raft| raft.standing().leader == Some(node_at(leader)));
+        self.hosts.iter().all(knows)
+    }
+
+    /// Whether all nodes have applied nearly everything that the leader has.
+    fn have_caught_up(&self) -> bool {
+        let leader = self.leader().and_then(|leader| self.hosts[leader].raft());
+        let Some(last) = leader.map(|raft| raft.log().last()) else { return false };
+        let lag = |host: &Host| host.process.as_ref().map(|process| last.since(process.registers.applied.index));
+        self.hosts.iter().all(|host| lag(host).is_some_and(|lag| lag < LAG_MAX))
+    }
+
+    fn check_end(&self, agreed: Moment) -> Result<(), Violation> {
+        let history = self.workload.history();
+        linearizability::check(history)?;
+        let disks: Vec<_> = self.hosts.iter().map(|host| host.disk.durable()).collect();
+        acknowledged_writes::check(history, self.checks.state_machine_safety.outcomes(), &disks)?;
+        progress::check_operations(history, agreed)?;
+        let states: Vec<_> = self.hosts.iter().filter_map(|host| Some(host.process.as_ref()?.registers)).collect();
+        progress::check_agreement(&states)
+    }
+
+    fn note(&mut self, note: Note) {
+        self.transcript.note(self.agenda.now(), note);
+    }
+}
+
+const POWER_LOSS: &str = "power loss";
+
+fn node_at(place: Place) -> NodeId {
+    NodeId(place as u64 + 1)
+}

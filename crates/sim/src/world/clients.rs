@@ -1,0 +1,49 @@
+//! Clients: their operations reach a process, and answers reach them.
+
+use super::{Event, PATIENCE_AFTER, Phase, World};
+use crate::register::OpId;
+use crate::transcript::{Answer, Note};
+use crate::workload::Request;
+
+impl World {
+    pub(super) fn go_on(&mut self, client: usize) {
+        if matches!(self.phase, Phase::Settling(..)) {
+            return;
+        }
+        let Some((op, operation)) = self.workload.begin(self.agenda.now(), client, self.conditions.nodes) else {
+            return;
+        };
+        let (place, padding) = (operation.place, self.workload.padding());
+        match operation.request {
+            Request::Write(command) => self.note(Note::Write(place, command)),
+            Request::Read(key) => self.note(Note::Read(place, op, key)),
+        }
+        let Some(process) = &mut self.hosts[place].process else { return self.answer(op, Answer::Unknown) };
+        match operation.request {
+            Request::Write(command) => process.propose(op, &command, padding),
+            Request::Read(key) => process.read(op, key),
+        }
+        let patience = if self.phase == Phase::Storm { self.workload.patience } else { PATIENCE_AFTER };
+        self.agenda.after(patience, Event::Patience(op));
+        self.wake(place);
+    }
+
+    pub(super) fn lose_patience(&mut self, op: OpId) {
+        let operation = self.workload.history()[op.0 as usize];
+        if operation.ended.is_some() {
+            return;
+        }
+        if let Some(process) = &mut self.hosts[operation.place].process {
+            process.forget(op);
+            self.wake(operation.place);
+        }
+        self.answer(op, Answer::Unknown);
+    }
+
+    pub(super) fn answer(&mut self, op: OpId, answer: Answer) {
+        if let Some(client) = self.workload.end(self.agenda.now(), op, answer) {
+            self.note(Note::Answered(op, answer));
+            self.agenda.after(self.workload.think(), Event::Client(client));
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What waits for the engine, and the thread that takes it there.
+//!
+//! Owns the queue between the store and its background thread, its bound, and how far history is durable. Must not know
+//! what commands do. This is the one file of the crate that has a thread and looks at a clock.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::engine::{Engine, EngineError, Record, WriteBatch};
+use crate::history::{self, BadBlock, Block};
+use crate::records::Standing;
+use crate::revision::Revision;
+
+/// With so many bytes waiting the thread does not wait for the interval to end.
+const BATCH_BYTES: usize = 8 << 20;
+/// How many blocks one transaction thins out, so that new history does not wait long behind old.
+const THINNED_BLOCKS_MAX: usize = 1024;
+
+/// The queue, and the thread if there is one.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    bytes_max: usize,
+}
+
+struct Shared {
+    engine: Arc<dyn Engine>,
+    state: Mutex<State>,
+    /// Rung when there is work for the thread, and when work is done.
+    bell: Condvar,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    waiting: Vec<Arc<Block>>,
+    waiting_bytes: usize,
+    /// Handed to the engine; not durable until it says so.
+    writing: Vec<Arc<Block>>,
+    writing_bytes: usize,
+    records: Vec<Record>,
+    standing: Standing,
+    durable: Standing,
+    /// Versions that compaction gave up and the thread has not seen yet, in no order.
+    given_up: Vec<Vec<Revision>>,
+    /// Those that are left of what it has seen, oldest first.
+    dropped: VecDeque<Revision>,
+    /// The compaction that gave them up. Only once that is durable may they leave the engine: after a crash the commands
+    /// before it are applied again, and may read them.
+    dropped_by: i64,
+    thinning: bool,
+    hurry: bool,
+    stop: bool,
+    failure: Option<EngineError>,
+}
+
+impl State {
+    fn is_durable(&self) -> bool {
+        self.durable == self.standing && self.waiting.is_empty() && self.writing.is_empty()
+    }
+
+    fn has_dropped(&self) -> bool {
+        !self.dropped.is_empty() || !self.given_up.is_empty()
+    }
+
+    fn bytes(&self) -> usize {
+        self.waiting_bytes + self.writing_bytes
+    }
+}
+
+impl Backlog {
+    pub fn new(engine: Arc<dyn Engine>, standing: Standing, bytes_max: usize) -> Self {
+        let state = State {
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            writing: Vec::new(),
+            writing_bytes: 0,
+            records: Vec::new(),
+            standing,
+            durable: standing,
+            given_up: Vec::new(),
+            dropped: VecDeque::new(),
+            dropped_by: -1,
+            thinning: false,
+            hurry: false,
+            stop: false,
+            failure: None,
+        };
+        let shared = Arc::new(Shared { engine, state: Mutex::new(state), bell: Condvar::new() });
+        Self { shared, thread: None, bytes_max }
+    }
+
+    /// Starts the thread, which writes what waits about once an interval.
+    pub fn spawn(&mut self, interval: Duration) -> std::io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let run = move || while shared.work(interval) {};
+        self.thread = Some(std::thread::Builder::new().name("vlot-store".into()).spawn(run)?);
+        Ok(())
+    }
+
+    /// Takes over a batch's history and where it led. Blocks while too much waits, unless nobody would take it.
+    pub fn push(&self, blocks: &mut Vec<Block>, records: &mut Vec<Record>, standing: Standing) {
+        let mut state = self.shared.state();
+        while self.thread.is_some() && state.bytes() > self.bytes_max && state.failure.is_none() {
+            state = self.shared.wait(state);
+        }
+        let was_idle = state.is_durable();
+        for block in blocks.drain(..) {
+            state.waiting_bytes += block.len();
+            // Small batches share a block, unless someone is reading the last one just now.
+            match state.waiting.last_mut().and_then(Arc::get_mut) {
+                Some(last) if last.has_room_for(block.len()) => last.append(&block),
+                _ => state.waiting.push(Arc::new(block)),
+            }
+        }
+        state.records.append(records);
+        state.standing = standing;
+        if was_idle || state.waiting_bytes > BATCH_BYTES {
+            self.shared.bell.notify_all();
+        }
+    }
+
+    /// Hands over versions that no reader can ask for since the compaction at `compacted`, to be taken out of the engine.
+    pub fn drop_versions(&self, given_up: Vec<Revision>, compacted: i64) {
+        if given_up.is_empty() {
+            return;
+        }
+        let mut state = self.shared.state();
+        state.given_up.push(given_up);
+        state.dropped_by = compacted;
+        self.shared.bell.notify_all();
+    }
+
+    /// Whether versions that were handed over are still in the engine.
+    pub fn is_thinning(&self) -> bool {
+        let state = self.shared.state();
+        state.failure.is_none() && (state.thinning || state.has_dropped())
+    }
+
+    /// Waits until all that was handed over is durable. Without a thread, does the work itself.
+    pub fn flush(&self) -> Result<(), EngineError> {
+        if self.thread.is_none() {
+            self.shared.write_waiting();
+            while self.shared.thin_out() {}
+        }
+        let mut state = self.shared.state();
+        state.hurry = true;
+        self.shared.bell.notify_all();
+        while !state.is_durable() && state.failure.is_none() {
+            state = self.shared.wait(state);
+        }
+        state.hurry = false;
+        state.failure.clone().map_or(Ok(()), Err)
+    }
+
+    pub fn durable(&self) -> Standing {
+        self.shared.state().durable
+    }
+
+    pub fn failure(&self) -> Option<EngineError> {
+        self.shared.state().failure.clone()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.shared.state().bytes()
+    }
+
+    /// The blocks that the engine may not have, oldest first, as far as they reach `from`.
+    pub fn blocks_since(&self, from: Revision) -> Vec<Arc<Block>> {
+        let state = self.shared.state();
+        state.writing.iter().chain(&state.waiting).filter(|block| block.last >= from).cloned().collect()
+    }
+}
+
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        self.shared.state().stop = true;
+        self.shared.bell.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by its own hook.
+            thread.join().ok();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The lock is only held for moves between fields; a panic cannot leave them half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.bell.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One round of the thread: wait for work, gather for an interval, write. False when it should end.
+    fn work(&self, interval: Duration) -> bool {
+        let mut state = self.state();
+        while !state.stop && state.is_durable() && !state.has_dropped() {
+            state = self.wait(state);
+        }
+        let until = Instant::now() + interval;
+        while !state.stop && !state.hurry && state.waiting_bytes < BATCH_BYTES {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.bell.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.stop || state.failure.is_some() {
+            return false;
+        }
+        drop(state);
+        self.write_waiting();
+        self.thin_out();
+        true
+    }
+
+    /// Writes all that waits in one transaction.
+    fn write_waiting(&self) {
+        let mut state = self.state();
+        if state.is_durable() || state.failure.is_some() {
+            return;
+        }
+        state.writing = std::mem::take(&mut state.waiting);
+        state.writing_bytes = std::mem::take(&mut state.waiting_bytes);
+        let standing = state.standing;
+        let mut records = std::mem::take(&mut state.records);
+        let blocks = state.writing.clone();
+        drop(state);
+
+        records.push(standing.record());
+        let blocks = blocks.iter().map(|block| (block.first, block.sealed())).collect();
+        let written = self.engine.write(&WriteBatch { blocks, removed: Vec::new(), records });
+
+        let mut state = self.state();
+        match written {
+            Ok(()) => {
+                state.writing.clear();
+                state.writing_bytes = 0;
+                state.durable = standing;
+            }
+            Err(error) => state.failure = Some(error),
+        }
+        self.bell.notify_all();
+    }
+
+    /// Takes given-up versions out of some blocks, in a transaction of its own. Returns whether there are more.
+    fn thin_out(&self) -> bool {
+        let mut state = self.state();
+        if !state.has_dropped() || state.failure.is_some() || state.durable.compacted < state.dropped_by {
+            return false;
+        }
+        let given_up = std::mem::take(&mut state.given_up);
+        let mut dropped = std::mem::take(&mut state.dropped);
+        state.thinning = true;
+        drop(state);
+
+        if !given_up.is_empty() {
+            // What is left of an earlier compaction is merged in, so that each block is rewritten once.
+            dropped.extend(given_up.into_iter().flatten());
+            dropped.make_contiguous().sort_unstable();
+        }
+        let done = thinned(&*self.engine, &mut dropped).and_then(|batch| self.engine.write(&batch));
+
+        let mut state = self.state();
+        state.thinning = false;
+        state.dropped = dropped;
+        state.failure = done.err();
+        self.bell.notify_all();
+        state.has_dropped() && state.failure.is_none()
+    }
+}
+
+/// Rewrites blocks without the versions at the front of `dropped`, which it consumes. Neighbours that have become small
+/// are joined.
+fn thinned(engine: &dyn Engine, dropped: &mut VecDeque<Revision>) -> Result<WriteBatch, EngineError> {
+    let mut batch = WriteBatch::default();
+    // A rewritten block that the next one may be joined to, and the block that was looked at last.
+    let mut joined: Option<(Revision, Block)> = None;
+    let mut last_key = None;
+    for _ in 0..THINNED_BLOCKS_MAX {
+        let Some(&next) = dropped.front() else { break };
+        let found = engine.block_at(next)?.filter(|(key, _)| last_key != Some(*key));
+        let Some((key, stored)) = found else {
+            // No block holds it, or the one that would has been dealt with: it is gone already.
+            dropped.pop_front();
+            continue;
+        };
+        let kept = thinned_block(key, &stored, dropped)?;
+        // Blocks may only be joined if every block between them is gone.
+        let before = engine.block_at(key.before())?.map(|(before, _)| before);
+        if last_key.replace(key) != before {
+            batch.blocks.extend(joined.take().map(|(key, block)| (key, block.sealed())));
+        }
+        batch.removed.push(key);
+        match (&mut joined, kept) {
+            (_, None) => {}
+            (Some((_, block)), Some(kept)) if block.has_room_for(kept.len()) => block.append(&kept),
+            (_, Some(kept)) => {
+                let earlier = joined.replace((key, kept));
+                batch.blocks.extend(earlier.map(|(key, block)| (key, block.sealed())));
+            }
+        }
+    }
+    batch.blocks.extend(joined.map(|(key, block)| (key, block.sealed())));
+    Ok(batch)
+}
+
+/// What is left of one block.
+fn thinned_block(key: Revision, stored: &[u8], dropped: &mut VecDeque<Revision>) -> Result<Option<Block>, EngineError> {
+    let bad = |bad: BadBlock| EngineError(format!("block {key}: {bad}"));
+    let mut kept: Option<Block> = None;
+    for event in history::unseal(stored).map_err(bad)? {
+        let event = event.map_err(bad)?;
+        while dropped.front().is_some_and(|revision| *revision < event.revision) {
+            dropped.pop_front();
+        }
+        if dropped.front() == Some(&event.revision) {
+            dropped.pop_front();
+            continue;
+        }
+        match &mut kept {
+            Some(block) => block.push(&event),
+            None => kept = Some(Block::of(&event)),
+        }
+    }
+    Ok(kept)
+}

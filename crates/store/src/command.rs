@@ -1,0 +1,178 @@
+//! What members agree on: the replicated command.
+//!
+//! Owns the bytes of a command: one tag, then the client's protobuf message as it came. Must not know what a command
+//! does to the store.
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message;
+use vlot_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, TxnRequest};
+
+/// The first byte of a command: which message follows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Tag {
+    /// A `PutRequest`.
+    Put = 1,
+    /// A `DeleteRangeRequest`.
+    DeleteRange = 2,
+    /// A `TxnRequest`.
+    Txn = 3,
+    /// A `CompactionRequest`.
+    Compact = 4,
+    /// The name's length (u32, little-endian), the name, the value.
+    SetAttribute = 5,
+}
+
+impl Tag {
+    /// The command that is this tag and the client's request, byte for byte as it came.
+    #[must_use]
+    pub fn with(self, request: &[u8]) -> Bytes {
+        let mut command = BytesMut::with_capacity(1 + request.len());
+        command.put_u8(self as u8);
+        command.put_slice(request);
+        command.freeze()
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        [Self::Put, Self::DeleteRange, Self::Txn, Self::Compact, Self::SetAttribute]
+            .into_iter()
+            .find(|tag| *tag as u8 == byte)
+    }
+}
+
+/// One command of the replicated state machine.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Write one key.
+    Put(PutRequest),
+    /// Delete a key or a range of keys.
+    DeleteRange(DeleteRangeRequest),
+    /// Compare, then do one of two lists of operations as one change.
+    Txn(TxnRequest),
+    /// Give up history.
+    Compact(CompactionRequest),
+    /// Remember a fact beside the keys: a member's name and URLs, say. It takes no revision. An empty value forgets
+    /// the fact.
+    SetAttribute {
+        /// What the fact is called.
+        name: Bytes,
+        /// The fact.
+        value: Bytes,
+    },
+}
+
+impl Command {
+    /// Reads a command without copying keys and values: they are slices of `bytes`.
+    ///
+    /// # Errors
+    /// Says what is wrong with the bytes. They come from the log, so that every member says the same.
+    pub fn decode(mut bytes: Bytes) -> Result<Self, BadCommand> {
+        if bytes.is_empty() {
+            return Err(BadCommand::Empty);
+        }
+        let first = bytes.get_u8();
+        let tag = Tag::of(first).ok_or(BadCommand::UnknownTag(first))?;
+        let malformed = |_| BadCommand::Malformed(tag);
+        Ok(match tag {
+            Tag::Put => Self::Put(PutRequest::decode(bytes).map_err(malformed)?),
+            Tag::DeleteRange => Self::DeleteRange(DeleteRangeRequest::decode(bytes).map_err(malformed)?),
+            Tag::Txn => Self::Txn(TxnRequest::decode(bytes).map_err(malformed)?),
+            Tag::Compact => Self::Compact(CompactionRequest::decode(bytes).map_err(malformed)?),
+            Tag::SetAttribute => {
+                let length = bytes.try_get_u32_le().map_err(|_| BadCommand::Malformed(tag))? as usize;
+                if length > bytes.len() {
+                    return Err(BadCommand::Malformed(tag));
+                }
+                let name = bytes.split_to(length);
+                Self::SetAttribute { name, value: bytes }
+            }
+        })
+    }
+
+    /// The command's bytes, for callers that have no client's bytes to pass on. See [`Tag::with`] for those that do.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Put(request) => Tag::Put.with(&request.encode_to_vec()),
+            Self::DeleteRange(request) => Tag::DeleteRange.with(&request.encode_to_vec()),
+            Self::Txn(request) => Tag::Txn.with(&request.encode_to_vec()),
+            Self::Compact(request) => Tag::Compact.with(&request.encode_to_vec()),
+            Self::SetAttribute { name, value } => {
+                let length = u32::try_from(name.len()).expect("an attribute's name is shorter than 4 GiB");
+                let mut rest = BytesMut::with_capacity(4 + name.len() + value.len());
+                rest.put_u32_le(length);
+                rest.put_slice(name);
+                rest.put_slice(value);
+                Tag::SetAttribute.with(&rest)
+            }
+        }
+    }
+}
+
+/// Bytes that are no command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BadCommand {
+    /// There are none.
+    Empty,
+    /// The first byte names no known command.
+    UnknownTag(u8),
+    /// What follows the tag is not the message that it names.
+    Malformed(Tag),
+}
+
+impl fmt::Display for BadCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(f, "an empty command"),
+            Self::UnknownTag(byte) => write!(f, "no command has the tag {byte}"),
+            Self::Malformed(tag) => write!(f, "a malformed {tag:?} command"),
+        }
+    }
+}
+
+impl std::error::Error for BadCommand {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_survives_its_bytes() {
+        let put = PutRequest { key: "k".into(), value: "v".into(), ..Default::default() };
+        for command in [
+            Command::Put(put.clone()),
+            Command::DeleteRange(DeleteRangeRequest { key: "k".into(), ..Default::default() }),
+            Command::Txn(TxnRequest::default()),
+            Command::Compact(CompactionRequest { revision: 7, physical: true }),
+            Command::SetAttribute { name: "member/1".into(), value: "url".into() },
+        ] {
+            assert_eq!(Command::decode(command.encode()), Ok(command));
+        }
+        assert_eq!(Command::decode(Tag::Put.with(&put.encode_to_vec())), Ok(Command::Put(put)));
+    }
+
+    #[test]
+    fn keys_and_values_are_slices_of_the_command() {
+        let bytes =
+            Command::Put(PutRequest { key: "key".into(), value: "value".into(), ..Default::default() }).encode();
+        let Ok(Command::Put(put)) = Command::decode(bytes.clone()) else { panic!("a put") };
+        let within = bytes.as_ptr_range();
+        assert!(within.contains(&put.key.as_ptr()) && within.contains(&put.value.as_ptr()));
+    }
+
+    #[test]
+    fn bytes_that_are_no_command_are_named() {
+        let rows: [(&'static [u8], BadCommand); 5] = [
+            (b"", BadCommand::Empty),
+            (b"\0", BadCommand::UnknownTag(0)),
+            (b"\x09abc", BadCommand::UnknownTag(9)),
+            (b"\x01\xff", BadCommand::Malformed(Tag::Put)),
+            (b"\x05\x05\0\0\0abcd", BadCommand::Malformed(Tag::SetAttribute)),
+        ];
+        for (bytes, expected) in rows {
+            assert_eq!(Command::decode(Bytes::from_static(bytes)), Err(expected));
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What the store asks of the engine behind it.
+//!
+//! An engine keeps blocks of history, ordered by their first revision, and a few small records beside them. It knows
+//! neither events nor what the records say. The background thread alone writes; anyone reads.
+
+use std::ops::ControlFlow;
+use std::{fmt, io};
+
+use crate::revision::Revision;
+
+pub mod memory;
+pub mod redb;
+
+/// Keeps history where a crash does not reach it.
+pub trait Engine: Send + Sync {
+    /// Does all of it or none, and returns once it is durable.
+    ///
+    /// # Errors
+    /// It may or may not have been done; the engine must not be written to again.
+    fn write(&self, batch: &WriteBatch) -> Result<(), EngineError>;
+
+    /// The block with the greatest key at or below this revision, and its key.
+    ///
+    /// # Errors
+    /// The engine cannot be read.
+    fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError>;
+
+    /// Visits the blocks in order, from the one that [`Engine::block_at`] gives for `from`, until `visit` breaks.
+    /// `visit` may read the engine too.
+    ///
+    /// # Errors
+    /// The engine cannot be read.
+    fn scan(&self, from: Revision, visit: &mut Visit<'_>) -> Result<(), EngineError>;
+
+    /// All records, ordered by name.
+    ///
+    /// # Errors
+    /// The engine cannot be read.
+    fn records(&self) -> Result<Vec<Record>, EngineError>;
+
+    /// Bytes that the engine takes up, and how many of them are in use.
+    fn size(&self) -> (u64, u64);
+}
+
+/// Called with a block's key and its bytes.
+pub type Visit<'a> = dyn FnMut(Revision, &[u8]) -> ControlFlow<()> + 'a;
+
+/// A small named value beside the blocks.
+pub type Record = (Vec<u8>, Vec<u8>);
+
+/// What one transaction changes.
+#[derive(Clone, Debug, Default)]
+pub struct WriteBatch {
+    /// Blocks to write, new ones or in place of old ones, by their first revision.
+    pub blocks: Vec<(Revision, Vec<u8>)>,
+    /// Blocks to remove.
+    pub removed: Vec<Revision>,
+    /// Records to write; an empty value removes the record.
+    pub records: Vec<Record>,
+}
+
+/// Why an engine failed, in its own words.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EngineError(pub String);
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the engine failed: {}", self.0)
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// Why a store cannot be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The directory or the file cannot be used.
+    Io(io::Error),
+    /// What is there is not a store, or is damaged.
+    Damaged(String),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "the store cannot be opened: {error}"),
+            Self::Damaged(what) => write!(f, "the store is damaged: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}

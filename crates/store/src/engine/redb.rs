@@ -1,0 +1,135 @@
+//! History in a file of redb's: one tree of blocks, one of records.
+
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+
+use super::{Engine, EngineError, OpenError, Record, Visit, WriteBatch};
+use crate::revision::Revision;
+
+/// First revision (main u64, sub u32, both big-endian, so that bytes order as revisions do) to sealed block.
+const BLOCKS: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("blocks");
+const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
+
+const FILE_NAME: &str = "history.redb";
+
+/// An engine on one file.
+#[derive(Debug)]
+pub struct RedbEngine {
+    database: Database,
+    file: File,
+}
+
+impl RedbEngine {
+    /// Opens the file in `dir`, or makes both.
+    ///
+    /// # Errors
+    /// They cannot be used, or the file is damaged.
+    pub fn open(dir: &Path, cache_bytes: usize) -> Result<Self, OpenError> {
+        std::fs::create_dir_all(dir).map_err(OpenError::Io)?;
+        let path = dir.join(FILE_NAME);
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache_bytes);
+        // A plain open trusts the file, and may panic on one that was altered. All of it is read at this time anyway.
+        builder.set_check_integrity_on_open(true);
+        let database = builder.create(&path).map_err(open_error)?;
+        let file = File::open(&path).map_err(OpenError::Io)?;
+        // The file's own entry in the directory has to be durable too.
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(OpenError::Io)?;
+        let engine = Self { database, file };
+        // Both tables exist from the start, so that readers need not tell an empty store from a damaged one.
+        engine.write(&WriteBatch::default()).map_err(|error| OpenError::Damaged(error.0))?;
+        Ok(engine)
+    }
+}
+
+impl Engine for RedbEngine {
+    fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
+        let mut transaction = self.database.begin_write().map_err(failed)?;
+        transaction.set_durability(Durability::Immediate).map_err(failed)?;
+        {
+            let mut blocks = transaction.open_table(BLOCKS).map_err(failed)?;
+            for key in &batch.removed {
+                blocks.remove(bytes_of(*key)).map_err(failed)?;
+            }
+            for (key, block) in &batch.blocks {
+                blocks.insert(bytes_of(*key), block.as_slice()).map_err(failed)?;
+            }
+            let mut records = transaction.open_table(RECORDS).map_err(failed)?;
+            for (name, value) in &batch.records {
+                if value.is_empty() {
+                    records.remove(name.as_slice()).map_err(failed)?;
+                } else {
+                    records.insert(name.as_slice(), value.as_slice()).map_err(failed)?;
+                }
+            }
+        }
+        transaction.commit().map_err(failed)
+    }
+
+    fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError> {
+        let transaction = self.database.begin_read().map_err(failed)?;
+        let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
+        let found = blocks.range(..=bytes_of(revision)).map_err(failed)?.next_back();
+        let Some((key, block)) = found.transpose().map_err(failed)? else { return Ok(None) };
+        Ok(Some((revision_of(key.value()), block.value().to_vec())))
+    }
+
+    fn scan(&self, from: Revision, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        let transaction = self.database.begin_read().map_err(failed)?;
+        let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
+        let before = blocks.range(..=bytes_of(from)).map_err(failed)?.next_back().transpose().map_err(failed)?;
+        let start = before.map_or(bytes_of(from), |(key, _)| key.value());
+        for block in blocks.range(start..).map_err(failed)? {
+            let (key, block) = block.map_err(failed)?;
+            if let ControlFlow::Break(()) = visit(revision_of(key.value()), block.value()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn records(&self) -> Result<Vec<Record>, EngineError> {
+        let transaction = self.database.begin_read().map_err(failed)?;
+        let records = transaction.open_table(RECORDS).map_err(failed)?;
+        let all = records.iter().map_err(failed)?;
+        all.map(|record| record.map(|(name, value)| (name.value().to_vec(), value.value().to_vec())))
+            .collect::<Result<_, _>>()
+            .map_err(failed)
+    }
+
+    fn size(&self) -> (u64, u64) {
+        // redb tells what is in use only inside a write transaction, which would wait for the background thread.
+        let bytes = self.file.metadata().map_or(0, |metadata| metadata.len());
+        (bytes, bytes)
+    }
+}
+
+fn bytes_of(revision: Revision) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&(revision.main as u64).to_be_bytes());
+    bytes[8..].copy_from_slice(&revision.sub.to_be_bytes());
+    bytes
+}
+
+fn revision_of(bytes: [u8; 12]) -> Revision {
+    let (main, sub) = bytes.split_at(8);
+    let main = u64::from_be_bytes(main.try_into().expect("the first eight of twelve bytes"));
+    let sub = u32::from_be_bytes(sub.try_into().expect("the last four of twelve bytes"));
+    Revision { main: main as i64, sub }
+}
+
+fn failed(error: impl Into<redb::Error>) -> EngineError {
+    EngineError(error.into().to_string())
+}
+
+fn open_error(error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::Storage(StorageError::Io(error)) => OpenError::Io(error),
+        DatabaseError::DatabaseAlreadyOpen => OpenError::Io(io::Error::new(io::ErrorKind::WouldBlock, error)),
+        other => OpenError::Damaged(other.to_string()),
+    }
+}

@@ -1,0 +1,389 @@
+//! The obvious store: a whole map for every revision. And random requests to hold the real one against it.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use vlot_proto::etcdserverpb::compare::TargetUnion;
+use vlot_proto::etcdserverpb::request_op::Request;
+use vlot_proto::etcdserverpb::response_op::Response;
+use vlot_proto::etcdserverpb::*;
+use vlot_proto::mvccpb::KeyValue;
+use vlot_store::check;
+use vlot_store::command::Command;
+use vlot_store::refusal::Refusal;
+use vlot_store::store::Applied;
+
+pub type Keys = BTreeMap<Bytes, KeyValue>;
+
+/// One change: its revision, the key, what it was made, what it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    pub revision: i64,
+    pub key: Bytes,
+    pub put: Option<KeyValue>,
+    pub previous: Option<KeyValue>,
+}
+
+#[derive(Clone)]
+pub struct Obvious {
+    /// The keys at revision 1, 2, 3 and so on.
+    states: Vec<Keys>,
+    pub changes: Vec<Change>,
+    pub compacted: i64,
+}
+
+fn header(revision: i64) -> Option<ResponseHeader> {
+    Some(ResponseHeader { revision, ..Default::default() })
+}
+
+fn covers(key: &[u8], range_end: &[u8], candidate: &[u8]) -> bool {
+    match range_end {
+        b"" => candidate == key,
+        b"\0" => candidate >= key,
+        end => candidate >= key && candidate < end,
+    }
+}
+
+/// A command on its way: keys as they are so far.
+struct Draft {
+    before: i64,
+    keys: Keys,
+    changes: Vec<Change>,
+}
+
+impl Draft {
+    fn revision(&self) -> i64 {
+        self.before + i64::from(!self.changes.is_empty())
+    }
+
+    fn set(&mut self, key: &Bytes, put: Option<KeyValue>) {
+        let previous = match &put {
+            Some(kv) => self.keys.insert(key.clone(), kv.clone()),
+            None => self.keys.remove(key),
+        };
+        self.changes.push(Change { revision: self.before + 1, key: key.clone(), put, previous });
+    }
+}
+
+impl Obvious {
+    pub fn new() -> Self {
+        Self { states: vec![Keys::new()], changes: Vec::new(), compacted: -1 }
+    }
+
+    pub fn revision(&self) -> i64 {
+        self.states.len() as i64
+    }
+
+    pub fn keys(&self) -> &Keys {
+        self.states.last().unwrap()
+    }
+
+    fn at(&self, revision: i64) -> &Keys {
+        &self.states[revision as usize - 1]
+    }
+
+    pub fn apply(&mut self, command: &Command) -> Result<Applied, Refusal> {
+        let mut draft = Draft { before: self.revision(), keys: self.keys().clone(), changes: Vec::new() };
+        let applied = match command {
+            Command::Put(put) => {
+                check::check_put(put)?;
+                if put.lease != 0 {
+                    return Err(Refusal::LeaseNotFound);
+                }
+                if (put.ignore_value || put.ignore_lease) && !draft.keys.contains_key(&put.key) {
+                    return Err(Refusal::KeyNotFound);
+                }
+                Applied::Put(self.put(put, &mut draft))
+            }
+            Command::DeleteRange(delete) => {
+                check::check_delete(delete)?;
+                Applied::DeleteRange(self.delete(delete, &mut draft))
+            }
+            Command::Txn(txn) => {
+                check::check_txn(txn, usize::MAX)?;
+                self.check(txn)?;
+                let mut response = self.txn(txn, &mut draft);
+                response.header = header(draft.revision());
+                Applied::Txn(response)
+            }
+            Command::Compact(compact) => {
+                if compact.revision <= self.compacted {
+                    return Err(Refusal::Compacted { oldest: self.compacted });
+                }
+                if compact.revision > self.revision() {
+                    return Err(Refusal::FutureRevision { newest: self.revision() });
+                }
+                self.compacted = compact.revision;
+                Applied::Compact(CompactionResponse { header: header(self.revision()) })
+            }
+            Command::SetAttribute { .. } => Applied::SetAttribute,
+        };
+        if !draft.changes.is_empty() {
+            self.states.push(draft.keys);
+            self.changes.append(&mut draft.changes);
+        }
+        Ok(applied)
+    }
+
+    fn put(&self, put: &PutRequest, draft: &mut Draft) -> PutResponse {
+        let old = draft.keys.get(&put.key).cloned();
+        let kv = KeyValue {
+            key: put.key.clone(),
+            value: if put.ignore_value { old.as_ref().unwrap().value.clone() } else { put.value.clone() },
+            create_revision: old.as_ref().map_or(draft.before + 1, |old| old.create_revision),
+            mod_revision: draft.before + 1,
+            version: old.as_ref().map_or(1, |old| old.version + 1),
+            lease: 0,
+        };
+        draft.set(&put.key, Some(kv));
+        PutResponse { header: header(draft.revision()), prev_kv: old.filter(|_| put.prev_kv) }
+    }
+
+    fn delete(&self, delete: &DeleteRangeRequest, draft: &mut Draft) -> DeleteRangeResponse {
+        let doomed: Vec<KeyValue> =
+            draft.keys.values().filter(|kv| covers(&delete.key, &delete.range_end, &kv.key)).cloned().collect();
+        for kv in &doomed {
+            draft.set(&kv.key, None);
+        }
+        DeleteRangeResponse {
+            header: header(draft.revision()),
+            deleted: doomed.len() as i64,
+            prev_kvs: if delete.prev_kv { doomed } else { Vec::new() },
+        }
+    }
+
+    fn branch<'a>(&self, txn: &'a TxnRequest) -> (bool, &'a [RequestOp]) {
+        let holds = txn.compare.iter().all(|compare| {
+            let covered: Vec<&KeyValue> =
+                self.keys().values().filter(|kv| covers(&compare.key, &compare.range_end, &kv.key)).collect();
+            if covered.is_empty() {
+                return compare.target != 3 && Self::holds(compare, &KeyValue::default());
+            }
+            covered.into_iter().all(|kv| Self::holds(compare, kv))
+        });
+        (holds, if holds { &txn.success } else { &txn.failure })
+    }
+
+    fn holds(compare: &Compare, kv: &KeyValue) -> bool {
+        let ordering = match compare.target_union.clone().unwrap() {
+            TargetUnion::Version(version) => kv.version.cmp(&version),
+            TargetUnion::CreateRevision(create) => kv.create_revision.cmp(&create),
+            TargetUnion::ModRevision(modified) => kv.mod_revision.cmp(&modified),
+            TargetUnion::Value(value) => kv.value.cmp(&value),
+            TargetUnion::Lease(lease) => 0.cmp(&lease),
+        };
+        [ordering.is_eq(), ordering.is_gt(), ordering.is_lt(), ordering.is_ne()][compare.result as usize]
+    }
+
+    fn check(&self, txn: &TxnRequest) -> Result<(), Refusal> {
+        for op in self.branch(txn).1 {
+            match op.request.as_ref().unwrap() {
+                Request::RequestRange(range) if range.revision > self.revision() => {
+                    return Err(Refusal::FutureRevision { newest: self.revision() });
+                }
+                Request::RequestRange(range) if range.revision != 0 && range.revision < self.compacted => {
+                    return Err(Refusal::Compacted { oldest: self.compacted });
+                }
+                Request::RequestPut(put) if put.ignore_value && !self.keys().contains_key(&put.key) => {
+                    return Err(Refusal::KeyNotFound);
+                }
+                Request::RequestTxn(nested) => self.check(nested)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn txn(&self, txn: &TxnRequest, draft: &mut Draft) -> TxnResponse {
+        let (succeeded, ops) = self.branch(txn);
+        let mut responses = Vec::new();
+        for op in ops {
+            let response = match op.request.as_ref().unwrap() {
+                Request::RequestPut(put) => Response::ResponsePut(self.put(put, draft)),
+                Request::RequestDeleteRange(delete) => Response::ResponseDeleteRange(self.delete(delete, draft)),
+                Request::RequestTxn(nested) => Response::ResponseTxn(self.txn(nested, draft)),
+                Request::RequestRange(range) => {
+                    let keys = if range.revision > 0 { self.at(range.revision) } else { &draft.keys };
+                    Response::ResponseRange(Self::select(range, keys, draft.revision()))
+                }
+            };
+            responses.push(ResponseOp { response: Some(response) });
+        }
+        TxnResponse { header: header(0), succeeded, responses }
+    }
+
+    pub fn range(&self, range: &RangeRequest) -> Result<RangeResponse, Refusal> {
+        check::check_range(range)?;
+        if range.revision > self.revision() {
+            return Err(Refusal::FutureRevision { newest: self.revision() });
+        }
+        if range.revision > 0 && range.revision < self.compacted {
+            return Err(Refusal::Compacted { oldest: self.compacted });
+        }
+        let at = if range.revision > 0 { range.revision } else { self.revision() };
+        Ok(Self::select(range, self.at(at), self.revision()))
+    }
+
+    fn select(range: &RangeRequest, keys: &Keys, revision: i64) -> RangeResponse {
+        let mut kvs: Vec<KeyValue> =
+            keys.values().filter(|kv| covers(&range.key, &range.range_end, &kv.key)).cloned().collect();
+        let count = kvs.len() as i64;
+        if range.count_only {
+            return RangeResponse { header: header(revision), kvs: Vec::new(), more: false, count };
+        }
+        kvs.retain(|kv| {
+            (range.min_mod_revision == 0 || kv.mod_revision >= range.min_mod_revision)
+                && (range.max_mod_revision == 0 || kv.mod_revision <= range.max_mod_revision)
+                && (range.min_create_revision == 0 || kv.create_revision >= range.min_create_revision)
+                && (range.max_create_revision == 0 || kv.create_revision <= range.max_create_revision)
+        });
+        // Equal ones stay in key order, downwards too.
+        kvs.sort_by(|left, right| {
+            let ordering = match range.sort_target {
+                0 => left.key.cmp(&right.key),
+                1 => left.version.cmp(&right.version),
+                2 => left.create_revision.cmp(&right.create_revision),
+                3 => left.mod_revision.cmp(&right.mod_revision),
+                _ => left.value.cmp(&right.value),
+            };
+            if range.sort_order == 2 { ordering.reverse() } else { ordering }
+        });
+        let more = range.limit > 0 && kvs.len() as i64 > range.limit;
+        if more {
+            kvs.truncate(range.limit as usize);
+        }
+        if range.keys_only {
+            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+        }
+        RangeResponse { header: header(revision), kvs, more, count }
+    }
+}
+
+/// Numbers that look random and are the same in every run with the same seed.
+#[derive(Clone)]
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let once = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let twice = (once ^ (once >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (twice ^ (twice >> 31)) % bound
+    }
+
+    pub fn once_in(&mut self, rounds: u64) -> bool {
+        self.below(rounds) == 0
+    }
+
+    pub fn key(&mut self) -> Bytes {
+        ["a", "aa", "ab", "b", "ba", "bb", "c", "ca", "d", "e"][self.below(10) as usize].into()
+    }
+
+    pub fn range_end(&mut self) -> Bytes {
+        match self.below(6) {
+            0 => "\0".into(),
+            1..=2 => self.key(),
+            _ => Bytes::new(),
+        }
+    }
+
+    fn value(&mut self) -> Bytes {
+        match self.below(20) {
+            0 => Bytes::new(),
+            1 => vec![b'x'; 20_000].into(),
+            length => vec![b'a' + self.below(26) as u8; length as usize].into(),
+        }
+    }
+
+    fn revision(&mut self, newest: i64) -> i64 {
+        if self.once_in(12) { newest + 1 } else { self.below(newest as u64 + 1) as i64 }
+    }
+
+    pub fn range(&mut self, newest: i64) -> RangeRequest {
+        let bound = |dice: &mut Self| if dice.once_in(8) { dice.revision(newest) } else { 0 };
+        RangeRequest {
+            key: if self.once_in(40) { Bytes::new() } else { self.key() },
+            range_end: self.range_end(),
+            limit: if self.once_in(2) { self.below(4) as i64 } else { 0 },
+            revision: if self.once_in(2) { self.revision(newest) } else { 0 },
+            sort_order: if self.once_in(2) { self.below(3) as i32 } else { 0 },
+            sort_target: if self.once_in(2) { self.below(6) as i32 } else { 0 },
+            keys_only: self.once_in(8),
+            count_only: self.once_in(8),
+            min_mod_revision: bound(self),
+            max_mod_revision: bound(self),
+            min_create_revision: bound(self),
+            max_create_revision: bound(self),
+            ..Default::default()
+        }
+    }
+
+    fn put(&mut self) -> PutRequest {
+        let ignore_value = self.once_in(10);
+        PutRequest {
+            key: self.key(),
+            value: if ignore_value { Bytes::new() } else { self.value() },
+            prev_kv: self.once_in(3),
+            ignore_value,
+            ..Default::default()
+        }
+    }
+
+    fn delete(&mut self) -> DeleteRangeRequest {
+        DeleteRangeRequest { key: self.key(), range_end: self.range_end(), prev_kv: self.once_in(3) }
+    }
+
+    fn compare(&mut self, newest: i64) -> Compare {
+        let target = self.below(5) as i32;
+        let number = self.revision(newest);
+        Compare {
+            result: self.below(4) as i32,
+            target,
+            key: self.key(),
+            range_end: self.range_end(),
+            target_union: Some(match target {
+                0 => TargetUnion::Version(self.below(4) as i64),
+                1 => TargetUnion::CreateRevision(number),
+                2 => TargetUnion::ModRevision(number),
+                3 => TargetUnion::Value(self.value()),
+                _ => TargetUnion::Lease(self.below(2) as i64),
+            }),
+        }
+    }
+
+    fn ops(&mut self, newest: i64, depth: u64) -> Vec<RequestOp> {
+        let count = self.below(4);
+        let op = |dice: &mut Self| match dice.below(if depth == 0 { 8 } else { 10 }) {
+            0..=3 => Request::RequestPut(dice.put()),
+            4..=5 => {
+                let mut range = dice.range(newest);
+                range.key = dice.key();
+                range.sort_target %= 5;
+                range.revision = if dice.once_in(4) { dice.revision(newest) } else { 0 };
+                Request::RequestRange(range)
+            }
+            6..=7 => Request::RequestDeleteRange(dice.delete()),
+            _ => Request::RequestTxn(dice.txn(newest, depth - 1)),
+        };
+        (0..count).map(|_| RequestOp { request: Some(op(self)) }).collect()
+    }
+
+    pub fn txn(&mut self, newest: i64, depth: u64) -> TxnRequest {
+        TxnRequest {
+            compare: (0..self.below(3)).map(|_| self.compare(newest)).collect(),
+            success: self.ops(newest, depth),
+            failure: self.ops(newest, depth),
+        }
+    }
+
+    pub fn command(&mut self, newest: i64) -> Command {
+        match self.below(40) {
+            0..=19 => Command::Put(self.put()),
+            20..=26 => Command::DeleteRange(self.delete()),
+            27..=37 => Command::Txn(self.txn(newest, 2)),
+            38 => Command::SetAttribute { name: self.key(), value: self.value() },
+            _ => Command::Compact(CompactionRequest { revision: self.revision(newest), physical: false }),
+        }
+    }
+}

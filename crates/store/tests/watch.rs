@@ -1,0 +1,354 @@
+//! What watches promise, held against the history of keys: slow owners, full mailboxes, compaction and restarts included.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use prost::Message;
+use vlot_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, WatchCreateRequest, WatchResponse};
+use vlot_proto::mvccpb::Event;
+use vlot_store::command::Command;
+use vlot_store::engine::memory::MemoryEngine;
+use vlot_store::revision::Position;
+use vlot_store::store::{Options, Store};
+use vlot_store::watch::{CancelReason, WatchOut, WatchStream};
+
+mod obvious;
+use obvious::{Change, Dice, Obvious};
+
+fn open(mailbox_bytes_max: usize, value_cache_bytes: usize) -> Store {
+    let options = Options { mailbox_bytes_max, value_cache_bytes, ..Options::default() };
+    Store::open_still(Arc::new(MemoryEngine::default()), options).unwrap()
+}
+
+/// A stream and how often it was woken.
+fn stream(store: &Store) -> (WatchStream, Arc<AtomicUsize>) {
+    let woken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&woken);
+    let wake = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    };
+    (store.watch_stream(Arc::new(wake)), woken)
+}
+
+fn apply(store: &mut Store, command: Command) {
+    let at = Position { term: 1, index: store.applied().index + 1 };
+    store.apply(at, command).ok();
+}
+
+fn put(store: &mut Store, key: &'static str, value: &'static str) {
+    apply(store, Command::Put(PutRequest { key: key.into(), value: value.into(), ..Default::default() }));
+    store.end_batch();
+}
+
+fn watch(key: &'static str, range_end: &'static str, start_revision: i64) -> WatchCreateRequest {
+    WatchCreateRequest { key: key.into(), range_end: range_end.into(), start_revision, ..Default::default() }
+}
+
+fn drain(stream: &mut WatchStream, store: &Store) -> Vec<WatchOut> {
+    let mut outs = Vec::new();
+    loop {
+        let drained = stream.drain(store, 1 << 20);
+        outs.extend(drained.outs);
+        if !drained.more {
+            return outs;
+        }
+    }
+}
+
+fn decoded(events: &[Bytes]) -> Vec<Event> {
+    WatchResponse::decode(Bytes::from(events.concat())).unwrap().events
+}
+
+/// The keys and revisions of all events.
+fn told(outs: &[WatchOut]) -> Vec<(String, i64)> {
+    let events =
+        outs.iter().filter_map(|out| if let WatchOut::Events { events, .. } = out { Some(events) } else { None });
+    let kvs = events.flat_map(|events| decoded(events)).map(|event| event.kv.unwrap());
+    kvs.map(|kv| (String::from_utf8(kv.key.to_vec()).unwrap(), kv.mod_revision)).collect()
+}
+
+struct Expected {
+    request: WatchCreateRequest,
+    start: i64,
+    /// How many of all changes have been gone through.
+    seen: usize,
+    last: i64,
+    ended: bool,
+}
+
+impl Expected {
+    fn wants(&self, change: &Change) -> bool {
+        let key = if self.request.key.is_empty() { &b"\0"[..] } else { &self.request.key[..] };
+        let covered = match &self.request.range_end[..] {
+            b"" => change.key == key,
+            b"\0" => &change.key[..] >= key,
+            end => &change.key[..] >= key && &change.key[..] < end,
+        };
+        let filtered = self.request.filters.contains(&i32::from(change.put.is_none()));
+        covered && !filtered && change.revision >= self.start
+    }
+
+    /// The place of the next change that the watch has to be told of.
+    fn next(&self, obvious: &Obvious) -> Option<usize> {
+        (self.seen..obvious.changes.len()).find(|place| self.wants(&obvious.changes[*place]))
+    }
+
+    fn hold_against(&mut self, revision: i64, events: &[Event], obvious: &Obvious) {
+        assert!(!self.ended, "nothing comes after the end");
+        for event in events {
+            self.seen = self.next(obvious).expect("an event is a change");
+            let change = &obvious.changes[self.seen];
+            let kv = event.kv.as_ref().unwrap();
+            assert_eq!((&kv.key, kv.mod_revision), (&change.key, change.revision));
+            match &change.put {
+                Some(put) => assert_eq!((event.r#type, kv), (0, put)),
+                None => assert_eq!((event.r#type, &kv.value, kv.version), (1, &Bytes::new(), 0)),
+            }
+            if !self.request.prev_kv {
+                assert_eq!(event.prev_kv, None);
+            } else if event.prev_kv.is_some() || change.revision > obvious.compacted {
+                assert_eq!(event.prev_kv, change.previous);
+            }
+            self.seen += 1;
+        }
+        let first = events[0].kv.as_ref().unwrap().mod_revision;
+        assert!(first > self.last, "a revision comes in one response");
+        assert_eq!(revision, events.last().unwrap().kv.as_ref().unwrap().mod_revision);
+        self.last = revision;
+        let next = self.next(obvious);
+        assert!(next.is_none_or(|next| obvious.changes[next].revision > revision), "a revision comes whole");
+    }
+}
+
+#[test]
+fn every_watch_gets_its_share_of_history_and_no_more() {
+    for seed in 0..48 {
+        let mut dice = Dice(seed);
+        let mut store = open([0, 200, 1 << 20][seed as usize % 3], [0, 1 << 20][seed as usize % 2]);
+        let mut obvious = Obvious::new();
+        let mut streams: Vec<_> = (0..3).map(|_| (stream(&store).0, HashMap::<i64, Expected>::new())).collect();
+        let mut asked: BTreeMap<(usize, i64), Expected> = BTreeMap::new();
+        let mut next_id = [100; 3];
+        for _ in 0..300 {
+            let command = dice.command(obvious.revision());
+            obvious.apply(&command).ok();
+            apply(&mut store, command);
+            match dice.below(12) {
+                0..=4 => store.end_batch(),
+                5 => store.flush().unwrap(),
+                6 => drop(store.compact_step()),
+                7..=8 => {
+                    let place = dice.below(3) as usize;
+                    let start = match dice.below(3) {
+                        0 => 0,
+                        _ => dice.below(obvious.revision() as u64 + 4) as i64,
+                    };
+                    next_id[place] += 1;
+                    let request = WatchCreateRequest {
+                        key: if dice.once_in(6) { Bytes::new() } else { dice.key() },
+                        range_end: dice.range_end(),
+                        start_revision: start,
+                        filters: if dice.once_in(4) { vec![dice.below(2) as i32] } else { vec![] },
+                        prev_kv: dice.once_in(2),
+                        watch_id: next_id[place],
+                        ..Default::default()
+                    };
+                    streams[place].0.create(&store, &request);
+                    let start = if start == 0 { obvious.revision() + 1 } else { start };
+                    let expected = Expected { request, start, seen: 0, last: 0, ended: false };
+                    asked.insert((place, next_id[place]), expected);
+                }
+                _ => {}
+            }
+            let place = dice.below(3) as usize;
+            let (stream, watches) = &mut streams[place];
+            if dice.once_in(2) {
+                let bytes_max = [0, 100, 1 << 20][dice.below(3) as usize];
+                take_in(place, stream.drain(&store, bytes_max).outs, watches, &mut asked, &obvious);
+            }
+        }
+        store.end_batch();
+        for (place, (stream, watches)) in streams.iter_mut().enumerate() {
+            take_in(place, drain(stream, &store), watches, &mut asked, &obvious);
+            for (id, expected) in watches {
+                assert!(expected.ended || expected.next(&obvious).is_none(), "seed {seed}, watch {id}");
+            }
+        }
+        let is_empty = |request: &WatchCreateRequest| !request.range_end.is_empty() && request.key >= request.range_end;
+        assert!(asked.values().all(|expected| is_empty(&expected.request)), "all others were answered");
+        drop(streams);
+        assert_eq!(store.sizes().watches, 0);
+    }
+}
+
+fn take_in(
+    place: usize,
+    outs: Vec<WatchOut>,
+    watches: &mut HashMap<i64, Expected>,
+    asked: &mut BTreeMap<(usize, i64), Expected>,
+    obvious: &Obvious,
+) {
+    for out in outs {
+        match out {
+            WatchOut::Created { watch_id, .. } => {
+                watches.insert(watch_id, asked.remove(&(place, watch_id)).unwrap());
+            }
+            WatchOut::NotCreated { reason, .. } => assert_eq!(reason, CancelReason::EmptyRange),
+            WatchOut::Canceled { watch_id, reason, .. } => {
+                let expected = watches.get_mut(&watch_id).unwrap();
+                let CancelReason::Compacted { oldest } = reason else { panic!("{reason:?}") };
+                assert!(expected.start < oldest && expected.last < oldest);
+                expected.ended = true;
+            }
+            WatchOut::Events { watch_id, revision, events } => {
+                watches.get_mut(&watch_id).unwrap().hold_against(revision, &decoded(&events), obvious);
+            }
+            WatchOut::Progress { .. } => panic!("nobody asked"),
+        }
+    }
+}
+
+#[test]
+fn ids_are_picked_or_given_and_never_shared() {
+    let store = open(1 << 20, 1 << 20);
+    let (mut stream, _) = stream(&store);
+    let with_id = |watch_id| WatchCreateRequest { key: "k".into(), watch_id, ..Default::default() };
+    for id in [1, 0, 0, 2, 7, 7] {
+        stream.create(&store, &with_id(id));
+    }
+    stream.create(&store, &watch("b", "a", 0));
+    stream.create(&store, &watch("b", "", -1));
+    stream.cancel(&store, 5);
+    stream.cancel(&store, 0);
+    stream.create(&store, &with_id(0));
+    let created = |watch_id| WatchOut::Created { watch_id, revision: 1 };
+    let refused = |reason| WatchOut::NotCreated { reason, revision: 1 };
+    let expected = [
+        created(1),
+        created(0),
+        created(2),
+        refused(CancelReason::DuplicateId),
+        created(7),
+        refused(CancelReason::DuplicateId),
+        refused(CancelReason::EmptyRange),
+        refused(CancelReason::NegativeStart),
+        WatchOut::Canceled { watch_id: 0, reason: CancelReason::Asked, revision: 1 },
+        created(3),
+    ];
+    assert_eq!(drain(&mut stream, &store), expected);
+    assert_eq!((stream.watches(), store.sizes().watches), (4, 4));
+}
+
+#[test]
+fn an_owner_is_woken_once_until_it_comes() {
+    let mut store = open(1 << 20, 1 << 20);
+    let (mut stream, woken) = stream(&store);
+    let times = || woken.load(Ordering::SeqCst);
+    stream.create(&store, &watch("a", "c", 0));
+    assert_eq!(times(), 1);
+    put(&mut store, "a", "1");
+    put(&mut store, "b", "1");
+    assert_eq!(times(), 1);
+    assert_eq!(told(&drain(&mut stream, &store)), [("a".to_owned(), 2), ("b".to_owned(), 3)]);
+    put(&mut store, "c", "1");
+    assert_eq!(times(), 1);
+    put(&mut store, "b", "2");
+    assert_eq!(times(), 2);
+    assert_eq!(told(&drain(&mut stream, &store)), [("b".to_owned(), 5)]);
+}
+
+#[test]
+fn a_cancelled_watch_is_silent_after_its_end() {
+    let mut store = open(1 << 20, 1 << 20);
+    let (mut stream, _) = stream(&store);
+    stream.create(&store, &watch("a", "", 0));
+    put(&mut store, "a", "1");
+    stream.cancel(&store, 0);
+    put(&mut store, "a", "2");
+    let outs = drain(&mut stream, &store);
+    assert_eq!(told(&outs), [("a".to_owned(), 2)]);
+    assert!(matches!(outs.last(), Some(WatchOut::Canceled { watch_id: 0, .. })));
+}
+
+#[test]
+fn a_slow_stream_neither_grows_nor_hinders_others() {
+    let mut store = open(1_000, 1 << 20);
+    let ((mut slow, _), (mut quick, _)) = (stream(&store), stream(&store));
+    slow.create(&store, &watch("a", "\0", 0));
+    quick.create(&store, &watch("a", "", 0));
+    let mut quick_told = 0;
+    for _ in 0..2_000 {
+        put(&mut store, "a", "some value of some bytes");
+        quick_told += told(&drain(&mut quick, &store)).len();
+    }
+    assert_eq!(quick_told, 2_000);
+    let first = slow.drain(&store, usize::MAX);
+    let waiting =
+        first.outs.iter().find_map(|out| if let WatchOut::Events { events, .. } = out { Some(events) } else { None });
+    assert!(waiting.unwrap().len() < 30, "what waited was bounded");
+    let mut all = told(&first.outs);
+    all.extend(told(&drain(&mut slow, &store)));
+    let revisions: Vec<i64> = all.into_iter().map(|(_, revision)| revision).collect();
+    assert_eq!(revisions, (2..2_002).collect::<Vec<_>>());
+    // In sync again.
+    put(&mut store, "a", "last");
+    assert_eq!(told(&drain(&mut slow, &store)), [("a".to_owned(), 2_002)]);
+}
+
+#[test]
+fn compaction_ends_a_watch_that_needs_what_is_gone() {
+    let mut store = open(1 << 20, 1 << 20);
+    for value in ["1", "2", "3"] {
+        put(&mut store, "a", value);
+    }
+    apply(&mut store, Command::DeleteRange(DeleteRangeRequest { key: "a".into(), ..Default::default() }));
+    let compacted = store.revision();
+    put(&mut store, "a", "4");
+    apply(&mut store, Command::Compact(CompactionRequest { revision: compacted, physical: true }));
+    store.end_batch();
+    while store.compact_step() {}
+    store.flush().unwrap();
+    let (mut stream, _) = stream(&store);
+    stream.create(&store, &watch("a", "", compacted - 1));
+    stream.create(&store, &watch("a", "", compacted));
+    stream.create(&store, &watch("a", "b", compacted));
+    let outs = drain(&mut stream, &store);
+    let revision = store.revision();
+    let gone = WatchOut::Canceled { watch_id: 0, reason: CancelReason::Compacted { oldest: compacted }, revision };
+    assert!(outs.contains(&gone));
+    // The compacted revision itself is told, though it is a deletion.
+    let both = [compacted, revision, compacted, revision].map(|revision| ("a".to_owned(), revision));
+    assert_eq!(told(&outs), both);
+}
+
+#[test]
+fn progress_is_told_only_when_all_is_told() {
+    let mut store = open(1 << 20, 1 << 20);
+    put(&mut store, "a", "1");
+    let (mut stream, _) = stream(&store);
+    stream.request_progress(&store);
+    assert_eq!(drain(&mut stream, &store), [], "no watch, no answer");
+
+    stream.create(&store, &watch("a", "", 2));
+    stream.request_progress(&store);
+    let outs = drain(&mut stream, &store);
+    assert!(!outs.iter().any(|out| matches!(out, WatchOut::Progress { .. })), "a watch is behind");
+    put(&mut store, "a", "2");
+    stream.request_progress(&store);
+    let outs = drain(&mut stream, &store);
+    assert_eq!(told(&outs), [("a".to_owned(), 3)]);
+    assert_eq!(outs.last(), Some(&WatchOut::Progress { watch_id: -1, revision: 3 }));
+
+    let notified = WatchCreateRequest { progress_notify: true, ..watch("b", "", 0) };
+    stream.create(&store, &notified);
+    drain(&mut stream, &store);
+    stream.notify_progress(&store);
+    assert_eq!(drain(&mut stream, &store), [WatchOut::Progress { watch_id: 1, revision: 3 }]);
+    put(&mut store, "b", "1");
+    stream.notify_progress(&store);
+    assert_eq!(told(&drain(&mut stream, &store)), [("b".to_owned(), 4)], "an event is progress enough");
+    stream.notify_progress(&store);
+    assert_eq!(drain(&mut stream, &store), [WatchOut::Progress { watch_id: 1, revision: 4 }]);
+}

@@ -1,0 +1,72 @@
+//! What waits for the driver's next turn: calls of this process and reports of the log.
+//!
+//! Owns their order. Bounded by who fills it: each caller has a bound on what it may have waiting, and the log reports
+//! only what it was asked.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+use vlot_raft::id::GroupId;
+
+use crate::log_thread::Done;
+use crate::machine::Machine;
+use crate::node::Input;
+use crate::replica::Begin;
+use crate::view::View;
+
+/// Something for the driver.
+pub(crate) enum Event {
+    Input(Input),
+    Log(Done),
+    Begin(Box<NewGroup>),
+    Stop,
+}
+
+/// A replica to be driven.
+pub(crate) struct NewGroup {
+    pub(crate) begin: Begin,
+    pub(crate) machine: Box<dyn Machine>,
+    pub(crate) view: std::sync::Arc<View>,
+    pub(crate) begun: tokio::sync::oneshot::Sender<Result<(), crate::replica::LogIsBehind>>,
+}
+
+impl NewGroup {
+    pub(crate) fn id(&self) -> GroupId {
+        self.begin.group
+    }
+}
+
+impl From<Input> for Event {
+    fn from(input: Input) -> Self {
+        Self::Input(input)
+    }
+}
+
+/// The driver's letter box.
+#[derive(Default)]
+pub(crate) struct Events {
+    waiting: Mutex<Vec<Event>>,
+    filled: Notify,
+}
+
+impl Events {
+    pub(crate) fn push(&self, event: impl Into<Event>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = waiting.is_empty();
+        waiting.push(event.into());
+        drop(waiting);
+        // Who finds it filled has been told.
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Everything that waits, into `taken`, which must be empty: the two change places.
+    pub(crate) fn take(&self, taken: &mut Vec<Event>) {
+        std::mem::swap(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner), taken);
+    }
+
+    pub(crate) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+}

@@ -1,0 +1,66 @@
+//! A durable, networked, replicated state machine in a few lines.
+//!
+//! A [`StateMachine`] is a state and its commands. A [`Node`] keeps the log and talks to its peers. A [`Group`] is one
+//! state machine, agreed on by the nodes of a cluster: commands proposed to any of them are applied by all, in the same
+//! order, and survive the loss of any minority.
+//!
+//! ```
+//! use vlot::{GroupId, LogId, Node, NodeId, Options, StateMachine};
+//!
+//! #[derive(Default)]
+//! struct Sum(u64);
+//!
+//! impl StateMachine for Sum {
+//!     type Command = u64;
+//!     type Reply = u64;
+//!
+//!     fn apply(&mut self, _: LogId, more: u64) -> u64 {
+//!         self.0 += more;
+//!         self.0
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = std::env::temp_dir().join(format!("vlot-example-{}", std::process::id()));
+//! let node = Node::open(Options::new(&dir)).await?;
+//! let sum = node.group(GroupId(1), [NodeId(1)], Sum::default()).await?;
+//! assert_eq!(sum.propose(5).await?, 5);
+//! assert_eq!(sum.propose(7).await?, 12);
+//! assert_eq!(sum.read(|sum| sum.0).await?, 12); // linearizable, without a log entry
+//! node.shutdown().await;
+//!
+//! let node = Node::open(Options::new(&dir)).await?; // the log has it all
+//! let sum = node.group(GroupId(1), [NodeId(1)], Sum::default()).await?;
+//! assert_eq!(sum.read(|sum| sum.0).await?, 12);
+//! # node.shutdown().await;
+//! # std::fs::remove_dir_all(&dir)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Inside, everything that decides is sans-IO: [`vlot_raft`] is the consensus of one group, [`replica`] adds payloads
+//! and what waits, [`node`] routes between groups. The rest carries out what they ask: [`net`] talks to peers, one
+//! thread writes the log, one task drives.
+
+mod driver;
+mod entries;
+mod events;
+pub mod group;
+mod log_thread;
+mod machine;
+pub mod net;
+pub mod node;
+pub mod payload;
+pub mod replica;
+pub mod runtime;
+pub mod state_machine;
+mod view;
+pub mod wire;
+
+pub use bytes::BytesMut;
+pub use group::{Group, ProposeError, ReadError, Status};
+pub use runtime::{GroupError, Node, OpenError, Options};
+pub use state_machine::{BadCommand, Command, StateMachine};
+pub use vlot_raft::effect::{RoleName, Standing};
+pub use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};

@@ -1,0 +1,185 @@
+//! The peers' transport: carries opaque frames between the nodes of one cluster over TCP.
+//!
+//! Owns sockets, handshakes, queues and the question who is connected. Must not know what a frame means: bytes in,
+//! bytes out. Loss is legal and reported (Raft sends again); order holds within one connection, of which there is one
+//! per direction and [`Lane`].
+//!
+//! Each node dials each peer once per lane and sends on the connections it dialled; it receives on those it accepted.
+//! The life of a frame: [`Net::send`] lays it out in the lane's queue (`queue.rs`) and wakes the writer; the writer
+//! (`dial.rs`) hands all that is queued to the kernel at once; the peer's reader (`read.rs`) cuts what one read brought
+//! into frames and leaves them in the [`Inbox`] together. A turn of the owner so costs one wake-up and one system call
+//! per peer and lane on either side, however many frames it is made of.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use vlot_raft::id::NodeId;
+
+mod accept;
+mod backoff;
+mod complaints;
+mod dial;
+mod inbox;
+mod lane;
+mod local;
+mod options;
+mod peer;
+mod queue;
+mod read;
+mod socket;
+mod stats;
+mod wire;
+
+pub use inbox::{Event, Inbox};
+pub use lane::Lane;
+pub use options::{Identity, LaneLimits, Limits, Listen, Options};
+pub use queue::Refused;
+pub use stats::Stats;
+pub use wire::Refusal;
+
+use local::Local;
+use peer::Peer;
+
+/// A node's running transport. Dropping it ends it.
+#[derive(Debug)]
+pub struct Net {
+    local: Arc<Local>,
+    address: SocketAddr,
+}
+
+impl Net {
+    /// Listens, and begins to dial every peer.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O and time enabled.
+    pub fn start(options: Options) -> Result<(Self, Inbox), BindError> {
+        let Options { identity, listen, peers, limits } = options;
+        let (listener, address) = bind(listen)?;
+        let mailbox = Arc::<inbox::Mailbox>::default();
+        let local = Arc::new(Local::new(identity, limits, Arc::clone(&mailbox), Handle::current()));
+        let net = Self { local: Arc::clone(&local), address };
+        net.set_peers(peers);
+        local.spawn(accept::accept_all(Arc::clone(&local), listener));
+        Ok((net, Inbox::new(mailbox)))
+    }
+
+    /// Queues one frame, made of these pieces in their order, for a peer. Never waits; long pieces are not copied.
+    ///
+    /// `Ok` means queued: a connection that breaks takes along what it had not delivered.
+    ///
+    /// # Errors
+    /// When the frame cannot be queued; it is dropped and counted.
+    pub fn send(&self, to: NodeId, lane: Lane, frame: &[Bytes]) -> Result<(), Refused> {
+        let queued = match self.local.peers().get(&to) {
+            Some(peer) => peer.queue(lane).push(frame),
+            None => Err(Refused::Unknown),
+        };
+        if queued.is_err() {
+            stats::add(&self.local.counters.refused_frames, 1);
+        }
+        queued
+    }
+
+    /// Makes these nodes (without this one) the peers. Connections to those that stay where they were are left alone;
+    /// a peer that goes, or moves to another address, is [lost](Event::Lost).
+    pub fn set_peers(&self, wanted: BTreeMap<NodeId, String>) {
+        let mut peers = self.local.peers_mut();
+        peers.retain(|id, peer| {
+            let stays = wanted.get(id) == Some(&peer.address);
+            if !stays {
+                peer.retire();
+                self.local.complaints.forget(*id);
+            }
+            stays
+        });
+        for (id, address) in wanted {
+            if id != self.local.identity.node {
+                peers.entry(id).or_insert_with(|| self.begin_dialling(id, address));
+            }
+        }
+    }
+
+    /// Where this node listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.local.counters.read()
+    }
+
+    /// Closes the listener and all connections, and waits until they are closed. Frames that are queued are dropped,
+    /// and the [`Inbox`] ends.
+    pub async fn shutdown(&self) {
+        if let Some(mut tasks) = self.local.close() {
+            tasks.shutdown().await;
+        }
+    }
+
+    fn begin_dialling(&self, id: NodeId, address: String) -> Arc<Peer> {
+        let local = &self.local;
+        let peer = Arc::new(Peer::new(id, address, &local.limits, Arc::clone(&local.mailbox)));
+        let diallers = Lane::ALL.into_iter().filter_map(|lane| {
+            let dialler = dial::keep_connected(Arc::clone(local), Arc::clone(&peer), lane);
+            local.spawn(dialler)
+        });
+        peer.dialled_by(diallers.collect());
+        peer
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        drop(self.local.close());
+    }
+}
+
+fn bind(listen: Listen) -> Result<(TcpListener, SocketAddr), BindError> {
+    let named = match &listen {
+        Listen::At(address) => address.clone(),
+        Listen::On(listener) => format!("{listener:?}"),
+    };
+    let bound = || {
+        let listener = match listen {
+            Listen::At(address) => std::net::TcpListener::bind(address)?,
+            Listen::On(listener) => listener,
+        };
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok((TcpListener::from_std(listener)?, address))
+    };
+    bound().map_err(|error| BindError { address: named, error })
+}
+
+/// The transport cannot listen where it should.
+#[derive(Debug)]
+pub struct BindError {
+    /// Where it should have listened.
+    pub address: String,
+    /// What the system says.
+    pub error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen for peers at {}: {}", self.address, self.error)
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}

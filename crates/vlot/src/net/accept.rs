@@ -1,0 +1,181 @@
+//! Incoming connections: who calls, and may they?
+//!
+//! Owns the listener and the handshake's answering side. A caller is a *stranger* until its hello is accepted; strangers
+//! are few and have little time.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use super::lane::Lane;
+use super::local::Local;
+use super::options::Identity;
+use super::peer::Peer;
+use super::read::read_from;
+use super::socket::tune;
+use super::wire::{Answer, HELLO_BYTES, Hello, MAGIC, Refusal, VERSION_MAX, VERSION_MIN};
+
+/// How long to leave the listener alone when the process has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a caller that was refused may take to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Accepts connections for as long as the node lives.
+pub(crate) async fn accept_all(local: Arc<Local>, listener: TcpListener) {
+    let mut strangers: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                local.note_cannot_accept(&error);
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        strangers.retain(|stranger| !stranger.is_finished());
+        // The oldest has to go rather than the newest: a peer introduces itself within a round trip, so that whoever
+        // has waited longest is the least likely to be one.
+        if strangers.len() >= local.limits.strangers_max
+            && let Some(oldest) = strangers.pop_front()
+        {
+            oldest.abort();
+            local.note_refused(None, &address, Refusal::Crowded);
+        }
+        strangers.extend(local.spawn(receive(Arc::clone(&local), stream, address)));
+    }
+}
+
+/// Hears a stranger's hello, answers it, and starts to read its frames if all is well.
+async fn receive(local: Arc<Local>, mut stream: TcpStream, address: SocketAddr) {
+    let limits = &local.limits;
+    let heard = timeout(limits.handshake_timeout, hear_hello(&mut stream)).await;
+    let hello = match heard {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(reason)) => return turn_away(&local, stream, address, None, reason).await,
+        Err(_elapsed) => return turn_away(&local, stream, address, None, Refusal::TooSlow).await,
+    };
+    let (peer, lane, version) = match admit(&local, &hello) {
+        Ok(admitted) => admitted,
+        Err(reason) => return turn_away(&local, stream, address, Some(&hello), reason).await,
+    };
+    let answer = answer(local.identity, Ok(version));
+    let answered = timeout(limits.handshake_timeout, stream.write_all(&answer.encode())).await;
+    if !matches!(answered, Ok(Ok(()))) || tune(&stream, limits.silence_max).is_err() {
+        return;
+    }
+    peer.inbound_up(lane, |number| {
+        let reader = read_from(Arc::clone(&local), Arc::clone(&peer), lane, number, stream, address);
+        local.spawn(reader)
+    });
+}
+
+async fn hear_hello(stream: &mut TcpStream) -> Result<Hello, Refusal> {
+    let mut hello = [0; HELLO_BYTES];
+    // The magic first: what speaks another protocol is told so, and not waited for.
+    let (magic, rest) = hello.split_at_mut(MAGIC.len());
+    stream.read_exact(magic).await.map_err(|_| Refusal::CutShort)?;
+    if magic != MAGIC {
+        return Err(Refusal::NotVlot);
+    }
+    stream.read_exact(rest).await.map_err(|_| Refusal::CutShort)?;
+    Hello::decode(&hello)
+}
+
+fn admit(local: &Local, hello: &Hello) -> Result<(Arc<Peer>, Lane, u16), Refusal> {
+    let version = common_version(hello)?;
+    check_address(local.identity, hello)?;
+    let peer = local.peer(hello.from).ok_or(Refusal::UnknownNode)?;
+    let lane = Lane::from_number(hello.lane).ok_or(Refusal::UnknownLane)?;
+    Ok((peer, lane, version))
+}
+
+/// The newest version both speak.
+fn common_version(hello: &Hello) -> Result<u16, Refusal> {
+    let newest = hello.version_max.min(VERSION_MAX);
+    let oldest = hello.version_min.max(VERSION_MIN);
+    if oldest <= newest { Ok(newest) } else { Err(Refusal::NoCommonVersion) }
+}
+
+/// Whether the hello is meant for this node of this cluster.
+fn check_address(own: Identity, hello: &Hello) -> Result<(), Refusal> {
+    if hello.cluster != own.cluster {
+        return Err(Refusal::WrongCluster);
+    }
+    if hello.to != own.node {
+        return Err(Refusal::WrongNode);
+    }
+    Ok(())
+}
+
+/// Tells a caller why it is not let in, and hangs up.
+async fn turn_away(local: &Local, mut stream: TcpStream, address: SocketAddr, hello: Option<&Hello>, reason: Refusal) {
+    local.note_refused(hello.map(|hello| hello.from), &address, reason);
+    let answer = answer(local.identity, Err(reason)).encode();
+    // Whether it listens is its own affair.
+    let _ = timeout(FAREWELL, bid_farewell(&mut stream, &answer)).await;
+}
+
+async fn bid_farewell(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
+    const DISCARD_BYTES_MAX: usize = 64 << 10;
+    stream.write_all(answer).await?;
+    stream.shutdown().await?;
+    // Closing a socket that holds unread bytes resets the connection, and the answer might be lost with it.
+    let mut discarded = 0;
+    let mut scrap = [0; 1024];
+    while discarded < DISCARD_BYTES_MAX {
+        match stream.read(&mut scrap).await? {
+            0 => break,
+            read => discarded += read,
+        }
+    }
+    Ok(())
+}
+
+fn answer(own: Identity, verdict: Result<u16, Refusal>) -> Answer {
+    Answer { verdict, cluster: own.cluster, node: own.node }
+}
+
+#[cfg(test)]
+mod tests {
+    use vlot_raft::id::NodeId;
+
+    use super::*;
+
+    const OWN: Identity = Identity { cluster: 9, node: NodeId(1) };
+    const HELLO: Hello = Hello { version_min: 1, version_max: 1, lane: 0, cluster: 9, from: NodeId(2), to: NodeId(1) };
+
+    #[test]
+    fn a_hello_is_checked_for_cluster_and_node() {
+        let rows = [
+            (HELLO, Ok(())),
+            (Hello { cluster: 8, ..HELLO }, Err(Refusal::WrongCluster)),
+            (Hello { to: NodeId(3), ..HELLO }, Err(Refusal::WrongNode)),
+            (Hello { cluster: 8, to: NodeId(3), ..HELLO }, Err(Refusal::WrongCluster)),
+        ];
+        for (hello, expected) in rows {
+            assert_eq!(check_address(OWN, &hello), expected, "{hello:?}");
+        }
+    }
+
+    #[test]
+    fn the_newest_common_version_is_spoken() {
+        let rows = [
+            ((1, 1), Ok(1)),
+            ((1, 9), Ok(1)),
+            ((0, 1), Ok(1)),
+            ((2, 9), Err(Refusal::NoCommonVersion)),
+            ((0, 0), Err(Refusal::NoCommonVersion)),
+            ((9, 1), Err(Refusal::NoCommonVersion)),
+        ];
+        for ((version_min, version_max), expected) in rows {
+            assert_eq!(common_version(&Hello { version_min, version_max, ..HELLO }), expected);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Outgoing connections: reach a peer, greet it, write its frames, and start over when that ends.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
+use tokio::time::{sleep, timeout};
+
+use super::backoff::Backoff;
+use super::complaints::Fault;
+use super::lane::Lane;
+use super::local::Local;
+use super::peer::Peer;
+use super::queue::Batch;
+use super::socket::tune;
+use super::stats::{Counters, add};
+use super::wire::{ANSWER_BYTES, Answer, Hello, Refusal, VERSION_MAX, VERSION_MIN};
+
+/// A connection that stood this long was a good one: after it, dialling starts over with the shortest wait. One that
+/// ends sooner counts as a failed attempt, or two nodes that claim the same id would replace each other without pause.
+const STEADY: Duration = Duration::from_secs(1);
+/// How many pieces one system call writes at most.
+const SLICES_MAX: usize = 64;
+
+/// Dials one lane of a peer for as long as the node lives and the peer is one.
+pub(crate) async fn keep_connected(local: Arc<Local>, peer: Arc<Peer>, lane: Lane) {
+    let seed =
+        local.identity.node.0.wrapping_mul(31).wrapping_add(peer.id.0).wrapping_mul(31) + u64::from(lane.number());
+    let mut backoff = Backoff::new(local.limits.redial_min, local.limits.redial_max, seed);
+    loop {
+        match connect(&local, &peer, lane).await {
+            Ok(stream) => {
+                let since = Instant::now();
+                OutboundLink::up(&local, &peer, lane).carry(stream).await;
+                if since.elapsed() >= STEADY {
+                    backoff.reset();
+                }
+            }
+            Err(failure) => note_failure(&local, &peer, &failure),
+        }
+        tokio::select! {
+            () = sleep(backoff.next_wait()) => {}
+            () = peer.called.notified() => {}
+        }
+    }
+}
+
+/// Why a peer was not reached.
+#[derive(Debug)]
+enum Failure {
+    /// No connection, or it broke during the handshake.
+    Unreachable(io::Error),
+    /// The peer refused this node.
+    Denied(Refusal),
+    /// What answered is not the peer.
+    Refused(Refusal),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(error) => error.fmt(f),
+            Self::Denied(reason) | Self::Refused(reason) => reason.fmt(f),
+        }
+    }
+}
+
+async fn connect(local: &Local, peer: &Peer, lane: Lane) -> Result<TcpStream, Failure> {
+    let greeted = async {
+        let mut stream = TcpStream::connect(&peer.address).await.map_err(Failure::Unreachable)?;
+        tune(&stream, local.limits.silence_max).map_err(Failure::Unreachable)?;
+        greet(local, peer, lane, &mut stream).await?;
+        Ok(stream)
+    };
+    let too_slow = |_| Err(Failure::Unreachable(io::ErrorKind::TimedOut.into()));
+    timeout(local.limits.handshake_timeout, greeted).await.unwrap_or_else(too_slow)
+}
+
+async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -> Result<(), Failure> {
+    let own = local.identity;
+    let hello = Hello {
+        version_min: VERSION_MIN,
+        version_max: VERSION_MAX,
+        lane: lane.number(),
+        cluster: own.cluster,
+        from: own.node,
+        to: peer.id,
+    };
+    stream.write_all(&hello.encode()).await.map_err(Failure::Unreachable)?;
+    let mut answer = [0; ANSWER_BYTES];
+    stream.read_exact(&mut answer).await.map_err(Failure::Unreachable)?;
+    let answer = Answer::decode(&answer).map_err(Failure::Refused)?;
+    let version = answer.verdict.map_err(Failure::Denied)?;
+    if answer.cluster != own.cluster {
+        return Err(Failure::Refused(Refusal::WrongCluster));
+    }
+    if answer.node != peer.id {
+        return Err(Failure::Refused(Refusal::WrongNode));
+    }
+    if !(VERSION_MIN..=VERSION_MAX).contains(&version) {
+        return Err(Failure::Refused(Refusal::NoCommonVersion));
+    }
+    Ok(())
+}
+
+fn note_failure(local: &Local, peer: &Peer, failure: &Failure) {
+    let fault = match failure {
+        Failure::Unreachable(_) => Fault::Unreachable,
+        Failure::Refused(reason) => return local.note_refused(Some(peer.id), &peer.address, *reason),
+        Failure::Denied(reason) => {
+            local.counters.handshakes_denied.count(*reason);
+            Fault::Denied(*reason)
+        }
+    };
+    if let Some(untold) = local.complaints.due(Some(peer.id), fault, Instant::now()) {
+        let denied = matches!(failure, Failure::Denied(_));
+        tracing::warn!(peer = peer.id.0, at = peer.address, denied, reason = %failure, untold, "cannot connect to a peer");
+    }
+}
+
+/// A connection to a peer, from the end of its handshake to its own end, however that comes.
+struct OutboundLink<'a> {
+    counters: &'a Counters,
+    peer: &'a Peer,
+    lane: Lane,
+    batch: Batch,
+}
+
+impl<'a> OutboundLink<'a> {
+    fn up(local: &'a Local, peer: &'a Peer, lane: Lane) -> Self {
+        peer.outbound_up(lane);
+        Self { counters: &local.counters, peer, lane, batch: Batch::default() }
+    }
+
+    /// Writes what is queued until the connection ends.
+    async fn carry(mut self, mut stream: TcpStream) {
+        let queue = self.peer.queue(self.lane);
+        let (mut reader, mut writer) = stream.split();
+        let mut hung_up = pin!(hung_up(&mut reader));
+        loop {
+            while queue.take(&mut self.batch) {
+                while !self.batch.is_written() {
+                    let Some(written) = write_some(&self.batch, &mut writer, hung_up.as_mut()).await else {
+                        return;
+                    };
+                    self.batch.advance(written);
+                    queue.written(written);
+                    add(&self.counters.writes, 1);
+                    add(&self.counters.sent_bytes, written as u64);
+                }
+                add(&self.counters.sent_frames, self.batch.frames());
+                self.batch = Batch::default();
+            }
+            tokio::select! {
+                biased;
+                () = queue.filled() => {}
+                () = hung_up.as_mut() => return,
+            }
+        }
+    }
+}
+
+impl Drop for OutboundLink<'_> {
+    fn drop(&mut self) {
+        let dropped = self.peer.outbound_down(self.lane) + self.batch.frames();
+        add(&self.counters.dropped_frames, dropped);
+    }
+}
+
+/// Writes as much of the batch as the kernel takes at once. `None` when the connection has ended.
+async fn write_some(
+    batch: &Batch,
+    writer: &mut (impl AsyncWriteExt + Unpin),
+    hung_up: impl Future<Output = ()>,
+) -> Option<usize> {
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let count = batch.slices(&mut slices);
+    tokio::select! {
+        biased;
+        written = writer.write_vectored(&slices[..count]) => written.ok().filter(|written| *written > 0),
+        () = hung_up => None,
+    }
+}
+
+/// Waits for the end of the connection. The peer says nothing on it after its answer; a killed process closes its
+/// sockets, and this is where that is noticed while there is nothing to write.
+async fn hung_up(reader: &mut ReadHalf<'_>) {
+    // Whatever the read brings, the connection is over: an end, an error, or bytes that no peer would send.
+    let _ = reader.read(&mut [0]).await;
+}

@@ -1,0 +1,274 @@
+//! Where received frames wait for the one who consumes them, and the news of who is connected.
+//!
+//! Owns order, urgency and the bound on what is received and not consumed. Must not know of sockets or of what a frame
+//! means.
+//!
+//! News overtake frames and control frames overtake entries: a consumer that is busy with entries still learns at its
+//! next turn that the leader is gone. Within one connection frames keep their order.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use vlot_raft::id::NodeId;
+
+use super::lane::Lane;
+
+/// What the transport tells its owner.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// All whole frames that one read of a socket brought, in the order they were sent.
+    ///
+    /// Frames are slices of the buffer they were read into, which lives as long as any of them: a short frame that is
+    /// kept for long is better copied.
+    Frames {
+        /// Who sent them.
+        from: NodeId,
+        /// On which lane.
+        lane: Lane,
+        /// The frames, at least one.
+        frames: Vec<Bytes>,
+    },
+    /// The control lane stands in both directions. Other lanes follow on their own; frames of the peer may come before
+    /// this and after [`Event::Lost`].
+    Connected {
+        /// Who is there.
+        peer: NodeId,
+    },
+    /// The control lane is down in one direction or both. Comes exactly once after each [`Event::Connected`]. If both
+    /// happen before the owner looks, it hears of neither.
+    Lost {
+        /// Who is gone.
+        peer: NodeId,
+    },
+}
+
+/// The owner's end: a stream of [`Event`]s.
+#[derive(Debug)]
+pub struct Inbox(Arc<Mailbox>);
+
+impl Inbox {
+    pub(crate) fn new(mailbox: Arc<Mailbox>) -> Self {
+        Self(mailbox)
+    }
+
+    /// The next event, or `None` once the transport is shut down. Safe to drop and call again.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.0.take() {
+                Taken::Event(event) => return Some(event),
+                Taken::Closed => return None,
+                Taken::Nothing => self.0.filled.notified().await,
+            }
+        }
+    }
+
+    /// The next event if there is one already: for draining what a turn has found.
+    pub fn try_next(&mut self) -> Option<Event> {
+        match self.0.take() {
+            Taken::Event(event) => Some(event),
+            Taken::Nothing | Taken::Closed => None,
+        }
+    }
+}
+
+/// The transport's end of the inbox.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    waiting: Mutex<Waiting>,
+    filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// At most two per peer: see [`Mailbox::connected`].
+    news: VecDeque<News>,
+    frames: [VecDeque<Delivery>; Lane::COUNT],
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum News {
+    Connected(NodeId),
+    Lost(NodeId),
+}
+
+#[derive(Debug)]
+struct Delivery {
+    from: NodeId,
+    lane: Lane,
+    frames: Vec<Bytes>,
+    cost: usize,
+    intake: Arc<Intake>,
+}
+
+enum Taken {
+    Event(Event),
+    Nothing,
+    Closed,
+}
+
+impl Mailbox {
+    /// Hands over the frames of one read. Never waits: the reader asks its [`Intake`] for room before it reads.
+    pub fn deliver(&self, from: NodeId, lane: Lane, frames: Vec<Bytes>, intake: &Arc<Intake>) {
+        // What a frame costs besides its bytes counts too, or empty frames would be free.
+        let cost = frames.iter().map(|frame| frame.len() + size_of::<Bytes>()).sum();
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return;
+        }
+        intake.unread.fetch_add(cost, Ordering::Relaxed);
+        let delivery = Delivery { from, lane, frames, cost, intake: Arc::clone(intake) };
+        waiting.frames[lane.index()].push_back(delivery);
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    /// Tells the owner that a peer is connected.
+    pub fn connected(&self, peer: NodeId) {
+        self.waiting().news.push_back(News::Connected(peer));
+        self.filled.notify_one();
+    }
+
+    /// Tells the owner that a peer is lost, or takes back the word that it is connected if no one has heard it. So at
+    /// most a loss and a connection per peer wait, however often the connection flaps.
+    pub fn lost(&self, peer: NodeId) {
+        let mut waiting = self.waiting();
+        match waiting.news.iter().rposition(|news| *news == News::Connected(peer)) {
+            Some(unheard) => drop(waiting.news.remove(unheard)),
+            None => waiting.news.push_back(News::Lost(peer)),
+        }
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    /// Ends the stream of events; what waits is dropped.
+    pub fn close(&self) {
+        *self.waiting() = Waiting { closed: true, ..Waiting::default() };
+        self.filled.notify_one();
+    }
+
+    fn take(&self) -> Taken {
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return Taken::Closed;
+        }
+        if let Some(news) = waiting.news.pop_front() {
+            return Taken::Event(match news {
+                News::Connected(peer) => Event::Connected { peer },
+                News::Lost(peer) => Event::Lost { peer },
+            });
+        }
+        let Some(delivery) = waiting.frames.iter_mut().find_map(VecDeque::pop_front) else {
+            return Taken::Nothing;
+        };
+        drop(waiting);
+        let Delivery { from, lane, frames, cost, intake } = delivery;
+        intake.consumed(cost);
+        Taken::Event(Event::Frames { from, lane, frames })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one connection has put into the inbox and no one has taken out: the measure by which its reader pauses.
+///
+/// Each connection has its own, so that a peer whose frames pile up delays no one but itself.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    unread: AtomicUsize,
+    unread_max: usize,
+    room: Notify,
+}
+
+impl Intake {
+    pub fn new(unread_max: usize) -> Arc<Self> {
+        Arc::new(Self { unread: AtomicUsize::new(0), unread_max, room: Notify::new() })
+    }
+
+    /// Waits until less than the bound is unread.
+    pub async fn wait_for_room(&self) {
+        while self.unread.load(Ordering::Relaxed) >= self.unread_max {
+            self.room.notified().await;
+        }
+    }
+
+    fn consumed(&self, cost: usize) {
+        let before = self.unread.fetch_sub(cost, Ordering::Relaxed);
+        if before >= self.unread_max {
+            self.room.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(bytes: &'static str) -> Vec<Bytes> {
+        vec![Bytes::from_static(bytes.as_bytes())]
+    }
+
+    fn inbox() -> (Arc<Mailbox>, Inbox) {
+        let mailbox = Arc::new(Mailbox::default());
+        (Arc::clone(&mailbox), Inbox::new(mailbox))
+    }
+
+    #[test]
+    fn news_overtake_frames_and_control_overtakes_entries() {
+        let (mailbox, mut inbox) = inbox();
+        let (peer, intake) = (NodeId(2), Intake::new(100));
+        mailbox.deliver(peer, Lane::Entries, frames("e"), &intake);
+        mailbox.deliver(peer, Lane::Control, frames("c"), &intake);
+        mailbox.lost(peer);
+        assert_eq!(inbox.try_next(), Some(Event::Lost { peer }));
+        assert_eq!(inbox.try_next(), Some(Event::Frames { from: peer, lane: Lane::Control, frames: frames("c") }));
+        assert_eq!(inbox.try_next(), Some(Event::Frames { from: peer, lane: Lane::Entries, frames: frames("e") }));
+        assert_eq!(inbox.try_next(), None);
+    }
+
+    #[test]
+    fn a_flapping_peer_leaves_at_most_two_news() {
+        let (mailbox, mut inbox) = inbox();
+        mailbox.connected(NodeId(2));
+        assert_eq!(inbox.try_next(), Some(Event::Connected { peer: NodeId(2) }));
+        for _ in 0..1000 {
+            mailbox.lost(NodeId(2));
+            mailbox.connected(NodeId(2));
+            mailbox.connected(NodeId(3));
+            mailbox.lost(NodeId(3));
+        }
+        assert_eq!(inbox.try_next(), Some(Event::Lost { peer: NodeId(2) }));
+        assert_eq!(inbox.try_next(), Some(Event::Connected { peer: NodeId(2) }));
+        assert_eq!(inbox.try_next(), None);
+    }
+
+    #[tokio::test]
+    async fn a_reader_waits_until_what_it_delivered_is_taken() {
+        let (mailbox, mut inbox) = inbox();
+        let intake = Intake::new(1);
+        intake.wait_for_room().await;
+        mailbox.deliver(NodeId(2), Lane::Entries, frames("much"), &intake);
+        let waiter = tokio::spawn({
+            let intake = Arc::clone(&intake);
+            async move { intake.wait_for_room().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiter.is_finished());
+        assert!(inbox.next().await.is_some());
+        waiter.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn closing_ends_the_stream() {
+        let (mailbox, mut inbox) = inbox();
+        let waiter = tokio::spawn(async move { inbox.next().await });
+        tokio::task::yield_now().await;
+        mailbox.close();
+        assert_eq!(waiter.await.unwrap(), None);
+    }
+}

@@ -1,0 +1,39 @@
+//! The lanes between two nodes: what must not wait for what.
+
+/// One of the separate connections between two nodes.
+///
+/// Every lane has its own TCP connection in each direction, so that a heartbeat or a vote is never queued behind a
+/// megabyte of entries, neither in this process nor in the kernel.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Lane {
+    /// Small and urgent: votes, heartbeats, their answers.
+    Control,
+    /// Bulk: log entries.
+    Entries,
+}
+
+impl Lane {
+    /// Every lane, most urgent first.
+    pub const ALL: [Self; Self::COUNT] = [Self::Control, Self::Entries];
+
+    /// How many lanes there are.
+    pub(crate) const COUNT: usize = 2;
+
+    /// The lane's number in a handshake. A number keeps its meaning for ever.
+    pub(crate) fn number(self) -> u16 {
+        match self {
+            Self::Control => 0,
+            Self::Entries => 1,
+        }
+    }
+
+    /// The lane of that number, if this version knows it.
+    pub(crate) fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| lane.number() == number)
+    }
+
+    /// Where the lane's part stands in an array with one element per lane.
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+}

@@ -1,0 +1,103 @@
+//! What all tasks of one node's transport share.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+use tokio::task::{AbortHandle, JoinSet};
+use vlot_raft::id::NodeId;
+
+use super::complaints::{Complaints, Fault};
+use super::inbox::Mailbox;
+use super::options::{Identity, Limits};
+use super::peer::Peer;
+use super::stats::Counters;
+use super::wire::Refusal;
+
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub identity: Identity,
+    pub limits: Limits,
+    pub mailbox: Arc<Mailbox>,
+    pub counters: Counters,
+    pub complaints: Complaints,
+    peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
+    /// `None` once the transport is shut down: no task starts after that.
+    tasks: Mutex<Option<JoinSet<()>>>,
+    runtime: Handle,
+}
+
+impl Local {
+    pub fn new(identity: Identity, limits: Limits, mailbox: Arc<Mailbox>, runtime: Handle) -> Self {
+        Self {
+            identity,
+            limits,
+            mailbox,
+            counters: Counters::default(),
+            complaints: Complaints::default(),
+            peers: RwLock::default(),
+            tasks: Mutex::new(Some(JoinSet::new())),
+            runtime,
+        }
+    }
+
+    /// Starts a task that ends with the transport at the latest.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
+        let mut tasks = self.tasks();
+        let tasks = tasks.as_mut()?;
+        // Forgets those that have ended, or the set would grow with every connection there ever was.
+        while tasks.try_join_next().is_some() {}
+        Some(tasks.spawn_on(task, &self.runtime))
+    }
+
+    /// Ends the transport: no event comes and no task starts after this. Returns the tasks, which end when they are
+    /// dropped, or `None` if that was done before.
+    pub fn close(&self) -> Option<JoinSet<()>> {
+        self.mailbox.close();
+        self.tasks().take()
+    }
+
+    pub fn peer(&self, id: NodeId) -> Option<Arc<Peer>> {
+        self.peers().get(&id).cloned()
+    }
+
+    pub fn peers(&self) -> RwLockReadGuard<'_, BTreeMap<NodeId, Arc<Peer>>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn peers_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<NodeId, Arc<Peer>>> {
+        self.peers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a handshake that this node refused, and tells of it if that is due.
+    pub fn note_refused(&self, claims_to_be: Option<NodeId>, at: &dyn std::fmt::Display, reason: Refusal) {
+        self.counters.handshakes_refused.count(reason);
+        let peer = claims_to_be.filter(|id| self.peers().contains_key(id));
+        if let Some(untold) = self.complaints.due(peer, Fault::Refused(reason), Instant::now()) {
+            let claims_to_be = claims_to_be.map(|id| id.0);
+            tracing::warn!(claims_to_be, %at, %reason, untold, "refused a peer's handshake");
+        }
+    }
+
+    /// Tells, if that is due, that incoming connections cannot be accepted.
+    pub fn note_cannot_accept(&self, error: &std::io::Error) {
+        if let Some(untold) = self.complaints.due(None, Fault::CannotAccept, Instant::now()) {
+            tracing::warn!(%error, untold, "cannot accept peers' connections");
+        }
+    }
+
+    /// Counts a frame beyond the bound, and tells of it if that is due.
+    pub fn note_oversized(&self, peer: NodeId, at: SocketAddr, bytes: usize) {
+        super::stats::add(&self.counters.oversized_frames, 1);
+        if let Some(untold) = self.complaints.due(Some(peer), Fault::OversizedFrame, Instant::now()) {
+            tracing::warn!(peer = peer.0, %at, bytes, untold, "a peer announced a frame beyond the bound");
+        }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Option<JoinSet<()>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,108 @@
+//! What the owner of a transport decides: who this node is, whom it talks to, and every bound.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use vlot_raft::id::NodeId;
+
+use super::lane::Lane;
+
+/// Who this node is. Both numbers are checked by every handshake.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// The cluster; nodes of another one are refused.
+    pub cluster: u64,
+    /// This node.
+    pub node: NodeId,
+}
+
+/// Where peers reach this node.
+#[derive(Debug)]
+pub enum Listen {
+    /// Bind this `host:port`.
+    At(String),
+    /// Use a listener that is bound already.
+    On(TcpListener),
+}
+
+/// Everything a transport has to be told. [`Options::new`] fills in the bounds.
+#[derive(Debug)]
+pub struct Options {
+    /// Who this node is.
+    pub identity: Identity,
+    /// Where it listens.
+    pub listen: Listen,
+    /// The other nodes as `host:port`, resolved at each dial. This node's own entry is ignored.
+    pub peers: BTreeMap<NodeId, String>,
+    /// Every bound that has a sensible default.
+    pub limits: Limits,
+}
+
+impl Options {
+    /// Options with the default limits.
+    #[must_use]
+    pub fn new(identity: Identity, listen: Listen, peers: BTreeMap<NodeId, String>) -> Self {
+        Self { identity, listen, peers, limits: Limits::default() }
+    }
+}
+
+/// The bounds of a transport.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bounds of [`Lane::Control`].
+    pub control: LaneLimits,
+    /// Bounds of [`Lane::Entries`].
+    pub entries: LaneLimits,
+    /// The longest wait before the first attempt after a steady connection was lost; doubles with every attempt. The
+    /// actual wait lies between half of it and all of it.
+    pub redial_min: Duration,
+    /// The longest wait between two attempts.
+    pub redial_max: Duration,
+    /// How long dialling and greeting may take together, and how long an unknown caller may take to introduce itself.
+    pub handshake_timeout: Duration,
+    /// How many callers may be connected without having introduced themselves. One more, and the oldest is dropped.
+    pub strangers_max: usize,
+    /// How long the kernel may wait for a sign of life before it gives a connection up. Whole seconds, at least one.
+    pub silence_max: Duration,
+}
+
+/// The bounds of one lane of one peer.
+#[derive(Clone, Debug)]
+pub struct LaneLimits {
+    /// Bytes that may wait to be sent, those being written included. A frame that is longer still goes through an
+    /// empty queue.
+    pub queue_bytes_max: usize,
+    /// Bytes that may have been received and not been taken from the inbox, give or take one read. Beyond it the
+    /// socket is left alone, and TCP slows the sender down.
+    pub inbox_bytes_max: usize,
+    /// The longest frame, both ways. Capped by what four bytes can count.
+    pub frame_bytes_max: usize,
+}
+
+const MIB: usize = 1 << 20;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            control: LaneLimits { queue_bytes_max: 4 * MIB, inbox_bytes_max: 4 * MIB, frame_bytes_max: 4 * MIB },
+            entries: LaneLimits { queue_bytes_max: 64 * MIB, inbox_bytes_max: 16 * MIB, frame_bytes_max: 64 * MIB },
+            redial_min: Duration::from_millis(20),
+            redial_max: Duration::from_secs(1),
+            handshake_timeout: Duration::from_secs(3),
+            strangers_max: 64,
+            silence_max: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Limits {
+    /// The bounds of one lane.
+    #[must_use]
+    pub fn of(&self, lane: Lane) -> &LaneLimits {
+        match lane {
+            Lane::Control => &self.control,
+            Lane::Entries => &self.entries,
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! All replicas of one node: finds the one a frame is for, and makes of what they want one turn's work.
+//!
+//! Sans-IO. Owns the batches of writes that are not durable. Must not know of sockets, files, tasks, or of what a
+//! replica does.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use vlot_log::record::{Entry, Write};
+use vlot_raft::effect::{Misbehaviour, Standing, WriteId};
+use vlot_raft::id::{GroupId, LogId, NodeId};
+use vlot_raft::raft::Raft;
+use vlot_raft::time::Time;
+
+use crate::net::Lane;
+use crate::replica::{BadEntry, Begin, Committed, LogIsBehind, LogRead, Purpose, Replica, Work};
+use crate::wire::{BadFrame, Parcel};
+
+/// Numbers the turns that have written; rises.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct BatchId(pub u64);
+
+/// What happens to a node.
+#[derive(Debug)]
+pub enum Input {
+    /// A frame has come from a peer.
+    Frame {
+        /// From whom, as the connection has proven.
+        from: NodeId,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// A command is proposed: see [`Replica::propose`].
+    Propose {
+        /// In which group.
+        group: GroupId,
+        /// The proposal's sequence number.
+        sequence: u64,
+        /// Its payload.
+        payload: Bytes,
+    },
+    /// Nobody waits for the proposal any more.
+    Withdraw {
+        /// In which group.
+        group: GroupId,
+        /// The proposal's sequence number.
+        sequence: u64,
+    },
+    /// A linearizable read is asked for.
+    Read {
+        /// In which group.
+        group: GroupId,
+        /// The host's name for it.
+        read: u64,
+    },
+    /// This batch of writes, and all before it, are durable.
+    Written {
+        /// The batch's number.
+        batch: BatchId,
+    },
+    /// A [`LogRead`] has brought these.
+    Fetched {
+        /// Of which group.
+        group: GroupId,
+        /// What for.
+        purpose: Purpose,
+        /// The entries.
+        entries: Vec<Entry>,
+    },
+    /// The connection to a peer is up.
+    Connected {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The connection to a peer is gone.
+    Lost {
+        /// The peer.
+        peer: NodeId,
+    },
+}
+
+/// What a node wants done after a turn.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// Durable acts of all groups, in order, to be reported as one.
+    pub write: Option<(BatchId, Vec<Write>)>,
+    /// Frames, in order for each peer and lane.
+    pub frames: Vec<(NodeId, Lane, Bytes)>,
+    /// Entries to read from the log, after this and all earlier turns' writes.
+    pub log_reads: Vec<(GroupId, LogRead)>,
+    /// Committed entries to apply, in order.
+    pub committed: Vec<(GroupId, Vec<Committed>)>,
+    /// Reads that may be answered once `committed` is applied.
+    pub reads_ready: Vec<(GroupId, Vec<u64>)>,
+    /// Changes of term, role or leader.
+    pub became: Vec<(GroupId, Standing)>,
+    /// What peers did wrong.
+    pub complaints: Vec<(NodeId, Complaint)>,
+    /// An entry on disk makes no sense: the node must stop.
+    pub broken: Option<BadEntry>,
+}
+
+/// What a peer did wrong; it was ignored.
+#[derive(Debug, PartialEq)]
+pub enum Complaint {
+    /// It sent a frame that is none.
+    Frame(BadFrame),
+    /// It spoke for a group that this node has no replica of.
+    UnknownGroup(GroupId),
+    /// It said what no correct peer says.
+    Message(Misbehaviour),
+}
+
+/// All replicas of one node.
+#[derive(Debug, Default)]
+pub struct NodeCore {
+    groups: BTreeMap<GroupId, Member>,
+    batch: BatchId,
+    /// For each batch that is not durable, the last write of each group in it.
+    unwritten: VecDeque<(BatchId, Vec<(GroupId, WriteId)>)>,
+    complaints: Vec<(NodeId, Complaint)>,
+}
+
+/// One replica, and what its turn has gathered.
+#[derive(Debug)]
+struct Member {
+    replica: Replica,
+    work: Work,
+    broken: Option<BadEntry>,
+}
+
+impl NodeCore {
+    /// Adds a replica.
+    ///
+    /// # Errors
+    /// If its state machine and its log do not belong together.
+    pub fn add(&mut self, now: Time, begin: Begin) -> Result<(), LogIsBehind> {
+        let group = begin.group;
+        let replica = Replica::new(now, begin)?;
+        self.groups.insert(group, Member { replica, work: Work::default(), broken: None });
+        Ok(())
+    }
+
+    /// A group's consensus, to look at.
+    #[must_use]
+    pub fn raft(&self, group: GroupId) -> Option<&Raft> {
+        self.groups.get(&group).map(|member| member.replica.raft())
+    }
+
+    /// The last entry of a group that was handed to its state machine.
+    #[must_use]
+    pub fn handed(&self, group: GroupId) -> Option<LogId> {
+        self.groups.get(&group).map(|member| member.replica.handed())
+    }
+
+    /// When to end a turn, though nothing else has happened.
+    #[must_use]
+    pub fn deadline(&self) -> Time {
+        self.groups.values().map(|member| member.replica.deadline()).min().unwrap_or(Time::NEVER)
+    }
+
+    /// Takes in what has happened. What follows from it comes with [`NodeCore::end_turn`].
+    pub fn handle(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Frame { from, bytes } => self.receive(now, from, bytes),
+            Input::Propose { group, sequence, payload } => {
+                self.with(group, |member| member.replica.propose(sequence, payload));
+            }
+            Input::Withdraw { group, sequence } => self.with(group, |member| member.replica.withdraw(sequence)),
+            Input::Read { group, read } => self.with(group, |member| member.replica.read(read)),
+            Input::Written { batch } => self.written(now, batch),
+            Input::Fetched { group, purpose, entries } => self.with(group, |member| {
+                member.broken = member.replica.fetched(purpose, entries, &mut member.work).err();
+            }),
+            Input::Connected { peer } => {
+                self.groups.values_mut().for_each(|member| member.replica.connected(now, peer, &mut member.work));
+            }
+            Input::Lost { peer } => {
+                self.groups.values_mut().for_each(|member| member.replica.lost(now, peer, &mut member.work));
+            }
+        }
+    }
+
+    /// Ends a turn: everything that was handled since the last one becomes one write, and what goes to peers.
+    pub fn end_turn(&mut self, now: Time) -> Turn {
+        let mut turn = Turn { complaints: std::mem::take(&mut self.complaints), ..Turn::default() };
+        let mut writes = Vec::new();
+        let mut last_writes = Vec::new();
+        for (&group, member) in &mut self.groups {
+            if now >= member.replica.deadline() {
+                member.replica.tick(now, &mut member.work);
+            }
+            if let Err(bad) = member.replica.end_turn(now, &mut member.work) {
+                member.broken = Some(bad);
+            }
+            let mut work = std::mem::take(&mut member.work);
+            writes.append(&mut work.writes);
+            last_writes.extend(work.last_write.map(|write| (group, write)));
+            turn.frames.extend(work.parcels.iter().map(|(to, parcel)| (*to, parcel.lane(), parcel.encode(group))));
+            turn.log_reads.extend(work.log_reads.into_iter().map(|read| (group, read)));
+            turn.became.extend(work.became.into_iter().map(|standing| (group, standing)));
+            turn.complaints.extend(work.misbehaved.into_iter().map(|(from, how)| (from, Complaint::Message(how))));
+            if !work.committed.is_empty() {
+                turn.committed.push((group, work.committed));
+            }
+            if !work.reads_ready.is_empty() {
+                turn.reads_ready.push((group, work.reads_ready));
+            }
+            turn.broken = turn.broken.or(member.broken);
+        }
+        if !writes.is_empty() {
+            self.batch = BatchId(self.batch.0 + 1);
+            self.unwritten.push_back((self.batch, last_writes));
+            turn.write = Some((self.batch, writes));
+        }
+        turn
+    }
+
+    fn receive(&mut self, now: Time, from: NodeId, bytes: Bytes) {
+        match Parcel::decode(bytes) {
+            Ok((group, parcel)) => match self.groups.get_mut(&group) {
+                Some(member) => member.replica.receive(now, from, parcel, &mut member.work),
+                None => self.complaints.push((from, Complaint::UnknownGroup(group))),
+            },
+            Err(bad) => self.complaints.push((from, Complaint::Frame(bad))),
+        }
+    }
+
+    fn written(&mut self, now: Time, batch: BatchId) {
+        while let Some((_, last_writes)) = self.unwritten.pop_front_if(|(id, _)| *id <= batch) {
+            for (group, write) in last_writes {
+                self.with(group, |member| member.replica.persisted(now, write, &mut member.work));
+            }
+        }
+    }
+
+    fn with(&mut self, group: GroupId, act: impl FnOnce(&mut Member)) {
+        if let Some(member) = self.groups.get_mut(&group) {
+            act(member);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What an entry of a log holds: nothing, or a command with the name of its proposal.
+//!
+//! Owns the layout of an entry's bytes (`docs/disk-format.md`, *Entries*). Must not know what a command means.
+//!
+//! The name travels with the command, so that whichever node proposed it recognises it when it is applied, however it
+//! came into the log.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// Names a proposal: who made it, and which of theirs it is.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ProposalId {
+    /// A number drawn by the process that made it; another one each time a process starts.
+    pub origin: u64,
+    /// Rises with each proposal of the process.
+    pub sequence: u64,
+}
+
+/// What an entry holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Payload {
+    /// Nothing: the entry with which a leader takes office.
+    Blank,
+    /// A command for the state machine.
+    Command {
+        /// The proposal that it came with.
+        id: ProposalId,
+        /// Its bytes.
+        command: Bytes,
+    },
+}
+
+/// Bytes that are no payload of any version known here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BadPayload;
+
+const BLANK: u8 = 0;
+const COMMAND: u8 = 1;
+const HEADER_BYTES: usize = 17;
+
+/// The payload of a blank entry.
+#[must_use]
+pub fn blank() -> Bytes {
+    Bytes::from_static(&[BLANK])
+}
+
+/// The payload of a command, which `write` adds to the buffer.
+#[must_use]
+pub fn command(id: ProposalId, size_hint: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + size_hint);
+    bytes.put_u8(COMMAND);
+    bytes.put_u64_le(id.origin);
+    bytes.put_u64_le(id.sequence);
+    write(&mut bytes);
+    bytes.freeze()
+}
+
+/// Reads a payload; the command shares its bytes.
+///
+/// # Errors
+/// If it is none.
+pub fn decode(bytes: &Bytes) -> Result<Payload, BadPayload> {
+    match bytes.first() {
+        Some(&BLANK) if bytes.len() == 1 => Ok(Payload::Blank),
+        Some(&COMMAND) => {
+            let id = proposal_id(bytes).ok_or(BadPayload)?;
+            Ok(Payload::Command { id, command: bytes.slice(HEADER_BYTES..) })
+        }
+        _ => Err(BadPayload),
+    }
+}
+
+/// The proposal that a payload came with, if it is a command.
+#[must_use]
+pub fn proposal_id(bytes: &[u8]) -> Option<ProposalId> {
+    let header = bytes.first_chunk::<HEADER_BYTES>().filter(|header| header[0] == COMMAND)?;
+    let number = |at: usize| header[at..at + 8].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte));
+    Some(ProposalId { origin: number(1), sequence: number(9) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let id = ProposalId { origin: 0x0102_0304_0506_0708, sequence: u64::MAX - 1 };
+        let bytes = command(id, 5, |out| out.extend_from_slice(b"hello"));
+        assert_eq!(bytes.len(), HEADER_BYTES + 5);
+        assert_eq!(decode(&bytes), Ok(Payload::Command { id, command: Bytes::from_static(b"hello") }));
+        assert_eq!(decode(&blank()), Ok(Payload::Blank));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for bad in [&b""[..], b"\0x", b"\x01", b"\x010123456701234567"[..HEADER_BYTES - 1].as_ref(), b"\x02abc"] {
+            assert_eq!(decode(&Bytes::copy_from_slice(bad)), Err(BadPayload), "{bad:?}");
+        }
+    }
+}

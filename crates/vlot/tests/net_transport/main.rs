@@ -1,0 +1,6 @@
+//! The peers' transport over real sockets on loopback.
+
+mod frames;
+mod handshakes;
+mod links;
+mod support;

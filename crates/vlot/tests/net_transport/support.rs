@@ -1,0 +1,231 @@
+//! Nodes to test with, and *puppets*: peers that are played by hand, byte for byte.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use vlot::net::{Event, Identity, Inbox, Lane, Limits, Listen, Net, Options};
+use vlot_raft::id::NodeId;
+
+pub const CLUSTER: u64 = 9;
+/// Far longer than anything here takes, even on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+pub fn id(node: u64) -> NodeId {
+    NodeId(node)
+}
+
+pub fn frame(bytes: &'static str) -> [Bytes; 1] {
+    [Bytes::from_static(bytes.as_bytes())]
+}
+
+pub struct Node {
+    pub id: NodeId,
+    pub net: Net,
+    pub inbox: Inbox,
+}
+
+impl Node {
+    pub fn start(node: u64, listener: StdListener, peers: &[(u64, SocketAddr)], limits: Limits) -> Self {
+        Self::start_in(CLUSTER, node, listener, peers, limits)
+    }
+
+    pub fn start_in(
+        cluster: u64,
+        node: u64,
+        listener: StdListener,
+        peers: &[(u64, SocketAddr)],
+        limits: Limits,
+    ) -> Self {
+        let identity = Identity { cluster, node: id(node) };
+        let options = Options { limits, ..Options::new(identity, Listen::On(listener), addresses(peers)) };
+        let (net, inbox) = Net::start(options).unwrap();
+        Self { id: id(node), net, inbox }
+    }
+
+    pub async fn next(&mut self) -> Event {
+        soon(self.inbox.next()).await.expect("the transport is shut down")
+    }
+
+    pub async fn connected(&mut self, peer: u64) {
+        assert_eq!(self.next().await, Event::Connected { peer: id(peer) });
+    }
+
+    pub async fn lost(&mut self, peer: u64) {
+        assert_eq!(self.next().await, Event::Lost { peer: id(peer) });
+    }
+
+    /// Sends as soon as the lane is connected.
+    pub async fn send(&self, to: u64, lane: Lane, pieces: &[Bytes]) {
+        eventually(|| self.net.send(id(to), lane, pieces).is_ok()).await;
+    }
+
+    /// The next `count` frames from a peer on a lane; no other may come meanwhile, and no news.
+    pub async fn frames(&mut self, from: u64, lane: Lane, count: usize) -> Vec<Bytes> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            match self.next().await {
+                Event::Frames { from: sender, lane: on, frames } => {
+                    assert_eq!((sender, on), (id(from), lane));
+                    assert!(!frames.is_empty());
+                    all.extend(frames);
+                }
+                news => panic!("{news:?} instead of frames"),
+            }
+        }
+        assert_eq!(all.len(), count);
+        all
+    }
+
+    /// Nothing happens for a while.
+    pub async fn quiet(&mut self) {
+        let event = timeout(Duration::from_millis(100), self.inbox.next()).await;
+        assert!(event.is_err(), "{event:?}");
+    }
+}
+
+/// Nodes 1 to `count`, all connected with each other.
+pub async fn cluster(count: u64, limits: Limits) -> Vec<Node> {
+    let listeners: Vec<_> = (1..=count).map(|node| (node, listener())).collect();
+    let peers: Vec<_> = listeners.iter().map(|(node, listener)| (*node, listener.local_addr().unwrap())).collect();
+    let mut nodes: Vec<_> =
+        listeners.into_iter().map(|(node, listener)| Node::start(node, listener, &peers, limits.clone())).collect();
+    for node in &mut nodes {
+        let mut missing: Vec<_> = (1..=count).map(id).filter(|peer| *peer != node.id).collect();
+        while !missing.is_empty() {
+            let Event::Connected { peer } = node.next().await else { panic!("news of another kind") };
+            missing.retain(|other| *other != peer);
+        }
+    }
+    nodes
+}
+
+pub fn limits() -> Limits {
+    Limits { handshake_timeout: Duration::from_millis(500), ..Limits::default() }
+}
+
+pub fn listener() -> StdListener {
+    StdListener::bind("127.0.0.1:0").unwrap()
+}
+
+pub fn addresses(peers: &[(u64, SocketAddr)]) -> BTreeMap<NodeId, String> {
+    peers.iter().map(|(node, address)| (id(*node), address.to_string())).collect()
+}
+
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what).await.expect("too late")
+}
+
+pub async fn eventually(mut holds: impl FnMut() -> bool) {
+    let poll = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    soon(poll).await;
+}
+
+/// A hello, field by field.
+#[derive(Clone, Copy)]
+pub struct Hello {
+    pub magic: [u8; 8],
+    pub versions: (u16, u16),
+    pub lane: u16,
+    pub cluster: u64,
+    pub from: u64,
+    pub to: u64,
+}
+
+impl Hello {
+    pub fn new(from: u64, to: u64, lane: u16) -> Self {
+        Self { magic: *b"vlotpeer", versions: (1, 1), lane, cluster: CLUSTER, from, to }
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.put_slice(&self.magic);
+        bytes.put_u16(self.versions.0);
+        bytes.put_u16(self.versions.1);
+        bytes.put_u16(self.lane);
+        bytes.put_u16(0);
+        bytes.put_u64(self.cluster);
+        bytes.put_u64(self.from);
+        bytes.put_u64(self.to);
+        bytes
+    }
+}
+
+/// An answer: refusal, version, cluster, node.
+pub fn answer(refusal: u16, version: u16, cluster: u64, node: u64) -> Vec<u8> {
+    let mut bytes = b"vlotpeer".to_vec();
+    bytes.put_u16(refusal);
+    bytes.put_u16(version);
+    bytes.put_u32(0);
+    bytes.put_u64(cluster);
+    bytes.put_u64(node);
+    bytes
+}
+
+/// Calls a node and says this; returns the connection and the refusal's number in the answer (zero: accepted).
+pub async fn call(address: SocketAddr, says: &[u8]) -> (TcpStream, u16) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(says).await.unwrap();
+    let mut answer = [0; 32];
+    soon(stream.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(answer[..8], *b"vlotpeer");
+    (stream, u16::from_be_bytes([answer[8], answer[9]]))
+}
+
+/// Waits until the other side has closed the connection, one way or another.
+pub async fn closed(stream: &mut TcpStream) {
+    let mut scrap = [0; 1024];
+    while let Ok(1..) = soon(stream.read(&mut scrap)).await {}
+}
+
+/// A peer played by hand.
+pub struct Puppet {
+    pub node: u64,
+    pub listener: TcpListener,
+}
+
+impl Puppet {
+    pub fn new(node: u64) -> Self {
+        let listener = listener();
+        listener.set_nonblocking(true).unwrap();
+        Self { node, listener: TcpListener::from_std(listener).unwrap() }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    /// Accepts a call and its hello; returns the connection and the lane.
+    pub async fn accept(&self) -> (TcpStream, u16) {
+        let (mut stream, hello) = self.hear().await;
+        stream.write_all(&answer(0, 1, CLUSTER, self.node)).await.unwrap();
+        (stream, u16::from_be_bytes([hello[12], hello[13]]))
+    }
+
+    /// Accepts calls until one is for this lane; hangs up on the others.
+    pub async fn accept_lane(&self, lane: Lane) -> TcpStream {
+        loop {
+            let (stream, number) = self.accept().await;
+            if number == lane as u16 {
+                return stream;
+            }
+        }
+    }
+
+    /// Accepts a call and hears its hello, without an answer.
+    pub async fn hear(&self) -> (TcpStream, [u8; 40]) {
+        let (mut stream, _) = soon(self.listener.accept()).await.unwrap();
+        let mut hello = [0; 40];
+        soon(stream.read_exact(&mut hello)).await.unwrap();
+        (stream, hello)
+    }
+}
