@@ -15,8 +15,7 @@ pub(crate) struct Candidate {
     pub(crate) poll: Poll,
     granted: Vec<NodeId>,
     refused: Vec<NodeId>,
-    /// It stands because it has lost its connection to the leader; it did not wait for the timeout.
-    pub(crate) hurried: bool,
+    pub(crate) cause: Cause,
     /// When to give up this poll.
     pub(crate) deadline: Time,
 }
@@ -30,6 +29,17 @@ pub(crate) enum Poll {
     Vote,
 }
 
+/// Why a node stands.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Cause {
+    /// It has heard of no leader for an election timeout.
+    Silence,
+    /// It has lost its connection to the leader; it did not wait for the timeout.
+    LostLeader,
+    /// The leader has asked it to.
+    HandedOver,
+}
+
 /// How a poll stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
@@ -41,7 +51,7 @@ pub(crate) enum Outcome {
 
 impl Candidate {
     /// Asks all other voters.
-    pub(crate) fn begin(poll: Poll, hurried: bool, now: Time, state: &mut State, effects: &mut Effects) -> Self {
+    pub(crate) fn begin(poll: Poll, cause: Cause, now: Time, state: &mut State, effects: &mut Effects) -> Self {
         let last = state.log.last_id();
         let own = state.config.node;
         let granted = match poll {
@@ -55,20 +65,21 @@ impl Candidate {
                 Vec::new()
             }
         };
-        for peer in state.peers() {
+        let handed_over = cause == Cause::HandedOver;
+        for peer in state.voting_peers() {
             match poll {
                 Poll::PreVote => State::send_unheld(peer, state.term, Body::AskPreVote { last }, effects),
-                Poll::Vote => state.send(peer, Body::RequestVote { last }, effects),
+                Poll::Vote => state.send(peer, Body::RequestVote { last, handed_over }, effects),
             }
         }
         // Who has lost the leader's connection may be the first to notice, and asks again soon.
         let heartbeat = state.config.heartbeat;
-        let deadline = if hurried && poll == Poll::PreVote {
+        let deadline = if cause == Cause::LostLeader && poll == Poll::PreVote {
             state.deadline_within(now, heartbeat, 2 * heartbeat)
         } else {
             state.election_deadline(now)
         };
-        Self { poll, granted, refused: Vec::new(), hurried, deadline }
+        Self { poll, granted, refused: Vec::new(), cause, deadline }
     }
 
     /// Counts the candidate's vote for itself once it is durable.
@@ -89,9 +100,9 @@ impl Candidate {
 
     /// The outcome as the answers stand.
     pub(crate) fn outcome(&self, state: &State) -> Outcome {
-        if state.membership.is_quorum(|node| self.granted.contains(&node)) {
+        if state.membership().is_quorum(|node| self.granted.contains(&node)) {
             Outcome::Won
-        } else if !state.membership.is_quorum(|node| !self.refused.contains(&node)) {
+        } else if !state.membership().is_quorum(|node| !self.refused.contains(&node)) {
             Outcome::Rejected
         } else {
             Outcome::Open

@@ -1,6 +1,7 @@
 //! What goes into consensus and what comes out, as values.
 
 use crate::id::{LogId, LogIndex, NodeId, Term};
+use crate::membership::{Change, Membership};
 use crate::message::{Envelope, Message, ReadId};
 use crate::term_runs::TermRuns;
 
@@ -24,6 +25,33 @@ pub enum Input {
     Propose {
         /// How many, at least one.
         count: u64,
+    },
+    /// Change who belongs to the group: all of this at once.
+    ChangeMembership {
+        /// What to change.
+        changes: Vec<Change>,
+    },
+    /// Hand the leadership to this node, or to the fittest.
+    Transfer {
+        /// The next leader.
+        to: Option<NodeId>,
+    },
+    /// The host will read no entry up to here again: its state machine has them durably.
+    Compact {
+        /// The last such entry.
+        upto: LogIndex,
+    },
+    /// The host has a snapshot, durably, of a state that was committed.
+    SnapshotReceived {
+        /// The last entry whose effect it has.
+        id: LogId,
+        /// The membership of that moment, and the entry that has set it.
+        membership: (LogIndex, Membership),
+    },
+    /// Whether this node's state machine keeps up. (That the disk does, consensus sees for itself.)
+    Fitness {
+        /// It does.
+        fit: bool,
     },
     /// From which index on is a read answered by the present state?
     Read {
@@ -69,6 +97,29 @@ pub enum Effect {
         /// Where their payloads are.
         source: Source,
     },
+    /// The log begins after this entry: nothing before it will be asked for. What follows it stays.
+    Compact {
+        /// The number to report when it is durable.
+        write: WriteId,
+        /// The entry.
+        after: LogId,
+    },
+    /// A snapshot takes the place of the log: the log begins after this entry, and what follows it stays if the log
+    /// has the entry, or else goes. Once [`Effect::Commit`] reaches the entry, the state machine becomes the snapshot.
+    InstallSnapshot {
+        /// The number to report when it is durable.
+        write: WriteId,
+        /// The last entry of which the snapshot has the effect.
+        id: LogId,
+    },
+    /// Get a snapshot of this entry or a later one, from `from` or any other member, and report it with
+    /// [`Input::SnapshotReceived`]. Asked again until the log goes that far.
+    FetchSnapshot {
+        /// The leader, which has one.
+        from: NodeId,
+        /// What it must reach.
+        reach: LogId,
+    },
     /// Send this. It may be lost, repeated and overtaken.
     Send(Envelope),
     /// Everything up to here is decided, durable here, and may be applied.
@@ -88,11 +139,23 @@ pub enum Effect {
         /// The read.
         read: ReadId,
     },
-    /// The proposal was not taken: this node does not lead.
+    /// The proposal was not taken.
     ProposalRefused {
-        /// Who does, as far as is known.
-        leader: Option<NodeId>,
+        /// Why not, and what to do.
+        why: ProposalRefused,
     },
+    /// The change of membership was not begun.
+    ChangeRefused {
+        /// Why not, and what to do.
+        why: ChangeRefused,
+    },
+    /// The leadership is not handed over.
+    TransferRefused {
+        /// Why not, and what to do.
+        why: TransferRefused,
+    },
+    /// Something that an operator or a program may want to know; nothing needs to be done.
+    Happened(Event),
     /// Term, role or leader have changed.
     Became(Standing),
     /// A peer said what no correct peer says. It was ignored.
@@ -108,7 +171,7 @@ pub enum Effect {
 pub type Effects = Vec<Effect>;
 
 /// Where the payloads of new entries come from.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Source {
     /// The entry with which a leader takes office; it has no payload (Raft §8).
     Blank,
@@ -116,6 +179,133 @@ pub enum Source {
     Proposed,
     /// The message that this step was given.
     Received,
+    /// It sets this membership; the payload says so, that it may be read back at the next start.
+    Membership(Membership),
+}
+
+/// Why a proposal was not taken.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ProposalRefused {
+    /// This node does not lead.
+    NotLeader {
+        /// Who does, as far as is known.
+        leader: Option<NodeId>,
+    },
+    /// The leadership is being handed over; who leads in an election timeout takes it.
+    HandingOver {
+        /// To whom.
+        to: NodeId,
+    },
+    /// Too much is not committed yet. It may be proposed again when something is.
+    Busy,
+}
+
+/// Why a membership is not changed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ChangeRefused {
+    /// This node does not lead.
+    NotLeader {
+        /// Who does, as far as is known.
+        leader: Option<NodeId>,
+    },
+    /// The leader has committed nothing of its term yet, so it cannot know what was changed before it (a bug of the
+    /// dissertation's single-server change, found in 2015).
+    TooSoon,
+    /// Another change is not finished. One at a time.
+    InProgress,
+    /// The leadership is being handed over.
+    HandingOver {
+        /// To whom.
+        to: NodeId,
+    },
+    /// A learner may vote only once its log is nearly the leader's.
+    NotCaughtUp {
+        /// The learner.
+        node: NodeId,
+    },
+    /// There would be nobody left to decide.
+    NoVoters,
+    /// A majority of witnesses could decide without anyone who has the payloads.
+    TooManyWitnesses,
+    /// Who is no member cannot be removed.
+    NotAMember {
+        /// Who.
+        node: NodeId,
+    },
+    /// A witness does not become a voter with payloads, nor the other way; remove it and add it again.
+    KeepsItsKind {
+        /// Who.
+        node: NodeId,
+    },
+    /// It is so already.
+    NothingToDo,
+}
+
+/// Why a leadership is not handed over.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum TransferRefused {
+    /// This node does not lead.
+    NotLeader {
+        /// Who does, as far as is known.
+        leader: Option<NodeId>,
+    },
+    /// It is being handed over already.
+    InProgress {
+        /// To whom.
+        to: NodeId,
+    },
+    /// The node may not lead: it does not vote, or is a witness.
+    CannotLead {
+        /// The node.
+        node: NodeId,
+    },
+    /// Nobody else is fit to lead.
+    Nobody,
+}
+
+/// What has happened to a replica, beside [`Effect::Became`].
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Event {
+    /// The membership that counts is another: an entry was appended or cut.
+    MembershipChanged {
+        /// The entry that has set it.
+        at: LogIndex,
+    },
+    /// The membership that counts is committed.
+    MembershipCommitted {
+        /// The entry that has set it.
+        at: LogIndex,
+    },
+    /// This node is no member any more, and stands for no election.
+    Removed {
+        /// The entry that has set the membership without it.
+        at: LogIndex,
+    },
+    /// A peer lags behind what this leader's log has left, and was told to get a snapshot.
+    PeerNeedsSnapshot {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// A leader has begun to hand over.
+    TransferBegun {
+        /// To whom.
+        to: NodeId,
+    },
+    /// Handing over took longer than an election timeout; this leader goes on.
+    TransferAborted {
+        /// To whom.
+        to: NodeId,
+    },
+    /// A write has waited for the disk for longer than an election timeout.
+    DiskStalled,
+    /// The disk keeps up again.
+    DiskRecovered,
+    /// The leader was heard after more than four fifths of an election timeout: heartbeats are too rare for this
+    /// network, or a machine is overloaded.
+    HeardLate {
+        /// How long it was silent.
+        silence: std::time::Duration,
+    },
 }
 
 /// Where a replica stands.
@@ -146,8 +336,8 @@ pub enum RoleName {
 /// What a peer said that no correct peer says.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Misbehaviour {
-    /// The sender is not a member of the group.
-    NotAMember,
+    /// It speaks in this node's name.
+    IsMyself,
     /// Its term is too far ahead to have been reached by elections.
     TermOutOfReach {
         /// The term.
@@ -170,6 +360,8 @@ pub enum Misbehaviour {
         /// Up to where it agrees.
         agreed: LogIndex,
     },
+    /// The memberships it sent are not within its entries.
+    MembershipsOutOfPlace,
     /// It acknowledged what was never sent.
     AcknowledgedUnsent {
         /// What it acknowledged.

@@ -4,9 +4,10 @@
 //! Owns who leads and how long to wait for word of them. Must not know how votes are counted (see `candidate.rs`) or
 //! how entries are committed (see `leader.rs`).
 
-use crate::effect::{Effect, Effects, Misbehaviour, Source};
-use crate::id::{LogIndex, NodeId};
-use crate::message::{Body, ReadId};
+use crate::effect::{Effect, Effects, Event, Misbehaviour, Source};
+use crate::id::{LogId, LogIndex, NodeId};
+use crate::membership::Membership;
+use crate::message::{Body, ReadId, Session};
 use crate::state::State;
 use crate::term_runs::TermRuns;
 use crate::time::Time;
@@ -16,8 +17,6 @@ use crate::time::Time;
 pub(crate) struct Follower {
     /// Who leads this term, once they have been heard.
     pub(crate) leader: Option<NodeId>,
-    /// When the leader was last heard.
-    heard: Time,
     /// The connection to the leader is gone. Others may have lost it too, so it is worth asking them before the
     /// timeout; it never makes this node give a vote that it could not give after it.
     lost: bool,
@@ -27,13 +26,13 @@ pub(crate) struct Follower {
 
 impl Follower {
     /// Follows `leader`, or waits for one to appear.
-    pub(crate) fn new(leader: Option<NodeId>, now: Time, deadline: Time) -> Self {
-        Self { leader, heard: now, lost: false, deadline }
+    pub(crate) fn new(leader: Option<NodeId>, deadline: Time) -> Self {
+        Self { leader, lost: false, deadline }
     }
 
     /// Whether a leader is known to be in office, so that nobody may unseat it (Ongaro §4.2.3, §9.6).
     pub(crate) fn has_live_leader(&self, now: Time, state: &State) -> bool {
-        self.leader.is_some() && !self.lost && now.since(self.heard) < state.config.election_timeout
+        self.leader.is_some() && !self.lost && now.since(state.heard) < state.config.election_timeout
     }
 
     /// Whether the leader was lost with its connection.
@@ -47,14 +46,20 @@ impl Follower {
             State::misbehaved(from, Misbehaviour::SecondLeader { leader }, effects);
             return false;
         }
-        *self = Self::new(Some(from), now, state.election_deadline(now));
+        let (silence, timeout) = (now.since(state.heard), state.config.election_timeout);
+        if self.leader.is_some() && 5 * silence > 4 * timeout {
+            effects.push(Effect::Happened(Event::HeardLate { silence }));
+        }
+        state.heard = now;
+        *self = Self::new(Some(from), state.election_deadline(now));
         true
     }
 
     /// The connection to `peer` is gone. If that was the leader, ask the others soon; at a moment drawn by chance, so
     /// that they do not all ask at once.
     pub(crate) fn lose(&mut self, peer: NodeId, now: Time, state: &mut State) {
-        if self.leader == Some(peer) {
+        // Under leases nobody may be elected before the timeout, whoever has noticed what.
+        if self.leader == Some(peer) && state.config.lease.is_none() {
             self.lost = true;
             self.deadline =
                 self.deadline.min(state.deadline_within(now, std::time::Duration::ZERO, state.config.heartbeat));
@@ -69,22 +74,19 @@ impl Follower {
     }
 
     /// The receiver's side of AppendEntries (Raft figure 2).
-    pub(crate) fn append(
-        &mut self,
-        from: NodeId,
-        entries: TermRuns,
-        commit: LogIndex,
-        state: &mut State,
-        effects: &mut Effects,
-    ) {
+    pub(crate) fn append(&mut self, from: NodeId, message: NewEntries, state: &mut State, effects: &mut Effects) {
+        let NewEntries { session, entries, mut memberships, commit } = message;
         if entries.last_id().term > state.term {
             let how = Misbehaviour::EntriesFromTheFuture { last: entries.last_id() };
             return State::misbehaved(from, how, effects);
         }
+        if !lie_within(&memberships, &entries) {
+            return State::misbehaved(from, Misbehaviour::MembershipsOutOfPlace, effects);
+        }
         let Some(agreed) = agreement(&state.log, &entries) else {
             let missing = entries.after();
             let hint = state.log.last_at_most(missing.term, missing.index);
-            return state.send(from, Body::EntriesRefused { missing, hint }, effects);
+            return state.send(from, Body::EntriesRefused { session, missing, hint }, effects);
         };
         let last = entries.last();
         if agreed < last {
@@ -93,25 +95,46 @@ impl Follower {
                 return State::misbehaved(from, how, effects);
             }
             // Cut only where an entry truly conflicts: a late message must not remove what came after it.
-            state.append(entries.part(agreed, last), Source::Received, effects);
+            memberships.retain(|(at, _)| *at > agreed);
+            state.append(entries.part(agreed, last), memberships, Source::Received, effects);
         }
         // Only what this message has shown to be the leader's may be taken as committed; what lies behind it in this
         // log may still conflict.
         state.commit_upto(commit.min(last), effects);
-        state.send_after_log(from, Body::EntriesAccepted { upto: last }, effects);
+        state.send_after_log(from, Body::EntriesAccepted { session, upto: last }, effects);
     }
 
     /// The receiver's side of a heartbeat. The leader bounds `commit` by what it knows to be here.
     pub(crate) fn heartbeat(
         &mut self,
         from: NodeId,
-        round: u64,
-        commit: LogIndex,
+        (session, round, commit): (Session, u64, LogIndex),
+        now: Time,
         state: &mut State,
         effects: &mut Effects,
     ) {
         state.commit_upto(commit, effects);
-        state.send(from, Body::HeartbeatReply { round }, effects);
+        let fit = state.may_stand() && state.keeps_up(now);
+        let priority = state.config.priority;
+        state.send(from, Body::HeartbeatReply { session, round, fit, priority }, effects);
+    }
+
+    /// The leader has compacted away what this log needs (Raft §7).
+    pub(crate) fn needs_snapshot(
+        &mut self,
+        from: NodeId,
+        session: Session,
+        of: LogId,
+        state: &mut State,
+        effects: &mut Effects,
+    ) {
+        if of.index <= state.commit {
+            // What is committed is in every leader's log, so both agree that far.
+            let upto = state.commit;
+            state.send_after_log(from, Body::EntriesAccepted { session, upto }, effects);
+        } else {
+            effects.push(Effect::FetchSnapshot { from, reach: of });
+        }
     }
 
     /// Asks the leader for a read index (Ongaro §6.4).
@@ -121,6 +144,24 @@ impl Follower {
             None => effects.push(Effect::ReadRefused { read }),
         }
     }
+}
+
+/// What an [`Body::AppendEntries`] says.
+pub(crate) struct NewEntries {
+    pub(crate) session: Session,
+    pub(crate) entries: TermRuns,
+    pub(crate) memberships: Vec<(LogIndex, Membership)>,
+    pub(crate) commit: LogIndex,
+}
+
+/// Whether each membership is set by one of the entries, in their order.
+fn lie_within(memberships: &[(LogIndex, Membership)], entries: &TermRuns) -> bool {
+    let mut before = entries.after().index;
+    memberships.iter().all(|&(at, _)| {
+        let rises = at > before && at <= entries.last();
+        before = at;
+        rises
+    })
 }
 
 /// The last entry of `theirs`, or the one before, that `own` has too; `None` if it has not even that one.
@@ -153,7 +194,7 @@ fn agreement(own: &TermRuns, theirs: &TermRuns) -> Option<LogIndex> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{LogId, Term};
+    use crate::id::Term;
 
     fn log(after: LogId, terms: &[u64]) -> TermRuns {
         let mut runs = TermRuns::empty(after);

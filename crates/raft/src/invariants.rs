@@ -32,6 +32,12 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
         standing.role != RoleName::Candidate || state.vote == Some(raft.node()),
         || format!("vote {:?}", state.vote),
     )?;
+    let (begin, set_at) = (state.log.after().index, state.memberships.newest_at());
+    require("the log begins with what is applied", begin <= ready.max(commit), || format!("begins after {begin}"))?;
+    require("a membership is set by an entry", set_at <= last, || format!("set at {set_at}, last {last}"))?;
+    require("no leader without the payloads", standing.role != RoleName::Leader || !is_witness(raft), || {
+        "it is a witness".into()
+    })?;
     for (peer, matched) in raft.matched() {
         require("matched <= last", matched <= last, || format!("{peer} matched {matched}, last {last}"))?;
     }
@@ -54,13 +60,22 @@ pub fn check_step(before: &Raft, after: &Raft) -> Result<(), Violation> {
     require("Leader Append-Only", !still_leads || extends(new.log.last_id(), old.log.last_id(), after), || {
         format!("{} then {}", old.log.last_id(), new.log.last_id())
     })?;
-    let kept = (old.commit == LogIndex::ZERO) || new.log.term_at(old.commit) == old.log.term_at(old.commit);
+    let compacted = new.log.after().index >= old.commit;
+    let kept = compacted || new.log.term_at(old.commit) == old.log.term_at(old.commit);
     require("committed entries stay", kept, || format!("entry {}", old.commit))?;
     if still_leads {
-        for ((peer, was), (_, is)) in before.matched().zip(after.matched()) {
+        for (peer, was) in before.matched() {
+            // Who was dismissed and came back begins anew, under another session.
+            let is = after.matched().find(|(same, _)| *same == peer).map_or(was, |(_, is)| is);
             require("matched never falls", is >= was, || format!("{peer}: {was} then {is}"))?;
         }
     }
+    let one_at_a_time = !still_leads
+        || new.memberships.newest_at() == old.memberships.newest_at()
+        || old.memberships.newest_at() <= new.commit;
+    require("one change at a time", one_at_a_time, || {
+        format!("{} then {}, commit {}", old.memberships.newest_at(), new.memberships.newest_at(), new.commit)
+    })?;
     Ok(())
 }
 
@@ -98,7 +113,8 @@ impl History {
     fn check_leader_completeness(&self, raft: &Raft, term: Term) -> Result<(), Violation> {
         let Some((at, &newest)) = self.committed.iter().enumerate().next_back() else { return Ok(()) };
         let index = LogIndex(at as u64 + 1);
-        let complete = newest >= term || raft.log().term_at(index) == Some(newest);
+        let begins_later = index < raft.log().after().index;
+        let complete = newest >= term || begins_later || raft.log().term_at(index) == Some(newest);
         require("Leader Completeness", complete, || {
             format!("leader {} of term {term} lacks {}", raft.node(), LogId { term: newest, index })
         })
@@ -111,7 +127,7 @@ impl History {
         // Entries behind `known` were compared when they were first committed; the newest shared one stands for them,
         // by Log Matching.
         let shared = commit.min(known);
-        if shared > 0 {
+        if shared > 0 && shared >= raft.log().after().index.0 {
             let (theirs, ours) = (raft.log().term_at(LogIndex(shared)), self.committed[shared as usize - 1]);
             require("State Machine Safety", theirs == Some(ours), || {
                 format!("entry {shared} is of term {ours}, at {} of {theirs:?}", raft.node())
@@ -145,7 +161,11 @@ pub fn check_log_matching(one: &Raft, other: &Raft) -> Result<(), Violation> {
 }
 
 fn extends(last: LogId, earlier: LogId, raft: &Raft) -> bool {
-    last >= earlier && raft.log().contains(earlier)
+    last >= earlier && (raft.log().contains(earlier) || earlier.index < raft.log().after().index)
+}
+
+fn is_witness(raft: &Raft) -> bool {
+    raft.membership().is_witness(raft.node())
 }
 
 fn require(property: &'static str, holds: bool, shown_by: impl FnOnce() -> String) -> Result<(), Violation> {

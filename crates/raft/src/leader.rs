@@ -1,25 +1,40 @@
-//! The leader's role: replicate, count acknowledgements, commit, confirm reads (Raft §5.3, §5.4.2; Ongaro §6.2, §6.4).
+//! The leader's role: keep its office, commit what a quorum holds, confirm reads (Raft §5.3, §5.4.2; Ongaro §6.2, §6.4).
 //!
-//! Owns one [`Progress`] per peer and the pending reads. Must not know of elections (see `candidate.rs`), of bytes, or
-//! of what a state machine does with a committed entry.
+//! Owns one [`Progress`] per peer and the pending reads. What is sent to peers is in `leader/replication.rs`, how
+//! members come and go in `leader/members.rs`, how the office is handed over in `leader/transfer.rs`. Must not know of
+//! elections (see `candidate.rs`), of bytes, or of what a state machine does with a committed entry.
 
-use crate::effect::{Effect, Effects, Misbehaviour, Source};
-use crate::id::{LogId, LogIndex, NodeId};
-use crate::message::{Body, ReadId};
+use std::time::Duration;
+
+use crate::effect::{Effect, Effects, ProposalRefused, Source};
+use crate::id::{LogIndex, NodeId};
+use crate::message::{Body, ReadId, Session};
 use crate::progress::Progress;
 use crate::read::{Asked, Reads};
 use crate::state::State;
 use crate::term_runs::TermRuns;
 use crate::time::Time;
 
+mod members;
+mod replication;
+mod transfer;
+
+use transfer::Transfer;
+
 /// A replica that leads its term.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Leader {
+    /// All members but this node, and those that a change which is not committed has removed.
     peers: Vec<(NodeId, Progress)>,
     /// The blank entry with which it took office: once that is committed, so is all before it.
     first: LogIndex,
     heartbeat_due: Time,
-    pub(crate) reads: Reads,
+    /// What was committed when heartbeats were last due: who has that keeps up.
+    committed_a_beat_ago: LogIndex,
+    transfer: Option<Transfer>,
+    /// It has asked another to stand, who may do so at any later time: from then on no lease can be relied on.
+    asked_another: bool,
+    reads: Reads,
 }
 
 impl Leader {
@@ -29,9 +44,18 @@ impl Leader {
     /// they had committed (Raft §5.4.2, §8).
     pub(crate) fn begin(now: Time, state: &mut State, effects: &mut Effects) -> Self {
         let before = state.log.last_id();
-        let peers = state.peers().map(|peer| (peer, Progress::unknown(before.index, now))).collect();
-        state.append(TermRuns::one_term(before, state.term, 1), Source::Blank, effects);
-        let mut leader = Self { peers, first: before.index.next(), heartbeat_due: now, reads: Reads::default() };
+        let first = before.index.next();
+        state.append(TermRuns::one_term(before, state.term, 1), Vec::new(), Source::Blank, effects);
+        let mut leader = Self {
+            peers: Vec::new(),
+            first,
+            heartbeat_due: now,
+            committed_a_beat_ago: first,
+            transfer: None,
+            asked_another: false,
+            reads: Reads::default(),
+        };
+        leader.take_in_members(before.index, now, state);
         leader.send_heartbeats(now, state, effects);
         leader
     }
@@ -41,14 +65,22 @@ impl Leader {
         self.heartbeat_due.min(self.office_ends(state))
     }
 
-    /// Sends heartbeats when they are due. False if no quorum has answered for an election timeout: then another
-    /// may lead, and this node must not go on as if it did (Ongaro §6.2).
+    /// Does what is due. False if this node must not lead any longer: no quorum has answered for an election timeout,
+    /// so that another may lead (Ongaro §6.2), or it cannot do the work and nobody has taken it over.
     #[must_use]
     pub(crate) fn tick(&mut self, now: Time, state: &mut State, effects: &mut Effects) -> bool {
         if now >= self.office_ends(state) {
             return false;
         }
         if now >= self.heartbeat_due {
+            if !self.look_after_office(now, state, effects) {
+                return false;
+            }
+            self.committed_a_beat_ago = self.first.max(state.commit);
+            self.finish_change(now, state, effects);
+            if state.config.lease.is_some() {
+                self.reads.begin_round(Some(now));
+            }
             self.send_heartbeats(now, state, effects);
         }
         true
@@ -59,102 +91,22 @@ impl Leader {
         let own = state.config.node;
         let heard =
             |node| if node == own { Time::NEVER } else { self.progress(node).map_or(Time::default(), |p| p.heard) };
-        state.membership.reached(heard).map_or(Time::default(), |heard| heard + state.config.election_timeout)
+        state.membership().reached(heard).map_or(Time::default(), |heard| heard + state.config.election_timeout)
     }
 
     /// Appends `count` proposed entries.
     pub(crate) fn propose(&mut self, count: u64, state: &mut State, effects: &mut Effects) {
+        let uncommitted = state.log.last().since(state.commit);
+        let refused = match &self.transfer {
+            Some(transfer) => Some(ProposalRefused::HandingOver { to: transfer.to }),
+            None if uncommitted >= state.config.uncommitted_max => Some(ProposalRefused::Busy),
+            None => None,
+        };
+        if let Some(why) = refused {
+            return effects.push(Effect::ProposalRefused { why });
+        }
         let entries = TermRuns::one_term(state.log.last_id(), state.term, count);
-        state.append(entries, Source::Proposed, effects);
-    }
-
-    /// What should be sent to `to`: entries after the first, up to the second.
-    pub(crate) fn wants(&self, to: NodeId, state: &State) -> Option<(LogIndex, LogIndex)> {
-        let last = state.log.last();
-        let next = self.progress(to)?.next_to_send(last, state.config.inflight_max)?;
-        Some((next.prev(), last))
-    }
-
-    /// Sends what `wants` asked for, as far as `upto`: the host cuts by bytes.
-    pub(crate) fn send_entries(&mut self, to: NodeId, upto: LogIndex, state: &mut State, effects: &mut Effects) {
-        let Some((after, last)) = self.wants(to, state) else { return };
-        let entries = state.log.part(after, upto.clamp(after, last));
-        let commit = state.commit;
-        if let Some(progress) = self.progress_mut(to) {
-            progress.sent(entries.last());
-            progress.told_commit = commit.min(entries.last());
-        }
-        state.send(to, Body::AppendEntries { entries, commit }, effects);
-    }
-
-    /// Tells those peers of a new commit index who have learnt it by no other message.
-    pub(crate) fn tell_commit(&mut self, state: &mut State, effects: &mut Effects) {
-        let round = self.reads.round;
-        for (peer, progress) in &mut self.peers {
-            let commit = state.commit.min(progress.matched);
-            if progress.told_commit < commit {
-                progress.told_commit = commit;
-                state.send(*peer, Body::Heartbeat { round, commit }, effects);
-            }
-        }
-    }
-
-    /// A peer holds everything up to `upto`.
-    pub(crate) fn accepted(
-        &mut self,
-        from: NodeId,
-        upto: LogIndex,
-        now: Time,
-        state: &mut State,
-        effects: &mut Effects,
-    ) {
-        let last = state.log.last();
-        if upto > last {
-            return State::misbehaved(from, Misbehaviour::AcknowledgedUnsent { upto, last }, effects);
-        }
-        if let Some(progress) = self.progress_mut(from) {
-            progress.heard = now;
-            progress.accepted(upto);
-        }
-        self.try_commit(now, state, effects);
-    }
-
-    /// A peer lacks `missing`; the last entry that may be in both logs is no later than `hint`.
-    ///
-    /// Both sides skip whole terms: the peer by its hint, the leader by the last entry of its own log that could be
-    /// the peer's (Raft §5.3, at its end).
-    pub(crate) fn refused(&mut self, from: NodeId, missing: LogId, hint: LogId, now: Time, state: &State) {
-        let shared = state.log.last_at_most(hint.term, hint.index);
-        if let Some(progress) = self.progress_mut(from) {
-            progress.heard = now;
-            progress.refused(missing.index, shared.index);
-        }
-    }
-
-    /// A peer has answered a heartbeat.
-    pub(crate) fn heartbeat_answered(
-        &mut self,
-        from: NodeId,
-        round: u64,
-        now: Time,
-        state: &mut State,
-        effects: &mut Effects,
-    ) {
-        // A round that was never begun cannot have been answered.
-        let round = round.min(self.reads.round);
-        if let Some(progress) = self.progress_mut(from) {
-            progress.heard = now;
-            progress.round = progress.round.max(round);
-            progress.heartbeat_answered(now, 2 * state.config.heartbeat);
-        }
-        self.confirm_reads(now, state, effects);
-    }
-
-    /// A new connection, or the loss of one: what was under way may be lost.
-    pub(crate) fn reconnected(&mut self, peer: NodeId) {
-        if let Some(progress) = self.progress_mut(peer) {
-            progress.start_over();
-        }
+        state.append(entries, Vec::new(), Source::Proposed, effects);
     }
 
     /// Own writes have become durable.
@@ -168,31 +120,43 @@ impl Leader {
         let own = (state.config.node, state.durable());
         let matched =
             |node| if node == own.0 { own.1 } else { self.progress(node).map_or(LogIndex::ZERO, |p| p.matched) };
-        let Some(on_quorum) = state.membership.reached(matched) else { return };
+        let Some(on_quorum) = state.membership().reached(matched) else { return };
         // Only an entry of our own term is committed by counting; older ones ride along with it. Counting an old
         // entry could commit what a later leader may still replace (Raft §5.4.2, figure 8).
         if on_quorum > state.commit && state.log.term_at(on_quorum) == Some(state.term) {
             state.commit_upto(on_quorum, effects);
             self.begin_reads(now, state, effects);
+            self.finish_change(now, state, effects);
         }
         state.announce_commit(effects);
     }
 
     /// Takes a read of this node or of a follower's.
     pub(crate) fn read(&mut self, asked: Asked, now: Time, state: &mut State, effects: &mut Effects) {
-        if self.reads.ask(asked) {
+        if state.commit >= self.first && self.holds_lease(now, state) {
+            answer_read(asked, state.commit, state, effects);
+        } else if self.reads.ask(asked) {
             self.begin_reads(now, state, effects);
         } else {
             refuse_read(asked, state, effects);
         }
     }
 
-    /// Begins a round if it can.
+    /// Whether no other can have been elected: a quorum has answered a round that was sent so lately that each of it
+    /// still refuses its vote (Ongaro §6.4.1).
+    fn holds_lease(&self, now: Time, state: &State) -> bool {
+        let Some(lease) = state.config.lease else { return false };
+        !self.asked_another && self.reads.confirmed().is_some_and(|sent| now < sent + lease)
+    }
+
+    /// Begins a round for the reads that wait, if it can.
     fn begin_reads(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
         // Until an entry of its own term is committed a leader may not know what was committed before it (Raft §8).
-        if state.commit < self.first || !self.reads.begin_round(state.commit) {
+        if state.commit < self.first || !self.reads.want_round() {
             return;
         }
+        self.reads.begin_round(state.config.lease.map(|_| now));
+        self.reads.confirm_with_round(state.commit);
         self.send_heartbeats(now, state, effects);
         self.confirm_reads(now, state, effects);
     }
@@ -200,7 +164,7 @@ impl Leader {
     fn confirm_reads(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
         let own = (state.config.node, self.reads.round);
         let round = |node| if node == own.0 { own.1 } else { self.progress(node).map_or(0, |p| p.round) };
-        let Some(of_quorum) = state.membership.reached(round) else { return };
+        let Some(of_quorum) = state.membership().reached(round) else { return };
         let Some(confirmed) = self.reads.confirmed_by(of_quorum) else { return };
         for asked in confirmed.reads {
             answer_read(asked, confirmed.index, state, effects);
@@ -208,6 +172,7 @@ impl Leader {
         self.begin_reads(now, state, effects);
     }
 
+    /// Sends heartbeats of the newest round to all peers.
     fn send_heartbeats(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
         self.heartbeat_due = now + state.config.heartbeat;
         let round = self.reads.round;
@@ -215,8 +180,28 @@ impl Leader {
             // Never more than the peer is known to hold: it has no other way to tell what it may commit (Raft §5.3).
             let commit = state.commit.min(progress.matched);
             progress.told_commit = progress.told_commit.max(commit);
-            state.send(*peer, Body::Heartbeat { round, commit }, effects);
+            state.send(*peer, Body::Heartbeat { session: progress.session, round, commit }, effects);
         }
+        self.repeat_snapshot_notices(state, effects);
+    }
+
+    /// A peer has answered a heartbeat.
+    pub(crate) fn heartbeat_answered(
+        &mut self,
+        from: NodeId,
+        answer: HeartbeatAnswer,
+        now: Time,
+        state: &mut State,
+        effects: &mut Effects,
+    ) {
+        // A round that was never begun cannot have been answered.
+        let round = answer.round.min(self.reads.round);
+        let Some(progress) = self.progress_of(from, answer.session) else { return };
+        progress.heard = now;
+        progress.round = progress.round.max(round);
+        (progress.fit, progress.priority) = (answer.fit, answer.priority);
+        progress.heartbeat_answered(now, lost_after(state));
+        self.confirm_reads(now, state, effects);
     }
 
     /// Leaves office: who waits for a read must ask elsewhere.
@@ -238,6 +223,24 @@ impl Leader {
     fn progress_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
         self.peers.iter_mut().find(|(peer, _)| *peer == node).map(|(_, progress)| progress)
     }
+
+    /// The progress for which an answer is meant; none if it is of an earlier session.
+    fn progress_of(&mut self, node: NodeId, session: Session) -> Option<&mut Progress> {
+        self.progress_mut(node).filter(|progress| progress.session == session)
+    }
+}
+
+/// A peer's answer to a heartbeat.
+pub(crate) struct HeartbeatAnswer {
+    pub(crate) session: Session,
+    pub(crate) round: u64,
+    pub(crate) fit: bool,
+    pub(crate) priority: u8,
+}
+
+/// How long a peer may answer heartbeats and nothing else before entries are taken for lost.
+fn lost_after(state: &State) -> Duration {
+    2 * state.config.heartbeat
 }
 
 fn answer_read(Asked { by, read }: Asked, index: LogIndex, state: &mut State, effects: &mut Effects) {

@@ -10,27 +10,22 @@
 //! 1. Take what has happened (messages, proposals, finished writes, [`raft::Raft::deadline`] reached) and
 //!    [`step`](raft::Raft::step) through it.
 //! 2. At the end of the turn, ask [`wants`](raft::Raft::wants) for each peer, cut the entries by bytes, and
-//!    [`send_entries`](raft::Raft::send_entries); then [`tell_commit`](raft::Raft::tell_commit).
+//!    [`send_entries`](raft::Raft::send_entries); then [`end_turn`](raft::Raft::end_turn).
 //! 3. Carry out the effects: writes in their order, sends at any time, applies in order. Report each write with
 //!    [`Input::Persisted`](effect::Input::Persisted) once it is durable, and not before.
 //!
 //! ```
-//! use std::time::Duration;
 //! use vlot_raft::effect::{Effect, Input, RoleName};
 //! use vlot_raft::id::{LogIndex, NodeId};
-//! use vlot_raft::membership::Membership;
+//! use vlot_raft::membership::{Membership, Memberships};
 //! use vlot_raft::raft::Raft;
 //! use vlot_raft::state::{Config, Restored};
 //! use vlot_raft::time::{Chance, Time};
 //!
 //! // A group of one, on a disk that is done at once.
-//! let config = Config {
-//!     node: NodeId(1),
-//!     heartbeat: Duration::from_millis(100),
-//!     election_timeout: Duration::from_millis(1000),
-//!     inflight_max: 64,
-//! };
-//! let restored = Restored { membership: Membership::of_voters([NodeId(1)]), ..Restored::default() };
+//! let config = Config::new(NodeId(1));
+//! let memberships = Memberships::begin(Membership::of_voters([NodeId(1)]));
+//! let restored = Restored { memberships, ..Restored::default() };
 //! let now = Time::default();
 //! let mut raft = Raft::new(config, restored, now, Chance::new(7));
 //! let mut applied = LogIndex::ZERO;

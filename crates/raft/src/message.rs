@@ -4,6 +4,7 @@
 //! host attaches the payloads that an [`Body::AppendEntries`] names.
 
 use crate::id::{LogId, LogIndex, NodeId, Term};
+use crate::membership::Membership;
 use crate::term_runs::TermRuns;
 
 /// A message and where it goes.
@@ -23,6 +24,13 @@ pub struct Message {
     /// The rest of it.
     pub body: Body,
 }
+
+/// Names one stretch of a leader's work with a peer: from the moment it comes into the group, or the leader into office.
+///
+/// A node that was removed and added again has lost what it had acknowledged before; its old acknowledgements must not
+/// count for its new log. Within a term a session is the index of the membership that brought the peer in.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Session(pub LogIndex);
 
 /// Names one linearizable read, or all that its host asks for in one turn.
 ///
@@ -47,6 +55,8 @@ pub enum Body {
     RequestVote {
         /// The last entry of the candidate's log.
         last: LogId,
+        /// The leader has asked it to stand, so the leader's office is no reason to refuse (Ongaro §3.10).
+        handed_over: bool,
     },
     /// The vote is durably the candidate's.
     VoteGranted,
@@ -54,18 +64,26 @@ pub enum Body {
     VoteRefused,
     /// These entries follow `entries.after()` (Raft §5.3).
     AppendEntries {
+        /// To be repeated in the answer.
+        session: Session,
         /// The entries by their terms, and the one before them.
         entries: TermRuns,
+        /// Which of them set a membership.
+        memberships: Vec<(LogIndex, Membership)>,
         /// How far the leader has committed.
         commit: LogIndex,
     },
     /// Log and leader agree up to here, durably.
     EntriesAccepted {
+        /// That of the message.
+        session: Session,
         /// The last entry of the accepted message.
         upto: LogIndex,
     },
     /// The entry before the new ones is not here.
     EntriesRefused {
+        /// That of the message.
+        session: Session,
         /// Which entry that was.
         missing: LogId,
         /// The last entry here that could be the leader's too: not later, and not of a later term.
@@ -73,6 +91,8 @@ pub enum Body {
     },
     /// I lead. Never carries entries, so that it never waits behind any.
     Heartbeat {
+        /// To be repeated in the answer.
+        session: Session,
         /// The newest round of confirmations that the leader has begun.
         round: u64,
         /// How far the leader has committed of what the receiver is known to hold.
@@ -80,8 +100,29 @@ pub enum Body {
     },
     /// You lead, as far as I know.
     HeartbeatReply {
+        /// That of the heartbeat.
+        session: Session,
         /// The round of the heartbeat.
         round: u64,
+        /// Whether this node could lead: its disk and its state machine keep up, and it has payloads.
+        fit: bool,
+        /// How much it should be preferred as leader.
+        priority: u8,
+    },
+    /// What you lack has been compacted away. Get a snapshot of this entry or a later one, from any member that has
+    /// one; then say how far your log goes.
+    SnapshotNeeded {
+        /// That of the answer.
+        session: Session,
+        /// The entry before the first in the leader's log.
+        of: LogId,
+    },
+    /// Stand for election at once: I hand over to you (Ongaro §3.10).
+    StandNow,
+    /// You are no member any more: the entry at this index has set a membership without you, and it is committed.
+    Removed {
+        /// The entry.
+        at: LogIndex,
     },
     /// You lead no longer: the message's term is later than yours.
     TermIsOver,

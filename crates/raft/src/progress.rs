@@ -1,4 +1,4 @@
-//! What the leader knows of one peer's log (Raft §5.3).
+//! What the leader knows of one peer's log (Raft §5.3, §7).
 //!
 //! Owns where to send from, how much may be under way, and when what was sent must be taken for lost. Must not know of
 //! commitment or of other peers.
@@ -7,13 +7,16 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::id::LogIndex;
+use crate::message::Session;
 use crate::time::Time;
 
 /// What the leader knows of one peer.
 ///
-/// Invariant: `matched < next`; in `Pace::Replicate` everything in `inflight` lies in `[matched, next)` and rises.
+/// Invariant: `matched < next`; in `Pace::Replicate` everything under way lies in `[matched, next)` and rises.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Progress {
+    /// What its answers must name.
+    pub(crate) session: Session,
     /// Both logs agree up to here, durably. Learnt from acknowledgements only, so it never falls.
     pub(crate) matched: LogIndex,
     pub(crate) pace: Pace,
@@ -23,6 +26,9 @@ pub(crate) struct Progress {
     pub(crate) round: u64,
     /// The commit index it was last told.
     pub(crate) told_commit: LogIndex,
+    /// Whether it could lead, and how much it should be preferred, as it last said.
+    pub(crate) fit: bool,
+    pub(crate) priority: u8,
     /// When it first answered a heartbeat without having answered what is under way.
     silent_since: Option<Time>,
 }
@@ -33,52 +39,106 @@ pub(crate) enum Pace {
     /// Searching for the last entry both logs share; one message under way at most.
     Probe { next: LogIndex, awaiting_reply: bool },
     /// In step: entries are sent ahead of their acknowledgement.
-    Replicate {
-        next: LogIndex,
-        /// The last entry of each message that is not acknowledged.
-        inflight: VecDeque<LogIndex>,
-    },
+    Replicate { next: LogIndex, inflight: Inflight },
+    /// What it needs has been compacted away; it was told to get a snapshot, and says when it has one.
+    Snapshot,
+}
+
+/// The messages that are not acknowledged.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub(crate) struct Inflight {
+    /// The last entry of each, and the bytes of its payloads.
+    messages: VecDeque<(LogIndex, u64)>,
+    bytes: u64,
+}
+
+impl Inflight {
+    fn push(&mut self, upto: LogIndex, bytes: u64) {
+        self.messages.push_back((upto, bytes));
+        self.bytes += bytes;
+    }
+
+    fn acknowledge(&mut self, upto: LogIndex) {
+        while let Some((_, bytes)) = self.messages.pop_front_if(|(sent, _)| *sent <= upto) {
+            self.bytes -= bytes;
+        }
+    }
+}
+
+/// How much may be under way to a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub(crate) messages: usize,
+    pub(crate) bytes: u64,
 }
 
 impl Progress {
     /// Of a peer about which nothing is known: its log may end where the leader's does.
-    pub(crate) fn unknown(last: LogIndex, now: Time) -> Self {
-        let pace = Pace::Probe { next: last.next(), awaiting_reply: false };
-        Self { matched: LogIndex::ZERO, pace, heard: now, round: 0, told_commit: LogIndex::ZERO, silent_since: None }
+    pub(crate) fn unknown(session: Session, last: LogIndex, now: Time) -> Self {
+        Self {
+            session,
+            matched: LogIndex::ZERO,
+            pace: Pace::Probe { next: last.next(), awaiting_reply: false },
+            heard: now,
+            round: 0,
+            told_commit: LogIndex::ZERO,
+            fit: false,
+            priority: 0,
+            silent_since: None,
+        }
     }
 
     /// The next entry to send, if any may be sent.
-    pub(crate) fn next_to_send(&self, last: LogIndex, inflight_max: usize) -> Option<LogIndex> {
+    pub(crate) fn next_to_send(&self, last: LogIndex, window: Window) -> Option<LogIndex> {
         match &self.pace {
             // A probe may be empty: it asks whether the entry before `next` is there.
             Pace::Probe { next, awaiting_reply } => (!awaiting_reply).then_some(*next),
-            Pace::Replicate { next, inflight, .. } => (*next <= last && inflight.len() < inflight_max).then_some(*next),
+            Pace::Replicate { next, inflight } => {
+                let has_room = inflight.messages.len() < window.messages && inflight.bytes < window.bytes;
+                (*next <= last && has_room).then_some(*next)
+            }
+            Pace::Snapshot => None,
         }
+    }
+
+    /// Whether what it needs next is not in a log that begins after `begin`.
+    pub(crate) fn needs_snapshot(&self, begin: LogIndex) -> bool {
+        match self.pace {
+            Pace::Probe { next, .. } | Pace::Replicate { next, .. } => next.prev() < begin,
+            Pace::Snapshot => true,
+        }
+    }
+
+    /// Whether it is in step and has everything up to `index`.
+    pub(crate) fn keeps_up_with(&self, index: LogIndex) -> bool {
+        matches!(self.pace, Pace::Replicate { .. }) && self.matched >= index
     }
 
     /// Takes note that everything up to `upto` was sent.
-    pub(crate) fn sent(&mut self, upto: LogIndex) {
+    pub(crate) fn sent(&mut self, upto: LogIndex, bytes: u64) {
         match &mut self.pace {
             Pace::Probe { awaiting_reply, .. } => *awaiting_reply = true,
-            Pace::Replicate { next, inflight, .. } => {
+            Pace::Replicate { next, inflight } => {
                 *next = upto.next();
-                inflight.push_back(upto);
+                inflight.push(upto, bytes);
             }
+            Pace::Snapshot => {}
         }
     }
 
-    /// The peer holds everything up to `upto`. Stale and repeated acknowledgements change nothing.
-    pub(crate) fn accepted(&mut self, upto: LogIndex) {
+    /// The peer holds everything up to `upto`. Stale and repeated acknowledgements change nothing. The leader's log
+    /// begins after `begin`.
+    pub(crate) fn accepted(&mut self, upto: LogIndex, begin: LogIndex) {
         self.matched = self.matched.max(upto);
         self.silent_since = None;
         match &mut self.pace {
             Pace::Probe { .. } => self.replicate(),
             Pace::Replicate { next, inflight } => {
                 *next = (*next).max(self.matched.next());
-                while inflight.front().is_some_and(|&sent| sent <= upto) {
-                    inflight.pop_front();
-                }
+                inflight.acknowledge(upto);
             }
+            Pace::Snapshot if self.matched >= begin => self.replicate(),
+            Pace::Snapshot => {}
         }
     }
 
@@ -89,6 +149,7 @@ impl Progress {
         let is_stale = match &self.pace {
             Pace::Probe { next, .. } => missing != next.prev(),
             Pace::Replicate { .. } => missing <= self.matched,
+            Pace::Snapshot => true,
         };
         if !is_stale {
             // Durably matched entries stay matched, whatever the hint says.
@@ -104,7 +165,8 @@ impl Progress {
     pub(crate) fn heartbeat_answered(&mut self, now: Time, patience: Duration) {
         let awaits_answer = match &self.pace {
             Pace::Probe { awaiting_reply, .. } => *awaiting_reply,
-            Pace::Replicate { inflight, .. } => !inflight.is_empty(),
+            Pace::Replicate { inflight, .. } => !inflight.messages.is_empty(),
+            Pace::Snapshot => false,
         };
         if awaits_answer && now.since(*self.silent_since.get_or_insert(now)) >= patience {
             self.start_over();
@@ -116,6 +178,8 @@ impl Progress {
         match self.pace {
             Pace::Probe { next, .. } => self.probe(next),
             Pace::Replicate { .. } => self.probe(self.matched.next()),
+            // It is told again with each heartbeat.
+            Pace::Snapshot => {}
         }
     }
 
@@ -125,6 +189,6 @@ impl Progress {
     }
 
     fn replicate(&mut self) {
-        self.pace = Pace::Replicate { next: self.matched.next(), inflight: VecDeque::new() };
+        self.pace = Pace::Replicate { next: self.matched.next(), inflight: Inflight::default() };
     }
 }

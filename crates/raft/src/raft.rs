@@ -3,12 +3,16 @@
 //! Owns every change of role and of term. What a role does is in its own file; here a message finds the role it is
 //! for, and a role's verdict is carried out. Must not know of bytes, clocks, sockets or disks.
 
-use crate::candidate::{Candidate, Outcome, Poll};
-use crate::effect::{Effect, Effects, Input, Misbehaviour, RoleName, Standing};
-use crate::follower::Follower;
+use std::time::Duration;
+
+use crate::candidate::{Candidate, Cause, Outcome, Poll};
+use crate::effect::{
+    ChangeRefused, Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, Standing, TransferRefused,
+};
+use crate::follower::{Follower, NewEntries};
 use crate::id::{LogId, LogIndex, NodeId, Term};
-use crate::leader::{self, Leader};
-use crate::membership::Membership;
+use crate::leader::{self, HeartbeatAnswer, Leader};
+use crate::membership::{Change, Membership, Memberships};
 use crate::message::{Body, Message, ReadId};
 use crate::read::Asked;
 use crate::state::{Config, Restored, State, may_grant};
@@ -42,17 +46,20 @@ impl Raft {
     /// If more is applied than the log holds.
     #[must_use]
     pub fn new(config: Config, restored: Restored, now: Time, chance: Chance) -> Self {
-        let mut state = State::new(config, restored, chance);
+        let mut state = State::new(config, restored, now, chance);
         // The first wait is short: a leader in office refuses the pre-vote, and if there is none, nothing is gained by
-        // waiting. A node that is alone waits for nobody.
+        // waiting. A node that is alone waits for nobody. Under leases it could have promised its silence to a leader
+        // before it stopped, so it waits in full.
         let heartbeat = state.config.heartbeat;
-        let deadline = if state.membership.is_alone(state.config.node) {
-            now
+        let deadline = if state.config.lease.is_some() {
+            state.election_deadline(now)
+        } else if state.membership().is_alone(state.config.node) {
+            state.deadline_within(now, Duration::ZERO, Duration::ZERO)
         } else {
             state.deadline_within(now, heartbeat, 4 * heartbeat)
         };
         let standing = Standing { term: state.term, ..Standing::default() };
-        Self { state, role: Role::Follower(Follower::new(None, now, deadline)), standing }
+        Self { state, role: Role::Follower(Follower::new(None, deadline)), standing }
     }
 
     /// Takes one input and adds to `effects` what the host must do, in order.
@@ -63,6 +70,11 @@ impl Raft {
             Input::Tick => self.tick(now, effects),
             Input::Receive { from, message } => self.receive(from, message, now, effects),
             Input::Propose { count } => self.propose(count, effects),
+            Input::ChangeMembership { changes } => self.change(&changes, now, effects),
+            Input::Transfer { to } => self.transfer(to, now, effects),
+            Input::Compact { upto } => self.state.compact(upto, effects),
+            Input::SnapshotReceived { id, membership } => self.install(id, membership, effects),
+            Input::Fitness { fit } => self.state.applies = fit,
             Input::Read { read } => self.read(read, now, effects),
             Input::Persisted { write } => {
                 self.state.unpersisted.persisted(write, |envelope| effects.push(Effect::Send(envelope)));
@@ -71,7 +83,9 @@ impl Raft {
             Input::Connected { peer } => self.reconnected(peer),
             Input::Lost { peer } => self.lost(peer, now),
         }
+        self.settle_membership(now, effects);
         self.state.save_vote(effects);
+        self.state.watch_disk(now, effects);
         self.announce(effects);
     }
 
@@ -96,17 +110,18 @@ impl Raft {
     }
 
     /// Sends the entries that [`Raft::wants`] named, as far as `upto`. The host, which knows their size, calls this
-    /// at the end of a turn as often as it has room.
-    pub fn send_entries(&mut self, to: NodeId, upto: LogIndex, effects: &mut Effects) {
+    /// at the end of a turn as often as it has room, and says how many bytes of payload they have.
+    pub fn send_entries(&mut self, to: NodeId, upto: LogIndex, bytes: u64, effects: &mut Effects) {
         if let Role::Leader(leader) = &mut self.role {
-            leader.send_entries(to, upto, &mut self.state, effects);
+            leader.send_entries(to, upto, bytes, &mut self.state, effects);
         }
     }
 
-    /// Tells the peers what is committed, if no other message of this turn has. Called once at the end of a turn.
-    pub fn tell_commit(&mut self, effects: &mut Effects) {
+    /// Tells the peers what is committed, and who needs a snapshot, if no other message of this turn has. Called once
+    /// at the end of a turn.
+    pub fn end_turn(&mut self, effects: &mut Effects) {
         if let Role::Leader(leader) = &mut self.role {
-            leader.tell_commit(&mut self.state, effects);
+            leader.end_turn(&mut self.state, effects);
         }
     }
 
@@ -158,10 +173,36 @@ impl Raft {
         self.state.ready
     }
 
-    /// Who belongs to the group.
+    /// Who belongs to the group, as its log says, committed or not.
     #[must_use]
     pub fn membership(&self) -> &Membership {
-        &self.state.membership
+        self.state.membership()
+    }
+
+    /// The memberships of its log.
+    #[must_use]
+    pub fn memberships(&self) -> &Memberships {
+        &self.state.memberships
+    }
+
+    /// Whether it was told that it is no member any more.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.state.removed
+    }
+
+    /// Whether it hands over, and to whom.
+    #[must_use]
+    pub fn handing_over(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Leader(leader) => leader.handing_over(),
+            _ => None,
+        }
+    }
+
+    /// Those to whom a leader replicates: all other members, and those that are about to leave. Empty unless it leads.
+    pub fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.matched().map(|(peer, _)| peer)
     }
 
     /// A leader's view of each peer: up to where their logs are known to agree. Empty unless it leads.
@@ -182,12 +223,17 @@ impl Raft {
             return;
         }
         match &mut self.role {
-            Role::Follower(follower) => {
-                let hurried = follower.is_lost();
-                self.campaign(Poll::PreVote, hurried, now, effects);
+            // A node that cannot do a leader's work does not stand, and looks again later.
+            Role::Follower(follower) if !self.state.keeps_up(now) => {
+                follower.deadline = self.state.election_deadline(now);
             }
+            Role::Follower(follower) => {
+                let cause = if follower.is_lost() { Cause::LostLeader } else { Cause::Silence };
+                self.campaign(Poll::PreVote, cause, now, effects);
+            }
+            Role::Candidate(_) if !self.state.keeps_up(now) => self.follow(None, now, effects),
             // A new poll asks again whether it is worth it, so that a candidate which cannot win raises no more terms.
-            Role::Candidate(_) => self.campaign(Poll::PreVote, false, now, effects),
+            Role::Candidate(_) => self.campaign(Poll::PreVote, Cause::Silence, now, effects),
             Role::Leader(leader) => {
                 if !leader.tick(now, &mut self.state, effects) {
                     self.follow(None, now, effects);
@@ -197,9 +243,10 @@ impl Raft {
     }
 
     fn receive(&mut self, from: NodeId, message: Message, now: Time, effects: &mut Effects) {
-        let is_peer = self.state.membership.is_voter(from) && from != self.state.config.node;
-        if !is_peer {
-            return State::misbehaved(from, Misbehaviour::NotAMember, effects);
+        // Whoever speaks is heard, member or not: a log that lags behind does not know the newest members, and a node
+        // that joins knows none (Raft §6).
+        if from == self.state.config.node {
+            return State::misbehaved(from, Misbehaviour::IsMyself, effects);
         }
         let Message { term, body } = message;
         if term.since(self.state.term) > TERMS_AHEAD_MAX {
@@ -208,8 +255,10 @@ impl Raft {
         match body {
             // Asking changes no term, neither the asker's nor the asked one's (Ongaro §9.6).
             Body::AskPreVote { last } => self.asked_pre_vote(from, term, last, now, effects),
-            // A leader in office is not unseated by a node that cannot hear it (Ongaro §4.2.3).
-            Body::RequestVote { .. } if self.has_live_leader(now) => {}
+            // A leader in office is not unseated by a node that cannot hear it (Ongaro §4.2.3), unless it asked for it.
+            Body::RequestVote { handed_over: false, .. } if self.is_bound(now) => {
+                self.tell_if_removed(from, effects);
+            }
             _ if term > self.state.term => {
                 self.enter_term(term, now, effects);
                 self.receive_in_term(from, body, now, effects);
@@ -222,34 +271,48 @@ impl Raft {
     /// A message of this term, for the role that it is meant for; others ignore it.
     fn receive_in_term(&mut self, from: NodeId, body: Body, now: Time, effects: &mut Effects) {
         match body {
-            Body::AppendEntries { entries, commit } => {
+            Body::AppendEntries { session, entries, memberships, commit } => {
                 if let Some((follower, state)) = self.hear_leader(from, now, effects) {
-                    follower.append(from, entries, commit, state, effects);
+                    let message = NewEntries { session, entries, memberships, commit };
+                    follower.append(from, message, state, effects);
                 }
             }
-            Body::Heartbeat { round, commit } => {
+            Body::Heartbeat { session, round, commit } => {
                 if let Some((follower, state)) = self.hear_leader(from, now, effects) {
-                    follower.heartbeat(from, round, commit, state, effects);
+                    follower.heartbeat(from, (session, round, commit), now, state, effects);
                 }
             }
-            Body::RequestVote { last } => self.requested_vote(from, last, now, effects),
+            Body::SnapshotNeeded { session, of } => {
+                if let Some((follower, state)) = self.hear_leader(from, now, effects) {
+                    follower.needs_snapshot(from, session, of, state, effects);
+                }
+            }
+            Body::StandNow => {
+                if self.hear_leader(from, now, effects).is_some() && self.state.may_stand() && self.state.keeps_up(now)
+                {
+                    self.campaign(Poll::Vote, Cause::HandedOver, now, effects);
+                }
+            }
+            Body::Removed { at } => self.removed(at, now, effects),
+            Body::RequestVote { last, .. } => self.requested_vote(from, last, now, effects),
             Body::PreVoteGranted => self.count(Poll::PreVote, from, true, now, effects),
             Body::PreVoteRefused => self.count(Poll::PreVote, from, false, now, effects),
             Body::VoteGranted => self.count(Poll::Vote, from, true, now, effects),
             Body::VoteRefused => self.count(Poll::Vote, from, false, now, effects),
-            Body::EntriesAccepted { upto } => {
+            Body::EntriesAccepted { session, upto } => {
                 if let Role::Leader(leader) = &mut self.role {
-                    leader.accepted(from, upto, now, &mut self.state, effects);
+                    leader.accepted(from, (session, upto), now, &mut self.state, effects);
                 }
             }
-            Body::EntriesRefused { missing, hint } => {
+            Body::EntriesRefused { session, missing, hint } => {
                 if let Role::Leader(leader) = &mut self.role {
-                    leader.refused(from, missing, hint, now, &self.state);
+                    leader.refused(from, session, (missing, hint), now, &self.state);
                 }
             }
-            Body::HeartbeatReply { round } => {
+            Body::HeartbeatReply { session, round, fit, priority } => {
                 if let Role::Leader(leader) = &mut self.role {
-                    leader.heartbeat_answered(from, round, now, &mut self.state, effects);
+                    let answer = HeartbeatAnswer { session, round, fit, priority };
+                    leader.heartbeat_answered(from, answer, now, &mut self.state, effects);
                 }
             }
             Body::ReadIndex { read } => {
@@ -270,7 +333,9 @@ impl Raft {
     /// advanced its term while it was cut off can come back only so.
     fn receive_stale(&mut self, from: NodeId, body: &Body, effects: &mut Effects) {
         match body {
-            Body::AppendEntries { .. } | Body::Heartbeat { .. } => self.state.send(from, Body::TermIsOver, effects),
+            Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::SnapshotNeeded { .. } => {
+                self.state.send(from, Body::TermIsOver, effects);
+            }
             Body::RequestVote { .. } => self.state.send(from, Body::VoteRefused, effects),
             Body::ReadIndex { read } => {
                 leader::refuse_read(Asked { by: from, read: *read }, &mut self.state, effects);
@@ -282,15 +347,38 @@ impl Raft {
     /// Would this node vote for `from` in the term after `term`?
     fn asked_pre_vote(&mut self, from: NodeId, term: Term, last: LogId, now: Time, effects: &mut Effects) {
         let would_be_new = term.next() > self.state.term;
-        let granted =
-            would_be_new && !self.has_live_leader(now) && may_grant(None, self.state.log.last_id(), from, last);
+        let granted = would_be_new && !self.is_bound(now) && may_grant(None, self.state.log.last_id(), from, last);
         if granted {
             State::send_unheld(from, term, Body::PreVoteGranted, effects);
-        } else if self.state.term > term {
+            return;
+        }
+        self.tell_if_removed(from, effects);
+        if self.state.term > term {
             self.state.send(from, Body::PreVoteRefused, effects);
         } else {
             State::send_unheld(from, term, Body::PreVoteRefused, effects);
         }
+    }
+
+    /// Tells a node that stands for election, and is no member as far as is committed here, since when it is none. It
+    /// knows better if it has come in since.
+    fn tell_if_removed(&mut self, node: NodeId, effects: &mut Effects) {
+        let (at, membership) = self.state.memberships.at(self.state.commit);
+        if *at > LogIndex::ZERO && !membership.contains(node) && !self.state.membership().contains(node) {
+            let at = *at;
+            self.state.send(node, Body::Removed { at }, effects);
+        }
+    }
+
+    /// A membership without this node is committed. What its own log says of later ones counts more.
+    fn removed(&mut self, at: LogIndex, now: Time, effects: &mut Effects) {
+        let member_since = self.state.memberships.newest_at();
+        if at <= member_since || self.state.removed || matches!(self.role, Role::Leader(_)) {
+            return;
+        }
+        self.state.removed = true;
+        effects.push(Effect::Happened(Event::Removed { at }));
+        self.follow(None, now, effects);
     }
 
     /// The receiver's side of RequestVote (Raft figure 2), in the candidate's term.
@@ -307,6 +395,11 @@ impl Raft {
         } else {
             self.state.send(from, Body::VoteRefused, effects);
         }
+    }
+
+    /// Whether no vote may be asked of this node: someone leads, or may answer reads by a lease that it has granted.
+    fn is_bound(&self, now: Time) -> bool {
+        self.has_live_leader(now) || self.state.lease_binds(now)
     }
 
     /// Whether someone leads, so that an election would only disturb.
@@ -348,8 +441,55 @@ impl Raft {
     fn propose(&mut self, count: u64, effects: &mut Effects) {
         match &mut self.role {
             Role::Leader(leader) => leader.propose(count, &mut self.state, effects),
-            Role::Follower(follower) => effects.push(Effect::ProposalRefused { leader: follower.leader }),
-            Role::Candidate(_) => effects.push(Effect::ProposalRefused { leader: None }),
+            _ => {
+                let leader = self.standing().leader;
+                effects.push(Effect::ProposalRefused { why: ProposalRefused::NotLeader { leader } });
+            }
+        }
+    }
+
+    fn change(&mut self, changes: &[Change], now: Time, effects: &mut Effects) {
+        let leader = self.standing().leader;
+        let begun = match &mut self.role {
+            Role::Leader(leader) => leader.change(changes, now, &mut self.state, effects),
+            _ => Err(ChangeRefused::NotLeader { leader }),
+        };
+        if let Err(why) = begun {
+            effects.push(Effect::ChangeRefused { why });
+        }
+    }
+
+    fn transfer(&mut self, to: Option<NodeId>, now: Time, effects: &mut Effects) {
+        let leader = self.standing().leader;
+        let begun = match &mut self.role {
+            Role::Leader(leader) => leader.transfer(to, now, &mut self.state, effects),
+            _ => Err(TransferRefused::NotLeader { leader }),
+        };
+        if let Err(why) = begun {
+            effects.push(Effect::TransferRefused { why });
+        }
+    }
+
+    /// A leader needs no snapshot: it has the longest log there is, and its own state machine has all that was dropped
+    /// from it.
+    fn install(&mut self, id: LogId, membership: (LogIndex, Membership), effects: &mut Effects) {
+        if !matches!(self.role, Role::Leader(_)) {
+            self.state.install(id, membership, effects);
+        }
+    }
+
+    /// The membership that counts has changed: whoever may stand now gets a deadline, and whoever may not, none.
+    fn settle_membership(&mut self, now: Time, effects: &mut Effects) {
+        if !std::mem::take(&mut self.state.membership_moved) {
+            return;
+        }
+        let may_stand = self.state.may_stand();
+        match &mut self.role {
+            Role::Follower(follower) if may_stand != (follower.deadline < Time::NEVER) => {
+                follower.deadline = self.state.election_deadline(now);
+            }
+            Role::Candidate(_) if !may_stand => self.follow(None, now, effects),
+            _ => {}
         }
     }
 
@@ -395,12 +535,12 @@ impl Raft {
         match (outcome, candidate.poll) {
             (Outcome::Open, _) => {}
             (Outcome::Won, Poll::PreVote) => {
-                let hurried = candidate.hurried;
-                self.campaign(Poll::Vote, hurried, now, effects);
+                let cause = candidate.cause;
+                self.campaign(Poll::Vote, cause, now, effects);
             }
             (Outcome::Won, Poll::Vote) => self.lead(now, effects),
             (Outcome::Rejected, _) => {
-                let hurried = candidate.hurried;
+                let hurried = candidate.cause == Cause::LostLeader;
                 self.follow(None, now, effects);
                 if let (true, Role::Follower(follower)) = (hurried, &mut self.role) {
                     follower.ask_again_soon(now, &mut self.state);
@@ -409,8 +549,8 @@ impl Raft {
         }
     }
 
-    fn campaign(&mut self, poll: Poll, hurried: bool, now: Time, effects: &mut Effects) {
-        let candidate = Candidate::begin(poll, hurried, now, &mut self.state, effects);
+    fn campaign(&mut self, poll: Poll, cause: Cause, now: Time, effects: &mut Effects) {
+        let candidate = Candidate::begin(poll, cause, now, &mut self.state, effects);
         self.role = Role::Candidate(candidate);
         self.announce(effects);
         if let Role::Candidate(candidate) = &self.role {
@@ -432,7 +572,7 @@ impl Raft {
     /// Becomes a follower of `leader`, or of whoever appears.
     fn follow(&mut self, leader: Option<NodeId>, now: Time, effects: &mut Effects) {
         let deadline = self.state.election_deadline(now);
-        let was = std::mem::replace(&mut self.role, Role::Follower(Follower::new(leader, now, deadline)));
+        let was = std::mem::replace(&mut self.role, Role::Follower(Follower::new(leader, deadline)));
         if let Role::Leader(leader) = was {
             leader.leave(&mut self.state, effects);
         }

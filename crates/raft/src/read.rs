@@ -3,8 +3,11 @@
 //! Owns the reads that wait for the leader to confirm its office. One round of heartbeats confirms all that were
 //! waiting when it began. Must not know what is read.
 
+use std::collections::VecDeque;
+
 use crate::id::{LogIndex, NodeId};
 use crate::message::ReadId;
+use crate::time::Time;
 
 /// A read, and the node whose host asked for it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -13,22 +16,27 @@ pub(crate) struct Asked {
     pub(crate) read: ReadId,
 }
 
-/// The reads a leader has not answered.
+/// The reads a leader has not answered, and the rounds of heartbeats that confirm them.
 ///
-/// Invariant: at most one round is unconfirmed; its number is the greatest that was begun in this term.
+/// Invariant: at most one round with reads is unconfirmed; no round has a greater number than `round`; `sent` rises.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct Reads {
     /// Waiting for the next round.
     waiting: Vec<Asked>,
-    /// The round under way.
+    /// The round under way that has reads.
     confirming: Option<Round>,
     /// The newest round of this term; zero before the first.
     pub(crate) round: u64,
+    /// When each unconfirmed round was sent; kept only for leases.
+    sent: VecDeque<(u64, Time)>,
+    /// When the newest round was sent that a quorum has answered.
+    confirmed: Option<Time>,
 }
 
 /// One round of heartbeats and the reads it will confirm.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Round {
+    number: u64,
     /// What was committed when the round began; each of its reads was asked before that.
     pub(crate) index: LogIndex,
     pub(crate) reads: Vec<Asked>,
@@ -36,6 +44,8 @@ pub(crate) struct Round {
 
 /// Reads that a leader keeps waiting, at most; whoever asks for one more is told to ask again.
 pub(crate) const WAITING_MAX: usize = 4096;
+/// Rounds whose moment is kept, at most. Forgetting the oldest makes a lease shorter, never longer.
+const SENT_MAX: usize = 64;
 
 impl Reads {
     /// Takes a read. False if too many wait.
@@ -47,22 +57,42 @@ impl Reads {
         true
     }
 
-    /// Begins a round if reads wait and none is under way. True if heartbeats must go out for it.
-    ///
-    /// `commit` is read here, when the round begins and before any of its heartbeats is sent: a later round number
-    /// answered by a quorum proves that no other leader had been elected by then.
-    pub(crate) fn begin_round(&mut self, commit: LogIndex) -> bool {
-        if self.waiting.is_empty() || self.confirming.is_some() {
-            return false;
-        }
-        self.round += 1;
-        self.confirming = Some(Round { index: commit, reads: std::mem::take(&mut self.waiting) });
-        true
+    /// Whether reads wait and could go with a new round.
+    pub(crate) fn want_round(&self) -> bool {
+        !self.waiting.is_empty() && self.confirming.is_none()
     }
 
-    /// The round under way, if a quorum has answered it.
+    /// Numbers a round whose heartbeats go out after this; `sent` is the moment, if leases are in use.
+    pub(crate) fn begin_round(&mut self, sent: Option<Time>) {
+        self.round += 1;
+        if let Some(now) = sent {
+            self.sent.push_back((self.round, now));
+            if self.sent.len() > SENT_MAX {
+                self.sent.pop_front();
+            }
+        }
+    }
+
+    /// Lets all that wait be confirmed by the round that was just begun.
+    ///
+    /// `commit` is read here, before any heartbeat of the round is sent: a round of this number answered by a quorum
+    /// proves that no other leader had been elected by then.
+    pub(crate) fn confirm_with_round(&mut self, commit: LogIndex) {
+        let (number, reads) = (self.round, std::mem::take(&mut self.waiting));
+        self.confirming = Some(Round { number, index: commit, reads });
+    }
+
+    /// A quorum has answered this round, or a later one: the reads that it confirms.
     pub(crate) fn confirmed_by(&mut self, round_of_quorum: u64) -> Option<Round> {
-        self.confirming.take_if(|_| round_of_quorum >= self.round)
+        while let Some((_, sent)) = self.sent.pop_front_if(|(round, _)| *round <= round_of_quorum) {
+            self.confirmed = Some(sent);
+        }
+        self.confirming.take_if(|round| round.number <= round_of_quorum)
+    }
+
+    /// When the newest round was sent that a quorum has answered, if leases are in use.
+    pub(crate) fn confirmed(&self) -> Option<Time> {
+        self.confirmed
     }
 
     /// All reads that will not be answered by this leader.
@@ -79,17 +109,31 @@ mod tests {
     fn one_round_confirms_all_that_waited() {
         let asked = |n| Asked { by: NodeId(1), read: ReadId(n) };
         let mut reads = Reads::default();
-        assert!(!reads.begin_round(LogIndex(5)), "nothing waits");
-        assert!(reads.ask(asked(1)) && reads.ask(asked(2)));
-        assert!(reads.begin_round(LogIndex(5)));
-        assert!(reads.ask(asked(3)));
-        assert!(!reads.begin_round(LogIndex(6)), "one at a time");
+        assert!(!reads.want_round(), "nothing waits");
+        assert!(reads.ask(asked(1)) && reads.ask(asked(2)) && reads.want_round());
+        reads.begin_round(None);
+        reads.confirm_with_round(LogIndex(5));
+        assert!(reads.ask(asked(3)) && !reads.want_round(), "one at a time");
+        reads.begin_round(None);
         assert_eq!(reads.confirmed_by(0), None);
         let round = reads.confirmed_by(1).unwrap();
         assert_eq!((round.index, round.reads), (LogIndex(5), vec![asked(1), asked(2)]));
-        assert!(reads.begin_round(LogIndex(7)));
-        assert_eq!(reads.confirmed_by(1), None, "an old round confirms nothing new");
+        assert!(reads.want_round());
+        reads.begin_round(None);
+        reads.confirm_with_round(LogIndex(7));
+        assert_eq!(reads.confirmed_by(2), None, "a round before the read confirms nothing");
         assert_eq!(reads.abandon().collect::<Vec<_>>(), vec![asked(3)]);
+    }
+
+    #[test]
+    fn a_lease_counts_from_when_the_round_was_sent() {
+        let mut reads = Reads::default();
+        for sent in 1..=3 {
+            reads.begin_round(Some(Time::from_millis(sent)));
+        }
+        assert_eq!((reads.confirmed_by(0), reads.confirmed()), (None, None));
+        assert_eq!((reads.confirmed_by(2), reads.confirmed()), (None, Some(Time::from_millis(2))));
+        assert_eq!((reads.confirmed_by(1), reads.confirmed()), (None, Some(Time::from_millis(2))));
     }
 
     #[test]

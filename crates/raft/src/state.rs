@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use crate::effect::{Effect, Effects, Misbehaviour, Source};
+use crate::effect::{Effect, Effects, Event, Misbehaviour, Source};
 use crate::id::{LogId, LogIndex, NodeId, Term};
-use crate::membership::Membership;
+use crate::membership::{Membership, Memberships};
 use crate::message::{Body, Envelope, Message};
 use crate::term_runs::TermRuns;
 use crate::time::{Chance, Time};
@@ -23,6 +23,38 @@ pub struct Config {
     pub election_timeout: Duration,
     /// How many messages with entries may be under way to one peer.
     pub inflight_max: usize,
+    /// How many bytes of payload may be under way to one peer; a single message may be larger.
+    pub inflight_bytes_max: u64,
+    /// How many entries may wait to be committed before proposals are refused.
+    pub uncommitted_max: u64,
+    /// How much this node should lead: a leader hands over to a peer with a greater number that keeps up. Who has zero
+    /// waits an election timeout longer than others before it stands.
+    pub priority: u8,
+    /// How long after a round of heartbeats was sent that a quorum has answered, the leader answers reads without
+    /// asking again (Ongaro §6.4.1). `None`, the default: it always asks.
+    ///
+    /// The contract, on all members alike: it is less than `election_timeout`, and no clock runs so much faster than
+    /// another that an election timeout on one is over before this is on the other. A paused process does no harm: the
+    /// host reads the clock after it has got a read, and so a read is answered by a lease that held when it had begun.
+    /// The price is that a lost connection does not shorten the wait for an election, nor does a restart.
+    pub lease: Option<Duration>,
+}
+
+impl Config {
+    /// What is usual for this node: etcd's times, and windows for a network within a continent.
+    #[must_use]
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            heartbeat: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(1000),
+            inflight_max: 128,
+            inflight_bytes_max: 32 << 20,
+            uncommitted_max: 1 << 20,
+            priority: 1,
+            lease: None,
+        }
+    }
 }
 
 /// What a replica had when it stopped.
@@ -36,8 +68,9 @@ pub struct Restored {
     pub log: TermRuns,
     /// What its state machine has durably applied, which was committed.
     pub applied: LogIndex,
-    /// Who belongs to the group.
-    pub membership: Membership,
+    /// Who belongs to the group: the membership with which the log begins, and those set by entries in it. A node that
+    /// is to join has none, and learns it from the leader.
+    pub memberships: Memberships,
 }
 
 /// The part of a replica that all roles share.
@@ -55,15 +88,25 @@ pub(crate) struct State {
     pub(crate) commit: LogIndex,
     /// What the host was told that it may apply.
     pub(crate) ready: LogIndex,
-    pub(crate) membership: Membership,
+    pub(crate) memberships: Memberships,
+    /// The membership that counts has changed in this step: roles are yet to follow.
+    pub(crate) membership_moved: bool,
+    /// This node was told that it is no member any more.
+    pub(crate) removed: bool,
+    /// The state machine keeps up, as the host says.
+    pub(crate) applies: bool,
+    stalled: bool,
+    /// When a leader of any term was last heard; when the node started, if none was.
+    pub(crate) heard: Time,
     pub(crate) unpersisted: Unpersisted,
     pub(crate) chance: Chance,
 }
 
 impl State {
-    pub(crate) fn new(config: Config, restored: Restored, chance: Chance) -> Self {
-        let Restored { term, vote, log, applied, membership } = restored;
-        assert!(applied <= log.last(), "applied {applied} is within the log, which ends at {}", log.last());
+    pub(crate) fn new(config: Config, restored: Restored, now: Time, chance: Chance) -> Self {
+        let Restored { term, vote, log, applied, memberships } = restored;
+        let begin = log.after().index;
+        assert!(begin <= applied && applied <= log.last(), "applied {applied} is in the log ({begin}, {}]", log.last());
         Self {
             config,
             term,
@@ -72,20 +115,52 @@ impl State {
             log,
             commit: applied,
             ready: applied,
-            membership,
+            memberships,
+            membership_moved: false,
+            removed: false,
+            applies: true,
+            stalled: false,
+            heard: now,
             unpersisted: Unpersisted::default(),
             chance,
         }
     }
 
-    pub(crate) fn is_voter(&self) -> bool {
-        self.membership.is_voter(self.config.node)
+    /// Who belongs to the group: as the newest entry says that sets it, committed or not (Raft §6).
+    pub(crate) fn membership(&self) -> &Membership {
+        self.memberships.newest()
     }
 
-    /// The other members.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + use<> {
-        let own = self.config.node;
-        self.membership.voters().to_vec().into_iter().filter(move |&node| node != own)
+    /// Whether this node may ever stand for election: it votes, has payloads, and was not told to leave.
+    pub(crate) fn may_stand(&self) -> bool {
+        let node = self.config.node;
+        self.membership().is_voter(node) && !self.membership().is_witness(node) && !self.removed
+    }
+
+    /// Whether this node could do a leader's work: its disk and its state machine keep up.
+    pub(crate) fn keeps_up(&self, now: Time) -> bool {
+        self.applies && !self.unpersisted.stalled(now, self.config.election_timeout)
+    }
+
+    /// Whether a leader may answer reads without asking because this node has heard of it lately. No vote may be given
+    /// then, and no election begun, whatever else has happened (Ongaro §6.4.1).
+    pub(crate) fn lease_binds(&self, now: Time) -> bool {
+        self.config.lease.is_some() && now.since(self.heard) < self.config.election_timeout
+    }
+
+    /// The other voters.
+    pub(crate) fn voting_peers(&self) -> Vec<NodeId> {
+        self.membership().voters().filter(|&node| node != self.config.node).collect()
+    }
+
+    /// The end of a step: a disk that has stalled, or does so no longer, is news.
+    pub(crate) fn watch_disk(&mut self, now: Time, effects: &mut Effects) {
+        self.unpersisted.watch(now);
+        let stalled = self.unpersisted.stalled(now, self.config.election_timeout);
+        if stalled != self.stalled {
+            self.stalled = stalled;
+            effects.push(Effect::Happened(if stalled { Event::DiskStalled } else { Event::DiskRecovered }));
+        }
     }
 
     /// Enters a later term, in which nobody has this node's vote yet. Written with the first thing that depends on it.
@@ -105,16 +180,81 @@ impl State {
         }
     }
 
-    /// Cuts the log after `entries.after()` and appends.
+    /// Cuts the log after `entries.after()` and appends; `memberships` are those that the entries set.
     ///
     /// The term is written before, so that no log ever holds an entry of a term that its node does not know.
-    pub(crate) fn append(&mut self, entries: TermRuns, source: Source, effects: &mut Effects) {
+    pub(crate) fn append(
+        &mut self,
+        entries: TermRuns,
+        memberships: Vec<(LogIndex, Membership)>,
+        source: Source,
+        effects: &mut Effects,
+    ) {
         self.save_vote(effects);
-        assert!(entries.after().index >= self.commit, "committed {} stays, cut {}", self.commit, entries.after());
-        self.log.cut_after(entries.after().index);
+        let after = entries.after().index;
+        assert!(after >= self.commit, "committed {} stays, cut {}", self.commit, entries.after());
+        self.log.cut_after(after);
         self.log.extend(&entries);
-        let write = self.unpersisted.append_written(entries.after().index);
+        let counted = self.memberships.newest_at();
+        self.memberships.cut_after(after);
+        for (at, membership) in memberships {
+            self.memberships.push(at, membership);
+        }
+        self.membership_counts_since(counted, effects);
+        let write = self.unpersisted.append_written(after);
         effects.push(Effect::Append { write, entries, source });
+    }
+
+    /// Appends an entry of this term that sets a membership. It counts at once (Raft §6).
+    pub(crate) fn append_membership(&mut self, membership: Membership, effects: &mut Effects) {
+        let entry = TermRuns::one_term(self.log.last_id(), self.term, 1);
+        let set = vec![(entry.last(), membership.clone())];
+        self.append(entry, set, Source::Membership(membership), effects);
+    }
+
+    /// Drops entries that the host needs no more. Nothing that is not applied goes.
+    pub(crate) fn compact(&mut self, upto: LogIndex, effects: &mut Effects) {
+        let upto = upto.min(self.ready);
+        if upto > self.log.after().index {
+            self.log.begin_after(upto);
+            self.memberships.begin_after(upto);
+            let write = self.unpersisted.compaction_written();
+            effects.push(Effect::Compact { write, after: self.log.after() });
+        }
+    }
+
+    /// Puts a snapshot in the place of the log up to `id`. False if as much is committed here already.
+    ///
+    /// The snapshot's state was committed, so what follows it in a log that has its last entry stays; any other log
+    /// holds nothing that could matter (Raft §7). Neither term nor commit index goes back.
+    pub(crate) fn install(&mut self, id: LogId, membership: (LogIndex, Membership), effects: &mut Effects) -> bool {
+        if id.index <= self.commit || id.term > self.term {
+            return false;
+        }
+        self.save_vote(effects);
+        let durable = self.durable();
+        let counted = self.memberships.newest_at();
+        if self.log.contains(id) {
+            self.log.begin_after(id.index);
+            self.memberships.begin_after(id.index);
+        } else {
+            self.log = TermRuns::empty(id);
+            self.memberships = Memberships::new(membership, Vec::new());
+        }
+        self.membership_counts_since(counted, effects);
+        self.commit = id.index;
+        let write = self.unpersisted.append_written(durable);
+        effects.push(Effect::InstallSnapshot { write, id });
+        true
+    }
+
+    fn membership_counts_since(&mut self, counted: LogIndex, effects: &mut Effects) {
+        let at = self.memberships.newest_at();
+        if at != counted {
+            self.membership_moved = true;
+            self.removed &= !self.membership().contains(self.config.node);
+            effects.push(Effect::Happened(Event::MembershipChanged { at }));
+        }
     }
 
     /// Sends once term and vote are durable.
@@ -148,7 +288,11 @@ impl State {
 
     /// Learns that everything up to `index` is decided.
     pub(crate) fn commit_upto(&mut self, index: LogIndex, effects: &mut Effects) {
+        let (was, set_at) = (self.commit, self.memberships.newest_at());
         self.commit = self.commit.max(index.min(self.log.last()));
+        if was < set_at && set_at <= self.commit {
+            effects.push(Effect::Happened(Event::MembershipCommitted { at: set_at }));
+        }
         self.announce_commit(effects);
     }
 
@@ -163,15 +307,16 @@ impl State {
     }
 
     /// A moment at which a follower that hears nothing stands for election: between one and two election timeouts
-    /// from `now` (Raft §5.2).
+    /// from `now` (Raft §5.2), and one more if others should rather lead.
     pub(crate) fn election_deadline(&mut self, now: Time) -> Time {
         let timeout = self.config.election_timeout;
-        self.deadline_within(now, timeout, 2 * timeout)
+        let patience = if self.config.priority == 0 { timeout } else { Duration::ZERO };
+        self.deadline_within(now, timeout + patience, 2 * timeout + patience)
     }
 
-    /// A moment between `from` and `upto` after `now`, by chance. Who has no vote never stands.
+    /// A moment between `from` and `upto` after `now`, by chance. Who may not stand never does.
     pub(crate) fn deadline_within(&mut self, now: Time, from: Duration, upto: Duration) -> Time {
-        if self.is_voter() { now + self.chance.between(from, upto) } else { Time::NEVER }
+        if self.may_stand() { now + self.chance.between(from, upto) } else { Time::NEVER }
     }
 
     pub(crate) fn misbehaved(from: NodeId, how: Misbehaviour, effects: &mut Effects) {

@@ -58,6 +58,20 @@ impl TermRuns {
         }
     }
 
+    /// Drops everything up to `index`, so that the stretch begins after it.
+    ///
+    /// # Panics
+    /// If `index` is not within the stretch.
+    pub fn begin_after(&mut self, index: LogIndex) {
+        let term = self.term_at(index).unwrap_or_else(|| panic!("{index} is not in ({}, {}]", self.after, self.last));
+        let whole = self.iter().take_while(|&(_, _, last)| last <= index).count();
+        self.starts.drain(..whole);
+        if let Some(first) = self.starts.first_mut() {
+            first.index = first.index.max(index.next());
+        }
+        self.after = LogId { term, index };
+    }
+
     /// Appends a stretch that begins where this one ends.
     ///
     /// # Panics
@@ -152,6 +166,18 @@ impl TermRuns {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_begins_later_is_the_same_from_there_on() {
+        let mut log = TermRuns::one_term(LogId::new(1, 2), Term(1), 3);
+        log.push(Term(2), 2);
+        log.push(Term(4), 1);
+        for index in 2..=8 {
+            let mut later = log.clone();
+            later.begin_after(LogIndex(index));
+            assert_eq!(later, log.part(LogIndex(index), LogIndex(8)), "after {index}");
+        }
+    }
 
     #[test]
     fn a_part_leaves_out_the_runs_before_it() {

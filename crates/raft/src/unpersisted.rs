@@ -4,10 +4,12 @@
 //! answer" true (Raft figure 2: "updated on stable storage before responding"); no role has to think of it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::effect::WriteId;
 use crate::id::LogIndex;
 use crate::message::Envelope;
+use crate::time::Time;
 
 /// Writes that were asked for and not reported durable, and messages that vouch for them.
 ///
@@ -22,6 +24,8 @@ pub(crate) struct Unpersisted {
     /// Each append that is not durable, with the index after which it cut and wrote.
     appends: VecDeque<(WriteId, LogIndex)>,
     held: VecDeque<(WriteId, Envelope)>,
+    /// Since when the oldest write has been the oldest, as far as steps have shown; none if all is durable.
+    waits: Option<(WriteId, Time)>,
 }
 
 impl Unpersisted {
@@ -36,6 +40,12 @@ impl Unpersisted {
     pub(crate) fn append_written(&mut self, after: LogIndex) -> WriteId {
         self.issued = WriteId(self.issued.0 + 1);
         self.appends.push_back((self.issued, after));
+        self.issued
+    }
+
+    /// Numbers a write that drops entries from the beginning of the log, which makes no entry less durable.
+    pub(crate) fn compaction_written(&mut self) -> WriteId {
+        self.issued = WriteId(self.issued.0 + 1);
         self.issued
     }
 
@@ -66,6 +76,20 @@ impl Unpersisted {
         let place = self.held.partition_point(|(id, _)| *id <= needs);
         self.held.insert(place, (needs, envelope));
         None
+    }
+
+    /// Takes note of the time at the end of a step.
+    pub(crate) fn watch(&mut self, now: Time) {
+        let oldest = (self.persisted < self.issued).then_some(self.persisted);
+        self.waits = match (oldest, self.waits) {
+            (Some(oldest), Some((of, since))) if of == oldest => Some((of, since)),
+            (oldest, _) => oldest.map(|oldest| (oldest, now)),
+        };
+    }
+
+    /// Whether the disk has finished nothing for as long as `patience`, though it has something to do.
+    pub(crate) fn stalled(&self, now: Time, patience: Duration) -> bool {
+        self.waits.is_some_and(|(_, since)| now.since(since) >= patience)
     }
 
     /// Forgets what was held: a new term makes the answers of the old one pointless.

@@ -9,23 +9,23 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use harness::cluster::{Cluster, ELECTION_TIMEOUT, HEARTBEAT, Habits};
-use harness::lone::{Lone, append, sent};
-use vlot_raft::effect::{Effect, Input, RoleName, Source};
+use harness::lone::{FIRST, Lone, append, sent};
+use vlot_raft::effect::{Effect, Input, ProposalRefused, RoleName, Source};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::message::{Body, ReadId};
 
-const BEAT: Body = Body::Heartbeat { round: 0, commit: LogIndex::ZERO };
+const BEAT: Body = Body::Heartbeat { session: FIRST, round: 0, commit: LogIndex::ZERO };
 
 fn upto(index: u64) -> Body {
-    Body::EntriesAccepted { upto: LogIndex(index) }
+    Body::EntriesAccepted { session: FIRST, upto: LogIndex(index) }
 }
 
 fn beat_answer(round: u64) -> Body {
-    Body::HeartbeatReply { round }
+    Body::HeartbeatReply { session: FIRST, round, fit: true, priority: 1 }
 }
 
 fn request(term: u64, index: u64) -> Body {
-    Body::RequestVote { last: LogId::new(term, index) }
+    Body::RequestVote { last: LogId::new(term, index), handed_over: false }
 }
 
 fn committed(effects: &[Effect]) -> Option<u64> {
@@ -142,7 +142,7 @@ fn entries_without_their_predecessor_are_refused() {
     ] {
         let mut lone = Lone::follower(3, &own);
         let effects = lone.hear(2, 3, append(missing, &[3], 9));
-        assert_eq!(sent(&effects), [(2, 3, Body::EntriesRefused { missing, hint })], "after {missing}");
+        assert_eq!(sent(&effects), [(2, 3, Body::EntriesRefused { session: FIRST, missing, hint })], "after {missing}");
         assert_eq!((lone.log(), lone.raft.commit()), (own.to_vec(), LogIndex::ZERO), "after {missing}");
     }
 }
@@ -175,7 +175,7 @@ fn only_new_entries_are_written() {
     let mut lone = Lone::follower(2, &[1, 1]);
     let effects = lone.hear(2, 2, append(LogId::ZERO, &[1, 1, 2, 2], 0));
     let written = effects.iter().find_map(|effect| match effect {
-        Effect::Append { entries, source, .. } => Some((entries.after(), entries.last(), *source)),
+        Effect::Append { entries, source, .. } => Some((entries.after(), entries.last(), source.clone())),
         _ => None,
     });
     assert_eq!(written, Some((LogId::new(1, 2), LogIndex(4), Source::Received)));
@@ -246,7 +246,7 @@ fn a_later_term_in_any_message_makes_a_follower() {
         Body::VoteRefused,
         Body::PreVoteRefused,
         Body::TermIsOver,
-        Body::EntriesRefused { missing: LogId::ZERO, hint: LogId::ZERO },
+        Body::EntriesRefused { session: FIRST, missing: LogId::ZERO, hint: LogId::ZERO },
         beat_answer(0),
         upto(0),
     ];
@@ -429,7 +429,7 @@ fn an_acknowledgement_moves_a_follower_on() {
 fn a_refusal_moves_a_follower_back() {
     let mut lone = Lone::leader(3, 5, &[1, 1, 3, 3, 4]);
     lone.end_turn(9);
-    lone.hear(2, 5, Body::EntriesRefused { missing: LogId::new(4, 5), hint: LogId::new(2, 4) });
+    lone.hear(2, 5, Body::EntriesRefused { session: FIRST, missing: LogId::new(4, 5), hint: LogId::new(2, 4) });
     let retried = sent(&lone.end_turn(9));
     assert_eq!(retried, [(2, 5, append(LogId::new(1, 2), &[3, 3, 4, 5], 0))], "no entry of term 3 can be n2's");
 }
@@ -574,7 +574,7 @@ fn followers_are_told_of_the_commit_index() {
     let mut lone = Lone::leader(3, 1, &[]);
     lone.end_turn(9);
     lone.hear(2, 1, upto(1));
-    let told = Body::Heartbeat { round: 0, commit: LogIndex(1) };
+    let told = Body::Heartbeat { session: FIRST, round: 0, commit: LogIndex(1) };
     assert_eq!(sent(&lone.end_turn(9)), [(2, 1, told.clone())], "n3 may have another entry 1");
     assert_eq!(sent(&lone.time_out()), [(2, 1, told), (3, 1, BEAT)]);
     lone.hear(2, 1, beat_answer(0));
@@ -717,7 +717,7 @@ fn a_leader_that_steps_down_turns_reads_away() {
 #[test]
 fn a_follower_names_the_leader() {
     let mut lone = Lone::follower(1, &[]);
-    let refused = |leader| [Effect::ProposalRefused { leader }];
+    let refused = |leader| [Effect::ProposalRefused { why: ProposalRefused::NotLeader { leader } }];
     assert_eq!(lone.input(Input::Propose { count: 1 }), refused(Some(NodeId(2))));
     lone.time_out();
     assert_eq!(lone.input(Input::Propose { count: 1 }), refused(None));
@@ -734,7 +734,7 @@ fn a_read_waits_for_the_first_commit_of_the_term() {
     assert_eq!(lone.input(Input::Read { read: ReadId(1) }), []);
     assert_eq!(lone.hear(2, 2, beat_answer(0)), []);
     let effects = lone.hear(2, 2, upto(3));
-    assert!(answers(&effects, &Body::Heartbeat { round: 1, commit: LogIndex(3) }), "{effects:?}");
+    assert!(answers(&effects, &Body::Heartbeat { session: FIRST, round: 1, commit: LogIndex(3) }), "{effects:?}");
     assert_eq!(lone.hear(2, 2, beat_answer(1)), [Effect::ReadReady { read: ReadId(1), index: LogIndex(3) }]);
 }
 

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vlot_raft::effect::{Effect, Effects, Input, RoleName, Standing};
+use vlot_raft::effect::{Effect, Effects, Event, Input, RoleName, Standing};
 use vlot_raft::id::{LogId, LogIndex, NodeId};
 use vlot_raft::invariants::{self, History, Violation};
-use vlot_raft::membership::Membership;
+use vlot_raft::membership::{Membership, Memberships};
 use vlot_raft::message::{Message, ReadId};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
@@ -156,14 +156,14 @@ impl Cluster {
                 let upto = LogIndex(last.0.min(after.0 + batch));
                 self.change(name, |raft| {
                     let mut effects = Effects::new();
-                    raft.send_entries(peer, upto, &mut effects);
+                    raft.send_entries(peer, upto, 0, &mut effects);
                     effects
                 });
             }
         }
         self.change(name, |raft| {
             let mut effects = Effects::new();
-            raft.tell_commit(&mut effects);
+            raft.end_turn(&mut effects);
             effects
         });
     }
@@ -259,19 +259,19 @@ impl Cluster {
     /// Starts a node from its disk. Its state machine has kept what it applied up to `applied`.
     pub fn start(&mut self, name: NodeId, applied: LogIndex) {
         let (now, seed) = (self.now, self.habits.seed);
-        let membership = Membership::of_voters(self.names());
+        let memberships = Memberships::begin(Membership::of_voters(self.names()));
         let config = Config {
-            node: name,
             heartbeat: HEARTBEAT,
             election_timeout: ELECTION_TIMEOUT,
             inflight_max: self.habits.window,
+            ..Config::new(name)
         };
         let node = self.node_mut(name);
         assert!(applied <= node.applied, "what was not applied was not kept");
         node.lives += 1;
         let chance = Chance::new(seed * 1000 + name.0 * 100 + node.lives);
         let Disk { term, vote, log, .. } = node.disk.clone();
-        let restored = Restored { term, vote, log, applied, membership };
+        let restored = Restored { term, vote, log, applied, memberships };
         let raft = Raft::new(config, restored, now, chance);
         (node.standing, node.applied, node.raft) = (raft.standing(), applied, Some(raft));
         let (line, again) = (notation_of_start(node), node.lives > 1);
@@ -329,8 +329,18 @@ impl Cluster {
                 seen.refused_reads += 1;
                 journal.line(|| format!("n{name} read r{} refused", read.0));
             }
-            Effect::ProposalRefused { leader } => {
-                journal.line(|| format!("n{name} refuses the proposal, leader {}", notation::vote(leader)));
+            Effect::ProposalRefused { why } => {
+                journal.line(|| format!("n{name} refuses the proposal: {}", notation::proposal_refused(why)));
+            }
+            Effect::ChangeRefused { why } => journal.line(|| format!("n{name} refuses the change: {why:?}")),
+            Effect::TransferRefused { why } => journal.line(|| format!("n{name} refuses to hand over: {why:?}")),
+            Effect::Happened(event) => {
+                if !matches!(event, Event::HeardLate { .. } | Event::DiskStalled | Event::DiskRecovered) {
+                    journal.line(|| format!("n{name} {event:?}"));
+                }
+            }
+            Effect::Compact { .. } | Effect::InstallSnapshot { .. } | Effect::FetchSnapshot { .. } => {
+                panic!("no snapshots in this harness")
             }
             Effect::Became(standing) => {
                 let [was, is] = [node.standing, standing].map(notation::standing);

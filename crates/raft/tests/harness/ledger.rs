@@ -23,7 +23,7 @@ impl Ledger {
         match &message.body {
             Body::RequestVote { .. } => self.voted(from, term, from, disk),
             Body::VoteGranted => self.voted(from, term, to, disk),
-            Body::EntriesAccepted { upto } => {
+            Body::EntriesAccepted { upto, .. } => {
                 assert!(disk.log.last() >= *upto, "n{from} acknowledges {upto}, its disk ends at {}", disk.log.last());
                 assert!(disk.term >= term, "n{from} answers in term {term}, its disk knows {}", disk.term);
             }

@@ -5,14 +5,17 @@ use std::time::Duration;
 use vlot_raft::effect::{Effect, Effects, Input, RoleName, WriteId};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::invariants;
-use vlot_raft::membership::Membership;
-use vlot_raft::message::{Body, Message};
+use vlot_raft::membership::{Membership, Memberships};
+use vlot_raft::message::{Body, Message, Session};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
 use vlot_raft::term_runs::TermRuns;
 use vlot_raft::time::{Chance, Time};
 
 use super::cluster::{ELECTION_TIMEOUT, HEARTBEAT};
+
+/// The session of a group's first members.
+pub const FIRST: Session = Session(LogIndex::ZERO);
 
 /// Node 1 of a group.
 pub struct Lone {
@@ -31,14 +34,18 @@ impl Lone {
     }
 
     pub fn seeded(voters: u64, term: u64, vote: Option<u64>, log: &[u64], seed: u64) -> Self {
-        let config =
-            Config { node: NodeId(1), heartbeat: HEARTBEAT, election_timeout: ELECTION_TIMEOUT, inflight_max: 4 };
+        let config = Config {
+            heartbeat: HEARTBEAT,
+            election_timeout: ELECTION_TIMEOUT,
+            inflight_max: 4,
+            ..Config::new(NodeId(1))
+        };
         let restored = Restored {
             term: Term(term),
             vote: vote.map(NodeId),
             log: entries(LogId::ZERO, log),
             applied: LogIndex::ZERO,
-            membership: Membership::of_voters((1..=voters).map(NodeId)),
+            memberships: Memberships::begin(Membership::of_voters((1..=voters).map(NodeId))),
         };
         let raft = Raft::new(config, restored, Time::default(), Chance::new(seed));
         Self { raft, now: Time::default(), voters, writes: Vec::new(), slow_disk: false }
@@ -58,7 +65,7 @@ impl Lone {
     /// Follows node 2 in `term`.
     pub fn follower(term: u64, log: &[u64]) -> Self {
         let mut lone = Self::new(3, term, None, log);
-        lone.hear(2, term, Body::Heartbeat { round: 0, commit: LogIndex::ZERO });
+        lone.hear(2, term, Body::Heartbeat { session: FIRST, round: 0, commit: LogIndex::ZERO });
         lone
     }
 
@@ -115,10 +122,10 @@ impl Lone {
         for peer in (2..=self.voters).map(NodeId) {
             while let Some((after, last)) = self.raft.wants(peer) {
                 let upto = LogIndex(last.0.min(after.0 + batch));
-                all.extend(self.checked(|raft, _, effects| raft.send_entries(peer, upto, effects)));
+                all.extend(self.checked(|raft, _, effects| raft.send_entries(peer, upto, 0, effects)));
             }
         }
-        all.extend(self.checked(|raft, _, effects| raft.tell_commit(effects)));
+        all.extend(self.checked(|raft, _, effects| raft.end_turn(effects)));
         all
     }
 
@@ -162,7 +169,12 @@ pub fn entries(after: LogId, terms: &[u64]) -> TermRuns {
 
 /// AppendEntries with entries of these terms.
 pub fn append(after: LogId, terms: &[u64], commit: u64) -> Body {
-    Body::AppendEntries { entries: entries(after, terms), commit: LogIndex(commit) }
+    Body::AppendEntries {
+        session: FIRST,
+        entries: entries(after, terms),
+        memberships: Vec::new(),
+        commit: LogIndex(commit),
+    }
 }
 
 /// What was sent, and to whom.

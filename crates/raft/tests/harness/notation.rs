@@ -2,9 +2,10 @@
 //!
 //! A node is `n1`, a term `t1`, an entry `5@2` (index 5 of term 2), a stretch `2..3@1,4@2`, no entries `none`.
 
-use vlot_raft::effect::{Misbehaviour, RoleName, Standing};
+use vlot_raft::effect::{Misbehaviour, ProposalRefused, RoleName, Standing};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
-use vlot_raft::message::{Body, Message, ReadId};
+use vlot_raft::membership::{Member, Membership, Seat};
+use vlot_raft::message::{Body, Message, ReadId, Session};
 use vlot_raft::term_runs::TermRuns;
 
 pub fn stretch(runs: &TermRuns) -> String {
@@ -32,9 +33,18 @@ pub fn standing(Standing { term, role, leader }: Standing) -> String {
     leader.map_or(format!("{role} t{term}"), |leader| format!("{role} t{term} of n{leader}"))
 }
 
+pub fn proposal_refused(why: ProposalRefused) -> String {
+    match why {
+        ProposalRefused::NotLeader { leader } => format!("NotLeader, leader {}", vote(leader)),
+        ProposalRefused::HandingOver { to } => format!("HandingOver to n{to}"),
+        ProposalRefused::Busy => "Busy".into(),
+    }
+}
+
 pub fn misbehaviour(how: Misbehaviour) -> String {
     match how {
-        Misbehaviour::NotAMember => "NotAMember".into(),
+        Misbehaviour::IsMyself => "IsMyself".into(),
+        Misbehaviour::MembershipsOutOfPlace => "MembershipsOutOfPlace".into(),
         Misbehaviour::TermOutOfReach { term } => format!("TermOutOfReach, t{term}"),
         Misbehaviour::SecondLeader { leader } => format!("SecondLeader, the term has n{leader}"),
         Misbehaviour::EntriesFromTheFuture { last } => format!("EntriesFromTheFuture, up to {last}"),
@@ -47,14 +57,20 @@ pub fn misbehaviour(how: Misbehaviour) -> String {
 
 pub fn message(Message { term, body }: &Message) -> String {
     let fields = match body {
-        Body::AskPreVote { last } | Body::RequestVote { last } => format!(" last={last}"),
-        Body::AppendEntries { entries, commit } => {
-            format!(" after={} entries={} commit={commit}", entries.after(), stretch(entries))
+        Body::AskPreVote { last } | Body::RequestVote { last, handed_over: false } => format!(" last={last}"),
+        Body::RequestVote { last, handed_over: true } => format!(" last={last} handed-over"),
+        Body::AppendEntries { entries, commit, memberships, .. } => {
+            let set = memberships.iter().map(|(at, membership)| format!(" {at}={}", members(membership)));
+            let set: String = set.collect();
+            format!(" after={} entries={}{set} commit={commit}", entries.after(), stretch(entries))
         }
-        Body::EntriesAccepted { upto } => format!(" upto={upto}"),
-        Body::EntriesRefused { missing, hint } => format!(" missing={missing} hint={hint}"),
-        Body::Heartbeat { round, commit } => format!(" round={round} commit={commit}"),
-        Body::HeartbeatReply { round } => format!(" round={round}"),
+        Body::EntriesAccepted { upto, .. } => format!(" upto={upto}"),
+        Body::EntriesRefused { missing, hint, .. } => format!(" missing={missing} hint={hint}"),
+        Body::Heartbeat { round, commit, .. } => format!(" round={round} commit={commit}"),
+        Body::HeartbeatReply { round, .. } => format!(" round={round}"),
+        Body::SnapshotNeeded { of, .. } => format!(" of={of}"),
+        Body::Removed { at } => format!(" at={at}"),
+        Body::StandNow => String::new(),
         Body::ReadIndex { read } | Body::ReadIndexRefused { read } => format!(" r{}", read.0),
         Body::ReadIndexReply { read, index } => format!(" r{} index={index}", read.0),
         Body::PreVoteGranted | Body::PreVoteRefused | Body::VoteGranted | Body::VoteRefused | Body::TermIsOver => {
@@ -77,11 +93,34 @@ pub fn name(body: &Body) -> &'static str {
         Body::EntriesRefused { .. } => "EntriesRefused",
         Body::Heartbeat { .. } => "Heartbeat",
         Body::HeartbeatReply { .. } => "HeartbeatReply",
+        Body::SnapshotNeeded { .. } => "SnapshotNeeded",
+        Body::StandNow => "StandNow",
+        Body::Removed { .. } => "Removed",
         Body::TermIsOver => "TermIsOver",
         Body::ReadIndex { .. } => "ReadIndex",
         Body::ReadIndexReply { .. } => "ReadIndexReply",
         Body::ReadIndexRefused { .. } => "ReadIndexRefused",
     }
+}
+
+/// `n1,n2,+n3,-n4,~n5,(n6)`: voters; joining, leaving and retiring voters; learners. A witness ends in `w`.
+pub fn members(membership: &Membership) -> String {
+    let member = |member: &Member| {
+        let node = format!("n{}{}", member.node, if member.witness { "w" } else { "" });
+        match member.seat {
+            Seat::Voter => node,
+            Seat::Joining => format!("+{node}"),
+            Seat::Leaving => format!("-{node}"),
+            Seat::Retiring => format!("~{node}"),
+            Seat::Learner => format!("({node})"),
+        }
+    };
+    membership.members().iter().map(member).collect::<Vec<_>>().join(",")
+}
+
+/// The session that a forged message names; zero, that of the group's first members, unless it says so.
+fn session(words: &[&str]) -> Session {
+    Session(LogIndex(field_if_any(words, "session").map_or(0, |at| at.parse().expect("an index"))))
 }
 
 /// Reads a message as [`message`] writes it: `Heartbeat t3 round=1 commit=2`.
@@ -92,17 +131,26 @@ pub fn parse_message(words: &[&str]) -> Message {
         "AskPreVote" => Body::AskPreVote { last: id("last") },
         "PreVoteGranted" => Body::PreVoteGranted,
         "PreVoteRefused" => Body::PreVoteRefused,
-        "RequestVote" => Body::RequestVote { last: id("last") },
+        "RequestVote" => Body::RequestVote { last: id("last"), handed_over: words.contains(&"handed-over") },
         "VoteGranted" => Body::VoteGranted,
         "VoteRefused" => Body::VoteRefused,
         "AppendEntries" => Body::AppendEntries {
+            session: session(words),
+            memberships: Vec::new(),
             entries: parse_stretch(id("after"), field(words, "entries")),
             commit: LogIndex(number("commit")),
         },
-        "EntriesAccepted" => Body::EntriesAccepted { upto: LogIndex(number("upto")) },
-        "EntriesRefused" => Body::EntriesRefused { missing: id("missing"), hint: id("hint") },
-        "Heartbeat" => Body::Heartbeat { round: number("round"), commit: LogIndex(number("commit")) },
-        "HeartbeatReply" => Body::HeartbeatReply { round: number("round") },
+        "EntriesAccepted" => Body::EntriesAccepted { session: session(words), upto: LogIndex(number("upto")) },
+        "EntriesRefused" => Body::EntriesRefused { session: session(words), missing: id("missing"), hint: id("hint") },
+        "Heartbeat" => {
+            Body::Heartbeat { session: session(words), round: number("round"), commit: LogIndex(number("commit")) }
+        }
+        "HeartbeatReply" => {
+            Body::HeartbeatReply { session: session(words), round: number("round"), fit: true, priority: 1 }
+        }
+        "SnapshotNeeded" => Body::SnapshotNeeded { session: session(words), of: id("of") },
+        "StandNow" => Body::StandNow,
+        "Removed" => Body::Removed { at: LogIndex(number("at")) },
         "TermIsOver" => Body::TermIsOver,
         "ReadIndexReply" => Body::ReadIndexReply {
             read: ReadId(words[2].trim_start_matches('r').parse().expect("a read")),

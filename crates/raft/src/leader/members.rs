@@ -1,0 +1,102 @@
+//! How members come and go (Raft §6; Ongaro §4).
+//!
+//! Any change of voters passes through a joint configuration: it begins when a leader appends one, and ends when a
+//! leader, this one or a later, sees it committed and appends what is left of it. One at a time.
+
+use super::Leader;
+use crate::effect::{ChangeRefused, Effects};
+use crate::id::{LogIndex, NodeId};
+use crate::membership::{Change, Seat};
+use crate::message::{Body, Session};
+use crate::progress::Progress;
+use crate::state::State;
+use crate::time::Time;
+
+impl Leader {
+    /// Begins a change.
+    ///
+    /// # Errors
+    /// If it may not begin, or its end would be a group that cannot decide.
+    pub(crate) fn change(
+        &mut self,
+        changes: &[Change],
+        now: Time,
+        state: &mut State,
+        effects: &mut Effects,
+    ) -> Result<(), ChangeRefused> {
+        if let Some(transfer) = &self.transfer {
+            return Err(ChangeRefused::HandingOver { to: transfer.to });
+        }
+        // Before that it could build on a membership that a quorum of another one has replaced (Ongaro's correction of
+        // 2015 to §4.1).
+        if state.commit < self.first {
+            return Err(ChangeRefused::TooSoon);
+        }
+        if state.memberships.newest_at() > state.commit {
+            return Err(ChangeRefused::InProgress);
+        }
+        let next = state.membership().changed(changes)?;
+        let promoted = |member: &&crate::membership::Member| {
+            member.seat == Seat::Joining && state.membership().contains(member.node)
+        };
+        if let Some(late) = next.members().iter().filter(promoted).find(|member| !self.has_caught_up(member.node)) {
+            return Err(ChangeRefused::NotCaughtUp { node: late.node });
+        }
+        let end = state.log.last();
+        state.append_membership(next, effects);
+        self.take_in_members(end, now, state);
+        Ok(())
+    }
+
+    /// Whether a learner has all that was committed a heartbeat ago, and is in step (Ongaro §4.2.1).
+    fn has_caught_up(&self, node: NodeId) -> bool {
+        self.progress(node).is_some_and(|progress| progress.keeps_up_with(self.committed_a_beat_ago))
+    }
+
+    /// Begins to replicate to members that are new. Their logs may end where this one did, at `end`.
+    pub(super) fn take_in_members(&mut self, end: LogIndex, now: Time, state: &State) {
+        let session = Session(state.memberships.newest_at());
+        for node in state.membership().nodes().filter(|&node| node != state.config.node) {
+            if self.progress(node).is_none() {
+                self.peers.push((node, Progress::unknown(session, end, now)));
+            }
+        }
+    }
+
+    /// Goes on with a change whose entry is committed.
+    ///
+    /// A joint configuration gives way to the new one. A leader that is not in it hands over before, so that no group
+    /// is ever led from outside (Raft §6 lets it lead on until then).
+    pub(super) fn finish_change(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
+        let set_at = state.memberships.newest_at();
+        if set_at > state.commit || state.commit < self.first {
+            return;
+        }
+        if !state.membership().is_joint() {
+            return self.dismiss_members(set_at, state, effects);
+        }
+        if self.transfer.is_some() {
+            return;
+        }
+        if state.membership().stays_voter(state.config.node) {
+            let settled = state.membership().settled();
+            state.append_membership(settled, effects);
+        } else {
+            self.hand_over_to_the_fittest(now, state, effects);
+        }
+    }
+
+    /// Tells those that are no members any more, and forgets them.
+    fn dismiss_members(&mut self, set_at: LogIndex, state: &mut State, effects: &mut Effects) {
+        if self.peers.iter().all(|(peer, _)| state.membership().contains(*peer)) {
+            return;
+        }
+        let (stay, leave) = std::mem::take(&mut self.peers)
+            .into_iter()
+            .partition(|(peer, _): &(NodeId, Progress)| state.membership().contains(*peer));
+        self.peers = stay;
+        for (peer, _) in leave {
+            state.send(peer, Body::Removed { at: set_at }, effects);
+        }
+    }
+}

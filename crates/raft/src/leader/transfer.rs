@@ -1,0 +1,118 @@
+//! How a leader hands over (Ongaro §3.10): because it was asked to, because it leaves the group, because another is
+//! preferred, or because it cannot do the work.
+
+use super::Leader;
+use crate::effect::{Effect, Effects, Event, TransferRefused};
+use crate::id::{LogIndex, NodeId};
+use crate::message::Body;
+use crate::progress::Progress;
+use crate::state::State;
+use crate::time::Time;
+
+/// A hand-over under way. Nothing is proposed meanwhile, so that the next leader's log can reach the end of this one.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Transfer {
+    pub(crate) to: NodeId,
+    /// When to give it up and go on.
+    until: Time,
+    /// It was told to stand.
+    told: bool,
+}
+
+impl Leader {
+    /// Hands over to `to`, or to the fittest.
+    ///
+    /// # Errors
+    /// If that node cannot lead, or a hand-over is under way.
+    pub(crate) fn transfer(
+        &mut self,
+        to: Option<NodeId>,
+        now: Time,
+        state: &mut State,
+        effects: &mut Effects,
+    ) -> Result<(), TransferRefused> {
+        if let Some(transfer) = &self.transfer {
+            return Err(TransferRefused::InProgress { to: transfer.to });
+        }
+        let to = match to {
+            Some(node) if node == state.config.node => return Ok(()),
+            Some(node) if may_lead(node, state) && self.progress(node).is_some() => node,
+            Some(node) => return Err(TransferRefused::CannotLead { node }),
+            None => self.fittest(state).ok_or(TransferRefused::Nobody)?,
+        };
+        self.hand_over(to, now, state, effects);
+        Ok(())
+    }
+
+    /// To whom it hands over, if it does.
+    pub(crate) fn handing_over(&self) -> Option<NodeId> {
+        self.transfer.as_ref().map(|transfer| transfer.to)
+    }
+
+    pub(super) fn hand_over_to_the_fittest(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
+        if let Some(to) = self.fittest(state) {
+            self.hand_over(to, now, state, effects);
+        }
+    }
+
+    /// The peer that should lead next: one that is fit, preferred, and has the longest log.
+    fn fittest(&self, state: &State) -> Option<NodeId> {
+        let candidates = self.peers.iter().filter(|(peer, progress)| progress.fit && may_lead(*peer, state));
+        let rank = |progress: &Progress| (progress.priority, progress.matched);
+        candidates.max_by_key(|(_, progress)| rank(progress)).map(|(peer, _)| *peer)
+    }
+
+    fn hand_over(&mut self, to: NodeId, now: Time, state: &mut State, effects: &mut Effects) {
+        self.transfer = Some(Transfer { to, until: now + state.config.election_timeout, told: false });
+        effects.push(Effect::Happened(Event::TransferBegun { to }));
+        self.hand_over_if_caught_up(state, effects);
+    }
+
+    /// Tells the next leader to stand once it has this whole log: then nobody's log is longer, and it can win.
+    pub(super) fn hand_over_if_caught_up(&mut self, state: &mut State, effects: &mut Effects) {
+        let Some(transfer) = &self.transfer else { return };
+        let to = transfer.to;
+        let matched = self.progress(to).map_or(LogIndex::ZERO, |progress| progress.matched);
+        if transfer.told || matched < state.log.last() {
+            return;
+        }
+        self.asked_another = true;
+        self.transfer = self.transfer.take().map(|transfer| Transfer { told: true, ..transfer });
+        state.send(to, Body::StandNow, effects);
+    }
+
+    /// With each heartbeat: gives up a hand-over that takes too long, and begins one if another should lead. False if
+    /// this node cannot do the work and nobody has taken it over: it must fall silent.
+    pub(super) fn look_after_office(&mut self, now: Time, state: &mut State, effects: &mut Effects) -> bool {
+        let keeps_up = state.keeps_up(now);
+        if let Some(Transfer { to, .. }) = self.transfer.take_if(|transfer| now >= transfer.until) {
+            effects.push(Effect::Happened(Event::TransferAborted { to }));
+            return keeps_up;
+        }
+        if self.transfer.is_none() {
+            if !keeps_up {
+                self.hand_over_to_the_fittest(now, state, effects);
+            } else if let Some(to) = self.preferred(state) {
+                self.hand_over(to, now, state, effects);
+            }
+        }
+        true
+    }
+
+    /// A peer that should rather lead than this node, and keeps up.
+    fn preferred(&self, state: &State) -> Option<NodeId> {
+        // One attempt a term: who could not take over then may be unable to in a way that does not show.
+        if self.asked_another || state.commit < self.first {
+            return None;
+        }
+        let to = self.fittest(state)?;
+        let progress = self.progress(to)?;
+        let better = progress.priority > state.config.priority;
+        (better && progress.keeps_up_with(self.committed_a_beat_ago)).then_some(to)
+    }
+}
+
+/// Whether the group could be led by this node once the change under way, if there is one, is over.
+fn may_lead(node: NodeId, state: &State) -> bool {
+    state.membership().stays_voter(node) && !state.membership().is_witness(node)
+}
