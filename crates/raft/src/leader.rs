@@ -96,17 +96,20 @@ impl Leader {
 
     /// Appends `count` proposed entries.
     pub(crate) fn propose(&mut self, count: u64, state: &mut State, effects: &mut Effects) {
-        let uncommitted = state.log.last().since(state.commit);
-        let refused = match &self.transfer {
-            Some(transfer) => Some(ProposalRefused::HandingOver { to: transfer.to }),
-            None if uncommitted >= state.config.uncommitted_max => Some(ProposalRefused::Busy),
-            None => None,
-        };
-        if let Some(why) = refused {
+        if let Some(why) = self.proposals_refused(state) {
             return effects.push(Effect::ProposalRefused { why });
         }
         let entries = TermRuns::one_term(state.log.last_id(), state.term, count);
         state.append(entries, Vec::new(), Source::Proposed, effects);
+    }
+
+    /// Why no proposal is taken at this moment.
+    pub(crate) fn proposals_refused(&self, state: &State) -> Option<ProposalRefused> {
+        if let Some(transfer) = &self.transfer {
+            return Some(ProposalRefused::HandingOver { to: transfer.to });
+        }
+        let uncommitted = state.log.last().since(state.commit);
+        (uncommitted >= state.config.uncommitted_max).then_some(ProposalRefused::Busy)
     }
 
     /// Own writes have become durable.

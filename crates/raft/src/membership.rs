@@ -75,6 +75,8 @@ pub enum Change {
     Learner(NodeId),
     /// The node is no member any more.
     Remove(NodeId),
+    /// Nobody's seat changes, but what the host keeps with the membership does: an entry is written all the same.
+    Renew,
 }
 
 impl Membership {
@@ -192,7 +194,8 @@ impl Membership {
         if !next.witnesses_are_few() {
             return Err(ChangeRefused::TooManyWitnesses);
         }
-        if next == *self { Err(ChangeRefused::NothingToDo) } else { Ok(next) }
+        let is_renewed = changes.contains(&Change::Renew);
+        if next == *self && !is_renewed { Err(ChangeRefused::NothingToDo) } else { Ok(next) }
     }
 
     /// What is left of a joint membership once its old configuration is gone (Raft §6: C-new).
@@ -205,14 +208,16 @@ impl Membership {
 
     /// Carries out one wish. A voter keeps its vote in the old configuration, and who was none gets one in the new.
     fn apply(&mut self, change: Change) -> Result<(), ChangeRefused> {
-        let (Change::Voter(node) | Change::Witness(node) | Change::Learner(node) | Change::Remove(node)) = change;
+        let (Change::Voter(node) | Change::Witness(node) | Change::Learner(node) | Change::Remove(node)) = change else {
+            return Ok(());
+        };
         let witness = matches!(change, Change::Witness(_));
         let at = self.members.iter().position(|member| member.node == node);
         let Some(at) = at else {
             let seat = match change {
                 Change::Voter(_) | Change::Witness(_) => Seat::Joining,
                 Change::Learner(_) => Seat::Learner,
-                Change::Remove(_) => return Err(ChangeRefused::NotAMember { node }),
+                _ => return Err(ChangeRefused::NotAMember { node }),
             };
             self.members.push(Member { node, seat, witness });
             return Ok(());
@@ -226,7 +231,7 @@ impl Membership {
             }
             Change::Voter(_) | Change::Witness(_) => Some(if voted { Seat::Voter } else { Seat::Joining }),
             Change::Learner(_) => Some(if voted { Seat::Retiring } else { Seat::Learner }),
-            Change::Remove(_) => voted.then_some(Seat::Leaving),
+            _ => voted.then_some(Seat::Leaving),
         };
         match seat {
             Some(seat) => member.seat = seat,

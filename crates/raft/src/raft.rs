@@ -191,6 +191,12 @@ impl Raft {
         self.state.removed
     }
 
+    /// Whether it leads and takes proposals at this moment.
+    #[must_use]
+    pub fn takes_proposals(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if leader.proposals_refused(&self.state).is_none())
+    }
+
     /// Whether it hands over, and to whom.
     #[must_use]
     pub fn handing_over(&self) -> Option<NodeId> {

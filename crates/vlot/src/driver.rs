@@ -8,15 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use vlot_raft::id::GroupId;
+use vlot_raft::effect::Event as Consensus;
+use vlot_raft::id::{GroupId, LogId, NodeId};
 use vlot_raft::time::Time;
 
-use crate::events::{Event, Events};
+use crate::events::{Event, Events, NewGroup};
+use crate::exchange::{Ask, Exchange};
 use crate::log_thread::{Done, LogThread};
 use crate::machine::Machine;
-use crate::net::{self, Inbox, Net};
+use crate::net::{self, Inbox, Lane, Net};
 use crate::node::{Input, NodeCore, Turn};
-use crate::view::View;
+use crate::payload::Payload;
+use crate::replica::Committed;
+use crate::retention::{self, Retention};
+use crate::snapshot::{self, Header};
+use crate::view::{Happening, View};
 
 /// Deliveries of the network that one turn takes in, at most, so that no turn is endless.
 const DELIVERIES_MAX: usize = 256;
@@ -24,8 +30,12 @@ const DELIVERIES_MAX: usize = 256;
 pub(crate) struct Driver {
     pub(crate) core: NodeCore,
     pub(crate) events: Arc<Events>,
-    pub(crate) net: Net,
+    pub(crate) net: Arc<Net>,
     pub(crate) inbox: Inbox,
+    pub(crate) exchange: Exchange,
+    /// Where each peer listens that no group's members name: it was told when the node was opened.
+    pub(crate) peers: BTreeMap<NodeId, String>,
+    pub(crate) retention: retention::Limits,
     pub(crate) log: LogThread,
     pub(crate) groups: BTreeMap<GroupId, Driven>,
     pub(crate) started: Instant,
@@ -35,6 +45,10 @@ pub(crate) struct Driver {
 pub(crate) struct Driven {
     machine: Box<dyn Machine>,
     view: Arc<View>,
+    retention: Retention,
+    /// What this node has in a snapshot of its own.
+    saved: LogId,
+    saving: bool,
 }
 
 /// Why a driver ends.
@@ -75,12 +89,15 @@ impl Driver {
                 () = self.events.filled() => None,
                 () = &mut alarm => None,
             };
-            let now = Time(self.started.elapsed());
-            let more = std::iter::from_fn(|| self.inbox.try_next()).take(DELIVERIES_MAX);
-            for delivery in delivery.into_iter().chain(more) {
-                deliver(&mut self.core, now, delivery);
-            }
+            let more = std::iter::from_fn(|| self.inbox.try_next()).take(DELIVERIES_MAX - 1);
+            let deliveries: Vec<net::Event> = delivery.into_iter().chain(more).collect();
             self.events.take(&mut gathered);
+            // Read after everything is in hand: a read that came while the process stood still must not be taken for one
+            // of the moment before (the contract of leases).
+            let now = Time(self.started.elapsed());
+            for delivery in deliveries {
+                self.deliver(now, delivery);
+            }
             for event in gathered.drain(..) {
                 if let Err(end) = self.take(now, event) {
                     return end;
@@ -101,15 +118,16 @@ impl Driver {
                 self.core.handle(now, Input::Fetched { group, purpose, entries });
             }
             Event::Log(Done::Failed(why)) => return Err(End::Failed(why)),
-            Event::Begin(new) => {
-                let id = new.id();
-                let begun = self.core.add(now, new.begin);
-                if begun.is_ok() {
-                    self.groups.insert(id, Driven { machine: new.machine, view: new.view });
+            Event::Begin(new) => self.begin(now, *new),
+            Event::SnapshotGot { group, attempt, got } => self.got_snapshot(now, group, attempt, got),
+            Event::SnapshotSent { group, to, attempt, sent } => {
+                self.exchange.sent(to, attempt);
+                match sent {
+                    Ok(of) => self.tell(group, Happening::SnapshotSent { to, of }),
+                    Err(why) => tracing::warn!(%group, %to, why, "a snapshot was not sent"),
                 }
-                // Whoever asked for it and went away does not want to know.
-                let _ = new.begun.send(begun);
             }
+            Event::SnapshotSaved { group, saved } => self.saved_snapshot(group, saved),
             Event::Stop => return Err(End::Asked),
         }
         Ok(())
@@ -137,11 +155,37 @@ impl Driver {
             if let Some(driven) = self.groups.get(&group) {
                 driven.view.standing.send_replace(standing);
             }
+            self.tell(group, Happening::Became(standing));
+        }
+        for (group, event) in turn.happened {
+            tracing::info!(%group, ?event, "consensus");
+            if let Consensus::MembershipChanged { .. } = event {
+                self.meet_members(group);
+            }
+            self.tell(group, Happening::Consensus(event));
+        }
+        for (group, leader, reach) in turn.fetch {
+            self.fetch(group, leader, reach);
+        }
+        for (group, sequence, why) in turn.changes_refused {
+            if let Some(driven) = self.groups.get_mut(&group) {
+                driven.machine.refuse_change(sequence, why);
+            }
+        }
+        for (group, sequence, begun) in turn.transfers {
+            if let Some(driven) = self.groups.get_mut(&group) {
+                driven.machine.answer_transfer(sequence, begun);
+            }
+        }
+        for (group, id) in turn.restore {
+            self.restore(group, id)?;
         }
         for (group, committed) in turn.committed {
             if let Some(driven) = self.groups.get_mut(&group) {
+                committed.iter().for_each(|entry| driven.retention.applied(entry.id.index, bytes_of(entry)));
                 driven.machine.apply(committed)?;
             }
+            self.compact(group);
         }
         for (group, driven) in &self.groups {
             driven.view.show(&self.core, *group);
@@ -154,6 +198,167 @@ impl Driver {
         Ok(())
     }
 
+    fn deliver(&mut self, now: Time, event: net::Event) {
+        match event {
+            net::Event::Frames { from, lane: Lane::Snapshot, frames } => {
+                for frame in frames {
+                    if let Some(ask) = self.exchange.take(from, frame) {
+                        self.send_snapshot(ask);
+                    }
+                }
+            }
+            net::Event::Frames { from, frames, .. } => {
+                for bytes in frames {
+                    self.core.handle(now, Input::Frame { from, bytes });
+                }
+            }
+            net::Event::Connected { peer } => self.core.handle(now, Input::Connected { peer }),
+            net::Event::Lost { peer } => self.core.handle(now, Input::Lost { peer }),
+        }
+    }
+
+    fn begin(&mut self, now: Time, new: NewGroup) {
+        let id = new.id();
+        let begun = self.core.add(now, new.begin);
+        if begun.is_ok() {
+            let retention = Retention::new(self.retention.clone());
+            let NewGroup { machine, view, saved, .. } = new;
+            self.groups.insert(id, Driven { machine, view, retention, saved, saving: false });
+            self.meet_members(id);
+        }
+        // Whoever asked for it and went away does not want to know.
+        let _ = new.begun.send(begun);
+    }
+
+    fn tell(&self, group: GroupId, happening: Happening) {
+        if let Some(driven) = self.groups.get(&group) {
+            driven.view.tell(happening);
+        }
+    }
+
+    /// The members of a group are others: the transport talks to them, and their view is shown.
+    fn meet_members(&mut self, group: GroupId) {
+        if let (Some(driven), Some(members)) = (self.groups.get(&group), self.core.members(group)) {
+            driven.view.members.send_replace(members.clone());
+        }
+        let mut peers = self.peers.clone();
+        for members in self.groups.keys().filter_map(|group| self.core.members(*group)) {
+            let told = members.iter().filter(|(_, address)| !address.is_empty());
+            peers.extend(told.map(|(member, address)| (member.node, address.to_owned())));
+        }
+        self.net.set_peers(peers);
+    }
+
+    fn fetch(&mut self, group: GroupId, leader: NodeId, reach: LogId) {
+        let own = self.core.raft(group).map(vlot_raft::raft::Raft::node);
+        let members = self.core.members(group).map(|members| members.membership().clone()).unwrap_or_default();
+        let others = members.members().iter().filter(|member| !member.witness).map(|member| member.node);
+        let others: Vec<NodeId> = others.filter(|node| Some(*node) != own && *node != leader).collect();
+        self.exchange.fetch(group, leader, &others, reach);
+    }
+
+    /// A peer asks for a snapshot; it gets one if this node's reaches far enough.
+    fn send_snapshot(&mut self, ask: Ask) {
+        let Some(driven) = self.groups.get(&ask.group) else { return };
+        let Some(snapshot) = driven.machine.snapshot() else { return };
+        let id = snapshot.at();
+        if id.index < ask.reach.index {
+            return;
+        }
+        let Some(members) = self.core.members_at(ask.group, id.index).cloned() else { return };
+        tracing::info!(group = %ask.group, to = %ask.from, of = %id, "sending a snapshot");
+        self.exchange.send(ask, Header { group: ask.group, id, members }, snapshot);
+    }
+
+    fn got_snapshot(&mut self, now: Time, group: GroupId, attempt: u64, got: Result<Header, String>) {
+        self.exchange.got(group, attempt);
+        match got {
+            Ok(Header { id, members, .. }) => {
+                tracing::info!(%group, of = %id, "a snapshot is here");
+                self.core.handle(now, Input::SnapshotReceived { group, id, members });
+            }
+            Err(why) => tracing::warn!(%group, why, "a snapshot did not come; it is asked for again"),
+        }
+    }
+
+    /// The state machine becomes the snapshot that the log says has taken its place.
+    fn restore(&mut self, group: GroupId, id: LogId) -> Result<(), String> {
+        let Some(driven) = self.groups.get_mut(&group) else { return Ok(()) };
+        let shelf = self.exchange.shelf();
+        let saved = shelf.newest(group).map_err(|error| format!("cannot read the snapshots: {error}"))?;
+        let saved = saved.filter(|saved| saved.header.id == id);
+        let saved = saved.ok_or_else(|| format!("the snapshot of {id}, which was here, is gone"))?;
+        driven.machine.restore(&saved)?;
+        driven.saved = id;
+        tracing::info!(%group, of = %id, "restored from a snapshot");
+        // A state that is durable by itself needs the file no longer.
+        let keep_from = driven.machine.durable().max(id);
+        shelf.remove_before(
+            group,
+            if driven.machine.durable() >= id { LogId::new(u64::MAX, u64::MAX) } else { keep_from },
+        );
+        self.tell(group, Happening::SnapshotRestored { of: id });
+        Ok(())
+    }
+
+    /// Cuts the log of a group, if it is long and its beginning is needed no more.
+    fn compact(&mut self, group: GroupId) {
+        let Some(driven) = self.groups.get_mut(&group) else { return };
+        let (Some(raft), Some(handed)) = (self.core.raft(group), self.core.handed(group)) else { return };
+        let begin = raft.log().after().index;
+        if !driven.retention.is_due(begin, handed.index) {
+            return;
+        }
+        // Without snapshots a member that lags behind the log could never catch up.
+        if driven.machine.snapshot().is_none() {
+            return;
+        }
+        let own = driven.machine.durable();
+        if let Some(upto) = driven.retention.cut(begin, own.max(driven.saved).index, handed.index) {
+            let now = Time(self.started.elapsed());
+            self.core.handle(now, Input::Compact { group, upto });
+            let after = self.core.raft(group).map(|raft| raft.log().after()).unwrap_or_default();
+            self.tell(group, Happening::Compacted { after });
+        } else if own == LogId::ZERO && !driven.saving {
+            self.save(group);
+        }
+    }
+
+    /// Saves a snapshot of a state that lives in memory alone, so that the log can be cut.
+    fn save(&mut self, group: GroupId) {
+        let Some(driven) = self.groups.get_mut(&group) else { return };
+        let Some(mut snapshot) = driven.machine.snapshot() else { return };
+        let id = snapshot.at();
+        let Some(members) = self.core.members_at(group, id.index).cloned() else { return };
+        let (shelf, events) = (self.exchange.shelf().clone(), Arc::clone(&self.events));
+        let begun = std::thread::Builder::new().name("save snapshot".into()).spawn(move || {
+            let header = Header { group, id, members };
+            let saved = shelf.begin(group, "saved").and_then(|mut file| {
+                snapshot::write(&header, &mut *snapshot, &mut file)?;
+                file.finish()
+            });
+            let saved = saved.map(|header| header.id).map_err(|error| error.to_string());
+            events.push(Event::SnapshotSaved { group, saved });
+        });
+        match begun {
+            Ok(_) => driven.saving = true,
+            Err(error) => tracing::warn!(%error, "cannot start a thread to save a snapshot"),
+        }
+    }
+
+    fn saved_snapshot(&mut self, group: GroupId, saved: Result<LogId, String>) {
+        let Some(driven) = self.groups.get_mut(&group) else { return };
+        driven.saving = false;
+        match saved {
+            Ok(id) => {
+                driven.saved = driven.saved.max(id);
+                self.exchange.shelf().remove_before(group, driven.saved);
+                self.compact(group);
+            }
+            Err(why) => tracing::warn!(%group, why, "a snapshot was not saved; the log stays as long as it is"),
+        }
+    }
+
     /// The clock's moment of `time`, or one far away.
     fn moment(&self, time: Time) -> Instant {
         const FAR: Duration = Duration::from_secs(3600);
@@ -161,14 +366,10 @@ impl Driver {
     }
 }
 
-fn deliver(core: &mut NodeCore, now: Time, event: net::Event) {
-    match event {
-        net::Event::Frames { from, frames, .. } => {
-            for bytes in frames {
-                core.handle(now, Input::Frame { from, bytes });
-            }
-        }
-        net::Event::Connected { peer } => core.handle(now, Input::Connected { peer }),
-        net::Event::Lost { peer } => core.handle(now, Input::Lost { peer }),
+/// About how much of the log an entry takes.
+fn bytes_of(Committed { payload, .. }: &Committed) -> usize {
+    match payload {
+        Payload::Command { command, .. } => command.len(),
+        Payload::Membership(_) | Payload::Blank | Payload::Withheld => 0,
     }
 }

@@ -6,12 +6,13 @@
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
-use vlot_raft::id::GroupId;
+use vlot_raft::id::{GroupId, LogId, NodeId};
 
 use crate::log_thread::Done;
 use crate::machine::Machine;
 use crate::node::Input;
-use crate::replica::Begin;
+use crate::replica::{Begin, CannotBegin};
+use crate::snapshot::Header;
 use crate::view::View;
 
 /// Something for the driver.
@@ -19,6 +20,24 @@ pub(crate) enum Event {
     Input(Input),
     Log(Done),
     Begin(Box<NewGroup>),
+    /// An attempt to get a snapshot has ended.
+    SnapshotGot {
+        group: GroupId,
+        attempt: u64,
+        got: Result<Header, String>,
+    },
+    /// A snapshot was sent to a peer, or could not be.
+    SnapshotSent {
+        group: GroupId,
+        to: NodeId,
+        attempt: u64,
+        sent: Result<LogId, String>,
+    },
+    /// A snapshot of this node's own state is saved, or could not be.
+    SnapshotSaved {
+        group: GroupId,
+        saved: Result<LogId, String>,
+    },
     Stop,
 }
 
@@ -27,7 +46,9 @@ pub(crate) struct NewGroup {
     pub(crate) begin: Begin,
     pub(crate) machine: Box<dyn Machine>,
     pub(crate) view: std::sync::Arc<View>,
-    pub(crate) begun: tokio::sync::oneshot::Sender<Result<(), crate::replica::LogIsBehind>>,
+    /// What its state has durably in a snapshot of this node.
+    pub(crate) saved: LogId,
+    pub(crate) begun: tokio::sync::oneshot::Sender<Result<(), CannotBegin>>,
 }
 
 impl NewGroup {

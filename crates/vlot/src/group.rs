@@ -7,17 +7,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use bytes::Bytes;
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::timeout;
-use vlot_raft::effect::Standing;
-use vlot_raft::id::{GroupId, LogIndex};
+use vlot_raft::effect::{ChangeRefused, Standing, TransferRefused};
+use vlot_raft::id::{GroupId, LogIndex, NodeId};
 
 use crate::events::Events;
 use crate::machine::Waiters;
+use crate::members::{MemberChange, Members};
 use crate::node::Input;
 use crate::payload::{self, ProposalId};
 use crate::state_machine::{Command, StateMachine};
-use crate::view::View;
+use crate::view::{Happening, View};
 
 /// One replicated state machine, as this node sees it. Cheap to clone.
 ///
@@ -32,6 +34,8 @@ pub(crate) struct Shared<S: StateMachine> {
     pub(crate) state: Arc<RwLock<S>>,
     pub(crate) proposals: Arc<Waiters<S::Reply>>,
     pub(crate) reads: Arc<Waiters<()>>,
+    pub(crate) changes: Arc<Waiters<Result<(), ChangeRefused>>>,
+    pub(crate) transfers: Arc<Waiters<Result<(), TransferRefused>>>,
     pub(crate) proposed_bytes: AtomicUsize,
     pub(crate) limits: Limits,
     pub(crate) events: Arc<Events>,
@@ -103,6 +107,28 @@ pub enum ReadError {
     Stopped,
 }
 
+/// Why the members have not changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ChangeError {
+    /// The leader does not begin it.
+    Refused(ChangeRefused),
+    /// Nothing was heard in time. It may have been done, or may be yet: look at the members.
+    Unknown,
+    /// The node has stopped.
+    Stopped,
+}
+
+/// Why the leadership was not handed over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TransferError {
+    /// The leader does not begin it.
+    Refused(TransferRefused),
+    /// The other did not take over in time.
+    TimedOut,
+    /// The node has stopped.
+    Stopped,
+}
+
 impl<S: StateMachine> Group<S> {
     /// Has a command applied on every replica, and gives the reply of this node's.
     ///
@@ -165,6 +191,69 @@ impl<S: StateMachine> Group<S> {
             NoAnswer::TimedOut => ReadError::TimedOut,
             NoAnswer::Stopped => ReadError::Stopped,
         })
+    }
+
+    /// Changes who belongs to the group, all of it in one step; `context` goes to the state machine with the new members.
+    ///
+    /// # Errors
+    /// If the leader refuses it, or nothing is heard in time.
+    pub async fn change_members(&self, changes: Vec<MemberChange>, context: Bytes) -> Result<(), ChangeError> {
+        let shared = &*self.0;
+        let sequence = shared.next.fetch_add(1, Relaxed);
+        let answer = shared.changes.wait(sequence);
+        shared.events.push(Input::ChangeMembers { group: shared.id, sequence, changes, context });
+        let outcome = wait(answer, shared.limits.timeout).await;
+        shared.changes.forget(sequence);
+        match outcome {
+            Ok(done) => done.map_err(ChangeError::Refused),
+            Err(NoAnswer::TimedOut) => Err(ChangeError::Unknown),
+            Err(NoAnswer::Stopped) => Err(ChangeError::Stopped),
+        }
+    }
+
+    /// Hands the leadership to a member, or to the fittest, and waits until another leads. Only the leader can.
+    ///
+    /// # Errors
+    /// If this node does not lead, the other cannot, or it does not take over in time.
+    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), TransferError> {
+        let shared = &*self.0;
+        let mut standings = self.standings();
+        let term = standings.borrow_and_update().term;
+        let sequence = shared.next.fetch_add(1, Relaxed);
+        let answer = shared.transfers.wait(sequence);
+        shared.events.push(Input::Transfer { group: shared.id, sequence, to });
+        let begun = wait(answer, shared.limits.timeout).await;
+        shared.transfers.forget(sequence);
+        match begun {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return Err(TransferError::Refused(why)),
+            Err(NoAnswer::TimedOut) => return Err(TransferError::TimedOut),
+            Err(NoAnswer::Stopped) => return Err(TransferError::Stopped),
+        }
+        // A leader that is to be followed by itself leads already.
+        let own = standings.borrow().leader;
+        if to.is_some() && to == own {
+            return Ok(());
+        }
+        let taken_over = standings.wait_for(|standing| standing.term > term && standing.leader.is_some());
+        match timeout(shared.limits.timeout, taken_over).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(TransferError::Stopped),
+            Err(_) => Err(TransferError::TimedOut),
+        }
+    }
+
+    /// Who belongs to the group, as this node's log says; and each change, the newest one for those who look late. A
+    /// change that is not committed yet counts, and may be undone.
+    #[must_use]
+    pub fn members(&self) -> watch::Receiver<Members> {
+        self.0.view.members.subscribe()
+    }
+
+    /// What happens to the group on this node from now on. Who lags far behind is told how much was dropped.
+    #[must_use]
+    pub fn happenings(&self) -> broadcast::Receiver<Happening> {
+        self.0.view.happenings.subscribe()
     }
 
     /// The state as it is on this node, which may lag behind the group's. To be dropped soon: nothing is applied while
@@ -288,3 +377,52 @@ impl fmt::Display for ReadError {
 }
 
 impl std::error::Error for ReadError {}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(why) => write!(f, "the members are not changed: {}", explain(*why)),
+            Self::Unknown => f.write_str("no answer in time; the members may have changed, or may yet"),
+            Self::Stopped => f.write_str("the node has stopped"),
+        }
+    }
+}
+
+impl std::error::Error for ChangeError {}
+
+fn explain(why: ChangeRefused) -> String {
+    match why {
+        ChangeRefused::NotLeader { leader: None } => "there is no leader at this moment; try again".into(),
+        ChangeRefused::NotLeader { leader: Some(leader) } => format!("node {leader} has come to lead; try again"),
+        ChangeRefused::TooSoon => "the leader has only just taken office; try again".into(),
+        ChangeRefused::InProgress => "another change is not finished; try again".into(),
+        ChangeRefused::HandingOver { to } => format!("the leadership is being handed to node {to}; try again"),
+        ChangeRefused::NotCaughtUp { node } => format!("node {node} has not caught up with the log; wait for it"),
+        ChangeRefused::NoVoters => "there would be no voter left".into(),
+        ChangeRefused::TooManyWitnesses => "witnesses would be a majority".into(),
+        ChangeRefused::NotAMember { node } => format!("node {node} is no member"),
+        ChangeRefused::KeepsItsKind { node } => {
+            format!("node {node} must be removed before it comes back as another kind")
+        }
+        ChangeRefused::NothingToDo => "it is so already".into(),
+    }
+}
+
+impl fmt::Display for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(TransferRefused::NotLeader { .. }) => f.write_str("this node does not lead"),
+            Self::Refused(TransferRefused::InProgress { to }) => {
+                write!(f, "the leadership is being handed to node {to} already")
+            }
+            Self::Refused(TransferRefused::CannotLead { node }) => {
+                write!(f, "node {node} cannot lead: it does not vote, or is a witness")
+            }
+            Self::Refused(TransferRefused::Nobody) => f.write_str("no other node is fit to lead"),
+            Self::TimedOut => f.write_str("the other node did not take over in time"),
+            Self::Stopped => f.write_str("the node has stopped"),
+        }
+    }
+}
+
+impl std::error::Error for TransferError {}

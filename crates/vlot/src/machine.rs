@@ -7,9 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::oneshot;
 
+use vlot_raft::effect::{ChangeRefused, TransferRefused};
+use vlot_raft::id::LogId;
+
 use crate::payload::Payload;
 use crate::replica::Committed;
-use crate::state_machine::{Command, StateMachine};
+use crate::snapshot::Saved;
+use crate::state_machine::{Command, Snapshot, StateMachine};
 
 /// Whoever waits for an answer, by its number.
 #[derive(Debug)]
@@ -62,6 +66,16 @@ pub(crate) trait Machine: Send {
     fn apply(&mut self, batch: Vec<Committed>) -> Result<(), String>;
     /// Answers reads: everything they wait for is applied.
     fn answer_reads(&mut self, reads: Vec<u64>);
+    /// Answers who has asked for a change of members that was refused.
+    fn refuse_change(&mut self, sequence: u64, why: ChangeRefused);
+    /// Answers who has asked for the leadership to be handed over.
+    fn answer_transfer(&mut self, sequence: u64, begun: Result<(), TransferRefused>);
+    /// What its state has durably.
+    fn durable(&self) -> LogId;
+    /// See [`StateMachine::snapshot`].
+    fn snapshot(&self) -> Option<Box<dyn Snapshot>>;
+    /// Becomes what a snapshot holds.
+    fn restore(&mut self, saved: &Saved) -> Result<(), String>;
     /// Lets all who wait go.
     fn dismiss(&mut self);
 }
@@ -73,6 +87,15 @@ pub(crate) struct Typed<S: StateMachine> {
     pub(crate) state: Arc<RwLock<S>>,
     pub(crate) proposals: Arc<Waiters<S::Reply>>,
     pub(crate) reads: Arc<Waiters<()>>,
+    pub(crate) changes: Arc<Waiters<Result<(), ChangeRefused>>>,
+    pub(crate) transfers: Arc<Waiters<Result<(), TransferRefused>>>,
+}
+
+/// Becomes what a snapshot holds.
+pub(crate) fn restore<S: StateMachine>(state: &mut S, saved: &Saved) -> Result<(), String> {
+    let mut bytes = saved.state().map_err(|error| format!("cannot read a snapshot: {error}"))?;
+    let id = saved.header.id;
+    state.restore(id, &mut bytes).map_err(|bad| format!("the snapshot of {id} cannot be restored: {}", bad.0))
 }
 
 impl<S: StateMachine> Machine for Typed<S> {
@@ -80,9 +103,18 @@ impl<S: StateMachine> Machine for Typed<S> {
         // A panic while the lock was held has ended the process or the driver; the state is whole otherwise.
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let mut replies = Vec::with_capacity(batch.len());
+        let mut changed = Vec::new();
         for Committed { id: at, payload } in batch {
             match payload {
-                Payload::Blank => state.skip(at),
+                // A joint membership is on its way to the one that is asked for.
+                Payload::Membership(entry) if !entry.members.membership().is_joint() => {
+                    state.members_changed(at, &entry.members, entry.context);
+                    changed.extend((entry.change.origin == self.origin).then_some(entry.change.sequence));
+                }
+                Payload::Blank | Payload::Membership(_) => state.skip(at),
+                Payload::Withheld => {
+                    return Err(format!("entry {at} was withheld from this node, which is no witness"));
+                }
                 Payload::Command { id, command } => {
                     let command = S::Command::decode(command)
                         .map_err(|bad| format!("entry {at} holds no command of this program: {}", bad.0))?;
@@ -98,6 +130,9 @@ impl<S: StateMachine> Machine for Typed<S> {
         for (sequence, reply) in replies {
             self.proposals.answer(sequence, reply);
         }
+        for sequence in changed {
+            self.changes.answer(sequence, Ok(()));
+        }
         Ok(())
     }
 
@@ -107,8 +142,30 @@ impl<S: StateMachine> Machine for Typed<S> {
         }
     }
 
+    fn refuse_change(&mut self, sequence: u64, why: ChangeRefused) {
+        self.changes.answer(sequence, Err(why));
+    }
+
+    fn answer_transfer(&mut self, sequence: u64, begun: Result<(), TransferRefused>) {
+        self.transfers.answer(sequence, begun);
+    }
+
+    fn durable(&self) -> LogId {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).durable()
+    }
+
+    fn snapshot(&self) -> Option<Box<dyn Snapshot>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).snapshot()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), String> {
+        restore(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), saved)
+    }
+
     fn dismiss(&mut self) {
         self.proposals.dismiss();
         self.reads.dismiss();
+        self.changes.dismiss();
+        self.transfers.dismiss();
     }
 }

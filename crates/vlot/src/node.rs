@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use vlot_log::record::{Entry, Write};
-use vlot_raft::effect::{Misbehaviour, Standing, WriteId};
-use vlot_raft::id::{GroupId, LogId, NodeId};
+use vlot_raft::effect::{ChangeRefused, Event, Misbehaviour, Standing, TransferRefused, WriteId};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::raft::Raft;
 use vlot_raft::time::Time;
 
+use crate::members::{MemberChange, Members, MembershipSet};
 use crate::net::Lane;
-use crate::replica::{BadEntry, Begin, Committed, LogIsBehind, LogRead, Purpose, Replica, Work};
+use crate::replica::{BadEntry, Begin, CannotBegin, Committed, LogRead, Purpose, Replica, Work};
 use crate::wire::{BadFrame, Parcel};
 
 /// Numbers the turns that have written; rises.
@@ -45,6 +46,49 @@ pub enum Input {
         group: GroupId,
         /// The proposal's sequence number.
         sequence: u64,
+    },
+    /// A change of members is asked for: see [`Replica::change_members`].
+    ChangeMembers {
+        /// In which group.
+        group: GroupId,
+        /// The request's sequence number.
+        sequence: u64,
+        /// What to change.
+        changes: Vec<MemberChange>,
+        /// What the state machine is given with it.
+        context: Bytes,
+    },
+    /// The leadership is to be handed over: see [`Replica::transfer`].
+    Transfer {
+        /// In which group.
+        group: GroupId,
+        /// The request's sequence number.
+        sequence: u64,
+        /// To whom; to the fittest, if to nobody.
+        to: Option<NodeId>,
+    },
+    /// The log of a group may begin later: see [`Replica::compact`].
+    Compact {
+        /// Which group's.
+        group: GroupId,
+        /// What the state machine has durably, and the log need not keep.
+        upto: LogIndex,
+    },
+    /// A snapshot is here, durably.
+    SnapshotReceived {
+        /// Of which group.
+        group: GroupId,
+        /// The last entry whose effect it has.
+        id: LogId,
+        /// Who belonged to the group then.
+        members: MembershipSet,
+    },
+    /// Whether a state machine keeps up.
+    Fitness {
+        /// Of which group.
+        group: GroupId,
+        /// It does.
+        fit: bool,
     },
     /// A linearizable read is asked for.
     Read {
@@ -88,12 +132,22 @@ pub struct Turn {
     pub frames: Vec<(NodeId, Lane, Bytes)>,
     /// Entries to read from the log, after this and all earlier turns' writes.
     pub log_reads: Vec<(GroupId, LogRead)>,
+    /// State machines that become the snapshot of an entry, before anything in `committed` is applied.
+    pub restore: Vec<(GroupId, LogId)>,
     /// Committed entries to apply, in order.
     pub committed: Vec<(GroupId, Vec<Committed>)>,
+    /// Snapshots to get: from this member or another, of this entry or a later one. Asked again until one is here.
+    pub fetch: Vec<(GroupId, NodeId, LogId)>,
+    /// Changes of members that were refused, by their sequence numbers.
+    pub changes_refused: Vec<(GroupId, u64, ChangeRefused)>,
+    /// Whether hand-overs were begun, by their sequence numbers.
+    pub transfers: Vec<(GroupId, u64, Result<(), TransferRefused>)>,
     /// Reads that may be answered once `committed` is applied.
     pub reads_ready: Vec<(GroupId, Vec<u64>)>,
     /// Changes of term, role or leader.
     pub became: Vec<(GroupId, Standing)>,
+    /// What else has happened.
+    pub happened: Vec<(GroupId, Event)>,
     /// What peers did wrong.
     pub complaints: Vec<(NodeId, Complaint)>,
     /// An entry on disk makes no sense: the node must stop.
@@ -134,11 +188,24 @@ impl NodeCore {
     ///
     /// # Errors
     /// If its state machine and its log do not belong together.
-    pub fn add(&mut self, now: Time, begin: Begin) -> Result<(), LogIsBehind> {
+    pub fn add(&mut self, now: Time, begin: Begin) -> Result<(), CannotBegin> {
         let group = begin.group;
-        let replica = Replica::new(now, begin)?;
-        self.groups.insert(group, Member { replica, work: Work::default(), broken: None });
+        let mut work = Work::default();
+        let replica = Replica::new(now, begin, &mut work)?;
+        self.groups.insert(group, Member { replica, work, broken: None });
         Ok(())
+    }
+
+    /// Who belongs to a group, as its log on this node says, committed or not.
+    #[must_use]
+    pub fn members(&self, group: GroupId) -> Option<&Members> {
+        self.groups.get(&group).map(|member| member.replica.members())
+    }
+
+    /// Who belonged to a group when everything up to `index` was applied.
+    #[must_use]
+    pub fn members_at(&self, group: GroupId, index: LogIndex) -> Option<&MembershipSet> {
+        self.groups.get(&group).map(|member| member.replica.members_at(index))
     }
 
     /// A group's consensus, to look at.
@@ -167,6 +234,21 @@ impl NodeCore {
                 self.with(group, |member| member.replica.propose(sequence, payload));
             }
             Input::Withdraw { group, sequence } => self.with(group, |member| member.replica.withdraw(sequence)),
+            Input::ChangeMembers { group, sequence, changes, context } => {
+                self.with(group, |member| member.replica.change_members(sequence, changes, context));
+            }
+            Input::Transfer { group, sequence, to } => {
+                self.with(group, |member| member.replica.transfer(now, sequence, to, &mut member.work));
+            }
+            Input::Compact { group, upto } => {
+                self.with(group, |member| member.replica.compact(now, upto, &mut member.work));
+            }
+            Input::SnapshotReceived { group, id, members } => {
+                self.with(group, |member| member.replica.snapshot_received(now, id, members, &mut member.work));
+            }
+            Input::Fitness { group, fit } => {
+                self.with(group, |member| member.replica.fitness(now, fit, &mut member.work));
+            }
             Input::Read { group, read } => self.with(group, |member| member.replica.read(read)),
             Input::Written { batch } => self.written(now, batch),
             Input::Fetched { group, purpose, entries } => self.with(group, |member| {
@@ -199,6 +281,11 @@ impl NodeCore {
             turn.frames.extend(work.parcels.iter().map(|(to, parcel)| (*to, parcel.lane(), parcel.encode(group))));
             turn.log_reads.extend(work.log_reads.into_iter().map(|read| (group, read)));
             turn.became.extend(work.became.into_iter().map(|standing| (group, standing)));
+            turn.happened.extend(work.happened.into_iter().map(|event| (group, event)));
+            turn.restore.extend(work.restore.map(|id| (group, id)));
+            turn.fetch.extend(work.fetch.map(|(from, reach)| (group, from, reach)));
+            turn.changes_refused.extend(work.changes_refused.into_iter().map(|(n, why)| (group, n, why)));
+            turn.transfers.extend(work.transfers.into_iter().map(|(n, begun)| (group, n, begun)));
             turn.complaints.extend(work.misbehaved.into_iter().map(|(from, how)| (from, Complaint::Message(how))));
             if !work.committed.is_empty() {
                 turn.committed.push((group, work.committed));

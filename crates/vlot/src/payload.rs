@@ -1,4 +1,4 @@
-//! What an entry of a log holds: nothing, or a command with the name of its proposal.
+//! What an entry of a log holds: nothing, a command with the name of its proposal, or who belongs to the group.
 //!
 //! Owns the layout of an entry's bytes (`docs/disk-format.md`, *Entries*). Must not know what a command means.
 //!
@@ -6,6 +6,8 @@
 //! came into the log.
 
 use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::members::MembershipEntry;
 
 /// Names a proposal: who made it, and which of theirs it is.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -28,6 +30,10 @@ pub enum Payload {
         /// Its bytes.
         command: Bytes,
     },
+    /// Who belongs to the group from here on.
+    Membership(MembershipEntry),
+    /// What it holds is kept from this node, which is a witness.
+    Withheld,
 }
 
 /// Bytes that are no payload of any version known here.
@@ -36,6 +42,8 @@ pub struct BadPayload;
 
 const BLANK: u8 = 0;
 const COMMAND: u8 = 1;
+const MEMBERSHIP: u8 = 2;
+const WITHHELD: u8 = 3;
 const HEADER_BYTES: usize = 17;
 
 /// The payload of a blank entry.
@@ -55,6 +63,26 @@ pub fn command(id: ProposalId, size_hint: usize, write: impl FnOnce(&mut BytesMu
     bytes.freeze()
 }
 
+/// The payload that sets a membership.
+#[must_use]
+pub fn membership(entry: &MembershipEntry) -> Bytes {
+    let mut bytes = vec![MEMBERSHIP];
+    bytes.append(&mut entry.encode());
+    bytes.into()
+}
+
+/// Whether the payload sets a membership: such entries are handed over when a log is opened.
+#[must_use]
+pub fn sets_membership(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&MEMBERSHIP)
+}
+
+/// What a witness gets in the place of this payload: who belongs to the group is not kept from it.
+#[must_use]
+pub fn for_witness(bytes: &Bytes) -> Bytes {
+    if sets_membership(bytes) { bytes.clone() } else { Bytes::from_static(&[WITHHELD]) }
+}
+
 /// Reads a payload; the command shares its bytes.
 ///
 /// # Errors
@@ -66,6 +94,8 @@ pub fn decode(bytes: &Bytes) -> Result<Payload, BadPayload> {
             let id = proposal_id(bytes).ok_or(BadPayload)?;
             Ok(Payload::Command { id, command: bytes.slice(HEADER_BYTES..) })
         }
+        Some(&MEMBERSHIP) => MembershipEntry::decode(bytes.slice(1..)).map(Payload::Membership),
+        Some(&WITHHELD) if bytes.len() == 1 => Ok(Payload::Withheld),
         _ => Err(BadPayload),
     }
 }
@@ -89,11 +119,22 @@ mod tests {
         assert_eq!(bytes.len(), HEADER_BYTES + 5);
         assert_eq!(decode(&bytes), Ok(Payload::Command { id, command: Bytes::from_static(b"hello") }));
         assert_eq!(decode(&blank()), Ok(Payload::Blank));
+        let entry = MembershipEntry { change: id, ..MembershipEntry::default() };
+        assert_eq!(decode(&membership(&entry)), Ok(Payload::Membership(entry)));
+        assert_eq!(decode(&for_witness(&bytes)), Ok(Payload::Withheld));
     }
 
     #[test]
     fn anything_else_is_refused() {
-        for bad in [&b""[..], b"\0x", b"\x01", b"\x010123456701234567"[..HEADER_BYTES - 1].as_ref(), b"\x02abc"] {
+        for bad in [
+            &b""[..],
+            b"\0x",
+            b"\x01",
+            b"\x010123456701234567"[..HEADER_BYTES - 1].as_ref(),
+            b"\x04abc",
+            b"\x02abc",
+            b"\x03a",
+        ] {
             assert_eq!(decode(&Bytes::copy_from_slice(bad)), Err(BadPayload), "{bad:?}");
         }
     }

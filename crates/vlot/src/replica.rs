@@ -5,22 +5,26 @@
 //! is gathered in [`Work`]. Must not know of files, sockets, tasks, or of what a command means.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 use vlot_log::index::GroupState;
 use vlot_log::record::{Entry, Write};
-use vlot_raft::effect::{Effect, Effects, Input, Misbehaviour, RoleName, Source, Standing, WriteId};
-use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::Membership;
-use vlot_raft::message::{Body, Envelope, Message, ReadId};
+use vlot_raft::effect::{
+    ChangeRefused, Effect, Effects, Event, Input, Misbehaviour, RoleName, Source, Standing, TransferRefused, WriteId,
+};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
+use vlot_raft::message::{Body, Envelope, Message};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
 use vlot_raft::term_runs::TermRuns;
 use vlot_raft::time::{Chance, Time};
 
 use crate::entries::RecentEntries;
+use crate::members::{ChangeRequest, MemberChange, Members, MembershipSet};
 use crate::payload::{self, Payload, ProposalId};
+use crate::proposals::Proposals;
+use crate::reads::Reads;
+use crate::roster::Roster;
 use crate::wire::Parcel;
 
 /// The bounds of a replica.
@@ -30,6 +34,10 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Messages with entries under way to one peer.
     pub inflight_max: usize,
+    /// Payload bytes under way to one peer.
+    pub inflight_bytes_max: u64,
+    /// Entries that wait to be committed before the leader takes no more.
+    pub uncommitted_max: u64,
     /// Payload bytes of recent entries kept in memory.
     pub recent_bytes_max: usize,
     /// Payload bytes handed to the state machine at once, when it catches up from disk.
@@ -39,7 +47,14 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         const MIB: usize = 1 << 20;
-        Self { message_bytes_max: MIB, inflight_max: 128, recent_bytes_max: 16 * MIB, replay_bytes_max: 4 * MIB }
+        Self {
+            message_bytes_max: MIB,
+            inflight_max: 128,
+            inflight_bytes_max: 32 << 20,
+            uncommitted_max: 1 << 20,
+            recent_bytes_max: 16 * MIB,
+            replay_bytes_max: 4 * MIB,
+        }
     }
 }
 
@@ -50,8 +65,9 @@ pub struct Begin {
     pub group: GroupId,
     /// How it behaves.
     pub config: Config,
-    /// Who belongs to it.
-    pub membership: Membership,
+    /// Its first members, for a node that is one of them; nobody, for a node that is to join. Once the log says who
+    /// belongs to the group, that counts.
+    pub members: Members,
     /// What the log holds of it.
     pub recovered: GroupState,
     /// What its state machine has durably applied.
@@ -75,12 +91,22 @@ pub struct Work {
     pub parcels: Vec<(NodeId, Parcel)>,
     /// Entries to read from the log, after the writes that were asked for before.
     pub log_reads: Vec<LogRead>,
+    /// The state machine becomes the snapshot of this entry, before anything in `committed` is applied.
+    pub restore: Option<LogId>,
     /// Committed entries to apply, in order.
     pub committed: Vec<Committed>,
+    /// A snapshot that reaches this entry is needed; this member has one.
+    pub fetch: Option<(NodeId, LogId)>,
+    /// Changes of members that were refused, by their sequence numbers.
+    pub changes_refused: Vec<(u64, ChangeRefused)>,
+    /// Whether hand-overs were begun, by their sequence numbers.
+    pub transfers: Vec<(u64, Result<(), TransferRefused>)>,
     /// Reads that may be answered once `committed` is applied.
     pub reads_ready: Vec<u64>,
     /// Changes of term, role or leader.
     pub became: Vec<Standing>,
+    /// What else has happened.
+    pub happened: Vec<Event>,
     /// What peers did wrong.
     pub misbehaved: Vec<(NodeId, Misbehaviour)>,
 }
@@ -116,26 +142,44 @@ pub struct Committed {
     pub payload: Payload,
 }
 
-/// The state machine has applied what the log does not have, or has under another name.
+/// Why a replica cannot go on from what its log and its state machine hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct LogIsBehind {
-    /// What is applied.
-    pub applied: LogId,
-    /// Where the log ends.
-    pub last: LogId,
+pub enum CannotBegin {
+    /// The state machine has applied what the log does not have, or has under another name.
+    LogIsBehind {
+        /// What is applied.
+        applied: LogId,
+        /// Where the log ends.
+        last: LogId,
+    },
+    /// The log begins after what the state machine has applied.
+    StateIsBehind {
+        /// What is applied.
+        applied: LogId,
+        /// After which entry the log begins.
+        begin: LogId,
+    },
+    /// The log holds a membership that this version does not know.
+    BadMembership,
 }
 
-impl std::fmt::Display for LogIsBehind {
+impl std::fmt::Display for CannotBegin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { applied, last } = self;
-        write!(
-            f,
-            "the state machine has applied {applied}, which is not in the log that ends with {last}: they do not belong together, or the log was lost"
-        )
+        match self {
+            Self::LogIsBehind { applied, last } => write!(
+                f,
+                "the state machine has applied {applied}, which is not in the log that ends with {last}: they do not belong together, or the log was lost"
+            ),
+            Self::StateIsBehind { applied, begin } => write!(
+                f,
+                "the state machine has applied {applied}, and the log begins only after {begin}: they do not belong together, or a snapshot was lost"
+            ),
+            Self::BadMembership => f.write_str("the log holds a membership that this version does not know"),
+        }
     }
 }
 
-impl std::error::Error for LogIsBehind {}
+impl std::error::Error for CannotBegin {}
 
 /// An entry on disk is none that was written by a version known here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -149,17 +193,20 @@ pub struct Replica {
     group: GroupId,
     origin: u64,
     limits: Limits,
-    read_patience: Duration,
     raft: Raft,
+    roster: Roster,
     recent: RecentEntries,
     /// The last entry handed to the state machine.
     handed: LogId,
-    /// Proposals of this node that are not applied.
-    proposals: BTreeMap<u64, Proposal>,
-    /// Which of them are yet to be sent.
-    unsent: BTreeSet<u64>,
-    /// Proposals of followers, and the term for which they were meant.
-    forwarded: (Term, Vec<Bytes>),
+    /// A snapshot that takes the state machine's place once the log says so, durably.
+    installing: Option<LogId>,
+    /// The membership of the snapshot that is being put in the place of the log.
+    arriving: Option<MembershipSet>,
+    /// The change of members that the leader, this node, is asked for in this step.
+    asked_change: Option<ChangeRequest>,
+    proposals: Proposals,
+    /// Changes of members that this node asks for and has not sent.
+    changes: Vec<ChangeRequest>,
     reads: Reads,
     /// Reads of the log that are under way.
     fetching: BTreeSet<Purpose>,
@@ -170,53 +217,49 @@ pub struct Replica {
     lost: BTreeSet<NodeId>,
 }
 
-/// A proposal of this node.
-#[derive(Debug)]
-struct Proposal {
-    payload: Bytes,
-    /// The term to whose leader it went.
-    sent_in: Option<Term>,
-}
-
-/// The linearizable reads of this node.
-#[derive(Debug, Default)]
-struct Reads {
-    next: u64,
-    /// Not asked.
-    waiting: Vec<u64>,
-    /// Asked, by turn: when, and which. An answer may never come.
-    asked: BTreeMap<ReadId, (Time, Vec<u64>)>,
-    /// Answered, and not applied far enough.
-    confirmed: Vec<(LogIndex, Vec<u64>)>,
-}
-
 impl Replica {
     /// A replica that goes on from what its log and its state machine hold.
     ///
     /// # Errors
-    /// If the state machine has applied an entry that the log does not have.
-    pub fn new(now: Time, begin: Begin) -> Result<Self, LogIsBehind> {
-        let Begin { group, config, membership, recovered, applied, limits, origin, seed } = begin;
-        let GroupState { term, vote, runs } = recovered;
-        if !runs.contains(applied) {
-            return Err(LogIsBehind { applied, last: runs.last_id() });
+    /// If they do not belong together.
+    pub fn new(now: Time, begin: Begin, work: &mut Work) -> Result<Self, CannotBegin> {
+        let Begin { group, config, members, recovered, applied, limits, origin, seed } = begin;
+        let GroupState { term, vote, runs, note, kept } = recovered;
+        if applied < runs.after() {
+            return Err(CannotBegin::StateIsBehind { applied, begin: runs.after() });
         }
+        if !runs.contains(applied) {
+            return Err(CannotBegin::LogIsBehind { applied, last: runs.last_id() });
+        }
+        let first = MembershipSet {
+            entry: crate::members::MembershipEntry { members, ..Default::default() },
+            ..Default::default()
+        };
+        let base = if note.is_empty() {
+            // The first act of a new log, so that no other first members are ever taken for these.
+            work.writes.push(Write::Begin { group, after: LogId::ZERO, note: first.encode() });
+            first
+        } else {
+            MembershipSet::decode(note).map_err(|_| CannotBegin::BadMembership)?
+        };
+        let roster = Roster::new(base, &kept).map_err(|_| CannotBegin::BadMembership)?;
         let recent = RecentEntries::after(runs.last());
-        let read_patience = config.election_timeout;
-        let restored = Restored { term, vote, log: runs, applied: applied.index, membership };
+        let reads = Reads::new(origin, config.election_timeout);
+        let restored = Restored { term, vote, log: runs, applied: applied.index, memberships: roster.memberships() };
         Ok(Self {
             group,
             origin,
             limits,
-            read_patience,
             raft: Raft::new(config, restored, now, Chance::new(seed)),
+            roster,
             recent,
             handed: applied,
-            proposals: BTreeMap::new(),
-            unsent: BTreeSet::new(),
-            forwarded: (Term::ZERO, Vec::new()),
-            // Begins where no earlier process of this node has been: see `ReadId`.
-            reads: Reads { next: origin, ..Reads::default() },
+            installing: None,
+            arriving: None,
+            asked_change: None,
+            proposals: Proposals::default(),
+            changes: Vec::new(),
+            reads,
             fetching: BTreeSet::new(),
             fetched: BTreeMap::new(),
             connected: BTreeSet::new(),
@@ -239,15 +282,12 @@ impl Replica {
     /// When [`Replica::tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Time {
-        let oldest_read = self.reads.asked.values().map(|(asked, _)| *asked + self.read_patience).min();
-        self.raft.deadline().min(oldest_read.unwrap_or(Time::NEVER))
+        self.raft.deadline().min(self.reads.deadline())
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Time, work: &mut Work) {
-        // What was asked and not answered is asked again: the question or the answer was lost.
-        let patience = self.read_patience;
-        self.ask_again(|asked| now.since(asked) >= patience);
+        self.reads.ask_late_ones_again(now);
         self.step(now, Input::Tick, Vec::new(), work);
     }
 
@@ -260,33 +300,86 @@ impl Replica {
             Parcel::Raft { message, payloads } => {
                 self.step(now, Input::Receive { from, message }, payloads, work);
             }
-            // Taken or dropped at the end of the turn, when it is certain in which term the turn's entries are made.
             Parcel::Propose { term, payloads } if term == self.raft.standing().term => {
-                if self.forwarded.0 != term {
-                    self.forwarded = (term, Vec::new());
+                self.proposals.forward(term, payloads);
+            }
+            Parcel::Change { term, request } if term == self.raft.standing().term => {
+                let sequence = request.id.sequence;
+                if let Err(why) = self.begin_change(now, request, work) {
+                    work.parcels.push((from, Parcel::ChangeRefused { sequence, why }));
                 }
-                self.forwarded.1.extend(payloads);
             }
             Parcel::Propose { .. } => {}
+            Parcel::Change { request, .. } => {
+                let why = ChangeRefused::NotLeader { leader: self.raft.standing().leader };
+                let sequence = request.id.sequence;
+                work.parcels.push((from, Parcel::ChangeRefused { sequence, why }));
+            }
+            Parcel::ChangeRefused { sequence, why } => work.changes_refused.push((sequence, why)),
         }
     }
 
     /// Proposes a command, as a payload that [`payload::command`] has made with this node's origin and `sequence`. It
     /// goes to whoever leads, again if it was certainly lost, until it is applied or withdrawn.
     pub fn propose(&mut self, sequence: u64, payload: Bytes) {
-        self.proposals.insert(sequence, Proposal { payload, sent_in: None });
-        self.unsent.insert(sequence);
+        self.proposals.propose(sequence, payload);
     }
 
     /// Nobody waits for the proposal any more: it is not sent again. It may still come true.
     pub fn withdraw(&mut self, sequence: u64) {
-        self.proposals.remove(&sequence);
-        self.unsent.remove(&sequence);
+        self.proposals.settle(sequence);
+    }
+
+    /// Asks for a change of members, all of it at once. It goes to whoever leads, once; it is done when the state
+    /// machine is told of it, and refused if [`Work::changes_refused`] says so.
+    pub fn change_members(&mut self, sequence: u64, changes: Vec<MemberChange>, context: Bytes) {
+        let id = ProposalId { origin: self.origin, sequence };
+        self.changes.push(ChangeRequest { id, changes, context });
+    }
+
+    /// Hands the leadership over, if this node has it.
+    pub fn transfer(&mut self, now: Time, sequence: u64, to: Option<NodeId>, work: &mut Work) {
+        let before = work.transfers.len();
+        self.step(now, Input::Transfer { to }, Vec::new(), work);
+        match work.transfers.get_mut(before) {
+            Some(refused) => refused.0 = sequence,
+            None => work.transfers.push((sequence, Ok(()))),
+        }
+    }
+
+    /// The state machine has everything up to here durably, and the log keeps what follows.
+    pub fn compact(&mut self, now: Time, upto: LogIndex, work: &mut Work) {
+        self.step(now, Input::Compact { upto }, Vec::new(), work);
+    }
+
+    /// A snapshot is here, durably: of which entry, and with which members.
+    pub fn snapshot_received(&mut self, now: Time, id: LogId, members: MembershipSet, work: &mut Work) {
+        let membership = (members.at, members.entry.members.membership().clone());
+        self.arriving = Some(members);
+        self.step(now, Input::SnapshotReceived { id, membership }, Vec::new(), work);
+        self.arriving = None;
+    }
+
+    /// Whether the state machine keeps up with what is decided.
+    pub fn fitness(&mut self, now: Time, fit: bool, work: &mut Work) {
+        self.step(now, Input::Fitness { fit }, Vec::new(), work);
+    }
+
+    /// Who belongs to the group, as the log of this node says, committed or not.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.roster.newest().entry.members
+    }
+
+    /// Who belonged to the group when everything up to `index` was applied, for a snapshot of that moment.
+    #[must_use]
+    pub fn members_at(&self, index: LogIndex) -> &MembershipSet {
+        self.roster.at(index)
     }
 
     /// Asks for a linearizable read; `read` is the host's name for it.
     pub fn read(&mut self, read: u64) {
-        self.reads.waiting.push(read);
+        self.reads.wait(read);
     }
 
     /// The write with this number, and all before, are durable.
@@ -332,88 +425,100 @@ impl Replica {
     /// # Errors
     /// If an entry is none that this version knows; the replica must stop.
     pub fn end_turn(&mut self, now: Time, work: &mut Work) -> Result<(), BadEntry> {
+        self.send_changes(now, work);
         self.send_proposals(now, work);
         self.send_reads(now, work);
         self.send_entries(work);
         self.apply(work)?;
-        let applied = self.handed.index;
-        self.reads.confirmed.retain_mut(|(index, reads)| {
-            let ready = *index <= applied;
-            if ready {
-                work.reads_ready.append(reads);
-            }
-            !ready
-        });
+        self.reads.take_ready(self.handed.index, &mut work.reads_ready);
         self.recent.shrink(self.handed.index.min(self.raft.durable()), self.limits.recent_bytes_max);
         Ok(())
     }
 
     /// Sends what waits to whoever leads: appends it, if that is this node.
     fn send_proposals(&mut self, now: Time, work: &mut Work) {
-        let (meant_for, mut payloads) = std::mem::take(&mut self.forwarded);
         let Standing { term, role, leader } = self.raft.standing();
         if role == RoleName::Leader {
-            if meant_for != term {
-                payloads.clear();
+            // What cannot be taken at this moment waits: a hand-over ends, and so does a queue.
+            if !self.raft.takes_proposals() {
+                return;
             }
-            payloads.extend(self.take_unsent(term));
+            let payloads = self.proposals.take_for_own_term(term);
             if !payloads.is_empty() {
                 let count = payloads.len() as u64;
                 self.step(now, Input::Propose { count }, payloads, work);
             }
-        } else if let Some(leader) = leader.filter(|leader| self.connected.contains(leader)) {
-            let payloads: Vec<Bytes> = self.take_unsent(term).collect();
+            return;
+        }
+        self.proposals.drop_forwarded();
+        if let Some(leader) = leader.filter(|leader| self.connected.contains(leader)) {
+            let payloads = self.proposals.take_unsent(term);
             if !payloads.is_empty() {
                 work.parcels.push((leader, Parcel::Propose { term, payloads }));
             }
         }
     }
 
-    fn take_unsent(&mut self, term: Term) -> impl Iterator<Item = Bytes> + use<'_> {
-        let proposals = &mut self.proposals;
-        std::mem::take(&mut self.unsent).into_iter().filter_map(move |sequence| {
-            let proposal = proposals.get_mut(&sequence)?;
-            proposal.sent_in = Some(term);
-            Some(proposal.payload.clone())
-        })
+    /// Sends changes of members to whoever leads. Nobody waits for a leader with one: an operator asks again.
+    fn send_changes(&mut self, now: Time, work: &mut Work) {
+        for request in std::mem::take(&mut self.changes) {
+            let Standing { term, role, leader } = self.raft.standing();
+            let sequence = request.id.sequence;
+            match leader.filter(|leader| self.connected.contains(leader)) {
+                _ if role == RoleName::Leader => {
+                    if let Err(why) = self.begin_change(now, request, work) {
+                        work.changes_refused.push((sequence, why));
+                    }
+                }
+                Some(leader) => work.parcels.push((leader, Parcel::Change { term, request })),
+                None => work.changes_refused.push((sequence, ChangeRefused::NotLeader { leader: None })),
+            }
+        }
+    }
+
+    /// Begins a change of members, if consensus takes it.
+    fn begin_change(&mut self, now: Time, request: ChangeRequest, work: &mut Work) -> Result<(), ChangeRefused> {
+        let known = |node| self.raft.membership().contains(node);
+        let moved = request.changes.iter().find_map(|change| match change {
+            MemberChange::Move { node, .. } if !known(*node) => Some(*node),
+            _ => None,
+        });
+        if let Some(node) = moved {
+            return Err(ChangeRefused::NotAMember { node });
+        }
+        let changes = request.changes.iter().map(MemberChange::seat).collect();
+        self.asked_change = Some(request);
+        let before = work.changes_refused.len();
+        self.step(now, Input::ChangeMembership { changes }, Vec::new(), work);
+        self.asked_change = None;
+        work.changes_refused.drain(before..).next().map_or(Ok(()), |(_, why)| Err(why))
     }
 
     /// Asks one question for all reads that wait.
     fn send_reads(&mut self, now: Time, work: &mut Work) {
-        if self.reads.waiting.is_empty() || self.raft.standing().leader.is_none() {
-            return;
+        if self.raft.standing().leader.is_some()
+            && let Some(read) = self.reads.ask(now)
+        {
+            self.step(now, Input::Read { read }, Vec::new(), work);
         }
-        self.reads.next = self.reads.next.wrapping_add(1);
-        let read = ReadId(self.reads.next);
-        let waiting = std::mem::take(&mut self.reads.waiting);
-        self.reads.asked.insert(read, (now, waiting));
-        self.step(now, Input::Read { read }, Vec::new(), work);
-    }
-
-    /// Reads asked at a moment for which `gone` holds are asked again.
-    fn ask_again(&mut self, gone: impl Fn(Time) -> bool) {
-        let waiting = &mut self.reads.waiting;
-        self.reads.asked.retain(|_, (asked, reads)| {
-            let again = gone(*asked);
-            if again {
-                waiting.append(reads);
-            }
-            !again
-        });
     }
 
     /// Sends each peer what it lacks: from memory, or from disk if it lags far behind.
     fn send_entries(&mut self, work: &mut Work) {
         let mut effects = Effects::new();
-        for peer in self.raft.membership().voters().to_vec() {
+        for peer in self.raft.peers().collect::<Vec<_>>() {
+            let is_witness = self.raft.membership().is_witness(peer);
             while let Some((after, upto)) = self.raft.wants(peer) {
                 let Some(entries) = self.entries_for(peer, after, upto, work) else { break };
                 let last = entries.last().map_or(after, |entry| entry.id.index);
-                self.raft.send_entries(peer, last, &mut effects);
-                self.carry_out(&mut effects, entries.into_iter().map(|entry| entry.payload).collect(), work);
+                let payload = |Entry { payload, .. }| if is_witness { payload::for_witness(&payload) } else { payload };
+                let payloads: Vec<Bytes> = entries.into_iter().map(payload).collect();
+                let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
+                self.raft.send_entries(peer, last, bytes, &mut effects);
+                self.carry_out(&mut effects, payloads, work);
             }
         }
-        self.raft.tell_commit(&mut effects);
+        self.raft.end_turn(&mut effects);
         self.carry_out(&mut effects, Vec::new(), work);
     }
 
@@ -441,7 +546,18 @@ impl Replica {
 
     /// Hands over what may be applied.
     fn apply(&mut self, work: &mut Work) -> Result<(), BadEntry> {
+        if let Some(id) = self.installing.take_if(|id| id.index <= self.raft.ready()) {
+            // The snapshot has the effect of all that would be applied before it.
+            work.committed.clear();
+            (self.handed, work.restore) = (id, Some(id));
+        }
         let (after, upto) = (self.handed.index, self.raft.ready());
+        // What a witness has, it can only count.
+        if self.raft.membership().is_witness(self.raft.node()) {
+            let term = self.raft.log().term_at(upto).unwrap_or(self.handed.term);
+            self.handed = LogId { term, index: upto };
+            return Ok(());
+        }
         if after >= upto {
             return Ok(());
         }
@@ -464,25 +580,15 @@ impl Replica {
                 Payload::Command { id: ProposalId { origin, sequence }, .. } if origin == self.origin => {
                     self.withdraw(sequence);
                 }
-                Payload::Command { .. } => {}
-                Payload::Blank => self.send_lost_proposals_again(id.term),
+                Payload::Command { .. } | Payload::Membership(_) => {}
+                Payload::Blank => self.proposals.send_lost_again(id.term),
+                // Payloads are withheld from witnesses alone, and this node is none.
+                Payload::Withheld => return Err(BadEntry(id)),
             }
             self.handed = id;
             work.committed.push(Committed { id, payload });
         }
         Ok(())
-    }
-
-    /// A leader has taken office in `term`, and everything before its first entry is applied. What went to a leader of
-    /// an earlier term and was not applied by now never will be: it could only stand before that entry, and a leader
-    /// takes proposals for its own term alone. So it may be sent again without being applied twice.
-    fn send_lost_proposals_again(&mut self, term: Term) {
-        for (&sequence, proposal) in &mut self.proposals {
-            if proposal.sent_in.is_some_and(|sent_in| sent_in < term) {
-                proposal.sent_in = None;
-                self.unsent.insert(sequence);
-            }
-        }
     }
 
     fn step(&mut self, now: Time, input: Input, payloads: Vec<Bytes>, work: &mut Work) {
@@ -514,11 +620,26 @@ impl Replica {
                 work.last_write = Some(write);
             }
             Effect::Append { write, entries, source } => {
+                let after = entries.after().index;
+                self.roster.cut_after(after);
                 let payloads = match source {
                     Source::Blank => vec![payload::blank()],
                     Source::Proposed | Source::Received => payloads.of(&entries),
+                    Source::Membership(membership) => {
+                        let entry = match self.asked_change.take() {
+                            Some(request) => request.begin(self.members(), membership),
+                            None => self.roster.settled(membership),
+                        };
+                        vec![payload::membership(&entry)]
+                    }
                 };
-                let after = entries.after().index;
+                for (n, payload) in payloads.iter().enumerate().filter(|(_, payload)| payload::sets_membership(payload))
+                {
+                    // Payloads are decoded before they get here; one that is none would be refused when it is applied.
+                    if let Ok(payload) = payload::decode(payload) {
+                        self.roster.append(LogIndex(after.0 + n as u64 + 1), &payload);
+                    }
+                }
                 let entries = self.recent.append(&entries, payloads);
                 work.writes.push(Write::Append { group: self.group, after, entries });
                 work.last_write = Some(write);
@@ -530,24 +651,42 @@ impl Replica {
                 };
                 work.parcels.push((to, Parcel::Raft { message, payloads }));
             }
+            Effect::Compact { write, after } => {
+                self.roster.begin_after(after.index);
+                let note = self.roster.at(after.index).encode();
+                work.writes.push(Write::Begin { group: self.group, after, note });
+                work.last_write = Some(write);
+            }
+            Effect::InstallSnapshot { write, id } => {
+                if let Some(set) = self.arriving.take() {
+                    let is_replaced = self.raft.log().is_empty();
+                    if is_replaced { self.roster.replace(set) } else { self.roster.begin_after(id.index) }
+                }
+                if self.raft.log().is_empty() {
+                    self.recent = RecentEntries::after(id.index);
+                }
+                self.fetched.clear();
+                self.proposals.forget_sent();
+                self.installing = Some(id);
+                let note = self.roster.at(id.index).encode();
+                work.writes.push(Write::Begin { group: self.group, after: id, note });
+                work.last_write = Some(write);
+            }
+            Effect::FetchSnapshot { from, reach } => work.fetch = Some((from, reach)),
             // Looked up at the end of the turn.
             Effect::Commit { .. } => {}
-            Effect::ReadReady { read, index } => {
-                if let Some((_, reads)) = self.reads.asked.remove(&read) {
-                    self.reads.confirmed.push((index, reads));
-                }
-            }
-            Effect::ReadRefused { read } => {
-                if let Some((_, reads)) = self.reads.asked.remove(&read) {
-                    self.reads.waiting.extend(reads);
-                }
-            }
-            // Proposals are made only when this node leads, within the same turn.
+            Effect::ReadReady { read, index } => self.reads.confirm(read, index),
+            Effect::ReadRefused { read } => self.reads.refuse(read),
+            // Proposals are made only when they are taken, within the same turn.
             Effect::ProposalRefused { .. } => {}
+            // Whoever asked puts its own number in the place of zero.
+            Effect::ChangeRefused { why } => work.changes_refused.push((0, why)),
+            Effect::TransferRefused { why } => work.transfers.push((0, Err(why))),
+            Effect::Happened(event) => work.happened.push(event),
             Effect::Became(standing) => {
                 self.fetched.clear();
                 if standing.leader.is_some() {
-                    self.ask_again(|_| true);
+                    self.reads.ask_all_again();
                 }
                 work.became.push(standing);
             }
@@ -558,7 +697,7 @@ impl Replica {
 
 /// Whether only a leader sends it.
 fn is_of_leader(message: &Message) -> bool {
-    matches!(message.body, Body::AppendEntries { .. } | Body::Heartbeat { .. })
+    matches!(message.body, Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::SnapshotNeeded { .. })
 }
 
 /// The payloads that came with an input, or go with a message.

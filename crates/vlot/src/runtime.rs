@@ -16,19 +16,22 @@ use tokio::time::Instant;
 use vlot_log::disk::real::RealDisk;
 use vlot_log::index::GroupState;
 use vlot_log::log::{self, Log};
-use vlot_raft::effect::Standing;
-use vlot_raft::id::{GroupId, NodeId};
-use vlot_raft::membership::Membership;
+use vlot_raft::id::{GroupId, LogId, NodeId};
 use vlot_raft::state::Config;
 
 use crate::driver::Driver;
 use crate::events::{Event, Events, NewGroup};
+use crate::exchange::Exchange;
 use crate::group::{self, Group, Shared};
 use crate::log_thread::LogThread;
-use crate::machine::{Typed, Waiters};
+use crate::machine::{Typed, Waiters, restore};
+use crate::members::Members;
 use crate::net::{self, Listen, Net};
 use crate::node::NodeCore;
-use crate::replica::{self, Begin, LogIsBehind};
+use crate::payload;
+use crate::replica::{self, Begin, CannotBegin};
+use crate::retention;
+use crate::snapshot::Shelf;
 use crate::state_machine::StateMachine;
 use crate::view::View;
 
@@ -43,12 +46,20 @@ pub struct Options {
     pub node: NodeId,
     /// Where it listens for peers.
     pub listen: Listen,
-    /// Where each node listens, as `host:port`; this node's own entry is ignored.
+    /// Where nodes listen, as `host:port`, before a group's members say so; this node's own entry is for the others.
     pub peers: BTreeMap<NodeId, String>,
     /// How often a leader says that it leads. The same on all nodes.
     pub heartbeat: Duration,
     /// How long a follower waits for a leader, at least. The same on all nodes.
     pub election_timeout: Duration,
+    /// How much this node should lead: a leader hands over to one with a greater number that keeps up. Zero: only if
+    /// nobody else stands.
+    pub priority: u8,
+    /// Answer reads by a lease of this length: see the contract of [`Config::lease`]. `None`, the default, asks a quorum
+    /// each time and relies on no clock. The same on all nodes.
+    pub lease: Option<Duration>,
+    /// How much of each group's log is kept.
+    pub retention: retention::Limits,
     /// Bounds of the log.
     pub log: log::Options,
     /// Bounds of the transport.
@@ -72,6 +83,9 @@ impl Options {
             peers: BTreeMap::new(),
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
+            priority: 1,
+            lease: None,
+            retention: retention::Limits::default(),
             log: log::Options::default(),
             net: net::Limits::default(),
             replica: replica::Limits::default(),
@@ -85,8 +99,11 @@ pub struct Node {
     node: NodeId,
     address: std::net::SocketAddr,
     origin: u64,
-    heartbeat: Duration,
-    election_timeout: Duration,
+    /// What is the same for all its groups.
+    config: Config,
+    /// Where nodes listen, as was told when it was opened.
+    addresses: BTreeMap<NodeId, String>,
+    shelf: Shelf,
     replica_limits: replica::Limits,
     group_limits: group::Limits,
     /// What the log held of each group; nothing once the group is taken up.
@@ -102,6 +119,8 @@ pub enum OpenError {
     /// The log cannot be opened: the directory cannot be used, another process has it, it is another node's, or it is
     /// damaged.
     Log(String),
+    /// The folder of snapshots cannot be used.
+    Shelf(std::io::Error),
     /// The peers' address cannot be used.
     Listen(net::BindError),
     /// The system gives no thread.
@@ -114,7 +133,9 @@ pub enum GroupError {
     /// This node has it already.
     Taken,
     /// Its state machine and its log do not belong together.
-    LogIsBehind(LogIsBehind),
+    CannotBegin(CannotBegin),
+    /// A snapshot cannot be read or restored.
+    Snapshot(String),
     /// The node has stopped.
     Stopped,
 }
@@ -128,19 +149,33 @@ impl Node {
     /// # Panics
     /// Outside of a tokio runtime with I/O and time.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { dir, cluster, node, listen, peers, heartbeat, election_timeout, log, net, replica, group } =
-            options;
+        let Options { dir, cluster, node, listen, peers, .. } = options;
+        let config = Config {
+            heartbeat: options.heartbeat,
+            election_timeout: options.election_timeout,
+            inflight_max: options.replica.inflight_max,
+            inflight_bytes_max: options.replica.inflight_bytes_max,
+            uncommitted_max: options.replica.uncommitted_max,
+            priority: options.priority,
+            lease: options.lease,
+            ..Config::new(node)
+        };
         let disk = RealDisk::open(&dir).map_err(|error| OpenError::Log(error.to_string()))?;
+        let shelf = Shelf::open(&dir.join("snapshots")).map_err(OpenError::Shelf)?;
         let identity = log::Identity { cluster, node };
+        // Who belongs to a group is known before any entry is read again.
+        let log = log::Options { keep: payload::sets_membership, ..options.log };
         let (log, recovered) = Log::open(disk, identity, log).map_err(|error| OpenError::Log(error.to_string()))?;
         if let Some(torn) = &recovered.torn {
             tracing::warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes, "cut off a write that was never finished");
         }
         let events = Arc::new(Events::default());
         let identity = net::Identity { cluster, node };
-        let (net, inbox) =
-            Net::start(net::Options { identity, listen, peers, limits: net }).map_err(OpenError::Listen)?;
+        let (net, inbox) = Net::start(net::Options { identity, listen, peers: peers.clone(), limits: options.net })
+            .map_err(OpenError::Listen)?;
+        let net = Arc::new(net);
         let address = net.address();
+        let exchange = Exchange::new(shelf.clone(), Arc::clone(&net), Arc::clone(&events), draw());
         let report = Arc::clone(&events);
         let log =
             LogThread::start(log, Arc::new(move |done| report.push(Event::Log(done)))).map_err(OpenError::Thread)?;
@@ -149,6 +184,9 @@ impl Node {
             events: Arc::clone(&events),
             net,
             inbox,
+            exchange,
+            peers: peers.clone(),
+            retention: options.retention,
             log,
             groups: BTreeMap::new(),
             started: Instant::now(),
@@ -161,10 +199,11 @@ impl Node {
             node,
             address,
             origin: draw(),
-            heartbeat,
-            election_timeout,
-            replica_limits: replica,
-            group_limits: group,
+            config,
+            addresses: peers,
+            shelf,
+            replica_limits: options.replica,
+            group_limits: options.group,
             recovered: Mutex::new(recovered.groups.into_iter().map(|(id, state)| (id, Some(state))).collect()),
             events,
             driver: Some(driver),
@@ -172,8 +211,9 @@ impl Node {
         })
     }
 
-    /// Takes up this node's replica of a group with these voters, the same on each of them. What the log has beyond
-    /// the state machine's durable entry is applied again, in the background.
+    /// Takes up this node's replica of a group with these first voters, the same on each of them; once the log knows
+    /// the members, it counts. With no voters, the node is to join a group that runs: it waits until the leader has
+    /// added it. What the log has beyond the state machine's durable entry is applied again, in the background.
     ///
     /// # Errors
     /// See [`GroupError`].
@@ -181,36 +221,30 @@ impl Node {
         &self,
         id: GroupId,
         voters: impl IntoIterator<Item = NodeId>,
-        state_machine: S,
+        mut state_machine: S,
     ) -> Result<Group<S>, GroupError> {
         let recovered = {
             let mut all = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
             all.entry(id).or_insert_with(|| Some(GroupState::default())).take().ok_or(GroupError::Taken)?
         };
-        let applied = state_machine.durable();
+        let (applied, saved) = self.bring_up(id, &recovered, &mut state_machine).map_err(GroupError::Snapshot)?;
         let state = Arc::new(RwLock::new(state_machine));
         let (proposals, reads) = (Arc::new(Waiters::default()), Arc::new(Waiters::default()));
+        let (changes, transfers) = (Arc::new(Waiters::default()), Arc::new(Waiters::default()));
         let machine = Typed {
             origin: self.origin,
             state: Arc::clone(&state),
             proposals: Arc::clone(&proposals),
             reads: Arc::clone(&reads),
+            changes: Arc::clone(&changes),
+            transfers: Arc::clone(&transfers),
         };
-        let view = Arc::new(View {
-            standing: watch::Sender::new(Standing::default()),
-            last: AtomicU64::new(0),
-            commit: AtomicU64::new(0),
-            applied: AtomicU64::new(applied.index.0),
-        });
+        let view = Arc::new(View::new(applied));
+        let address = |node| (node, self.addresses.get(&node).cloned().unwrap_or_default());
         let begin = Begin {
             group: id,
-            config: Config {
-                node: self.node,
-                heartbeat: self.heartbeat,
-                election_timeout: self.election_timeout,
-                inflight_max: self.replica_limits.inflight_max,
-            },
-            membership: Membership::of_voters(voters),
+            config: self.config.clone(),
+            members: Members::of_voters(voters.into_iter().map(address)),
             recovered,
             applied,
             limits: self.replica_limits.clone(),
@@ -218,9 +252,9 @@ impl Node {
             seed: draw(),
         };
         let (begun, outcome) = oneshot::channel();
-        let new = NewGroup { begin, machine: Box::new(machine), view: Arc::clone(&view), begun };
+        let new = NewGroup { begin, machine: Box::new(machine), view: Arc::clone(&view), saved, begun };
         self.events.push(Event::Begin(Box::new(new)));
-        outcome.await.map_err(|_| GroupError::Stopped)?.map_err(GroupError::LogIsBehind)?;
+        outcome.await.map_err(|_| GroupError::Stopped)?.map_err(GroupError::CannotBegin)?;
         Ok(Group(Arc::new(Shared {
             id,
             origin: self.origin,
@@ -228,11 +262,33 @@ impl Node {
             state,
             proposals,
             reads,
+            changes,
+            transfers,
             proposed_bytes: AtomicUsize::new(0),
             limits: self.group_limits.clone(),
             events: Arc::clone(&self.events),
             view,
         })))
+    }
+
+    /// Brings a state up to this node's newest snapshot, if that is newer and in the log. Gives back what it has
+    /// applied then, and what of it is in the snapshot.
+    fn bring_up<S: StateMachine>(
+        &self,
+        group: GroupId,
+        recovered: &GroupState,
+        state: &mut S,
+    ) -> Result<(LogId, LogId), String> {
+        let applied = state.durable();
+        let newest = self.shelf.newest(group).map_err(|error| format!("cannot read the snapshots: {error}"))?;
+        // A snapshot that the log does not know was never put in its place.
+        match newest.filter(|saved| recovered.runs.contains(saved.header.id)) {
+            Some(saved) if saved.header.id > applied => {
+                restore(state, &saved)?;
+                Ok((saved.header.id, saved.header.id))
+            }
+            _ => Ok((applied, LogId::ZERO)),
+        }
     }
 
     /// Where this node listens for peers.
@@ -285,6 +341,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Log(why) => f.write_str(why),
+            Self::Shelf(error) => write!(f, "cannot use the folder of snapshots: {error}"),
             Self::Listen(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start the log's thread: {error}"),
         }
@@ -297,7 +354,8 @@ impl fmt::Display for GroupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Taken => f.write_str("this node has a replica of the group already"),
-            Self::LogIsBehind(error) => error.fmt(f),
+            Self::CannotBegin(error) => error.fmt(f),
+            Self::Snapshot(why) => f.write_str(why),
             Self::Stopped => f.write_str("the node has stopped"),
         }
     }

@@ -1,7 +1,11 @@
 //! What a program replicates: its state, its commands, and how one changes the other.
 
+use std::io;
+
 use bytes::{Bytes, BytesMut};
 use vlot_raft::id::LogId;
+
+use crate::members::Members;
 
 /// A state that changes by commands, in the same way on every replica.
 ///
@@ -21,6 +25,12 @@ pub trait StateMachine: Send + Sync + 'static {
         let _ = at;
     }
 
+    /// The members of the group are these from `at` on; `context` came with the change.
+    fn members_changed(&mut self, at: LogId, members: &Members, context: Bytes) {
+        let _ = (members, context);
+        self.skip(at);
+    }
+
     /// All entries that were committed together are applied: the moment to wake those who watch, or to hand a batch
     /// to a disk.
     fn end_batch(&mut self) {}
@@ -30,7 +40,41 @@ pub trait StateMachine: Send + Sync + 'static {
     fn durable(&self) -> LogId {
         LogId::ZERO
     }
+
+    /// A handle to the state as it is, or as it was at an earlier entry, from which it can be written while commands go
+    /// on. Called often, so it should cost little; the lock around the state is held.
+    ///
+    /// Without it the log grows for ever, and a node that has lost its disk gets every entry again.
+    fn snapshot(&self) -> Option<Box<dyn Snapshot>> {
+        None
+    }
+
+    /// Becomes the state that a snapshot of `at` holds, all of it or nothing. A state that is durable by itself is so
+    /// when this returns.
+    ///
+    /// # Errors
+    /// If the bytes are none of a snapshot, or cannot be kept. The replica stops then.
+    fn restore(&mut self, at: LogId, from: &mut dyn io::Read) -> Result<(), BadSnapshot> {
+        let _ = from;
+        Err(BadSnapshot(format!("a snapshot of {at} has come to a state machine that makes none")))
+    }
 }
+
+/// A state at one moment, to be written down.
+pub trait Snapshot: Send {
+    /// The last entry whose effect it has.
+    fn at(&self) -> LogId;
+
+    /// Writes it as a stream of bytes, which [`StateMachine::restore`] reads.
+    ///
+    /// # Errors
+    /// If the state cannot be read, or `out` fails.
+    fn write_to(&mut self, out: &mut dyn io::Write) -> io::Result<()>;
+}
+
+/// Bytes that are no snapshot, or that cannot be kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BadSnapshot(pub String);
 
 /// Something that can be written into a log and read back, on another node and by a later version.
 pub trait Command: Sized + Send + 'static {

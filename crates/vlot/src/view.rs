@@ -3,22 +3,71 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::sync::watch;
-use vlot_raft::effect::Standing;
-use vlot_raft::id::GroupId;
+use tokio::sync::{broadcast, watch};
+use vlot_raft::effect::{Event, Standing};
+use vlot_raft::id::{GroupId, LogId, NodeId};
 
+use crate::members::Members;
 use crate::node::NodeCore;
+
+/// Something that has happened to a group on this node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Happening {
+    /// Term, role or leader have changed.
+    Became(Standing),
+    /// One of consensus's events: membership, hand-over, stalls.
+    Consensus(Event),
+    /// A peer was sent a snapshot.
+    SnapshotSent {
+        /// The peer.
+        to: NodeId,
+        /// The last entry whose effect it has.
+        of: LogId,
+    },
+    /// A snapshot has taken the place of this node's state.
+    SnapshotRestored {
+        /// The last entry whose effect it has.
+        of: LogId,
+    },
+    /// The log begins later: what came before is in the state machine.
+    Compacted {
+        /// After which entry.
+        after: LogId,
+    },
+}
+
+/// Happenings that wait for one who looks at them; who lags further behind is told how many were dropped.
+pub(crate) const HAPPENINGS_MAX: usize = 1024;
 
 /// Where a group stands on this node, kept current by the driver.
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) members: watch::Sender<Members>,
+    pub(crate) happenings: broadcast::Sender<Happening>,
     pub(crate) last: AtomicU64,
     pub(crate) commit: AtomicU64,
     pub(crate) applied: AtomicU64,
 }
 
 impl View {
+    /// Of a group that has just begun.
+    pub(crate) fn new(applied: LogId) -> Self {
+        Self {
+            standing: watch::Sender::new(Standing::default()),
+            members: watch::Sender::new(Members::default()),
+            happenings: broadcast::Sender::new(HAPPENINGS_MAX),
+            last: AtomicU64::new(0),
+            commit: AtomicU64::new(0),
+            applied: AtomicU64::new(applied.index.0),
+        }
+    }
+
+    /// Tells those who look; nobody may.
+    pub(crate) fn tell(&self, happening: Happening) {
+        let _ = self.happenings.send(happening);
+    }
+
     /// Shows where the group stands after a turn.
     pub(crate) fn show(&self, core: &NodeCore, group: GroupId) {
         if let (Some(raft), Some(handed)) = (core.raft(group), core.handed(group)) {

@@ -5,12 +5,15 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use vlot_raft::id::{GroupId, LogId, LogIndex, Term};
-use vlot_raft::message::{Body, Message, ReadId};
+use vlot_raft::effect::ChangeRefused;
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
+use vlot_raft::membership::Membership;
+use vlot_raft::message::{Body, Message, ReadId, Session};
 use vlot_raft::term_runs::TermRuns;
 
+use crate::members::{ChangeRequest, MembershipEntry};
 use crate::net::Lane;
-use crate::payload;
+use crate::payload::{self, Payload};
 
 /// What one replica sends another.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,6 +33,20 @@ pub enum Parcel {
         /// Their payloads.
         payloads: Vec<Bytes>,
     },
+    /// A change of members, for the leader of this term and of no other.
+    Change {
+        /// The term.
+        term: Term,
+        /// The change.
+        request: ChangeRequest,
+    },
+    /// The leader does not begin the change.
+    ChangeRefused {
+        /// The request's sequence number.
+        sequence: u64,
+        /// Why not.
+        why: ChangeRefused,
+    },
 }
 
 impl Parcel {
@@ -38,6 +55,7 @@ impl Parcel {
     pub fn lane(&self) -> Lane {
         match self {
             Self::Raft { payloads, .. } if payloads.is_empty() => Lane::Control,
+            Self::Change { .. } | Self::ChangeRefused { .. } => Lane::Control,
             Self::Raft { .. } | Self::Propose { .. } => Lane::Entries,
         }
     }
@@ -54,6 +72,14 @@ impl Parcel {
                 term: term.0,
                 body: Some(FrameBody::Propose(Payloads { payloads: payloads.clone() })),
             },
+            Self::Change { term, request } => {
+                Frame { group: group.0, term: term.0, body: Some(FrameBody::Change(request.encode())) }
+            }
+            Self::ChangeRefused { sequence, why } => {
+                let (why, node) = encode_refusal(*why);
+                let body = FrameBody::ChangeRefused(Refusal { sequence: *sequence, why, node: node.0 });
+                Frame { group: group.0, term: 0, body: Some(body) }
+            }
         };
         frame.encode_to_vec().into()
     }
@@ -70,26 +96,38 @@ impl Parcel {
             FrameBody::AskPreVote(Last { last }) => Body::AskPreVote { last: named(last)? },
             FrameBody::PreVoteGranted(Empty {}) => Body::PreVoteGranted,
             FrameBody::PreVoteRefused(Empty {}) => Body::PreVoteRefused,
-            FrameBody::RequestVote(Last { last }) => Body::RequestVote { last: named(last)? },
+            FrameBody::RequestVote(Candidacy { last, handed_over }) => {
+                Body::RequestVote { last: named(last)?, handed_over }
+            }
             FrameBody::VoteGranted(Empty {}) => Body::VoteGranted,
             FrameBody::VoteRefused(Empty {}) => Body::VoteRefused,
-            FrameBody::AppendEntries(AppendEntries { after, runs, commit, payloads: entries }) => {
+            FrameBody::AppendEntries(AppendEntries { session, after, runs, commit, payloads: entries }) => {
                 let runs = decode_runs(named(after)?, &runs)?;
                 if runs.last().since(runs.after().index) != entries.len() as u64 {
                     return Err(BadFrame::PayloadsDoNotMatch);
                 }
-                if !entries.iter().all(|entry| payload::decode(entry).is_ok()) {
-                    return Err(BadFrame::BadPayload);
-                }
+                let memberships = memberships_in(runs.after().index, &entries)?;
                 payloads = entries;
-                Body::AppendEntries { entries: runs, commit: LogIndex(commit) }
+                Body::AppendEntries { session: of(session), entries: runs, memberships, commit: LogIndex(commit) }
             }
-            FrameBody::EntriesAccepted(upto) => Body::EntriesAccepted { upto: LogIndex(upto) },
-            FrameBody::EntriesRefused(Refused { missing, hint }) => {
-                Body::EntriesRefused { missing: named(missing)?, hint: named(hint)? }
+            FrameBody::EntriesAccepted(Accepted { session, upto }) => {
+                Body::EntriesAccepted { session: of(session), upto: LogIndex(upto) }
             }
-            FrameBody::Heartbeat(Heartbeat { round, commit }) => Body::Heartbeat { round, commit: LogIndex(commit) },
-            FrameBody::HeartbeatReply(round) => Body::HeartbeatReply { round },
+            FrameBody::EntriesRefused(Refused { session, missing, hint }) => {
+                Body::EntriesRefused { session: of(session), missing: named(missing)?, hint: named(hint)? }
+            }
+            FrameBody::Heartbeat(Heartbeat { session, round, commit }) => {
+                Body::Heartbeat { session: of(session), round, commit: LogIndex(commit) }
+            }
+            FrameBody::HeartbeatReply(HeartbeatReply { session, round, fit, priority }) => {
+                let priority = u8::try_from(priority).unwrap_or(u8::MAX);
+                Body::HeartbeatReply { session: of(session), round, fit, priority }
+            }
+            FrameBody::SnapshotNeeded(SnapshotNeeded { session, of: reach }) => {
+                Body::SnapshotNeeded { session: of(session), of: named(reach)? }
+            }
+            FrameBody::StandNow(Empty {}) => Body::StandNow,
+            FrameBody::Removed(at) => Body::Removed { at: LogIndex(at) },
             FrameBody::TermIsOver(Empty {}) => Body::TermIsOver,
             FrameBody::ReadIndex(read) => Body::ReadIndex { read: ReadId(read) },
             FrameBody::ReadIndexReply(ReadReply { read, index }) => {
@@ -101,6 +139,14 @@ impl Parcel {
                     return Err(BadFrame::BadPayload);
                 }
                 return Ok((group, Self::Propose { term, payloads }));
+            }
+            FrameBody::Change(request) => {
+                let request = ChangeRequest::decode(request).map_err(|_| BadFrame::BadPayload)?;
+                return Ok((group, Self::Change { term, request }));
+            }
+            FrameBody::ChangeRefused(Refusal { sequence, why, node }) => {
+                let why = decode_refusal(why, NodeId(node)).ok_or(BadFrame::UnknownKind)?;
+                return Ok((group, Self::ChangeRefused { sequence, why }));
             }
         };
         Ok((group, Self::Raft { message: Message { term, body }, payloads }))
@@ -139,16 +185,70 @@ impl std::fmt::Display for BadFrame {
 
 impl std::error::Error for BadFrame {}
 
+fn of(session: u64) -> Session {
+    Session(LogIndex(session))
+}
+
+/// The memberships that entries after `after` set, read from their payloads: what is written is what counts.
+fn memberships_in(after: LogIndex, entries: &[Bytes]) -> Result<Vec<(LogIndex, Membership)>, BadFrame> {
+    let mut memberships = Vec::new();
+    for (n, entry) in entries.iter().enumerate() {
+        match payload::decode(entry).map_err(|_| BadFrame::BadPayload)? {
+            Payload::Membership(MembershipEntry { members, .. }) => {
+                memberships.push((LogIndex(after.0 + n as u64 + 1), members.membership().clone()));
+            }
+            Payload::Blank | Payload::Command { .. } | Payload::Withheld => {}
+        }
+    }
+    Ok(memberships)
+}
+
+fn encode_refusal(why: ChangeRefused) -> (u32, NodeId) {
+    let nobody = NodeId(0);
+    match why {
+        ChangeRefused::NotLeader { leader } => (1, leader.unwrap_or(nobody)),
+        ChangeRefused::TooSoon => (2, nobody),
+        ChangeRefused::InProgress => (3, nobody),
+        ChangeRefused::HandingOver { to } => (4, to),
+        ChangeRefused::NotCaughtUp { node } => (5, node),
+        ChangeRefused::NoVoters => (6, nobody),
+        ChangeRefused::TooManyWitnesses => (7, nobody),
+        ChangeRefused::NotAMember { node } => (8, node),
+        ChangeRefused::KeepsItsKind { node } => (9, node),
+        ChangeRefused::NothingToDo => (10, nobody),
+    }
+}
+
+fn decode_refusal(why: u32, node: NodeId) -> Option<ChangeRefused> {
+    Some(match why {
+        1 => ChangeRefused::NotLeader { leader: Some(node).filter(|node| node.0 != 0) },
+        2 => ChangeRefused::TooSoon,
+        3 => ChangeRefused::InProgress,
+        4 => ChangeRefused::HandingOver { to: node },
+        5 => ChangeRefused::NotCaughtUp { node },
+        6 => ChangeRefused::NoVoters,
+        7 => ChangeRefused::TooManyWitnesses,
+        8 => ChangeRefused::NotAMember { node },
+        9 => ChangeRefused::KeepsItsKind { node },
+        10 => ChangeRefused::NothingToDo,
+        _ => return None,
+    })
+}
+
 fn encode_body(body: &Body, payloads: &[Bytes]) -> FrameBody {
     let name = |id: LogId| Some(Name { term: id.term.0, index: id.index.0 });
     match body {
         Body::AskPreVote { last } => FrameBody::AskPreVote(Last { last: name(*last) }),
         Body::PreVoteGranted => FrameBody::PreVoteGranted(Empty {}),
         Body::PreVoteRefused => FrameBody::PreVoteRefused(Empty {}),
-        Body::RequestVote { last } => FrameBody::RequestVote(Last { last: name(*last) }),
+        Body::RequestVote { last, handed_over } => {
+            FrameBody::RequestVote(Candidacy { last: name(*last), handed_over: *handed_over })
+        }
         Body::VoteGranted => FrameBody::VoteGranted(Empty {}),
         Body::VoteRefused => FrameBody::VoteRefused(Empty {}),
-        Body::AppendEntries { entries, commit } => FrameBody::AppendEntries(AppendEntries {
+        // The payloads say which memberships are set.
+        Body::AppendEntries { session, entries, commit, .. } => FrameBody::AppendEntries(AppendEntries {
+            session: session.0.0,
             after: name(entries.after()),
             runs: entries
                 .iter()
@@ -157,12 +257,26 @@ fn encode_body(body: &Body, payloads: &[Bytes]) -> FrameBody {
             commit: commit.0,
             payloads: payloads.to_vec(),
         }),
-        Body::EntriesAccepted { upto } => FrameBody::EntriesAccepted(upto.0),
-        Body::EntriesRefused { missing, hint } => {
-            FrameBody::EntriesRefused(Refused { missing: name(*missing), hint: name(*hint) })
+        Body::EntriesAccepted { session, upto } => {
+            FrameBody::EntriesAccepted(Accepted { session: session.0.0, upto: upto.0 })
         }
-        Body::Heartbeat { round, commit } => FrameBody::Heartbeat(Heartbeat { round: *round, commit: commit.0 }),
-        Body::HeartbeatReply { round } => FrameBody::HeartbeatReply(*round),
+        Body::EntriesRefused { session, missing, hint } => {
+            FrameBody::EntriesRefused(Refused { session: session.0.0, missing: name(*missing), hint: name(*hint) })
+        }
+        Body::Heartbeat { session, round, commit } => {
+            FrameBody::Heartbeat(Heartbeat { session: session.0.0, round: *round, commit: commit.0 })
+        }
+        Body::HeartbeatReply { session, round, fit, priority } => FrameBody::HeartbeatReply(HeartbeatReply {
+            session: session.0.0,
+            round: *round,
+            fit: *fit,
+            priority: u32::from(*priority),
+        }),
+        Body::SnapshotNeeded { session, of } => {
+            FrameBody::SnapshotNeeded(SnapshotNeeded { session: session.0.0, of: name(*of) })
+        }
+        Body::StandNow => FrameBody::StandNow(Empty {}),
+        Body::Removed { at } => FrameBody::Removed(at.0),
         Body::TermIsOver => FrameBody::TermIsOver(Empty {}),
         Body::ReadIndex { read } => FrameBody::ReadIndex(read.0),
         Body::ReadIndexReply { read, index } => FrameBody::ReadIndexReply(ReadReply { read: read.0, index: index.0 }),
@@ -194,7 +308,7 @@ struct Frame {
     group: u64,
     #[prost(uint64, tag = "2")]
     term: u64,
-    #[prost(oneof = "FrameBody", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    #[prost(oneof = "FrameBody", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
     body: Option<FrameBody>,
 }
 
@@ -202,12 +316,12 @@ struct Frame {
 enum FrameBody {
     #[prost(message, tag = "3")]
     AppendEntries(AppendEntries),
-    #[prost(uint64, tag = "4")]
-    EntriesAccepted(u64),
+    #[prost(message, tag = "4")]
+    EntriesAccepted(Accepted),
     #[prost(message, tag = "5")]
     Heartbeat(Heartbeat),
-    #[prost(uint64, tag = "6")]
-    HeartbeatReply(u64),
+    #[prost(message, tag = "6")]
+    HeartbeatReply(HeartbeatReply),
     #[prost(message, tag = "7")]
     Propose(Payloads),
     #[prost(uint64, tag = "8")]
@@ -225,13 +339,23 @@ enum FrameBody {
     #[prost(message, tag = "14")]
     PreVoteRefused(Empty),
     #[prost(message, tag = "15")]
-    RequestVote(Last),
+    RequestVote(Candidacy),
     #[prost(message, tag = "16")]
     VoteGranted(Empty),
     #[prost(message, tag = "17")]
     VoteRefused(Empty),
     #[prost(message, tag = "18")]
     TermIsOver(Empty),
+    #[prost(message, tag = "19")]
+    SnapshotNeeded(SnapshotNeeded),
+    #[prost(message, tag = "20")]
+    StandNow(Empty),
+    #[prost(uint64, tag = "21")]
+    Removed(u64),
+    #[prost(bytes = "bytes", tag = "22")]
+    Change(Bytes),
+    #[prost(message, tag = "23")]
+    ChangeRefused(Refusal),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -249,6 +373,52 @@ struct Name {
 struct Last {
     #[prost(message, optional, tag = "1")]
     last: Option<Name>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Candidacy {
+    #[prost(message, optional, tag = "1")]
+    last: Option<Name>,
+    #[prost(bool, tag = "2")]
+    handed_over: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct Accepted {
+    #[prost(uint64, tag = "1")]
+    upto: u64,
+    #[prost(uint64, tag = "2")]
+    session: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct HeartbeatReply {
+    #[prost(uint64, tag = "1")]
+    round: u64,
+    #[prost(uint64, tag = "2")]
+    session: u64,
+    #[prost(bool, tag = "3")]
+    fit: bool,
+    #[prost(uint32, tag = "4")]
+    priority: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct SnapshotNeeded {
+    #[prost(message, optional, tag = "1")]
+    of: Option<Name>,
+    #[prost(uint64, tag = "2")]
+    session: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct Refusal {
+    #[prost(uint64, tag = "1")]
+    sequence: u64,
+    #[prost(uint32, tag = "2")]
+    why: u32,
+    #[prost(fixed64, tag = "3")]
+    node: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -269,6 +439,8 @@ struct AppendEntries {
     commit: u64,
     #[prost(bytes = "bytes", repeated, tag = "4")]
     payloads: Vec<Bytes>,
+    #[prost(uint64, tag = "5")]
+    session: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -277,6 +449,8 @@ struct Refused {
     missing: Option<Name>,
     #[prost(message, optional, tag = "2")]
     hint: Option<Name>,
+    #[prost(uint64, tag = "3")]
+    session: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -285,6 +459,8 @@ struct Heartbeat {
     round: u64,
     #[prost(uint64, tag = "2")]
     commit: u64,
+    #[prost(uint64, tag = "3")]
+    session: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -304,7 +480,22 @@ struct Payloads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::members::{MemberChange, Members};
     use crate::payload::ProposalId;
+
+    const REFUSALS: [ChangeRefused; 11] = [
+        ChangeRefused::NotLeader { leader: None },
+        ChangeRefused::NotLeader { leader: Some(NodeId(1)) },
+        ChangeRefused::TooSoon,
+        ChangeRefused::InProgress,
+        ChangeRefused::HandingOver { to: NodeId(2) },
+        ChangeRefused::NotCaughtUp { node: NodeId(3) },
+        ChangeRefused::NoVoters,
+        ChangeRefused::TooManyWitnesses,
+        ChangeRefused::NotAMember { node: NodeId(4) },
+        ChangeRefused::KeepsItsKind { node: NodeId(5) },
+        ChangeRefused::NothingToDo,
+    ];
 
     fn every_parcel() -> Vec<Parcel> {
         let last = LogId::new(3, 9);
@@ -315,14 +506,22 @@ mod tests {
             Body::AskPreVote { last },
             Body::PreVoteGranted,
             Body::PreVoteRefused,
-            Body::RequestVote { last: LogId::ZERO },
+            Body::RequestVote { last: LogId::ZERO, handed_over: true },
             Body::VoteGranted,
             Body::VoteRefused,
-            Body::AppendEntries { entries: TermRuns::empty(last), commit: LogIndex(2) },
-            Body::EntriesAccepted { upto: LogIndex(5) },
-            Body::EntriesRefused { missing: last, hint: LogId::ZERO },
-            Body::Heartbeat { round: 4, commit: LogIndex(3) },
-            Body::HeartbeatReply { round: 4 },
+            Body::AppendEntries {
+                session: of(3),
+                entries: TermRuns::empty(last),
+                memberships: Vec::new(),
+                commit: LogIndex(2),
+            },
+            Body::EntriesAccepted { session: of(3), upto: LogIndex(5) },
+            Body::EntriesRefused { session: of(3), missing: last, hint: LogId::ZERO },
+            Body::Heartbeat { session: of(3), round: 4, commit: LogIndex(3) },
+            Body::HeartbeatReply { session: of(3), round: 4, fit: true, priority: 2 },
+            Body::SnapshotNeeded { session: of(3), of: last },
+            Body::StandNow,
+            Body::Removed { at: LogIndex(8) },
             Body::TermIsOver,
             Body::ReadIndex { read: ReadId(1) },
             Body::ReadIndexReply { read: ReadId(1), index: LogIndex(2) },
@@ -330,9 +529,16 @@ mod tests {
         ];
         let raft = |body, payloads| Parcel::Raft { message: Message { term: Term(6), body }, payloads };
         let mut parcels: Vec<Parcel> = bodies.into_iter().map(|body| raft(body, Vec::new())).collect();
-        let append = Body::AppendEntries { entries, commit: LogIndex(2) };
-        parcels.push(raft(append, vec![payload::blank(), command.clone()]));
+        let members = Members::of_voters([(NodeId(1), "a:1".to_owned())]);
+        let memberships = vec![(LogIndex(6), members.membership().clone())];
+        let set = payload::membership(&MembershipEntry { members, ..MembershipEntry::default() });
+        let append = Body::AppendEntries { session: of(0), entries, memberships, commit: LogIndex(2) };
+        parcels.push(raft(append, vec![command.clone(), set]));
         parcels.push(Parcel::Propose { term: Term(6), payloads: vec![command] });
+        let id = ProposalId { origin: 1, sequence: 2 };
+        let changes = vec![MemberChange::Remove(NodeId(4))];
+        parcels.push(Parcel::Change { term: Term(6), request: ChangeRequest { id, changes, context: Bytes::new() } });
+        parcels.extend(REFUSALS.map(|why| Parcel::ChangeRefused { sequence: 5, why }));
         parcels
     }
 
@@ -362,7 +568,8 @@ mod tests {
     #[test]
     fn entries_without_payloads_are_refused() {
         let entries = TermRuns::one_term(LogId::ZERO, Term(1), u64::MAX - 1);
-        let message = Message { term: Term(1), body: Body::AppendEntries { entries, commit: LogIndex(0) } };
+        let (session, memberships, commit) = (of(0), Vec::new(), LogIndex(0));
+        let message = Message { term: Term(1), body: Body::AppendEntries { session, entries, memberships, commit } };
         let frame = Parcel::Raft { message, payloads: Vec::new() }.encode(GroupId(1));
         assert_eq!(Parcel::decode(frame), Err(BadFrame::PayloadsDoNotMatch));
     }

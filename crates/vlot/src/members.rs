@@ -1,0 +1,385 @@
+//! Who belongs to a group, with what the library keeps beside each seat: where the node listens.
+//!
+//! Owns the entry of the log that sets a membership, and the request that asks for one. Must not know when either
+//! counts: that is consensus's.
+
+use std::collections::BTreeMap;
+
+use bytes::{Buf, Bytes};
+use prost::Message as _;
+use vlot_raft::id::{LogIndex, NodeId};
+use vlot_raft::membership::{Change, Member, Membership, Seat};
+
+use crate::payload::{BadPayload, ProposalId};
+
+/// The members of a group, and where each of them listens.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Members {
+    membership: Membership,
+    addresses: BTreeMap<NodeId, String>,
+}
+
+/// One wish of a change of members; a change is a list of them, carried out at once.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum MemberChange {
+    /// A node comes in and votes at once. Until it has the log it counts and does not help: prefer a learner first.
+    AddVoter {
+        /// The node.
+        node: NodeId,
+        /// Where it listens for peers.
+        address: String,
+    },
+    /// A node comes in, gets all entries, and does not vote.
+    AddLearner {
+        /// The node.
+        node: NodeId,
+        /// Where it listens for peers.
+        address: String,
+    },
+    /// A node comes in that votes and keeps no payloads.
+    AddWitness {
+        /// The node.
+        node: NodeId,
+        /// Where it listens for peers.
+        address: String,
+    },
+    /// A learner votes from now on. Refused until it has caught up.
+    Promote(NodeId),
+    /// A voter votes no longer.
+    Demote(NodeId),
+    /// A member leaves.
+    Remove(NodeId),
+    /// A member listens elsewhere.
+    Move {
+        /// The node.
+        node: NodeId,
+        /// Where it listens for peers.
+        address: String,
+    },
+}
+
+/// What an entry holds that sets a membership.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct MembershipEntry {
+    /// The request that led to it; the last of a change repeats that of the first.
+    pub change: ProposalId,
+    /// Who belongs to the group.
+    pub members: Members,
+    /// What the state machine is given with it.
+    pub context: Bytes,
+}
+
+/// A membership, and the entry that has set it: what is kept of a log's beginning.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct MembershipSet {
+    /// The index of the entry; zero for a group's first members.
+    pub at: LogIndex,
+    /// What it holds.
+    pub entry: MembershipEntry,
+}
+
+/// A change that is asked of the leader.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ChangeRequest {
+    /// Who asks.
+    pub id: ProposalId,
+    /// What to change.
+    pub changes: Vec<MemberChange>,
+    /// What the state machine is given with it.
+    pub context: Bytes,
+}
+
+impl Members {
+    /// A group of these voters.
+    pub fn of_voters(voters: impl IntoIterator<Item = (NodeId, String)>) -> Self {
+        let addresses: BTreeMap<NodeId, String> = voters.into_iter().collect();
+        Self { membership: Membership::of_voters(addresses.keys().copied()), addresses }
+    }
+
+    /// The seats.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Each member and where it listens; an address may be empty if nobody has told it.
+    pub fn iter(&self) -> impl Iterator<Item = (Member, &str)> + '_ {
+        self.membership.members().iter().map(|member| (*member, self.address(member.node)))
+    }
+
+    /// Where a member listens.
+    #[must_use]
+    pub fn address(&self, node: NodeId) -> &str {
+        self.addresses.get(&node).map_or("", String::as_str)
+    }
+
+    /// The seats are these; who has none has no address either.
+    #[must_use]
+    pub fn with_seats(&self, membership: Membership) -> Self {
+        let mut addresses = self.addresses.clone();
+        addresses.retain(|node, _| membership.contains(*node));
+        Self { membership, addresses }
+    }
+}
+
+impl MemberChange {
+    /// As consensus knows it.
+    #[must_use]
+    pub fn seat(&self) -> Change {
+        match *self {
+            Self::AddVoter { node, .. } | Self::Promote(node) => Change::Voter(node),
+            Self::AddLearner { node, .. } | Self::Demote(node) => Change::Learner(node),
+            Self::AddWitness { node, .. } => Change::Witness(node),
+            Self::Remove(node) => Change::Remove(node),
+            Self::Move { .. } => Change::Renew,
+        }
+    }
+
+    fn address(&self) -> Option<(NodeId, &str)> {
+        match self {
+            Self::AddVoter { node, address }
+            | Self::AddLearner { node, address }
+            | Self::AddWitness { node, address }
+            | Self::Move { node, address } => Some((*node, address)),
+            Self::Promote(_) | Self::Demote(_) | Self::Remove(_) => None,
+        }
+    }
+}
+
+impl ChangeRequest {
+    /// What the entry holds that begins this change; consensus has found the seats.
+    #[must_use]
+    pub fn begin(&self, now: &Members, membership: Membership) -> MembershipEntry {
+        let mut members = Members { membership: Membership::default(), addresses: now.addresses.clone() };
+        members.addresses.extend(self.changes.iter().filter_map(MemberChange::address).map(|(n, a)| (n, a.to_owned())));
+        let members = members.with_seats(membership);
+        MembershipEntry { change: self.id, members, context: self.context.clone() }
+    }
+}
+
+// The bytes of an entry and of a request (`proto/peer.proto`).
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct SetFrame {
+    #[prost(uint64, tag = "1")]
+    at: u64,
+    #[prost(message, optional, tag = "2")]
+    entry: Option<EntryFrame>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct EntryFrame {
+    #[prost(fixed64, tag = "1")]
+    origin: u64,
+    #[prost(uint64, tag = "2")]
+    sequence: u64,
+    #[prost(message, repeated, tag = "3")]
+    members: Vec<MemberFrame>,
+    #[prost(bytes = "bytes", tag = "4")]
+    context: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MemberFrame {
+    #[prost(fixed64, tag = "1")]
+    node: u64,
+    #[prost(uint32, tag = "2")]
+    seat: u32,
+    #[prost(bool, tag = "3")]
+    witness: bool,
+    #[prost(string, tag = "4")]
+    address: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RequestFrame {
+    #[prost(fixed64, tag = "1")]
+    origin: u64,
+    #[prost(uint64, tag = "2")]
+    sequence: u64,
+    #[prost(message, repeated, tag = "3")]
+    changes: Vec<ChangeFrame>,
+    #[prost(bytes = "bytes", tag = "4")]
+    context: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ChangeFrame {
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    #[prost(fixed64, tag = "2")]
+    node: u64,
+    #[prost(string, tag = "3")]
+    address: String,
+}
+
+/// The seats by their numbers, from 1 on.
+const SEATS: [Seat; 5] = [Seat::Voter, Seat::Joining, Seat::Leaving, Seat::Retiring, Seat::Learner];
+
+impl MembershipEntry {
+    fn frame(&self) -> EntryFrame {
+        let member = |(member, address): (Member, &str)| MemberFrame {
+            node: member.node.0,
+            seat: SEATS.iter().position(|seat| *seat == member.seat).map_or(0, |at| at as u32 + 1),
+            witness: member.witness,
+            address: address.to_owned(),
+        };
+        EntryFrame {
+            origin: self.change.origin,
+            sequence: self.change.sequence,
+            members: self.members.iter().map(member).collect(),
+            context: self.context.clone(),
+        }
+    }
+
+    fn of_frame(frame: EntryFrame) -> Result<Self, BadPayload> {
+        let mut seats = Vec::with_capacity(frame.members.len());
+        let mut addresses = BTreeMap::new();
+        for MemberFrame { node, seat, witness, address } in frame.members {
+            let seat = *SEATS.get((seat as usize).wrapping_sub(1)).ok_or(BadPayload)?;
+            seats.push(Member { node: NodeId(node), seat, witness });
+            addresses.insert(NodeId(node), address);
+        }
+        let membership = Membership::of_members(seats).ok_or(BadPayload)?;
+        let change = ProposalId { origin: frame.origin, sequence: frame.sequence };
+        Ok(Self { change, members: Members { membership, addresses }, context: frame.context })
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        self.frame().encode_to_vec()
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// If the bytes are none.
+    pub fn decode(bytes: impl Buf) -> Result<Self, BadPayload> {
+        Self::of_frame(EntryFrame::decode(bytes).map_err(|_| BadPayload)?)
+    }
+}
+
+impl MembershipSet {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        SetFrame { at: self.at.0, entry: Some(self.entry.frame()) }.encode_to_vec().into()
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// If the bytes are none.
+    pub fn decode(bytes: impl Buf) -> Result<Self, BadPayload> {
+        let SetFrame { at, entry } = SetFrame::decode(bytes).map_err(|_| BadPayload)?;
+        Ok(Self { at: LogIndex(at), entry: MembershipEntry::of_frame(entry.ok_or(BadPayload)?)? })
+    }
+}
+
+impl ChangeRequest {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let change = |change: &MemberChange| {
+            let (kind, node) = match change {
+                MemberChange::AddVoter { node, .. } => (1, node),
+                MemberChange::AddLearner { node, .. } => (2, node),
+                MemberChange::AddWitness { node, .. } => (3, node),
+                MemberChange::Promote(node) => (4, node),
+                MemberChange::Demote(node) => (5, node),
+                MemberChange::Remove(node) => (6, node),
+                MemberChange::Move { node, .. } => (7, node),
+            };
+            let address = change.address().map_or_else(String::new, |(_, address)| address.to_owned());
+            ChangeFrame { kind, node: node.0, address }
+        };
+        let frame = RequestFrame {
+            origin: self.id.origin,
+            sequence: self.id.sequence,
+            changes: self.changes.iter().map(change).collect(),
+            context: self.context.clone(),
+        };
+        frame.encode_to_vec().into()
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// If the bytes are none.
+    pub fn decode(bytes: Bytes) -> Result<Self, BadPayload> {
+        let RequestFrame { origin, sequence, changes, context } =
+            RequestFrame::decode(bytes).map_err(|_| BadPayload)?;
+        let change = |ChangeFrame { kind, node, address }| {
+            let node = NodeId(node);
+            Ok(match kind {
+                1 => MemberChange::AddVoter { node, address },
+                2 => MemberChange::AddLearner { node, address },
+                3 => MemberChange::AddWitness { node, address },
+                4 => MemberChange::Promote(node),
+                5 => MemberChange::Demote(node),
+                6 => MemberChange::Remove(node),
+                7 => MemberChange::Move { node, address },
+                _ => return Err(BadPayload),
+            })
+        };
+        let changes = changes.into_iter().map(change).collect::<Result<_, BadPayload>>()?;
+        Ok(Self { id: ProposalId { origin, sequence }, changes, context })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members() -> Members {
+        Members::of_voters([(NodeId(1), "a:1".to_owned()), (NodeId(2), "b:2".to_owned())])
+    }
+
+    fn request() -> ChangeRequest {
+        let address = || "c:3".to_owned();
+        let node = NodeId(3);
+        let changes = vec![
+            MemberChange::AddVoter { node, address: address() },
+            MemberChange::AddLearner { node, address: address() },
+            MemberChange::AddWitness { node, address: address() },
+            MemberChange::Promote(node),
+            MemberChange::Demote(node),
+            MemberChange::Remove(node),
+            MemberChange::Move { node, address: address() },
+        ];
+        ChangeRequest { id: ProposalId { origin: 7, sequence: 9 }, changes, context: Bytes::from_static(b"why") }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let request = request();
+        assert_eq!(ChangeRequest::decode(request.encode()), Ok(request.clone()));
+        let seats = members().membership().changed(&[Change::Voter(NodeId(3)), Change::Remove(NodeId(1))]).unwrap();
+        let entry = request.begin(&members(), seats);
+        assert_eq!(entry.members.address(NodeId(3)), "c:3");
+        let set = MembershipSet { at: LogIndex(12), entry };
+        assert_eq!(MembershipSet::decode(set.encode()), Ok(set.clone()));
+        let settled = set.entry.members.with_seats(set.entry.members.membership().settled());
+        assert_eq!(
+            settled.iter().map(|(member, address)| (member.node.0, address)).collect::<Vec<_>>(),
+            [(2, "b:2"), (3, "c:3")]
+        );
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_or_another_valid_value() {
+        let set = MembershipSet { at: LogIndex(3), entry: request().begin(&members(), members().membership().clone()) };
+        for bytes in [set.encode(), request().encode()] {
+            for at in 0..bytes.len() {
+                for bit in 0..8 {
+                    let mut damaged = bytes.to_vec();
+                    damaged[at] ^= 1 << bit;
+                    drop(MembershipSet::decode(&damaged[..]));
+                    drop(ChangeRequest::decode(damaged.into()));
+                }
+                drop(MembershipSet::decode(&bytes[..at]));
+            }
+        }
+    }
+}

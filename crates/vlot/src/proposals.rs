@@ -1,0 +1,94 @@
+//! What waits to be agreed on, on one node: its own proposals, and those that followers have sent it as their leader.
+//!
+//! Owns which of its own were sent in which term, so that a proposal is sent again exactly if it is certainly lost.
+//! Must not know what a proposal holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use vlot_raft::id::Term;
+
+/// Proposals of one group.
+#[derive(Debug, Default)]
+pub(crate) struct Proposals {
+    /// This node's own, until they are applied or withdrawn.
+    own: BTreeMap<u64, Proposal>,
+    /// Which of them are yet to be sent.
+    unsent: BTreeSet<u64>,
+    /// Proposals of followers, and the term for which they were meant.
+    forwarded: (Term, Vec<Bytes>),
+}
+
+#[derive(Debug)]
+struct Proposal {
+    payload: Bytes,
+    /// The term to whose leader it went.
+    sent_in: Option<Term>,
+}
+
+impl Proposals {
+    /// Takes one of this node's own.
+    pub(crate) fn propose(&mut self, sequence: u64, payload: Bytes) {
+        self.own.insert(sequence, Proposal { payload, sent_in: None });
+        self.unsent.insert(sequence);
+    }
+
+    /// It is applied, or nobody waits for it any more: it is not sent again.
+    pub(crate) fn settle(&mut self, sequence: u64) {
+        self.own.remove(&sequence);
+        self.unsent.remove(&sequence);
+    }
+
+    /// Takes proposals of a follower that were meant for the leader of `term`. They are taken into the log or dropped
+    /// at the end of a turn, when it is certain in which term its entries are made.
+    pub(crate) fn forward(&mut self, term: Term, payloads: Vec<Bytes>) {
+        if self.forwarded.0 != term {
+            self.forwarded = (term, Vec::new());
+        }
+        self.forwarded.1.extend(payloads);
+    }
+
+    /// Everything that the leader of `term`, this node, may append.
+    pub(crate) fn take_for_own_term(&mut self, term: Term) -> Vec<Bytes> {
+        let (meant_for, mut payloads) = std::mem::take(&mut self.forwarded);
+        if meant_for != term {
+            payloads.clear();
+        }
+        payloads.extend(self.take_unsent(term));
+        payloads
+    }
+
+    /// Drops what followers have sent: this node does not lead.
+    pub(crate) fn drop_forwarded(&mut self) {
+        self.forwarded = (Term::ZERO, Vec::new());
+    }
+
+    /// This node's own that are to be sent to the leader of `term`.
+    pub(crate) fn take_unsent(&mut self, term: Term) -> Vec<Bytes> {
+        let own = &mut self.own;
+        let sent = std::mem::take(&mut self.unsent).into_iter().filter_map(move |sequence| {
+            let proposal = own.get_mut(&sequence)?;
+            proposal.sent_in = Some(term);
+            Some(proposal.payload.clone())
+        });
+        sent.collect()
+    }
+
+    /// A snapshot has taken the place of entries that this node has never seen: what was sent may be among them, so it
+    /// must not be sent again.
+    pub(crate) fn forget_sent(&mut self) {
+        self.own.retain(|_, proposal| proposal.sent_in.is_none());
+    }
+
+    /// A leader has taken office in `term`, and everything before its first entry is applied. What went to a leader of
+    /// an earlier term and was not applied by now never will be: it could only stand before that entry, and a leader
+    /// takes proposals for its own term alone. So it may be sent again without being applied twice.
+    pub(crate) fn send_lost_again(&mut self, term: Term) {
+        for (&sequence, proposal) in &mut self.own {
+            if proposal.sent_in.is_some_and(|sent_in| sent_in < term) {
+                proposal.sent_in = None;
+                self.unsent.insert(sequence);
+            }
+        }
+    }
+}

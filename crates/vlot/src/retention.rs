@@ -1,0 +1,119 @@
+//! How much of a group's log is kept beside what the state machine has durably.
+//!
+//! Owns the rule by which the log is cut. What is kept serves members that lag a little, so that they need no
+//! snapshot. Must not know how the cut is made.
+
+use std::collections::VecDeque;
+
+use vlot_raft::id::LogIndex;
+
+/// When a group's log is cut, and how much is kept.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The log is cut when it holds so many entries more than are kept (etcd's `--snapshot-count`).
+    pub entries: u64,
+    /// And when it holds so many bytes of payload more than are kept.
+    pub bytes: u64,
+    /// How many entries are kept for members that lag (etcd keeps 5,000).
+    pub entries_kept: u64,
+    /// And of how many bytes of payload at most.
+    pub bytes_kept: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { entries: 10_000, bytes: 64 << 20, entries_kept: 5_000, bytes_kept: 64 << 20 }
+    }
+}
+
+/// How many bytes lie between two marks.
+const MARK_BYTES: u64 = 1 << 20;
+
+/// The sizes of what was applied lately.
+#[derive(Debug)]
+pub(crate) struct Retention {
+    limits: Limits,
+    /// Bytes of payload applied since the process started.
+    bytes: u64,
+    /// Bytes applied when the log was last cut.
+    bytes_at_cut: u64,
+    /// Where every mebibyte or so of payload ends. As many as are kept, at most.
+    marks: VecDeque<(LogIndex, u64)>,
+}
+
+impl Retention {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, bytes: 0, bytes_at_cut: 0, marks: VecDeque::new() }
+    }
+
+    /// An entry was applied.
+    pub(crate) fn applied(&mut self, index: LogIndex, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.marks.back().is_none_or(|&(_, marked)| self.bytes - marked >= MARK_BYTES) {
+            self.marks.push_back((index, self.bytes));
+            while self.marks.front().is_some_and(|&(_, marked)| self.bytes - marked > self.limits.bytes_kept) {
+                self.marks.pop_front();
+            }
+        }
+    }
+
+    /// Whether it is worth asking what is durable: enough was applied for a cut of a log that begins after `begin`.
+    pub(crate) fn is_due(&self, begin: LogIndex, applied: LogIndex) -> bool {
+        let Limits { entries, bytes, entries_kept, .. } = self.limits;
+        applied.since(begin) >= entries.saturating_add(entries_kept) || self.bytes - self.bytes_at_cut >= bytes
+    }
+
+    /// Up to where a log that begins after `begin` may be cut, if a cut is worth it.
+    pub(crate) fn cut(&mut self, begin: LogIndex, durable: LogIndex, applied: LogIndex) -> Option<LogIndex> {
+        if !self.is_due(begin, applied) {
+            return None;
+        }
+        let by_entries = LogIndex(applied.0.saturating_sub(self.limits.entries_kept));
+        // Before the oldest mark lie more bytes than are kept.
+        let is_full = self.bytes > self.limits.bytes_kept;
+        let by_bytes = self.marks.front().filter(|_| is_full).map_or(LogIndex::ZERO, |&(index, _)| index);
+        let upto = by_entries.max(by_bytes).min(durable);
+        // What is durable may lag behind: many small cuts would write more than they save.
+        let many = upto.since(begin) >= (self.limits.entries / 2).max(1);
+        let is_worth_it = many || (upto > begin && self.bytes - self.bytes_at_cut >= self.limits.bytes);
+        if is_worth_it {
+            self.bytes_at_cut = self.bytes;
+        }
+        is_worth_it.then_some(upto)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { entries: 100, bytes: 10 << 20, entries_kept: 50, bytes_kept: 5 << 20 };
+
+    fn index(index: u64) -> LogIndex {
+        LogIndex(index)
+    }
+
+    #[test]
+    fn many_entries_are_cut_down_to_those_kept() {
+        let mut retention = Retention::new(LIMITS);
+        (1..=149).for_each(|at| retention.applied(index(at), 1));
+        assert_eq!(retention.cut(index(0), index(149), index(149)), None);
+        retention.applied(index(150), 1);
+        assert_eq!(retention.cut(index(0), index(150), index(150)), Some(index(100)));
+        assert_eq!(retention.cut(index(0), index(30), index(150)), None, "few could go");
+        assert_eq!(retention.cut(index(0), index(60), index(150)), Some(index(60)), "never past what is durable");
+        assert_eq!(retention.cut(index(100), index(150), index(150)), None);
+    }
+
+    #[test]
+    fn large_entries_are_cut_down_to_the_bytes_kept() {
+        let mut retention = Retention::new(LIMITS);
+        (1..=9).for_each(|at| retention.applied(index(at), 1 << 20));
+        assert_eq!(retention.cut(index(0), index(9), index(9)), None);
+        retention.applied(index(10), 1 << 20);
+        let cut = retention.cut(index(0), index(10), index(10)).unwrap();
+        assert!((index(4)..=index(6)).contains(&cut), "{cut}: five of ten mebibytes stay");
+        assert_eq!(retention.cut(cut, index(10), index(10)), None);
+        assert!(retention.marks.len() <= 7);
+    }
+}

@@ -1,0 +1,86 @@
+//! The members of one group, as its log on this node says: beside the seats, which consensus knows too, where each
+//! member listens and what the state machine is to be told.
+//!
+//! Follows the log: appended with it, cut with it, compacted with it. Must not decide anything.
+
+use vlot_log::record::Entry;
+use vlot_raft::id::LogIndex;
+use vlot_raft::membership::{Membership, Memberships};
+
+use crate::members::{Members, MembershipEntry, MembershipSet};
+use crate::payload::{self, BadPayload, Payload};
+
+/// The memberships of a log.
+///
+/// Invariant: the first is the one with which the log begins; the indices of the others rise.
+#[derive(Clone, Debug)]
+pub(crate) struct Roster(Vec<MembershipSet>);
+
+impl Roster {
+    /// The memberships of a log that begins with `base` and holds these entries, among them all that set one.
+    ///
+    /// # Errors
+    /// If a payload is none.
+    pub(crate) fn new(base: MembershipSet, kept: &[Entry]) -> Result<Self, BadPayload> {
+        let mut roster = Self(vec![base]);
+        for Entry { id, payload } in kept {
+            roster.append(id.index, &payload::decode(payload)?);
+        }
+        Ok(roster)
+    }
+
+    /// As consensus needs them.
+    pub(crate) fn memberships(&self) -> Memberships {
+        let of = |set: &MembershipSet| (set.at, set.entry.members.membership().clone());
+        let mut all = self.0.iter().map(of);
+        // There is always a first.
+        let base = all.next().unwrap_or_default();
+        Memberships::new(base, all.collect())
+    }
+
+    /// Takes in an entry that was appended.
+    pub(crate) fn append(&mut self, at: LogIndex, payload: &Payload) {
+        if let Payload::Membership(entry) = payload {
+            self.0.push(MembershipSet { at, entry: entry.clone() });
+        }
+    }
+
+    /// The log was cut.
+    pub(crate) fn cut_after(&mut self, index: LogIndex) {
+        let mut n = 0;
+        self.0.retain(|set| {
+            n += 1;
+            n == 1 || set.at <= index
+        });
+    }
+
+    /// The log begins after `index`.
+    pub(crate) fn begin_after(&mut self, index: LogIndex) {
+        while self.0.get(1).is_some_and(|next| next.at <= index) {
+            self.0.remove(0);
+        }
+    }
+
+    /// A snapshot has taken the place of the log.
+    pub(crate) fn replace(&mut self, set: MembershipSet) {
+        self.0 = vec![set];
+    }
+
+    /// The one that counts, committed or not.
+    pub(crate) fn newest(&self) -> &MembershipSet {
+        // There is always a first.
+        &self.0[self.0.len() - 1]
+    }
+
+    /// The one that counted when the log ended at `index`.
+    pub(crate) fn at(&self, index: LogIndex) -> &MembershipSet {
+        self.0.iter().rev().find(|set| set.at <= index).unwrap_or(&self.0[0])
+    }
+
+    /// What the entry holds by which a leader ends the change under way.
+    pub(crate) fn settled(&self, membership: Membership) -> MembershipEntry {
+        let MembershipEntry { change, members, context } = &self.newest().entry;
+        let members: Members = members.with_seats(membership);
+        MembershipEntry { change: *change, members, context: context.clone() }
+    }
+}
