@@ -7,6 +7,7 @@ use crate::identity::Identity;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use vlot_raft::id::{GroupId, LogId, LogIndex};
 
 /// The system refused an act on a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -80,6 +81,13 @@ pub enum OpenError {
         /// What is wrong there.
         flaw: Flaw,
     },
+    /// An entry that the log has is in no segment that is here.
+    EntryMissing {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        index: LogIndex,
+    },
     /// A segment between others, or after one that says that there is more, is not there.
     Missing {
         /// The segment.
@@ -129,6 +137,11 @@ pub enum ReadError {
     Failed(Failure),
     /// The system refused to read.
     Io(Failure),
+    /// The log begins later: what is asked for was given up.
+    Compacted {
+        /// The entry after which it begins.
+        after: LogId,
+    },
     /// The bytes of an entry have changed since they were written.
     Corrupt {
         /// The segment.
@@ -194,6 +207,9 @@ impl fmt::Display for OpenError {
             Self::Io(failure) | Self::NoSpace(failure) => failure.fmt(f),
             Self::Corrupt { file, offset, flaw } => corrupt(f, file, *offset, flaw),
             Self::Missing { file } => write!(f, "{}: this segment of the log is missing", file.display()),
+            Self::EntryMissing { group, index } => {
+                write!(f, "entry {index} of group {group} is in no segment of the log")
+            }
             Self::OtherIdentity { file, expected, found } => {
                 write!(f, "{}: this is the log of {found}, not of {expected}", file.display())
             }
@@ -217,6 +233,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(failure) | Self::Io(failure) => failure.fmt(f),
+            Self::Compacted { after } => write!(f, "the log begins after {after}"),
             Self::Corrupt { file, offset, flaw } => corrupt(f, file, *offset, flaw),
         }
     }

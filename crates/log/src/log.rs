@@ -7,7 +7,9 @@ use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError, ReadError, WriteError};
 pub use crate::identity::Identity;
 use crate::index::{Group, Position};
-use crate::record::{Encoder, Entry, HEADER_BYTES, Write};
+use crate::record::{
+    Encoder, Entry, HEADER_BYTES, NOTE_BYTES_MAX, Write, append_body_bytes, heads_body_bytes, record_bytes,
+};
 use crate::recover::{Found, Recovered, Tail, recover};
 use crate::segment::{self, FILL_BYTES, FIRST_RECORD, SEGMENT_BYTES_MAX, Segment};
 use bytes::{Bytes, BytesMut};
@@ -22,6 +24,8 @@ pub const WRITE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const LARGE_WRITE_BYTES: u32 = 64 * 1024;
 /// Entries that lie further apart than this are read one by one.
 const READ_GAP_BYTES: u32 = 4096;
+/// How much payload one call of [`Log::tidy`] writes again, about.
+const CARRY_BYTES: usize = 1024 * 1024;
 /// What the buffer for writes may keep from one call to the next.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
@@ -31,12 +35,37 @@ pub struct Options {
     /// How long a segment is, in bytes; rounded up to 4 KiB, at least 8 KiB, at most 1 GiB. A single write that needs
     /// more gets a longer one.
     pub segment_bytes: u32,
+    /// When all segments together have more bytes than this, entries that keep the first one alone are written again at
+    /// the end: see [`Log::tidy`].
+    pub total_bytes_max: u64,
+    /// Which payloads are handed over with what is recovered: see [`GroupState::kept`](crate::index::GroupState).
+    pub keep: fn(&[u8]) -> bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024 }
+        Self { segment_bytes: 64 * 1024 * 1024, total_bytes_max: 512 * 1024 * 1024, keep: |_| false }
     }
+}
+
+/// What [`Log::tidy`] has done.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tidied {
+    /// Segments that are gone.
+    pub dropped: usize,
+    /// Bytes of payload that were written again.
+    pub carried_bytes: u64,
+    /// There is more to do.
+    pub more: bool,
+}
+
+/// How much room a log takes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Sizes {
+    /// Segments, the one that is made ahead of time included.
+    pub segments: usize,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// The write-ahead log of one node.
@@ -47,8 +76,10 @@ pub struct Log<D: Disk> {
     disk: D,
     identity: Identity,
     segment_bytes: u32,
+    total_bytes_max: u64,
     groups: BTreeMap<GroupId, Group>,
-    /// Never empty. The first has sequence number 1, and writing goes on in the last.
+    /// Never empty, without a gap, and writing goes on in the last. All but the very first of a log begin with what was
+    /// known of every group, so that any of them can become the first.
     segments: Vec<Segment<D::File>>,
     /// The one that comes next, if it is made already.
     spare: Option<Segment<D::File>>,
@@ -71,15 +102,16 @@ impl<D: Disk> Log<D> {
     pub fn open(mut disk: D, identity: Identity, options: Options) -> Result<(Self, Recovered), OpenError> {
         let segment_bytes =
             options.segment_bytes.clamp(2 * FIRST_RECORD, SEGMENT_BYTES_MAX).next_multiple_of(FIRST_RECORD);
-        let found = match recover(&mut disk, identity)? {
+        let mut found = match recover(&mut disk, identity, options.keep)? {
             Some(found) => found,
             None => Found::new(segment::create(&mut disk, identity, 1, segment_bytes)?),
         };
         let recovered = found.recovered();
-        let log = Self {
+        let mut log = Self {
             disk,
             identity,
             segment_bytes,
+            total_bytes_max: options.total_bytes_max,
             groups: found.groups,
             segments: found.segments,
             spare: found.spare,
@@ -89,6 +121,13 @@ impl<D: Disk> Log<D> {
             buffer: Vec::new(),
             failed: None,
         };
+        // A crash may have come between the end of a segment and the beginning of the next.
+        if log.tail.offset == FIRST_RECORD && log.segments[log.last()].sequence > 1 {
+            log.write_heads().and_then(|()| log.sync()).map_err(|error| match error {
+                WriteError::Failed(failure) | WriteError::NoSpace(failure) => OpenError::Io(failure),
+                WriteError::TooLarge { .. } => unreachable!("what fitted before has not grown"),
+            })?;
+        }
         Ok((log, recovered))
     }
 
@@ -103,15 +142,25 @@ impl<D: Disk> Log<D> {
     /// entry before it: the log would hold what it would have to refuse when it is opened.
     pub fn write(&mut self, writes: &[Write]) -> Result<(), WriteError> {
         self.refuse_if_failed()?;
+        let long_note = writes.iter().find_map(|write| match write {
+            Write::Begin { note, .. } if note.len() > NOTE_BYTES_MAX => Some(note.len() as u64),
+            _ => None,
+        });
+        if let Some(bytes) = long_note {
+            return Err(WriteError::TooLarge { bytes, bytes_max: NOTE_BYTES_MAX as u64 });
+        }
         let bytes: u64 = writes.iter().map(Write::record_bytes).sum();
+        self.make_room_for(bytes)?;
+        self.encode(|encoder, groups| writes.iter().for_each(|write| put(write, encoder, groups)));
+        self.write_buffer()
+    }
+
+    /// Begins the next segment if so many bytes do not fit into the last one.
+    fn make_room_for(&mut self, bytes: u64) -> Result<(), WriteError> {
         let Some(bytes) = u32::try_from(bytes).ok().filter(|&bytes| u64::from(bytes) <= WRITE_BYTES_MAX) else {
             return Err(WriteError::TooLarge { bytes, bytes_max: WRITE_BYTES_MAX });
         };
-        if !self.has_room_for(bytes) {
-            self.begin_segment_for(bytes)?;
-        }
-        self.encode(|encoder, groups| writes.iter().for_each(|write| put(write, encoder, groups)));
-        self.write_buffer()
+        if self.has_room_for(bytes) { Ok(()) } else { self.begin_segment_for(bytes) }
     }
 
     /// Makes durable everything that was written before. Does nothing if it is already.
@@ -143,11 +192,34 @@ impl<D: Disk> Log<D> {
         self.create_spare(self.segment_bytes)
     }
 
+    /// Gives space back: drops the segments in which nothing is alive. If all together are longer than
+    /// [`Options::total_bytes_max`], and little of the first is alive, that is written again at the end, a part of it a
+    /// call. So one idle group cannot keep what others have long given up: once [`Tidied::more`] is false, the log has
+    /// at most that length, or twice its live entries and three segments, whichever is more. To be called when something was given up
+    /// with [`Write::Begin`], and nobody waits.
+    ///
+    /// # Errors
+    /// [`WriteError::NoSpace`] passes; [`WriteError::Failed`] is final.
+    pub fn tidy(&mut self) -> Result<Tidied, WriteError> {
+        self.refuse_if_failed()?;
+        let dropped = self.drop_segments()?;
+        let carried_bytes = self.carry()?;
+        Ok(Tidied { dropped, carried_bytes, more: carried_bytes > 0 })
+    }
+
+    /// How much room the log takes.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        let all = || self.segments.iter().chain(&self.spare);
+        Sizes { segments: all().count(), bytes: all().map(|segment| u64::from(segment.bytes)).sum() }
+    }
+
     /// The entries of a group in `(after, upto]`, from the first on: as many as there are and as have at most
     /// `bytes_max` bytes of payload together, but one at least if there is one.
     ///
     /// # Errors
-    /// If the system refuses to read, or the bytes of an entry are not those that were written.
+    /// If the log begins later than `after`, the system refuses to read, or the bytes of an entry are not those that
+    /// were written.
     pub fn read(
         &self,
         group: GroupId,
@@ -159,6 +231,10 @@ impl<D: Disk> Log<D> {
             return Err(ReadError::Failed(failure.clone()));
         }
         let Some(group) = self.groups.get(&group) else { return Ok(Vec::new()) };
+        let begin = group.state().runs.after();
+        if after < begin.index {
+            return Err(ReadError::Compacted { after: begin });
+        }
         let mut room = bytes_max as u64;
         let wanted: Vec<_> = group
             .part(after, upto)
@@ -202,7 +278,11 @@ impl<D: Disk> Log<D> {
     /// Ends the last segment and makes it durable before anything is written to the next one. So what is not durable
     /// is always in one file, and a segment that holds a record vouches for all before it.
     fn begin_segment_for(&mut self, bytes: u32) -> Result<(), WriteError> {
-        let needed = FIRST_RECORD + bytes + HEADER_BYTES as u32;
+        let heads = record_bytes(heads_body_bytes(self.groups.values().map(Group::state)));
+        let needed = u64::from(FIRST_RECORD) + heads + u64::from(bytes) + HEADER_BYTES as u64;
+        let Some(needed) = u32::try_from(needed).ok().filter(|&needed| needed <= SEGMENT_BYTES_MAX) else {
+            return Err(WriteError::TooLarge { bytes: needed, bytes_max: u64::from(SEGMENT_BYTES_MAX) });
+        };
         if self.spare.as_ref().is_none_or(|spare| spare.bytes < needed) {
             self.create_spare(self.segment_bytes.max(needed.next_multiple_of(FIRST_RECORD)))?;
         }
@@ -211,7 +291,69 @@ impl<D: Disk> Log<D> {
         self.sync()?;
         self.segments.extend(self.spare.take());
         (self.tail.offset, self.durable, self.filled) = (FIRST_RECORD, FIRST_RECORD, FILL_BYTES);
-        Ok(())
+        self.write_heads()
+    }
+
+    /// Writes what is known of every group at the head of the last segment.
+    fn write_heads(&mut self) -> Result<(), WriteError> {
+        self.encode(|encoder, groups| encoder.heads(groups.iter().map(|(&id, group)| (id, group.state()))));
+        self.write_buffer()
+    }
+
+    /// Drops the segments before the first live entry: says so durably, and then does it.
+    fn drop_segments(&mut self) -> Result<usize, WriteError> {
+        let (first, last) = (self.segments[0].sequence, self.segments[self.last()].sequence);
+        let floor = self.groups.values().filter_map(Group::first_segment).min().unwrap_or(last).min(last);
+        if floor == first {
+            return Ok(0);
+        }
+        self.make_room_for(record_bytes(8))?;
+        self.encode(|encoder, _| encoder.floor(floor));
+        self.write_buffer()?;
+        self.sync()?;
+        let gone: Vec<_> = self.segments.drain(..(floor - first) as usize).collect();
+        for segment in &gone {
+            let name = segment::name(segment.sequence);
+            if let Err(error) = self.disk.remove(&name) {
+                return Err(self.fail("remove", segment.sequence, &error));
+            }
+        }
+        Ok(gone.len())
+    }
+
+    /// Writes a part of the live entries of the first segment again, if that is worth it. Gives back how many bytes.
+    fn carry(&mut self) -> Result<u64, WriteError> {
+        let first = &self.segments[0];
+        let (sequence, half) = (first.sequence, u64::from(first.bytes) / 2);
+        if self.segments.len() < 3 || self.sizes().bytes <= self.total_bytes_max {
+            return Ok(0);
+        }
+        let alive = |group: &Group| group.bytes_in(sequence);
+        if self.groups.values().map(alive).sum::<u64>() > half {
+            return Ok(0);
+        }
+        let Some((id, after, upto)) = self
+            .groups
+            .iter()
+            .find_map(|(&id, group)| group.stretch_in(sequence).map(|(after, upto)| (id, after, upto)))
+        else {
+            return Ok(0);
+        };
+        let entries = match self.read(id, after, upto, CARRY_BYTES) {
+            Ok(entries) => entries,
+            // What cannot be read stays where it is; whoever needs it is told.
+            Err(_) => return Ok(0),
+        };
+        self.make_room_for(record_bytes(append_body_bytes(&entries)))?;
+        self.encode(|encoder, groups| {
+            let segment = encoder.segment;
+            let mut moved = Vec::new();
+            encoder.carry(id, after, &entries, |term, payload| moved.push((term, Position { segment, payload })));
+            let carried = groups.entry(id).or_default().carry(after, moved);
+            assert_eq!(carried, Ok(()), "group {id}: entries that were just read");
+        });
+        self.write_buffer()?;
+        Ok(entries.iter().map(|entry| entry.payload.len() as u64).sum::<u64>().max(1))
     }
 
     fn create_spare(&mut self, bytes: u32) -> Result<(), WriteError> {
@@ -271,8 +413,8 @@ impl<D: Disk> Log<D> {
     fn read_stretch(&self, stretch: &[(LogIndex, Term, Position)], entries: &mut Vec<Entry>) -> Result<(), ReadError> {
         let (Some((.., first)), Some((.., last))) = (stretch.first(), stretch.last()) else { return Ok(()) };
         let (from, upto) = (first.payload.offset, last.payload.offset + last.payload.length);
-        // Positions name only segments that are here: the first of them has number 1, and none is ever dropped.
-        let segment = &self.segments[first.segment as usize - 1];
+        // Positions name only segments that are here: those of live entries are never dropped.
+        let segment = &self.segments[(first.segment - self.segments[0].sequence) as usize];
         let path = || self.disk.path(&segment::name(segment.sequence));
         let mut bytes = BytesMut::zeroed((upto - from) as usize);
         self.disk
@@ -312,6 +454,13 @@ fn put(write: &Write, encoder: &mut Encoder<'_>, groups: &mut BTreeMap<GroupId, 
             group.cut_after(*after);
             let segment = encoder.segment;
             encoder.append(*id, *after, entries, |term, payload| group.push(term, Position { segment, payload }));
+        }
+        Write::Begin { group: id, after, note } => {
+            let group = groups.entry(*id).or_default();
+            let begin = group.state().runs.after();
+            assert!(after.index >= begin.index, "group {id}: the log begins after {begin}, and no earlier than that");
+            group.begin_after(*after, note.clone());
+            encoder.begin_group(*id, *after, note);
         }
     }
 }

@@ -4,9 +4,11 @@
 //! layout is described byte by byte in `docs/disk-format.md`.
 
 use crate::error::Flaw;
+use crate::index::GroupState;
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
+use vlot_raft::term_runs::TermRuns;
 
 /// One entry of a group's log.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -38,6 +40,16 @@ pub enum Write {
         /// What follows it, without a gap. May be empty: then it is a cut alone.
         entries: Vec<Entry>,
     },
+    /// The group's log begins after `after`. If it has that entry, what follows stays; if not, all of it goes, and what
+    /// comes next follows `after`.
+    Begin {
+        /// Whose.
+        group: GroupId,
+        /// The entry after which it begins.
+        after: LogId,
+        /// Kept for the owner until the next one, and given back when the log is opened. At most 1 MiB.
+        note: Bytes,
+    },
 }
 
 /// The fixed part at the front of a record, in bytes.
@@ -51,22 +63,49 @@ const VOTE_BYTES: usize = 24;
 /// Records begin at multiples of this.
 pub(crate) const ALIGN: usize = 8;
 
+/// What precedes the note in the body of a begin.
+const BEGIN_BYTES: usize = 16;
+/// What a group takes in the record at the head of a segment, beside its runs of terms and its note.
+const HEAD_BYTES: usize = 64;
+/// One run of terms there.
+const RUN_BYTES: usize = 16;
+/// How long a note may be.
+pub(crate) const NOTE_BYTES_MAX: usize = 1 << 20;
+
 const VOTE: u8 = 1;
 const APPEND: u8 = 2;
 const END: u8 = 3;
+const BEGIN: u8 = 4;
+const HEADS: u8 = 5;
+const CARRY: u8 = 6;
+const FLOOR: u8 = 7;
 
 impl Write {
     /// How long its record is, in bytes.
     pub(crate) fn record_bytes(&self) -> u64 {
         let body = match self {
             Self::Vote { .. } => VOTE_BYTES as u64,
-            Self::Append { entries, .. } => {
-                let payloads: u64 = entries.iter().map(|entry| entry.payload.len() as u64).sum();
-                (APPEND_BYTES + ROW_BYTES * entries.len()) as u64 + payloads
-            }
+            Self::Append { entries, .. } => append_body_bytes(entries),
+            Self::Begin { note, .. } => (BEGIN_BYTES + note.len()) as u64,
         };
-        (HEADER_BYTES as u64 + body).next_multiple_of(ALIGN as u64)
+        record_bytes(body)
     }
+}
+
+/// How long a record with such a body is, in bytes.
+pub(crate) fn record_bytes(body: u64) -> u64 {
+    (HEADER_BYTES as u64 + body).next_multiple_of(ALIGN as u64)
+}
+
+/// How long the body of an append, or of a carry, of these entries is.
+pub(crate) fn append_body_bytes(entries: &[Entry]) -> u64 {
+    let payloads: u64 = entries.iter().map(|entry| entry.payload.len() as u64).sum();
+    (APPEND_BYTES + ROW_BYTES * entries.len()) as u64 + payloads
+}
+
+/// How long the body of a record with the state of these groups is.
+pub(crate) fn heads_body_bytes<'a>(groups: impl Iterator<Item = &'a GroupState>) -> u64 {
+    groups.map(|group| (HEAD_BYTES + RUN_BYTES * group.runs.iter().count() + group.note.len()) as u64).sum()
 }
 
 /// Writes records one after the other into a buffer that is to stand at one place of a segment.
@@ -103,9 +142,71 @@ impl Encoder<'_> {
         self.finish(at, VOTE, group, VOTE_BYTES);
     }
 
+    pub(crate) fn begin_group(&mut self, group: GroupId, after: LogId, note: &[u8]) {
+        let at = self.begin();
+        self.out.extend_from_slice(&after.term.0.to_le_bytes());
+        self.out.extend_from_slice(&after.index.0.to_le_bytes());
+        self.out.extend_from_slice(note);
+        self.finish(at, BEGIN, group, BEGIN_BYTES + note.len());
+    }
+
+    /// What is known of every group when a segment begins, so that it can be the first that is left.
+    pub(crate) fn heads<'g>(&mut self, groups: impl Iterator<Item = (GroupId, &'g GroupState)>) {
+        let at = self.begin();
+        for (id, GroupState { term, vote, runs, note, .. }) in groups {
+            let numbers = [
+                id.0,
+                term.0,
+                u64::from(vote.is_some()),
+                vote.unwrap_or_default().0,
+                runs.after().term.0,
+                runs.after().index.0,
+                runs.last().0,
+                (runs.iter().count() as u64) << 32 | note.len() as u64,
+            ];
+            numbers.iter().for_each(|number| self.out.extend_from_slice(&number.to_le_bytes()));
+            for (term, first, _) in runs.iter() {
+                self.out.extend_from_slice(&term.0.to_le_bytes());
+                self.out.extend_from_slice(&first.0.to_le_bytes());
+            }
+            self.out.extend_from_slice(note);
+        }
+        let body = self.out.len() - at - HEADER_BYTES;
+        self.finish(at, HEADS, GroupId(0), body);
+    }
+
+    /// Nothing before this segment is needed.
+    pub(crate) fn floor(&mut self, sequence: u32) {
+        let at = self.begin();
+        self.out.extend_from_slice(&u64::from(sequence).to_le_bytes());
+        self.finish(at, FLOOR, GroupId(0), 8);
+    }
+
     /// Tells `placed` where the payload of each entry will be, in order.
     pub(crate) fn append(
         &mut self,
+        group: GroupId,
+        after: LogIndex,
+        entries: &[Entry],
+        placed: impl FnMut(Term, Payload),
+    ) {
+        self.entries(APPEND, group, after, entries, placed);
+    }
+
+    /// Entries that the log has, at a new place.
+    pub(crate) fn carry(
+        &mut self,
+        group: GroupId,
+        after: LogIndex,
+        entries: &[Entry],
+        placed: impl FnMut(Term, Payload),
+    ) {
+        self.entries(CARRY, group, after, entries, placed);
+    }
+
+    fn entries(
+        &mut self,
+        kind: u8,
         group: GroupId,
         after: LogIndex,
         entries: &[Entry],
@@ -131,7 +232,7 @@ impl Encoder<'_> {
         for entry in entries {
             self.out.extend_from_slice(&entry.payload);
         }
-        self.finish(at, APPEND, group, table_bytes);
+        self.finish(at, kind, group, table_bytes);
     }
 
     /// The last record of a segment: what follows is in the next one.
@@ -232,6 +333,10 @@ pub(crate) struct Record<'a> {
 pub(crate) enum Body<'a> {
     Vote { term: Term, vote: Option<NodeId> },
     Append { after: LogIndex, rows: Rows<'a> },
+    Begin { after: LogId, note: &'a [u8] },
+    Heads(Vec<(GroupId, GroupState)>),
+    Carry { after: LogIndex, rows: Rows<'a> },
+    Floor(u64),
     End,
 }
 
@@ -282,13 +387,23 @@ pub(crate) fn decode(segment: &[u8], segment_crc: u32, offset: u32, previous: u3
     let body = &segment[body_at..body_at + header.length as usize];
     let body = match header.kind {
         VOTE => decode_vote(body, &header)?,
-        APPEND => decode_append(body, &header, body_at)?,
+        APPEND => decode_entries(body, &header, body_at, |after, rows| Body::Append { after, rows })?,
+        CARRY => decode_entries(body, &header, body_at, |after, rows| Body::Carry { after, rows })?,
+        BEGIN => decode_begin(body, &header)?,
+        HEADS => decode_heads(body, &header)?,
+        FLOOR => decode_floor(body, &header)?,
         END if body.is_empty() => Body::End,
         kind => return Err(Flaw::Value { of: "record's kind", expected: u64::from(APPEND), found: u64::from(kind) }),
     };
     // A segment is at most `u32::MAX` bytes long, and its length a multiple of `ALIGN`.
     let end = (body_at + header.length as usize).next_multiple_of(ALIGN) as u32;
     Ok(Some(Record { group: header.group, body, durable: header.durable, crc, end }))
+}
+
+/// What the record at `offset` says is the checksum of the one before it; zero where there is no room for a record.
+pub(crate) fn previous_at(segment: &[u8], offset: u32) -> u32 {
+    let at = offset as usize + 24;
+    if at + 4 <= segment.len() { u32_at(segment, at) } else { 0 }
 }
 
 fn decode_vote(body: &[u8], header: &Header) -> Result<Body<'static>, Flaw> {
@@ -304,7 +419,82 @@ fn decode_vote(body: &[u8], header: &Header) -> Result<Body<'static>, Flaw> {
     Ok(Body::Vote { term: Term(u64_at(body, 0)), vote })
 }
 
-fn decode_append<'a>(body: &'a [u8], header: &Header, body_at: usize) -> Result<Body<'a>, Flaw> {
+fn decode_begin<'a>(body: &'a [u8], header: &Header) -> Result<Body<'a>, Flaw> {
+    if !(BEGIN_BYTES..=BEGIN_BYTES + NOTE_BYTES_MAX).contains(&body.len()) {
+        return Err(length("begin", BEGIN_BYTES, body.len()));
+    }
+    check_body(body, header)?;
+    Ok(Body::Begin { after: LogId::new(u64_at(body, 0), u64_at(body, 8)), note: &body[BEGIN_BYTES..] })
+}
+
+fn decode_floor(body: &[u8], header: &Header) -> Result<Body<'static>, Flaw> {
+    if body.len() != 8 {
+        return Err(length("floor", 8, body.len()));
+    }
+    check_body(body, header)?;
+    Ok(Body::Floor(u64_at(body, 0)))
+}
+
+fn decode_heads(mut body: &[u8], header: &Header) -> Result<Body<'static>, Flaw> {
+    check_body(body, header)?;
+    let mut heads = Vec::new();
+    while !body.is_empty() {
+        let (group, state, rest) = decode_head(body)?;
+        heads.push((group, state));
+        body = rest;
+    }
+    Ok(Body::Heads(heads))
+}
+
+fn decode_head(body: &[u8]) -> Result<(GroupId, GroupState, &[u8]), Flaw> {
+    let Some((numbers, rest)) = body.split_at_checked(HEAD_BYTES) else {
+        return Err(length("group at the head of a segment", HEAD_BYTES, body.len()));
+    };
+    let number = |n: usize| u64_at(numbers, 8 * n);
+    let (runs_bytes, note_bytes) = ((number(7) >> 32) as usize * RUN_BYTES, number(7) as u32 as usize);
+    let Some((table, rest)) = rest.split_at_checked(runs_bytes) else {
+        return Err(length("terms at the head of a segment", runs_bytes, rest.len()));
+    };
+    let Some((note, rest)) = rest.split_at_checked(note_bytes) else {
+        return Err(length("note at the head of a segment", note_bytes, rest.len()));
+    };
+    let runs = decode_runs(LogId::new(number(4), number(5)), LogIndex(number(6)), table)?;
+    let state = GroupState {
+        term: Term(number(1)),
+        vote: (number(2) == 1).then_some(NodeId(number(3))),
+        runs,
+        note: Bytes::copy_from_slice(note),
+        kept: Vec::new(),
+    };
+    Ok((GroupId(number(0)), state, rest))
+}
+
+/// Runs of terms as they were written: each with its first index, none empty, to `last`.
+fn decode_runs(after: LogId, last: LogIndex, table: &[u8]) -> Result<TermRuns, Flaw> {
+    let starts = table.chunks_exact(RUN_BYTES).map(|run| LogId::new(u64_at(run, 0), u64_at(run, 8)));
+    let mut runs = TermRuns::empty(after);
+    for (n, start) in starts.enumerate() {
+        let next = table.get(RUN_BYTES * (n + 1)..).filter(|rest| !rest.is_empty());
+        let end = next.map_or(last, |rest| LogIndex(u64_at(rest, 8)).prev());
+        if start.index != runs.last().next() || start.term < runs.last_id().term || end < start.index {
+            let (expected, found) = (runs.last().next().0, start.index.0);
+            return Err(Flaw::Value { of: "beginning of a term", expected, found });
+        }
+        runs.push(start.term, end.since(start.index.prev()));
+    }
+    if runs.last() == last {
+        Ok(runs)
+    } else {
+        Err(Flaw::Value { of: "last index", expected: runs.last().0, found: last.0 })
+    }
+}
+
+fn decode_entries<'a>(
+    body: &'a [u8],
+    header: &Header,
+    body_at: usize,
+    of: impl FnOnce(LogIndex, Rows<'a>) -> Body<'a>,
+) -> Result<Body<'a>, Flaw> {
     if body.len() < APPEND_BYTES {
         return Err(length("append", APPEND_BYTES, body.len()));
     }
@@ -318,7 +508,7 @@ fn decode_append<'a>(body: &'a [u8], header: &Header, body_at: usize) -> Result<
     check_body(table, header)?;
     let rows = Rows { table: &table[APPEND_BYTES..], payloads: (body_at + table_bytes) as u32 };
     check_payloads(rows, payloads)?;
-    Ok(Body::Append { after: LogIndex(u64_at(body, 0)), rows })
+    Ok(of(LogIndex(u64_at(body, 0)), rows))
 }
 
 fn check_body(covered: &[u8], header: &Header) -> Result<(), Flaw> {
@@ -352,7 +542,7 @@ pub(crate) fn later_record_vouches(segment: &[u8], upto: u32, segment_crc: u32, 
     let first = offset as usize + ALIGN;
     let last = segment.len().saturating_sub(HEADER_BYTES);
     (first..=last.min(upto as usize)).step_by(ALIGN).any(|at| {
-        let may_be = (VOTE..=END).contains(&segment[at + 4]) && segment[at + 5..at + 8] == [0; 3];
+        let may_be = (VOTE..=FLOOR).contains(&segment[at + 4]) && segment[at + 5..at + 8] == [0; 3];
         may_be && Header::decode(segment, segment_crc, at as u32).is_ok_and(|(header, _)| header.durable > offset)
     })
 }
@@ -391,7 +581,7 @@ mod tests {
         let covered = number(&[0, 16, 24, 32, 48, 64]) as usize;
         let header = Header {
             length: number(&extremes),
-            kind: number(&[0, 1, 2, 2, 2, 2, 3, 255]) as u8,
+            kind: number(&[0, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7, 255]) as u8,
             group: GroupId(1),
             durable: number(&[0, 0, 64, 65, u32::MAX]),
             body_crc: crc32c(&segment[body..body + covered]),
@@ -410,7 +600,7 @@ mod tests {
             let Ok(Some(record)) = decode(&segment, SEGMENT_CRC, 64, 9) else { continue };
             accepted += 1;
             assert!(record.end as usize <= segment.len());
-            if let Body::Append { rows, .. } = record.body {
+            if let Body::Append { rows, .. } | Body::Carry { rows, .. } = record.body {
                 assert!(rows.iter().all(|(_, payload)| payload.offset + payload.length <= record.end));
             }
             later_record_vouches(&segment, 256, SEGMENT_CRC, 0);

@@ -10,11 +10,12 @@ use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
 use crate::index::{Group, GroupState, Position};
-use crate::record::{self, Body, Record};
+use crate::record::{self, Body, Entry, Record, Rows};
 use crate::segment::{self, FIRST_RECORD, Segment};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use vlot_raft::id::GroupId;
+use vlot_raft::id::{GroupId, LogId, LogIndex};
 
 /// How much is read back and written again at once.
 const REWRITE_BYTES: usize = 1024 * 1024;
@@ -46,7 +47,7 @@ pub struct TornTail {
 /// A log that was read, and made durable again where there could be doubt.
 pub(crate) struct Found<F> {
     pub groups: BTreeMap<GroupId, Group>,
-    /// All segments up to the one that is written to, in order; the first has sequence number 1.
+    /// All segments up to the one that is written to, in order, without a gap.
     pub segments: Vec<Segment<F>>,
     /// The one after them, created ahead.
     pub spare: Option<Segment<F>>,
@@ -61,8 +62,8 @@ impl<F> Found<F> {
         Self { groups: BTreeMap::new(), segments: vec![first], spare: None, tail, torn: None }
     }
 
-    pub(crate) fn recovered(&self) -> Recovered {
-        let groups = self.groups.iter().map(|(&id, group)| (id, group.state().clone())).collect();
+    pub(crate) fn recovered(&mut self) -> Recovered {
+        let groups = self.groups.iter_mut().map(|(&id, group)| (id, group.take_state())).collect();
         Recovered { groups, torn: self.torn.clone() }
     }
 }
@@ -93,11 +94,16 @@ enum Stop {
 }
 
 /// Reads a log. `None` if there is none in the directory.
-pub(crate) fn recover<D: Disk>(disk: &mut D, identity: Identity) -> Result<Option<Found<D::File>>, OpenError> {
-    let count = survey(disk)?;
+pub(crate) fn recover<D: Disk>(
+    disk: &mut D,
+    identity: Identity,
+    keep: fn(&[u8]) -> bool,
+) -> Result<Option<Found<D::File>>, OpenError> {
+    let Survey { first, last: count, leftovers } = survey(disk)?;
     if count == 0 {
         return Ok(None);
     }
+    let mut reading = Reading { groups: BTreeMap::new(), floor: 1, keep };
     let mut found = Found {
         groups: BTreeMap::new(),
         segments: Vec::new(),
@@ -108,11 +114,14 @@ pub(crate) fn recover<D: Disk>(disk: &mut D, identity: Identity) -> Result<Optio
     let mut bytes = Vec::new();
     // The end of a segment is in doubt until a record of the next one is seen.
     let mut doubtful = Vec::new();
-    for sequence in 1..=count {
+    for sequence in first..=count {
         let segment = segment::open(disk, identity, sequence, &mut bytes)?;
         let path = disk.path(&segment::name(sequence));
-        let from = Tail { offset: FIRST_RECORD, previous: found.tail.previous };
-        let scan = scan(&bytes, &segment, from, &path, &mut found.groups)?;
+        // The record before the first one is gone with its segment; what the first says of it is checked with itself.
+        let is_cut_off = sequence == first && first > 1;
+        let previous = if is_cut_off { record::previous_at(&bytes, FIRST_RECORD) } else { found.tail.previous };
+        let from = Tail { offset: FIRST_RECORD, previous };
+        let scan = scan(&bytes, &segment, from, &path, &mut reading)?;
         if scan.tail.offset > FIRST_RECORD {
             doubtful.clear();
         }
@@ -137,6 +146,18 @@ pub(crate) fn recover<D: Disk>(disk: &mut D, identity: Identity) -> Result<Optio
             }
         }
     }
+    // Whatever is before the floor may be there or not. A segment that is needed may not be missing.
+    if first > reading.floor {
+        return Err(OpenError::Missing { file: disk.path(&segment::name(first - 1)) });
+    }
+    for (id, group) in &mut reading.groups {
+        group.settle().map_err(|index| OpenError::EntryMissing { group: *id, index })?;
+    }
+    found.groups = reading.groups;
+    for leftover in leftovers {
+        let name = segment::name(leftover);
+        disk.remove(&name).map_err(|error| Failure::new("remove", disk.path(&name), &error))?;
+    }
     for (at, from, upto) in doubtful {
         rewrite(disk, &found.segments[at], from, upto)?;
     }
@@ -145,18 +166,38 @@ pub(crate) fn recover<D: Disk>(disk: &mut D, identity: Identity) -> Result<Optio
     Ok(Some(found))
 }
 
-/// How many segments there are, numbered without a gap from 1. Removes segments that never came to be.
-fn survey<D: Disk>(disk: &mut D) -> Result<u32, OpenError> {
+/// Which segments there are.
+struct Survey {
+    /// The first of those that lead to the last without a gap.
+    first: u32,
+    /// The last; zero if there is none.
+    last: u32,
+    /// Those before a gap. They were dropped, and their names have outlived it, or the gap is damage: the log tells.
+    leftovers: Vec<u32>,
+}
+
+/// Removes segments that never came to be, and finds the others.
+fn survey<D: Disk>(disk: &mut D) -> Result<Survey, OpenError> {
     let names = disk.list().map_err(|error| Failure::new("list", disk.path(""), &error))?;
     for name in names.iter().filter(|name| segment::is_unfinished(name)) {
         disk.remove(name).map_err(|error| Failure::new("remove", disk.path(name), &error))?;
     }
     let mut sequences: Vec<u32> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
     sequences.sort_unstable();
-    match (1..).zip(&sequences).find(|&(expected, &found)| expected != found) {
-        Some((missing, _)) => Err(OpenError::Missing { file: disk.path(&segment::name(missing)) }),
-        None => Ok(sequences.len() as u32),
-    }
+    let last = sequences.last().copied().unwrap_or(0);
+    let in_a_row = (0..=last).rev().zip(sequences.iter().rev()).take_while(|&(expected, &found)| expected == found);
+    let leftovers = sequences.len() - in_a_row.count();
+    let first = sequences.get(leftovers).copied().unwrap_or(0);
+    sequences.truncate(leftovers);
+    Ok(Survey { first, last, leftovers: sequences })
+}
+
+/// What a log is found to hold while it is read.
+struct Reading {
+    groups: BTreeMap<GroupId, Group>,
+    /// No segment before this one is needed, as the newest record says that tells.
+    floor: u32,
+    keep: fn(&[u8]) -> bool,
 }
 
 /// Takes in the records of one segment until there are no more.
@@ -165,7 +206,7 @@ fn scan<F>(
     segment: &Segment<F>,
     mut tail: Tail,
     path: &std::path::Path,
-    groups: &mut BTreeMap<GroupId, Group>,
+    reading: &mut Reading,
 ) -> Result<Scan, OpenError> {
     let mut durable = FIRST_RECORD;
     let corrupt = |offset: u32, flaw| OpenError::Corrupt { file: path.to_owned(), offset: u64::from(offset), flaw };
@@ -179,7 +220,7 @@ fn scan<F>(
                     return Ok(Scan { tail, durable, stop: Stop::End });
                 }
                 // The checksums match, so this is what was written: not a torn write, whatever follows.
-                take_in(groups, segment.sequence, &record).map_err(|flaw| corrupt(offset, flaw))?;
+                reading.take_in(bytes, segment.sequence, record).map_err(|flaw| corrupt(offset, flaw))?;
             }
             Ok(None) => break Flaw::Missing,
             Err(flaw) => break flaw,
@@ -195,18 +236,67 @@ fn scan<F>(
     Ok(Scan { tail, durable, stop: Stop::Bad { flaw, upto } })
 }
 
-fn take_in(groups: &mut BTreeMap<GroupId, Group>, segment: u32, record: &Record<'_>) -> Result<(), Flaw> {
-    match record.body {
-        Body::Vote { term, vote } => groups.entry(record.group).or_default().save_vote(term, vote),
-        Body::Append { after, rows } => {
-            let group = groups.entry(record.group).or_default();
-            group.check(after, rows.iter().map(|(term, _)| term))?;
-            group.cut_after(after);
-            rows.iter().for_each(|(term, payload)| group.push(term, Position { segment, payload }));
+impl Reading {
+    /// Does what a record says. `bytes` is its segment.
+    fn take_in(&mut self, bytes: &[u8], segment: u32, record: Record<'_>) -> Result<(), Flaw> {
+        let id = record.group;
+        match record.body {
+            Body::Vote { term, vote } => self.groups.entry(id).or_default().save_vote(term, vote),
+            Body::Append { after, rows } => {
+                let group = self.groups.entry(id).or_default();
+                group.check(after, rows.iter().map(|(term, _)| term))?;
+                group.cut_after(after);
+                rows.iter().for_each(|(term, payload)| group.push(term, Position { segment, payload }));
+                self.keep(id, bytes, after, rows);
+            }
+            Body::Begin { after, note } => {
+                self.groups.entry(id).or_default().begin_after(after, Bytes::copy_from_slice(note));
+            }
+            Body::Heads(heads) => self.take_heads(heads)?,
+            Body::Carry { after, rows } => {
+                let moved = rows.iter().map(|(term, payload)| (term, Position { segment, payload }));
+                self.groups.entry(id).or_default().carry(after, moved)?;
+                self.keep(id, bytes, after, rows);
+            }
+            Body::Floor(sequence) => {
+                let Some(floor) = u32::try_from(sequence).ok().filter(|&floor| floor <= segment) else {
+                    return Err(Flaw::Value { of: "floor", expected: u64::from(segment), found: sequence });
+                };
+                self.floor = self.floor.max(floor);
+            }
+            Body::End => {}
         }
-        Body::End => {}
+        Ok(())
     }
-    Ok(())
+
+    /// The first segment that is read says what was before it; the others repeat what is known.
+    fn take_heads(&mut self, heads: Vec<(GroupId, GroupState)>) -> Result<(), Flaw> {
+        if self.groups.is_empty() {
+            self.groups = heads.into_iter().map(|(id, state)| (id, Group::of_head(state))).collect();
+            return Ok(());
+        }
+        let agrees = |(id, head): &(GroupId, GroupState)| self.groups.get(id).is_some_and(|group| group.is_as_in(head));
+        match heads.iter().find(|head| !agrees(head)) {
+            Some((id, head)) => Err(Flaw::Value {
+                of: "last index of a group at the head of a segment",
+                expected: id.0,
+                found: head.runs.last().0,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn keep(&mut self, id: GroupId, bytes: &[u8], after: LogIndex, rows: Rows<'_>) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        for (n, (term, payload)) in rows.iter().enumerate() {
+            // The record was checked: its payloads are within the segment.
+            let payload = &bytes[payload.offset as usize..(payload.offset + payload.length) as usize];
+            if (self.keep)(payload) {
+                let id = LogId { term, index: LogIndex(after.0 + n as u64 + 1) };
+                group.keep(Entry { id, payload: Bytes::copy_from_slice(payload) });
+            }
+        }
+    }
 }
 
 /// Where the last byte that is not zero ends; `from` if there is none after it.

@@ -42,6 +42,10 @@ fn work(log: &mut Log<SimDisk>, possible: &mut Possible, turns: u64, chance: &mu
         if chance.below(3) == 0 {
             log.prepare()?;
         }
+        if chance.below(3) == 0 {
+            // What it writes makes everything before it durable, or does not; either way nothing is another.
+            log.tidy()?;
+        }
     }
     Ok(())
 }
@@ -142,9 +146,48 @@ fn the_log_is_a_list_per_group() {
             log.sync().expect("no fault");
             possible.synced();
             for (&id, group) in &possible.now().0 {
-                let all = log.read(id, Default::default(), vlot_raft::id::LogIndex(u64::MAX), usize::MAX);
+                let all = log.read(id, group.begin.index, vlot_raft::id::LogIndex(u64::MAX), usize::MAX);
                 assert_eq!(all.as_ref(), Ok(&group.entries), "seed {seed}: read while open");
             }
         }
     }
+}
+
+/// One group writes and gives up what it wrote, another wrote once and keeps it: the log stays short, and has it all.
+#[test]
+fn an_idle_group_does_not_keep_what_others_gave_up() {
+    use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk).expect("a new log");
+    let mut model = Model::default();
+    let mut write = |log: &mut Log<SimDisk>, write: Write| {
+        model.apply(&write);
+        log.write(std::slice::from_ref(&write)).expect("no fault");
+        log.sync().expect("no fault");
+        model.clone()
+    };
+    write(&mut log, Write::Vote { group: GroupId(1), term: Term(4), vote: Some(NodeId(2)) });
+    write(&mut log, model::append(1, 0, 3, "idle"));
+    let long = "x".repeat(120);
+    let mut dropped = 0;
+    for round in 0..200 {
+        write(&mut log, model::append(2, round * 120, 1, &long));
+        let after = LogId::new(1, (round + 1) * 120);
+        let model = write(&mut log, Write::Begin { group: GroupId(2), after, note: bytes::Bytes::from_static(b"n") });
+        loop {
+            let tidied = log.tidy().expect("no fault");
+            dropped += tidied.dropped;
+            if !tidied.more {
+                break;
+            }
+        }
+        assert!(log.sizes().bytes <= 7 * 8192, "round {round}: {:?}", log.sizes());
+        if round % 20 == 0 {
+            let (log, recovered) = open(&disk.fork()).expect("intact");
+            assert_eq!(Model::of(&log, &recovered), model, "round {round}");
+        }
+    }
+    assert!(dropped > 20, "{dropped} segments were dropped");
+    let refused = log.read(GroupId(2), LogIndex(5), LogIndex(9), 100);
+    assert!(matches!(refused, Err(vlot_log::error::ReadError::Compacted { .. })), "{refused:?}");
 }

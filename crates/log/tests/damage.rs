@@ -3,11 +3,12 @@
 
 mod model;
 
+use bytes::Bytes;
 use model::{Model, append, open};
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::error::OpenError;
 use vlot_log::record::Write;
-use vlot_raft::id::{GroupId, LogIndex, NodeId, Term};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
 /// A log of two segments, each write synced by itself, and all the states it went through.
 fn log_at_rest() -> (SimDisk, Vec<Model>) {
@@ -23,6 +24,8 @@ fn log_at_rest() -> (SimDisk, Vec<Model>) {
         Write::Vote { group: GroupId(2), term: Term(5), vote: None },
         append(2, 220, 5, "f"),
         append(1, 4, 2, "ghi"),
+        Write::Begin { group: GroupId(1), after: LogId::new(2, 5), note: Bytes::from_static(b"members") },
+        append(1, 7, 2, "j"),
     ];
     for write in writes {
         log.write(std::slice::from_ref(&write)).expect("no fault");
@@ -141,8 +144,8 @@ fn damage_after_opening_is_found_when_it_is_read() {
     for file in ["0000000000000001.log", "0000000000000002.log"] {
         disk.tamper(file, |bytes| bytes[4096..].iter_mut().for_each(|byte| *byte ^= 0x10));
     }
-    for group in [1, 2] {
-        let error = log.read(GroupId(group), LogIndex(0), LogIndex(1), 100).expect_err("damaged");
+    for (group, after) in [(1, 5), (2, 0)] {
+        let error = log.read(GroupId(group), LogIndex(after), LogIndex(after + 1), 100).expect_err("damaged");
         assert!(matches!(error, vlot_log::error::ReadError::Corrupt { .. }), "{error}");
     }
 }

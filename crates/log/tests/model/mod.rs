@@ -12,7 +12,10 @@ use vlot_log::recover::Recovered;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
 pub const IDENTITY: Identity = Identity { cluster: 0xc0ffee, node: NodeId(3) };
-pub const SMALL: Options = Options { segment_bytes: 8192 };
+/// Marks payloads that are handed over when the log is opened.
+pub const KEPT: u8 = 0xee;
+pub const SMALL: Options =
+    Options { segment_bytes: 8192, total_bytes_max: 5 * 8192, keep: |payload| payload.first() == Some(&KEPT) };
 
 pub fn open(disk: &SimDisk) -> Result<(Log<SimDisk>, Recovered), OpenError> {
     Log::open(disk.clone(), IDENTITY, SMALL)
@@ -22,7 +25,19 @@ pub fn open(disk: &SimDisk) -> Result<(Log<SimDisk>, Recovered), OpenError> {
 pub struct Group {
     pub term: Term,
     pub vote: Option<NodeId>,
+    pub begin: LogId,
+    pub note: Bytes,
     pub entries: Vec<Entry>,
+}
+
+impl Group {
+    fn last(&self) -> LogId {
+        self.entries.last().map_or(self.begin, |entry| entry.id)
+    }
+
+    fn cut_after(&mut self, index: LogIndex) {
+        self.entries.retain(|entry| entry.id.index <= index);
+    }
 }
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -37,8 +52,14 @@ impl Model {
             }
             Write::Append { group, after, entries } => {
                 let group = self.0.entry(*group).or_default();
-                group.entries.truncate(after.0 as usize);
+                group.cut_after(*after);
                 group.entries.extend_from_slice(entries);
+            }
+            Write::Begin { group, after, note } => {
+                let group = self.0.entry(*group).or_default();
+                let has_it = group.begin == *after || group.entries.iter().any(|entry| entry.id == *after);
+                group.entries.retain(|entry| has_it && entry.id.index > after.index);
+                (group.begin, group.note) = (*after, note.clone());
             }
         }
     }
@@ -46,13 +67,16 @@ impl Model {
     /// What the log says that it holds.
     pub fn of(log: &Log<SimDisk>, recovered: &Recovered) -> Self {
         let groups = recovered.groups.iter().map(|(&id, state)| {
-            let entries = log.read(id, LogIndex::ZERO, LogIndex(u64::MAX), usize::MAX).expect("readable");
-            assert_eq!(entries.len() as u64, state.runs.last().0, "as many entries as the runs of terms say");
+            let begin = state.runs.after();
+            let entries = log.read(id, begin.index, LogIndex(u64::MAX), usize::MAX).expect("readable");
+            assert_eq!(entries.len() as u64, state.runs.last().since(begin.index), "as many as the runs of terms say");
             for (n, entry) in entries.iter().enumerate() {
-                assert_eq!(entry.id.index, LogIndex(n as u64 + 1));
+                assert_eq!(entry.id.index, LogIndex(begin.index.0 + n as u64 + 1));
                 assert!(state.runs.contains(entry.id), "{} in {:?}", entry.id, state.runs);
             }
-            (id, Group { term: state.term, vote: state.vote, entries })
+            let kept = entries.iter().filter(|entry| (SMALL.keep)(&entry.payload)).cloned();
+            assert_eq!(state.kept, kept.collect::<Vec<_>>(), "group {id}");
+            (id, Group { term: state.term, vote: state.vote, begin, note: state.note.clone(), entries })
         });
         Self(groups.collect())
     }
@@ -65,14 +89,30 @@ impl Model {
             let vote = (chance.below(2) == 0).then(|| NodeId(chance.below(5)));
             return Write::Vote { group: id, term: Term(group.term.0 + chance.below(3)), vote };
         }
-        let last = group.entries.len() as u64;
-        let after = if chance.below(4) == 0 { chance.below(last + 1) } else { last };
-        let mut term = if after == 0 { Term::ZERO } else { group.entries[after as usize - 1].id.term };
+        let (begin, last) = (group.begin.index.0, group.last().index.0);
+        if chance.below(5) == 0 {
+            let note = Bytes::from(vec![chance.draw() as u8; chance.below(60) as usize]);
+            let within = chance.below(last - begin + 1);
+            let after = match chance.below(8) {
+                // A snapshot that lies beyond the log, or replaces what is in it.
+                0 => LogId::new(group.last().term.0 + 1, begin + chance.below(last - begin + 9)),
+                _ if within == 0 => group.begin,
+                _ => group.entries[within as usize - 1].id,
+            };
+            return Write::Begin { group: id, after, note };
+        }
+        let after = if chance.below(4) == 0 { begin + chance.below(last - begin + 1) } else { last };
+        let mut term =
+            if after == begin { group.begin.term } else { group.entries[(after - begin) as usize - 1].id.term };
         let entries = (1..=chance.below(6)).map(|n| {
             term = Term(term.0 + chance.below(4) / 3);
             let bytes = if chance.below(40) == 0 { 9000 } else { chance.below(700) } as usize;
             // Whole sectors of zeros look like what was never written.
-            let fill = if chance.below(4) == 0 { 0 } else { chance.draw() as u8 };
+            let fill = match chance.below(8) {
+                0 | 1 => 0,
+                2 => KEPT,
+                _ => chance.draw() as u8,
+            };
             Entry { id: LogId { term, index: LogIndex(after + n) }, payload: Bytes::from(vec![fill; bytes]) }
         });
         let entries = entries.collect();
