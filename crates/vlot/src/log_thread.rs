@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use vlot_log::disk::Disk;
+use vlot_log::error::ReadError;
 use vlot_log::log::Log;
 use vlot_log::record::{Entry, Write};
 use vlot_raft::id::GroupId;
@@ -21,6 +22,12 @@ use crate::replica::{LogRead, Purpose};
 enum Task {
     Write(BatchId, Vec<Write>),
     Read(GroupId, LogRead),
+}
+
+impl Task {
+    fn gives_something_up(&self) -> bool {
+        matches!(self, Self::Write(_, writes) if writes.iter().any(|write| matches!(write, Write::Begin { .. })))
+    }
 }
 
 /// What it reports.
@@ -91,27 +98,59 @@ impl Drop for LogThread {
     }
 }
 
-/// How long the thread waits before it uses the quiet to make the next segment.
+/// How long the thread waits before it uses the quiet to make the next segment, and to give space back.
 const QUIET: Duration = Duration::from_millis(20);
+/// How often the thread is asked for something before it gives space back although there is no quiet.
+const BUSY_TASKS: u32 = 256;
 
 fn run<D: Disk>(mut log: Log<D>, inbox: &Receiver<Task>, report: &(dyn Fn(Done) + Send + Sync)) {
+    // Tasks since something was given up, if its space is not given back.
+    let mut untidy: Option<u32> = None;
     loop {
         let first = match inbox.recv_timeout(QUIET) {
-            Ok(task) => task,
+            Ok(task) => Some(task),
             Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {
-                if let Err(error) = log.prepare() {
-                    tracing::warn!(%error, "cannot make the next log segment");
-                }
-                match inbox.recv() {
-                    Ok(task) => task,
-                    Err(_) => return,
-                }
-            }
+            Err(RecvTimeoutError::Timeout) => None,
         };
-        let outcome = carry_out(&mut log, std::iter::once(first).chain(inbox.try_iter()), report);
-        if let Err(failure) = outcome {
+        if first.is_none()
+            && let Err(error) = log.prepare()
+        {
+            tracing::warn!(%error, "cannot make the next log segment");
+        }
+        if untidy.is_some_and(|tasks| first.is_none() || tasks >= BUSY_TASKS) {
+            untidy = tidy(&mut log).then_some(0);
+        }
+        let first = match first {
+            Some(task) => task,
+            // There is more to tidy up, unless something comes.
+            None if untidy.is_some() => continue,
+            None => match inbox.recv() {
+                Ok(task) => task,
+                Err(_) => return,
+            },
+        };
+        let tasks: Vec<Task> = std::iter::once(first).chain(inbox.try_iter()).collect();
+        if untidy.is_some() || tasks.iter().any(Task::gives_something_up) {
+            untidy = Some(untidy.unwrap_or(0).saturating_add(1));
+        }
+        if let Err(failure) = carry_out(&mut log, tasks.into_iter(), report) {
             return report(Done::Failed(failure));
+        }
+    }
+}
+
+/// Gives space back. True if there is more to do.
+fn tidy<D: Disk>(log: &mut Log<D>) -> bool {
+    match log.tidy() {
+        Ok(tidied) => {
+            if tidied.dropped > 0 {
+                tracing::debug!(segments = tidied.dropped, "dropped log segments");
+            }
+            tidied.more
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot give space of the log back");
+            false
         }
     }
 }
@@ -138,7 +177,12 @@ fn carry_out<D: Disk>(
         report(Done::Written(batch));
     }
     for (group, LogRead { purpose, after, upto, bytes_max }) in reads {
-        let entries = log.read(group, after, upto, bytes_max).map_err(|error| error.to_string())?;
+        let entries = match log.read(group, after, upto, bytes_max) {
+            Ok(entries) => entries,
+            // They were given up after they were asked for; whoever needs them gets a snapshot.
+            Err(ReadError::Compacted { .. }) => Vec::new(),
+            Err(error) => return Err(error.to_string()),
+        };
         report(Done::Fetched { group, purpose, entries });
     }
     Ok(())
