@@ -1,0 +1,267 @@
+//! Members come and go in a cluster of real nodes on loopback: what was acknowledged is everywhere it should be.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use vlot::net::Listen;
+use vlot::{
+    BadSnapshot, ChangeError, ChangeRefused, Group, GroupId, Happening, LogId, MemberChange, Node, NodeId, Options,
+    RoleName, Seat, Snapshot, StateMachine, TransferError, TransferRefused,
+};
+
+/// Counts what it was given, and lives in memory alone.
+#[derive(Clone, Default)]
+struct Sum {
+    at: LogId,
+    sum: u64,
+    /// What came with each change of members.
+    changes: Vec<String>,
+}
+
+impl StateMachine for Sum {
+    type Command = u64;
+    type Reply = u64;
+
+    fn apply(&mut self, at: LogId, more: u64) -> u64 {
+        self.at = at;
+        self.sum += more;
+        self.sum
+    }
+
+    fn skip(&mut self, at: LogId) {
+        self.at = at;
+    }
+
+    fn members_changed(&mut self, at: LogId, _: &vlot::Members, context: Bytes) {
+        self.at = at;
+        self.changes.push(String::from_utf8_lossy(&context).into_owned());
+    }
+
+    fn snapshot(&self) -> Option<Box<dyn Snapshot>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn restore(&mut self, at: LogId, from: &mut dyn Read) -> Result<(), BadSnapshot> {
+        let mut text = String::new();
+        from.read_to_string(&mut text).map_err(|error| BadSnapshot(error.to_string()))?;
+        let mut lines = text.lines();
+        let sum = lines.next().and_then(|sum| sum.parse().ok()).ok_or_else(|| BadSnapshot(text.clone()))?;
+        *self = Self { at, sum, changes: lines.map(str::to_owned).collect() };
+        Ok(())
+    }
+}
+
+impl Snapshot for Sum {
+    fn at(&self) -> LogId {
+        self.at
+    }
+
+    fn write_to(&mut self, out: &mut dyn Write) -> std::io::Result<()> {
+        writeln!(out, "{}", self.sum)?;
+        self.changes.iter().try_for_each(|change| writeln!(out, "{change}"))
+    }
+}
+
+const GROUP: GroupId = GroupId(1);
+
+/// Nodes by their numbers, each on its own port and in its own folder.
+struct Cluster {
+    dir: PathBuf,
+    addresses: BTreeMap<NodeId, String>,
+    listeners: BTreeMap<NodeId, TcpListener>,
+    up: BTreeMap<NodeId, (Node, Group<Sum>)>,
+}
+
+impl Cluster {
+    fn new(name: &str, count: u64) -> Self {
+        let dir = std::env::temp_dir().join(format!("vlot-members-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let listeners: BTreeMap<_, _> =
+            (1..=count).map(|n| (NodeId(n), TcpListener::bind("127.0.0.1:0").unwrap())).collect();
+        let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
+        let addresses = listeners.iter().map(|(node, listener)| (*node, address(listener))).collect();
+        Self { dir, addresses, listeners, up: BTreeMap::new() }
+    }
+
+    fn address(&self, node: u64) -> String {
+        self.addresses[&NodeId(node)].clone()
+    }
+
+    /// Starts a node; `first` are the group's first members, nobody for one that joins.
+    async fn start(&mut self, node: u64, first: &[u64]) {
+        let id = NodeId(node);
+        let mut options = Options::new(self.dir.join(node.to_string()));
+        options.node = id;
+        options.listen = match self.listeners.remove(&id) {
+            Some(listener) => Listen::On(listener),
+            None => Listen::At(self.address(node)),
+        };
+        // Where the others listen is known to who joins, too; the members in the log say it from then on.
+        options.peers = self.addresses.clone();
+        options.heartbeat = Duration::from_millis(30);
+        options.election_timeout = Duration::from_millis(300);
+        options.log.segment_bytes = 1 << 16;
+        options.retention =
+            vlot::retention::Limits { entries: 50, bytes: 1 << 20, entries_kept: 10, bytes_kept: 1 << 20 };
+        let node = Node::open(options).await.unwrap();
+        let group = node.group(GROUP, first.iter().map(|&n| NodeId(n)), Sum::default()).await.unwrap();
+        self.up.insert(id, (node, group));
+    }
+
+    async fn stop(&mut self, node: u64) {
+        let (node, _) = self.up.remove(&NodeId(node)).unwrap();
+        node.shutdown().await;
+    }
+
+    fn group(&self, node: u64) -> Group<Sum> {
+        self.up[&NodeId(node)].1.clone()
+    }
+
+    /// Who leads, once somebody does.
+    async fn leader(&self) -> u64 {
+        loop {
+            let leads = |(_, group): &&(Node, Group<Sum>)| group.status().standing.role == RoleName::Leader;
+            if let Some((_, group)) = self.up.values().find(leads) {
+                return group.status().standing.leader.unwrap().0;
+            }
+            pause().await;
+        }
+    }
+
+    /// Waits until a node has applied everything that makes this sum.
+    async fn wait_for_sum(&self, node: u64, sum: u64) {
+        let begun = std::time::Instant::now();
+        while self.group(node).state().sum != sum {
+            let found = self.group(node).state().sum;
+            assert!(begun.elapsed() < Duration::from_secs(20), "node {node} has {found}, not {sum}");
+            pause().await;
+        }
+    }
+
+    /// Changes members, again while the leader has reasons that pass.
+    async fn change(&self, via: u64, changes: Vec<MemberChange>, context: &'static str) {
+        for _ in 0..200 {
+            match self.group(via).change_members(changes.clone(), Bytes::from_static(context.as_bytes())).await {
+                Ok(()) => return,
+                Err(ChangeError::Refused(
+                    ChangeRefused::NotCaughtUp { .. } | ChangeRefused::TooSoon | ChangeRefused::NotLeader { .. }
+                    | ChangeRefused::InProgress,
+                )) => pause().await,
+                Err(error) => panic!("{context}: {error}"),
+            }
+        }
+        panic!("{context} is refused for ever");
+    }
+
+    async fn end(mut self) {
+        for (node, _) in std::mem::take(&mut self.up).into_values() {
+            node.shutdown().await;
+        }
+        std::fs::remove_dir_all(&self.dir).unwrap();
+    }
+}
+
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+fn learner(cluster: &Cluster, node: u64) -> MemberChange {
+    MemberChange::AddLearner { node: NodeId(node), address: cluster.address(node) }
+}
+
+#[tokio::test]
+async fn three_nodes_become_five_and_three_again() {
+    let mut cluster = Cluster::new("five", 5);
+    for node in 1..=3 {
+        cluster.start(node, &[1, 2, 3]).await;
+    }
+    let mut sum = 0;
+    for more in 1..=100 {
+        sum += more;
+        assert_eq!(cluster.group(more % 3 + 1).propose(more).await, Ok(sum));
+    }
+    // The log was cut before they come: they get a snapshot.
+    for node in [4, 5] {
+        cluster.start(node, &[]).await;
+        cluster.change(1, vec![learner(&cluster, node)], "learn").await;
+        cluster.wait_for_sum(node, sum).await;
+        cluster.change(2, vec![MemberChange::Promote(NodeId(node))], "promote").await;
+    }
+    assert_eq!(cluster.group(5).propose(1).await, Ok(sum + 1));
+    sum += 1;
+
+    // Both leave in one step, the leader among them.
+    let leader = cluster.leader().await;
+    let other = (1..=3).find(|&node| node != leader).unwrap();
+    let gone = vec![MemberChange::Remove(NodeId(leader)), MemberChange::Remove(NodeId(other))];
+    let via = (1..=5).find(|node| ![leader, other].contains(node)).unwrap();
+    cluster.change(via, gone, "shrink").await;
+    let members = cluster.group(via).members().borrow().clone();
+    assert_eq!(members.iter().count(), 3);
+    assert!(members.iter().all(|(member, _)| member.seat == Seat::Voter && ![leader, other].contains(&member.node.0)));
+    cluster.stop(leader).await;
+    cluster.stop(other).await;
+    sum += 7;
+    assert_eq!(cluster.group(via).propose(7).await, Ok(sum));
+
+    // Who restarts knows the members from its log, whatever it is told.
+    cluster.stop(5).await;
+    cluster.start(5, &[]).await;
+    cluster.wait_for_sum(5, sum).await;
+    let changes = cluster.group(5).state().changes.clone();
+    assert_eq!(changes, ["learn", "promote", "learn", "promote", "shrink"]);
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_away_for_long_gets_a_snapshot_while_writes_go_on() {
+    let mut cluster = Cluster::new("away", 3);
+    for node in 1..=3 {
+        cluster.start(node, &[1, 2, 3]).await;
+    }
+    cluster.leader().await;
+    assert_eq!(cluster.group(1).propose(1).await, Ok(1));
+    cluster.stop(3).await;
+    let mut sum = 1;
+    for more in 1..=300 {
+        sum += more;
+        assert_eq!(cluster.group(1).propose(more).await, Ok(sum));
+    }
+    let mut sent = cluster.group(cluster.leader().await).happenings();
+    cluster.start(3, &[1, 2, 3]).await;
+    let mut restored = cluster.group(3).happenings();
+    for more in 1..=100 {
+        sum += more;
+        assert_eq!(cluster.group(2).propose(more).await, Ok(sum));
+    }
+    cluster.wait_for_sum(3, sum).await;
+    let saw = |happenings: &mut tokio::sync::broadcast::Receiver<Happening>, wanted: fn(&Happening) -> bool| {
+        std::iter::from_fn(|| happenings.try_recv().ok()).any(|happening| wanted(&happening))
+    };
+    assert!(saw(&mut restored, |h| matches!(h, Happening::SnapshotRestored { .. })));
+    assert!(saw(&mut sent, |h| matches!(h, Happening::SnapshotSent { .. })));
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn the_leadership_is_handed_over() {
+    let mut cluster = Cluster::new("transfer", 3);
+    for node in 1..=3 {
+        cluster.start(node, &[1, 2, 3]).await;
+    }
+    let leader = cluster.leader().await;
+    let next = leader % 3 + 1;
+    assert_eq!(cluster.group(leader).propose(5).await, Ok(5));
+    let refused = cluster.group(next).transfer_leadership(None).await;
+    assert!(matches!(refused, Err(TransferError::Refused(TransferRefused::NotLeader { .. }))), "{refused:?}");
+    let refused = cluster.group(leader).transfer_leadership(Some(NodeId(9))).await;
+    assert_eq!(refused, Err(TransferError::Refused(TransferRefused::CannotLead { node: NodeId(9) })));
+    assert_eq!(cluster.group(leader).transfer_leadership(Some(NodeId(next))).await, Ok(()));
+    assert_eq!(cluster.leader().await, next);
+    assert_eq!(cluster.group(leader).propose(6).await, Ok(11));
+    cluster.end().await;
+}
