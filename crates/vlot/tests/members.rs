@@ -231,7 +231,7 @@ async fn a_node_that_was_away_for_long_gets_a_snapshot_while_writes_go_on() {
         sum += more;
         assert_eq!(cluster.group(1).propose(more).await, Ok(sum));
     }
-    let mut sent = cluster.group(cluster.leader().await).happenings();
+    let mut sent = [1, 2].map(|node| cluster.group(node).happenings());
     cluster.start(3, &[1, 2, 3]).await;
     let mut restored = cluster.group(3).happenings();
     for more in 1..=100 {
@@ -243,7 +243,7 @@ async fn a_node_that_was_away_for_long_gets_a_snapshot_while_writes_go_on() {
         std::iter::from_fn(|| happenings.try_recv().ok()).any(|happening| wanted(&happening))
     };
     assert!(saw(&mut restored, |h| matches!(h, Happening::SnapshotRestored { .. })));
-    assert!(saw(&mut sent, |h| matches!(h, Happening::SnapshotSent { .. })));
+    assert!(sent.iter_mut().any(|sent| saw(sent, |h| matches!(h, Happening::SnapshotSent { .. }))), "one of the others");
     cluster.end().await;
 }
 

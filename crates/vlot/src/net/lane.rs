@@ -10,20 +10,22 @@ pub enum Lane {
     Control,
     /// Bulk: log entries.
     Entries,
+    Snapshot,
 }
 
 impl Lane {
     /// Every lane, most urgent first.
-    pub const ALL: [Self; Self::COUNT] = [Self::Control, Self::Entries];
+    pub const ALL: [Self; Self::COUNT] = [Self::Control, Self::Entries, Self::Snapshot];
 
     /// How many lanes there are.
-    pub(crate) const COUNT: usize = 2;
+    pub(crate) const COUNT: usize = 3;
 
     /// The lane's number in a handshake. A number keeps its meaning for ever.
     pub(crate) fn number(self) -> u16 {
         match self {
             Self::Control => 0,
             Self::Entries => 1,
+            Self::Snapshot => 2,
         }
     }
 

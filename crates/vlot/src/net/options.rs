@@ -102,7 +102,7 @@ impl Limits {
     pub fn of(&self, lane: Lane) -> &LaneLimits {
         match lane {
             Lane::Control => &self.control,
-            Lane::Entries => &self.entries,
+            Lane::Entries | Lane::Snapshot => &self.entries,
         }
     }
 }
