@@ -106,6 +106,11 @@ impl Backlog {
         Ok(())
     }
 
+    /// Whether a thread takes what waits to the engine.
+    pub fn has_thread(&self) -> bool {
+        self.thread.is_some()
+    }
+
     /// Takes over a batch's history and where it led. Blocks while too much waits, unless nobody would take it.
     pub fn push(&self, blocks: &mut Vec<Block>, records: &mut Vec<Record>, standing: Standing) {
         let mut state = self.shared.state();
@@ -182,6 +187,13 @@ impl Backlog {
 
 impl Drop for Backlog {
     fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Backlog {
+    /// Stops the thread. What waits is not written any more.
+    pub fn stop(&mut self) {
         self.shared.state().stop = true;
         self.shared.bell.notify_all();
         if let Some(thread) = self.thread.take() {

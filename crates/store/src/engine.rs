@@ -4,6 +4,7 @@
 //! neither events nor what the records say. The background thread alone writes; anyone reads.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::{fmt, io};
 
 use crate::revision::Revision;
@@ -40,6 +41,50 @@ pub trait Engine: Send + Sync {
 
     /// Bytes that the engine takes up, and how many of them are in use.
     fn size(&self) -> (u64, u64);
+
+    /// What is durable at this moment, for as long as the view lives. Space that is freed meanwhile is not used again
+    /// before it is dropped.
+    ///
+    /// # Errors
+    /// The engine cannot be read.
+    fn view(&self) -> Result<Box<dyn View>, EngineError>;
+
+    /// Begins another engine, empty and out of sight, that can take the place of this one.
+    ///
+    /// # Errors
+    /// There is no place for it.
+    fn successor(&self) -> Result<Box<dyn Successor>, EngineError>;
+}
+
+/// An engine as it was at one moment.
+pub trait View: Send {
+    /// All records, ordered by name.
+    ///
+    /// # Errors
+    /// The engine cannot be read.
+    fn records(&self) -> Result<Vec<Record>, EngineError>;
+
+    /// Visits all blocks in order, until `visit` breaks.
+    ///
+    /// # Errors
+    /// The engine cannot be read.
+    fn scan(&self, visit: &mut Visit<'_>) -> Result<(), EngineError>;
+}
+
+/// An engine that is being filled. Dropping it leaves the present one as it is.
+pub trait Successor {
+    /// Adds to it. Need not be durable when it returns.
+    ///
+    /// # Errors
+    /// It must be dropped.
+    fn write(&mut self, batch: &WriteBatch) -> Result<(), EngineError>;
+
+    /// Takes the place of the present engine, which must not be written to any more: durably, and in one step that a
+    /// crash leaves done or not done.
+    ///
+    /// # Errors
+    /// Nothing, or all of it, has happened; only opening it again tells.
+    fn take_over(self: Box<Self>) -> Result<Arc<dyn Engine>, EngineError>;
 }
 
 /// Called with a block's key and its bytes.

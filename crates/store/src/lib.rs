@@ -40,6 +40,7 @@ mod records;
 pub mod refusal;
 mod residents;
 pub mod revision;
+pub mod snapshot;
 pub mod store;
 mod txn;
 pub mod watch;

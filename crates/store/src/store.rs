@@ -63,9 +63,9 @@ const STEP_KEYS: usize = 512;
 pub struct Store {
     pub(crate) index: KeyIndex,
     pub(crate) revision: i64,
-    compacted: i64,
+    pub(crate) compacted: i64,
     attributes: BTreeMap<Bytes, Bytes>,
-    applied: Position,
+    pub(crate) applied: Position,
 
     pub(crate) residents: Residents,
     pub(crate) resident_bytes: usize,
@@ -84,7 +84,7 @@ pub struct Store {
 
     pub(crate) watchers: Arc<Watchers>,
     backlog: Backlog,
-    engine: Arc<dyn Engine>,
+    pub(crate) engine: Arc<dyn Engine>,
     pub(crate) options: Options,
 }
 
@@ -205,6 +205,29 @@ impl Store {
             self.resident_bytes += bytes;
             self.residents.push(Resident { key, revision: event.revision });
         }
+    }
+
+    /// Writes nothing more to the engine. Returns whether a thread did.
+    pub(crate) fn stop_writing(&mut self) -> bool {
+        let threaded = self.backlog.has_thread();
+        self.backlog.stop();
+        threaded
+    }
+
+    /// Becomes the store that another engine holds, which has taken the place of this one's. Watches go on.
+    pub(crate) fn become_that_of(&mut self, engine: Arc<dyn Engine>, threaded: bool) -> Result<(), OpenError> {
+        let mut next = if threaded {
+            Self::open_on(engine, self.options.clone())?
+        } else {
+            Self::open_still(engine, self.options.clone())?
+        };
+        let published = self.published;
+        next.watchers = Arc::clone(&self.watchers);
+        *self = next;
+        for mailbox in self.watchers.fall_behind(published, self.revision) {
+            (mailbox.wake)();
+        }
+        Ok(())
     }
 
     /// The position of the newest command that was applied or skipped.
@@ -364,6 +387,12 @@ impl Store {
     #[must_use]
     pub fn attribute(&self, name: &[u8]) -> Option<&Bytes> {
         self.attributes.get(name)
+    }
+
+    /// The facts whose names begin so, ordered by name.
+    pub fn attributes_with<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = (&'a Bytes, &'a Bytes)> {
+        let from = self.attributes.range(Bytes::copy_from_slice(prefix)..);
+        from.take_while(move |(name, _)| name.starts_with(prefix))
     }
 
     /// All facts, ordered by name.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Engine, EngineError, Record, Visit, WriteBatch};
+use super::{Engine, EngineError, Record, Successor, View, Visit, WriteBatch};
 use crate::revision::Revision;
 
 /// Clones share what is in it.
@@ -13,7 +13,7 @@ pub struct MemoryEngine {
     disk: Arc<Mutex<Disk>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Disk {
     blocks: BTreeMap<Revision, Vec<u8>>,
     records: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -92,5 +92,50 @@ impl Engine for MemoryEngine {
     fn size(&self) -> (u64, u64) {
         let bytes = self.disk().blocks.values().map(Vec::len).sum::<usize>() as u64;
         (bytes, bytes)
+    }
+
+    fn view(&self) -> Result<Box<dyn View>, EngineError> {
+        Ok(Box::new(self.disk().clone()))
+    }
+
+    fn successor(&self) -> Result<Box<dyn Successor>, EngineError> {
+        Ok(Box::new(Next { place: self.clone(), filled: Self::default() }))
+    }
+}
+
+impl View for Disk {
+    fn records(&self) -> Result<Vec<Record>, EngineError> {
+        Ok(self.records.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    fn scan(&self, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        for (key, block) in &self.blocks {
+            if visit(*key, block).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What will be in the place of another.
+struct Next {
+    place: MemoryEngine,
+    filled: MemoryEngine,
+}
+
+impl Successor for Next {
+    fn write(&mut self, batch: &WriteBatch) -> Result<(), EngineError> {
+        self.filled.write(batch)
+    }
+
+    fn take_over(self: Box<Self>) -> Result<Arc<dyn Engine>, EngineError> {
+        let mut disk = self.place.disk();
+        if disk.fails {
+            return Err(EngineError("told to fail".into()));
+        }
+        *disk = self.filled.disk().clone();
+        drop(disk);
+        Ok(Arc::new(self.place))
     }
 }

@@ -3,11 +3,15 @@
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::{
+    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
+    TableDefinition,
+};
 
-use super::{Engine, EngineError, OpenError, Record, Visit, WriteBatch};
+use super::{Engine, EngineError, OpenError, Record, Successor, View, Visit, WriteBatch};
 use crate::revision::Revision;
 
 /// First revision (main u64, sub u32, both big-endian, so that bytes order as revisions do) to sealed block.
@@ -15,12 +19,16 @@ const BLOCKS: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("block
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
 const FILE_NAME: &str = "history.redb";
+/// A file that is being filled to take the place of the other.
+const NEXT_NAME: &str = "history.redb.next";
 
 /// An engine on one file.
 #[derive(Debug)]
 pub struct RedbEngine {
     database: Database,
     file: File,
+    dir: PathBuf,
+    cache_bytes: usize,
 }
 
 impl RedbEngine {
@@ -30,26 +38,30 @@ impl RedbEngine {
     /// They cannot be used, or the file is damaged.
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<Self, OpenError> {
         std::fs::create_dir_all(dir).map_err(OpenError::Io)?;
-        let path = dir.join(FILE_NAME);
+        remove_next(dir).map_err(OpenError::Io)?;
+        let engine = Self::open_file(dir, FILE_NAME, cache_bytes)?;
+        // The file's own entry in the directory has to be durable too.
+        sync(dir).map_err(OpenError::Io)?;
+        Ok(engine)
+    }
+
+    fn open_file(dir: &Path, name: &str, cache_bytes: usize) -> Result<Self, OpenError> {
+        let path = dir.join(name);
         let mut builder = Database::builder();
         builder.set_cache_size(cache_bytes);
         // A plain open trusts the file, and may panic on one that was altered. All of it is read at this time anyway.
         builder.set_check_integrity_on_open(true);
         let database = builder.create(&path).map_err(open_error)?;
         let file = File::open(&path).map_err(OpenError::Io)?;
-        // The file's own entry in the directory has to be durable too.
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(OpenError::Io)?;
-        let engine = Self { database, file };
+        let engine = Self { database, file, dir: dir.to_owned(), cache_bytes };
         // Both tables exist from the start, so that readers need not tell an empty store from a damaged one.
         engine.write(&WriteBatch::default()).map_err(|error| OpenError::Damaged(error.0))?;
         Ok(engine)
     }
-}
 
-impl Engine for RedbEngine {
-    fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
+    fn write_with(&self, batch: &WriteBatch, durability: Durability) -> Result<(), EngineError> {
         let mut transaction = self.database.begin_write().map_err(failed)?;
-        transaction.set_durability(Durability::Immediate).map_err(failed)?;
+        transaction.set_durability(durability).map_err(failed)?;
         {
             let mut blocks = transaction.open_table(BLOCKS).map_err(failed)?;
             for key in &batch.removed {
@@ -68,6 +80,23 @@ impl Engine for RedbEngine {
             }
         }
         transaction.commit().map_err(failed)
+    }
+}
+
+fn remove_next(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_file(dir.join(NEXT_NAME)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all())
+}
+
+impl Engine for RedbEngine {
+    fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
+        self.write_with(batch, Durability::Immediate)
     }
 
     fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError> {
@@ -94,17 +123,69 @@ impl Engine for RedbEngine {
 
     fn records(&self) -> Result<Vec<Record>, EngineError> {
         let transaction = self.database.begin_read().map_err(failed)?;
-        let records = transaction.open_table(RECORDS).map_err(failed)?;
-        let all = records.iter().map_err(failed)?;
-        all.map(|record| record.map(|(name, value)| (name.value().to_vec(), value.value().to_vec())))
-            .collect::<Result<_, _>>()
-            .map_err(failed)
+        records_in(&transaction)
     }
 
     fn size(&self) -> (u64, u64) {
         // redb tells what is in use only inside a write transaction, which would wait for the background thread.
         let bytes = self.file.metadata().map_or(0, |metadata| metadata.len());
         (bytes, bytes)
+    }
+
+    fn view(&self) -> Result<Box<dyn View>, EngineError> {
+        Ok(Box::new(Moment(self.database.begin_read().map_err(failed)?)))
+    }
+
+    fn successor(&self) -> Result<Box<dyn Successor>, EngineError> {
+        remove_next(&self.dir).map_err(|error| EngineError(error.to_string()))?;
+        let next = Self::open_file(&self.dir, NEXT_NAME, self.cache_bytes);
+        Ok(Box::new(Next(next.map_err(|error| EngineError(error.to_string()))?)))
+    }
+}
+
+/// A read transaction.
+struct Moment(ReadTransaction);
+
+impl View for Moment {
+    fn records(&self) -> Result<Vec<Record>, EngineError> {
+        records_in(&self.0)
+    }
+
+    fn scan(&self, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        let blocks = self.0.open_table(BLOCKS).map_err(failed)?;
+        for block in blocks.iter().map_err(failed)? {
+            let (key, block) = block.map_err(failed)?;
+            if visit(revision_of(key.value()), block.value()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn records_in(transaction: &ReadTransaction) -> Result<Vec<Record>, EngineError> {
+    let records = transaction.open_table(RECORDS).map_err(failed)?;
+    let all = records.iter().map_err(failed)?;
+    all.map(|record| record.map(|(name, value)| (name.value().to_vec(), value.value().to_vec())))
+        .collect::<Result<_, _>>()
+        .map_err(failed)
+}
+
+/// A file that is being filled.
+struct Next(RedbEngine);
+
+impl Successor for Next {
+    fn write(&mut self, batch: &WriteBatch) -> Result<(), EngineError> {
+        self.0.write_with(batch, Durability::None)
+    }
+
+    fn take_over(self: Box<Self>) -> Result<Arc<dyn Engine>, EngineError> {
+        // A durable transaction makes all before it durable.
+        self.0.write(&WriteBatch::default())?;
+        let dir = &self.0.dir;
+        let renamed = std::fs::rename(dir.join(NEXT_NAME), dir.join(FILE_NAME)).and_then(|()| sync(dir));
+        renamed.map_err(|error| EngineError(error.to_string()))?;
+        Ok(Arc::new(self.0))
     }
 }
 

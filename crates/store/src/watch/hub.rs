@@ -108,6 +108,27 @@ impl Watchers {
         }
     }
 
+    /// The store has come to be at `newest` without publishing what led there from `published` on: every watch reads
+    /// that from history. Returns the mailboxes whose owners are to be woken.
+    pub fn fall_behind(&self, published: i64, newest: i64) -> Vec<Arc<Mailbox>> {
+        let hub = self.hub();
+        let mut to_wake: Vec<Arc<Mailbox>> = Vec::new();
+        let mut leave = |watcher: &Watcher| {
+            let mut mail = watcher.mailbox.mail();
+            let Some(watch) = mail.watches.get_mut(&watcher.watch_id) else { return };
+            if !watch.behind {
+                watch.next = watch.next.max(published + 1);
+                watch.behind = watch.next <= newest;
+            }
+            if watch.behind && !std::mem::replace(&mut mail.woken, true) {
+                to_wake.push(Arc::clone(&watcher.mailbox));
+            }
+        };
+        hub.single.values().flatten().for_each(&mut leave);
+        hub.spans.visit_all(&mut leave);
+        to_wake
+    }
+
     fn hub(&self) -> MutexGuard<'_, Hub> {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -50,10 +50,22 @@ impl<T> Intervals<T> {
         self.root = remove(self.root.take(), start, end, &is_it);
     }
 
+    /// Visits the values of all ranges.
+    pub fn visit_all(&self, visit: &mut impl FnMut(&T)) {
+        visit_all(&self.root, visit);
+    }
+
     /// Visits the values of all ranges that hold the key.
     pub fn stab(&self, key: &[u8], visit: &mut impl FnMut(&T)) {
         stab(&self.root, key, visit);
     }
+}
+
+fn visit_all<T>(tree: &Tree<T>, visit: &mut impl FnMut(&T)) {
+    let Some(node) = tree else { return };
+    visit_all(&node.left, visit);
+    node.values.iter().for_each(&mut *visit);
+    visit_all(&node.right, visit);
 }
 
 fn mixed(seed: u64) -> u64 {
