@@ -109,6 +109,13 @@ impl History {
         &self.committed
     }
 
+    /// Names the last committed entry.
+    #[must_use]
+    pub fn last_committed(&self) -> LogId {
+        let term = self.committed.last().copied().unwrap_or_default();
+        LogId { term, index: LogIndex(self.committed.len() as u64) }
+    }
+
     /// Whatever was committed in an earlier term is in the log of every later leader (Raft §5.4).
     fn check_leader_completeness(&self, raft: &Raft, term: Term) -> Result<(), Violation> {
         let Some((at, &newest)) = self.committed.iter().enumerate().next_back() else { return Ok(()) };
