@@ -370,10 +370,11 @@ impl Raft {
         }
     }
 
-    /// A membership without this node is committed. What its own log says of later ones counts more.
+    /// A membership without this node is committed. What its own log says of later ones counts more; of the same entry
+    /// it says the same, or something that was not committed.
     fn removed(&mut self, at: LogIndex, now: Time, effects: &mut Effects) {
-        let member_since = self.state.memberships.newest_at();
-        if at <= member_since || self.state.removed || matches!(self.role, Role::Leader(_)) {
+        let is_old = at == LogIndex::ZERO || at < self.state.memberships.newest_at();
+        if is_old || self.state.removed || matches!(self.role, Role::Leader(_)) {
             return;
         }
         self.state.removed = true;
