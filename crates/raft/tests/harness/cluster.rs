@@ -35,6 +35,8 @@ pub struct Node {
     pub(super) received: Option<Snapshot>,
     /// The entry that has set the membership which counts, as far as its host was told.
     pub(super) members_of: LogIndex,
+    /// The last entry that it was asked to write.
+    pub(super) end: LogIndex,
     pub(super) standing: Standing,
     pub(super) lives: u64,
 }
@@ -359,7 +361,7 @@ impl Cluster {
         node.lives += 1;
         let chance = Chance::new(seed * 1000 + name.0 * 100 + node.lives);
         let Disk { term, vote, log, memberships, .. } = node.disk.clone();
-        node.members_of = memberships.newest_at();
+        (node.members_of, node.end) = (memberships.newest_at(), log.last());
         let restored = Restored { term, vote, log, applied, memberships };
         let raft = Raft::new(config, restored, now, chance);
         (node.standing, node.applied, node.raft) = (raft.standing(), applied, Some(raft));

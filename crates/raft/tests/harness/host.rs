@@ -6,7 +6,7 @@ use vlot_raft::membership::Membership;
 use vlot_raft::term_runs::TermRuns;
 
 use super::cluster::{Cluster, Node};
-use super::disk::{Disk, Write};
+use super::disk::Write;
 use super::ledger::Ledger;
 use super::network::{self, Packet};
 use super::notation;
@@ -22,7 +22,8 @@ impl Cluster {
                 node.disk.ask(write, Write::Vote { term, vote });
             }
             Effect::Append { write, entries, .. } => {
-                let cut = node.standing.role != RoleName::Leader && overwrites(&node.disk, &entries);
+                let end = std::mem::replace(&mut node.end, entries.last());
+                let cut = end > entries.after().index;
                 seen.cuts += usize::from(cut);
                 let set = node.memberships_in(&entries);
                 seen.joint += set.iter().filter(|(_, membership)| membership.is_joint()).count();
@@ -41,6 +42,7 @@ impl Cluster {
             Effect::InstallSnapshot { write, id } => {
                 seen.installs += 1;
                 journal.line(|| format!("n{name} install {id}"));
+                node.end = node.raft.as_ref().map_or(id.index, |raft| raft.log().last());
                 let snapshot = node.received.clone().filter(|snapshot| snapshot.id == id);
                 node.disk.ask(write, Write::Install(snapshot.expect("the snapshot it was told of")));
             }
@@ -127,8 +129,4 @@ impl Node {
         let term = raft.log().term_at(index).unwrap_or_default();
         LogId { term, index }
     }
-}
-
-fn overwrites(disk: &Disk, entries: &TermRuns) -> bool {
-    disk.log.last() > entries.after().index
 }
