@@ -259,6 +259,8 @@ impl Raft {
             Body::RequestVote { handed_over: false, .. } if self.is_bound(now) => {
                 self.tell_if_removed(from, effects);
             }
+            // What is committed is so in every term: a node that was removed is so too, however late its own is.
+            Body::Removed { at } => self.removed(at, now, effects),
             _ if term > self.state.term => {
                 self.enter_term(term, now, effects);
                 self.receive_in_term(from, body, now, effects);
@@ -293,7 +295,6 @@ impl Raft {
                     self.campaign(Poll::Vote, Cause::HandedOver, now, effects);
                 }
             }
-            Body::Removed { at } => self.removed(at, now, effects),
             Body::RequestVote { last, .. } => self.requested_vote(from, last, now, effects),
             Body::PreVoteGranted => self.count(Poll::PreVote, from, true, now, effects),
             Body::PreVoteRefused => self.count(Poll::PreVote, from, false, now, effects),
@@ -324,8 +325,8 @@ impl Raft {
             }
             Body::ReadIndexReply { read, index } => effects.push(Effect::ReadReady { read, index }),
             Body::ReadIndexRefused { read } => effects.push(Effect::ReadRefused { read }),
-            // Its news is its term, which has been taken note of; `AskPreVote` is answered in any term.
-            Body::TermIsOver | Body::AskPreVote { .. } => {}
+            // Its news is its term, which has been taken note of; the others are answered in any term.
+            Body::TermIsOver | Body::AskPreVote { .. } | Body::Removed { .. } => {}
         }
     }
 
