@@ -235,11 +235,13 @@ impl State {
             return false;
         }
         self.save_vote(effects);
-        let durable = self.durable();
+        let mut durable = self.durable();
         if self.log.contains(id) {
             self.log.begin_after(id.index);
             self.memberships.begin_after(id.index);
         } else {
+            // Of a log that goes, what was committed is in the snapshot too. The rest is durable, and not this.
+            durable = durable.min(self.commit);
             let changes = (self.memberships.newest_at(), self.membership()) != (membership.0, &membership.1);
             self.log = TermRuns::empty(id);
             self.memberships = Memberships::new(membership, Vec::new());
