@@ -3,6 +3,7 @@
 use vlot_raft::effect::{Effect, Event, RoleName};
 use vlot_raft::id::{LogId, LogIndex, NodeId};
 use vlot_raft::membership::Membership;
+use vlot_raft::message::Body;
 use vlot_raft::term_runs::TermRuns;
 
 use super::cluster::{Cluster, Node};
@@ -55,10 +56,13 @@ impl Cluster {
             Effect::Send(envelope) => {
                 let (to, message) = (envelope.to, envelope.message);
                 ledger.sent(name, to, &message, &node.disk);
+                if let Body::EntriesAccepted { upto, .. } = message.body {
+                    Ledger::is_on_disk(name, "acknowledges", upto, node);
+                }
                 network::send(network, journal, Packet { from: name, to, message });
             }
             Effect::Commit { upto } => {
-                Ledger::may_apply(name, node.id_at(upto), &node.disk);
+                Ledger::is_on_disk(name, "applies", upto, node);
                 assert!(upto > node.applied || node.lives > 1, "n{name} is told of {upto} twice");
                 node.applied = upto;
                 journal.line(|| format!("n{name} commit {upto}"));
@@ -124,9 +128,9 @@ impl Node {
         raft.memberships().part(entries.after().index, entries.last())
     }
 
-    fn id_at(&self, index: LogIndex) -> LogId {
-        let raft = self.raft.as_ref().expect("it has just made a step");
-        let term = raft.log().term_at(index).unwrap_or_default();
-        LogId { term, index }
+    /// The entry of its log at this index, unless it has been dropped.
+    pub(super) fn id_at(&self, index: LogIndex) -> Option<LogId> {
+        let term = self.raft.as_ref()?.log().term_at(index)?;
+        Some(LogId { term, index })
     }
 }

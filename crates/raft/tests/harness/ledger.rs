@@ -8,6 +8,7 @@ use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::membership::{Membership, Seat};
 use vlot_raft::message::{Body, Message, ReadId};
 
+use super::cluster::Node;
 use super::disk::Disk;
 
 #[derive(Default)]
@@ -28,8 +29,7 @@ impl Ledger {
         match &message.body {
             Body::RequestVote { .. } => self.voted(from, term, from, disk),
             Body::VoteGranted => self.voted(from, term, to, disk),
-            Body::EntriesAccepted { upto, .. } => {
-                assert!(disk.log.last() >= *upto, "n{from} acknowledges {upto}, its disk ends at {}", disk.log.last());
+            Body::EntriesAccepted { .. } => {
                 assert!(disk.term >= term, "n{from} answers in term {term}, its disk knows {}", disk.term);
             }
             _ => {}
@@ -47,9 +47,11 @@ impl Ledger {
         self.votes.retain(|(voter, _), _| *voter != node);
     }
 
-    /// What is applied is on the node's own disk.
-    pub fn may_apply(node: NodeId, id: LogId, disk: &Disk) {
-        assert!(disk.holds(id) && disk.log.last() >= id.index, "n{node} applies {id}, its disk does not have it");
+    /// What a node vouches for, or applies, is on its own disk.
+    pub fn is_on_disk(name: NodeId, does: &str, upto: LogIndex, node: &Node) {
+        let disk = &node.disk;
+        let same = node.id_at(upto).is_none_or(|id| disk.holds(id));
+        assert!(same && disk.log.last() >= upto, "n{name} {does} {upto}, its disk has {:?}", disk.log);
     }
 
     /// Everything up to `last` is committed, by a leader in whose log this membership counts.
