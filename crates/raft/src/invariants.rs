@@ -5,6 +5,7 @@
 use crate::effect::RoleName;
 use crate::id::{LogId, LogIndex, NodeId, Term};
 use crate::raft::Raft;
+use crate::time::Time;
 
 /// A property that does not hold, in the words of the paper where it has them, and the values that show it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,10 +39,23 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
     require("no leader without the payloads", standing.role != RoleName::Leader || !is_witness(raft), || {
         "it is a witness".into()
     })?;
+    check_who_stands(raft, standing.role)?;
     for (peer, matched) in raft.matched() {
         require("matched <= last", matched <= last, || format!("{peer} matched {matched}, last {last}"))?;
     }
     Ok(())
+}
+
+/// Only who votes, and has the payloads, stands for election or waits to (Raft §6; Ongaro §4.2).
+fn check_who_stands(raft: &Raft, role: RoleName) -> Result<(), Violation> {
+    let may_stand = raft.state().may_stand();
+    let waits = raft.deadline() < Time::NEVER;
+    let (property, holds) = match role {
+        RoleName::Follower => ("who may stand waits for its time, and nobody else", waits == may_stand),
+        RoleName::PreCandidate | RoleName::Candidate => ("who stands may stand", may_stand),
+        RoleName::Leader => ("who leads votes", raft.membership().is_voter(raft.node())),
+    };
+    require(property, holds, || format!("{role:?} {} of {:?}", raft.node(), raft.membership().members()))
 }
 
 /// Checks a step from one state to the next of the same process.
@@ -107,6 +121,13 @@ impl History {
     #[must_use]
     pub fn committed(&self) -> &[Term] {
         &self.committed
+    }
+
+    /// Names the last committed entry.
+    #[must_use]
+    pub fn last_committed(&self) -> LogId {
+        let term = self.committed.last().copied().unwrap_or_default();
+        LogId { term, index: LogIndex(self.committed.len() as u64) }
     }
 
     /// Whatever was committed in an earlier term is in the log of every later leader (Raft §5.4).

@@ -265,6 +265,8 @@ impl Raft {
             Body::RequestVote { handed_over: false, .. } if self.is_bound(now) => {
                 self.tell_if_removed(from, effects);
             }
+            // What is committed is so in every term: a node that was removed is so too, however late its own is.
+            Body::Removed { at } => self.removed(at, now, effects),
             _ if term > self.state.term => {
                 self.enter_term(term, now, effects);
                 self.receive_in_term(from, body, now, effects);
@@ -299,7 +301,6 @@ impl Raft {
                     self.campaign(Poll::Vote, Cause::HandedOver, now, effects);
                 }
             }
-            Body::Removed { at } => self.removed(at, now, effects),
             Body::RequestVote { last, .. } => self.requested_vote(from, last, now, effects),
             Body::PreVoteGranted => self.count(Poll::PreVote, from, true, now, effects),
             Body::PreVoteRefused => self.count(Poll::PreVote, from, false, now, effects),
@@ -330,8 +331,8 @@ impl Raft {
             }
             Body::ReadIndexReply { read, index } => effects.push(Effect::ReadReady { read, index }),
             Body::ReadIndexRefused { read } => effects.push(Effect::ReadRefused { read }),
-            // Its news is its term, which has been taken note of; `AskPreVote` is answered in any term.
-            Body::TermIsOver | Body::AskPreVote { .. } => {}
+            // Its news is its term, which has been taken note of; the others are answered in any term.
+            Body::TermIsOver | Body::AskPreVote { .. } | Body::Removed { .. } => {}
         }
     }
 
@@ -376,10 +377,11 @@ impl Raft {
         }
     }
 
-    /// A membership without this node is committed. What its own log says of later ones counts more.
+    /// A membership without this node is committed. What its own log says of later ones counts more; of the same entry
+    /// it says the same, or something that was not committed.
     fn removed(&mut self, at: LogIndex, now: Time, effects: &mut Effects) {
-        let member_since = self.state.memberships.newest_at();
-        if at <= member_since || self.state.removed || matches!(self.role, Role::Leader(_)) {
+        let is_old = at == LogIndex::ZERO || at < self.state.memberships.newest_at();
+        if is_old || self.state.removed || matches!(self.role, Role::Leader(_)) {
             return;
         }
         self.state.removed = true;

@@ -195,12 +195,15 @@ impl State {
         assert!(after >= self.commit, "committed {} stays, cut {}", self.commit, entries.after());
         self.log.cut_after(after);
         self.log.extend(&entries);
-        let counted = self.memberships.newest_at();
+        // Told by what is cut and what comes, not by the index: another membership may take the place of the first.
+        let changes = after < self.memberships.newest_at() || !memberships.is_empty();
         self.memberships.cut_after(after);
         for (at, membership) in memberships {
             self.memberships.push(at, membership);
         }
-        self.membership_counts_since(counted, effects);
+        if changes {
+            self.membership_changed(effects);
+        }
         let write = self.unpersisted.append_written(after);
         effects.push(Effect::Append { write, entries, source });
     }
@@ -232,29 +235,31 @@ impl State {
             return false;
         }
         self.save_vote(effects);
-        let durable = self.durable();
-        let counted = self.memberships.newest_at();
+        let mut durable = self.durable();
         if self.log.contains(id) {
             self.log.begin_after(id.index);
             self.memberships.begin_after(id.index);
         } else {
+            // Of a log that goes, what was committed is in the snapshot too. The rest is durable, and not this.
+            durable = durable.min(self.commit);
+            let changes = (self.memberships.newest_at(), self.membership()) != (membership.0, &membership.1);
             self.log = TermRuns::empty(id);
             self.memberships = Memberships::new(membership, Vec::new());
+            if changes {
+                self.membership_changed(effects);
+            }
         }
-        self.membership_counts_since(counted, effects);
         self.commit = id.index;
         let write = self.unpersisted.append_written(durable);
         effects.push(Effect::InstallSnapshot { write, id });
         true
     }
 
-    fn membership_counts_since(&mut self, counted: LogIndex, effects: &mut Effects) {
-        let at = self.memberships.newest_at();
-        if at != counted {
-            self.membership_moved = true;
-            self.removed &= !self.membership().contains(self.config.node);
-            effects.push(Effect::Happened(Event::MembershipChanged { at }));
-        }
+    /// Another membership counts: who was told to leave may be a member again.
+    fn membership_changed(&mut self, effects: &mut Effects) {
+        self.membership_moved = true;
+        self.removed &= !self.membership().contains(self.config.node);
+        effects.push(Effect::Happened(Event::MembershipChanged { at: self.memberships.newest_at() }));
     }
 
     /// Sends once term and vote are durable.

@@ -107,7 +107,7 @@ impl Schedule {
     fn new(Kind { nodes, leaders_fall }: Kind, seed: u64, journal: bool) -> Self {
         let mut dice = Dice::new(seed * 10 + nodes);
         let (batch, window) = (1 + dice.below(3) as u64, 1 + dice.below(4));
-        let habits = Habits { batch: if leaders_fall { 1 } else { batch }, window, seed };
+        let habits = Habits { batch: if leaders_fall { 1 } else { batch }, window, seed, ..Habits::default() };
         let long_cuts = dice.one_in(2);
         let mut cluster = Cluster::new(nodes, habits);
         cluster.journal.on = journal;

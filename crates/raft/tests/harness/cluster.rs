@@ -5,46 +5,75 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vlot_raft::effect::{Effect, Effects, Event, Input, RoleName, Standing};
+use vlot_raft::effect::{Effect, Effects, Input, RoleName, Standing};
 use vlot_raft::id::{LogId, LogIndex, NodeId};
 use vlot_raft::invariants::{self, History, Violation};
-use vlot_raft::membership::{Membership, Memberships};
+use vlot_raft::membership::Membership;
 use vlot_raft::message::{Message, ReadId};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
 use vlot_raft::time::{Chance, Time};
 
-use super::disk::{Disk, Write};
+use super::disk::{Disk, Snapshot};
 use super::journal::Journal;
 use super::ledger::Ledger;
-use super::network::{Network, Packet};
+use super::network::{self, Network, Packet};
 use super::notation;
 
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 
 /// One node: a replica while it is up, and its disk always.
+#[derive(Default)]
 pub struct Node {
-    raft: Option<Raft>,
+    pub(super) raft: Option<Raft>,
     pub disk: Disk,
     pub applied: LogIndex,
-    standing: Standing,
-    lives: u64,
+    /// The snapshot that it was asked to get: from whom, and how far it must reach.
+    pub wanted: Option<(NodeId, LogId)>,
+    /// The snapshot that it has got and its replica was told of last.
+    pub(super) received: Option<Snapshot>,
+    /// The entry that has set the membership which counts, as far as its host was told.
+    pub(super) members_of: LogIndex,
+    /// The last entry that it was asked to write.
+    pub(super) end: LogIndex,
+    pub(super) standing: Standing,
+    pub(super) lives: u64,
 }
 
 /// How hosts behave.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Habits {
     /// Entries in one message, at most.
     pub batch: u64,
     /// Messages with entries under way to one peer, at most.
     pub window: usize,
+    /// Bytes under way to one peer, and those of one entry.
+    pub window_bytes: u64,
+    pub entry_bytes: u64,
+    /// Entries that may wait to be committed.
+    pub uncommitted: u64,
+    pub lease: Option<Duration>,
+    /// Of nodes that have another than one.
+    pub priorities: BTreeMap<NodeId, u8>,
+    /// Whether hosts get the snapshots they are asked to get as soon as nothing else is under way.
+    pub fetches: bool,
     pub seed: u64,
 }
 
 impl Default for Habits {
     fn default() -> Self {
-        Self { batch: 100, window: 4, seed: 0 }
+        Self {
+            batch: 100,
+            window: 4,
+            window_bytes: u64::MAX,
+            entry_bytes: 0,
+            uncommitted: 1 << 20,
+            lease: None,
+            priorities: BTreeMap::new(),
+            fetches: false,
+            seed: 0,
+        }
     }
 }
 
@@ -53,9 +82,9 @@ pub struct Cluster {
     pub network: Network,
     pub journal: Journal,
     pub ledger: Ledger,
-    habits: Habits,
-    nodes: BTreeMap<NodeId, Node>,
-    history: History,
+    pub(super) habits: Habits,
+    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) history: History,
     reads: u64,
     /// What has happened, to show that a test meant something.
     pub seen: Seen,
@@ -68,11 +97,25 @@ pub struct Seen {
     pub cuts: usize,
     pub lost_writes: usize,
     pub refused_reads: usize,
+    /// Joint memberships that were appended, and memberships that went with a cut.
+    pub joint: usize,
+    pub undone: usize,
+    pub compactions: usize,
+    pub installs: usize,
+    pub transfers: usize,
+    pub removals: usize,
+    /// Reads that were answered without a round.
+    pub lease_reads: usize,
 }
 
 impl Cluster {
     /// Nodes `1..=count`, with empty disks.
     pub fn new(count: u64, habits: Habits) -> Self {
+        Self::of(&Membership::of_voters((1..=count).map(NodeId)), habits)
+    }
+
+    /// These members, with empty disks.
+    pub fn of(membership: &Membership, habits: Habits) -> Self {
         let mut cluster = Self {
             now: Time::default(),
             network: Network::default(),
@@ -84,15 +127,23 @@ impl Cluster {
             reads: 0,
             seen: Seen::default(),
         };
-        for node in (1..=count).map(NodeId) {
-            let (disk, standing) = (Disk::default(), Standing::default());
-            let applied = LogIndex::ZERO;
-            cluster.nodes.insert(node, Node { raft: None, disk, applied, standing, lives: 0 });
+        for node in membership.nodes() {
+            let disk = Disk::of_member(membership.clone());
+            cluster.nodes.insert(node, Node { disk, ..Node::default() });
         }
         for node in cluster.names() {
             cluster.start(node, LogIndex::ZERO);
         }
         cluster
+    }
+
+    /// A node starts with an empty disk and knows of no members. One that was there before has lost everything.
+    pub fn join(&mut self, name: NodeId) {
+        self.network.lose_all_of(name);
+        self.ledger.forget(name);
+        let lives = self.nodes.get(&name).map_or(0, |node| node.lives);
+        self.nodes.insert(name, Node { lives, ..Node::default() });
+        self.start(name, LogIndex::ZERO);
     }
 
     pub fn names(&self) -> Vec<NodeId> {
@@ -150,13 +201,14 @@ impl Cluster {
         if !self.is_up(name) {
             return;
         }
-        let batch = self.habits.batch;
+        let (batch, entry_bytes) = (self.habits.batch, self.habits.entry_bytes);
         for peer in self.names().into_iter().filter(|&peer| peer != name) {
             while let Some((after, last)) = self.raft(name).wants(peer) {
                 let upto = LogIndex(last.0.min(after.0 + batch));
+                let bytes = upto.since(after) * entry_bytes;
                 self.change(name, |raft| {
                     let mut effects = Effects::new();
-                    raft.send_entries(peer, upto, 0, &mut effects);
+                    raft.send_entries(peer, upto, bytes, &mut effects);
                     effects
                 });
             }
@@ -190,6 +242,45 @@ impl Cluster {
         read
     }
 
+    /// What the state machine of a node would write down of itself.
+    pub fn snapshot(&self, node: NodeId) -> Snapshot {
+        let (raft, applied) = (self.raft(node), self.nodes[&node].applied);
+        let term = raft.log().term_at(applied).unwrap_or_else(|| panic!("n{node} has applied {applied}"));
+        Snapshot { id: LogId { term, index: applied }, membership: raft.memberships().at(applied).clone() }
+    }
+
+    /// A node has got a snapshot, durably.
+    pub fn receive_snapshot(&mut self, name: NodeId, snapshot: Snapshot) {
+        self.journal.line(|| format!("n{name} has {}", notation::snapshot(&snapshot)));
+        let committed = self.history.committed().get(snapshot.id.index.prev().0 as usize);
+        assert_eq!(committed, Some(&snapshot.id.term), "a snapshot is of what was committed: {snapshot:?}");
+        let node = self.node_mut(name);
+        node.wanted = None;
+        node.received = Some(snapshot.clone());
+        let Snapshot { id, membership } = snapshot;
+        self.act(name, Input::SnapshotReceived { id, membership });
+    }
+
+    /// A node gets the snapshot that it wants, from the leader that has told it so or from another member.
+    pub fn fetch(&mut self, name: NodeId, from: Option<NodeId>) {
+        let wanted = self.nodes[&name].wanted.unwrap_or_else(|| panic!("n{name} wants a snapshot"));
+        let snapshot = self.snapshot(from.unwrap_or(wanted.0));
+        self.receive_snapshot(name, snapshot);
+    }
+
+    /// Lets a host get the snapshot that it wants, if it can. False if nobody can.
+    fn fetch_one(&mut self) -> bool {
+        let can = |(&name, node): (&NodeId, &Node)| {
+            let (from, reach) = node.wanted?;
+            let open = !self.network.is_cut((name, from)) && !self.network.is_cut((from, name));
+            (open && node.raft.is_some() && self.is_up(from) && self.nodes[&from].applied >= reach.index)
+                .then_some(name)
+        };
+        let Some(name) = self.nodes.iter().find_map(can) else { return false };
+        self.fetch(name, None);
+        true
+    }
+
     // What happens around them.
 
     /// Delivers the message at this place of those under way.
@@ -206,8 +297,11 @@ impl Cluster {
     /// Delivers whatever nothing holds up, in order, until nothing is left. No time passes.
     pub fn settle(&mut self) {
         for _ in 0..100_000 {
-            let Some(at) = self.network.next() else { return };
-            self.deliver(at);
+            match self.network.next() {
+                Some(at) => self.deliver(at),
+                None if self.habits.fetches && self.fetch_one() => {}
+                None => return,
+            }
         }
         panic!("the cluster comes to rest");
     }
@@ -250,27 +344,24 @@ impl Cluster {
     pub fn crash(&mut self, name: NodeId, survive: usize) {
         self.network.lose_all_of(name);
         let node = self.node_mut(name);
-        node.raft = None;
+        (node.raft, node.wanted, node.received) = (None, None, None);
         let lost = node.disk.crash(survive);
         self.seen.lost_writes += lost;
         self.journal.line(|| format!("n{name} crashes, writes lost: {lost}"));
     }
 
-    /// Starts a node from its disk. Its state machine has kept what it applied up to `applied`.
+    /// Starts a node from its disk. Its state machine has kept what it applied up to `applied`, and the snapshot with
+    /// which its log begins.
     pub fn start(&mut self, name: NodeId, applied: LogIndex) {
-        let (now, seed) = (self.now, self.habits.seed);
-        let memberships = Memberships::begin(Membership::of_voters(self.names()));
-        let config = Config {
-            heartbeat: HEARTBEAT,
-            election_timeout: ELECTION_TIMEOUT,
-            inflight_max: self.habits.window,
-            ..Config::new(name)
-        };
+        let (now, seed, config) = (self.now, self.habits.seed, self.config(name));
         let node = self.node_mut(name);
-        assert!(applied <= node.applied, "what was not applied was not kept");
+        let begin = node.disk.log.after().index;
+        assert!(applied <= node.applied.max(begin), "what was not applied was not kept");
+        let applied = applied.max(begin);
         node.lives += 1;
         let chance = Chance::new(seed * 1000 + name.0 * 100 + node.lives);
-        let Disk { term, vote, log, .. } = node.disk.clone();
+        let Disk { term, vote, log, memberships, .. } = node.disk.clone();
+        (node.members_of, node.end) = (memberships.newest_at(), log.last());
         let restored = Restored { term, vote, log, applied, memberships };
         let raft = Raft::new(config, restored, now, chance);
         (node.standing, node.applied, node.raft) = (raft.standing(), applied, Some(raft));
@@ -278,7 +369,21 @@ impl Cluster {
         if again {
             self.journal.line(|| format!("n{name} starts {line}"));
         }
-        self.check(name);
+        self.check(name, None);
+    }
+
+    fn config(&self, name: NodeId) -> Config {
+        let Habits { window, window_bytes, uncommitted, lease, .. } = self.habits;
+        Config {
+            heartbeat: HEARTBEAT,
+            election_timeout: ELECTION_TIMEOUT,
+            inflight_max: window,
+            inflight_bytes_max: window_bytes,
+            uncommitted_max: uncommitted,
+            priority: self.habits.priorities.get(&name).copied().unwrap_or(1),
+            lease,
+            ..Config::new(name)
+        }
     }
 
     fn change(&mut self, name: NodeId, change: impl FnOnce(&mut Raft) -> Effects) {
@@ -292,84 +397,52 @@ impl Cluster {
             self.carry_out(name, effect);
         }
         held(invariants::check_step(&before, self.raft(name)));
-        self.check(name);
+        self.check(name, Some(&before));
     }
 
-    fn carry_out(&mut self, name: NodeId, effect: Effect) {
-        let Self { journal, ledger, network, nodes, seen, .. } = self;
-        let Some(node) = nodes.get_mut(&name) else { return };
-        match effect {
-            Effect::SaveVote { write, term, vote } => {
-                journal.line(|| format!("n{name} save t{term} vote={}", notation::vote(vote)));
-                node.disk.ask(write, Write::Vote { term, vote });
-            }
-            Effect::Append { write, entries, .. } => {
-                let cut = node.standing.role != RoleName::Leader && overwrites(&node.disk, &entries);
-                seen.cuts += usize::from(cut);
-                let cut = if cut { format!("cut after {}, ", entries.after()) } else { String::new() };
-                journal.line(|| format!("n{name} {cut}append {}", notation::stretch(&entries)));
-                node.disk.ask(write, Write::Append(entries));
-            }
-            Effect::Send(envelope) => {
-                let (to, message) = (envelope.to, envelope.message);
-                ledger.sent(name, to, &message, &node.disk);
-                send(network, journal, Packet { from: name, to, message });
-            }
-            Effect::Commit { upto } => {
-                Ledger::may_apply(name, upto, &node.disk);
-                assert!(upto > node.applied || node.lives > 1, "n{name} is told of {upto} twice");
-                node.applied = upto;
-                journal.line(|| format!("n{name} commit {upto}"));
-            }
-            Effect::ReadReady { read, index } => {
-                journal.line(|| format!("n{name} read r{} at {index}", read.0));
-                ledger.read_answered(read, index);
-            }
-            Effect::ReadRefused { read } => {
-                seen.refused_reads += 1;
-                journal.line(|| format!("n{name} read r{} refused", read.0));
-            }
-            Effect::ProposalRefused { why } => {
-                journal.line(|| format!("n{name} refuses the proposal: {}", notation::proposal_refused(why)));
-            }
-            Effect::ChangeRefused { why } => journal.line(|| format!("n{name} refuses the change: {why:?}")),
-            Effect::TransferRefused { why } => journal.line(|| format!("n{name} refuses to hand over: {why:?}")),
-            Effect::Happened(event) => {
-                if !matches!(event, Event::HeardLate { .. } | Event::DiskStalled | Event::DiskRecovered) {
-                    journal.line(|| format!("n{name} {event:?}"));
-                }
-            }
-            Effect::Compact { .. } | Effect::InstallSnapshot { .. } | Effect::FetchSnapshot { .. } => {
-                panic!("no snapshots in this harness")
-            }
-            Effect::Became(standing) => {
-                let [was, is] = [node.standing, standing].map(notation::standing);
-                journal.line(|| format!("n{name} {was} => {is}"));
-                seen.offices += usize::from(standing.role == RoleName::Leader);
-                node.standing = standing;
-            }
-            Effect::Misbehaved { from, how } => {
-                journal.line(|| format!("n{name} reports n{from}: {}", notation::misbehaviour(how)));
-            }
-        }
-    }
-
-    /// Checks everything that this node's last step can have broken.
-    fn check(&mut self, name: NodeId) {
+    /// Checks everything that this node's last step, from `before`, can have broken.
+    fn check(&mut self, name: NodeId, before: Option<&Raft>) {
         let Some(raft) = &self.nodes[&name].raft else { return };
         held(invariants::check_one(raft));
         held(self.history.check(raft));
         for other in self.nodes.values().filter_map(|node| node.raft.as_ref()).filter(|other| other.node() != name) {
             held(invariants::check_log_matching(raft, other));
         }
-        let committed = self.history.committed();
-        let last = committed.last().map_or(LogId::ZERO, |term| LogId::new(term.0, committed.len() as u64));
-        Ledger::committed_is_durable(last, self.nodes.values().map(|node| &node.disk));
+        let disk = &self.nodes[&name].disk;
+        if disk.waiting() == 0 {
+            let (own, kept) = ((raft.log(), raft.memberships()), (&disk.log, &disk.memberships));
+            assert_eq!(own, kept, "n{name}: what it goes by, and what a restart would give it");
+        }
+        if let Some(before) = before {
+            // It decides before it appends, so what it decides in a step counts by the membership before it.
+            self.ledger.decided(self.history.last_committed(), before.memberships().newest());
+        }
+        let disks = self.nodes.iter().map(|(&name, node)| (name, &node.disk)).collect();
+        self.ledger.check_durable(&disks);
+        self.ledger.check_electable(&disks);
+        self.check_leases();
+    }
+
+    /// Nobody who could answer a read without asking would give an answer that is too old (Ongaro §6.4.1).
+    fn check_leases(&self) {
+        if self.habits.lease.is_none() {
+            return;
+        }
+        let committed = self.history.last_committed().index;
+        for raft in self.nodes.values().filter_map(|node| node.raft.as_ref()) {
+            if raft.standing().role == RoleName::Leader {
+                let (mut raft, mut effects) = (raft.clone(), Effects::new());
+                raft.step(self.now, Input::Read { read: ReadId(u64::MAX) }, &mut effects);
+                let stale = |effect: &&Effect| matches!(effect, Effect::ReadReady { index, .. } if *index < committed);
+                let told = effects.iter().find(stale);
+                assert!(told.is_none(), "n{} answers {told:?} by its lease, committed is {committed}", raft.node());
+            }
+        }
     }
 
     /// Puts words into a node's mouth.
     pub fn forge(&mut self, from: NodeId, to: NodeId, message: Message) {
-        send(&mut self.network, &mut self.journal, Packet { from, to, message });
+        network::send(&mut self.network, &mut self.journal, Packet { from, to, message });
     }
 }
 
@@ -380,17 +453,6 @@ impl Node {
     }
 }
 
-fn send(network: &mut Network, journal: &mut Journal, packet: Packet) {
-    let link = packet.link();
-    if network.is_cut(link) {
-        return journal.message(link.0, "-x", link.1, &packet.message);
-    }
-    if network.held.contains(&link) {
-        journal.message(link.0, "-|", link.1, &packet.message);
-    }
-    network.flight.push(packet);
-}
-
 fn held(checked: Result<(), Violation>) {
     if let Err(Violation { property, shown_by }) = checked {
         panic!("{property}: {shown_by}");
@@ -399,9 +461,5 @@ fn held(checked: Result<(), Violation>) {
 
 fn notation_of_start(node: &Node) -> String {
     let Disk { term, vote, log, .. } = &node.disk;
-    format!("t{term} vote={} log={} applied={}", notation::vote(*vote), notation::stretch(log), node.applied)
-}
-
-fn overwrites(disk: &Disk, entries: &vlot_raft::term_runs::TermRuns) -> bool {
-    disk.log.last() > entries.after().index
+    format!("t{term} vote={} log={} applied={}", notation::vote(*vote), notation::log(log), node.applied)
 }

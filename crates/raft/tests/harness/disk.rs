@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use vlot_raft::effect::WriteId;
-use vlot_raft::id::{LogIndex, NodeId, Term};
+use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
+use vlot_raft::membership::{Membership, Memberships};
 use vlot_raft::term_runs::TermRuns;
 
 /// Durable state, and writes in the order in which they were asked for.
@@ -12,6 +13,8 @@ pub struct Disk {
     pub term: Term,
     pub vote: Option<NodeId>,
     pub log: TermRuns,
+    /// Who belongs to the group: at the beginning of the log, and as its entries say.
+    pub memberships: Memberships,
     /// Whether writes wait until the test lets them finish.
     pub slow: bool,
     pending: VecDeque<(WriteId, Write)>,
@@ -20,10 +23,25 @@ pub struct Disk {
 #[derive(Clone)]
 pub enum Write {
     Vote { term: Term, vote: Option<NodeId> },
-    Append(TermRuns),
+    Append { entries: TermRuns, set: Vec<(LogIndex, Membership)> },
+    Compact { after: LogId },
+    Install(Snapshot),
+}
+
+/// A state that was committed: the last entry of which it has the effect, and who belonged to the group then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    pub id: LogId,
+    /// The membership, and the entry that has set it.
+    pub membership: (LogIndex, Membership),
 }
 
 impl Disk {
+    /// An empty one, of a node that knows who belongs to the group.
+    pub fn of_member(membership: Membership) -> Self {
+        Self { memberships: Memberships::begin(membership), ..Self::default() }
+    }
+
     pub fn ask(&mut self, id: WriteId, write: Write) {
         assert!(self.pending.back().is_none_or(|(earlier, _)| *earlier < id), "writes are numbered in order");
         self.pending.push_back((id, write));
@@ -41,9 +59,18 @@ impl Disk {
                 assert!(term >= self.term, "a later term is not overwritten");
                 (self.term, self.vote) = (term, vote);
             }
-            Write::Append(entries) => {
-                self.log.cut_after(entries.after().index);
+            Write::Append { entries, set } => {
+                let after = entries.after().index;
+                self.log.cut_after(after);
                 self.log.extend(&entries);
+                let kept = self.memberships.part(LogIndex::ZERO, after);
+                self.memberships = Memberships::new(self.base(), [kept, set].concat());
+            }
+            Write::Compact { after } => self.begin_after(after),
+            Write::Install(Snapshot { id, .. }) if self.log.contains(id) => self.begin_after(id),
+            Write::Install(Snapshot { id, membership }) => {
+                self.log = TermRuns::empty(id);
+                self.memberships = Memberships::new(membership, Vec::new());
             }
         }
         Some(id)
@@ -59,7 +86,19 @@ impl Disk {
         lost
     }
 
-    pub fn holds(&self, index: LogIndex, term: Term) -> bool {
-        self.log.term_at(index) == Some(term)
+    /// Whether the effect of this entry, which is committed, is here: in the log, or in the state before it.
+    pub fn holds(&self, id: LogId) -> bool {
+        id.index <= self.log.after().index || self.log.contains(id)
+    }
+
+    fn begin_after(&mut self, id: LogId) {
+        self.log.begin_after(id.index);
+        let later = self.memberships.part(id.index, self.log.last());
+        self.memberships = Memberships::new(self.memberships.at(id.index).clone(), later);
+    }
+
+    /// The membership with which the log begins.
+    fn base(&self) -> (LogIndex, Membership) {
+        self.memberships.at(self.log.after().index).clone()
     }
 }

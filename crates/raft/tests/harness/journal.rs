@@ -14,6 +14,8 @@ pub struct Journal {
     pub on: bool,
     /// Names of messages that are left out.
     pub hidden: BTreeSet<String>,
+    /// Whether messages are written with the sessions that they name.
+    pub sessions: bool,
     lines: Vec<String>,
     /// The moment, if no line has been written at it yet.
     moment: Option<Time>,
@@ -33,7 +35,9 @@ impl Journal {
     /// A message and what became of it: `->` delivered, `-x` lost, `-|` held up.
     pub fn message(&mut self, from: NodeId, arrow: &str, to: NodeId, message: &Message) {
         if self.on && !self.hidden.contains(notation::name(&message.body)) {
-            self.line(|| format!("n{from} {arrow} n{to} {}", notation::message(message)));
+            let session = notation::session_of(&message.body).filter(|_| self.sessions);
+            let session = session.map_or(String::new(), |session| format!(" session={}", session.0));
+            self.line(|| format!("n{from} {arrow} n{to} {}{session}", notation::message(message)));
         }
     }
 

@@ -1,10 +1,14 @@
 //! What a cluster has vouched for, held against its disks: properties that no replica can check of itself.
+//!
+//! Quorums are counted here from the seats alone, so that a fault in the replicas' own counting shows.
 
 use std::collections::BTreeMap;
 
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
+use vlot_raft::membership::{Membership, Seat};
 use vlot_raft::message::{Body, Message, ReadId};
 
+use super::cluster::Node;
 use super::disk::Disk;
 
 #[derive(Default)]
@@ -14,6 +18,8 @@ pub struct Ledger {
     /// What was committed anywhere when a read was asked for.
     asked: BTreeMap<ReadId, LogIndex>,
     pub reads_answered: usize,
+    /// The last entry that was committed, and the membership that counted in the log of the leader that decided it.
+    decided: (LogId, Membership),
 }
 
 impl Ledger {
@@ -23,8 +29,7 @@ impl Ledger {
         match &message.body {
             Body::RequestVote { .. } => self.voted(from, term, from, disk),
             Body::VoteGranted => self.voted(from, term, to, disk),
-            Body::EntriesAccepted { upto, .. } => {
-                assert!(disk.log.last() >= *upto, "n{from} acknowledges {upto}, its disk ends at {}", disk.log.last());
+            Body::EntriesAccepted { .. } => {
                 assert!(disk.term >= term, "n{from} answers in term {term}, its disk knows {}", disk.term);
             }
             _ => {}
@@ -37,18 +42,48 @@ impl Ledger {
         assert_eq!((disk.term, disk.vote), (term, Some(candidate)), "n{voter}'s vote is durable before it is told");
     }
 
-    pub fn may_apply(node: NodeId, upto: LogIndex, disk: &Disk) {
-        assert!(disk.log.last() >= upto, "n{node} applies {upto}, its disk ends at {}", disk.log.last());
+    /// A node begins anew, under its old name: what it vouched for is void.
+    pub fn forget(&mut self, node: NodeId) {
+        self.votes.retain(|(voter, _), _| *voter != node);
     }
 
-    /// Whatever is committed is durable on a majority of the disks, whoever is up (Raft §5.3, figure 8).
-    pub fn committed_is_durable<'a>(last: LogId, disks: impl Iterator<Item = &'a Disk>) {
-        let (mut all, mut holding) = (0, 0);
-        for disk in disks {
-            all += 1;
-            holding += usize::from(last == LogId::ZERO || disk.holds(last.index, last.term));
+    /// What a node vouches for, or applies, is on its own disk.
+    pub fn is_on_disk(name: NodeId, does: &str, upto: LogIndex, node: &Node) {
+        let disk = &node.disk;
+        let same = node.id_at(upto).is_none_or(|id| disk.holds(id));
+        assert!(same && disk.log.last() >= upto, "n{name} {does} {upto}, its disk has {:?}", disk.log);
+    }
+
+    /// Everything up to `last` is committed, by a leader in whose log this membership counts.
+    pub fn decided(&mut self, last: LogId, membership: &Membership) {
+        if last > self.decided.0 {
+            self.decided = (last, membership.clone());
         }
-        assert!(2 * holding > all, "{last} is committed and durable on {holding} of {all} disks");
+    }
+
+    /// Whatever is committed is durable on a quorum of those who decided it, whoever is up (Raft §5.3, §6, figure 8).
+    pub fn check_durable(&self, disks: &BTreeMap<NodeId, &Disk>) {
+        let (last, membership) = &self.decided;
+        let holds = |node| disks.get(&node).is_some_and(|disk| disk.holds(*last));
+        let holding: Vec<u64> = membership.nodes().filter(|node| holds(*node)).map(|node| node.0).collect();
+        let durable = *last == LogId::ZERO || is_quorum(membership, holds);
+        assert!(durable, "{last} is committed and durable on {holding:?} only, of {:?}", membership.members());
+    }
+
+    /// Nobody could be elected who lacks what is committed: for every log without it, those whose logs are no more
+    /// up-to-date are no quorum of the membership that counts in that log (Raft §5.4.1, §6).
+    ///
+    /// This holds of the disks at any moment, so it finds a fault long before an election makes use of it.
+    pub fn check_electable(&self, disks: &BTreeMap<NodeId, &Disk>) {
+        let last = self.decided.0;
+        for (name, disk) in disks.iter().filter(|(_, disk)| !disk.holds(last)) {
+            let membership = disk.memberships.newest();
+            let may_stand = membership.is_voter(*name) && !membership.is_witness(*name);
+            let own_last = disk.log.last_id();
+            let grants = |node| disks.get(&node).is_some_and(|disk: &&Disk| disk.log.last_id() <= own_last);
+            let elects = may_stand && is_quorum(membership, grants);
+            assert!(!elects, "n{name} lacks {last} and could be elected by {:?}", membership.members());
+        }
     }
 
     pub fn read_asked(&mut self, read: ReadId, committed: LogIndex) {
@@ -60,4 +95,15 @@ impl Ledger {
         assert!(index >= committed, "r{} is answered at {index}, {committed} was committed when it was asked", read.0);
         self.reads_answered += 1;
     }
+}
+
+/// Whether those who agree are a majority of the old voters and one of the new (Raft §6).
+fn is_quorum(membership: &Membership, agrees: impl Fn(NodeId) -> bool) -> bool {
+    let old: &[Seat] = &[Seat::Voter, Seat::Leaving, Seat::Retiring];
+    let new: &[Seat] = &[Seat::Voter, Seat::Joining];
+    [old, new].into_iter().all(|seats| {
+        let voters = membership.members().iter().filter(|member| seats.contains(&member.seat));
+        let agreeing = voters.clone().filter(|member| agrees(member.node)).count();
+        2 * agreeing > voters.count()
+    })
 }

@@ -8,6 +8,7 @@
 pub mod cluster;
 pub mod dice;
 pub mod disk;
+pub mod host;
 pub mod journal;
 pub mod ledger;
 pub mod lone;

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use vlot_raft::id::NodeId;
 use vlot_raft::message::Message;
 
+use super::journal::Journal;
+
 /// From one node to another; each direction is a link of its own.
 pub type Link = (NodeId, NodeId);
 
@@ -50,4 +52,16 @@ impl Network {
     pub fn lose_all_of(&mut self, node: NodeId) {
         self.flight.retain(|packet| packet.from != node && packet.to != node);
     }
+}
+
+/// Sends, and writes down what becomes of it at once.
+pub fn send(network: &mut Network, journal: &mut Journal, packet: Packet) {
+    let link = packet.link();
+    if network.is_cut(link) {
+        return journal.message(link.0, "-x", link.1, &packet.message);
+    }
+    if network.held.contains(&link) {
+        journal.message(link.0, "-|", link.1, &packet.message);
+    }
+    network.flight.push(packet);
 }

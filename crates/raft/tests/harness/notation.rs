@@ -2,11 +2,13 @@
 //!
 //! A node is `n1`, a term `t1`, an entry `5@2` (index 5 of term 2), a stretch `2..3@1,4@2`, no entries `none`.
 
-use vlot_raft::effect::{Misbehaviour, ProposalRefused, RoleName, Standing};
+use vlot_raft::effect::{ChangeRefused, Event, Misbehaviour, ProposalRefused, RoleName, Standing, TransferRefused};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::{Member, Membership, Seat};
+use vlot_raft::membership::{Change, Member, Membership, Seat};
 use vlot_raft::message::{Body, Message, ReadId, Session};
 use vlot_raft::term_runs::TermRuns;
+
+use super::disk::Snapshot;
 
 pub fn stretch(runs: &TermRuns) -> String {
     let parts =
@@ -17,6 +19,21 @@ pub fn stretch(runs: &TermRuns) -> String {
         );
     let parts: Vec<String> = parts.collect();
     if parts.is_empty() { "none".into() } else { parts.join(",") }
+}
+
+/// A whole log; where it begins, unless that is at the beginning.
+pub fn log(runs: &TermRuns) -> String {
+    let after = if runs.after() == LogId::ZERO { String::new() } else { format!(" after {}", runs.after()) };
+    format!("{}{after}", stretch(runs))
+}
+
+/// The memberships that entries set: ` 5=n1,n2,+n4`, each with a space before it.
+pub fn set(set: &[(LogIndex, Membership)]) -> String {
+    set.iter().map(|(at, membership)| format!(" {at}={}", members(membership))).collect()
+}
+
+pub fn snapshot(Snapshot { id, membership: (at, membership) }: &Snapshot) -> String {
+    format!("a snapshot of {id}, {at}={}", members(membership))
 }
 
 pub fn vote(vote: Option<NodeId>) -> String {
@@ -41,6 +58,44 @@ pub fn proposal_refused(why: ProposalRefused) -> String {
     }
 }
 
+pub fn change_refused(why: ChangeRefused) -> String {
+    match why {
+        ChangeRefused::NotLeader { leader } => format!("NotLeader, leader {}", vote(leader)),
+        ChangeRefused::HandingOver { to } => format!("HandingOver to n{to}"),
+        ChangeRefused::NotCaughtUp { node } => format!("NotCaughtUp, n{node}"),
+        ChangeRefused::NotAMember { node } => format!("NotAMember, n{node}"),
+        ChangeRefused::KeepsItsKind { node } => format!("KeepsItsKind, n{node}"),
+        ChangeRefused::TooSoon => "TooSoon".into(),
+        ChangeRefused::InProgress => "InProgress".into(),
+        ChangeRefused::NoVoters => "NoVoters".into(),
+        ChangeRefused::TooManyWitnesses => "TooManyWitnesses".into(),
+        ChangeRefused::NothingToDo => "NothingToDo".into(),
+    }
+}
+
+pub fn transfer_refused(why: TransferRefused) -> String {
+    match why {
+        TransferRefused::NotLeader { leader } => format!("NotLeader, leader {}", vote(leader)),
+        TransferRefused::InProgress { to } => format!("InProgress, to n{to}"),
+        TransferRefused::CannotLead { node } => format!("CannotLead, n{node}"),
+        TransferRefused::Nobody => "Nobody".into(),
+    }
+}
+
+pub fn event(event: Event) -> Option<String> {
+    match event {
+        // An entry that sets a membership is written down with what it sets, and hearing late is nobody's business.
+        Event::MembershipChanged { .. } | Event::HeardLate { .. } => None,
+        Event::MembershipCommitted { at } => Some(format!("members of {at} are committed")),
+        Event::Removed { at } => Some(format!("is no member since {at}")),
+        Event::PeerNeedsSnapshot { peer } => Some(format!("has compacted what n{peer} needs")),
+        Event::TransferBegun { to } => Some(format!("begins to hand over to n{to}")),
+        Event::TransferAborted { to } => Some(format!("gives up handing over to n{to}")),
+        Event::DiskStalled => Some("disk has stalled".into()),
+        Event::DiskRecovered => Some("disk keeps up again".into()),
+    }
+}
+
 pub fn misbehaviour(how: Misbehaviour) -> String {
     match how {
         Misbehaviour::IsMyself => "IsMyself".into(),
@@ -60,14 +115,17 @@ pub fn message(Message { term, body }: &Message) -> String {
         Body::AskPreVote { last } | Body::RequestVote { last, handed_over: false } => format!(" last={last}"),
         Body::RequestVote { last, handed_over: true } => format!(" last={last} handed-over"),
         Body::AppendEntries { entries, commit, memberships, .. } => {
-            let set = memberships.iter().map(|(at, membership)| format!(" {at}={}", members(membership)));
-            let set: String = set.collect();
+            let set = set(memberships);
             format!(" after={} entries={}{set} commit={commit}", entries.after(), stretch(entries))
         }
         Body::EntriesAccepted { upto, .. } => format!(" upto={upto}"),
         Body::EntriesRefused { missing, hint, .. } => format!(" missing={missing} hint={hint}"),
         Body::Heartbeat { round, commit, .. } => format!(" round={round} commit={commit}"),
-        Body::HeartbeatReply { round, .. } => format!(" round={round}"),
+        Body::HeartbeatReply { round, fit, priority, .. } => {
+            let unfit = if *fit { "" } else { " unfit" };
+            let priority = if *priority == 1 { String::new() } else { format!(" priority={priority}") };
+            format!(" round={round}{unfit}{priority}")
+        }
         Body::SnapshotNeeded { of, .. } => format!(" of={of}"),
         Body::Removed { at } => format!(" at={at}"),
         Body::StandNow => String::new(),
@@ -78,6 +136,19 @@ pub fn message(Message { term, body }: &Message) -> String {
         }
     };
     format!("{} t{term}{fields}", name(body))
+}
+
+/// The session that a message names, if its kind names one.
+pub fn session_of(body: &Body) -> Option<Session> {
+    match body {
+        Body::AppendEntries { session, .. }
+        | Body::EntriesAccepted { session, .. }
+        | Body::EntriesRefused { session, .. }
+        | Body::Heartbeat { session, .. }
+        | Body::HeartbeatReply { session, .. }
+        | Body::SnapshotNeeded { session, .. } => Some(*session),
+        _ => None,
+    }
 }
 
 pub fn name(body: &Body) -> &'static str {
@@ -118,6 +189,36 @@ pub fn members(membership: &Membership) -> String {
     membership.members().iter().map(member).collect::<Vec<_>>().join(",")
 }
 
+/// Reads what [`members`] writes.
+pub fn parse_members(word: &str) -> Membership {
+    let member = |word: &str| {
+        let (seat, name) = match word.split_at(1) {
+            ("+", name) => (Seat::Joining, name),
+            ("-", name) => (Seat::Leaving, name),
+            ("~", name) => (Seat::Retiring, name),
+            ("(", name) => (Seat::Learner, name.trim_end_matches(')')),
+            _ => (Seat::Voter, word),
+        };
+        let node = parse_node(name.trim_end_matches('w'));
+        Member { node, seat, witness: name.ends_with('w') }
+    };
+    let mut members: Vec<Member> = word.split(',').map(member).collect();
+    members.sort_unstable();
+    Membership::of_members(members).unwrap_or_else(|| panic!("{word} is no membership"))
+}
+
+/// Reads a wish: `+n4` shall vote, `+n4w` as a witness, `(n4)` shall learn, `-n4` shall leave.
+pub fn parse_change(word: &str) -> Change {
+    let node = |name: &str| parse_node(name.trim_end_matches(['w', ')']));
+    match word.split_at(1) {
+        ("+", name) if name.ends_with('w') => Change::Witness(node(name)),
+        ("+", name) => Change::Voter(node(name)),
+        ("-", name) => Change::Remove(node(name)),
+        ("(", name) => Change::Learner(node(name)),
+        _ => panic!("{word} is no change"),
+    }
+}
+
 /// The session that a forged message names; zero, that of the group's first members, unless it says so.
 fn session(words: &[&str]) -> Session {
     Session(LogIndex(field_if_any(words, "session").map_or(0, |at| at.parse().expect("an index"))))
@@ -136,7 +237,7 @@ pub fn parse_message(words: &[&str]) -> Message {
         "VoteRefused" => Body::VoteRefused,
         "AppendEntries" => Body::AppendEntries {
             session: session(words),
-            memberships: Vec::new(),
+            memberships: parse_set(words),
             entries: parse_stretch(id("after"), field(words, "entries")),
             commit: LogIndex(number("commit")),
         },
@@ -146,7 +247,9 @@ pub fn parse_message(words: &[&str]) -> Message {
             Body::Heartbeat { session: session(words), round: number("round"), commit: LogIndex(number("commit")) }
         }
         "HeartbeatReply" => {
-            Body::HeartbeatReply { session: session(words), round: number("round"), fit: true, priority: 1 }
+            let fit = !words.contains(&"unfit");
+            let priority = field_if_any(words, "priority").map_or(1, |n| n.parse().expect("a number"));
+            Body::HeartbeatReply { session: session(words), round: number("round"), fit, priority }
         }
         "SnapshotNeeded" => Body::SnapshotNeeded { session: session(words), of: id("of") },
         "StandNow" => Body::StandNow,
@@ -163,6 +266,12 @@ pub fn parse_message(words: &[&str]) -> Message {
         term => term.trim_start_matches('t').parse().unwrap_or_else(|_| panic!("a term in {words:?}")),
     };
     Message { term: Term(term), body }
+}
+
+/// The words that say what entries set: `5=n1,n2,+n4`.
+fn parse_set(words: &[&str]) -> Vec<(LogIndex, Membership)> {
+    let set = words.iter().filter_map(|word| word.split_once('='));
+    set.filter_map(|(at, members)| Some((LogIndex(at.parse().ok()?), parse_members(members)))).collect()
 }
 
 /// The value of `key=value` among the words.
@@ -196,7 +305,7 @@ pub fn parse_stretch(after: LogId, word: &str) -> TermRuns {
     runs
 }
 
-fn parse_id(word: &str) -> LogId {
+pub fn parse_id(word: &str) -> LogId {
     let (index, term) = word.split_once('@').unwrap_or_else(|| panic!("{word} is no entry"));
     let number = |n: &str| if n == "max" { u64::MAX } else { n.parse().unwrap_or_else(|_| panic!("{word}")) };
     LogId::new(number(term), number(index))

@@ -3,14 +3,17 @@
 //! Blocks are parted by empty lines; a file is one cluster's life. Running a script gives the same text with what
 //! was recorded in this run. The commands are in `tests/scripts/README.md`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vlot_raft::effect::Input;
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
+use vlot_raft::membership::{Membership, Memberships};
 
 use super::cluster::{Cluster, Habits};
+use super::disk::Snapshot;
 use super::network::Link;
-use super::notation::{self, field, field_if_any, parse_link, parse_node};
+use super::notation::{self, field, field_if_any, parse_change, parse_id, parse_link, parse_members, parse_node};
 
 /// Runs all blocks; what comes back should be the text itself.
 pub fn run(text: &str) -> String {
@@ -44,8 +47,10 @@ fn command(words: &[&str], slot: &mut Option<Cluster>) {
     cluster.journal.on = !quiet;
     let arguments = if quiet { &words[1..words.len() - 1] } else { &words[1..] };
     match words[0] {
-        "campaign" | "crash" | "fast" | "isolate" | "persist" | "propose" | "read" | "restart" | "restore" | "slow" => {
-            of_node(words[0], parse_node(arguments[0]), &arguments[1..], cluster);
+        "campaign" | "crash" | "fast" | "isolate" | "join" | "persist" | "propose" | "read" | "restart" | "restore"
+        | "slow" => of_node(words[0], parse_node(arguments[0]), &arguments[1..], cluster),
+        "change" | "compact" | "fetch" | "fit" | "install" | "transfer" | "unfit" => {
+            of_replica(words[0], parse_node(arguments[0]), &arguments[1..], cluster);
         }
         "connect" | "lose" => {
             let (node, peer) = (parse_node(arguments[0]), parse_node(arguments[1]));
@@ -66,6 +71,7 @@ fn command(words: &[&str], slot: &mut Option<Cluster>) {
         "hide" => cluster.journal.hidden = arguments.iter().map(|name| (*name).into()).collect(),
         "run" => cluster.run(milliseconds(arguments[0])),
         "settle" => cluster.settle(),
+        "show" => cluster.journal.sessions = arguments.contains(&"sessions"),
         "state" => state(cluster),
         "wait" => cluster.pass_to(cluster.now + milliseconds(arguments[0])),
         other => panic!("{other} is no command"),
@@ -73,16 +79,38 @@ fn command(words: &[&str], slot: &mut Option<Cluster>) {
     cluster.journal.on = true;
 }
 
-/// `cluster nodes=3 leader=n1 batch=2 window=1`
+/// `cluster nodes=3 leader=n1 batch=2 window=1`, or `members=n1,n2,n3w,(n4)` instead of `nodes=`.
 fn begin(words: &[&str]) -> Cluster {
     let number = |key, default| field_if_any(words, key).map_or(default, |n: &str| n.parse().expect("a number"));
-    let habits = Habits { batch: number("batch", 100), window: number("window", 4) as usize, seed: number("seed", 0) };
-    let mut cluster = Cluster::new(number("nodes", 3), habits);
+    let members = |count| Membership::of_voters((1..=count).map(NodeId));
+    let membership = field_if_any(words, "members").map_or_else(|| members(number("nodes", 3)), parse_members);
+    let usual = Habits::default();
+    let habits = Habits {
+        batch: number("batch", usual.batch),
+        window: number("window", usual.window as u64) as usize,
+        window_bytes: number("window-bytes", usual.window_bytes),
+        entry_bytes: number("entry-bytes", usual.entry_bytes),
+        uncommitted: number("uncommitted", usual.uncommitted),
+        lease: field_if_any(words, "lease").map(milliseconds),
+        priorities: field_if_any(words, "priority").map_or_else(BTreeMap::new, priorities),
+        fetches: words.contains(&"fetches"),
+        seed: number("seed", usual.seed),
+    };
+    let mut cluster = Cluster::of(&membership, habits);
     if let Some(leader) = field_if_any(words, "leader") {
         cluster.campaign(parse_node(leader));
         cluster.settle();
     }
     cluster
+}
+
+/// `n2:5,n3:0`
+fn priorities(word: &str) -> BTreeMap<NodeId, u8> {
+    let priority = |word: &str| {
+        let (node, priority) = word.split_once(':').unwrap_or_else(|| panic!("{word} is no priority"));
+        (parse_node(node), priority.parse().expect("a number"))
+    };
+    word.split(',').map(priority).collect()
 }
 
 fn of_node(command: &str, node: NodeId, arguments: &[&str], cluster: &mut Cluster) {
@@ -98,6 +126,7 @@ fn of_node(command: &str, node: NodeId, arguments: &[&str], cluster: &mut Cluste
                 cluster.network.cut.extend([(node, peer), (peer, node)]);
             }
         }
+        "join" => cluster.join(node),
         "persist" => {
             let count = arguments.first().map_or(usize::MAX, |count| count.parse().expect("how many"));
             for _ in 0..count {
@@ -119,6 +148,33 @@ fn of_node(command: &str, node: NodeId, arguments: &[&str], cluster: &mut Cluste
         }
         "restore" => restore(node, arguments, cluster),
         "slow" => cluster.node_mut(node).disk.slow = true,
+        _ => unreachable!("one of the above"),
+    }
+}
+
+fn of_replica(command: &str, node: NodeId, arguments: &[&str], cluster: &mut Cluster) {
+    match command {
+        "change" => {
+            let changes = arguments.iter().map(|word| parse_change(word)).collect();
+            cluster.act(node, Input::ChangeMembership { changes });
+        }
+        "compact" => {
+            let upto = LogIndex(field(arguments, "upto").parse().expect("an index"));
+            cluster.act(node, Input::Compact { upto });
+        }
+        "fetch" => cluster.fetch(node, field_if_any(arguments, "from").map(parse_node)),
+        "fit" | "unfit" => cluster.act(node, Input::Fitness { fit: command == "fit" }),
+        "install" => {
+            // A snapshot that was fetched long ago, or that nobody has asked for.
+            let id = parse_id(arguments[0]);
+            let (at, members) = arguments[1].split_once('=').expect("what counted then, as in 3=n1,n2");
+            let membership = (LogIndex(at.parse().expect("an index")), parse_members(members));
+            cluster.receive_snapshot(node, Snapshot { id, membership });
+        }
+        "transfer" => {
+            let to = field_if_any(arguments, "to").map(parse_node);
+            cluster.act(node, Input::Transfer { to });
+        }
         _ => unreachable!("one of the above"),
     }
 }
@@ -166,15 +222,28 @@ fn of_link(command: &str, link: Link, nth: Option<&str>, cluster: &mut Cluster) 
 /// One line a node: what it is, and what it has.
 fn state(cluster: &mut Cluster) {
     for name in cluster.names() {
-        let node = cluster.node(name);
-        let line = if cluster.is_up(name) {
-            let raft = cluster.raft(name);
-            let (standing, log) = (notation::standing(raft.standing()), notation::stretch(raft.log()));
-            format!("n{name} is {standing}, log {log}, commit {}, applied {}", raft.commit(), node.applied)
-        } else {
-            format!("n{name} is down, log {}", notation::stretch(&node.disk.log))
-        };
+        let line = if cluster.is_up(name) { of_up(name, cluster) } else { of_down(name, cluster) };
         cluster.journal.line(|| line);
+    }
+}
+
+fn of_up(name: NodeId, cluster: &Cluster) -> String {
+    let (raft, applied) = (cluster.raft(name), cluster.node(name).applied);
+    let (standing, log, commit) = (notation::standing(raft.standing()), notation::log(raft.log()), raft.commit());
+    let members = members_if_changed(raft.memberships());
+    format!("n{name} is {standing}, log {log}, commit {commit}, applied {applied}{members}")
+}
+
+fn of_down(name: NodeId, cluster: &Cluster) -> String {
+    let disk = &cluster.node(name).disk;
+    format!("n{name} is down, log {}{}", notation::log(&disk.log), members_if_changed(&disk.memberships))
+}
+
+/// The members, unless they are those with which the group began.
+fn members_if_changed(memberships: &Memberships) -> String {
+    match memberships.newest_at() {
+        LogIndex::ZERO => String::new(),
+        at => format!(", members of {at}: {}", notation::members(memberships.newest())),
     }
 }
 
