@@ -10,6 +10,7 @@ pub enum Lane {
     Control,
     /// Bulk: log entries.
     Entries,
+    /// Bulk that may take long: snapshots.
     Snapshot,
 }
 
