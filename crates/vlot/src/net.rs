@@ -32,6 +32,7 @@ mod options;
 mod peer;
 mod queue;
 mod read;
+mod refusal;
 mod socket;
 mod stats;
 mod wire;
@@ -40,8 +41,8 @@ pub use inbox::{Event, Inbox};
 pub use lane::Lane;
 pub use options::{Identity, LaneLimits, Limits, Listen, Options};
 pub use queue::Refused;
+pub use refusal::Refusal;
 pub use stats::Stats;
-pub use wire::Refusal;
 
 use local::Local;
 use peer::Peer;

@@ -19,8 +19,9 @@ use super::local::Local;
 use super::options::Identity;
 use super::peer::Peer;
 use super::read::read_from;
+use super::refusal::Refusal;
 use super::socket::tune;
-use super::wire::{Answer, HELLO_BYTES, Hello, MAGIC, Refusal, VERSION_MAX, VERSION_MIN};
+use super::wire::{Answer, HELLO_BYTES, Hello, MAGIC, VERSION_MAX, VERSION_MIN};
 
 /// How long to leave the listener alone when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

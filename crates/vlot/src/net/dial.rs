@@ -18,9 +18,10 @@ use super::lane::Lane;
 use super::local::Local;
 use super::peer::Peer;
 use super::queue::Batch;
+use super::refusal::Refusal;
 use super::socket::tune;
 use super::stats::{Counters, add};
-use super::wire::{ANSWER_BYTES, Answer, Hello, Refusal, VERSION_MAX, VERSION_MIN};
+use super::wire::{ANSWER_BYTES, Answer, Hello, VERSION_MAX, VERSION_MIN};
 
 /// A connection that stood this long was a good one: after it, dialling starts over with the shortest wait. One that
 /// ends sooner counts as a failed attempt, or two nodes that claim the same id would replace each other without pause.

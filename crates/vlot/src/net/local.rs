@@ -14,8 +14,8 @@ use super::complaints::{Complaints, Fault};
 use super::inbox::Mailbox;
 use super::options::{Identity, Limits};
 use super::peer::Peer;
+use super::refusal::Refusal;
 use super::stats::Counters;
-use super::wire::Refusal;
 
 #[derive(Debug)]
 pub(crate) struct Local {

@@ -1,6 +1,6 @@
 //! What two nodes say to each other, to the byte: the hello, its answer, and the length before a frame.
 //!
-//! Owns layouts and reasons. Must not know of sockets, time or tasks. All numbers are big-endian.
+//! Owns layouts. Must not know of sockets, time or tasks. All numbers are big-endian.
 //!
 //! ```text
 //! hello   magic[8] version_min:u16 version_max:u16 lane:u16 zero:u16 cluster:u64 from:u64 to:u64      40 bytes
@@ -15,10 +15,10 @@
 //! below already do that for all but a sliver of errors, and what must be right end to end (the entries) is checked by
 //! whoever stores it. The length alone is distrusted: it is bounded, and never allocated on its word.
 
-use std::fmt;
-
 use bytes::{Buf, BufMut};
 use vlot_raft::id::NodeId;
+
+use super::refusal::Refusal;
 
 /// The oldest and the newest protocol this node speaks.
 pub(crate) const VERSION_MIN: u16 = 1;
@@ -28,89 +28,6 @@ pub(crate) const MAGIC: [u8; 8] = *b"vlotpeer";
 pub(crate) const HELLO_BYTES: usize = 40;
 pub(crate) const ANSWER_BYTES: usize = 32;
 pub(crate) const LENGTH_BYTES: usize = 4;
-
-/// Why a handshake failed.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// What arrived is not this protocol.
-    NotVlot,
-    /// The two share no version.
-    NoCommonVersion,
-    /// The two belong to different clusters.
-    WrongCluster,
-    /// The dialler reached another node than it meant to.
-    WrongNode,
-    /// The dialler is not among the peers.
-    UnknownNode,
-    /// The lane is one this version does not have.
-    UnknownLane,
-    /// The caller did not introduce itself in time.
-    TooSlow,
-    /// The caller hung up before it had introduced itself.
-    CutShort,
-    /// Too many callers had not introduced themselves, and this was the oldest of them.
-    Crowded,
-    /// A reason that only a later version knows.
-    Unrecognised,
-}
-
-impl Refusal {
-    pub(crate) const ALL: [Self; 10] = [
-        Self::NotVlot,
-        Self::NoCommonVersion,
-        Self::WrongCluster,
-        Self::WrongNode,
-        Self::UnknownNode,
-        Self::UnknownLane,
-        Self::TooSlow,
-        Self::CutShort,
-        Self::Crowded,
-        Self::Unrecognised,
-    ];
-
-    /// Where the reason's count stands in an array with one element per reason.
-    pub(crate) fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The number on the wire. Zero is "accepted"; a number keeps its meaning for ever.
-    fn number(self) -> u16 {
-        match self {
-            Self::NotVlot => 1,
-            Self::NoCommonVersion => 2,
-            Self::WrongCluster => 3,
-            Self::WrongNode => 4,
-            Self::UnknownNode => 5,
-            Self::UnknownLane => 6,
-            Self::TooSlow => 7,
-            Self::CutShort => 8,
-            Self::Crowded => 9,
-            Self::Unrecognised => u16::MAX,
-        }
-    }
-
-    fn from_number(number: u16) -> Self {
-        Self::ALL.into_iter().find(|refusal| refusal.number() == number).unwrap_or(Self::Unrecognised)
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotVlot => "not the peers' protocol",
-            Self::NoCommonVersion => "no common version",
-            Self::WrongCluster => "another cluster",
-            Self::WrongNode => "another node than expected",
-            Self::UnknownNode => "not a peer",
-            Self::UnknownLane => "unknown lane",
-            Self::TooSlow => "too slow to introduce itself",
-            Self::CutShort => "hung up before introducing itself",
-            Self::Crowded => "too many unknown callers",
-            Self::Unrecognised => "a reason of a later version",
-        })
-    }
-}
 
 /// What a dialler says first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
