@@ -58,15 +58,17 @@ impl Net {
     /// Listens, and begins to dial every peer.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// When the address cannot be bound, or the advertised one is longer than any address is.
     ///
     /// # Panics
     /// Outside of a tokio runtime with I/O and time enabled.
     pub fn start(options: Options) -> Result<(Self, Inbox), BindError> {
-        let Options { identity, listen, peers, limits } = options;
+        let Options { identity, listen, advertise, peers, limits } = options;
+        let advertise = advertise.map(check_length).transpose()?;
         let (listener, address) = bind(listen)?;
+        let advertise = advertise.or_else(|| (!address.ip().is_unspecified()).then(|| address.to_string()));
         let mailbox = Arc::<inbox::Mailbox>::default();
-        let local = Arc::new(Local::new(identity, limits, Arc::clone(&mailbox), Handle::current()));
+        let local = Arc::new(Local::new(identity, advertise, limits, Arc::clone(&mailbox), Handle::current()));
         let net = Self { local: Arc::clone(&local), address };
         net.set_peers(peers);
         local.spawn(accept::accept_all(Arc::clone(&local), listener));
@@ -113,6 +115,12 @@ impl Net {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where this node tells others that they reach it, if it knows that.
+    #[must_use]
+    pub fn advertised(&self) -> Option<&str> {
+        self.local.advertise.as_deref()
     }
 
     /// What has happened so far.
@@ -162,6 +170,14 @@ fn bind(listen: Listen) -> Result<(TcpListener, SocketAddr), BindError> {
         Ok((TcpListener::from_std(listener)?, address))
     };
     bound().map_err(|error| BindError { address: named, error })
+}
+
+fn check_length(advertise: String) -> Result<String, BindError> {
+    if advertise.len() <= wire::ADDRESS_BYTES_MAX {
+        return Ok(advertise);
+    }
+    let error = io::Error::new(io::ErrorKind::InvalidInput, "longer than any address");
+    Err(BindError { address: advertise, error })
 }
 
 /// The transport cannot listen where it should.

@@ -137,9 +137,9 @@ impl Node {
             tracing::warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes, "cut off a write that was never finished");
         }
         let events = Arc::new(Events::default());
-        let identity = net::Identity { cluster, node };
-        let (net, inbox) =
-            Net::start(net::Options { identity, listen, peers, limits: net }).map_err(OpenError::Listen)?;
+        let identity = net::Identity { cluster, node, disk: 0 };
+        let (net, inbox) = Net::start(net::Options { limits: net, ..net::Options::new(identity, listen, peers) })
+            .map_err(OpenError::Listen)?;
         let address = net.address();
         let report = Arc::clone(&events);
         let log =

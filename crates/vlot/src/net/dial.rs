@@ -21,7 +21,7 @@ use super::queue::Batch;
 use super::refusal::Refusal;
 use super::socket::tune;
 use super::stats::{Counters, add};
-use super::wire::{ANSWER_BYTES, Answer, Hello, VERSION_MAX, VERSION_MIN};
+use super::wire::{ANSWER_BYTES, Answer, Hello, Introduction, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
 
 /// A connection that stood this long was a good one: after it, dialling starts over with the shortest wait. One that
 /// ends sooner counts as a failed attempt, or two nodes that claim the same id would replace each other without pause.
@@ -85,18 +85,22 @@ async fn connect(local: &Local, peer: &Peer, lane: Lane) -> Result<TcpStream, Fa
 
 async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -> Result<(), Failure> {
     let own = local.identity;
+    let introduction =
+        Introduction { disk: own.disk, disk_expected: 0, address: local.advertise.clone().unwrap_or_default() };
+    let introduction = introduction.encode();
     let hello = Hello {
         version_min: VERSION_MIN,
         version_max: VERSION_MAX,
         lane: lane.number(),
+        more: introduction.len() as u16,
         cluster: own.cluster,
         from: own.node,
         to: peer.id,
     };
-    stream.write_all(&hello.encode()).await.map_err(Failure::Unreachable)?;
-    let mut answer = [0; ANSWER_BYTES];
-    stream.read_exact(&mut answer).await.map_err(Failure::Unreachable)?;
-    let answer = Answer::decode(&answer).map_err(Failure::Refused)?;
+    // In one write, so that it is one packet.
+    let greeting = [&hello.encode()[..], &introduction].concat();
+    stream.write_all(&greeting).await.map_err(Failure::Unreachable)?;
+    let answer = hear_answer(stream).await?;
     let version = answer.verdict.map_err(Failure::Denied)?;
     if answer.cluster != own.cluster {
         return Err(Failure::Refused(Refusal::WrongCluster));
@@ -108,6 +112,24 @@ async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -
         return Err(Failure::Refused(Refusal::NoCommonVersion));
     }
     Ok(())
+}
+
+async fn hear_answer(stream: &mut TcpStream) -> Result<Answer, Failure> {
+    let mut first = [0; ANSWER_BYTES];
+    stream.read_exact(&mut first).await.map_err(Failure::Unreachable)?;
+    let (answer, more) = Answer::decode(&first).map_err(Failure::Refused)?;
+    let mut rest = [0; MORE_BYTES_MAX];
+    let disk = match rest.get_mut(..usize::from(more)) {
+        Some(rest) => stream.read_exact(rest).await.map(|_| Answer::decode_disk(rest)),
+        None => Ok(Err(Refusal::Garbled)),
+    };
+    match disk {
+        Ok(Ok(disk)) => Ok(Answer { disk, ..answer }),
+        // No means no, whatever comes after it.
+        _ if answer.verdict.is_err() => Ok(answer),
+        Ok(Err(garbled)) => Err(Failure::Refused(garbled)),
+        Err(error) => Err(Failure::Unreachable(error)),
+    }
 }
 
 fn note_failure(local: &Local, peer: &Peer, failure: &Failure) {

@@ -20,6 +20,8 @@ use super::stats::Counters;
 #[derive(Debug)]
 pub(crate) struct Local {
     pub identity: Identity,
+    /// Where other nodes reach this one, if that is known.
+    pub advertise: Option<String>,
     pub limits: Limits,
     pub mailbox: Arc<Mailbox>,
     pub counters: Counters,
@@ -31,9 +33,16 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub fn new(identity: Identity, limits: Limits, mailbox: Arc<Mailbox>, runtime: Handle) -> Self {
+    pub fn new(
+        identity: Identity,
+        advertise: Option<String>,
+        limits: Limits,
+        mailbox: Arc<Mailbox>,
+        runtime: Handle,
+    ) -> Self {
         Self {
             identity,
+            advertise,
             limits,
             mailbox,
             counters: Counters::default(),

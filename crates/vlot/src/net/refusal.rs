@@ -24,12 +24,14 @@ pub enum Refusal {
     CutShort,
     /// Too many callers had not introduced themselves, and this was the oldest of them.
     Crowded,
+    /// What the caller or the one it called says of itself makes no sense.
+    Garbled,
     /// A reason that only a later version knows.
     Unrecognised,
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::NotVlot,
         Self::NoCommonVersion,
         Self::WrongCluster,
@@ -39,6 +41,7 @@ impl Refusal {
         Self::TooSlow,
         Self::CutShort,
         Self::Crowded,
+        Self::Garbled,
         Self::Unrecognised,
     ];
 
@@ -59,6 +62,7 @@ impl Refusal {
             Self::TooSlow => 7,
             Self::CutShort => 8,
             Self::Crowded => 9,
+            Self::Garbled => 10,
             Self::Unrecognised => u16::MAX,
         }
     }
@@ -81,6 +85,7 @@ impl fmt::Display for Refusal {
             Self::TooSlow => "too slow to introduce itself",
             Self::CutShort => "hung up before introducing itself",
             Self::Crowded => "too many unknown callers",
+            Self::Garbled => "an introduction that makes no sense",
             Self::Unrecognised => "a reason of a later version",
         })
     }

@@ -182,7 +182,7 @@ async fn a_transport_is_usable_from_any_task() {
 async fn an_address_in_use_is_reported() {
     let taken = listener();
     let address = taken.local_addr().unwrap().to_string();
-    let identity = vlot::net::Identity { cluster: 1, node: id(1) };
+    let identity = vlot::net::Identity { cluster: 1, node: id(1), disk: 0 };
     let options = Options::new(identity, Listen::At(address.clone()), addresses(&[]));
     let error = Net::start(options).unwrap_err();
     assert_eq!((error.address, error.error.kind()), (address, std::io::ErrorKind::AddrInUse));
