@@ -9,6 +9,10 @@
 //! (`dial.rs`) hands all that is queued to the kernel at once; the peer's reader (`read.rs`) cuts what one read brought
 //! into frames and leaves them in the [`Inbox`] together. A turn of the owner so costs one wake-up and one system call
 //! per peer and lane on either side, however many frames it is made of.
+//!
+//! A node of the same cluster that calls without being a peer is a *guest* ([`Limits::guests_max`]): its frames arrive
+//! like any other's, and it is dialled, at the address that it has told, when there is something to send. Guests come
+//! and go without a word; see `roster.rs` for why there are any.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +37,7 @@ mod peer;
 mod queue;
 mod read;
 mod refusal;
+mod roster;
 mod socket;
 mod stats;
 mod wire;
@@ -45,7 +50,6 @@ pub use refusal::Refusal;
 pub use stats::Stats;
 
 use local::Local;
-use peer::Peer;
 
 /// A node's running transport. Dropping it ends it.
 #[derive(Debug)]
@@ -72,10 +76,11 @@ impl Net {
         let net = Self { local: Arc::clone(&local), address };
         net.set_peers(peers);
         local.spawn(accept::accept_all(Arc::clone(&local), listener));
+        local.spawn(roster::see_off_silent_guests(Arc::clone(&local)));
         Ok((net, Inbox::new(mailbox)))
     }
 
-    /// Queues one frame, made of these pieces in their order, for a peer. Never waits; long pieces are not copied.
+    /// Queues one frame, made of these pieces in their order, for a peer or a guest. Never waits; long pieces are not copied.
     ///
     /// `Ok` means queued: a connection that breaks takes along what it had not delivered.
     ///
@@ -92,23 +97,13 @@ impl Net {
         queued
     }
 
-    /// Makes these nodes (without this one) the peers. Connections to those that stay where they were are left alone;
-    /// a peer that goes, or moves to another address, is [lost](Event::Lost).
+    /// Makes these nodes (without this one) the peers. Connections to those that stay where they were are left alone,
+    /// and so are those of a guest that becomes a peer; a peer that moves to another address is [lost](Event::Lost).
+    ///
+    /// A peer that goes is lost too, and becomes a guest: frames that are queued for it are still sent, and what it
+    /// sends still arrives.
     pub fn set_peers(&self, wanted: BTreeMap<NodeId, String>) {
-        let mut peers = self.local.peers_mut();
-        peers.retain(|id, peer| {
-            let stays = wanted.get(id) == Some(&peer.address);
-            if !stays {
-                peer.retire();
-                self.local.complaints.forget(*id);
-            }
-            stays
-        });
-        for (id, address) in wanted {
-            if id != self.local.identity.node {
-                peers.entry(id).or_insert_with(|| self.begin_dialling(id, address));
-            }
-        }
+        roster::set_peers(&self.local, wanted);
     }
 
     /// Where this node listens.
@@ -135,17 +130,6 @@ impl Net {
         if let Some(mut tasks) = self.local.close() {
             tasks.shutdown().await;
         }
-    }
-
-    fn begin_dialling(&self, id: NodeId, address: String) -> Arc<Peer> {
-        let local = &self.local;
-        let peer = Arc::new(Peer::new(id, address, &local.limits, Arc::clone(&local.mailbox)));
-        let diallers = Lane::ALL.into_iter().filter_map(|lane| {
-            let dialler = dial::keep_connected(Arc::clone(local), Arc::clone(&peer), lane);
-            local.spawn(dialler)
-        });
-        peer.dialled_by(diallers.collect());
-        peer
     }
 }
 

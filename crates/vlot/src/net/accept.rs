@@ -21,6 +21,7 @@ use super::options::Identity;
 use super::peer::Peer;
 use super::read::read_from;
 use super::refusal::Refusal;
+use super::roster::peer_or_guest;
 use super::socket::tune;
 use super::wire::{Answer, HELLO_BYTES, Hello, Introduction, MAGIC, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
 
@@ -109,10 +110,10 @@ async fn hear_hello(stream: &mut TcpStream) -> Result<Hello, Refusal> {
     Hello::decode(&hello)
 }
 
-fn admit(local: &Local, caller: &Caller) -> Result<(Arc<Peer>, Lane, u16), Refusal> {
+fn admit(local: &Arc<Local>, caller: &Caller) -> Result<(Arc<Peer>, Lane, u16), Refusal> {
     let Caller { hello, version, introduction } = caller;
-    let peer = local.peer(hello.from).ok_or(Refusal::UnknownNode)?;
     let lane = Lane::from_number(hello.lane).ok_or(Refusal::UnknownLane)?;
+    let peer = peer_or_guest(local, hello.from, &introduction.address)?;
     tracing::debug!(peer = peer.id.0, ?lane, disk = introduction.disk, listens = introduction.address, "a peer calls");
     Ok((peer, lane, *version))
 }

@@ -17,7 +17,7 @@ use super::complaints::Fault;
 use super::lane::Lane;
 use super::local::Local;
 use super::peer::Peer;
-use super::queue::Batch;
+use super::queue::{Batch, Queue};
 use super::refusal::Refusal;
 use super::socket::tune;
 use super::stats::{Counters, add};
@@ -34,7 +34,9 @@ pub(crate) async fn keep_connected(local: Arc<Local>, peer: Arc<Peer>, lane: Lan
     let seed =
         local.identity.node.0.wrapping_mul(31).wrapping_add(peer.id.0).wrapping_mul(31) + u64::from(lane.number());
     let mut backoff = Backoff::new(local.limits.redial_min, local.limits.redial_max, seed);
+    let _unsent = Unsent { counters: &local.counters, queue: peer.queue(lane) };
     loop {
+        peer.demanded(lane).await;
         match connect(&local, &peer, lane).await {
             Ok(stream) => {
                 let since = Instant::now();
@@ -43,12 +45,27 @@ pub(crate) async fn keep_connected(local: Arc<Local>, peer: Arc<Peer>, lane: Lan
                     backoff.reset();
                 }
             }
-            Err(failure) => note_failure(&local, &peer, &failure),
+            Err(failure) => {
+                note_failure(&local, &peer, &failure);
+                drop(Unsent { counters: &local.counters, queue: peer.queue(lane) });
+            }
         }
         tokio::select! {
             () = sleep(backoff.next_wait()) => {}
-            () = peer.called.notified() => {}
+            () = peer.stirred.notified() => {}
         }
+    }
+}
+
+/// Closes a queue when the connection does not come that its frames have waited for.
+struct Unsent<'a> {
+    counters: &'a Counters,
+    queue: &'a Queue,
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        add(&self.counters.dropped_frames, self.queue.close());
     }
 }
 
@@ -74,7 +91,7 @@ impl fmt::Display for Failure {
 
 async fn connect(local: &Local, peer: &Peer, lane: Lane) -> Result<TcpStream, Failure> {
     let greeted = async {
-        let mut stream = TcpStream::connect(&peer.address).await.map_err(Failure::Unreachable)?;
+        let mut stream = TcpStream::connect(peer.address()).await.map_err(Failure::Unreachable)?;
         tune(&stream, local.limits.silence_max).map_err(Failure::Unreachable)?;
         greet(local, peer, lane, &mut stream).await?;
         Ok(stream)
@@ -135,7 +152,7 @@ async fn hear_answer(stream: &mut TcpStream) -> Result<Answer, Failure> {
 fn note_failure(local: &Local, peer: &Peer, failure: &Failure) {
     let fault = match failure {
         Failure::Unreachable(_) => Fault::Unreachable,
-        Failure::Refused(reason) => return local.note_refused(Some(peer.id), &peer.address, *reason),
+        Failure::Refused(reason) => return local.note_refused(Some(peer.id), &peer.address(), *reason),
         Failure::Denied(reason) => {
             local.counters.handshakes_denied.count(*reason);
             Fault::Denied(*reason)
@@ -143,7 +160,7 @@ fn note_failure(local: &Local, peer: &Peer, failure: &Failure) {
     };
     if let Some(untold) = local.complaints.due(Some(peer.id), fault, Instant::now()) {
         let denied = matches!(failure, Failure::Denied(_));
-        tracing::warn!(peer = peer.id.0, at = peer.address, denied, reason = %failure, untold, "cannot connect to a peer");
+        tracing::warn!(peer = peer.id.0, at = peer.address(), denied, reason = %failure, untold, "cannot connect to a peer");
     }
 }
 

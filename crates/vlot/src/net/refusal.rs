@@ -14,7 +14,7 @@ pub enum Refusal {
     WrongCluster,
     /// The dialler reached another node than it meant to.
     WrongNode,
-    /// The dialler is not among the peers.
+    /// The dialler cannot be a peer: it claims to be the node that it dials.
     UnknownNode,
     /// The lane is one this version does not have.
     UnknownLane,
@@ -26,12 +26,14 @@ pub enum Refusal {
     Crowded,
     /// What the caller or the one it called says of itself makes no sense.
     Garbled,
+    /// The dialler is not among the peers, and there are as many guests as may be.
+    TooManyGuests,
     /// A reason that only a later version knows.
     Unrecognised,
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::NotVlot,
         Self::NoCommonVersion,
         Self::WrongCluster,
@@ -42,6 +44,7 @@ impl Refusal {
         Self::CutShort,
         Self::Crowded,
         Self::Garbled,
+        Self::TooManyGuests,
         Self::Unrecognised,
     ];
 
@@ -63,6 +66,7 @@ impl Refusal {
             Self::CutShort => 8,
             Self::Crowded => 9,
             Self::Garbled => 10,
+            Self::TooManyGuests => 11,
             Self::Unrecognised => u16::MAX,
         }
     }
@@ -80,12 +84,13 @@ impl fmt::Display for Refusal {
             Self::NoCommonVersion => "no common version",
             Self::WrongCluster => "another cluster",
             Self::WrongNode => "another node than expected",
-            Self::UnknownNode => "not a peer",
+            Self::UnknownNode => "not another node",
             Self::UnknownLane => "unknown lane",
             Self::TooSlow => "too slow to introduce itself",
             Self::CutShort => "hung up before introducing itself",
             Self::Crowded => "too many unknown callers",
             Self::Garbled => "an introduction that makes no sense",
+            Self::TooManyGuests => "not a peer, and too many guests",
             Self::Unrecognised => "a reason of a later version",
         })
     }

@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use vlot::net::{Event, Identity, Inbox, Lane, Limits, Listen, Net, Options};
+use vlot::net::{Event, Identity, Inbox, Lane, Limits, Listen, Net, Options, Refusal};
 use vlot_raft::id::NodeId;
 
 pub const CLUSTER: u64 = 9;
@@ -89,6 +89,16 @@ impl Node {
     }
 }
 
+/// How many handshakes a node has refused for this reason.
+pub fn refused(node: &Node, reason: Refusal) -> u64 {
+    node.net.stats().handshakes_refused.get(&reason).copied().unwrap_or(0)
+}
+
+/// How many of a node's handshakes were refused for this reason.
+pub fn denied(node: &Node, reason: Refusal) -> u64 {
+    node.net.stats().handshakes_denied.get(&reason).copied().unwrap_or(0)
+}
+
 /// Nodes 1 to `count`, all connected with each other.
 pub async fn cluster(count: u64, limits: Limits) -> Vec<Node> {
     let listeners: Vec<_> = (1..=count).map(|node| (node, listener())).collect();
@@ -132,7 +142,7 @@ pub async fn eventually(mut holds: impl FnMut() -> bool) {
 
 /// A hello and its introduction, field by field.
 #[derive(Clone, Copy)]
-pub struct Hello {
+pub struct Hello<'a> {
     pub magic: [u8; 8],
     pub versions: (u16, u16),
     pub lane: u16,
@@ -141,10 +151,10 @@ pub struct Hello {
     pub to: u64,
     pub disk: u64,
     pub disk_expected: u64,
-    pub address: &'static str,
+    pub address: &'a str,
 }
 
-impl Hello {
+impl Hello<'_> {
     pub fn new(from: u64, to: u64, lane: u16) -> Self {
         let (disk, disk_expected, address) = (0, 0, "");
         Self { magic: *b"vlotpeer", versions: (2, 2), lane, cluster: CLUSTER, from, to, disk, disk_expected, address }
