@@ -1,7 +1,7 @@
 //! Outgoing connections: reach a peer, greet it, write its frames, and start over when that ends.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
@@ -40,9 +41,12 @@ pub(crate) async fn keep_connected(local: Arc<Local>, peer: Arc<Peer>, lane: Lan
         match connect(&local, &peer, lane).await {
             Ok(stream) => {
                 let since = Instant::now();
-                OutboundLink::up(&local, &peer, lane).carry(stream).await;
+                let end = OutboundLink::up(&local, &peer, lane).carry(stream).await;
                 if since.elapsed() >= STEADY {
                     backoff.reset();
+                }
+                if let End::Idle = end {
+                    continue;
                 }
             }
             Err(failure) => {
@@ -166,41 +170,59 @@ fn note_failure(local: &Local, peer: &Peer, failure: &Failure) {
 
 /// A connection to a peer, from the end of its handshake to its own end, however that comes.
 struct OutboundLink<'a> {
-    counters: &'a Counters,
+    local: &'a Local,
     peer: &'a Peer,
     lane: Lane,
     batch: Batch,
+    end: End,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// It is gone, and with it what was to be sent.
+    Broken,
+    /// There was nothing to send for long; what comes is for the next one.
+    Idle,
 }
 
 impl<'a> OutboundLink<'a> {
     fn up(local: &'a Local, peer: &'a Peer, lane: Lane) -> Self {
         peer.outbound_up(lane);
-        Self { counters: &local.counters, peer, lane, batch: Batch::default() }
+        Self { local, peer, lane, batch: Batch::default(), end: End::Broken }
     }
 
     /// Writes what is queued until the connection ends.
-    async fn carry(mut self, mut stream: TcpStream) {
-        let queue = self.peer.queue(self.lane);
+    async fn carry(mut self, mut stream: TcpStream) -> End {
+        let (queue, counters) = (self.peer.queue(self.lane), &self.local.counters);
         let (mut reader, mut writer) = stream.split();
         let mut hung_up = pin!(hung_up(&mut reader));
         loop {
             while queue.take(&mut self.batch) {
                 while !self.batch.is_written() {
-                    let Some(written) = write_some(&self.batch, &mut writer, hung_up.as_mut()).await else {
-                        return;
+                    let bytes_max = write_bytes_max(self.lane);
+                    let Some(written) = write_some(&self.batch, bytes_max, &mut writer, hung_up.as_mut()).await else {
+                        return End::Broken;
                     };
                     self.batch.advance(written);
                     queue.written(written);
-                    add(&self.counters.writes, 1);
-                    add(&self.counters.sent_bytes, written as u64);
+                    add(&counters.writes, 1);
+                    add(&counters.sent_bytes, written as u64);
+                    if self.lane == Lane::Snapshot {
+                        yield_now().await;
+                    }
                 }
-                add(&self.counters.sent_frames, self.batch.frames());
+                add(&counters.sent_frames, self.batch.frames());
                 self.batch = Batch::default();
             }
             tokio::select! {
                 biased;
                 () = queue.filled() => {}
-                () = hung_up.as_mut() => return,
+                () = hung_up.as_mut() => return End::Broken,
+                () = idle(self.lane, self.local.limits.snapshot_idle_max) => {
+                    self.end = End::Idle;
+                    return End::Idle;
+                }
             }
         }
     }
@@ -208,19 +230,38 @@ impl<'a> OutboundLink<'a> {
 
 impl Drop for OutboundLink<'_> {
     fn drop(&mut self) {
-        let dropped = self.peer.outbound_down(self.lane) + self.batch.frames();
-        add(&self.counters.dropped_frames, dropped);
+        if let End::Broken = self.end {
+            let dropped = self.peer.outbound_down(self.lane) + self.batch.frames();
+            add(&self.local.counters.dropped_frames, dropped);
+        }
     }
 }
 
-/// Writes as much of the batch as the kernel takes at once. `None` when the connection has ended.
+/// How much one system call writes at most: copying a whole send buffer takes a while, in which no other lane moves.
+fn write_bytes_max(lane: Lane) -> usize {
+    match lane {
+        Lane::Control | Lane::Entries => usize::MAX,
+        Lane::Snapshot => 256 << 10,
+    }
+}
+
+/// Waits until a lane that has nothing to send is to be closed.
+async fn idle(lane: Lane, snapshot_idle_max: Duration) {
+    match lane {
+        Lane::Control | Lane::Entries => pending().await,
+        Lane::Snapshot => sleep(snapshot_idle_max).await,
+    }
+}
+
+/// Writes as much of the batch as the kernel takes at once, within a bound. `None` when the connection has ended.
 async fn write_some(
     batch: &Batch,
+    bytes_max: usize,
     writer: &mut (impl AsyncWriteExt + Unpin),
     hung_up: impl Future<Output = ()>,
 ) -> Option<usize> {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let count = batch.slices(&mut slices);
+    let count = batch.slices(&mut slices, bytes_max);
     tokio::select! {
         biased;
         written = writer.write_vectored(&slices[..count]) => written.ok().filter(|written| *written > 0),

@@ -3,7 +3,7 @@
 //! Owns order, urgency and the bound on what is received and not consumed. Must not know of sockets or of what a frame
 //! means.
 //!
-//! News overtake frames and control frames overtake entries: a consumer that is busy with entries still learns at its
+//! News overtake frames, control frames overtake entries, and both overtake snapshots: a consumer that is busy with entries still learns at its
 //! next turn that the leader is gone. Within one connection frames keep their order.
 
 use std::collections::VecDeque;

@@ -15,7 +15,7 @@ use super::inbox::Mailbox;
 use super::options::{Identity, Limits};
 use super::peer::Peer;
 use super::refusal::Refusal;
-use super::stats::Counters;
+use super::stats::{Counters, add};
 
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -66,7 +66,16 @@ impl Local {
     /// dropped, or `None` if that was done before.
     pub fn close(&self) -> Option<JoinSet<()>> {
         self.mailbox.close();
-        self.tasks().take()
+        let tasks = self.tasks().take();
+        for peer in self.peers().values() {
+            self.retire(peer);
+        }
+        tasks
+    }
+
+    /// Ends a peer, and counts what was meant for it.
+    pub fn retire(&self, peer: &Peer) {
+        add(&self.counters.dropped_frames, peer.retire());
     }
 
     pub fn peer(&self, id: NodeId) -> Option<Arc<Peer>> {
@@ -100,7 +109,7 @@ impl Local {
 
     /// Counts a frame beyond the bound, and tells of it if that is due.
     pub fn note_oversized(&self, peer: NodeId, at: SocketAddr, bytes: usize) {
-        super::stats::add(&self.counters.oversized_frames, 1);
+        add(&self.counters.oversized_frames, 1);
         if let Some(untold) = self.complaints.due(Some(peer), Fault::OversizedFrame, Instant::now()) {
             tracing::warn!(peer = peer.0, %at, bytes, untold, "a peer announced a frame beyond the bound");
         }

@@ -85,7 +85,7 @@ impl Peer {
         };
         let heard = AtomicBool::new(true);
         let peer = Self { id, queues, links: Mutex::new(links), mailbox, stirred: Notify::new(), heard };
-        // So that what a guest's first frame asks for is accepted, however early the answer comes.
+        // So that a frame is accepted where one has to be there before anyone dials.
         for lane in Lane::ALL {
             peer.demand(lane);
         }
@@ -137,8 +137,8 @@ impl Peer {
         }
     }
 
-    /// Waits until the peer is to be dialled on this lane: a regular peer at once, a guest as soon as there is something
-    /// to send.
+    /// Waits until the peer is to be dialled on this lane: at once, or if it is a guest or the lane one for bulk, as soon
+    /// as there is something to send.
     pub async fn demanded(&self, lane: Lane) {
         loop {
             // Made before the look: what changes after it is not missed.
@@ -158,9 +158,10 @@ impl Peer {
     fn demand(&self, lane: Lane) -> Demand {
         let links = self.links();
         match links.kind {
-            Kind::Regular => return Demand::Dial,
-            Kind::Guest if !links.address.is_empty() => {}
-            Kind::Guest | Kind::Retired => return Demand::Never,
+            Kind::Retired => return Demand::Never,
+            Kind::Regular if lane != Lane::Snapshot => return Demand::Dial,
+            Kind::Regular | Kind::Guest if links.address.is_empty() => return Demand::Never,
+            Kind::Regular | Kind::Guest => {}
         }
         let queue = self.queue(lane);
         queue.open();
@@ -233,8 +234,9 @@ impl Peer {
         }
     }
 
-    /// The node is neither a peer nor a guest: its connections end, and it counts as lost.
-    pub fn retire(&self) {
+    /// The node is neither a peer nor a guest: its connections end, and it counts as lost. Returns how many frames that
+    /// waited to be sent are dropped.
+    pub fn retire(&self) -> u64 {
         let mut links = self.links();
         links.kind = Kind::Retired;
         self.tell(&mut links);
@@ -243,6 +245,7 @@ impl Peer {
         for task in tasks.into_iter().chain(links.diallers.drain(..)) {
             task.abort();
         }
+        self.queues.iter().map(Queue::close).sum()
     }
 
     /// Tells the owner if a regular peer came or went, or became one or ceased to be one while it was connected. The lock is held meanwhile, so that news keep their order.

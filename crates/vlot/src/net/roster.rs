@@ -94,7 +94,7 @@ fn guests(peers: &BTreeMap<NodeId, Arc<Peer>>) -> usize {
 }
 
 fn retire(local: &Local, peer: &Peer) {
-    peer.retire();
+    local.retire(peer);
     local.complaints.forget(peer.id);
 }
 
@@ -104,6 +104,11 @@ fn begin_dialling(local: &Arc<Local>, id: NodeId, kind: Kind, address: String) -
         let dialler = keep_connected(Arc::clone(local), Arc::clone(&peer), lane);
         local.spawn(dialler)
     });
-    peer.dialled_by(diallers.collect());
+    let diallers: Vec<_> = diallers.collect();
+    if diallers.is_empty() {
+        // The transport is shut down.
+        local.retire(&peer);
+    }
+    peer.dialled_by(diallers);
     peer
 }

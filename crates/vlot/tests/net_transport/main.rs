@@ -4,4 +4,5 @@ mod frames;
 mod guests;
 mod handshakes;
 mod links;
+mod snapshots;
 mod support;
