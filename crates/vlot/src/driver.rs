@@ -168,7 +168,10 @@ fn deliver(core: &mut NodeCore, now: Time, event: net::Event) {
                 core.handle(now, Input::Frame { from, bytes });
             }
         }
-        net::Event::Connected { peer } => core.handle(now, Input::Connected { peer }),
+        net::Event::Connected { peer, .. } => core.handle(now, Input::Connected { peer }),
         net::Event::Lost { peer } => core.handle(now, Input::Lost { peer }),
+        net::Event::OtherDisk { peer, node, disk } => {
+            tracing::error!(%peer, %node, disk, "a member has lost its disk: remove it and add it again");
+        }
     }
 }

@@ -30,6 +30,7 @@ mod accept;
 mod backoff;
 mod complaints;
 mod dial;
+mod disks;
 mod inbox;
 mod lane;
 mod local;
@@ -121,6 +122,13 @@ impl Net {
     /// sends still arrives.
     pub fn set_peers(&self, wanted: BTreeMap<NodeId, String>) {
         roster::set_peers(&self.local, wanted);
+    }
+
+    /// Makes these the disks that are entitled to their nodes' seats; zero or absent: not known. A node whose handshake
+    /// names another one, in whichever direction, is refused, and a connection to such a node ends:
+    /// [`Event::OtherDisk`].
+    pub fn set_disks(&self, entitled: BTreeMap<NodeId, u64>) {
+        roster::set_disks(&self.local, entitled);
     }
 
     /// Where this node listens.

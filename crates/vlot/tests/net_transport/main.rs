@@ -1,5 +1,6 @@
 //! The peers' transport over real sockets on loopback.
 
+mod disks;
 mod frames;
 mod guests;
 mod handshakes;
