@@ -9,7 +9,7 @@ use vlot::net::{Event, Lane, LaneLimits, Limits, Refused};
 use crate::support::{Hello, Node, Puppet, call, closed, cluster, eventually, frame, id, limits, listener, soon};
 
 #[tokio::test]
-async fn two_nodes_exchange_frames_on_all_lanes_in_order() {
+async fn two_nodes_exchange_frames_on_every_lane_in_order() {
     let mut nodes = cluster(2, limits()).await;
     let (mut n2, mut n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
     let body =
