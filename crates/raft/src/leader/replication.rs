@@ -10,11 +10,14 @@ use crate::time::Time;
 
 impl Leader {
     /// What should be sent to `to`: entries after the first, up to the second.
+    ///
+    /// A witness gets only what is durable here. It cannot lead; if this node lost in a crash what a witness has, it
+    /// would never get that witness's vote again, nor perhaps would anyone (Raft §5.4.1).
     pub(crate) fn wants(&self, to: NodeId, state: &State) -> Option<(LogIndex, LogIndex)> {
-        let last = state.log.last();
+        let last = if state.membership().is_witness(to) { state.durable() } else { state.log.last() };
         let window = Window { messages: state.config.inflight_max, bytes: state.config.inflight_bytes_max };
         let after = self.progress(to)?.next_to_send(last, window)?.prev();
-        (after >= state.log.after().index).then_some((after, last))
+        (after >= state.log.after().index).then_some((after, last.max(after)))
     }
 
     /// Sends what `wants` asked for, as far as `upto`: the host cuts by bytes, and says how many they are.
