@@ -114,7 +114,8 @@ impl History {
             })?;
             self.check_leader_completeness(raft, standing.term)?;
         }
-        self.check_committed(raft)
+        self.check_committed(raft)?;
+        self.check_who_ends_a_change(raft)
     }
 
     /// The term of each committed entry, the first one's first.
@@ -139,6 +140,20 @@ impl History {
         require("Leader Completeness", complete, || {
             format!("leader {} of term {term} lacks {}", raft.node(), LogId { term: newest, index })
         })
+    }
+
+    /// A membership that ends a change is with those alone who vote in it, until it is committed: any other that had it
+    /// could neither stand nor vote for who has it not (Ongaro §4.2.2, figure 4.6).
+    fn check_who_ends_a_change(&self, raft: &Raft) -> Result<(), Violation> {
+        let memberships = raft.memberships();
+        let (set_at, node) = (memberships.newest_at(), raft.node());
+        let (_, before) = memberships.at(set_at.prev());
+        let loses_its_vote = before.is_voter(node) && !memberships.newest().is_voter(node);
+        require(
+            "the end of a change is with its voters",
+            !loses_its_vote || set_at <= self.last_committed().index,
+            || format!("{node} has the membership of {set_at}, committed is {}", self.last_committed()),
+        )
     }
 
     /// All replicas commit the same entries (State Machine Safety, told by terms: Log Matching makes them names).
