@@ -5,6 +5,7 @@
 use crate::effect::RoleName;
 use crate::id::{LogId, LogIndex, NodeId, Term};
 use crate::raft::Raft;
+use crate::state::State;
 use crate::time::Time;
 
 /// A property that does not hold, in the words of the paper where it has them, and the values that show it.
@@ -74,6 +75,12 @@ pub fn check_step(before: &Raft, after: &Raft) -> Result<(), Violation> {
     require("Leader Append-Only", !still_leads || extends(new.log.last_id(), old.log.last_id(), after), || {
         format!("{} then {}", old.log.last_id(), new.log.last_id())
     })?;
+    let knows_members = |state: &State| state.membership().voters().next().is_some();
+    require("who knows the members keeps knowing them", !knows_members(old) || knows_members(new), || {
+        format!("{:?} then {:?}", old.membership(), new.membership())
+    })?;
+    let (began, begins) = (old.log.after(), new.log.after());
+    require("the log's beginning never goes back", begins.index >= began.index, || format!("{began} then {begins}"))?;
     let compacted = new.log.after().index >= old.commit;
     let kept = compacted || new.log.term_at(old.commit) == old.log.term_at(old.commit);
     require("committed entries stay", kept, || format!("entry {}", old.commit))?;
