@@ -41,7 +41,8 @@ pub enum Input {
         /// The last such entry.
         upto: LogIndex,
     },
-    /// The host has a snapshot, durably, of a state that was committed.
+    /// The host has a snapshot, durably, of a state that was committed. One that names no voters is not installed: a node
+    /// that has just joined may not know who they were, and should hand out no snapshot before it does.
     SnapshotReceived {
         /// The last entry whose effect it has.
         id: LogId,

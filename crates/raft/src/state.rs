@@ -226,12 +226,15 @@ impl State {
         }
     }
 
-    /// Puts a snapshot in the place of the log up to `id`. False if as much is committed here already.
+    /// Puts a snapshot in the place of the log up to `id`. False if as much is committed here already, or if whoever has
+    /// taken it did not know the members: a group's first members are in no entry, so a log that has just begun to
+    /// arrive does not say who they are.
     ///
     /// The snapshot's state was committed, so what follows it in a log that has its last entry stays; any other log
     /// holds nothing that could matter (Raft §7). Neither term nor commit index goes back.
     pub(crate) fn install(&mut self, id: LogId, membership: (LogIndex, Membership), effects: &mut Effects) -> bool {
-        if id.index <= self.commit || id.term > self.term {
+        let names_nobody = membership.1.voters().next().is_none();
+        if id.index <= self.commit || id.term > self.term || names_nobody {
             return false;
         }
         self.save_vote(effects);
