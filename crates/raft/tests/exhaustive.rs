@@ -28,7 +28,7 @@ fn trial() {
     let mut rules = Rules::of_three("trial");
     rules.terms = env("T", 2);
     rules.proposals = env("P", 1);
-    rules.flight = env("F", 3) as usize;
+    rules.symmetry = env("SYM", 1) == 1;
     rules.slow_disks = env("SLOW", 0) == 1;
     rules.reconnects = env("RE", 0) == 1;
     rules.refusals = env("REF", 0) == 1;

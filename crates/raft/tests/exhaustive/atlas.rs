@@ -12,12 +12,41 @@ use super::shown::Shown;
 /// Everything that was ever seen, shared by all explorers.
 #[derive(Default)]
 pub struct Atlas {
-    pub nodes: Numbered<Node>,
+    pub nodes: Numbered<Life>,
     pub moves: Numbered<Move>,
     pub shown: Numbered<Shown>,
     /// Messages that may come to a node: the numbers of their moves, sorted. The empty set has number 0.
     pub inboxes: Numbered<Vec<u32>>,
     pub seats: Numbered<Seat>,
+}
+
+/// A node's state, and how it was first come to. Only the state counts.
+#[derive(Clone, Debug)]
+pub struct Life {
+    pub node: Node,
+    pub by: Option<Turning>,
+}
+
+/// The last turning of a life: from which node's state it came, by which move, and which case of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Turning {
+    pub before: u32,
+    pub by: u32,
+    pub case: usize,
+}
+
+impl PartialEq for Life {
+    fn eq(&self, other: &Self) -> bool {
+        self.node == other.node
+    }
+}
+
+impl Eq for Life {}
+
+impl Hash for Life {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.node.hash(state);
+    }
 }
 
 /// A node and what may come to it.
@@ -96,6 +125,10 @@ impl<T> Known<T> {
             self.0.resize_with((at + 1).next_power_of_two(), || None);
         }
         self.0[at] = Some(value);
+    }
+
+    pub fn get_mut(&mut self, number: u32) -> &mut T {
+        self.0[number as usize].as_mut().expect("it was put there")
     }
 
     pub fn get(&self, number: u32) -> &T {

@@ -10,6 +10,7 @@ pub mod place;
 pub mod rules;
 pub mod search;
 pub mod shown;
+pub mod symmetry;
 
 use vlot_raft::invariants::Violation;
 

@@ -44,7 +44,7 @@ pub enum Move {
     Beat,
     Propose,
     Change(Vec<Change>),
-    /// Its oldest write becomes durable.
+    /// Its oldest write becomes durable; only where disks are slow, for others are done by the end of a move.
     Persist,
     /// It stops and starts again. Of its writes so many were durable that nobody was told of.
     Crash { survive: usize },
@@ -62,6 +62,8 @@ pub enum Move {
 pub struct Moved {
     pub node: Node,
     pub sent: Vec<Envelope>,
+    /// That it crashed in the middle, when so many of its writes were durable.
+    pub crashed: Option<usize>,
 }
 
 impl Node {
@@ -91,9 +93,6 @@ impl Node {
         if !self.pending.is_empty() {
             moves.push(Move::Persist);
         }
-        if self.is_busy(rules) {
-            return moves;
-        }
         if self.role() == RoleName::Leader {
             self.moves_of_leader(rules, &mut moves);
         } else if self.term().0 < rules.terms && self.raft.deadline() < Time::NEVER {
@@ -121,11 +120,6 @@ impl Node {
         }
     }
 
-    /// Whether it waits for its disk and does nothing else.
-    pub fn is_busy(&self, rules: &Rules) -> bool {
-        !rules.slow_disks && !self.pending.is_empty()
-    }
-
     /// How many entries in its log were proposed: every run begins with a blank entry, and memberships are no proposals.
     fn proposals(&self) -> u64 {
         let log = self.raft.log();
@@ -133,12 +127,16 @@ impl Node {
         log.last().since(log.after().index).saturating_sub((log.iter().count() + memberships) as u64)
     }
 
-    /// What becomes of it.
-    pub fn after(&self, happens: &Move, rules: &Rules) -> Result<Moved, Broken> {
+    /// What may become of it.
+    ///
+    /// If disks are not slow, a node does nothing else until its writes are done. When others move meanwhile makes no
+    /// difference to it, so its writes are part of the move; in another case of it, it crashes between two of them.
+    pub fn after(&self, happens: &Move, rules: &Rules) -> Result<Vec<Moved>, Broken> {
         let stepped = catch_unwind(AssertUnwindSafe(|| {
             let mut turn = Turn::begin(self.clone(), rules);
             turn.carry_out(happens)?;
-            turn.end()
+            turn.end()?;
+            if rules.slow_disks { Ok(vec![turn.moved()]) } else { turn.wait_for_disk() }
         }));
         stepped.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
@@ -161,6 +159,7 @@ fn start(name: NodeId, disk: &Disk) -> Raft {
 }
 
 /// One turn of a host: an input, or some, and what follows from them.
+#[derive(Clone)]
 struct Turn<'a> {
     rules: &'a Rules,
     raft: Raft,
@@ -169,11 +168,12 @@ struct Turn<'a> {
     /// How many writes were done in this turn.
     done: usize,
     sent: Vec<Envelope>,
+    crashed: Option<usize>,
 }
 
 impl<'a> Turn<'a> {
     fn begin(Node { raft, disk, pending }: Node, rules: &'a Rules) -> Self {
-        Self { rules, raft, disk, pending, done: 0, sent: Vec::new() }
+        Self { rules, raft, disk, pending, done: 0, sent: Vec::new(), crashed: None }
     }
 
     fn carry_out(&mut self, happens: &Move) -> Result<(), Broken> {
@@ -183,10 +183,7 @@ impl<'a> Turn<'a> {
             Move::Beat => self.input(NOW, Input::Tick),
             Move::Propose => self.input(NOW, Input::Propose { count: 1 }),
             Move::Change(changes) => self.input(NOW, Input::ChangeMembership { changes: changes.clone() }),
-            Move::Persist => {
-                let write = self.finish_one()?;
-                self.input(NOW, Input::Persisted { write })
-            }
+            Move::Persist => self.persist(),
             Move::Crash { survive } => self.crash(*survive),
             Move::Receive { from, message, .. } => {
                 self.input(NOW, Input::Receive { from: *from, message: message.clone() })
@@ -226,28 +223,51 @@ impl<'a> Turn<'a> {
         held(check_one(&self.raft))
     }
 
+    fn persist(&mut self) -> Result<(), Broken> {
+        let write = self.finish_one()?;
+        self.input(NOW, Input::Persisted { write })
+    }
+
+    /// All writes become durable, one by one; and for each, the case that the node crashes before.
+    fn wait_for_disk(mut self) -> Result<Vec<Moved>, Broken> {
+        let mut cases = Vec::new();
+        while !self.pending.is_empty() {
+            let mut crashed = self.clone();
+            crashed.crash(0)?;
+            crashed.crashed = Some(self.done);
+            cases.push(crashed.moved());
+            self.persist()?;
+            self.end()?;
+        }
+        cases.insert(0, self.moved());
+        Ok(cases)
+    }
+
     fn finish_one(&mut self) -> Result<WriteId, Broken> {
         self.disk.finish(self.pending.remove(0))?;
         self.done += 1;
         Ok(WriteId(self.done as u64))
     }
 
-    /// One input, then the end of the turn: whatever the leader has for a peer goes out.
     fn input(&mut self, now: Time, input: Input) -> Result<(), Broken> {
         self.call(|raft, effects| raft.step(now, input, effects))
     }
 
-    fn end(mut self) -> Result<Moved, Broken> {
+    /// The end of the turn: whatever a leader has for a peer goes out.
+    fn end(&mut self) -> Result<(), Broken> {
         let peers: Vec<NodeId> = self.raft.peers().collect();
         for peer in peers {
             while let Some((_, last)) = self.raft.wants(peer) {
                 self.call(|raft, effects| raft.send_entries(peer, last, 0, effects))?;
             }
         }
-        self.call(|raft, effects| raft.end_turn(effects))?;
+        self.call(|raft, effects| raft.end_turn(effects))
+    }
+
+    fn moved(mut self) -> Moved {
         forget_time(&mut self.raft, NOW);
-        let Self { raft, disk, pending, sent, .. } = self;
-        Ok(Moved { node: Node { raft, disk, pending }, sent })
+        let Self { raft, disk, pending, sent, crashed, .. } = self;
+        Moved { node: Node { raft, disk, pending }, sent, crashed }
     }
 
     fn call(&mut self, change: impl FnOnce(&mut Raft, &mut Effects)) -> Result<(), Broken> {

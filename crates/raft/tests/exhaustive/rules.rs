@@ -18,8 +18,6 @@ pub struct Rules {
     pub terms: u64,
     /// How many proposed entries a log may hold, beside blank ones and memberships.
     pub proposals: u64,
-    /// How many different messages may be under way. Each may come any number of times, at any time, or never.
-    pub flight: usize,
     /// Whether a node goes on while its writes wait for the disk; if not, it does nothing but write or crash meanwhile.
     pub slow_disks: bool,
     /// Whether pre-votes are asked for by message. If not, any node may win one at any time.
@@ -35,6 +33,8 @@ pub struct Rules {
     pub compaction: bool,
     /// Changes of membership that a leader may be asked for, at any time.
     pub changes: Vec<Vec<Change>>,
+    /// Whether states that differ only in the names of nodes are the same, where all nodes are alike.
+    pub symmetry: bool,
     /// How many entries a log may hold before no more changes are asked for.
     pub changes_upto: u64,
 }
@@ -48,7 +48,7 @@ impl Rules {
             members: Membership::of_voters((1..=3).map(vlot_raft::id::NodeId)),
             terms: 2,
             proposals: 1,
-            flight: 3,
+            symmetry: true,
             slow_disks: false,
             pre_votes: false,
             refusals: false,

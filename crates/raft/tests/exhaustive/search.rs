@@ -39,6 +39,7 @@ struct Shard<'a> {
     /// How many of them were expanded.
     expanded: usize,
     moves: u64,
+    found: Vec<Place>,
     fault: Option<(Origin, Option<u32>, Broken)>,
 }
 
@@ -121,6 +122,7 @@ impl<'a> Shard<'a> {
             table: vec![u32::MAX; 1 << 12],
             expanded: 0,
             moves: 0,
+            found: Vec::new(),
             fault: None,
         }
     }
@@ -136,12 +138,15 @@ impl<'a> Shard<'a> {
         for at in self.expanded..end {
             let (place, origin) = (self.places[at], Origin((at * cores + own) as u32));
             let moves = &mut self.moves;
-            let done = self.explorer.successors(&place, &mut |next, _| {
-                *moves += 1;
+            let found = &mut self.found;
+            let done = self.explorer.successors(&place, &mut |next, _| found.push(next));
+            *moves += found.len() as u64;
+            for next in found.drain(..) {
+                let next = self.explorer.canonical(&next);
                 if next != place {
                     batches[owner(&next, cores)].push((next, origin));
                 }
-            });
+            }
             if let Err((id, broken)) = done {
                 self.fault.get_or_insert((origin, Some(id), broken));
             }
@@ -207,20 +212,24 @@ fn story(shards: &mut [Shard<'_>], end: Origin, last: Option<u32>, cores: usize)
         way.push(parent);
     }
     way.reverse();
+    let explorer_of = 0;
     let mut lines = Vec::new();
-    for step in way.windows(2) {
-        let [from, to] = [step[0], step[1]].map(|Origin(at)| shards[at as usize % cores].places[at as usize / cores]);
-        let mut by = None;
-        let explorer = &mut shards[0].explorer;
-        _ = explorer.successors(&from, &mut |next, id| {
-            if next == to {
-                by.get_or_insert(id);
-            }
-        });
-        lines.push(by.map_or_else(|| "?".into(), |id| format!("{:?}", explorer.what(id))));
+    let mut here = shards[explorer_of].explorer.first();
+    for &Origin(at) in &way[1..] {
+        let there = shards[at as usize % cores].places[at as usize / cores];
+        let explorer = &mut shards[explorer_of].explorer;
+        let mut next = Vec::new();
+        _ = explorer.successors(&here, &mut |place, by| next.push((place, by)));
+        let step = next.into_iter().find(|(place, _)| explorer.canonical(place) == there);
+        let Some((place, by)) = step else { break };
+        lines.push(format!("{by:?} {:?}", explorer.what(by.0)));
+        here = place;
     }
-    if let Some(id) = last {
-        lines.push(format!("{:?}", shards[0].explorer.what(id)));
+    if last.is_some() {
+        let explorer = &mut shards[explorer_of].explorer;
+        if let Err((by, _)) = explorer.successors(&here, &mut |_, _| {}) {
+            lines.push(format!("{:?}", explorer.what(by)));
+        }
     }
     lines
 }

@@ -38,6 +38,12 @@ impl Shown {
         Self { leaders, committed: self.committed.clone() }
     }
 
+    /// Under other names.
+    pub fn renamed(&self, name: impl Fn(NodeId) -> NodeId) -> Self {
+        let leaders = self.leaders.iter().map(|&(term, leader)| (term, name(leader))).collect();
+        Self { leaders, committed: self.committed.clone() }
+    }
+
     fn see_leader(&mut self, raft: &Raft) -> Result<(), Broken> {
         let (term, node) = (raft.standing().term, raft.node());
         if raft.standing().role != RoleName::Leader {
