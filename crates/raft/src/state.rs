@@ -163,6 +163,14 @@ impl State {
         }
     }
 
+    /// See [`crate::canonical`].
+    pub(crate) fn forget_time(&mut self, now: Time) {
+        self.heard = Time::default();
+        self.chance = Chance::new(0);
+        self.stalled = false;
+        self.unpersisted.forget_time(now);
+    }
+
     /// Enters a later term, in which nobody has this node's vote yet. Written with the first thing that depends on it.
     pub(crate) fn enter_term(&mut self, term: Term) {
         assert!(term > self.term, "term {term} is later than {}", self.term);
