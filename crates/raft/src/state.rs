@@ -215,10 +215,12 @@ impl State {
         self.append(entry, set, Source::Membership(membership), effects);
     }
 
-    /// Drops entries that the host needs no more. Nothing that is not applied goes.
+    /// Drops entries that the host needs no more. Nothing that is not applied goes; nor does anything while this node
+    /// has joined by the log and no entry has told it who the members are, or its log would begin with nobody.
     pub(crate) fn compact(&mut self, upto: LogIndex, effects: &mut Effects) {
         let upto = upto.min(self.ready);
-        if upto > self.log.after().index {
+        let knows_members = self.memberships.at(upto).1.voters().next().is_some();
+        if upto > self.log.after().index && knows_members {
             self.log.begin_after(upto);
             self.memberships.begin_after(upto);
             let write = self.unpersisted.compaction_written();

@@ -89,7 +89,11 @@ fn replay(kind: Kind, seed: u64) -> ! {
     let mut schedule = Schedule::new(kind, seed, true);
     let again = catch_unwind(AssertUnwindSafe(|| schedule.run()));
     assert!(again.is_err(), "the same seed fails again");
-    panic!("{kind:?}, seed {seed}, at step {}:\n{}", schedule.step, schedule.cluster.journal.tail(std::env::var("VLOT_TAIL").map_or(60, |n| n.parse().expect("a number"))));
+    panic!(
+        "{kind:?}, seed {seed}, at step {}:\n{}",
+        schedule.step,
+        schedule.cluster.journal.tail(std::env::var("VLOT_TAIL").map_or(60, |n| n.parse().expect("a number")))
+    );
 }
 
 impl AddAssign for Reached {
