@@ -105,8 +105,8 @@ pub enum Effect {
         /// The entry.
         after: LogId,
     },
-    /// A snapshot takes the place of the log: the log begins after this entry, and what follows it stays if the log
-    /// has the entry, or else goes. Once [`Effect::Commit`] reaches the entry, the state machine becomes the snapshot.
+    /// A snapshot takes the place of the log: the log begins after this entry, with the snapshot's membership, and what
+    /// follows it stays if the log has the entry, or else goes. Once [`Effect::Commit`] reaches the entry, the state machine becomes the snapshot.
     InstallSnapshot {
         /// The number to report when it is durable.
         write: WriteId,

@@ -40,6 +40,11 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
     require("no leader without the payloads", standing.role != RoleName::Leader || !is_witness(raft), || {
         "it is a witness".into()
     })?;
+    require(
+        "a log that begins later begins with members",
+        begin == LogIndex::ZERO || knows_its_first_members(state),
+        || format!("begins after {begin}"),
+    )?;
     check_who_stands(raft, standing.role)?;
     for (peer, matched) in raft.matched() {
         require("matched <= last", matched <= last, || format!("{peer} matched {matched}, last {last}"))?;
@@ -75,9 +80,9 @@ pub fn check_step(before: &Raft, after: &Raft) -> Result<(), Violation> {
     require("Leader Append-Only", !still_leads || extends(new.log.last_id(), old.log.last_id(), after), || {
         format!("{} then {}", old.log.last_id(), new.log.last_id())
     })?;
-    let knows_members = |state: &State| state.membership().voters().next().is_some();
-    require("who knows the members keeps knowing them", !knows_members(old) || knows_members(new), || {
-        format!("{:?} then {:?}", old.membership(), new.membership())
+    let kept = !knows_its_first_members(old) || knows_its_first_members(new);
+    require("who knows the members keeps knowing them", kept, || {
+        format!("{:?} then {:?}", old.memberships.at(old.log.after().index), new.memberships.at(new.log.after().index))
     })?;
     let (began, begins) = (old.log.after(), new.log.after());
     require("the log's beginning never goes back", begins.index >= began.index, || format!("{began} then {begins}"))?;
@@ -205,6 +210,12 @@ pub fn check_log_matching(one: &Raft, other: &Raft) -> Result<(), Violation> {
 
 fn extends(last: LogId, earlier: LogId, raft: &Raft) -> bool {
     last >= earlier && (raft.log().contains(earlier) || earlier.index < raft.log().after().index)
+}
+
+/// Whether it is known who belonged to the group where the log begins. (What an entry says may be cut with it.)
+fn knows_its_first_members(state: &State) -> bool {
+    let (_, membership) = state.memberships.at(state.log.after().index);
+    membership.voters().next().is_some()
 }
 
 fn is_witness(raft: &Raft) -> bool {

@@ -67,7 +67,7 @@ fn seeds(default: u64) -> Range<u64> {
     }
 }
 
-/// Runs schedules of a kind. What it is `about` must have happened, in a tenth of them at least.
+/// Runs schedules of a kind. What it is `about` must have happened, in a twentieth of them at least.
 fn run_seeds<const N: usize>(kind: Kind, seeds: Range<u64>, about: fn(&Seen) -> [usize; N]) {
     let (mut all, count) = (Reached::default(), (seeds.end - seeds.start) as usize);
     for seed in seeds {
@@ -81,7 +81,7 @@ fn run_seeds<const N: usize>(kind: Kind, seeds: Range<u64>, about: fn(&Seen) -> 
     if count >= 10 {
         let done = [commit as usize > 10 * count, reads > count, seen.offices > count];
         assert_eq!(done, [true; 3], "schedules get things done: {shown}");
-        assert_eq!(about(&seen).map(|times| 10 * times >= count), [true; N], "and are disturbed: {shown}");
+        assert_eq!(about(&seen).map(|times| 20 * times >= count), [true; N], "and are disturbed: {shown}");
     }
 }
 
@@ -89,7 +89,11 @@ fn replay(kind: Kind, seed: u64) -> ! {
     let mut schedule = Schedule::new(kind, seed, true);
     let again = catch_unwind(AssertUnwindSafe(|| schedule.run()));
     assert!(again.is_err(), "the same seed fails again");
-    panic!("{kind:?}, seed {seed}, at step {}:\n{}", schedule.step, schedule.cluster.journal.tail(60));
+    panic!(
+        "{kind:?}, seed {seed}, at step {}:\n{}",
+        schedule.step,
+        schedule.cluster.journal.tail(std::env::var("VLOT_TAIL").map_or(60, |n| n.parse().expect("a number")))
+    );
 }
 
 impl AddAssign for Reached {
