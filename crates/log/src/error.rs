@@ -7,7 +7,7 @@ use crate::identity::Identity;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use vlot_raft::id::{GroupId, LogId, LogIndex};
+use vlot_raft::id::{GroupId, LogId};
 
 /// The system refused an act on a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -81,13 +81,6 @@ pub enum OpenError {
         /// What is wrong there.
         flaw: Flaw,
     },
-    /// An entry that the log has is in no segment that is here.
-    EntryMissing {
-        /// The group.
-        group: GroupId,
-        /// The entry.
-        index: LogIndex,
-    },
     /// A segment between others, or after one that says that there is more, is not there.
     Missing {
         /// The segment.
@@ -128,6 +121,24 @@ pub enum WriteError {
         /// How much it may have.
         bytes_max: u64,
     },
+    /// A note is longer than it may be. Nothing of the call was written.
+    NoteTooLong {
+        /// Of which group.
+        group: GroupId,
+        /// How long it is, in bytes.
+        bytes: usize,
+        /// How long it may be.
+        bytes_max: usize,
+    },
+}
+
+/// Why space is not freed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TidyError {
+    /// What has to be written again cannot be read, so the segment that it is in has to stay. Nothing was changed.
+    Read(ReadError),
+    /// What has to be written is not.
+    Write(WriteError),
 }
 
 /// Why something is not read.
@@ -137,7 +148,7 @@ pub enum ReadError {
     Failed(Failure),
     /// The system refused to read.
     Io(Failure),
-    /// The log begins later: what is asked for was given up.
+    /// The first entry that was asked for comes before the group's log begins.
     Compacted {
         /// The entry after which it begins.
         after: LogId,
@@ -167,6 +178,18 @@ impl Failure {
 impl From<DirError> for OpenError {
     fn from(error: DirError) -> Self {
         Self::Dir(error)
+    }
+}
+
+impl From<WriteError> for TidyError {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error)
+    }
+}
+
+impl From<ReadError> for TidyError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
     }
 }
 
@@ -207,9 +230,6 @@ impl fmt::Display for OpenError {
             Self::Io(failure) | Self::NoSpace(failure) => failure.fmt(f),
             Self::Corrupt { file, offset, flaw } => corrupt(f, file, *offset, flaw),
             Self::Missing { file } => write!(f, "{}: this segment of the log is missing", file.display()),
-            Self::EntryMissing { group, index } => {
-                write!(f, "entry {index} of group {group} is in no segment of the log")
-            }
             Self::OtherIdentity { file, expected, found } => {
                 write!(f, "{}: this is the log of {found}, not of {expected}", file.display())
             }
@@ -225,6 +245,9 @@ impl fmt::Display for WriteError {
         match self {
             Self::Failed(failure) | Self::NoSpace(failure) => failure.fmt(f),
             Self::TooLarge { bytes, bytes_max } => write!(f, "{bytes} bytes in one write, {bytes_max} at most"),
+            Self::NoteTooLong { group, bytes, bytes_max } => {
+                write!(f, "a note of {bytes} bytes for group {group}, {bytes_max} at most")
+            }
         }
     }
 }
@@ -243,6 +266,15 @@ fn corrupt(f: &mut fmt::Formatter<'_>, file: &std::path::Path, offset: u64, flaw
     write!(f, "{}: corrupt at byte {offset}: {flaw}", file.display())
 }
 
+impl fmt::Display for TidyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => error.fmt(f),
+            Self::Write(error) => error.fmt(f),
+        }
+    }
+}
+
 impl std::error::Error for Failure {}
 
 impl std::error::Error for OpenError {
@@ -258,3 +290,5 @@ impl std::error::Error for OpenError {
 impl std::error::Error for WriteError {}
 
 impl std::error::Error for ReadError {}
+
+impl std::error::Error for TidyError {}

@@ -1,206 +1,255 @@
-//! Where the entries of each group are.
+//! What the log holds of each group, where, and so which segments are needed.
 //!
-//! Owns one position per entry, 16 bytes each, beside the terms of the log. Must not know how to read or write them.
+//! Owns each group's state and the count of what is alive in each segment: the newest vote and the newest begin of a
+//! group, and the entries of its log. Must not know how to read or write them.
 
-use crate::error::Flaw;
-use crate::record::{Entry, Payload};
+use crate::encode::{append_bytes, begin_bytes, vote_bytes};
+use crate::record::Entry;
+use crate::stretch::{Position, Stretch};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
-use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 use vlot_raft::term_runs::TermRuns;
 
-/// What the log holds of one group.
+/// What the log held of one group when it was opened.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct GroupState {
     /// The group's term that was saved last.
     pub term: Term,
     /// To whom the node gave its vote in this term.
     pub vote: Option<NodeId>,
-    /// The terms of its entries.
+    /// Where its log begins, and the terms of its entries.
     pub runs: TermRuns,
-    /// What came with the newest [`Write::Begin`](crate::record::Write::Begin); empty if there was none.
+    /// The note of the newest [`Write::Begin`](crate::record::Write::Begin); empty if there is none.
     pub note: Bytes,
     /// The entries for which [`Options::keep`](crate::log::Options::keep) holds, in order.
     pub kept: Vec<Entry>,
 }
 
-/// Where an entry's payload is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Position {
-    /// The segment's sequence number.
-    pub segment: u32,
-    pub payload: Payload,
+/// All groups, and how much of each segment is alive.
+///
+/// Invariant: a segment has live bytes exactly if something in it is still needed.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub groups: BTreeMap<GroupId, Group>,
+    pub live: Live,
 }
 
-/// One group's state and the places of its entries.
-///
-/// Invariant: there is one position for each entry of `state.runs`, in order, but for the first `absent` ones. Only
-/// while a log is read there are such: their payloads are in segments that are gone, or come later, as they were carried.
+/// One group's state, and where it is written.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    state: GroupState,
-    absent: u64,
-    positions: VecDeque<Position>,
-    /// Where entries are whose turn is before those that are here.
-    carried: BTreeMap<LogIndex, Position>,
+    pub term: Term,
+    pub vote: Option<NodeId>,
+    /// The segment of the newest vote.
+    pub voted_in: Option<u32>,
+    /// The note of the newest begin.
+    pub note: Option<Position>,
+    pub entries: Stretch,
+}
+
+/// How many bytes of each segment are alive, each thing reckoned as the record that it would need for itself. So what
+/// is alive can be written again in at most so many bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// The segment that the first count is of.
+    first: u32,
+    bytes: VecDeque<u64>,
+    total: u64,
+}
+
+/// Something in a segment that is still needed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Needed {
+    Vote(GroupId),
+    Begin(GroupId),
+    /// The entries of `(after, upto]`.
+    Entries {
+        group: GroupId,
+        after: LogIndex,
+        upto: LogIndex,
+    },
+}
+
+/// How far the search for what is needed has come: to the entries after `after` of a group.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cursor {
+    group: GroupId,
+    after: LogIndex,
+}
+
+impl Index {
+    pub(crate) fn new(groups: BTreeMap<GroupId, Group>) -> Self {
+        let mut live = Live::default();
+        for group in groups.values() {
+            group.voted_in.iter().for_each(|&segment| live.add(segment, vote_bytes()));
+            group.note.iter().for_each(|note| live.add_note(note));
+            group.entries.positions().for_each(|entry| live.add_entry(entry));
+        }
+        Self { groups, live }
+    }
+
+    /// What is needed in a segment, from a place of the search on: as much as has at most `bytes_max` bytes, but one
+    /// thing at least, and where to go on. Looks at `steps_max` entries at most. What is not found up to the end of all
+    /// groups is not there.
+    pub(crate) fn needed(
+        &self,
+        segment: u32,
+        from: Cursor,
+        bytes_max: u64,
+        mut steps_max: usize,
+    ) -> (Vec<Needed>, Cursor) {
+        let mut found = Found { needed: Vec::new(), room: bytes_max };
+        for (&id, group) in self.groups.range(from.group..) {
+            let begin = group.entries.runs().after().index;
+            let after = if id == from.group { from.after.max(begin) } else { begin };
+            let here = Cursor { group: id, after };
+            if group.voted_in == Some(segment) && !found.add(vote_bytes(), Needed::Vote(id)) {
+                return (found.needed, here);
+            }
+            let note = group.note.filter(|note| note.segment == segment);
+            if note.is_some_and(|note| !found.add(note_bytes(&note), Needed::Begin(id))) {
+                return (found.needed, here);
+            }
+            let mut seen = after;
+            for position in group.entries.positions().skip(after.since(begin) as usize) {
+                if steps_max == 0 || (position.segment == segment && !found.add_entry(id, seen, position)) {
+                    return (found.needed, Cursor { group: id, after: seen });
+                }
+                (seen, steps_max) = (seen.next(), steps_max - 1);
+            }
+        }
+        (found.needed, Cursor { group: GroupId(u64::MAX), after: LogIndex(u64::MAX) })
+    }
+}
+
+struct Found {
+    needed: Vec<Needed>,
+    room: u64,
+}
+
+impl Found {
+    /// Returns whether there was room.
+    fn add(&mut self, bytes: u64, needed: Needed) -> bool {
+        let fits = self.take_room(bytes);
+        if fits {
+            self.needed.push(needed);
+        }
+        fits
+    }
+
+    /// Adds the entry that follows `after`.
+    fn add_entry(&mut self, id: GroupId, after: LogIndex, position: &Position) -> bool {
+        let fits = self.take_room(entry_bytes(position));
+        match self.needed.last_mut() {
+            _ if !fits => {}
+            Some(Needed::Entries { group, upto, .. }) if *group == id && *upto == after => *upto = after.next(),
+            _ => self.needed.push(Needed::Entries { group: id, after, upto: after.next() }),
+        }
+        fits
+    }
+
+    fn take_room(&mut self, bytes: u64) -> bool {
+        let left = self.room.checked_sub(bytes);
+        self.room = left.unwrap_or(0);
+        left.is_some() || self.needed.is_empty()
+    }
 }
 
 impl Group {
-    pub(crate) fn state(&self) -> &GroupState {
-        &self.state
+    /// Its state, for its owner.
+    pub(crate) fn state(&self, note: Bytes, kept: Vec<Entry>) -> GroupState {
+        GroupState { term: self.term, vote: self.vote, runs: self.entries.runs().clone(), note, kept }
     }
 
-    pub(crate) fn save_vote(&mut self, term: Term, vote: Option<NodeId>) {
-        (self.state.term, self.state.vote) = (term, vote);
+    pub(crate) fn save_vote(&mut self, term: Term, vote: Option<NodeId>, segment: u32, live: &mut Live) {
+        (self.term, self.vote) = (term, vote);
+        if let Some(old) = self.voted_in.replace(segment) {
+            live.remove(old, vote_bytes());
+        }
+        live.add(segment, vote_bytes());
     }
 
-    /// What was known of the group when a segment began.
-    pub(crate) fn of_head(state: GroupState) -> Self {
-        let absent = state.runs.last().since(state.runs.after().index);
-        Self { state, absent, ..Self::default() }
+    /// Lets the log begin after an entry, as [`Stretch::begin_after`] does; `note` is where the note is.
+    pub(crate) fn begin_after(&mut self, after: LogId, stays: bool, note: Position, live: &mut Live) {
+        if let Some(old) = self.note.replace(note) {
+            live.remove(old.segment, note_bytes(&old));
+        }
+        live.add_note(&note);
+        self.entries.begin_after(after, stays, |entry| live.remove_entry(&entry));
     }
 
-    /// Whether this is the group that a segment begins with.
-    pub(crate) fn is_as_in(&self, head: &GroupState) -> bool {
-        let GroupState { term, vote, runs, note, .. } = &self.state;
-        (term, vote, runs, note) == (&head.term, &head.vote, &head.runs, &head.note)
+    pub(crate) fn cut_after(&mut self, index: LogIndex, live: &mut Live) {
+        self.entries.cut_after(index, |entry| live.remove_entry(&entry));
     }
 
-    /// Remembers an entry for the owner.
-    pub(crate) fn keep(&mut self, entry: Entry) {
-        let at = self.state.kept.partition_point(|kept| kept.id.index < entry.id.index);
-        let is_known = self.state.kept.get(at).is_some_and(|kept| kept.id.index == entry.id.index);
-        if !is_known {
-            self.state.kept.insert(at, entry);
+    pub(crate) fn push(&mut self, term: Term, position: Position, live: &mut Live) {
+        self.entries.push(term, position);
+        live.add_entry(&position);
+    }
+
+    /// An entry of the log is here now.
+    pub(crate) fn place(&mut self, index: LogIndex, position: Position, live: &mut Live) {
+        live.remove_entry(&self.entries.place(index, position));
+        live.add_entry(&position);
+    }
+}
+
+impl Live {
+    /// How many bytes of a segment are alive.
+    pub(crate) fn of(&self, segment: u32) -> u64 {
+        let at = segment.checked_sub(self.first);
+        at.and_then(|at| self.bytes.get(at as usize)).copied().unwrap_or(0)
+    }
+
+    /// How many bytes are alive in all segments together.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    fn add_note(&mut self, note: &Position) {
+        self.add(note.segment, note_bytes(note));
+    }
+
+    fn add_entry(&mut self, entry: &Position) {
+        self.add(entry.segment, entry_bytes(entry));
+    }
+
+    fn remove_entry(&mut self, entry: &Position) {
+        self.remove(entry.segment, entry_bytes(entry));
+    }
+
+    fn add(&mut self, segment: u32, bytes: u64) {
+        if self.bytes.is_empty() {
+            self.first = segment;
+        }
+        while segment < self.first {
+            self.first -= 1;
+            self.bytes.push_front(0);
+        }
+        let at = (segment - self.first) as usize;
+        if at >= self.bytes.len() {
+            self.bytes.resize(at + 1, 0);
+        }
+        self.bytes[at] += bytes;
+        self.total += bytes;
+    }
+
+    fn remove(&mut self, segment: u32, bytes: u64) {
+        // What is removed was added before, so its segment has a count.
+        let left = &mut self.bytes[(segment - self.first) as usize];
+        *left -= bytes;
+        self.total -= bytes;
+        while self.bytes.front() == Some(&0) {
+            self.bytes.pop_front();
+            self.first += 1;
         }
     }
+}
 
-    /// Gives the remembered entries away.
-    pub(crate) fn take_state(&mut self) -> GroupState {
-        let kept = std::mem::take(&mut self.state.kept);
-        GroupState { kept, ..self.state.clone() }
-    }
+fn note_bytes(note: &Position) -> u64 {
+    begin_bytes(note.payload.length as usize)
+}
 
-    /// The log begins after `after`.
-    pub(crate) fn begin_after(&mut self, after: LogId, note: Bytes) {
-        self.state.note = note;
-        let was = self.state.runs.after().index;
-        if after.index >= was && self.state.runs.contains(after) {
-            let gone = after.index.since(was);
-            self.state.runs.begin_after(after.index);
-            self.positions.drain(..usize::try_from(gone.saturating_sub(self.absent)).unwrap_or(usize::MAX));
-            self.absent = self.absent.saturating_sub(gone);
-        } else {
-            self.state.runs = TermRuns::empty(after);
-            self.positions.clear();
-            self.absent = 0;
-        }
-        self.carried = self.carried.split_off(&after.index.next());
-        self.state.kept.retain(|entry| entry.id.index > after.index && self.state.runs.contains(entry.id));
-        if self.positions.capacity() > 4 * self.positions.len().max(1024) {
-            self.positions.shrink_to_fit();
-        }
-    }
-
-    /// Entries that the log has are at a new place. The flaw, if it does not have them.
-    pub(crate) fn carry(
-        &mut self,
-        after: LogIndex,
-        moved: impl IntoIterator<Item = (Term, Position)>,
-    ) -> Result<(), Flaw> {
-        let begin = self.state.runs.after().index;
-        for (n, (term, position)) in moved.into_iter().enumerate() {
-            let index = LogIndex(after.0.saturating_add(n as u64 + 1));
-            let found = self.state.runs.term_at(index);
-            if found != Some(term) || index <= begin {
-                let expected = found.unwrap_or_default().0;
-                return Err(Flaw::Value { of: "term of an entry that was carried", expected, found: term.0 });
-            }
-            let at = index.since(begin) - 1;
-            match at.checked_sub(self.absent) {
-                Some(at) => self.positions[at as usize] = position,
-                None => drop(self.carried.insert(index, position)),
-            }
-        }
-        Ok(())
-    }
-
-    /// All is read: what is absent must have been carried. The first entry that was not, if there is one.
-    pub(crate) fn settle(&mut self) -> Result<(), LogIndex> {
-        let begin = self.state.runs.after().index;
-        for absent in (1..=self.absent).rev() {
-            let index = LogIndex(begin.0 + absent);
-            let position = self.carried.remove(&index).ok_or(index)?;
-            self.positions.push_front(position);
-        }
-        self.absent = 0;
-        self.carried.clear();
-        Ok(())
-    }
-
-    /// The segment of its first entry; none if it has no entry.
-    pub(crate) fn first_segment(&self) -> Option<u32> {
-        self.positions.iter().map(|position| position.segment).min()
-    }
-
-    /// How many bytes of payload of its entries are in a segment.
-    pub(crate) fn bytes_in(&self, segment: u32) -> u64 {
-        let here = self.positions.iter().filter(|position| position.segment == segment);
-        here.map(|position| u64::from(position.payload.length)).sum()
-    }
-
-    /// The first stretch of its entries that is in a segment, as `(after, upto]`.
-    pub(crate) fn stretch_in(&self, segment: u32) -> Option<(LogIndex, LogIndex)> {
-        let begin = self.state.runs.after().index;
-        let from = self.positions.iter().position(|position| position.segment == segment)?;
-        let count = self.positions.range(from..).take_while(|position| position.segment == segment).count();
-        Some((LogIndex(begin.0 + from as u64), LogIndex(begin.0 + (from + count) as u64)))
-    }
-
-    /// Whether entries of these terms can follow the entry at `after`: it exists, and terms do not fall.
-    pub(crate) fn check(&self, after: LogIndex, terms: impl IntoIterator<Item = Term>) -> Result<(), Flaw> {
-        let Some(mut last) = self.state.runs.term_at(after) else {
-            let expected = self.state.runs.last().0;
-            return Err(Flaw::Value { of: "index after which entries are added", expected, found: after.0 });
-        };
-        for term in terms {
-            if term < last {
-                return Err(Flaw::Value { of: "term of an entry", expected: last.0, found: term.0 });
-            }
-            last = term;
-        }
-        Ok(())
-    }
-
-    /// Forgets what is after `index`, which must be in the log.
-    pub(crate) fn cut_after(&mut self, index: LogIndex) {
-        self.state.runs.cut_after(index);
-        let stay = index.since(self.state.runs.after().index);
-        self.positions.truncate(usize::try_from(stay.saturating_sub(self.absent)).unwrap_or(usize::MAX));
-        self.absent = self.absent.min(stay);
-        drop(self.carried.split_off(&index.next()));
-        self.state.kept.retain(|entry| entry.id.index <= index);
-    }
-
-    /// Adds the next entry. Its term must not be before the last one's.
-    pub(crate) fn push(&mut self, term: Term, position: Position) {
-        self.state.runs.push(term, 1);
-        self.positions.push_back(position);
-    }
-
-    /// Each entry of `(after, upto]` that there is: its term and position, in order.
-    pub(crate) fn part(&self, after: LogIndex, upto: LogIndex) -> impl Iterator<Item = (LogIndex, Term, Position)> {
-        let first = self.state.runs.after().index;
-        let upto = upto.min(self.state.runs.last());
-        let after = after.max(first).min(upto);
-        let mut runs = self.state.runs.iter().skip_while(move |&(_, _, last)| last <= after);
-        let mut run = runs.next();
-        (after.0 + 1..=upto.0).map(LogIndex).map_while(move |index| {
-            if run.is_some_and(|(_, _, last)| last < index) {
-                run = runs.next();
-            }
-            let position = self.positions.get(index.since(first.next()).checked_sub(self.absent)? as usize)?;
-            Some((index, run?.0, *position))
-        })
-    }
+fn entry_bytes(entry: &Position) -> u64 {
+    append_bytes(1, u64::from(entry.payload.length))
 }

@@ -3,29 +3,29 @@
 //! Owns the segments, the place where writing goes on, and the rule that a failure of storage is final. Has no thread
 //! and no queue: one owner calls it. Must not know what a term or a vote is for.
 
+use self::room::For;
 use crate::disk::Disk;
-use crate::error::{Failure, Flaw, OpenError, ReadError, WriteError};
+use crate::encode::Encoder;
+use crate::error::{Failure, OpenError, WriteError};
 pub use crate::identity::Identity;
-use crate::index::{Group, Position};
-use crate::record::{
-    Encoder, Entry, HEADER_BYTES, NOTE_BYTES_MAX, Write, append_body_bytes, heads_body_bytes, record_bytes,
-};
+use crate::index::{Cursor, Group, Index};
+use crate::record::{Entry, NOTE_BYTES_MAX, Write};
 use crate::recover::{Found, Recovered, Tail, recover};
 use crate::segment::{self, FILL_BYTES, FIRST_RECORD, SEGMENT_BYTES_MAX, Segment};
-use bytes::{Bytes, BytesMut};
-use crc32c::crc32c;
-use std::collections::BTreeMap;
-use vlot_raft::id::{GroupId, LogId, LogIndex, Term};
+use std::collections::VecDeque;
+use vlot_raft::id::{GroupId, LogIndex};
+
+mod read;
+mod room;
+pub mod tidy;
 
 /// How much one call of [`Log::write`] may hold, in bytes as written: payloads and about 16 bytes for each of them.
 pub const WRITE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// A write of this many bytes or more is not preceded by a layer of zeros: it would pay for them twice.
 const LARGE_WRITE_BYTES: u32 = 64 * 1024;
-/// Entries that lie further apart than this are read one by one.
-const READ_GAP_BYTES: u32 = 4096;
-/// How much payload one call of [`Log::tidy`] writes again, about.
-const CARRY_BYTES: usize = 1024 * 1024;
+/// Damage is expected to take no more than a page of this many bytes at once.
+const PAGE_BYTES: u32 = 4096;
 /// What the buffer for writes may keep from one call to the next.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
@@ -35,37 +35,21 @@ pub struct Options {
     /// How long a segment is, in bytes; rounded up to 4 KiB, at least 8 KiB, at most 1 GiB. A single write that needs
     /// more gets a longer one.
     pub segment_bytes: u32,
-    /// When all segments together have more bytes than this, entries that keep the first one alone are written again at
-    /// the end: see [`Log::tidy`].
-    pub total_bytes_max: u64,
-    /// Which payloads are handed over with what is recovered: see [`GroupState::kept`](crate::index::GroupState).
+    /// Which payloads the owner wants to see again when the log is opened, as [`GroupState::kept`]. They are gathered
+    /// while the log is read, which is read once. None by default.
+    ///
+    /// [`GroupState::kept`]: crate::index::GroupState::kept
     pub keep: fn(&[u8]) -> bool,
+    /// How much that is not needed any more may stay on disk beside as much again as is needed, in bytes; at least the
+    /// length of a segment. See [`Log::tidy`] for the bound that it gives. Less takes less space, and more is written
+    /// again to free it.
+    pub slack_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024, total_bytes_max: 512 * 1024 * 1024, keep: |_| false }
+        Self { segment_bytes: 64 * 1024 * 1024, keep: |_| false, slack_bytes: 256 * 1024 * 1024 }
     }
-}
-
-/// What [`Log::tidy`] has done.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tidied {
-    /// Segments that are gone.
-    pub dropped: usize,
-    /// Bytes of payload that were written again.
-    pub carried_bytes: u64,
-    /// There is more to do.
-    pub more: bool,
-}
-
-/// How much room a log takes.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Sizes {
-    /// Segments, the one that is made ahead of time included.
-    pub segments: usize,
-    /// Their bytes.
-    pub bytes: u64,
 }
 
 /// The write-ahead log of one node.
@@ -76,18 +60,23 @@ pub struct Log<D: Disk> {
     disk: D,
     identity: Identity,
     segment_bytes: u32,
-    total_bytes_max: u64,
-    groups: BTreeMap<GroupId, Group>,
-    /// Never empty, without a gap, and writing goes on in the last. All but the very first of a log begin with what was
-    /// known of every group, so that any of them can become the first.
-    segments: Vec<Segment<D::File>>,
+    slack_bytes: u64,
+    index: Index,
+    /// Never empty and without a gap. Writing goes on in the last.
+    segments: VecDeque<Segment<D::File>>,
     /// The one that comes next, if it is made already.
     spare: Option<Segment<D::File>>,
     tail: Tail,
     durable: u32,
     /// Up to here the blocks of the last segment have been written before, if only with zeros.
     filled: u32,
+    /// The end of a vote for which no record that is far enough away vouches.
+    vote_end: Option<u32>,
+    /// Whether there was no space for the last segment that was to be made.
+    is_full: bool,
     buffer: Vec<u8>,
+    /// In which segment the search for what is needed is under way, and how far it has come.
+    search: (u32, Cursor),
     failed: Option<Failure>,
 }
 
@@ -102,65 +91,65 @@ impl<D: Disk> Log<D> {
     pub fn open(mut disk: D, identity: Identity, options: Options) -> Result<(Self, Recovered), OpenError> {
         let segment_bytes =
             options.segment_bytes.clamp(2 * FIRST_RECORD, SEGMENT_BYTES_MAX).next_multiple_of(FIRST_RECORD);
-        let mut found = match recover(&mut disk, identity, options.keep)? {
+        let found = match recover(&mut disk, identity, options.keep)? {
             Some(found) => found,
             None => Found::new(segment::create(&mut disk, identity, 1, segment_bytes)?),
         };
-        let recovered = found.recovered();
-        let mut log = Self {
+        // Which records were votes is not known here. One mark more does no harm.
+        let vote_end = found.wrote_something().then_some(found.tail.offset);
+        let log = Self {
             disk,
             identity,
             segment_bytes,
-            total_bytes_max: options.total_bytes_max,
-            groups: found.groups,
+            slack_bytes: options.slack_bytes.max(u64::from(segment_bytes)),
+            index: found.index,
             segments: found.segments,
             spare: found.spare,
             tail: found.tail,
             durable: found.tail.offset,
             filled: found.tail.offset,
+            vote_end,
+            is_full: false,
             buffer: Vec::new(),
+            search: (0, Cursor::default()),
             failed: None,
         };
-        // A crash may have come between the end of a segment and the beginning of the next.
-        if log.tail.offset == FIRST_RECORD && log.segments[log.last()].sequence > 1 {
-            log.write_heads().and_then(|()| log.sync()).map_err(|error| match error {
-                WriteError::Failed(failure) | WriteError::NoSpace(failure) => OpenError::Io(failure),
-                WriteError::TooLarge { .. } => unreachable!("what fitted before has not grown"),
-            })?;
-        }
-        Ok((log, recovered))
+        Ok((log, found.recovered))
     }
 
     /// Writes, in order, and makes nothing durable: that is [`Log::sync`]. If power is lost before it, a first part of
     /// these writes has happened, each as a whole.
     ///
+    /// When the disk is full, a call without entries, of votes and begins alone, still finds room that is held back for
+    /// it: 2 MiB, or a quarter of a segment if that is less. A host that is refused for want of space leaves out the
+    /// appends and goes on; reads are not affected. Once there is space, the next call finds it.
+    ///
     /// # Errors
-    /// [`WriteError::Failed`] is final. After any other nothing has been written.
+    /// [`WriteError::Failed`] is final. After any other nothing has been written, and the log is as it was.
     ///
     /// # Panics
     /// If entries do not follow `after` one by one, if there is no entry at `after`, or if a term is before that of the
-    /// entry before it: the log would hold what it would have to refuse when it is opened.
+    /// entry before it: the log would hold what it would have to refuse when it is opened. Also if a log is to begin
+    /// after an entry of another term than the one after which it begins, or of an earlier one; or if an entry that is
+    /// to be written again is not in the log.
     pub fn write(&mut self, writes: &[Write]) -> Result<(), WriteError> {
-        self.refuse_if_failed()?;
-        let long_note = writes.iter().find_map(|write| match write {
-            Write::Begin { note, .. } if note.len() > NOTE_BYTES_MAX => Some(note.len() as u64),
-            _ => None,
-        });
-        if let Some(bytes) = long_note {
-            return Err(WriteError::TooLarge { bytes, bytes_max: NOTE_BYTES_MAX as u64 });
-        }
-        let bytes: u64 = writes.iter().map(Write::record_bytes).sum();
-        self.make_room_for(bytes)?;
-        self.encode(|encoder, groups| writes.iter().for_each(|write| put(write, encoder, groups)));
-        self.write_buffer()
+        self.write_for(For::writes(writes), writes)
     }
 
-    /// Begins the next segment if so many bytes do not fit into the last one.
-    fn make_room_for(&mut self, bytes: u64) -> Result<(), WriteError> {
-        let Some(bytes) = u32::try_from(bytes).ok().filter(|&bytes| u64::from(bytes) <= WRITE_BYTES_MAX) else {
+    fn write_for(&mut self, what: For, writes: &[Write]) -> Result<(), WriteError> {
+        self.refuse_if_failed()?;
+        refuse_long_notes(writes)?;
+        let bytes: u64 = writes.iter().map(Write::record_bytes).sum();
+        if bytes > WRITE_BYTES_MAX {
             return Err(WriteError::TooLarge { bytes, bytes_max: WRITE_BYTES_MAX });
-        };
-        if self.has_room_for(bytes) { Ok(()) } else { self.begin_segment_for(bytes) }
+        }
+        self.make_room_for(bytes, what)?;
+        self.encode(|encoder, index| writes.iter().for_each(|write| put(write, encoder, index)));
+        self.write_buffer()?;
+        if writes.iter().any(|write| matches!(write, Write::Vote { .. })) {
+            self.vote_end = Some(self.tail.offset);
+        }
+        Ok(())
     }
 
     /// Makes durable everything that was written before. Does nothing if it is already.
@@ -177,79 +166,6 @@ impl<D: Disk> Log<D> {
             self.durable = self.tail.offset;
         }
         Ok(())
-    }
-
-    /// Makes the next segment ahead of time once the last one is half full. Takes a few milliseconds then, which would
-    /// otherwise be spent in a later [`Log::write`]: a host calls this when nobody waits for it.
-    ///
-    /// # Errors
-    /// [`WriteError::NoSpace`] passes; [`WriteError::Failed`] is final.
-    pub fn prepare(&mut self) -> Result<(), WriteError> {
-        self.refuse_if_failed()?;
-        if self.spare.is_some() || self.tail.offset < self.segments[self.last()].bytes / 2 {
-            return Ok(());
-        }
-        self.create_spare(self.segment_bytes)
-    }
-
-    /// Gives space back: drops the segments in which nothing is alive. If all together are longer than
-    /// [`Options::total_bytes_max`], and little of the first is alive, that is written again at the end, a part of it a
-    /// call. So one idle group cannot keep what others have long given up: once [`Tidied::more`] is false, the log has
-    /// at most that length, or twice its live entries and three segments, whichever is more. To be called when something was given up
-    /// with [`Write::Begin`], and nobody waits.
-    ///
-    /// # Errors
-    /// [`WriteError::NoSpace`] passes; [`WriteError::Failed`] is final.
-    pub fn tidy(&mut self) -> Result<Tidied, WriteError> {
-        self.refuse_if_failed()?;
-        let dropped = self.drop_segments()?;
-        let carried_bytes = self.carry()?;
-        Ok(Tidied { dropped, carried_bytes, more: carried_bytes > 0 })
-    }
-
-    /// How much room the log takes.
-    #[must_use]
-    pub fn sizes(&self) -> Sizes {
-        let all = || self.segments.iter().chain(&self.spare);
-        Sizes { segments: all().count(), bytes: all().map(|segment| u64::from(segment.bytes)).sum() }
-    }
-
-    /// The entries of a group in `(after, upto]`, from the first on: as many as there are and as have at most
-    /// `bytes_max` bytes of payload together, but one at least if there is one.
-    ///
-    /// # Errors
-    /// If the log begins later than `after`, the system refuses to read, or the bytes of an entry are not those that
-    /// were written.
-    pub fn read(
-        &self,
-        group: GroupId,
-        after: LogIndex,
-        upto: LogIndex,
-        bytes_max: usize,
-    ) -> Result<Vec<Entry>, ReadError> {
-        if let Some(failure) = &self.failed {
-            return Err(ReadError::Failed(failure.clone()));
-        }
-        let Some(group) = self.groups.get(&group) else { return Ok(Vec::new()) };
-        let begin = group.state().runs.after();
-        if after < begin.index {
-            return Err(ReadError::Compacted { after: begin });
-        }
-        let mut room = bytes_max as u64;
-        let wanted: Vec<_> = group
-            .part(after, upto)
-            .enumerate()
-            .map_while(|(n, entry)| {
-                let left = room.checked_sub(u64::from(entry.2.payload.length));
-                room = left.unwrap_or(0);
-                (n == 0 || left.is_some()).then_some(entry)
-            })
-            .collect();
-        let mut entries = Vec::with_capacity(wanted.len());
-        for stretch in wanted.chunk_by(|(.., a), (.., b)| lie_together(a, b)) {
-            self.read_stretch(stretch, &mut entries)?;
-        }
-        Ok(entries)
     }
 
     fn refuse_if_failed(&self) -> Result<(), WriteError> {
@@ -270,108 +186,8 @@ impl<D: Disk> Log<D> {
         self.segments.len() - 1
     }
 
-    /// Whether so many bytes fit into the last segment, and the record of its end after them.
-    fn has_room_for(&self, bytes: u32) -> bool {
-        self.tail.offset + bytes + HEADER_BYTES as u32 <= self.segments[self.last()].bytes
-    }
-
-    /// Ends the last segment and makes it durable before anything is written to the next one. So what is not durable
-    /// is always in one file, and a segment that holds a record vouches for all before it.
-    fn begin_segment_for(&mut self, bytes: u32) -> Result<(), WriteError> {
-        let heads = record_bytes(heads_body_bytes(self.groups.values().map(Group::state)));
-        let needed = u64::from(FIRST_RECORD) + heads + u64::from(bytes) + HEADER_BYTES as u64;
-        let Some(needed) = u32::try_from(needed).ok().filter(|&needed| needed <= SEGMENT_BYTES_MAX) else {
-            return Err(WriteError::TooLarge { bytes: needed, bytes_max: u64::from(SEGMENT_BYTES_MAX) });
-        };
-        if self.spare.as_ref().is_none_or(|spare| spare.bytes < needed) {
-            self.create_spare(self.segment_bytes.max(needed.next_multiple_of(FIRST_RECORD)))?;
-        }
-        self.encode(|encoder, _| encoder.end());
-        self.write_buffer()?;
-        self.sync()?;
-        self.segments.extend(self.spare.take());
-        (self.tail.offset, self.durable, self.filled) = (FIRST_RECORD, FIRST_RECORD, FILL_BYTES);
-        self.write_heads()
-    }
-
-    /// Writes what is known of every group at the head of the last segment.
-    fn write_heads(&mut self) -> Result<(), WriteError> {
-        self.encode(|encoder, groups| encoder.heads(groups.iter().map(|(&id, group)| (id, group.state()))));
-        self.write_buffer()
-    }
-
-    /// Drops the segments before the first live entry: says so durably, and then does it.
-    fn drop_segments(&mut self) -> Result<usize, WriteError> {
-        let (first, last) = (self.segments[0].sequence, self.segments[self.last()].sequence);
-        let floor = self.groups.values().filter_map(Group::first_segment).min().unwrap_or(last).min(last);
-        if floor == first {
-            return Ok(0);
-        }
-        self.make_room_for(record_bytes(8))?;
-        self.encode(|encoder, _| encoder.floor(floor));
-        self.write_buffer()?;
-        self.sync()?;
-        let gone: Vec<_> = self.segments.drain(..(floor - first) as usize).collect();
-        for segment in &gone {
-            let name = segment::name(segment.sequence);
-            if let Err(error) = self.disk.remove(&name) {
-                return Err(self.fail("remove", segment.sequence, &error));
-            }
-        }
-        Ok(gone.len())
-    }
-
-    /// Writes a part of the live entries of the first segment again, if that is worth it. Gives back how many bytes.
-    fn carry(&mut self) -> Result<u64, WriteError> {
-        let first = &self.segments[0];
-        let (sequence, half) = (first.sequence, u64::from(first.bytes) / 2);
-        if self.segments.len() < 3 || self.sizes().bytes <= self.total_bytes_max {
-            return Ok(0);
-        }
-        let alive = |group: &Group| group.bytes_in(sequence);
-        if self.groups.values().map(alive).sum::<u64>() > half {
-            return Ok(0);
-        }
-        let Some((id, after, upto)) = self
-            .groups
-            .iter()
-            .find_map(|(&id, group)| group.stretch_in(sequence).map(|(after, upto)| (id, after, upto)))
-        else {
-            return Ok(0);
-        };
-        let entries = match self.read(id, after, upto, CARRY_BYTES) {
-            Ok(entries) => entries,
-            // What cannot be read stays where it is; whoever needs it is told.
-            Err(_) => return Ok(0),
-        };
-        self.make_room_for(record_bytes(append_body_bytes(&entries)))?;
-        self.encode(|encoder, groups| {
-            let segment = encoder.segment;
-            let mut moved = Vec::new();
-            encoder.carry(id, after, &entries, |term, payload| moved.push((term, Position { segment, payload })));
-            let carried = groups.entry(id).or_default().carry(after, moved);
-            assert_eq!(carried, Ok(()), "group {id}: entries that were just read");
-        });
-        self.write_buffer()?;
-        Ok(entries.iter().map(|entry| entry.payload.len() as u64).sum::<u64>().max(1))
-    }
-
-    fn create_spare(&mut self, bytes: u32) -> Result<(), WriteError> {
-        let sequence = self.segments[self.last()].sequence + 1;
-        // One that is too small is replaced under the same name.
-        self.spare = None;
-        match segment::create(&mut self.disk, self.identity, sequence, bytes) {
-            Ok(spare) => {
-                self.spare = Some(spare);
-                Ok(())
-            }
-            Err(failure) if failure.is_for_space() => Err(WriteError::NoSpace(failure)),
-            Err(failure) => Err(self.keep(failure)),
-        }
-    }
-
     /// Fills the buffer with what is to be written at the tail.
-    fn encode(&mut self, records: impl FnOnce(&mut Encoder<'_>, &mut BTreeMap<GroupId, Group>)) {
+    fn encode(&mut self, records: impl FnOnce(&mut Encoder<'_>, &mut Index)) {
         let segment = &self.segments[self.segments.len() - 1];
         self.buffer.clear();
         let mut encoder = Encoder {
@@ -382,7 +198,7 @@ impl<D: Disk> Log<D> {
             durable: self.durable,
             previous: self.tail.previous,
         };
-        records(&mut encoder, &mut self.groups);
+        records(&mut encoder, &mut self.index);
         self.tail.previous = encoder.previous;
     }
 
@@ -398,6 +214,8 @@ impl<D: Disk> Log<D> {
                 if bytes < LARGE_WRITE_BYTES { end.next_multiple_of(FILL_BYTES).min(segment.bytes) } else { end };
             self.buffer.resize((self.filled - self.tail.offset) as usize, 0);
         }
+        let vouches = |vote: u32| self.durable >= vote && self.tail.offset >= vote + PAGE_BYTES;
+        self.vote_end = self.vote_end.filter(|&vote| !vouches(vote));
         let done = self.disk.write_at(&segment.file, &self.buffer, u64::from(self.tail.offset));
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
             self.buffer = Vec::new();
@@ -408,67 +226,74 @@ impl<D: Disk> Log<D> {
         self.tail.offset = end;
         Ok(())
     }
-
-    /// Reads entries that lie close together with one call and checks each.
-    fn read_stretch(&self, stretch: &[(LogIndex, Term, Position)], entries: &mut Vec<Entry>) -> Result<(), ReadError> {
-        let (Some((.., first)), Some((.., last))) = (stretch.first(), stretch.last()) else { return Ok(()) };
-        let (from, upto) = (first.payload.offset, last.payload.offset + last.payload.length);
-        // Positions name only segments that are here: those of live entries are never dropped.
-        let segment = &self.segments[(first.segment - self.segments[0].sequence) as usize];
-        let path = || self.disk.path(&segment::name(segment.sequence));
-        let mut bytes = BytesMut::zeroed((upto - from) as usize);
-        self.disk
-            .read_at(&segment.file, &mut bytes, u64::from(from))
-            .map_err(|error| ReadError::Io(Failure::new("read", path(), &error)))?;
-        let bytes: Bytes = bytes.freeze();
-        for &(index, term, Position { payload, .. }) in stretch {
-            let at = (payload.offset - from) as usize;
-            let found = bytes.slice(at..at + payload.length as usize);
-            let crc = crc32c(&found);
-            if crc != payload.crc {
-                let flaw = Flaw::Checksum { of: "entry", expected: payload.crc, found: crc };
-                return Err(ReadError::Corrupt { file: path(), offset: u64::from(payload.offset), flaw });
-            }
-            entries.push(Entry { id: LogId { term, index }, payload: found });
-        }
-        Ok(())
-    }
-}
-
-/// Whether one call reads both with little that is not wanted between them.
-fn lie_together(a: &Position, b: &Position) -> bool {
-    let a_end = a.payload.offset + a.payload.length;
-    a.segment == b.segment && b.payload.offset >= a_end && b.payload.offset - a_end <= READ_GAP_BYTES
 }
 
 /// Adds the record of a write to the buffer, and what it does to the index.
-fn put(write: &Write, encoder: &mut Encoder<'_>, groups: &mut BTreeMap<GroupId, Group>) {
+fn put(write: &Write, encoder: &mut Encoder<'_>, Index { groups, live }: &mut Index) {
     match write {
         Write::Vote { group, term, vote } => {
-            groups.entry(*group).or_default().save_vote(*term, *vote);
+            groups.entry(*group).or_default().save_vote(*term, *vote, encoder.segment, live);
             encoder.vote(*group, *term, *vote);
         }
         Write::Append { group: id, after, entries } => {
             let group = groups.entry(*id).or_default();
             assert_appendable(*id, group, *after, entries);
-            group.cut_after(*after);
-            let segment = encoder.segment;
-            encoder.append(*id, *after, entries, |term, payload| group.push(term, Position { segment, payload }));
+            group.cut_after(*after, live);
+            encoder.append(*id, *after, entries, |entry, position| group.push(entry.id.term, position, live));
         }
         Write::Begin { group: id, after, note } => {
             let group = groups.entry(*id).or_default();
-            let begin = group.state().runs.after();
-            assert!(after.index >= begin.index, "group {id}: the log begins after {begin}, and no earlier than that");
-            group.begin_after(*after, note.clone());
-            encoder.begin_group(*id, *after, note);
+            let present = group.entries.runs().after();
+            if after.index < present.index {
+                return;
+            }
+            assert!(
+                after.term >= present.term && (after.index > present.index || *after == present),
+                "group {id}: a log that begins after {present} is to begin after {after}"
+            );
+            let stays = group.entries.runs().contains(*after);
+            let note = encoder.begin_log(*id, *after, stays, note);
+            group.begin_after(*after, stays, note, live);
+        }
+        Write::Rewrite { group: id, entries } => {
+            let Some(first) = entries.first() else { return };
+            let group = groups.entry(*id).or_default();
+            assert_in_log(*id, group, entries);
+            encoder.rewrite(*id, first.id.index.prev(), entries, |entry, position| {
+                group.place(entry.id.index, position, live);
+            });
         }
     }
 }
 
+fn refuse_long_notes(writes: &[Write]) -> Result<(), WriteError> {
+    for write in writes {
+        if let Write::Begin { group, note, .. } = write
+            && note.len() > NOTE_BYTES_MAX
+        {
+            return Err(WriteError::NoteTooLong { group: *group, bytes: note.len(), bytes_max: NOTE_BYTES_MAX });
+        }
+    }
+    Ok(())
+}
+
 fn assert_appendable(id: GroupId, group: &Group, after: LogIndex, entries: &[Entry]) {
-    if let Err(flaw) = group.check(after, entries.iter().map(|entry| entry.id.term)) {
+    if let Err(flaw) = group.entries.check(after, entries.iter().map(|entry| entry.id.term)) {
         panic!("group {id}: {flaw}");
     }
+    assert_one_by_one(id, after, entries);
+}
+
+fn assert_in_log(id: GroupId, group: &Group, entries: &[Entry]) {
+    let runs = group.entries.runs();
+    for entry in entries {
+        let is_there = entry.id.index > runs.after().index && runs.contains(entry.id);
+        assert!(is_there, "group {id}: {} is to be written again, and is not in the log", entry.id);
+    }
+    assert_one_by_one(id, entries[0].id.index.prev(), entries);
+}
+
+fn assert_one_by_one(id: GroupId, after: LogIndex, entries: &[Entry]) {
     let mut expected = after;
     for entry in entries {
         expected = expected.next();

@@ -1,21 +1,21 @@
 //! Recovery: from segments on disk to what they mean, in one pass.
 //!
-//! Owns the judgement between a torn tail, which is cut, and damage, which is refused. Knows records and segments, and
-//! no more of a group than `Group` does. Recovery is total: a state or a refusal, and never a guess in between.
+//! Owns the judgement between a torn tail, which is cut, and damage, which is refused. Knows segments and
+//! where records end, and leaves to `replay.rs` what they mean. Recovery is total: a state or a refusal, and never a guess in between.
 //!
 //! A record is *vouched for* if it is known to have been durable: a later record says so, or a later segment was begun.
 //! Only what is vouched for by nothing may be missing or bad, for only that may have been in flight when power was lost.
 
+use crate::decode::{self, Body};
 use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
-use crate::index::{Group, GroupState, Position};
-use crate::record::{self, Body, Entry, Record, Rows};
+use crate::index::{GroupState, Index};
+use crate::replay::Replay;
 use crate::segment::{self, FIRST_RECORD, Segment};
-use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
-use vlot_raft::id::{GroupId, LogId, LogIndex};
+use vlot_raft::id::GroupId;
 
 /// How much is read back and written again at once.
 const REWRITE_BYTES: usize = 1024 * 1024;
@@ -46,25 +46,31 @@ pub struct TornTail {
 
 /// A log that was read, and made durable again where there could be doubt.
 pub(crate) struct Found<F> {
-    pub groups: BTreeMap<GroupId, Group>,
-    /// All segments up to the one that is written to, in order, without a gap.
-    pub segments: Vec<Segment<F>>,
+    pub index: Index,
+    /// All segments up to the one that is written to, in order.
+    pub segments: VecDeque<Segment<F>>,
     /// The one after them, created ahead.
     pub spare: Option<Segment<F>>,
     pub tail: Tail,
-    pub torn: Option<TornTail>,
+    /// What the owner is told.
+    pub recovered: Recovered,
 }
 
 impl<F> Found<F> {
     /// A log that has just begun.
     pub(crate) fn new(first: Segment<F>) -> Self {
-        let tail = Tail { offset: FIRST_RECORD, previous: 0 };
-        Self { groups: BTreeMap::new(), segments: vec![first], spare: None, tail, torn: None }
+        Self {
+            index: Index::default(),
+            segments: VecDeque::from([first]),
+            spare: None,
+            tail: Tail { offset: FIRST_RECORD, previous: 0 },
+            recovered: Recovered::default(),
+        }
     }
 
-    pub(crate) fn recovered(&mut self) -> Recovered {
-        let groups = self.groups.iter_mut().map(|(&id, group)| (id, group.take_state())).collect();
-        Recovered { groups, torn: self.torn.clone() }
+    /// Whether there is any record.
+    pub(crate) fn wrote_something(&self) -> bool {
+        self.segments.len() > 1 || self.tail.offset > FIRST_RECORD
     }
 }
 
@@ -93,134 +99,148 @@ enum Stop {
     Bad { flaw: Flaw, upto: u32 },
 }
 
+/// All segments, read but not changed.
+struct Read<F> {
+    segments: VecDeque<Segment<F>>,
+    spare: Option<Segment<F>>,
+    tail: Tail,
+    replay: Replay,
+    /// Where the torn tail ends, if there is one, and what is wrong with it.
+    torn: Option<(u32, Flaw)>,
+    /// Parts of segments, by their place in `segments`, that may not be durable.
+    doubtful: Vec<(usize, std::ops::Range<u32>)>,
+}
+
 /// Reads a log. `None` if there is none in the directory.
 pub(crate) fn recover<D: Disk>(
     disk: &mut D,
     identity: Identity,
     keep: fn(&[u8]) -> bool,
 ) -> Result<Option<Found<D::File>>, OpenError> {
-    let Survey { first, last: count, leftovers } = survey(disk)?;
-    if count == 0 {
-        return Ok(None);
+    let Some(survey) = survey(disk)? else { return Ok(None) };
+    let mut read = read(disk, identity, &survey, keep)?;
+    let oldest = read.replay.oldest();
+    if oldest < survey.first {
+        return Err(OpenError::Missing { file: disk.path(&segment::name(survey.first - 1)) });
     }
-    let mut reading = Reading { groups: BTreeMap::new(), floor: 1, keep };
-    let mut found = Found {
-        groups: BTreeMap::new(),
-        segments: Vec::new(),
-        spare: None,
-        tail: Tail { offset: FIRST_RECORD, previous: 0 },
-        torn: None,
-    };
-    let mut bytes = Vec::new();
-    // The end of a segment is in doubt until a record of the next one is seen.
-    let mut doubtful = Vec::new();
-    for sequence in first..=count {
-        let segment = segment::open(disk, identity, sequence, &mut bytes)?;
-        let path = disk.path(&segment::name(sequence));
-        // The record before the first one is gone with its segment; what the first says of it is checked with itself.
-        let is_cut_off = sequence == first && first > 1;
-        let previous = if is_cut_off { record::previous_at(&bytes, FIRST_RECORD) } else { found.tail.previous };
-        let from = Tail { offset: FIRST_RECORD, previous };
-        let scan = scan(&bytes, &segment, from, &path, &mut reading)?;
-        if scan.tail.offset > FIRST_RECORD {
-            doubtful.clear();
-        }
-        doubtful.push((found.segments.len(), scan.durable, scan.tail.offset));
-        found.segments.push(segment);
-        found.tail = scan.tail;
-        match scan.stop {
-            Stop::End if sequence == count => {
-                return Err(OpenError::Missing { file: disk.path(&segment::name(count + 1)) });
-            }
-            Stop::End => {}
-            Stop::Blank => {
-                found.spare = expect_spare(disk, identity, sequence, count, &path, scan.tail, &mut bytes)?;
-                break;
-            }
-            Stop::Bad { flaw, upto } => {
-                found.spare = expect_spare(disk, identity, sequence, count, &path, scan.tail, &mut bytes)?;
-                let offset = u64::from(scan.tail.offset);
-                found.torn = Some(TornTail { file: path, offset, bytes: u64::from(upto) - offset, flaw });
-                wipe(disk, &found.segments[found.segments.len() - 1], scan.tail.offset, upto)?;
-                break;
-            }
-        }
+    let replayed = read.replay.finish().map_err(|(flaw, at)| OpenError::Corrupt {
+        file: disk.path(&segment::name(at.segment)),
+        offset: u64::from(at.payload.offset),
+        flaw,
+    })?;
+    let last = &read.segments[read.segments.len() - 1];
+    let mut torn = None;
+    if let Some((upto, flaw)) = read.torn {
+        wipe(disk, last, read.tail.offset, upto)?;
+        let (file, offset) = (disk.path(&segment::name(last.sequence)), u64::from(read.tail.offset));
+        torn = Some(TornTail { file, offset, bytes: u64::from(upto) - offset, flaw });
     }
-    // Whatever is before the floor may be there or not. A segment that is needed may not be missing.
-    if first > reading.floor {
-        return Err(OpenError::Missing { file: disk.path(&segment::name(first - 1)) });
-    }
-    for (id, group) in &mut reading.groups {
-        group.settle().map_err(|index| OpenError::EntryMissing { group: *id, index })?;
-    }
-    found.groups = reading.groups;
-    for leftover in leftovers {
-        let name = segment::name(leftover);
-        disk.remove(&name).map_err(|error| Failure::new("remove", disk.path(&name), &error))?;
-    }
-    for (at, from, upto) in doubtful {
-        rewrite(disk, &found.segments[at], from, upto)?;
+    for (at, range) in read.doubtful {
+        rewrite(disk, &read.segments[at], range.start, range.end)?;
     }
     let dir = disk.path("");
     disk.sync_dir().map_err(|error| Failure::new("sync", dir, &error))?;
-    Ok(Some(found))
+    // What says that they are not needed is durable.
+    read.segments.retain(|segment| segment.sequence >= oldest);
+    for sequence in survey.all.range(..oldest) {
+        let name = segment::name(*sequence);
+        disk.remove(&name).map_err(|error| Failure::new("remove", disk.path(&name), &error))?;
+    }
+    Ok(Some(Found {
+        index: replayed.index,
+        segments: read.segments,
+        spare: read.spare,
+        tail: read.tail,
+        recovered: Recovered { groups: replayed.states, torn },
+    }))
 }
 
 /// Which segments there are.
 struct Survey {
-    /// The first of those that lead to the last without a gap.
+    all: BTreeSet<u32>,
+    /// The log goes from this one to the last without a gap. One before the gap can only be there because it is not
+    /// needed and the end of it was lost.
     first: u32,
-    /// The last; zero if there is none.
     last: u32,
-    /// Those before a gap. They were dropped, and their names have outlived it, or the gap is damage: the log tells.
-    leftovers: Vec<u32>,
 }
 
-/// Removes segments that never came to be, and finds the others.
-fn survey<D: Disk>(disk: &mut D) -> Result<Survey, OpenError> {
+/// Finds the segments; `None` if there are none. Removes those that never came to be.
+fn survey<D: Disk>(disk: &mut D) -> Result<Option<Survey>, OpenError> {
     let names = disk.list().map_err(|error| Failure::new("list", disk.path(""), &error))?;
     for name in names.iter().filter(|name| segment::is_unfinished(name)) {
         disk.remove(name).map_err(|error| Failure::new("remove", disk.path(name), &error))?;
     }
-    let mut sequences: Vec<u32> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
-    sequences.sort_unstable();
-    let last = sequences.last().copied().unwrap_or(0);
-    let in_a_row = (0..=last).rev().zip(sequences.iter().rev()).take_while(|&(expected, &found)| expected == found);
-    let leftovers = sequences.len() - in_a_row.count();
-    let first = sequences.get(leftovers).copied().unwrap_or(0);
-    sequences.truncate(leftovers);
-    Ok(Survey { first, last, leftovers: sequences })
+    let all: BTreeSet<u32> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
+    let Some(&last) = all.last() else { return Ok(None) };
+    let first = (0..=last).rev().take_while(|sequence| all.contains(sequence)).last().unwrap_or(last);
+    Ok(Some(Survey { all, first, last }))
 }
 
-/// What a log is found to hold while it is read.
-struct Reading {
-    groups: BTreeMap<GroupId, Group>,
-    /// No segment before this one is needed, as the newest record says that tells.
-    floor: u32,
+/// Reads all segments in order.
+fn read<D: Disk>(
+    disk: &mut D,
+    identity: Identity,
+    survey: &Survey,
     keep: fn(&[u8]) -> bool,
+) -> Result<Read<D::File>, OpenError> {
+    let mut read = Read {
+        segments: VecDeque::new(),
+        spare: None,
+        tail: Tail { offset: FIRST_RECORD, previous: 0 },
+        replay: Replay::new(keep),
+        torn: None,
+        doubtful: Vec::new(),
+    };
+    let mut bytes = Vec::new();
+    for sequence in survey.first..=survey.last {
+        let mut segment = segment::open(disk, identity, sequence, &mut bytes)?;
+        let path = disk.path(&segment::name(sequence));
+        let previous = (sequence == 1 || sequence > survey.first).then_some(read.tail.previous);
+        let scan = scan(&bytes, &segment, previous, &path, &mut read.replay)?;
+        segment.used = scan.tail.offset;
+        // The end of a segment is in doubt until a record of the next one is seen.
+        if scan.tail.offset > FIRST_RECORD {
+            read.doubtful.clear();
+        }
+        read.doubtful.push((read.segments.len(), scan.durable..scan.tail.offset));
+        read.segments.push_back(segment);
+        read.tail = scan.tail;
+        match scan.stop {
+            Stop::End if sequence == survey.last => {
+                return Err(OpenError::Missing { file: disk.path(&segment::name(sequence.saturating_add(1))) });
+            }
+            Stop::End => continue,
+            Stop::Blank => {}
+            Stop::Bad { flaw, upto } => read.torn = Some((upto, flaw)),
+        }
+        read.spare = expect_spare(disk, identity, sequence, survey.last, &path, scan.tail, &mut bytes)?;
+        break;
+    }
+    Ok(read)
 }
 
 /// Takes in the records of one segment until there are no more.
 fn scan<F>(
     bytes: &[u8],
     segment: &Segment<F>,
-    mut tail: Tail,
+    mut previous: Option<u32>,
     path: &std::path::Path,
-    reading: &mut Reading,
+    replay: &mut Replay,
 ) -> Result<Scan, OpenError> {
+    let mut tail = Tail { offset: FIRST_RECORD, previous: previous.unwrap_or_default() };
     let mut durable = FIRST_RECORD;
     let corrupt = |offset: u32, flaw| OpenError::Corrupt { file: path.to_owned(), offset: u64::from(offset), flaw };
     let flaw = loop {
-        match record::decode(bytes, segment.crc, tail.offset, tail.previous) {
+        match decode::decode(bytes, segment.crc, tail.offset, previous) {
             Ok(Some(record)) => {
                 durable = durable.max(record.durable);
-                tail.previous = record.crc;
+                (tail.previous, previous) = (record.crc, Some(record.crc));
                 let offset = std::mem::replace(&mut tail.offset, record.end);
                 if let Body::End = record.body {
                     return Ok(Scan { tail, durable, stop: Stop::End });
                 }
                 // The checksums match, so this is what was written: not a torn write, whatever follows.
-                reading.take_in(bytes, segment.sequence, record).map_err(|flaw| corrupt(offset, flaw))?;
+                replay.take_in(bytes, segment.sequence, &record).map_err(|flaw| corrupt(offset, flaw))?;
             }
             Ok(None) => break Flaw::Missing,
             Err(flaw) => break flaw,
@@ -230,73 +250,10 @@ fn scan<F>(
     if upto == tail.offset {
         return Ok(Scan { tail, durable, stop: Stop::Blank });
     }
-    if record::later_record_vouches(bytes, upto, segment.crc, tail.offset) {
+    if decode::later_record_vouches(bytes, upto, segment.crc, tail.offset) {
         return Err(corrupt(tail.offset, flaw));
     }
     Ok(Scan { tail, durable, stop: Stop::Bad { flaw, upto } })
-}
-
-impl Reading {
-    /// Does what a record says. `bytes` is its segment.
-    fn take_in(&mut self, bytes: &[u8], segment: u32, record: Record<'_>) -> Result<(), Flaw> {
-        let id = record.group;
-        match record.body {
-            Body::Vote { term, vote } => self.groups.entry(id).or_default().save_vote(term, vote),
-            Body::Append { after, rows } => {
-                let group = self.groups.entry(id).or_default();
-                group.check(after, rows.iter().map(|(term, _)| term))?;
-                group.cut_after(after);
-                rows.iter().for_each(|(term, payload)| group.push(term, Position { segment, payload }));
-                self.keep(id, bytes, after, rows);
-            }
-            Body::Begin { after, note } => {
-                self.groups.entry(id).or_default().begin_after(after, Bytes::copy_from_slice(note));
-            }
-            Body::Heads(heads) => self.take_heads(heads)?,
-            Body::Carry { after, rows } => {
-                let moved = rows.iter().map(|(term, payload)| (term, Position { segment, payload }));
-                self.groups.entry(id).or_default().carry(after, moved)?;
-                self.keep(id, bytes, after, rows);
-            }
-            Body::Floor(sequence) => {
-                let Some(floor) = u32::try_from(sequence).ok().filter(|&floor| floor <= segment) else {
-                    return Err(Flaw::Value { of: "floor", expected: u64::from(segment), found: sequence });
-                };
-                self.floor = self.floor.max(floor);
-            }
-            Body::End => {}
-        }
-        Ok(())
-    }
-
-    /// The first segment that is read says what was before it; the others repeat what is known.
-    fn take_heads(&mut self, heads: Vec<(GroupId, GroupState)>) -> Result<(), Flaw> {
-        if self.groups.is_empty() {
-            self.groups = heads.into_iter().map(|(id, state)| (id, Group::of_head(state))).collect();
-            return Ok(());
-        }
-        let agrees = |(id, head): &(GroupId, GroupState)| self.groups.get(id).is_some_and(|group| group.is_as_in(head));
-        match heads.iter().find(|head| !agrees(head)) {
-            Some((id, head)) => Err(Flaw::Value {
-                of: "last index of a group at the head of a segment",
-                expected: id.0,
-                found: head.runs.last().0,
-            }),
-            None => Ok(()),
-        }
-    }
-
-    fn keep(&mut self, id: GroupId, bytes: &[u8], after: LogIndex, rows: Rows<'_>) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        for (n, (term, payload)) in rows.iter().enumerate() {
-            // The record was checked: its payloads are within the segment.
-            let payload = &bytes[payload.offset as usize..(payload.offset + payload.length) as usize];
-            if (self.keep)(payload) {
-                let id = LogId { term, index: LogIndex(after.0 + n as u64 + 1) };
-                group.keep(Entry { id, payload: Bytes::copy_from_slice(payload) });
-            }
-        }
-    }
 }
 
 /// Where the last byte that is not zero ends; `from` if there is none after it.
@@ -316,17 +273,17 @@ fn written_upto(bytes: &[u8], from: u32) -> u32 {
 fn expect_spare<D: Disk>(
     disk: &mut D,
     identity: Identity,
+    sequence: u32,
     last: u32,
-    count: u32,
     path: &std::path::Path,
     tail: Tail,
     bytes: &mut Vec<u8>,
 ) -> Result<Option<Segment<D::File>>, OpenError> {
-    if last == count {
+    if sequence == last {
         return Ok(None);
     }
-    let spare = segment::open(disk, identity, last + 1, bytes)?;
-    if last + 1 < count || written_upto(bytes, FIRST_RECORD) > FIRST_RECORD {
+    let spare = segment::open(disk, identity, sequence + 1, bytes)?;
+    if sequence + 1 < last || written_upto(bytes, FIRST_RECORD) > FIRST_RECORD {
         let (file, offset) = (path.to_owned(), u64::from(tail.offset));
         return Err(OpenError::Corrupt { file, offset, flaw: Flaw::Missing });
     }

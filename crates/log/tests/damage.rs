@@ -3,12 +3,12 @@
 
 mod model;
 
-use bytes::Bytes;
-use model::{Model, append, open};
+use model::{IDENTITY, Model, SMALL, append, begin, open};
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::error::OpenError;
+use vlot_log::log::{Log, Options};
 use vlot_log::record::Write;
-use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
+use vlot_raft::id::{GroupId, LogIndex, NodeId, Term};
 
 /// A log of two segments, each write synced by itself, and all the states it went through.
 fn log_at_rest() -> (SimDisk, Vec<Model>) {
@@ -23,9 +23,10 @@ fn log_at_rest() -> (SimDisk, Vec<Model>) {
         append(1, 2, 2, "de"),
         Write::Vote { group: GroupId(2), term: Term(5), vote: None },
         append(2, 220, 5, "f"),
+        begin(1, 1, 2, "a snapshot"),
         append(1, 4, 2, "ghi"),
-        Write::Begin { group: GroupId(1), after: LogId::new(2, 5), note: Bytes::from_static(b"members") },
-        append(1, 7, 2, "j"),
+        begin(2, 7, 300, "a snapshot from elsewhere"),
+        append(2, 300, 7, "j"),
     ];
     for write in writes {
         log.write(std::slice::from_ref(&write)).expect("no fault");
@@ -144,7 +145,7 @@ fn damage_after_opening_is_found_when_it_is_read() {
     for file in ["0000000000000001.log", "0000000000000002.log"] {
         disk.tamper(file, |bytes| bytes[4096..].iter_mut().for_each(|byte| *byte ^= 0x10));
     }
-    for (group, after) in [(1, 5), (2, 0)] {
+    for (group, after) in [(1, 2), (2, 300)] {
         let error = log.read(GroupId(group), LogIndex(after), LogIndex(after + 1), 100).expect_err("damaged");
         assert!(matches!(error, vlot_log::error::ReadError::Corrupt { .. }), "{error}");
     }
@@ -179,4 +180,46 @@ fn a_record_of_another_life_is_not_taken() {
     let rest = disk.bytes(file).expect("it is there").split_off(second.start);
     assert!(rest.iter().all(|&byte| byte == 0), "what was cut is gone");
     assert_eq!(open(&disk).expect("whole").1.torn, None);
+}
+
+/// The last record of a log is a vote. Once the log was tidied, whatever happens to a page of it is noticed.
+#[test]
+fn a_vote_is_not_lost_with_one_page() {
+    let file = "0000000000000001.log";
+    let vote = |term| Write::Vote { group: GroupId(1), term: Term(term), vote: Some(NodeId(2)) };
+    for before in [0, 1, 30, 60, 70] {
+        for (tidied, segment_bytes) in [(true, 8192), (true, 65536), (false, 65536)] {
+            let disk = SimDisk::new();
+            let options = Options { segment_bytes, ..SMALL };
+            let (mut log, _) = Log::open(disk.clone(), IDENTITY, options).expect("a new log");
+            let writes: Vec<_> = (0..before).map(vote).collect();
+            for write in writes.into_iter().chain([vote(before), vote(90)]) {
+                log.write(&[write]).expect("no fault");
+                log.sync().expect("no fault");
+            }
+            if tidied {
+                log.tidy().expect("no fault");
+                let acts = disk.acts();
+                log.tidy().expect("no fault");
+                assert_eq!(disk.acts(), acts, "once is enough");
+            }
+            let last = 4096 + 56 * (before as usize + 1);
+            let mut lost = 0;
+            for bytes in [8, 512, 4096] {
+                for fill in [0, 0xff] {
+                    let damaged = disk.fork();
+                    let from = last / bytes * bytes;
+                    damaged.tamper(file, |all| all[from..from + bytes].fill(fill));
+                    match open(&damaged) {
+                        Ok((_, recovered)) => {
+                            let term = recovered.groups.get(&GroupId(1)).map(|group| group.term);
+                            lost += usize::from(term != Some(Term(90)));
+                        }
+                        Err(error) => assert!(matches!(error, OpenError::Corrupt { .. }), "{error}"),
+                    }
+                }
+            }
+            assert_eq!(lost > 0, !tidied, "{before} votes before, tidied {tidied}: {lost} lost");
+        }
+    }
 }

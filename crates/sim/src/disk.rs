@@ -11,7 +11,7 @@ use vlot::node::BatchId;
 use vlot::payload;
 use vlot::replica::{LogRead, Purpose};
 use vlot_log::disk::sim::SimDisk;
-use vlot_log::error::{OpenError, ReadError, WriteError};
+use vlot_log::error::{OpenError, ReadError, TidyError, WriteError};
 use vlot_log::index::GroupState;
 use vlot_log::log::{Identity, Log, Options};
 use vlot_log::record::{Entry, Write};
@@ -153,7 +153,7 @@ impl LogThread {
                     disk.unsynced.push(Rc::clone(&writes));
                     self.log.write(&writes).map_err(|error| match error {
                         WriteError::Failed(_) | WriteError::NoSpace(_) => Broken::Storage,
-                        error @ WriteError::TooLarge { .. } => wrong(format!("{error:?}")),
+                        error @ (WriteError::TooLarge { .. } | WriteError::NoteTooLong { .. }) => wrong(format!("{error:?}")),
                     })?;
                     done.written = Some(batch);
                 }
@@ -190,7 +190,7 @@ impl LogThread {
             for writes in disk.unsynced.drain(..) {
                 writes.iter().for_each(|write| apply(&mut disk.durable, write));
             }
-            if let Err(WriteError::Failed(_)) = self.log.tidy() {
+            if let Err(TidyError::Write(WriteError::Failed(_))) = self.log.tidy() {
                 return Err(Broken::Storage);
             }
             // A disk that is full is noticed by the next write, too.
@@ -204,8 +204,7 @@ impl LogThread {
 
 /// Small segments, and little room for what one group keeps alone, so that both are seen often.
 fn options(segment_bytes: u32) -> Options {
-    let total_bytes_max = 4 * u64::from(segment_bytes);
-    Options { segment_bytes, total_bytes_max, keep: payload::sets_membership }
+    Options { segment_bytes, slack_bytes: u64::from(segment_bytes), keep: payload::sets_membership }
 }
 
 /// Does to the obvious log what a write does to the real one.
@@ -227,6 +226,8 @@ fn apply(state: &mut GroupState, write: &Write) {
             state.kept.retain(|entry| entry.id.index > after.index && state.runs.contains(entry.id));
             state.note = note.clone();
         }
+        // The entries are as they were.
+        Write::Rewrite { .. } => {}
     }
 }
 

@@ -202,6 +202,7 @@ fn write_act(f: &mut fmt::Formatter<'_>, act: &Write) -> fmt::Result {
             vote.map_or(Ok(()), |vote| write!(f, " vote n{vote}"))
         }
         Write::Begin { after, .. } => write!(f, " begin after {after}"),
+        Write::Rewrite { entries, .. } => write!(f, " rewrite {}", entries.len()),
         Write::Append { after, entries, .. } => {
             write!(f, " cut {after}")?;
             entries.first().map_or(Ok(()), |first| write!(f, " append {}", first.id))?;

@@ -143,8 +143,8 @@ fn run<D: Disk>(mut log: Log<D>, inbox: &Receiver<Task>, report: &(dyn Fn(Done) 
 fn tidy<D: Disk>(log: &mut Log<D>) -> bool {
     match log.tidy() {
         Ok(tidied) => {
-            if tidied.dropped > 0 {
-                tracing::debug!(segments = tidied.dropped, "dropped log segments");
+            if tidied.segments_dropped > 0 {
+                tracing::debug!(segments = tidied.segments_dropped, "dropped log segments");
             }
             tidied.more
         }

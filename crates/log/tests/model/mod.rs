@@ -12,10 +12,12 @@ use vlot_log::recover::Recovered;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
 pub const IDENTITY: Identity = Identity { cluster: 0xc0ffee, node: NodeId(3) };
-/// Marks payloads that are handed over when the log is opened.
-pub const KEPT: u8 = 0xee;
-pub const SMALL: Options =
-    Options { segment_bytes: 8192, total_bytes_max: 5 * 8192, keep: |payload| payload.first() == Some(&KEPT) };
+pub const SMALL: Options = Options { segment_bytes: 8192, keep, slack_bytes: 0 };
+
+/// Which entries are handed over when a log is opened: some at random, and the letter k.
+fn keep(payload: &[u8]) -> bool {
+    payload.len() % 5 == 3 || payload == b"k"
+}
 
 pub fn open(disk: &SimDisk) -> Result<(Log<SimDisk>, Recovered), OpenError> {
     Log::open(disk.clone(), IDENTITY, SMALL)
@@ -25,18 +27,42 @@ pub fn open(disk: &SimDisk) -> Result<(Log<SimDisk>, Recovered), OpenError> {
 pub struct Group {
     pub term: Term,
     pub vote: Option<NodeId>,
-    pub begin: LogId,
+    /// Where the log begins.
+    pub after: LogId,
     pub note: Bytes,
     pub entries: Vec<Entry>,
 }
 
 impl Group {
-    fn last(&self) -> LogId {
-        self.entries.last().map_or(self.begin, |entry| entry.id)
+    pub fn last(&self) -> LogId {
+        self.entries.last().map_or(self.after, |entry| entry.id)
     }
 
-    fn cut_after(&mut self, index: LogIndex) {
-        self.entries.retain(|entry| entry.id.index <= index);
+    /// Names an entry that is there, or the one before the first.
+    fn id_at(&self, index: u64) -> LogId {
+        match self.count(LogIndex(index)) {
+            0 => self.after,
+            n => self.entries[n - 1].id,
+        }
+    }
+
+    /// A snapshot: within the log, beyond its end, of another term, or of long ago.
+    fn draw_begin(&self, group: GroupId, chance: &mut Chance) -> Write {
+        let (first, last) = (self.after.index.0, self.last().index.0);
+        let within = self.id_at(first + chance.below(last - first + 1));
+        let after = match chance.below(8) {
+            0 => LogId::new(self.last().term.0 + chance.below(2), last + 1 + chance.below(5)),
+            1 if within != self.after => LogId { term: within.term.next(), ..within },
+            2 if first > 0 => LogId { index: LogIndex(chance.below(first)), ..self.after },
+            _ => within,
+        };
+        let note = Bytes::from(vec![chance.draw() as u8; chance.below(300) as usize]);
+        Write::Begin { group, after, note }
+    }
+
+    /// How many entries there are up to this index.
+    fn count(&self, upto: LogIndex) -> usize {
+        upto.since(self.after.index) as usize
     }
 }
 
@@ -52,31 +78,37 @@ impl Model {
             }
             Write::Append { group, after, entries } => {
                 let group = self.0.entry(*group).or_default();
-                group.cut_after(*after);
+                group.entries.truncate(group.count(*after));
                 group.entries.extend_from_slice(entries);
             }
             Write::Begin { group, after, note } => {
                 let group = self.0.entry(*group).or_default();
-                let has_it = group.begin == *after || group.entries.iter().any(|entry| entry.id == *after);
-                group.entries.retain(|entry| has_it && entry.id.index > after.index);
-                (group.begin, group.note) = (*after, note.clone());
+                if after.index < group.after.index {
+                    return;
+                }
+                let holds = *after == group.after || group.entries.iter().any(|entry| entry.id == *after);
+                let gone = if holds { group.count(after.index) } else { group.entries.len() };
+                group.entries.drain(..gone);
+                (group.after, group.note) = (*after, note.clone());
             }
+            Write::Rewrite { .. } => {}
         }
     }
 
     /// What the log says that it holds.
     pub fn of(log: &Log<SimDisk>, recovered: &Recovered) -> Self {
         let groups = recovered.groups.iter().map(|(&id, state)| {
-            let begin = state.runs.after();
-            let entries = log.read(id, begin.index, LogIndex(u64::MAX), usize::MAX).expect("readable");
-            assert_eq!(entries.len() as u64, state.runs.last().since(begin.index), "as many as the runs of terms say");
+            let after = state.runs.after();
+            let entries = log.read(id, after.index, LogIndex(u64::MAX), usize::MAX).expect("readable");
+            let count = state.runs.last().since(after.index);
+            assert_eq!(entries.len() as u64, count, "as many entries as the runs of terms say");
+            let kept: Vec<_> = entries.iter().filter(|entry| keep(&entry.payload)).cloned().collect();
+            assert_eq!(state.kept, kept, "those that the owner wants to see");
             for (n, entry) in entries.iter().enumerate() {
-                assert_eq!(entry.id.index, LogIndex(begin.index.0 + n as u64 + 1));
+                assert_eq!(entry.id.index, LogIndex(after.index.0 + n as u64 + 1));
                 assert!(state.runs.contains(entry.id), "{} in {:?}", entry.id, state.runs);
             }
-            let kept = entries.iter().filter(|entry| (SMALL.keep)(&entry.payload)).cloned();
-            assert_eq!(state.kept, kept.collect::<Vec<_>>(), "group {id}");
-            (id, Group { term: state.term, vote: state.vote, begin, note: state.note.clone(), entries })
+            (id, Group { term: state.term, vote: state.vote, after, note: state.note.clone(), entries })
         });
         Self(groups.collect())
     }
@@ -89,30 +121,17 @@ impl Model {
             let vote = (chance.below(2) == 0).then(|| NodeId(chance.below(5)));
             return Write::Vote { group: id, term: Term(group.term.0 + chance.below(3)), vote };
         }
-        let (begin, last) = (group.begin.index.0, group.last().index.0);
-        if chance.below(5) == 0 {
-            let note = Bytes::from(vec![chance.draw() as u8; chance.below(60) as usize]);
-            let within = chance.below(last - begin + 1);
-            let after = match chance.below(8) {
-                // A snapshot that lies beyond the log, or replaces what is in it.
-                0 => LogId::new(group.last().term.0 + 1, begin + chance.below(last - begin + 9)),
-                _ if within == 0 => group.begin,
-                _ => group.entries[within as usize - 1].id,
-            };
-            return Write::Begin { group: id, after, note };
+        if chance.below(6) == 0 {
+            return group.draw_begin(id, chance);
         }
-        let after = if chance.below(4) == 0 { begin + chance.below(last - begin + 1) } else { last };
-        let mut term =
-            if after == begin { group.begin.term } else { group.entries[(after - begin) as usize - 1].id.term };
+        let (first, last) = (group.after.index.0, group.last().index.0);
+        let after = if chance.below(4) == 0 { first + chance.below(last - first + 1) } else { last };
+        let mut term = group.id_at(after).term;
         let entries = (1..=chance.below(6)).map(|n| {
             term = Term(term.0 + chance.below(4) / 3);
             let bytes = if chance.below(40) == 0 { 9000 } else { chance.below(700) } as usize;
             // Whole sectors of zeros look like what was never written.
-            let fill = match chance.below(8) {
-                0 | 1 => 0,
-                2 => KEPT,
-                _ => chance.draw() as u8,
-            };
+            let fill = if chance.below(4) == 0 { 0 } else { chance.draw() as u8 };
             Entry { id: LogId { term, index: LogIndex(after + n) }, payload: Bytes::from(vec![fill; bytes]) }
         });
         let entries = entries.collect();
@@ -127,6 +146,10 @@ pub fn entries(after: u64, term: u64, letters: &str) -> Vec<Entry> {
         payload: Bytes::from(letter.to_string()),
     };
     letters.chars().enumerate().map(one).collect()
+}
+
+pub fn begin(group: u64, term: u64, index: u64, note: &'static str) -> Write {
+    Write::Begin { group: GroupId(group), after: LogId::new(term, index), note: Bytes::from_static(note.as_bytes()) }
 }
 
 pub fn append(group: u64, after: u64, term: u64, letters: &str) -> Write {
