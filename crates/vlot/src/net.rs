@@ -6,10 +6,10 @@
 //!
 //! Each node dials each peer once per lane ([`Lane::Snapshot`] only when there is something to send on it) and sends on
 //! the connections it dialled; it receives on those it accepted. The life of a frame: [`Net::send`] lays it out in the
-//! lane's queue (`queue.rs`) and wakes the writer; the writer (`dial.rs`) hands all that is queued to the kernel at once;
-//! the peer's reader (`read.rs`) cuts what one read brought into frames and leaves them in the [`Inbox`] together. A turn
-//! of the owner so costs one wake-up and one system call per peer and lane on either side, however many frames it is
-//! made of.
+//! lane's queue (`queue.rs`) and wakes the writer; the writer (`dial.rs`) hands all that is queued to the kernel at
+//! once; the peer's reader (`read.rs`) cuts what one read brought into frames and leaves them in the [`Inbox`]
+//! together. A turn of the owner so costs one wake-up and one system call per peer and lane on either side, however
+//! many frames it is made of.
 //!
 //! A node of the same cluster that calls without being a peer is a *guest* ([`Limits::guests_max`]): its frames arrive
 //! like any other's, and it is dialled, at the address that it has told, when there is something to send. Guests come
@@ -82,7 +82,8 @@ impl Net {
         Ok((net, Inbox::new(mailbox)))
     }
 
-    /// Queues one frame, made of these pieces in their order, for a peer or a guest. Never waits; long pieces are not copied.
+    /// Queues one frame, made of these pieces in their order, for a peer or a guest. Never waits; long pieces are not
+    /// copied.
     ///
     /// `Ok` means queued: a connection that breaks takes along what it had not delivered.
     ///
@@ -99,8 +100,8 @@ impl Net {
         queued
     }
 
-    /// Waits until [`send`](Self::send) would take a frame of that length. It still may refuse if others send on the same
-    /// lane: then wait again.
+    /// Waits until [`send`](Self::send) would take a frame of that length. It still may refuse if others send on the
+    /// same lane: then wait again.
     ///
     /// # Errors
     /// When waiting is of no use, as `send` would say. [`Refused::Unconnected`] tells a sender that what it has queued

@@ -1,7 +1,7 @@
 //! Incoming connections: who calls, and may they?
 //!
-//! Owns the listener and the handshake's answering side. A caller is a *stranger* until its hello is accepted; strangers
-//! are few and have little time.
+//! Owns the listener and the handshake's answering side. A caller is a *stranger* until its hello is accepted;
+//! strangers are few and have little time.
 
 use std::collections::VecDeque;
 use std::io;

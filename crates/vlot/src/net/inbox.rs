@@ -3,8 +3,8 @@
 //! Owns order, urgency and the bound on what is received and not consumed. Must not know of sockets or of what a frame
 //! means.
 //!
-//! News overtake frames, control frames overtake entries, and both overtake snapshots: a consumer that is busy with entries still learns at its
-//! next turn that the leader is gone. Within one connection frames keep their order.
+//! News overtake frames, control frames overtake entries, and both overtake snapshots: a consumer that is busy with
+//! entries still learns at its next turn that the leader is gone. Within one connection frames keep their order.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,15 +39,15 @@ pub enum Event {
         /// The disk that it says it has; zero if it does not tell.
         disk: u64,
     },
-    /// The control lane is down in one direction or both, or the node is no peer any more. Comes exactly once after each
-    /// [`Event::Connected`]. If both happen before the owner looks, it hears of neither.
+    /// The control lane is down in one direction or both, or the node is no peer any more. Comes exactly once after
+    /// each [`Event::Connected`]. If both happen before the owner looks, it hears of neither.
     Lost {
         /// Who is gone.
         peer: NodeId,
     },
     /// Two nodes do not talk to each other because one of them has another disk than the one that is entitled to its
-    /// seat: a member that has lost its disk has to be removed and added again. Comes at most once a minute per peer and
-    /// node, and at both ends.
+    /// seat: a member that has lost its disk has to be removed and added again. Comes at most once a minute per peer
+    /// and node, and at both ends.
     OtherDisk {
         /// The node at the other end.
         peer: NodeId,

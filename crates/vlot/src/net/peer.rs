@@ -129,7 +129,8 @@ impl Peer {
 
     fn turn_into(&self, links: &mut Links, kind: Kind) {
         links.kind = kind;
-        links.silent_looks = 0;
+        // Its silence as a guest begins with being one.
+        self.heard();
         self.tell(links);
         self.stirred.notify_waiters();
     }
@@ -143,8 +144,8 @@ impl Peer {
         }
     }
 
-    /// Waits until the peer is to be dialled on this lane: at once, or if it is a guest or the lane one for bulk, as soon
-    /// as there is something to send.
+    /// Waits until the peer is to be dialled on this lane: at once, or if it is a guest or the lane one for bulk, as
+    /// soon as there is something to send.
     pub async fn demanded(&self, lane: Lane) {
         loop {
             // Made before the look: what changes after it is not missed.
@@ -212,9 +213,9 @@ impl Peer {
         dropped
     }
 
-    /// The peer's connection to this node stands; it has named this disk. It replaces an older one: the peer would not have dialled again
-    /// unless it had given that one up, whatever this side still believes. `spawn` starts the reader, which is given
-    /// the connection's number.
+    /// The peer's connection to this node stands; it has named this disk. It replaces an older one: the peer would not
+    /// have dialled again unless it had given that one up, whatever this side still believes. `spawn` starts the
+    /// reader, which is given the connection's number.
     pub fn inbound_up(&self, lane: Lane, disk: u64, spawn: impl FnOnce(u64) -> Option<AbortHandle>) {
         let mut links = self.links();
         if links.kind == Kind::Retired {
@@ -270,7 +271,8 @@ impl Peer {
         self.tell(links);
     }
 
-    /// Tells the owner if a regular peer came or went, or became one or ceased to be one while it was connected. The lock is held meanwhile, so that news keep their order.
+    /// Tells the owner if a regular peer came or went, or became one or ceased to be one while it was connected. The
+    /// lock is held meanwhile, so that news keep their order.
     fn tell(&self, links: &mut Links) {
         let stands = links.outbound_control && links.inbound[Lane::Control.index()].is_some();
         let connected = stands && links.kind == Kind::Regular;
