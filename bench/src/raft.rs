@@ -1,0 +1,278 @@
+//! The bare consensus core beside tikv's `raft`: three replicas in memory, one thread, no I/O.
+//!
+//! Owns what both sides share: the entries, the order in which replicas take their turns, the state machine, and when an
+//! entry counts as done (stored *and* applied, payload and all, by all three). How a replica is driven is in the module
+//! of its side. Both are driven as their own hosts drive them: a turn takes all messages that wait, then stores, sends
+//! and applies.
+
+mod tikv;
+mod vlot;
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+
+use bytes::Bytes;
+
+use crate::measure::{Took, median, print_table, processor, took, with_commas};
+use tikv::TikvReplica;
+use vlot::VlotReplica;
+
+const REPLICAS: usize = 3;
+const ENTRY_BYTES: usize = 256;
+/// Entries that are proposed at once; each number is a row of the table.
+const BATCHES: [usize; 4] = [1, 16, 128, 1024];
+/// Entries of one round.
+const ROUND_ENTRIES: [usize; 4] = [100_000, 200_000, 400_000, 400_000];
+/// The clock beats, for all replicas, whenever so many batches are done.
+const BATCHES_PER_HEARTBEAT: usize = 1000;
+/// Applied entries that a replica keeps for peers that lag; more than twice as many are cut back to this.
+const KEPT_ENTRIES: usize = 2048;
+/// Entries of one message have at most so many bytes, unless it is a single one.
+const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Messages with entries that may be under way to one peer.
+const INFLIGHT_MAX: usize = 256;
+/// Heartbeats in an election timeout.
+const HEARTBEATS_PER_ELECTION: u32 = 10;
+
+/// What to measure.
+pub(crate) struct Plan {
+    rounds: usize,
+    batch: Option<usize>,
+    only: Option<String>,
+}
+
+impl Plan {
+    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut plan = Self { rounds: 9, batch: None, only: None };
+        while let Some(flag) = arguments.next() {
+            match flag.as_str() {
+                "--rounds" => plan.rounds = crate::value::<usize>(&flag, &mut arguments)?.max(1),
+                "--batch" => plan.batch = Some(crate::value::<usize>(&flag, &mut arguments)?.max(1)),
+                "--only" => plan.only = Some(crate::value(&flag, &mut arguments)?),
+                _ => return Err(format!("{flag} is no flag of raft")),
+            }
+        }
+        match plan.only.as_deref() {
+            None | Some("vlot" | "tikv") => Ok(plan),
+            Some(side) => Err(format!("--only cannot be {side}")),
+        }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (usize, usize)> {
+        let usual = BATCHES.into_iter().zip(ROUND_ENTRIES);
+        let wanted = self.batch;
+        usual.filter(move |(batch, _)| wanted.is_none_or(|wanted| wanted == *batch))
+    }
+}
+
+/// One replica with its host: storage that is durable at once, and a state machine.
+trait Replica: Sized {
+    type Message;
+
+    /// The `number`th of the group, a follower with an empty log.
+    fn new(number: usize) -> Self;
+    /// Stands for election.
+    fn campaign(&mut self);
+    /// A heartbeat's time has passed.
+    fn beat(&mut self);
+    /// Takes payloads for new entries.
+    fn propose(&mut self, payloads: Vec<Bytes>);
+    /// Takes a message.
+    fn receive(&mut self, message: Self::Message);
+    /// Stores what is new, adds to `sent` what goes to which replica, applies what may be.
+    fn end_turn(&mut self, sent: &mut Vec<(usize, Self::Message)>);
+    fn leads(&self) -> bool;
+    fn machine(&self) -> &Machine;
+}
+
+/// A trivial state machine: a sum over all bytes, in which the order of payloads counts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Machine {
+    applied: usize,
+    sum: u64,
+}
+
+impl Machine {
+    fn apply(&mut self, payload: &[u8]) {
+        let words = payload.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default()));
+        self.sum = self.sum.rotate_left(1).wrapping_add(words.fold(0, u64::wrapping_add));
+        self.applied += 1;
+    }
+}
+
+/// Three replicas and the messages between them. The first leads.
+struct Group<R: Replica> {
+    replicas: [R; REPLICAS],
+    inboxes: [VecDeque<R::Message>; REPLICAS],
+    sent: Vec<(usize, R::Message)>,
+}
+
+impl<R: Replica> Group<R> {
+    fn new() -> Self {
+        let mut group = Self {
+            replicas: std::array::from_fn(R::new),
+            inboxes: std::array::from_fn(|_| VecDeque::new()),
+            sent: Vec::new(),
+        };
+        group.replicas[0].campaign();
+        group.settle();
+        assert!(group.replicas[0].leads(), "the one that stood was elected");
+        group
+    }
+
+    fn propose(&mut self, payloads: Vec<Bytes>) {
+        self.replicas[0].propose(payloads);
+        self.settle();
+    }
+
+    fn beat(&mut self) {
+        self.replicas.iter_mut().for_each(R::beat);
+        self.settle();
+    }
+
+    /// Gives each replica its turns until nothing is under way.
+    fn settle(&mut self) {
+        self.end_turn(0);
+        while self.inboxes.iter().any(|inbox| !inbox.is_empty()) {
+            for number in 0..REPLICAS {
+                if !self.inboxes[number].is_empty() {
+                    for message in self.inboxes[number].drain(..) {
+                        self.replicas[number].receive(message);
+                    }
+                    self.end_turn(number);
+                }
+            }
+        }
+    }
+
+    fn end_turn(&mut self, number: usize) {
+        self.replicas[number].end_turn(&mut self.sent);
+        for (to, message) in self.sent.drain(..) {
+            self.inboxes[to].push_back(message);
+        }
+    }
+}
+
+/// Proposes `entries`, `batch` at once, each batch when the one before is applied by all; gives what it took and what
+/// the state machines have come to.
+fn round<R: Replica>(payloads: &[Bytes], batch: usize, entries: usize) -> (Took, Machine) {
+    let mut group = Group::<R>::new();
+    let mut offered = payloads.iter().cycle();
+    let took = took(|| {
+        for n in 1..=entries / batch {
+            group.propose(offered.by_ref().take(batch).cloned().collect());
+            for replica in &group.replicas {
+                assert_eq!(replica.machine().applied, n * batch, "all have applied the batch");
+            }
+            if n.is_multiple_of(BATCHES_PER_HEARTBEAT) {
+                group.beat();
+            }
+        }
+    });
+    assert!(group.replicas[0].leads(), "there was one leader all the time");
+    let [first, others @ ..] = group.replicas.each_ref().map(|replica| *replica.machine());
+    assert!(others.iter().all(|machine| *machine == first), "all state machines have come to the same");
+    (took, black_box(first))
+}
+
+/// Payloads that differ: slices of one buffer, as a host gets them from its connections.
+fn payloads() -> Vec<Bytes> {
+    let mut mixed = 0x9e37_79b9_7f4a_7c15_u64;
+    let bytes: Vec<u8> = (0..1024 * ENTRY_BYTES)
+        .map(|_| {
+            mixed = mixed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (mixed >> 56) as u8
+        })
+        .collect();
+    let buffer = Bytes::from(bytes);
+    (0..buffer.len()).step_by(ENTRY_BYTES).map(|at| buffer.slice(at..at + ENTRY_BYTES)).collect()
+}
+
+/// What both sides took for one row, round by round.
+struct Row {
+    batch: usize,
+    vlot: Side,
+    tikv: Side,
+}
+
+struct Side {
+    wall_ns: f64,
+    cpu_ns: f64,
+}
+
+impl Side {
+    fn of(rounds: &[Took], entries: usize) -> Self {
+        let per_entry = |time: std::time::Duration| time.as_nanos() as f64 / entries as f64;
+        Self {
+            wall_ns: median(rounds.iter().map(|took| per_entry(took.wall))),
+            cpu_ns: median(rounds.iter().map(|took| per_entry(took.cpu))),
+        }
+    }
+
+    fn per_second(&self) -> f64 {
+        1e9 / self.wall_ns
+    }
+}
+
+impl Row {
+    fn ratio(&self) -> f64 {
+        self.tikv.wall_ns / self.vlot.wall_ns
+    }
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.batch.to_string(),
+            with_commas(self.vlot.per_second()),
+            with_commas(self.tikv.per_second()),
+            format!("{:.0}", self.vlot.wall_ns),
+            format!("{:.0}", self.tikv.wall_ns),
+            format!("{:.0}", self.vlot.cpu_ns),
+            format!("{:.0}", self.tikv.cpu_ns),
+            format!("{:.1}", self.ratio()),
+        ]
+    }
+}
+
+/// Measures and prints.
+pub(crate) fn run(plan: &Plan) {
+    let payloads = payloads();
+    match plan.only.as_deref() {
+        Some("vlot") => return alone::<VlotReplica>(plan, &payloads),
+        Some(_) => return alone::<TikvReplica>(plan, &payloads),
+        None => {}
+    }
+    println!(
+        "Three replicas in memory, one thread, entries of {ENTRY_BYTES} bytes, {} rounds; {}",
+        plan.rounds,
+        processor()
+    );
+    let rows: Vec<Row> = plan.rows().map(|(batch, entries)| side_by_side(plan, &payloads, batch, entries)).collect();
+    let heads =
+        ["at once", "vlot entries/s", "tikv entries/s", "vlot ns", "tikv ns", "vlot CPU ns", "tikv CPU ns", "ratio"];
+    print_table(&heads, &rows.iter().map(Row::cells).collect::<Vec<_>>());
+    for row in &rows {
+        println!("ratio raft_batch_{} {:.2}", row.batch, row.ratio());
+    }
+}
+
+fn side_by_side(plan: &Plan, payloads: &[Bytes], batch: usize, entries: usize) -> Row {
+    let (mut vlot, mut tikv) = (Vec::new(), Vec::new());
+    let entries = entries / batch * batch;
+    for _ in 0..plan.rounds {
+        let (ours, our_machine) = round::<VlotReplica>(payloads, batch, entries);
+        let (theirs, their_machine) = round::<TikvReplica>(payloads, batch, entries);
+        assert_eq!(our_machine, their_machine, "both sides have applied the same");
+        vlot.push(ours);
+        tikv.push(theirs);
+    }
+    Row { batch, vlot: Side::of(&vlot, entries), tikv: Side::of(&tikv, entries) }
+}
+
+fn alone<R: Replica>(plan: &Plan, payloads: &[Bytes]) {
+    for (batch, entries) in plan.rows() {
+        let entries = entries / batch * batch;
+        let rounds: Vec<Took> = (0..plan.rounds).map(|_| round::<R>(payloads, batch, entries).0).collect();
+        let side = Side::of(&rounds, entries);
+        println!("{batch} at once: {:.0} ns an entry, CPU {:.0} ns", side.wall_ns, side.cpu_ns);
+    }
+}
