@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 
 /// What a piece of work took.
 #[derive(Clone, Copy, Debug)]
@@ -20,9 +20,8 @@ pub(crate) fn took(work: impl FnOnce()) -> Took {
 }
 
 fn thread_cpu() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    // The clock begins at zero with the thread.
-    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every thread has this clock");
+    now.into()
 }
 
 /// The one in the middle; of an even number, the lower of the two.

@@ -8,7 +8,6 @@
 mod tikv;
 mod vlot;
 
-use std::collections::VecDeque;
 use std::hint::black_box;
 
 use bytes::Bytes;
@@ -25,8 +24,9 @@ const BATCHES: [usize; 4] = [1, 16, 128, 1024];
 const ROUND_ENTRIES: [usize; 4] = [100_000, 200_000, 400_000, 400_000];
 /// The clock beats, for all replicas, whenever so many batches are done.
 const BATCHES_PER_HEARTBEAT: usize = 1000;
-/// Applied entries that a replica keeps for peers that lag; more than twice as many are cut back to this.
-const KEPT_ENTRIES: usize = 2048;
+/// So many entries are cut off the beginning of a log at once, and so many applied ones are kept for peers that lag.
+const FORGOTTEN_AT_ONCE: usize = 4096;
+const KEPT_ENTRIES: usize = 256;
 /// Entries of one message have at most so many bytes, unless it is a single one.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Messages with entries that may be under way to one peer.
@@ -72,15 +72,15 @@ trait Replica: Sized {
     /// The `number`th of the group, a follower with an empty log.
     fn new(number: usize) -> Self;
     /// Stands for election.
-    fn campaign(&mut self);
+    fn campaign(&mut self, wire: &mut Wire<Self::Message>);
     /// A heartbeat's time has passed.
-    fn beat(&mut self);
+    fn beat(&mut self, wire: &mut Wire<Self::Message>);
     /// Takes payloads for new entries.
-    fn propose(&mut self, payloads: Vec<Bytes>);
+    fn propose(&mut self, payloads: Vec<Bytes>, wire: &mut Wire<Self::Message>);
     /// Takes a message.
-    fn receive(&mut self, message: Self::Message);
-    /// Stores what is new, adds to `sent` what goes to which replica, applies what may be.
-    fn end_turn(&mut self, sent: &mut Vec<(usize, Self::Message)>);
+    fn receive(&mut self, message: Self::Message, wire: &mut Wire<Self::Message>);
+    /// Stores what is new, sends what is to be sent, applies what may be.
+    fn end_turn(&mut self, wire: &mut Wire<Self::Message>);
     fn leads(&self) -> bool;
     fn machine(&self) -> &Machine;
 }
@@ -100,55 +100,67 @@ impl Machine {
     }
 }
 
+/// What is under way to each replica.
+struct Wire<M> {
+    inboxes: [Vec<M>; REPLICAS],
+}
+
+impl<M> Wire<M> {
+    fn send(&mut self, to: usize, message: M) {
+        self.inboxes[to].push(message);
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.inboxes.iter().all(Vec::is_empty)
+    }
+}
+
 /// Three replicas and the messages between them. The first leads.
 struct Group<R: Replica> {
     replicas: [R; REPLICAS],
-    inboxes: [VecDeque<R::Message>; REPLICAS],
-    sent: Vec<(usize, R::Message)>,
+    wire: Wire<R::Message>,
+    /// What the replica whose turn it is has received.
+    received: Vec<R::Message>,
 }
 
 impl<R: Replica> Group<R> {
     fn new() -> Self {
         let mut group = Self {
             replicas: std::array::from_fn(R::new),
-            inboxes: std::array::from_fn(|_| VecDeque::new()),
-            sent: Vec::new(),
+            wire: Wire { inboxes: std::array::from_fn(|_| Vec::new()) },
+            received: Vec::new(),
         };
-        group.replicas[0].campaign();
+        group.replicas[0].campaign(&mut group.wire);
         group.settle();
         assert!(group.replicas[0].leads(), "the one that stood was elected");
         group
     }
 
     fn propose(&mut self, payloads: Vec<Bytes>) {
-        self.replicas[0].propose(payloads);
+        self.replicas[0].propose(payloads, &mut self.wire);
         self.settle();
     }
 
     fn beat(&mut self) {
-        self.replicas.iter_mut().for_each(R::beat);
+        for replica in &mut self.replicas {
+            replica.beat(&mut self.wire);
+        }
         self.settle();
     }
 
     /// Gives each replica its turns until nothing is under way.
     fn settle(&mut self) {
-        self.end_turn(0);
-        while self.inboxes.iter().any(|inbox| !inbox.is_empty()) {
-            for number in 0..REPLICAS {
-                if !self.inboxes[number].is_empty() {
-                    for message in self.inboxes[number].drain(..) {
-                        self.replicas[number].receive(message);
+        self.replicas[0].end_turn(&mut self.wire);
+        while !self.wire.is_quiet() {
+            for (number, replica) in self.replicas.iter_mut().enumerate() {
+                std::mem::swap(&mut self.received, &mut self.wire.inboxes[number]);
+                if !self.received.is_empty() {
+                    for message in self.received.drain(..) {
+                        replica.receive(message, &mut self.wire);
                     }
-                    self.end_turn(number);
+                    replica.end_turn(&mut self.wire);
                 }
             }
-        }
-    }
-
-    fn end_turn(&mut self, number: usize) {
-        self.replicas[number].end_turn(&mut self.sent);
-        for (to, message) in self.sent.drain(..) {
-            self.inboxes[to].push_back(message);
         }
     }
 }
@@ -238,7 +250,7 @@ pub(crate) fn run(plan: &Plan) {
     let payloads = payloads();
     match plan.only.as_deref() {
         Some("vlot") => return alone::<VlotReplica>(plan, &payloads),
-        Some(_) => return alone::<TikvReplica>(plan, &payloads),
+        Some(_) => return alone::<TikvReplica<false>>(plan, &payloads),
         None => {}
     }
     println!(
@@ -260,7 +272,7 @@ fn side_by_side(plan: &Plan, payloads: &[Bytes], batch: usize, entries: usize) -
     let entries = entries / batch * batch;
     for _ in 0..plan.rounds {
         let (ours, our_machine) = round::<VlotReplica>(payloads, batch, entries);
-        let (theirs, their_machine) = round::<TikvReplica>(payloads, batch, entries);
+        let (theirs, their_machine) = round::<TikvReplica<false>>(payloads, batch, entries);
         assert_eq!(our_machine, their_machine, "both sides have applied the same");
         vlot.push(ours);
         tikv.push(theirs);

@@ -5,9 +5,14 @@ use raft::eraftpb::{ConfState, Entry, Message, MessageType};
 use raft::storage::MemStorage;
 use raft::{Config, RawNode, StateRole};
 
-use super::{HEARTBEATS_PER_ELECTION, INFLIGHT_MAX, KEPT_ENTRIES, MESSAGE_BYTES_MAX, Machine, REPLICAS, Replica};
+use super::{
+    FORGOTTEN_AT_ONCE, HEARTBEATS_PER_ELECTION, INFLIGHT_MAX, KEPT_ENTRIES, MESSAGE_BYTES_MAX, Machine, REPLICAS,
+    Replica, Wire,
+};
 
-pub(crate) struct TikvReplica {
+/// With `WHOLE_BATCHES` all entries of a batch go into one message, as `RawNode::step` allows. Otherwise each is given to
+/// `RawNode::propose`, as in the library's examples and benches.
+pub(crate) struct TikvReplica<const WHOLE_BATCHES: bool> {
     node: RawNode<MemStorage>,
     store: MemStorage,
     machine: Machine,
@@ -16,7 +21,7 @@ pub(crate) struct TikvReplica {
     oldest: u64,
 }
 
-impl Replica for TikvReplica {
+impl<const WHOLE_BATCHES: bool> Replica for TikvReplica<WHOLE_BATCHES> {
     type Message = Message;
 
     fn new(number: usize) -> Self {
@@ -37,45 +42,44 @@ impl Replica for TikvReplica {
         Self { node, store, machine: Machine::default(), applied: 0, oldest: 1 }
     }
 
-    fn campaign(&mut self) {
+    fn campaign(&mut self, _: &mut Wire<Message>) {
         self.node.campaign().expect("a follower may stand");
     }
 
-    fn beat(&mut self) {
+    fn beat(&mut self, _: &mut Wire<Message>) {
         self.node.tick();
     }
 
-    /// One message for all of a batch; `RawNode::propose` makes one for each entry, and is slower.
-    fn propose(&mut self, payloads: Vec<Bytes>) {
-        let mut message = Message::default();
-        message.set_msg_type(MessageType::MsgPropose);
-        message.from = self.node.raft.id;
-        let entries: Vec<Entry> = payloads.into_iter().map(|data| Entry { data, ..Entry::default() }).collect();
-        message.set_entries(entries.into());
-        self.node.step(message).expect("a leader takes proposals");
+    fn propose(&mut self, payloads: Vec<Bytes>, _: &mut Wire<Message>) {
+        let entries = payloads.into_iter().map(|data| Entry { data, ..Entry::default() });
+        if WHOLE_BATCHES {
+            self.propose_entries(entries.collect());
+        } else {
+            entries.for_each(|entry| self.propose_entries(vec![entry]));
+        }
     }
 
-    fn receive(&mut self, message: Message) {
+    fn receive(&mut self, message: Message, _: &mut Wire<Message>) {
         self.node.step(message).expect("a peer's message is in order");
     }
 
-    fn end_turn(&mut self, sent: &mut Vec<(usize, Message)>) {
+    fn end_turn(&mut self, wire: &mut Wire<Message>) {
         if !self.node.has_ready() {
             return;
         }
         let mut ready = self.node.ready();
-        send(ready.take_messages(), sent);
+        send(ready.take_messages(), wire);
         self.apply(ready.take_committed_entries());
         self.store.wl().append(ready.entries()).expect("entries follow what is stored");
         if let Some(state) = ready.hs() {
             self.store.wl().set_hardstate(state.clone());
         }
-        send(ready.take_persisted_messages(), sent);
+        send(ready.take_persisted_messages(), wire);
         let mut light = self.node.advance(ready);
         if let Some(commit) = light.commit_index() {
             self.store.wl().mut_hard_state().set_commit(commit);
         }
-        send(light.take_messages(), sent);
+        send(light.take_messages(), wire);
         self.apply(light.take_committed_entries());
         self.node.advance_apply();
         self.forget();
@@ -90,7 +94,16 @@ impl Replica for TikvReplica {
     }
 }
 
-impl TikvReplica {
+impl<const WHOLE_BATCHES: bool> TikvReplica<WHOLE_BATCHES> {
+    /// What `RawNode::propose` does, without copying the payload into a vector first.
+    fn propose_entries(&mut self, entries: Vec<Entry>) {
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.node.raft.id;
+        message.set_entries(entries.into());
+        self.node.step(message).expect("a leader takes proposals");
+    }
+
     /// Hands entries to the state machine, all but the blank one of a new leader.
     fn apply(&mut self, entries: Vec<Entry>) {
         for entry in entries {
@@ -103,14 +116,16 @@ impl TikvReplica {
 
     /// Forgets all but the newest of the applied entries.
     fn forget(&mut self) {
-        let kept = KEPT_ENTRIES as u64;
-        if self.applied >= self.oldest + 2 * kept {
+        let [kept, forgotten] = [KEPT_ENTRIES, FORGOTTEN_AT_ONCE].map(|count| count as u64);
+        if self.applied >= self.oldest + kept + forgotten {
             self.oldest = self.applied - kept;
             self.store.wl().compact(self.oldest).expect("what is forgotten is applied");
         }
     }
 }
 
-fn send(messages: Vec<Message>, sent: &mut Vec<(usize, Message)>) {
-    sent.extend(messages.into_iter().map(|message| (message.to as usize - 1, message)));
+fn send(messages: Vec<Message>, wire: &mut Wire<Message>) {
+    for message in messages {
+        wire.send(message.to as usize - 1, message);
+    }
 }

@@ -3,7 +3,6 @@
 //! The core never sees payloads, so the host keeps them: it records them when the core appends, attaches them to the
 //! entries that the core sends, and hands them to the state machine when the core says that they may be applied.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +15,10 @@ use vlot_raft::state::{Config, Restored};
 use vlot_raft::term_runs::TermRuns;
 use vlot_raft::time::{Chance, Time};
 
-use super::{HEARTBEATS_PER_ELECTION, INFLIGHT_MAX, KEPT_ENTRIES, MESSAGE_BYTES_MAX, Machine, REPLICAS, Replica};
+use super::{
+    FORGOTTEN_AT_ONCE, HEARTBEATS_PER_ELECTION, INFLIGHT_MAX, KEPT_ENTRIES, MESSAGE_BYTES_MAX, Machine, REPLICAS,
+    Replica, Wire,
+};
 
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
@@ -30,7 +32,6 @@ pub(crate) struct VlotReplica {
     /// The last write that was asked for and is not reported yet.
     written: Option<WriteId>,
     effects: Effects,
-    outbox: Vec<(usize, Parcel)>,
 }
 
 /// A message of the core, with the payloads of the entries that it names.
@@ -43,7 +44,7 @@ pub(crate) struct Parcel {
 /// The payloads of a log after a first part that is cut off.
 struct Payloads {
     after: LogIndex,
-    payloads: VecDeque<Bytes>,
+    payloads: Vec<Bytes>,
 }
 
 impl Replica for VlotReplica {
@@ -61,47 +62,45 @@ impl Replica for VlotReplica {
         Self {
             raft: Raft::new(config, restored, Time::default(), Chance::new(number as u64)),
             peers: nodes.filter(|&node| node != node_id(number)).collect(),
-            log: Payloads { after: LogIndex::ZERO, payloads: VecDeque::new() },
+            log: Payloads { after: LogIndex::ZERO, payloads: Vec::new() },
             machine: Machine::default(),
             applied: LogIndex::ZERO,
             now: Time::default(),
             written: None,
             effects: Effects::new(),
-            outbox: Vec::new(),
         }
     }
 
-    fn campaign(&mut self) {
+    fn campaign(&mut self, wire: &mut Wire<Parcel>) {
         self.now = self.raft.deadline();
-        self.step(Input::Tick, Vec::new());
+        self.step(Input::Tick, Vec::new(), wire);
     }
 
-    fn beat(&mut self) {
+    fn beat(&mut self, wire: &mut Wire<Parcel>) {
         self.now = self.now + HEARTBEAT;
         if self.now >= self.raft.deadline() {
-            self.step(Input::Tick, Vec::new());
+            self.step(Input::Tick, Vec::new(), wire);
         }
     }
 
-    fn propose(&mut self, payloads: Vec<Bytes>) {
+    fn propose(&mut self, payloads: Vec<Bytes>, wire: &mut Wire<Parcel>) {
         let count = payloads.len() as u64;
-        self.step(Input::Propose { count }, payloads);
+        self.step(Input::Propose { count }, payloads, wire);
     }
 
-    fn receive(&mut self, Parcel { from, message, payloads }: Parcel) {
-        self.step(Input::Receive { from, message }, payloads);
+    fn receive(&mut self, Parcel { from, message, payloads }: Parcel, wire: &mut Wire<Parcel>) {
+        self.step(Input::Receive { from, message }, payloads, wire);
     }
 
-    fn end_turn(&mut self, sent: &mut Vec<(usize, Parcel)>) {
-        self.send_entries();
+    fn end_turn(&mut self, wire: &mut Wire<Parcel>) {
+        self.send_entries(wire);
         // Storage is durable at once. The leader's entries are under way before it reports its own.
         while let Some(write) = self.written.take() {
-            self.step(Input::Persisted { write }, Vec::new());
+            self.step(Input::Persisted { write }, Vec::new(), wire);
         }
         self.raft.tell_commit(&mut self.effects);
-        self.carry_out(Vec::new());
+        self.carry_out(Vec::new(), wire);
         self.apply();
-        sent.append(&mut self.outbox);
     }
 
     fn leads(&self) -> bool {
@@ -114,25 +113,28 @@ impl Replica for VlotReplica {
 }
 
 impl VlotReplica {
-    fn step(&mut self, input: Input, payloads: Vec<Bytes>) {
+    fn step(&mut self, input: Input, payloads: Vec<Bytes>, wire: &mut Wire<Parcel>) {
         self.raft.step(self.now, input, &mut self.effects);
-        self.carry_out(payloads);
+        self.carry_out(payloads, wire);
     }
 
-    fn send_entries(&mut self) {
+    fn send_entries(&mut self, wire: &mut Wire<Parcel>) {
         for n in 0..self.peers.len() {
             let peer = self.peers[n];
             while let Some((after, upto)) = self.raft.wants(peer) {
                 let payloads = self.log.part(after, upto, MESSAGE_BYTES_MAX);
                 let last = LogIndex(after.0 + payloads.len() as u64);
                 self.raft.send_entries(peer, last, &mut self.effects);
-                self.carry_out(payloads);
+                self.carry_out(payloads, wire);
             }
         }
     }
 
     /// Carries out the effects of one call; `payloads` are those that came with it or go with it.
-    fn carry_out(&mut self, mut payloads: Vec<Bytes>) {
+    fn carry_out(&mut self, mut payloads: Vec<Bytes>, wire: &mut Wire<Parcel>) {
+        if self.effects.is_empty() {
+            return;
+        }
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::SaveVote { write, .. } => self.written = Some(write),
@@ -150,7 +152,7 @@ impl VlotReplica {
                         Body::AppendEntries { .. } => std::mem::take(&mut payloads),
                         _ => Vec::new(),
                     };
-                    self.outbox.push((to.0 as usize - 1, Parcel { from: self.raft.node(), message, payloads }));
+                    wire.send(to.0 as usize - 1, Parcel { from: self.raft.node(), message, payloads });
                 }
                 Effect::Misbehaved { from, how } => panic!("{from} is a correct peer, yet it said {how:?}"),
                 // Looked up at the end of the turn.
@@ -163,11 +165,13 @@ impl VlotReplica {
     /// Hands what may be applied to the state machine, all but the blank entry of a new leader.
     fn apply(&mut self) {
         let ready = self.raft.ready();
-        for payload in self.log.between(self.applied, ready).filter(|payload| !payload.is_empty()) {
-            self.machine.apply(payload);
+        if self.applied < ready {
+            for payload in self.log.between(self.applied, ready).iter().filter(|payload| !payload.is_empty()) {
+                self.machine.apply(payload);
+            }
+            self.applied = ready;
+            self.log.forget(ready);
         }
-        self.applied = ready;
-        self.log.forget(ready);
     }
 }
 
@@ -183,26 +187,24 @@ impl Payloads {
 
     /// Those after `after`, up to `upto` and to so many bytes, but one at least if there is one.
     fn part(&self, after: LogIndex, upto: LogIndex, bytes_max: usize) -> Vec<Bytes> {
-        let mut part = Vec::with_capacity(upto.since(after) as usize);
+        let all = self.between(after, upto);
         let mut bytes = 0;
-        for payload in self.between(after, upto) {
+        let fitting = all.iter().take_while(|payload| {
             bytes += payload.len();
-            if bytes > bytes_max && !part.is_empty() {
-                break;
-            }
-            part.push(payload.clone());
-        }
-        part
+            bytes <= bytes_max
+        });
+        let count = fitting.count().max(1).min(all.len());
+        all[..count].to_vec()
     }
 
-    fn between(&self, after: LogIndex, upto: LogIndex) -> impl Iterator<Item = &Bytes> {
-        self.payloads.range(self.place(after)..self.place(upto))
+    fn between(&self, after: LogIndex, upto: LogIndex) -> &[Bytes] {
+        &self.payloads[self.place(after)..self.place(upto)]
     }
 
     /// Forgets all but the newest of those up to `applied`.
     fn forget(&mut self, applied: LogIndex) {
         let held = self.place(applied);
-        if held > 2 * KEPT_ENTRIES {
+        if held >= KEPT_ENTRIES + FORGOTTEN_AT_ONCE {
             self.payloads.drain(..held - KEPT_ENTRIES);
             self.after = LogIndex(applied.0 - KEPT_ENTRIES as u64);
         }
