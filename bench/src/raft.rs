@@ -9,6 +9,7 @@ mod tikv;
 mod vlot;
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -200,48 +201,52 @@ fn payloads() -> Vec<Bytes> {
     (0..buffer.len()).step_by(ENTRY_BYTES).map(|at| buffer.slice(at..at + ENTRY_BYTES)).collect()
 }
 
-/// What both sides took for one row, round by round.
+/// What each side took for one row.
 struct Row {
     batch: usize,
     vlot: Side,
+    /// As its examples use it.
     tikv: Side,
+    /// With a batch as one message.
+    tikv_whole: Side,
 }
 
+/// Medians over the rounds, in nanoseconds an entry.
 struct Side {
-    wall_ns: f64,
-    cpu_ns: f64,
+    wall: f64,
+    cpu: f64,
 }
 
 impl Side {
     fn of(rounds: &[Took], entries: usize) -> Self {
-        let per_entry = |time: std::time::Duration| time.as_nanos() as f64 / entries as f64;
+        let per_entry = |time: Duration| time.as_nanos() as f64 / entries as f64;
         Self {
-            wall_ns: median(rounds.iter().map(|took| per_entry(took.wall))),
-            cpu_ns: median(rounds.iter().map(|took| per_entry(took.cpu))),
+            wall: median(rounds.iter().map(|took| per_entry(took.wall))),
+            cpu: median(rounds.iter().map(|took| per_entry(took.cpu))),
         }
     }
 
-    fn per_second(&self) -> f64 {
-        1e9 / self.wall_ns
+    fn cells(&self) -> [String; 3] {
+        [with_commas(1e9 / self.wall), format!("{:.0}", self.wall), format!("{:.0}", self.cpu)]
     }
 }
 
 impl Row {
-    fn ratio(&self) -> f64 {
-        self.tikv.wall_ns / self.vlot.wall_ns
+    /// How much more CPU the other side takes. One thread that never waits takes as much time as CPU, unless the machine
+    /// has something else to do; that is not to count.
+    fn ratio(&self, other: &Side) -> f64 {
+        other.cpu / self.vlot.cpu
     }
 
     fn cells(&self) -> Vec<String> {
-        vec![
-            self.batch.to_string(),
-            with_commas(self.vlot.per_second()),
-            with_commas(self.tikv.per_second()),
-            format!("{:.0}", self.vlot.wall_ns),
-            format!("{:.0}", self.tikv.wall_ns),
-            format!("{:.0}", self.vlot.cpu_ns),
-            format!("{:.0}", self.tikv.cpu_ns),
-            format!("{:.1}", self.ratio()),
-        ]
+        let ratio = |other| format!("{:.1}", self.ratio(other));
+        let mut cells = vec![self.batch.to_string()];
+        cells.extend(self.vlot.cells());
+        cells.extend(self.tikv.cells());
+        cells.push(ratio(&self.tikv));
+        cells.extend(self.tikv_whole.cells());
+        cells.push(ratio(&self.tikv_whole));
+        cells
     }
 }
 
@@ -249,35 +254,60 @@ impl Row {
 pub(crate) fn run(plan: &Plan) {
     let payloads = payloads();
     match plan.only.as_deref() {
-        Some("vlot") => return alone::<VlotReplica>(plan, &payloads),
-        Some(_) => return alone::<TikvReplica<false>>(plan, &payloads),
-        None => {}
+        Some("vlot") => alone::<VlotReplica>(plan, &payloads),
+        Some(_) => alone::<TikvReplica<false>>(plan, &payloads),
+        None => compare(plan, &payloads),
     }
+}
+
+fn compare(plan: &Plan, payloads: &[Bytes]) {
+    let codec = if cfg!(feature = "prost-codec") { "prost" } else { "protobuf" };
     println!(
-        "Three replicas in memory, one thread, entries of {ENTRY_BYTES} bytes, {} rounds; {}",
+        "Three replicas in memory, one thread, entries of {ENTRY_BYTES} bytes, medians of {} rounds; tikv's raft 0.7 with \
+         its {codec} codec; {}",
         plan.rounds,
         processor()
     );
-    let rows: Vec<Row> = plan.rows().map(|(batch, entries)| side_by_side(plan, &payloads, batch, entries)).collect();
-    let heads =
-        ["at once", "vlot entries/s", "tikv entries/s", "vlot ns", "tikv ns", "vlot CPU ns", "tikv CPU ns", "ratio"];
+    let rows: Vec<Row> = plan.rows().map(|(batch, entries)| side_by_side(plan, payloads, batch, entries)).collect();
+    let heads = [
+        "at once",
+        "vlot entries/s",
+        "ns",
+        "CPU ns",
+        "tikv entries/s",
+        "ns",
+        "CPU ns",
+        "ratio",
+        "tikv, whole batches, entries/s",
+        "ns",
+        "CPU ns",
+        "ratio",
+    ];
     print_table(&heads, &rows.iter().map(Row::cells).collect::<Vec<_>>());
     for row in &rows {
-        println!("ratio raft_batch_{} {:.2}", row.batch, row.ratio());
+        println!("ratio raft_batch_{} {:.2}", row.batch, row.ratio(&row.tikv));
+    }
+    for row in &rows {
+        println!("ratio raft_batch_{}_tikv_whole_batches {:.2}", row.batch, row.ratio(&row.tikv_whole));
     }
 }
 
 fn side_by_side(plan: &Plan, payloads: &[Bytes], batch: usize, entries: usize) -> Row {
-    let (mut vlot, mut tikv) = (Vec::new(), Vec::new());
     let entries = entries / batch * batch;
+    let mut rounds: [Vec<Took>; 3] = Default::default();
     for _ in 0..plan.rounds {
-        let (ours, our_machine) = round::<VlotReplica>(payloads, batch, entries);
-        let (theirs, their_machine) = round::<TikvReplica<false>>(payloads, batch, entries);
-        assert_eq!(our_machine, their_machine, "both sides have applied the same");
-        vlot.push(ours);
-        tikv.push(theirs);
+        let all = [
+            round::<VlotReplica>(payloads, batch, entries),
+            round::<TikvReplica<false>>(payloads, batch, entries),
+            round::<TikvReplica<true>>(payloads, batch, entries),
+        ];
+        assert!(all.iter().all(|(_, machine)| *machine == all[0].1), "all sides have applied the same");
+        for (rounds, (took, _)) in rounds.iter_mut().zip(all) {
+            rounds.push(took);
+        }
     }
-    Row { batch, vlot: Side::of(&vlot, entries), tikv: Side::of(&tikv, entries) }
+    let [vlot, tikv, tikv_whole] = rounds.map(|rounds| Side::of(&rounds, entries));
+    Row { batch, vlot, tikv, tikv_whole }
 }
 
 fn alone<R: Replica>(plan: &Plan, payloads: &[Bytes]) {
@@ -285,6 +315,6 @@ fn alone<R: Replica>(plan: &Plan, payloads: &[Bytes]) {
         let entries = entries / batch * batch;
         let rounds: Vec<Took> = (0..plan.rounds).map(|_| round::<R>(payloads, batch, entries).0).collect();
         let side = Side::of(&rounds, entries);
-        println!("{batch} at once: {:.0} ns an entry, CPU {:.0} ns", side.wall_ns, side.cpu_ns);
+        println!("{batch} at once: {:.0} ns an entry, CPU {:.0} ns", side.wall, side.cpu);
     }
 }

@@ -130,11 +130,15 @@ impl VlotReplica {
         }
     }
 
-    /// Carries out the effects of one call; `payloads` are those that came with it or go with it.
-    fn carry_out(&mut self, mut payloads: Vec<Bytes>, wire: &mut Wire<Parcel>) {
-        if self.effects.is_empty() {
-            return;
+    /// Carries out the effects of one call, if there are any; `payloads` are those that came with it or go with it.
+    #[inline]
+    fn carry_out(&mut self, payloads: Vec<Bytes>, wire: &mut Wire<Parcel>) {
+        if !self.effects.is_empty() {
+            self.carry_out_all(payloads, wire);
         }
+    }
+
+    fn carry_out_all(&mut self, mut payloads: Vec<Bytes>, wire: &mut Wire<Parcel>) {
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::SaveVote { write, .. } => self.written = Some(write),
