@@ -2,6 +2,7 @@
 //!
 //! Owns the command line. What is measured, and how, is in the module of each measurement.
 
+mod log;
 mod measure;
 mod raft;
 
@@ -11,12 +12,17 @@ const USAGE: &str = "\
 vlot-bench raft [--rounds N] [--batch N] [--only vlot|tikv]
     The bare consensus core beside tikv's raft: three replicas in memory, one thread, no I/O.
     With --only one side runs alone, to be looked at with a profiler.
+vlot-bench log [--dir DIR] [--rounds N] [--millis N]
+    The log beside tikv's raft-engine, and beside the bare file under both: appends, recovery, reads.
+    Works in a new directory in DIR (the system's place for temporary files, if it is not given), which it removes.
+    A round of a row of appends takes --millis for each side.
 ";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let outcome = match arguments.next().as_deref() {
         Some("raft") => raft::Plan::parse(arguments).map(|plan| raft::run(&plan)),
+        Some("log") => log::Plan::parse(arguments).and_then(|plan| log::run(&plan).map_err(|error| error.to_string())),
         _ => Err(String::new()),
     };
     match outcome {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::measure::{Took, median, print_table, processor, took, with_commas};
+use crate::measure::{Took, median, noise, print_table, processor, took, with_commas};
 use tikv::TikvReplica;
 use vlot::VlotReplica;
 
@@ -190,14 +190,7 @@ fn round<R: Replica>(payloads: &[Bytes], batch: usize, entries: usize) -> (Took,
 
 /// Payloads that differ: slices of one buffer, as a host gets them from its connections.
 fn payloads() -> Vec<Bytes> {
-    let mut mixed = 0x9e37_79b9_7f4a_7c15_u64;
-    let bytes: Vec<u8> = (0..1024 * ENTRY_BYTES)
-        .map(|_| {
-            mixed = mixed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (mixed >> 56) as u8
-        })
-        .collect();
-    let buffer = Bytes::from(bytes);
+    let buffer = Bytes::from(noise(1024 * ENTRY_BYTES));
     (0..buffer.len()).step_by(ENTRY_BYTES).map(|at| buffer.slice(at..at + ENTRY_BYTES)).collect()
 }
 

@@ -1,0 +1,359 @@
+//! Appends: how long one takes, how many there are in a second, and what they cost.
+//!
+//! Owns the rows of the table and the callers. One caller that waits for each of its batches; or many threads, each of which
+//! appends one entry, waits until it is durable, and appends the next.
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raft_engine::{Engine, LogBatch};
+
+use super::bare_file::BareFile;
+use super::engine::{self, EngineJournal};
+use super::host::Host;
+use super::scratch::Scratch;
+use super::vlot::VlotJournal;
+use super::{GROUPS, Journal, Kept, Outcome, Plan, payloads};
+use crate::measure::{Used, median, print_table, with_commas};
+
+/// Who appends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Callers {
+    /// One, which owns the log and appends so many entries at once.
+    Owner { at_once: usize },
+    /// So many threads, through a thread that owns the log.
+    Writers { count: usize },
+}
+
+use Callers::{Owner, Writers};
+
+/// Who appends, and to how many groups.
+const ROWS: [(Callers, u64); 9] = [
+    (Owner { at_once: 1 }, 1),
+    (Owner { at_once: 1 }, GROUPS),
+    (Writers { count: 1 }, 1),
+    (Writers { count: 8 }, 1),
+    (Writers { count: 8 }, GROUPS),
+    (Writers { count: 64 }, 1),
+    (Writers { count: 64 }, GROUPS),
+    (Owner { at_once: 64 }, 1),
+    (Owner { at_once: 64 }, GROUPS),
+];
+
+/// Whose log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Side {
+    Bare,
+    Vlot,
+    /// `raft-engine` behind the same thread as the others.
+    Engine,
+    /// `raft-engine`, called by every writer itself: it gathers what they write.
+    EngineGathers,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare file",
+            Self::Vlot => "vlot-log",
+            Self::Engine => "raft-engine",
+            Self::EngineGathers => "raft-engine, its own group commit",
+        }
+    }
+}
+
+/// One side's turn of one round, in numbers for one entry but for the first.
+struct Turn {
+    per_second: f64,
+    p50_us: f64,
+    p99_us: f64,
+    user_us: f64,
+    system_us: f64,
+    written: f64,
+    dirtied: f64,
+}
+
+impl Turn {
+    fn new(mut latencies: Vec<Duration>, entries: usize, wall: Duration, used: &Used) -> Self {
+        latencies.sort_unstable();
+        let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
+        let at = |part: f64| latencies.get(((latencies.len() as f64 - 1.0) * part) as usize).copied();
+        let each = 1.0 / entries as f64;
+        Self {
+            per_second: entries as f64 / wall.as_secs_f64(),
+            p50_us: micros(at(0.5).unwrap_or_default()),
+            p99_us: micros(at(0.99).unwrap_or_default()),
+            user_us: micros(used.user_cpu) * each,
+            system_us: micros(used.system_cpu) * each,
+            written: used.written as f64 * each,
+            dirtied: used.dirtied as f64 * each,
+        }
+    }
+}
+
+/// All turns of one row, side by side.
+struct Row {
+    callers: Callers,
+    groups: u64,
+    turns: Vec<(Side, Vec<Turn>)>,
+}
+
+impl Row {
+    fn turns(&self, side: Side) -> &[Turn] {
+        self.turns.iter().find(|(of, _)| *of == side).map_or(&[], |(_, turns)| turns)
+    }
+
+    fn median(&self, side: Side, number: impl Fn(&Turn) -> f64) -> f64 {
+        median(self.turns(side).iter().map(number))
+    }
+
+    /// The median of the rounds' ratios. Within a round both sides meet the same disk and the same neighbours.
+    fn ratio(&self, side: Side, other: Side, number: impl Fn(&Turn) -> f64) -> f64 {
+        median(self.turns(side).iter().zip(self.turns(other)).map(|(side, other)| number(side) / number(other)))
+    }
+
+    /// The way to use `raft-engine` in which it gets most done.
+    fn better_engine(&self) -> Side {
+        let has_both = !self.turns(Side::EngineGathers).is_empty();
+        let per_second = |side| self.median(side, |turn| turn.per_second);
+        if has_both && per_second(Side::EngineGathers) > per_second(Side::Engine) {
+            Side::EngineGathers
+        } else {
+            Side::Engine
+        }
+    }
+
+    fn name(&self) -> String {
+        let groups = if self.groups == 1 { "1 group".to_owned() } else { format!("{} groups", self.groups) };
+        match self.callers {
+            Owner { at_once } => format!("owner, {at_once} at once, {groups}"),
+            Writers { count } => format!("{count} writers, {groups}"),
+        }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = Vec<String>> {
+        self.turns.iter().map(|&(side, _)| {
+            let number = |number: fn(&Turn) -> f64| self.median(side, number);
+            vec![
+                self.name(),
+                side.name().to_owned(),
+                with_commas(number(|turn| turn.per_second)),
+                format!("{:.0}", number(|turn| turn.p50_us)),
+                format!("{:.0}", number(|turn| turn.p99_us)),
+                format!("{:.2}", number(|turn| turn.user_us)),
+                format!("{:.2}", number(|turn| turn.system_us)),
+                format!("{:.0}", number(|turn| turn.written)),
+                format!("{:.0}", number(|turn| turn.dirtied)),
+            ]
+        })
+    }
+}
+
+/// Measures and prints.
+pub(crate) fn run(plan: &Plan, scratch: &Scratch) -> Outcome<()> {
+    let mut bare = BareFile::create(&scratch.place("bare"))?;
+    let mut rows = Vec::new();
+    for (callers, groups) in ROWS {
+        rows.push(measure(plan, scratch, &mut bare, callers, groups)?);
+    }
+    let heads = [
+        "appends",
+        "log",
+        "entries/s",
+        "p50 us",
+        "p99 us",
+        "user CPU us/entry",
+        "system us",
+        "bytes written/entry",
+        "bytes dirtied/entry",
+    ];
+    print_table(&heads, &rows.iter().flat_map(Row::lines).collect::<Vec<_>>());
+    print_ratios(&rows);
+    Ok(())
+}
+
+fn print_ratios(rows: &[Row]) {
+    let row = |callers, groups| rows.iter().find(|row| row.callers == callers && row.groups == groups);
+    let p50 = |turn: &Turn| turn.p50_us;
+    let groups_name = |groups| if groups == 1 { "1_group".to_owned() } else { format!("{groups}_groups") };
+
+    if let Some(alone) = row(Owner { at_once: 1 }, 1) {
+        println!("ratio latency_1_writer_vs_floor {:.3}", alone.ratio(Side::Vlot, Side::Bare, p50));
+        println!("ratio latency_1_writer_vs_raft_engine {:.3}", alone.ratio(Side::Vlot, Side::Engine, p50));
+    }
+    if let Some(alone) = row(Owner { at_once: 1 }, GROUPS) {
+        println!("ratio latency_1_writer_{GROUPS}_groups_vs_floor {:.3}", alone.ratio(Side::Vlot, Side::Bare, p50));
+    }
+    if let Some(hosted) = row(Writers { count: 1 }, 1) {
+        println!(
+            "ratio latency_1_writer_log_thread_vs_floor_log_thread {:.3}",
+            hosted.ratio(Side::Vlot, Side::Bare, p50)
+        );
+    }
+    for count in [8, 64] {
+        let rows = [1, GROUPS].map(|groups| row(Writers { count }, groups));
+        let ratios = rows.into_iter().flatten().map(|row| {
+            let vs_engine = row.ratio(Side::Vlot, row.better_engine(), |turn| turn.per_second);
+            let vs_floor = row.ratio(Side::Vlot, Side::Bare, |turn| turn.per_second);
+            let name = groups_name(row.groups);
+            println!("ratio throughput_{count}_writers_{name}_vs_raft_engine {vs_engine:.2}");
+            println!("ratio throughput_{count}_writers_{name}_vs_floor {vs_floor:.2}");
+            vs_engine
+        });
+        // The worse of the two.
+        println!("ratio throughput_{count}_writers_vs_raft_engine {:.2}", ratios.fold(f64::MAX, f64::min));
+    }
+    for row in [1, GROUPS].iter().filter_map(|&groups| row(Owner { at_once: 64 }, groups)) {
+        let name = groups_name(row.groups);
+        let [ours, theirs] = [Side::Vlot, Side::Engine].map(|side| row.median(side, |turn| turn.user_us));
+        println!(
+            "ratio throughput_64_at_once_{name}_vs_raft_engine {:.2}",
+            row.ratio(Side::Vlot, Side::Engine, |turn| turn.per_second)
+        );
+        println!("value user_cpu_us_per_entry_64_at_once_{name} {ours:.3} (raft-engine {theirs:.3})");
+        let [ours, theirs] = [Side::Vlot, Side::Engine].map(|side| row.median(side, |turn| turn.written));
+        println!("value bytes_written_per_entry_64_at_once_{name} {ours:.0} (raft-engine {theirs:.0})");
+    }
+}
+
+fn measure(plan: &Plan, scratch: &Scratch, bare: &mut BareFile, callers: Callers, groups: u64) -> Outcome<Row> {
+    let [ours, theirs, gathering] = ["vlot", "engine", "engine-gathers"].map(|name| scratch.place(name));
+    let mut vlot = VlotJournal::open(&ours)?;
+    let mut engine = EngineJournal::open(&theirs)?;
+    // It takes entries of one group in the order of their indices, so writers of one group cannot leave it to gather.
+    let own = match callers {
+        Writers { count } if groups >= count as u64 && count > 1 => {
+            Some(EngineJournal::open(&gathering)?.into_engine())
+        }
+        _ => None,
+    };
+    let mut turns: Vec<(Side, Vec<Turn>)> =
+        [Side::Bare, Side::Vlot, Side::Engine].map(|side| (side, Vec::new())).into();
+    turns.extend(own.is_some().then(|| (Side::EngineGathers, Vec::new())));
+    let load = Load { payloads: payloads(), groups, turn: plan.turn };
+    for _ in 0..plan.rounds {
+        for (side, turns) in &mut turns {
+            turns.push(match (*side, &own, callers) {
+                (Side::EngineGathers, Some(engine), Writers { count }) => load.gathered(engine, count)?,
+                (Side::Bare, ..) => load.appended(bare, callers)?,
+                (Side::Vlot, ..) => load.appended(&mut vlot, callers)?,
+                _ => load.appended(&mut engine, callers)?,
+            });
+        }
+    }
+    drop((vlot, engine, own));
+    for dir in [ours, theirs, gathering].iter().filter(|dir| dir.is_dir()) {
+        std::fs::remove_dir_all(dir)?;
+    }
+    Ok(Row { callers, groups, turns })
+}
+
+/// What callers append in one turn.
+struct Load {
+    payloads: Vec<Bytes>,
+    groups: u64,
+    turn: Duration,
+}
+
+impl Load {
+    fn appended(&self, journal: &mut dyn Journal, callers: Callers) -> Outcome<Turn> {
+        match callers {
+            Owner { at_once } => self.owned(journal, at_once),
+            Writers { count } => self.hosted(journal, count),
+        }
+    }
+
+    /// The entries of one of `callers`, for ever: its groups in turn, which are no other's if there are enough.
+    fn entries(&self, caller: usize, callers: usize) -> impl Iterator<Item = (u64, Bytes)> + '_ {
+        let groups = (caller as u64..).step_by(callers).map(|n| n % self.groups + 1);
+        groups.zip(self.payloads.iter().cycle().skip(caller).cloned())
+    }
+
+    fn owned(&self, journal: &mut dyn Journal, at_once: usize) -> Outcome<Turn> {
+        let mut entries = self.entries(0, 1);
+        let mut batch = Vec::new();
+        let mut latencies = Vec::new();
+        let (begun, used) = (Instant::now(), Used::now());
+        while begun.elapsed() < self.turn {
+            batch.clear();
+            batch.extend(entries.by_ref().take(at_once));
+            let asked = Instant::now();
+            journal.append(&batch)?;
+            latencies.push(asked.elapsed());
+            journal.prepare()?;
+        }
+        let (wall, used) = (begun.elapsed(), Used::now().since(&used));
+        let count = latencies.len() * at_once;
+        Ok(Turn::new(latencies, count, wall, &used))
+    }
+
+    fn hosted(&self, journal: &mut dyn Journal, writers: usize) -> Outcome<Turn> {
+        let host = Host::new();
+        thread::scope(|scope| {
+            scope.spawn(|| host.serve(journal));
+            let turn = self.written(writers, |writer| {
+                let (host, mut entries) = (&host, self.entries(writer, writers));
+                move || {
+                    let (group, payload) = entries.next().unwrap_or_default();
+                    host.append(group, payload)
+                }
+            });
+            host.close();
+            turn
+        })
+    }
+
+    fn gathered(&self, engine: &Engine, writers: usize) -> Outcome<Turn> {
+        // Where the groups end, as no two writers share one.
+        let last: Vec<u64> = (0..=self.groups).map(|group| engine.last_index(group).unwrap_or(0)).collect();
+        self.written(writers, |writer| {
+            let (mut last, mut entries) = (last.clone(), self.entries(writer, writers));
+            let mut batch = LogBatch::default();
+            move || {
+                let entry = entries.next().unwrap_or_default();
+                let last = &mut last[entry.0 as usize];
+                *last = engine::add(&mut batch, entry.0, *last, &[entry])?;
+                engine.write(&mut batch, true)?;
+                Ok(())
+            }
+        })
+    }
+
+    /// Lets threads append, each as fast as its entries become durable.
+    fn written<A>(&self, writers: usize, appending: impl Fn(usize) -> A) -> Outcome<Turn>
+    where
+        A: FnMut() -> Outcome<()> + Send,
+    {
+        let start = Barrier::new(writers + 1);
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..writers)
+                .map(|writer| {
+                    let (start, mut append) = (&start, appending(writer));
+                    scope.spawn(move || -> Outcome<Vec<Duration>> {
+                        let mut latencies = Vec::new();
+                        start.wait();
+                        let begun = Instant::now();
+                        while begun.elapsed() < self.turn {
+                            let asked = Instant::now();
+                            append()?;
+                            latencies.push(asked.elapsed());
+                        }
+                        Ok(latencies)
+                    })
+                })
+                .collect();
+            let used = Used::now();
+            start.wait();
+            let begun = Instant::now();
+            let mut latencies = Vec::new();
+            for thread in threads {
+                latencies.extend(thread.join().map_err(|_| "a writer has panicked")??);
+            }
+            let (wall, used) = (begun.elapsed(), Used::now().since(&used));
+            let count = latencies.len();
+            Ok(Turn::new(latencies, count, wall, &used))
+        })
+    }
+}
