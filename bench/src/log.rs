@@ -35,7 +35,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut plan = Self { dir: std::env::temp_dir(), rounds: 5, turn: Duration::from_millis(300) };
+        let mut plan = Self { dir: std::env::temp_dir(), rounds: 9, turn: Duration::from_millis(160) };
         while let Some(flag) = arguments.next() {
             match flag.as_str() {
                 "--dir" => plan.dir = crate::value(&flag, &mut arguments)?,

@@ -25,44 +25,59 @@ fn thread_cpu() -> Duration {
     now.into()
 }
 
-/// What the whole process has used since it began.
+/// What the whole process used for a piece of work.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
+    pub(crate) wall: Duration,
     pub(crate) user_cpu: Duration,
     pub(crate) system_cpu: Duration,
     /// Bytes given to the system to be written.
     pub(crate) written: u64,
-    /// Bytes of the pages that became dirty by it, and so must go to the disk.
-    pub(crate) dirtied: u64,
 }
 
 impl Used {
-    pub(crate) fn now() -> Self {
-        let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask for its own usage");
-        let time =
-            |time: nix::sys::time::TimeVal| Duration::new(time.tv_sec().unsigned_abs(), 1000 * time.tv_usec() as u32);
-        let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-        let count = |name| {
-            let found = io.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-            found.and_then(|count| count.parse().ok()).unwrap_or(0)
-        };
-        Self {
-            user_cpu: time(usage.user_time()),
-            system_cpu: time(usage.system_time()),
-            written: count("wchar"),
-            dirtied: count("write_bytes"),
-        }
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.wall += more.wall;
+        self.user_cpu += more.user_cpu;
+        self.system_cpu += more.system_cpu;
+        self.written += more.written;
+    }
+}
+
+/// Measures what the process uses from when it is started until it is stopped, but for its own work.
+pub(crate) struct Meter {
+    written: u64,
+    cpu: [Duration; 2],
+    begun: Instant,
+}
+
+impl Meter {
+    pub(crate) fn start() -> Self {
+        Self { written: written(), cpu: process_cpu(), begun: Instant::now() }
     }
 
-    /// What was used after `earlier`.
-    pub(crate) fn since(&self, earlier: &Self) -> Self {
-        Self {
-            user_cpu: self.user_cpu.saturating_sub(earlier.user_cpu),
-            system_cpu: self.system_cpu.saturating_sub(earlier.system_cpu),
-            written: self.written.saturating_sub(earlier.written),
-            dirtied: self.dirtied.saturating_sub(earlier.dirtied),
+    pub(crate) fn stop(self) -> Used {
+        let wall = self.begun.elapsed();
+        let [user_cpu, system_cpu] = process_cpu();
+        Used {
+            wall,
+            user_cpu: user_cpu.saturating_sub(self.cpu[0]),
+            system_cpu: system_cpu.saturating_sub(self.cpu[1]),
+            written: written() - self.written,
         }
     }
+}
+
+fn process_cpu() -> [Duration; 2] {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask for its own usage");
+    [usage.user_time(), usage.system_time()]
+        .map(|time| Duration::new(time.tv_sec().unsigned_abs(), 1000 * time.tv_usec() as u32))
+}
+
+/// Bytes this process has given to the system to be written, to whatever file; zero if the system does not count them.
+fn written() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    io.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok()).unwrap_or(0)
 }
 
 /// The one in the middle; of an even number, the lower of the two.

@@ -16,7 +16,7 @@ use super::host::Host;
 use super::scratch::Scratch;
 use super::vlot::VlotJournal;
 use super::{GROUPS, Journal, Kept, Outcome, Plan, payloads};
-use crate::measure::{Used, median, print_table, with_commas};
+use crate::measure::{Meter, Used, median, print_table, with_commas};
 
 /// Who appends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,6 +28,17 @@ enum Callers {
 }
 
 use Callers::{Owner, Writers};
+
+impl Callers {
+    /// Into how many slices a round is cut, between which the sides take turns: the disk is not the same for long. Threads
+    /// are started for each slice, which makes theirs longer.
+    fn slices(self) -> u32 {
+        match self {
+            Owner { .. } => 16,
+            Writers { .. } => 2,
+        }
+    }
+}
 
 /// Who appends, and to how many groups.
 const ROWS: [(Callers, u64); 9] = [
@@ -54,43 +65,54 @@ enum Side {
 }
 
 impl Side {
-    fn name(self) -> &'static str {
+    fn name(self, callers: Callers) -> &'static str {
         match self {
             Self::Bare => "bare file",
             Self::Vlot => "vlot-log",
-            Self::Engine => "raft-engine",
+            Self::Engine if matches!(callers, Owner { .. }) => "raft-engine",
+            Self::Engine => "raft-engine, behind our thread",
             Self::EngineGathers => "raft-engine, its own group commit",
         }
     }
 }
 
-/// One side's turn of one round, in numbers for one entry but for the first.
+/// What one side has done in one round.
+#[derive(Default)]
 struct Turn {
-    per_second: f64,
-    p50_us: f64,
-    p99_us: f64,
-    user_us: f64,
-    system_us: f64,
-    written: f64,
-    dirtied: f64,
+    entries: usize,
+    used: Used,
+    /// How long each append took, sorted once the round is over.
+    latencies: Vec<Duration>,
 }
 
 impl Turn {
-    fn new(mut latencies: Vec<Duration>, entries: usize, wall: Duration, used: &Used) -> Self {
-        latencies.sort_unstable();
-        let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
-        let at = |part: f64| latencies.get(((latencies.len() as f64 - 1.0) * part) as usize).copied();
-        let each = 1.0 / entries as f64;
-        Self {
-            per_second: entries as f64 / wall.as_secs_f64(),
-            p50_us: micros(at(0.5).unwrap_or_default()),
-            p99_us: micros(at(0.99).unwrap_or_default()),
-            user_us: micros(used.user_cpu) * each,
-            system_us: micros(used.system_cpu) * each,
-            written: used.written as f64 * each,
-            dirtied: used.dirtied as f64 * each,
-        }
+    fn add(&mut self, more: Self) {
+        self.entries += more.entries;
+        self.used.add(&more.used);
+        self.latencies.extend(more.latencies);
+        self.latencies.sort_unstable();
     }
+
+    fn per_second(&self) -> f64 {
+        self.entries as f64 / self.used.wall.as_secs_f64()
+    }
+
+    fn p50_us(&self) -> f64 {
+        self.latency_us(0.5)
+    }
+
+    fn p99_us(&self) -> f64 {
+        self.latency_us(0.99)
+    }
+
+    fn latency_us(&self, part: f64) -> f64 {
+        let place = (self.latencies.len().saturating_sub(1) as f64 * part) as usize;
+        self.latencies.get(place).map_or(0.0, |&latency| micros(latency))
+    }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_nanos() as f64 / 1e3
 }
 
 /// All turns of one row, side by side.
@@ -109,20 +131,24 @@ impl Row {
         median(self.turns(side).iter().map(number))
     }
 
+    /// Of all rounds together: the system counts CPU in ticks, and a round has few.
+    fn per_entry(&self, side: Side, number: impl Fn(&Used) -> f64) -> f64 {
+        let turns = self.turns(side);
+        let entries: usize = turns.iter().map(|turn| turn.entries).sum();
+        turns.iter().map(|turn| number(&turn.used)).sum::<f64>() / entries as f64
+    }
+
+    fn user_us(&self, side: Side) -> f64 {
+        self.per_entry(side, |used| micros(used.user_cpu))
+    }
+
+    fn written(&self, side: Side) -> f64 {
+        self.per_entry(side, |used| used.written as f64)
+    }
+
     /// The median of the rounds' ratios. Within a round both sides meet the same disk and the same neighbours.
     fn ratio(&self, side: Side, other: Side, number: impl Fn(&Turn) -> f64) -> f64 {
         median(self.turns(side).iter().zip(self.turns(other)).map(|(side, other)| number(side) / number(other)))
-    }
-
-    /// The way to use `raft-engine` in which it gets most done.
-    fn better_engine(&self) -> Side {
-        let has_both = !self.turns(Side::EngineGathers).is_empty();
-        let per_second = |side| self.median(side, |turn| turn.per_second);
-        if has_both && per_second(Side::EngineGathers) > per_second(Side::Engine) {
-            Side::EngineGathers
-        } else {
-            Side::Engine
-        }
     }
 
     fn name(&self) -> String {
@@ -135,17 +161,15 @@ impl Row {
 
     fn lines(&self) -> impl Iterator<Item = Vec<String>> {
         self.turns.iter().map(|&(side, _)| {
-            let number = |number: fn(&Turn) -> f64| self.median(side, number);
             vec![
                 self.name(),
-                side.name().to_owned(),
-                with_commas(number(|turn| turn.per_second)),
-                format!("{:.0}", number(|turn| turn.p50_us)),
-                format!("{:.0}", number(|turn| turn.p99_us)),
-                format!("{:.2}", number(|turn| turn.user_us)),
-                format!("{:.2}", number(|turn| turn.system_us)),
-                format!("{:.0}", number(|turn| turn.written)),
-                format!("{:.0}", number(|turn| turn.dirtied)),
+                side.name(self.callers).to_owned(),
+                with_commas(self.median(side, Turn::per_second)),
+                format!("{:.0}", self.median(side, Turn::p50_us)),
+                format!("{:.0}", self.median(side, Turn::p99_us)),
+                format!("{:.2}", self.user_us(side)),
+                format!("{:.2}", self.per_entry(side, |used| micros(used.system_cpu))),
+                format!("{:.0}", self.written(side)),
             ]
         })
     }
@@ -158,17 +182,8 @@ pub(crate) fn run(plan: &Plan, scratch: &Scratch) -> Outcome<()> {
     for (callers, groups) in ROWS {
         rows.push(measure(plan, scratch, &mut bare, callers, groups)?);
     }
-    let heads = [
-        "appends",
-        "log",
-        "entries/s",
-        "p50 us",
-        "p99 us",
-        "user CPU us/entry",
-        "system us",
-        "bytes written/entry",
-        "bytes dirtied/entry",
-    ];
+    let heads =
+        ["appends", "log", "entries/s", "p50 us", "p99 us", "user CPU us/entry", "system us", "bytes written/entry"];
     print_table(&heads, &rows.iter().flat_map(Row::lines).collect::<Vec<_>>());
     print_ratios(&rows);
     Ok(())
@@ -176,44 +191,44 @@ pub(crate) fn run(plan: &Plan, scratch: &Scratch) -> Outcome<()> {
 
 fn print_ratios(rows: &[Row]) {
     let row = |callers, groups| rows.iter().find(|row| row.callers == callers && row.groups == groups);
-    let p50 = |turn: &Turn| turn.p50_us;
     let groups_name = |groups| if groups == 1 { "1_group".to_owned() } else { format!("{groups}_groups") };
 
     if let Some(alone) = row(Owner { at_once: 1 }, 1) {
-        println!("ratio latency_1_writer_vs_floor {:.3}", alone.ratio(Side::Vlot, Side::Bare, p50));
-        println!("ratio latency_1_writer_vs_raft_engine {:.3}", alone.ratio(Side::Vlot, Side::Engine, p50));
+        println!("ratio latency_1_writer_vs_floor {:.3}", alone.ratio(Side::Vlot, Side::Bare, Turn::p50_us));
+        println!("ratio latency_1_writer_vs_raft_engine {:.3}", alone.ratio(Side::Vlot, Side::Engine, Turn::p50_us));
     }
     if let Some(alone) = row(Owner { at_once: 1 }, GROUPS) {
-        println!("ratio latency_1_writer_{GROUPS}_groups_vs_floor {:.3}", alone.ratio(Side::Vlot, Side::Bare, p50));
+        println!(
+            "ratio latency_1_writer_{GROUPS}_groups_vs_floor {:.3}",
+            alone.ratio(Side::Vlot, Side::Bare, Turn::p50_us)
+        );
     }
     if let Some(hosted) = row(Writers { count: 1 }, 1) {
         println!(
             "ratio latency_1_writer_log_thread_vs_floor_log_thread {:.3}",
-            hosted.ratio(Side::Vlot, Side::Bare, p50)
+            hosted.ratio(Side::Vlot, Side::Bare, Turn::p50_us)
         );
     }
-    for count in [8, 64] {
-        let rows = [1, GROUPS].map(|groups| row(Writers { count }, groups));
-        let ratios = rows.into_iter().flatten().map(|row| {
-            let vs_engine = row.ratio(Side::Vlot, row.better_engine(), |turn| turn.per_second);
-            let vs_floor = row.ratio(Side::Vlot, Side::Bare, |turn| turn.per_second);
-            let name = groups_name(row.groups);
-            println!("ratio throughput_{count}_writers_{name}_vs_raft_engine {vs_engine:.2}");
-            println!("ratio throughput_{count}_writers_{name}_vs_floor {vs_floor:.2}");
-            vs_engine
-        });
-        // The worse of the two.
-        println!("ratio throughput_{count}_writers_vs_raft_engine {:.2}", ratios.fold(f64::MAX, f64::min));
+    for (count, groups) in [(8, 1), (8, GROUPS), (64, 1), (64, GROUPS)] {
+        let Some(row) = row(Writers { count }, groups) else { continue };
+        let name = format!("throughput_{count}_writers_{}", groups_name(groups));
+        if !row.turns(Side::EngineGathers).is_empty() {
+            let ratio = row.ratio(Side::Vlot, Side::EngineGathers, Turn::per_second);
+            println!("ratio throughput_{count}_writers_vs_raft_engine {ratio:.2}");
+        }
+        let behind = row.ratio(Side::Vlot, Side::Engine, Turn::per_second);
+        println!("ratio {name}_vs_raft_engine_behind_our_thread {behind:.2}");
+        println!("ratio {name}_vs_floor {:.2}", row.ratio(Side::Vlot, Side::Bare, Turn::per_second));
     }
     for row in [1, GROUPS].iter().filter_map(|&groups| row(Owner { at_once: 64 }, groups)) {
         let name = groups_name(row.groups);
-        let [ours, theirs] = [Side::Vlot, Side::Engine].map(|side| row.median(side, |turn| turn.user_us));
+        let [ours, theirs] = [Side::Vlot, Side::Engine].map(|side| row.user_us(side));
         println!(
             "ratio throughput_64_at_once_{name}_vs_raft_engine {:.2}",
-            row.ratio(Side::Vlot, Side::Engine, |turn| turn.per_second)
+            row.ratio(Side::Vlot, Side::Engine, Turn::per_second)
         );
         println!("value user_cpu_us_per_entry_64_at_once_{name} {ours:.3} (raft-engine {theirs:.3})");
-        let [ours, theirs] = [Side::Vlot, Side::Engine].map(|side| row.median(side, |turn| turn.written));
+        let [ours, theirs] = [Side::Vlot, Side::Engine].map(|side| row.written(side));
         println!("value bytes_written_per_entry_64_at_once_{name} {ours:.0} (raft-engine {theirs:.0})");
     }
 }
@@ -232,15 +247,22 @@ fn measure(plan: &Plan, scratch: &Scratch, bare: &mut BareFile, callers: Callers
     let mut turns: Vec<(Side, Vec<Turn>)> =
         [Side::Bare, Side::Vlot, Side::Engine].map(|side| (side, Vec::new())).into();
     turns.extend(own.is_some().then(|| (Side::EngineGathers, Vec::new())));
-    let load = Load { payloads: payloads(), groups, turn: plan.turn };
+    let slice = plan.turn / callers.slices();
+    let load = Load { payloads: payloads(), groups, slice };
     for _ in 0..plan.rounds {
-        for (side, turns) in &mut turns {
-            turns.push(match (*side, &own, callers) {
-                (Side::EngineGathers, Some(engine), Writers { count }) => load.gathered(engine, count)?,
-                (Side::Bare, ..) => load.appended(bare, callers)?,
-                (Side::Vlot, ..) => load.appended(&mut vlot, callers)?,
-                _ => load.appended(&mut engine, callers)?,
-            });
+        turns.iter_mut().for_each(|(_, turns)| turns.push(Turn::default()));
+        for _ in 0..callers.slices() {
+            for (side, turns) in &mut turns {
+                let done = match (*side, &own, callers) {
+                    (Side::EngineGathers, Some(engine), Writers { count }) => load.gathered(engine, count)?,
+                    (Side::Bare, ..) => load.appended(bare, callers)?,
+                    (Side::Vlot, ..) => load.appended(&mut vlot, callers)?,
+                    _ => load.appended(&mut engine, callers)?,
+                };
+                if let Some(turn) = turns.last_mut() {
+                    turn.add(done);
+                }
+            }
         }
     }
     drop((vlot, engine, own));
@@ -250,11 +272,11 @@ fn measure(plan: &Plan, scratch: &Scratch, bare: &mut BareFile, callers: Callers
     Ok(Row { callers, groups, turns })
 }
 
-/// What callers append in one turn.
+/// What callers append in one slice.
 struct Load {
     payloads: Vec<Bytes>,
     groups: u64,
-    turn: Duration,
+    slice: Duration,
 }
 
 impl Load {
@@ -275,8 +297,9 @@ impl Load {
         let mut entries = self.entries(0, 1);
         let mut batch = Vec::new();
         let mut latencies = Vec::new();
-        let (begun, used) = (Instant::now(), Used::now());
-        while begun.elapsed() < self.turn {
+        let meter = Meter::start();
+        let begun = Instant::now();
+        while begun.elapsed() < self.slice {
             batch.clear();
             batch.extend(entries.by_ref().take(at_once));
             let asked = Instant::now();
@@ -284,9 +307,8 @@ impl Load {
             latencies.push(asked.elapsed());
             journal.prepare()?;
         }
-        let (wall, used) = (begun.elapsed(), Used::now().since(&used));
-        let count = latencies.len() * at_once;
-        Ok(Turn::new(latencies, count, wall, &used))
+        let used = meter.stop();
+        Ok(Turn { entries: latencies.len() * at_once, used, latencies })
     }
 
     fn hosted(&self, journal: &mut dyn Journal, writers: usize) -> Outcome<Turn> {
@@ -335,7 +357,7 @@ impl Load {
                         let mut latencies = Vec::new();
                         start.wait();
                         let begun = Instant::now();
-                        while begun.elapsed() < self.turn {
+                        while begun.elapsed() < self.slice {
                             let asked = Instant::now();
                             append()?;
                             latencies.push(asked.elapsed());
@@ -344,16 +366,13 @@ impl Load {
                     })
                 })
                 .collect();
-            let used = Used::now();
+            let meter = Meter::start();
             start.wait();
-            let begun = Instant::now();
-            let mut latencies = Vec::new();
-            for thread in threads {
-                latencies.extend(thread.join().map_err(|_| "a writer has panicked")??);
-            }
-            let (wall, used) = (begun.elapsed(), Used::now().since(&used));
-            let count = latencies.len();
-            Ok(Turn::new(latencies, count, wall, &used))
+            let latencies: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+            let used = meter.stop();
+            let latencies = latencies.into_iter().map(|joined| joined.map_err(|_| "a writer has panicked")?);
+            let latencies = latencies.collect::<Outcome<Vec<_>>>()?.concat();
+            Ok(Turn { entries: latencies.len(), used, latencies })
         })
     }
 }
