@@ -11,6 +11,8 @@ use super::vlot::frame_bytes;
 use super::{Journal, Outcome};
 
 const FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// The system remembers the file in pieces of this size, and a sync of a small write takes longer in large ones.
+const PIECE_BYTES: usize = 256 * 1024;
 
 pub(crate) struct BareFile {
     file: File,
@@ -21,7 +23,7 @@ pub(crate) struct BareFile {
 impl BareFile {
     pub(crate) fn create(path: &Path) -> Outcome<Self> {
         let file = OpenOptions::new().create_new(true).read(true).write(true).open(path)?;
-        let zeros = vec![0; 1024 * 1024];
+        let zeros = vec![0; PIECE_BYTES];
         for offset in (0..FILE_BYTES).step_by(zeros.len()) {
             file.write_all_at(&zeros, offset)?;
         }
