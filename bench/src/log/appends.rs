@@ -203,11 +203,12 @@ fn print_ratios(rows: &[Row]) {
             alone.ratio(Side::Vlot, Side::Bare, Turn::p50_us)
         );
     }
-    if let Some(hosted) = row(Writers { count: 1 }, 1) {
-        println!(
-            "ratio latency_1_writer_log_thread_vs_floor_log_thread {:.3}",
-            hosted.ratio(Side::Vlot, Side::Bare, Turn::p50_us)
-        );
+    if let (Some(alone), Some(hosted)) = (row(Owner { at_once: 1 }, 1), row(Writers { count: 1 }, 1)) {
+        let ratio = hosted.ratio(Side::Vlot, Side::Bare, Turn::p50_us);
+        println!("ratio latency_1_writer_behind_thread_vs_floor_behind_thread {ratio:.3}");
+        // What the thread itself costs: two wake-ups.
+        let ratio = hosted.median(Side::Vlot, Turn::p50_us) / alone.median(Side::Bare, Turn::p50_us);
+        println!("ratio latency_1_writer_behind_thread_vs_floor {ratio:.3}");
     }
     for (count, groups) in [(8, 1), (8, GROUPS), (64, 1), (64, GROUPS)] {
         let Some(row) = row(Writers { count }, groups) else { continue };
