@@ -103,6 +103,14 @@ impl Unpersisted {
         let renumber = |id: &mut WriteId| id.0 = id.0.saturating_sub(durable);
         self.appends.iter_mut().for_each(|(id, _)| renumber(id));
         self.held.iter_mut().for_each(|(id, _)| renumber(id));
+        // What is held twice will be sent twice, as any network may do.
+        let mut once = VecDeque::new();
+        for held in self.held.drain(..) {
+            if !once.contains(&held) {
+                once.push_back(held);
+            }
+        }
+        self.held = once;
         [&mut self.issued, &mut self.persisted, &mut self.vote].into_iter().for_each(renumber);
         self.waits = (self.persisted < self.issued).then_some((self.persisted, now));
     }

@@ -29,7 +29,8 @@ fn trial() {
     rules.terms = env("T", 2);
     rules.proposals = env("P", 1);
     rules.symmetry = env("SYM", 1) == 1;
-    rules.slow_disks = env("SLOW", 0) == 1;
+    rules.window = env("W", 2) as usize;
+    rules.writes_behind = env("SLOW", 0) as usize;
     rules.reconnects = env("RE", 0) == 1;
     rules.refusals = env("REF", 0) == 1;
     rules.pre_votes = env("PRE", 0) == 1;

@@ -57,6 +57,7 @@ struct Card {
     node: u32,
     term: Term,
     disk_term: Term,
+    is_busy: bool,
 }
 
 /// What becomes of a seat by a move.
@@ -173,7 +174,9 @@ impl<'a> Explorer<'a> {
         self.know_node(node);
         let own = self.nodes.get(node).node.moves(self.rules);
         let own = own.into_iter().map(|what| self.atlas.moves.number(what));
-        let all: Vec<u32> = own.chain(self.atlas.inboxes.get(inbox).iter().copied()).collect();
+        let inbox = self.atlas.inboxes.get(inbox);
+        let letters = if self.card(seat).is_busy { &[] } else { inbox.as_slice() };
+        let all: Vec<u32> = own.chain(letters.iter().copied()).collect();
         let mut steps = Vec::new();
         for by in all {
             steps.extend_from_slice(&self.steps_by(seat, by)?);
@@ -199,6 +202,9 @@ impl<'a> Explorer<'a> {
     /// What a node may hear or get without a message that is under way: a later term, or a snapshot.
     fn follow_rumours(&mut self, place: &Place, at: usize, visit: &mut impl FnMut(Place, By)) -> Result<(), Fault> {
         let own = self.card(place.seats[at]);
+        if own.is_busy {
+            return Ok(());
+        }
         let mut heard = Term::ZERO;
         for other in (0..self.rules.nodes as usize).filter(|&other| other != at) {
             let from = self.card(place.seats[other]);
@@ -409,8 +415,8 @@ impl<'a> Explorer<'a> {
             let Seat { node, .. } = *self.atlas.seats.get(seat);
             self.know_node(node);
             let state = &self.nodes.get(node).node;
-            let (term, disk_term) = (state.term(), state.disk.term);
-            self.cards.put(seat, Card { node, term, disk_term });
+            let (term, disk_term, is_busy) = (state.term(), state.disk.term, state.is_busy(self.rules));
+            self.cards.put(seat, Card { node, term, disk_term, is_busy });
         }
         *self.cards.get(seat)
     }

@@ -44,7 +44,7 @@ pub enum Move {
     Beat,
     Propose,
     Change(Vec<Change>),
-    /// Its oldest write becomes durable; only where disks are slow, for others are done by the end of a move.
+    /// Its oldest write becomes durable.
     Persist,
     /// It stops and starts again. Of its writes so many were durable that nobody was told of.
     Crash { survive: usize },
@@ -71,7 +71,7 @@ impl Node {
     pub fn first(name: NodeId, rules: &Rules) -> Self {
         let is_member = rules.members.contains(name);
         let disk = Disk::of_members(if is_member { rules.members.clone() } else { Membership::default() });
-        Self { raft: start(name, &disk), disk, pending: Vec::new() }
+        Self { raft: start(name, &disk, rules), disk, pending: Vec::new() }
     }
 
     pub fn name(&self) -> NodeId {
@@ -92,6 +92,9 @@ impl Node {
         let mut moves: Vec<Move> = (0..self.pending.len().max(1)).map(|survive| Move::Crash { survive }).collect();
         if !self.pending.is_empty() {
             moves.push(Move::Persist);
+        }
+        if self.is_busy(rules) {
+            return moves;
         }
         if self.role() == RoleName::Leader {
             self.moves_of_leader(rules, &mut moves);
@@ -120,6 +123,11 @@ impl Node {
         }
     }
 
+    /// Whether it does nothing but wait for its disk.
+    pub fn is_busy(&self, rules: &Rules) -> bool {
+        !self.pending.is_empty() && self.pending.len() >= rules.writes_behind
+    }
+
     /// How many entries in its log were proposed: every run begins with a blank entry, and memberships are no proposals.
     fn proposals(&self) -> u64 {
         let log = self.raft.log();
@@ -129,14 +137,14 @@ impl Node {
 
     /// What may become of it.
     ///
-    /// If disks are not slow, a node does nothing else until its writes are done. When others move meanwhile makes no
+    /// If no writes may wait, a node does nothing else until its writes are done. When others move meanwhile makes no
     /// difference to it, so its writes are part of the move; in another case of it, it crashes between two of them.
     pub fn after(&self, happens: &Move, rules: &Rules) -> Result<Vec<Moved>, Broken> {
         let stepped = catch_unwind(AssertUnwindSafe(|| {
             let mut turn = Turn::begin(self.clone(), rules);
             turn.carry_out(happens)?;
             turn.end()?;
-            if rules.slow_disks { Ok(vec![turn.moved()]) } else { turn.wait_for_disk() }
+            if rules.writes_behind > 0 { Ok(vec![turn.moved()]) } else { turn.wait_for_disk() }
         }));
         stepped.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
@@ -146,11 +154,11 @@ impl Node {
     }
 }
 
-fn start(name: NodeId, disk: &Disk) -> Raft {
+fn start(name: NodeId, disk: &Disk, rules: &Rules) -> Raft {
     let config = Config {
         heartbeat: Duration::from_millis(100),
         election_timeout: Duration::from_millis(1000),
-        inflight_max: 2,
+        inflight_max: rules.window,
         ..Config::new(name)
     };
     let mut raft = Raft::new(config, disk.restored(), NOW, Chance::new(0));
@@ -219,7 +227,7 @@ impl<'a> Turn<'a> {
             self.finish_one()?;
         }
         self.pending.clear();
-        self.raft = start(self.raft.node(), &self.disk);
+        self.raft = start(self.raft.node(), &self.disk, self.rules);
         held(check_one(&self.raft))
     }
 

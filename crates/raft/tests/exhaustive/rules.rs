@@ -18,8 +18,10 @@ pub struct Rules {
     pub terms: u64,
     /// How many proposed entries a log may hold, beside blank ones and memberships.
     pub proposals: u64,
-    /// Whether a node goes on while its writes wait for the disk; if not, it does nothing but write or crash meanwhile.
-    pub slow_disks: bool,
+    /// How many messages with entries a leader may have under way to one peer.
+    pub window: usize,
+    /// How many writes may wait for a node's disk while it goes on. With none, it does nothing else until they are done.
+    pub writes_behind: usize,
     /// Whether pre-votes are asked for by message. If not, any node may win one at any time.
     pub pre_votes: bool,
     /// Whether nodes hear of later terms by message alone. If not, any node may hear of any durable term at any time,
@@ -48,8 +50,9 @@ impl Rules {
             members: Membership::of_voters((1..=3).map(vlot_raft::id::NodeId)),
             terms: 2,
             proposals: 1,
+            window: 2,
             symmetry: true,
-            slow_disks: false,
+            writes_behind: 0,
             pre_votes: false,
             refusals: false,
             heartbeats: false,
