@@ -3,7 +3,7 @@
 //! Owns one position per entry, 16 bytes each, beside the terms of the log. Must not know how to read or write them.
 
 use crate::error::Flaw;
-use crate::record::Payload;
+use crate::layout::Payload;
 use std::collections::VecDeque;
 use vlot_raft::id::{LogIndex, NodeId, Term};
 use vlot_raft::term_runs::TermRuns;

@@ -43,10 +43,13 @@
 //! All I/O goes through [`Disk`](disk::Disk), so that a simulator can lose, tear and fail it: [`disk::sim`].
 //! `docs/disk-format.md` describes the files byte by byte.
 
+mod decode;
 pub mod disk;
+mod encode;
 pub mod error;
 mod identity;
 pub mod index;
+mod layout;
 pub mod log;
 pub mod record;
 pub mod recover;

@@ -4,10 +4,12 @@
 //! and no queue: one owner calls it. Must not know what a term or a vote is for.
 
 use crate::disk::Disk;
+use crate::encode::Encoder;
 use crate::error::{Failure, Flaw, OpenError, ReadError, WriteError};
 pub use crate::identity::Identity;
 use crate::index::{Group, Position};
-use crate::record::{Encoder, Entry, HEADER_BYTES, Write};
+use crate::layout::HEADER_BYTES;
+use crate::record::{Entry, Write};
 use crate::recover::{Found, Recovered, Tail, recover};
 use crate::segment::{self, FILL_BYTES, FIRST_RECORD, SEGMENT_BYTES_MAX, Segment};
 use bytes::{Bytes, BytesMut};

@@ -6,11 +6,11 @@
 //! A record is *vouched for* if it is known to have been durable: a later record says so, or a later segment was begun.
 //! Only what is vouched for by nothing may be missing or bad, for only that may have been in flight when power was lost.
 
+use crate::decode::{self, Body, Record};
 use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
 use crate::index::{Group, GroupState, Position};
-use crate::record::{self, Body, Record};
 use crate::segment::{self, FIRST_RECORD, Segment};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -170,7 +170,7 @@ fn scan<F>(
     let mut durable = FIRST_RECORD;
     let corrupt = |offset: u32, flaw| OpenError::Corrupt { file: path.to_owned(), offset: u64::from(offset), flaw };
     let flaw = loop {
-        match record::decode(bytes, segment.crc, tail.offset, tail.previous) {
+        match decode::decode(bytes, segment.crc, tail.offset, tail.previous) {
             Ok(Some(record)) => {
                 durable = durable.max(record.durable);
                 tail.previous = record.crc;
@@ -189,7 +189,7 @@ fn scan<F>(
     if upto == tail.offset {
         return Ok(Scan { tail, durable, stop: Stop::Blank });
     }
-    if record::later_record_vouches(bytes, upto, segment.crc, tail.offset) {
+    if decode::later_record_vouches(bytes, upto, segment.crc, tail.offset) {
         return Err(corrupt(tail.offset, flaw));
     }
     Ok(Scan { tail, durable, stop: Stop::Bad { flaw, upto } })

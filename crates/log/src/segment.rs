@@ -7,7 +7,7 @@
 use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
-use crate::record::{u32_at, u64_at};
+use crate::layout::{u32_at, u64_at};
 use crc32c::crc32c;
 use std::io;
 use vlot_raft::id::NodeId;

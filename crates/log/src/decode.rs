@@ -1,0 +1,235 @@
+//! Records on their way from the disk.
+//!
+//! Owns how each kind of record is read and checked. Whatever the bytes are, they decode to a record or to a flaw.
+
+use crate::error::Flaw;
+use crate::layout::{
+    ALIGN, APPEND, APPEND_BYTES, END, HEADER_BYTES, Header, Payload, ROW_BYTES, VOTE, VOTE_BYTES, u32_at, u64_at,
+};
+use crc32c::crc32c;
+use vlot_raft::id::{GroupId, LogIndex, NodeId, Term};
+
+/// A record as it was found.
+#[derive(Debug)]
+pub(crate) struct Record<'a> {
+    pub group: GroupId,
+    pub body: Body<'a>,
+    /// What was known to be durable when it was written.
+    pub durable: u32,
+    /// Its checksum, which the next record names.
+    pub crc: u32,
+    /// Where the next record begins.
+    pub end: u32,
+}
+
+#[derive(Debug)]
+pub(crate) enum Body<'a> {
+    Vote { term: Term, vote: Option<NodeId> },
+    Append { after: LogIndex, rows: Rows<'a> },
+    End,
+}
+
+/// The entries of an append, without their payloads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows<'a> {
+    table: &'a [u8],
+    /// Where the first payload is.
+    payloads: u32,
+}
+
+impl<'a> Rows<'a> {
+    /// The term of each entry and where its payload is. Lengths are as written: they go beyond `u32` only in bytes
+    /// that have not been checked.
+    pub(crate) fn iter(self) -> impl Iterator<Item = (Term, Payload)> + use<'a> {
+        let mut offset = self.payloads;
+        self.table.chunks_exact(ROW_BYTES).map(move |row| {
+            let payload = Payload { offset, length: u32_at(row, 8), crc: u32_at(row, 12) };
+            offset = offset.saturating_add(payload.length);
+            (Term(u64_at(row, 0)), payload)
+        })
+    }
+}
+
+/// Reads the record at `offset` of a whole segment and checks every byte of it.
+///
+/// `previous` is the checksum of the record before it. `Ok(None)` where nothing is written: zeros, or no room.
+pub(crate) fn decode(segment: &[u8], segment_crc: u32, offset: u32, previous: u32) -> Result<Option<Record<'_>>, Flaw> {
+    let body_at = offset as usize + HEADER_BYTES;
+    if body_at > segment.len() || segment[offset as usize..body_at] == [0; HEADER_BYTES] {
+        return Ok(None);
+    }
+    let (header, crc) = Header::decode(segment, segment_crc, offset)?;
+    if header.previous != previous {
+        return Err(Flaw::Chain { expected: previous, found: header.previous });
+    }
+    if header.durable > offset {
+        return Err(Flaw::Value {
+            of: "durable offset",
+            expected: u64::from(offset),
+            found: u64::from(header.durable),
+        });
+    }
+    let room = segment.len() - body_at;
+    if header.length as usize > room {
+        return Err(length("record's body", room, header.length as usize));
+    }
+    let body = &segment[body_at..body_at + header.length as usize];
+    let body = match header.kind {
+        VOTE => decode_vote(body, &header)?,
+        APPEND => decode_append(body, &header, body_at)?,
+        END if body.is_empty() => Body::End,
+        kind => return Err(Flaw::Value { of: "record's kind", expected: u64::from(APPEND), found: u64::from(kind) }),
+    };
+    // A segment is at most `u32::MAX` bytes long, and its length a multiple of `ALIGN`.
+    let end = (body_at + header.length as usize).next_multiple_of(ALIGN) as u32;
+    Ok(Some(Record { group: header.group, body, durable: header.durable, crc, end }))
+}
+
+fn decode_vote(body: &[u8], header: &Header) -> Result<Body<'static>, Flaw> {
+    if body.len() != VOTE_BYTES {
+        return Err(length("vote", VOTE_BYTES, body.len()));
+    }
+    check_body(body, header)?;
+    let vote = match u64_at(body, 8) {
+        0 => None,
+        1 => Some(NodeId(u64_at(body, 16))),
+        found => return Err(Flaw::Value { of: "mark of a vote", expected: 1, found }),
+    };
+    Ok(Body::Vote { term: Term(u64_at(body, 0)), vote })
+}
+
+fn decode_append<'a>(body: &'a [u8], header: &Header, body_at: usize) -> Result<Body<'a>, Flaw> {
+    if body.len() < APPEND_BYTES {
+        return Err(length("append", APPEND_BYTES, body.len()));
+    }
+    let count = u64_at(body, 8);
+    let room = (body.len() - APPEND_BYTES) / ROW_BYTES;
+    if count > room as u64 {
+        return Err(Flaw::Value { of: "number of entries", expected: room as u64, found: count });
+    }
+    let table_bytes = APPEND_BYTES + ROW_BYTES * count as usize;
+    let (table, payloads) = body.split_at(table_bytes);
+    check_body(table, header)?;
+    let rows = Rows { table: &table[APPEND_BYTES..], payloads: (body_at + table_bytes) as u32 };
+    check_payloads(rows, payloads)?;
+    Ok(Body::Append { after: LogIndex(u64_at(body, 0)), rows })
+}
+
+fn check_body(covered: &[u8], header: &Header) -> Result<(), Flaw> {
+    let found = crc32c(covered);
+    if found == header.body_crc {
+        Ok(())
+    } else {
+        Err(Flaw::Checksum { of: "record's body", expected: header.body_crc, found })
+    }
+}
+
+fn check_payloads(rows: Rows<'_>, mut payloads: &[u8]) -> Result<(), Flaw> {
+    for (_, Payload { length: bytes, crc, .. }) in rows.iter() {
+        let Some((payload, rest)) = payloads.split_at_checked(bytes as usize) else {
+            return Err(length("entry", payloads.len(), bytes as usize));
+        };
+        let found = crc32c(payload);
+        if found != crc {
+            return Err(Flaw::Checksum { of: "entry", expected: crc, found });
+        }
+        payloads = rest;
+    }
+    if payloads.is_empty() { Ok(()) } else { Err(length("append", 0, payloads.len())) }
+}
+
+/// Whether a record later in the segment was written when everything up to and beyond `offset` was durable.
+///
+/// It need not follow from anything: its header is enough, for the header's checksum is bound to its place. Nothing is
+/// written from `upto` on.
+pub(crate) fn later_record_vouches(segment: &[u8], upto: u32, segment_crc: u32, offset: u32) -> bool {
+    let first = offset as usize + ALIGN;
+    let last = segment.len().saturating_sub(HEADER_BYTES);
+    (first..=last.min(upto as usize)).step_by(ALIGN).any(|at| {
+        let may_be = (VOTE..=END).contains(&segment[at + 4]) && segment[at + 5..at + 8] == [0; 3];
+        may_be && Header::decode(segment, segment_crc, at as u32).is_ok_and(|(header, _)| header.durable > offset)
+    })
+}
+
+fn length(of: &'static str, expected: usize, found: usize) -> Flaw {
+    Flaw::Length { of, expected: expected as u64, found: found as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::Chance;
+    use crate::encode::Encoder;
+    use crate::layout::seed;
+    use crate::record::{Entry, Write};
+    use bytes::Bytes;
+    use vlot_raft::id::LogId;
+
+    const SEGMENT_CRC: u32 = 0x1234_5678;
+
+    /// A segment with one record whose checksums match whatever its fields say.
+    fn crafted(chance: &mut Chance) -> Vec<u8> {
+        let extremes = [0, 1, 8, 15, 16, 24, 31, 32, 200, 1 << 31, u32::MAX - 7, u32::MAX];
+        let mut number = |of: &[u32]| of[chance.below(of.len() as u64) as usize];
+        let mut segment = vec![0; 256];
+        let body = HEADER_BYTES + 64;
+        segment[body + 8..body + 12].copy_from_slice(&number(&extremes).to_le_bytes());
+        segment[body + 12..body + 16].copy_from_slice(&number(&[0, 0, 0, u32::MAX]).to_le_bytes());
+        for row in 0..4 {
+            let at = body + APPEND_BYTES + ROW_BYTES * row + 8;
+            segment[at..at + 4].copy_from_slice(&number(&extremes).to_le_bytes());
+        }
+        let covered = number(&[0, 16, 24, 32, 48, 64]) as usize;
+        let header = Header {
+            length: number(&extremes),
+            kind: number(&[0, 1, 2, 2, 2, 2, 3, 255]) as u8,
+            group: GroupId(1),
+            durable: number(&[0, 0, 64, 65, u32::MAX]),
+            body_crc: crc32c(&segment[body..body + covered]),
+            previous: 9,
+        };
+        segment[64..body].copy_from_slice(&header.encode(seed(SEGMENT_CRC, 64)).0);
+        segment
+    }
+
+    #[test]
+    fn crafted_lengths_are_refused_or_fit() {
+        let mut chance = Chance::new(1);
+        let mut accepted = 0;
+        for _ in 0..200_000 {
+            let segment = crafted(&mut chance);
+            let Ok(Some(record)) = decode(&segment, SEGMENT_CRC, 64, 9) else { continue };
+            accepted += 1;
+            assert!(record.end as usize <= segment.len());
+            if let Body::Append { rows, .. } = record.body {
+                assert!(rows.iter().all(|(_, payload)| payload.offset + payload.length <= record.end));
+            }
+            later_record_vouches(&segment, 256, SEGMENT_CRC, 0);
+        }
+        assert!(accepted > 100, "some are as they should be: {accepted}");
+    }
+
+    #[test]
+    fn a_record_decodes_to_what_was_encoded() {
+        let mut out = Vec::new();
+        let mut encoder =
+            Encoder { out: &mut out, start: 64, segment: 1, segment_crc: SEGMENT_CRC, durable: 64, previous: 9 };
+        let entry = |index, payload| Entry { id: LogId::new(4, index), payload: Bytes::from_static(payload) };
+        let entries = vec![entry(8, b"one"), entry(9, b""), entry(10, b"three")];
+        let mut placed = Vec::new();
+        encoder.append(GroupId(5), LogIndex(7), &entries, |term, payload| placed.push((term, payload)));
+        assert_eq!(
+            out.len() as u64,
+            Write::Append { group: GroupId(5), after: LogIndex(7), entries }.record_bytes(),
+            "the length that was reckoned beforehand"
+        );
+        let mut segment = vec![0; 64];
+        segment.extend_from_slice(&out);
+        let record = decode(&segment, SEGMENT_CRC, 64, 9).expect("intact").expect("a record");
+        assert_eq!((record.group, record.durable, record.end as usize), (GroupId(5), 64, segment.len()));
+        let Body::Append { after, rows } = record.body else { panic!("{:?}", record.body) };
+        assert_eq!((after, rows.iter().collect()), (LogIndex(7), placed.clone()));
+        let (_, last) = placed[2];
+        assert_eq!(&segment[last.offset as usize..][..last.length as usize], b"three");
+    }
+}

@@ -1,0 +1,91 @@
+//! The layout that all records have in common: a header of fixed size with both checksums.
+//!
+//! Owns the header and the sizes of what follows it. Must not know of files, nor of what a term or a vote means. The
+//! layout is described byte by byte in `docs/disk-format.md`.
+
+use crate::error::Flaw;
+use crc32c::crc32c_append;
+use vlot_raft::id::GroupId;
+
+/// The fixed part at the front of a record, in bytes.
+pub(crate) const HEADER_BYTES: usize = 32;
+/// What precedes the table of entries in the body of an append.
+pub(crate) const APPEND_BYTES: usize = 16;
+/// One row of that table.
+pub(crate) const ROW_BYTES: usize = 16;
+/// The body of a vote.
+pub(crate) const VOTE_BYTES: usize = 24;
+/// Records begin at multiples of this.
+pub(crate) const ALIGN: usize = 8;
+
+pub(crate) const VOTE: u8 = 1;
+pub(crate) const APPEND: u8 = 2;
+pub(crate) const END: u8 = 3;
+
+/// Where the bytes of an entry are, and what they should be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Payload {
+    /// The offset in the segment.
+    pub offset: u32,
+    pub length: u32,
+    pub crc: u32,
+}
+
+/// What a header's checksum begins with. A record that lies in another segment, or elsewhere in its own, than where it
+/// was written to does not match.
+pub(crate) fn seed(segment_crc: u32, offset: u32) -> u32 {
+    crc32c_append(segment_crc, &offset.to_le_bytes())
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Header {
+    pub length: u32,
+    pub kind: u8,
+    pub group: GroupId,
+    pub durable: u32,
+    pub body_crc: u32,
+    pub previous: u32,
+}
+
+impl Header {
+    pub(crate) fn encode(&self, seed: u32) -> ([u8; HEADER_BYTES], u32) {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[0..4].copy_from_slice(&self.length.to_le_bytes());
+        bytes[4] = self.kind;
+        bytes[8..16].copy_from_slice(&self.group.0.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.durable.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.body_crc.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.previous.to_le_bytes());
+        let crc = crc32c_append(seed, &bytes[..28]);
+        bytes[28..32].copy_from_slice(&crc.to_le_bytes());
+        (bytes, crc)
+    }
+
+    /// The header at `offset` with its own checksum; `bytes` is the whole segment. There must be room for a header.
+    pub(crate) fn decode(bytes: &[u8], segment_crc: u32, offset: u32) -> Result<(Self, u32), Flaw> {
+        let at = offset as usize;
+        let header = &bytes[at..at + HEADER_BYTES];
+        let crc = crc32c_append(seed(segment_crc, offset), &header[..28]);
+        let written = u32_at(header, 28);
+        if crc != written {
+            return Err(Flaw::Checksum { of: "record's header", expected: written, found: crc });
+        }
+        let header = Self {
+            length: u32_at(header, 0),
+            kind: header[4],
+            group: GroupId(u64_at(header, 8)),
+            durable: u32_at(header, 16),
+            body_crc: u32_at(header, 20),
+            previous: u32_at(header, 24),
+        };
+        Ok((header, crc))
+    }
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
