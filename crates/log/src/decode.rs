@@ -4,10 +4,11 @@
 
 use crate::error::Flaw;
 use crate::layout::{
-    ALIGN, APPEND, APPEND_BYTES, END, HEADER_BYTES, Header, Payload, ROW_BYTES, VOTE, VOTE_BYTES, u32_at, u64_at,
+    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, HEADER_BYTES, Header, Payload, ROW_BYTES, VOTE, VOTE_BYTES,
+    u32_at, u64_at,
 };
 use crc32c::crc32c;
-use vlot_raft::id::{GroupId, LogIndex, NodeId, Term};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
 /// A record as it was found.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(crate) struct Record<'a> {
 pub(crate) enum Body<'a> {
     Vote { term: Term, vote: Option<NodeId> },
     Append { after: LogIndex, rows: Rows<'a> },
+    Begin { after: LogId, stays: bool, note: &'a [u8] },
     End,
 }
 
@@ -77,6 +79,7 @@ pub(crate) fn decode(segment: &[u8], segment_crc: u32, offset: u32, previous: u3
     let body = match header.kind {
         VOTE => decode_vote(body, &header)?,
         APPEND => decode_append(body, &header, body_at)?,
+        BEGIN => decode_begin(body, &header)?,
         END if body.is_empty() => Body::End,
         kind => return Err(Flaw::Value { of: "record's kind", expected: u64::from(APPEND), found: u64::from(kind) }),
     };
@@ -90,12 +93,25 @@ fn decode_vote(body: &[u8], header: &Header) -> Result<Body<'static>, Flaw> {
         return Err(length("vote", VOTE_BYTES, body.len()));
     }
     check_body(body, header)?;
-    let vote = match u64_at(body, 8) {
-        0 => None,
-        1 => Some(NodeId(u64_at(body, 16))),
-        found => return Err(Flaw::Value { of: "mark of a vote", expected: 1, found }),
-    };
+    let vote = decode_mark("mark of a vote", u64_at(body, 8))?.then(|| NodeId(u64_at(body, 16)));
     Ok(Body::Vote { term: Term(u64_at(body, 0)), vote })
+}
+
+fn decode_begin<'a>(body: &'a [u8], header: &Header) -> Result<Body<'a>, Flaw> {
+    let Some((front, note)) = body.split_at_checked(BEGIN_BYTES) else {
+        return Err(length("begin", BEGIN_BYTES, body.len()));
+    };
+    check_body(body, header)?;
+    let stays = decode_mark("mark of entries that stay", u64_at(front, 16))?;
+    Ok(Body::Begin { after: LogId::new(u64_at(front, 0), u64_at(front, 8)), stays, note })
+}
+
+fn decode_mark(of: &'static str, mark: u64) -> Result<bool, Flaw> {
+    match mark {
+        0 => Ok(false),
+        1 => Ok(true),
+        found => Err(Flaw::Value { of, expected: 1, found }),
+    }
 }
 
 fn decode_append<'a>(body: &'a [u8], header: &Header, body_at: usize) -> Result<Body<'a>, Flaw> {
@@ -146,7 +162,7 @@ pub(crate) fn later_record_vouches(segment: &[u8], upto: u32, segment_crc: u32, 
     let first = offset as usize + ALIGN;
     let last = segment.len().saturating_sub(HEADER_BYTES);
     (first..=last.min(upto as usize)).step_by(ALIGN).any(|at| {
-        let may_be = (VOTE..=END).contains(&segment[at + 4]) && segment[at + 5..at + 8] == [0; 3];
+        let may_be = (VOTE..=BEGIN).contains(&segment[at + 4]) && segment[at + 5..at + 8] == [0; 3];
         may_be && Header::decode(segment, segment_crc, at as u32).is_ok_and(|(header, _)| header.durable > offset)
     })
 }
@@ -163,7 +179,6 @@ mod tests {
     use crate::layout::seed;
     use crate::record::{Entry, Write};
     use bytes::Bytes;
-    use vlot_raft::id::LogId;
 
     const SEGMENT_CRC: u32 = 0x1234_5678;
 
@@ -182,7 +197,7 @@ mod tests {
         let covered = number(&[0, 16, 24, 32, 48, 64]) as usize;
         let header = Header {
             length: number(&extremes),
-            kind: number(&[0, 1, 2, 2, 2, 2, 3, 255]) as u8,
+            kind: number(&[0, 1, 2, 2, 2, 2, 3, 4, 255]) as u8,
             group: GroupId(1),
             durable: number(&[0, 0, 64, 65, u32::MAX]),
             body_crc: crc32c(&segment[body..body + covered]),

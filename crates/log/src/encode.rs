@@ -3,11 +3,12 @@
 //! Owns how each kind of record is written. Must not know of files, nor of what a term or a vote means.
 
 use crate::layout::{
-    ALIGN, APPEND, APPEND_BYTES, END, HEADER_BYTES, Header, Payload, ROW_BYTES, VOTE, VOTE_BYTES, seed,
+    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, HEADER_BYTES, Header, Payload, ROW_BYTES, VOTE, VOTE_BYTES,
+    seed,
 };
 use crate::record::{Entry, Write};
 use crc32c::crc32c;
-use vlot_raft::id::{GroupId, LogIndex, NodeId, Term};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
 impl Write {
     /// How long its record is, in bytes.
@@ -18,6 +19,7 @@ impl Write {
                 let payloads: u64 = entries.iter().map(|entry| entry.payload.len() as u64).sum();
                 (APPEND_BYTES + ROW_BYTES * entries.len()) as u64 + payloads
             }
+            Self::Begin { note, .. } => (BEGIN_BYTES + note.len()) as u64,
         };
         (HEADER_BYTES as u64 + body).next_multiple_of(ALIGN as u64)
     }
@@ -77,6 +79,16 @@ impl Encoder<'_> {
             self.out.extend_from_slice(&entry.payload);
         }
         self.finish(at, APPEND, group, table_bytes);
+    }
+
+    /// `stays` says whether what follows the entry stays.
+    pub(crate) fn begin_log(&mut self, group: GroupId, after: LogId, stays: bool, note: &[u8]) {
+        let at = self.begin();
+        self.out.extend_from_slice(&after.term.0.to_le_bytes());
+        self.out.extend_from_slice(&after.index.0.to_le_bytes());
+        self.out.extend_from_slice(&u64::from(stays).to_le_bytes());
+        self.out.extend_from_slice(note);
+        self.finish(at, BEGIN, group, BEGIN_BYTES + note.len());
     }
 
     /// The last record of a segment: what follows is in the next one.

@@ -7,6 +7,7 @@ use crate::identity::Identity;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use vlot_raft::id::{GroupId, LogId};
 
 /// The system refused an act on a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -120,6 +121,15 @@ pub enum WriteError {
         /// How much it may have.
         bytes_max: u64,
     },
+    /// A note is longer than it may be. Nothing of the call was written.
+    NoteTooLong {
+        /// Of which group.
+        group: GroupId,
+        /// How long it is, in bytes.
+        bytes: usize,
+        /// How long it may be.
+        bytes_max: usize,
+    },
 }
 
 /// Why something is not read.
@@ -129,6 +139,11 @@ pub enum ReadError {
     Failed(Failure),
     /// The system refused to read.
     Io(Failure),
+    /// The first entry that was asked for comes before the group's log begins.
+    Compacted {
+        /// The entry after which it begins.
+        after: LogId,
+    },
     /// The bytes of an entry have changed since they were written.
     Corrupt {
         /// The segment.
@@ -209,6 +224,9 @@ impl fmt::Display for WriteError {
         match self {
             Self::Failed(failure) | Self::NoSpace(failure) => failure.fmt(f),
             Self::TooLarge { bytes, bytes_max } => write!(f, "{bytes} bytes in one write, {bytes_max} at most"),
+            Self::NoteTooLong { group, bytes, bytes_max } => {
+                write!(f, "a note of {bytes} bytes for group {group}, {bytes_max} at most")
+            }
         }
     }
 }
@@ -217,6 +235,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(failure) | Self::Io(failure) => failure.fmt(f),
+            Self::Compacted { after } => write!(f, "the log begins after {after}"),
             Self::Corrupt { file, offset, flaw } => corrupt(f, file, *offset, flaw),
         }
     }

@@ -53,4 +53,5 @@ mod layout;
 pub mod log;
 pub mod record;
 pub mod recover;
+mod replay;
 mod segment;

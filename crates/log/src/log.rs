@@ -9,7 +9,7 @@ use crate::error::{Failure, Flaw, OpenError, ReadError, WriteError};
 pub use crate::identity::Identity;
 use crate::index::{Group, Position};
 use crate::layout::HEADER_BYTES;
-use crate::record::{Entry, Write};
+use crate::record::{Entry, NOTE_BYTES_MAX, Write};
 use crate::recover::{Found, Recovered, Tail, recover};
 use crate::segment::{self, FILL_BYTES, FIRST_RECORD, SEGMENT_BYTES_MAX, Segment};
 use bytes::{Bytes, BytesMut};
@@ -33,11 +33,16 @@ pub struct Options {
     /// How long a segment is, in bytes; rounded up to 4 KiB, at least 8 KiB, at most 1 GiB. A single write that needs
     /// more gets a longer one.
     pub segment_bytes: u32,
+    /// Which payloads the owner wants to see again when the log is opened, as [`GroupState::kept`]. They are gathered
+    /// while the log is read, which is read once. None by default.
+    ///
+    /// [`GroupState::kept`]: crate::index::GroupState::kept
+    pub keep: fn(&[u8]) -> bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024 }
+        Self { segment_bytes: 64 * 1024 * 1024, keep: |_| false }
     }
 }
 
@@ -73,11 +78,10 @@ impl<D: Disk> Log<D> {
     pub fn open(mut disk: D, identity: Identity, options: Options) -> Result<(Self, Recovered), OpenError> {
         let segment_bytes =
             options.segment_bytes.clamp(2 * FIRST_RECORD, SEGMENT_BYTES_MAX).next_multiple_of(FIRST_RECORD);
-        let found = match recover(&mut disk, identity)? {
+        let found = match recover(&mut disk, identity, options.keep)? {
             Some(found) => found,
             None => Found::new(segment::create(&mut disk, identity, 1, segment_bytes)?),
         };
-        let recovered = found.recovered();
         let log = Self {
             disk,
             identity,
@@ -91,7 +95,7 @@ impl<D: Disk> Log<D> {
             buffer: Vec::new(),
             failed: None,
         };
-        Ok((log, recovered))
+        Ok((log, found.recovered))
     }
 
     /// Writes, in order, and makes nothing durable: that is [`Log::sync`]. If power is lost before it, a first part of
@@ -102,9 +106,11 @@ impl<D: Disk> Log<D> {
     ///
     /// # Panics
     /// If entries do not follow `after` one by one, if there is no entry at `after`, or if a term is before that of the
-    /// entry before it: the log would hold what it would have to refuse when it is opened.
+    /// entry before it: the log would hold what it would have to refuse when it is opened. Also if a log is to begin
+    /// after an entry of another term than the one after which it begins, or of an earlier one.
     pub fn write(&mut self, writes: &[Write]) -> Result<(), WriteError> {
         self.refuse_if_failed()?;
+        refuse_long_notes(writes)?;
         let bytes: u64 = writes.iter().map(Write::record_bytes).sum();
         let Some(bytes) = u32::try_from(bytes).ok().filter(|&bytes| u64::from(bytes) <= WRITE_BYTES_MAX) else {
             return Err(WriteError::TooLarge { bytes, bytes_max: WRITE_BYTES_MAX });
@@ -149,7 +155,8 @@ impl<D: Disk> Log<D> {
     /// `bytes_max` bytes of payload together, but one at least if there is one.
     ///
     /// # Errors
-    /// If the system refuses to read, or the bytes of an entry are not those that were written.
+    /// If the system refuses to read, the bytes of an entry are not those that were written, or the first entry comes
+    /// before the log begins.
     pub fn read(
         &self,
         group: GroupId,
@@ -161,6 +168,10 @@ impl<D: Disk> Log<D> {
             return Err(ReadError::Failed(failure.clone()));
         }
         let Some(group) = self.groups.get(&group) else { return Ok(Vec::new()) };
+        let begins_after = group.after();
+        if after < begins_after.index && after < upto {
+            return Err(ReadError::Compacted { after: begins_after });
+        }
         let mut room = bytes_max as u64;
         let wanted: Vec<_> = group
             .part(after, upto)
@@ -308,6 +319,20 @@ fn put(write: &Write, encoder: &mut Encoder<'_>, groups: &mut BTreeMap<GroupId, 
             groups.entry(*group).or_default().save_vote(*term, *vote);
             encoder.vote(*group, *term, *vote);
         }
+        Write::Begin { group: id, after, note } => {
+            let group = groups.entry(*id).or_default();
+            let present = group.after();
+            if after.index < present.index {
+                return;
+            }
+            assert!(
+                after.term >= present.term && (after.index > present.index || *after == present),
+                "group {id}: a log that begins after {present} is to begin after {after}"
+            );
+            let stays = group.contains(*after);
+            group.begin_after(*after, stays);
+            encoder.begin_log(*id, *after, stays, note);
+        }
         Write::Append { group: id, after, entries } => {
             let group = groups.entry(*id).or_default();
             assert_appendable(*id, group, *after, entries);
@@ -316,6 +341,17 @@ fn put(write: &Write, encoder: &mut Encoder<'_>, groups: &mut BTreeMap<GroupId, 
             encoder.append(*id, *after, entries, |term, payload| group.push(term, Position { segment, payload }));
         }
     }
+}
+
+fn refuse_long_notes(writes: &[Write]) -> Result<(), WriteError> {
+    for write in writes {
+        if let Write::Begin { group, note, .. } = write
+            && note.len() > NOTE_BYTES_MAX
+        {
+            return Err(WriteError::NoteTooLong { group: *group, bytes: note.len(), bytes_max: NOTE_BYTES_MAX });
+        }
+    }
+    Ok(())
 }
 
 fn assert_appendable(id: GroupId, group: &Group, after: LogIndex, entries: &[Entry]) {

@@ -5,6 +5,9 @@
 use bytes::Bytes;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
+/// How long the note of a [`Write::Begin`] may be.
+pub const NOTE_BYTES_MAX: usize = 1024 * 1024;
+
 /// One entry of a group's log.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Entry {
@@ -34,5 +37,18 @@ pub enum Write {
         after: LogIndex,
         /// What follows it, without a gap. May be empty: then it is a cut alone.
         entries: Vec<Entry>,
+    },
+    /// From here on the group's log begins after `after`: what came before is in a snapshot.
+    ///
+    /// If the log holds exactly that entry, what follows it stays. Otherwise the snapshot lies beyond the end of the
+    /// log, or belongs to another history, and the log is empty after `after`. Where the log begins later already, this
+    /// is a straggler and does nothing.
+    Begin {
+        /// Whose.
+        group: GroupId,
+        /// The last entry that is not in the log.
+        after: LogId,
+        /// The owner's own bytes, given back at recovery: those of the newest `Begin`. At most [`NOTE_BYTES_MAX`].
+        note: Bytes,
     },
 }

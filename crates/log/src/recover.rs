@@ -1,16 +1,17 @@
 //! Recovery: from segments on disk to what they mean, in one pass.
 //!
-//! Owns the judgement between a torn tail, which is cut, and damage, which is refused. Knows records and segments, and
-//! no more of a group than `Group` does. Recovery is total: a state or a refusal, and never a guess in between.
+//! Owns the judgement between a torn tail, which is cut, and damage, which is refused. Knows segments and
+//! where records end, and leaves to `replay.rs` what they mean. Recovery is total: a state or a refusal, and never a guess in between.
 //!
 //! A record is *vouched for* if it is known to have been durable: a later record says so, or a later segment was begun.
 //! Only what is vouched for by nothing may be missing or bad, for only that may have been in flight when power was lost.
 
-use crate::decode::{self, Body, Record};
+use crate::decode::{self, Body};
 use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
-use crate::index::{Group, GroupState, Position};
+use crate::index::{Group, GroupState};
+use crate::replay::Replay;
 use crate::segment::{self, FIRST_RECORD, Segment};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -51,19 +52,15 @@ pub(crate) struct Found<F> {
     /// The one after them, created ahead.
     pub spare: Option<Segment<F>>,
     pub tail: Tail,
-    pub torn: Option<TornTail>,
+    /// What the owner is told.
+    pub recovered: Recovered,
 }
 
 impl<F> Found<F> {
     /// A log that has just begun.
     pub(crate) fn new(first: Segment<F>) -> Self {
         let tail = Tail { offset: FIRST_RECORD, previous: 0 };
-        Self { groups: BTreeMap::new(), segments: vec![first], spare: None, tail, torn: None }
-    }
-
-    pub(crate) fn recovered(&self) -> Recovered {
-        let groups = self.groups.iter().map(|(&id, group)| (id, group.state().clone())).collect();
-        Recovered { groups, torn: self.torn.clone() }
+        Self { groups: BTreeMap::new(), segments: vec![first], spare: None, tail, recovered: Recovered::default() }
     }
 }
 
@@ -93,7 +90,11 @@ enum Stop {
 }
 
 /// Reads a log. `None` if there is none in the directory.
-pub(crate) fn recover<D: Disk>(disk: &mut D, identity: Identity) -> Result<Option<Found<D::File>>, OpenError> {
+pub(crate) fn recover<D: Disk>(
+    disk: &mut D,
+    identity: Identity,
+    keep: fn(&[u8]) -> bool,
+) -> Result<Option<Found<D::File>>, OpenError> {
     let count = survey(disk)?;
     if count == 0 {
         return Ok(None);
@@ -103,8 +104,10 @@ pub(crate) fn recover<D: Disk>(disk: &mut D, identity: Identity) -> Result<Optio
         segments: Vec::new(),
         spare: None,
         tail: Tail { offset: FIRST_RECORD, previous: 0 },
-        torn: None,
+        recovered: Recovered::default(),
     };
+    let mut replay = Replay::new(keep);
+    let mut torn = None;
     let mut bytes = Vec::new();
     // The end of a segment is in doubt until a record of the next one is seen.
     let mut doubtful = Vec::new();
@@ -112,7 +115,7 @@ pub(crate) fn recover<D: Disk>(disk: &mut D, identity: Identity) -> Result<Optio
         let segment = segment::open(disk, identity, sequence, &mut bytes)?;
         let path = disk.path(&segment::name(sequence));
         let from = Tail { offset: FIRST_RECORD, previous: found.tail.previous };
-        let scan = scan(&bytes, &segment, from, &path, &mut found.groups)?;
+        let scan = scan(&bytes, &segment, from, &path, &mut replay)?;
         if scan.tail.offset > FIRST_RECORD {
             doubtful.clear();
         }
@@ -131,7 +134,7 @@ pub(crate) fn recover<D: Disk>(disk: &mut D, identity: Identity) -> Result<Optio
             Stop::Bad { flaw, upto } => {
                 found.spare = expect_spare(disk, identity, sequence, count, &path, scan.tail, &mut bytes)?;
                 let offset = u64::from(scan.tail.offset);
-                found.torn = Some(TornTail { file: path, offset, bytes: u64::from(upto) - offset, flaw });
+                torn = Some(TornTail { file: path, offset, bytes: u64::from(upto) - offset, flaw });
                 wipe(disk, &found.segments[found.segments.len() - 1], scan.tail.offset, upto)?;
                 break;
             }
@@ -142,6 +145,9 @@ pub(crate) fn recover<D: Disk>(disk: &mut D, identity: Identity) -> Result<Optio
     }
     let dir = disk.path("");
     disk.sync_dir().map_err(|error| Failure::new("sync", dir, &error))?;
+    let (groups, recovered) = replay.finish();
+    found.groups = groups;
+    found.recovered = Recovered { groups: recovered, torn };
     Ok(Some(found))
 }
 
@@ -165,7 +171,7 @@ fn scan<F>(
     segment: &Segment<F>,
     mut tail: Tail,
     path: &std::path::Path,
-    groups: &mut BTreeMap<GroupId, Group>,
+    replay: &mut Replay,
 ) -> Result<Scan, OpenError> {
     let mut durable = FIRST_RECORD;
     let corrupt = |offset: u32, flaw| OpenError::Corrupt { file: path.to_owned(), offset: u64::from(offset), flaw };
@@ -179,7 +185,7 @@ fn scan<F>(
                     return Ok(Scan { tail, durable, stop: Stop::End });
                 }
                 // The checksums match, so this is what was written: not a torn write, whatever follows.
-                take_in(groups, segment.sequence, &record).map_err(|flaw| corrupt(offset, flaw))?;
+                replay.take_in(bytes, segment.sequence, &record).map_err(|flaw| corrupt(offset, flaw))?;
             }
             Ok(None) => break Flaw::Missing,
             Err(flaw) => break flaw,
@@ -193,20 +199,6 @@ fn scan<F>(
         return Err(corrupt(tail.offset, flaw));
     }
     Ok(Scan { tail, durable, stop: Stop::Bad { flaw, upto } })
-}
-
-fn take_in(groups: &mut BTreeMap<GroupId, Group>, segment: u32, record: &Record<'_>) -> Result<(), Flaw> {
-    match record.body {
-        Body::Vote { term, vote } => groups.entry(record.group).or_default().save_vote(term, vote),
-        Body::Append { after, rows } => {
-            let group = groups.entry(record.group).or_default();
-            group.check(after, rows.iter().map(|(term, _)| term))?;
-            group.cut_after(after);
-            rows.iter().for_each(|(term, payload)| group.push(term, Position { segment, payload }));
-        }
-        Body::End => {}
-    }
-    Ok(())
 }
 
 /// Where the last byte that is not zero ends; `from` if there is none after it.

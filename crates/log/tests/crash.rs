@@ -7,6 +7,7 @@ use vlot_log::disk::sim::{Chance, SimDisk};
 use vlot_log::error::WriteError;
 use vlot_log::log::Log;
 use vlot_log::record::Write;
+use vlot_raft::id::LogIndex;
 
 /// Every state that the log may be found in: one per write, from what is durable on.
 struct Possible {
@@ -142,7 +143,7 @@ fn the_log_is_a_list_per_group() {
             log.sync().expect("no fault");
             possible.synced();
             for (&id, group) in &possible.now().0 {
-                let all = log.read(id, Default::default(), vlot_raft::id::LogIndex(u64::MAX), usize::MAX);
+                let all = log.read(id, group.after.index, LogIndex(u64::MAX), usize::MAX);
                 assert_eq!(all.as_ref(), Ok(&group.entries), "seed {seed}: read while open");
             }
         }

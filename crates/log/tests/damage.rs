@@ -3,7 +3,7 @@
 
 mod model;
 
-use model::{Model, append, open};
+use model::{Model, append, begin, open};
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::error::OpenError;
 use vlot_log::record::Write;
@@ -22,7 +22,10 @@ fn log_at_rest() -> (SimDisk, Vec<Model>) {
         append(1, 2, 2, "de"),
         Write::Vote { group: GroupId(2), term: Term(5), vote: None },
         append(2, 220, 5, "f"),
+        begin(1, 1, 2, "a snapshot"),
         append(1, 4, 2, "ghi"),
+        begin(2, 7, 300, "a snapshot from elsewhere"),
+        append(2, 300, 7, "j"),
     ];
     for write in writes {
         log.write(std::slice::from_ref(&write)).expect("no fault");
@@ -141,8 +144,8 @@ fn damage_after_opening_is_found_when_it_is_read() {
     for file in ["0000000000000001.log", "0000000000000002.log"] {
         disk.tamper(file, |bytes| bytes[4096..].iter_mut().for_each(|byte| *byte ^= 0x10));
     }
-    for group in [1, 2] {
-        let error = log.read(GroupId(group), LogIndex(0), LogIndex(1), 100).expect_err("damaged");
+    for (group, after) in [(1, 2), (2, 300)] {
+        let error = log.read(GroupId(group), LogIndex(after), LogIndex(after + 1), 100).expect_err("damaged");
         assert!(matches!(error, vlot_log::error::ReadError::Corrupt { .. }), "{error}");
     }
 }

@@ -168,9 +168,10 @@ fn reading_stops_at_its_limits() {
 fn options_out_of_bounds_are_brought_within() {
     for segment_bytes in [0, 1, 8193] {
         let disk = SimDisk::new();
-        let (mut log, _) = Log::open(disk.clone(), IDENTITY, Options { segment_bytes }).expect("a new log");
+        let (mut log, _) =
+            Log::open(disk.clone(), IDENTITY, Options { segment_bytes, ..Options::default() }).expect("a new log");
         log.write(&[append(1, 0, 1, "a")]).expect("no fault");
         drop(log);
-        Log::open(disk, IDENTITY, Options { segment_bytes }).expect("whole");
+        Log::open(disk, IDENTITY, Options { segment_bytes, ..Options::default() }).expect("whole");
     }
 }

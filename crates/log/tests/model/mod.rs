@@ -12,7 +12,12 @@ use vlot_log::recover::Recovered;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
 pub const IDENTITY: Identity = Identity { cluster: 0xc0ffee, node: NodeId(3) };
-pub const SMALL: Options = Options { segment_bytes: 8192 };
+pub const SMALL: Options = Options { segment_bytes: 8192, keep };
+
+/// Which entries are handed over when a log is opened: some at random, and the letter k.
+fn keep(payload: &[u8]) -> bool {
+    payload.len() % 5 == 3 || payload == b"k"
+}
 
 pub fn open(disk: &SimDisk) -> Result<(Log<SimDisk>, Recovered), OpenError> {
     Log::open(disk.clone(), IDENTITY, SMALL)
@@ -22,7 +27,43 @@ pub fn open(disk: &SimDisk) -> Result<(Log<SimDisk>, Recovered), OpenError> {
 pub struct Group {
     pub term: Term,
     pub vote: Option<NodeId>,
+    /// Where the log begins.
+    pub after: LogId,
+    pub note: Bytes,
     pub entries: Vec<Entry>,
+}
+
+impl Group {
+    pub fn last(&self) -> LogId {
+        self.entries.last().map_or(self.after, |entry| entry.id)
+    }
+
+    /// Names an entry that is there, or the one before the first.
+    fn id_at(&self, index: u64) -> LogId {
+        match self.count(LogIndex(index)) {
+            0 => self.after,
+            n => self.entries[n - 1].id,
+        }
+    }
+
+    /// A snapshot: within the log, beyond its end, of another term, or of long ago.
+    fn draw_begin(&self, group: GroupId, chance: &mut Chance) -> Write {
+        let (first, last) = (self.after.index.0, self.last().index.0);
+        let within = self.id_at(first + chance.below(last - first + 1));
+        let after = match chance.below(8) {
+            0 => LogId::new(self.last().term.0 + chance.below(2), last + 1 + chance.below(5)),
+            1 if within != self.after => LogId { term: within.term.next(), ..within },
+            2 if first > 0 => LogId { index: LogIndex(chance.below(first)), ..self.after },
+            _ => within,
+        };
+        let note = Bytes::from(vec![chance.draw() as u8; chance.below(300) as usize]);
+        Write::Begin { group, after, note }
+    }
+
+    /// How many entries there are up to this index.
+    fn count(&self, upto: LogIndex) -> usize {
+        upto.since(self.after.index) as usize
+    }
 }
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -37,8 +78,18 @@ impl Model {
             }
             Write::Append { group, after, entries } => {
                 let group = self.0.entry(*group).or_default();
-                group.entries.truncate(after.0 as usize);
+                group.entries.truncate(group.count(*after));
                 group.entries.extend_from_slice(entries);
+            }
+            Write::Begin { group, after, note } => {
+                let group = self.0.entry(*group).or_default();
+                if after.index < group.after.index {
+                    return;
+                }
+                let holds = *after == group.after || group.entries.iter().any(|entry| entry.id == *after);
+                let gone = if holds { group.count(after.index) } else { group.entries.len() };
+                group.entries.drain(..gone);
+                (group.after, group.note) = (*after, note.clone());
             }
         }
     }
@@ -46,13 +97,17 @@ impl Model {
     /// What the log says that it holds.
     pub fn of(log: &Log<SimDisk>, recovered: &Recovered) -> Self {
         let groups = recovered.groups.iter().map(|(&id, state)| {
-            let entries = log.read(id, LogIndex::ZERO, LogIndex(u64::MAX), usize::MAX).expect("readable");
-            assert_eq!(entries.len() as u64, state.runs.last().0, "as many entries as the runs of terms say");
+            let after = state.runs.after();
+            let entries = log.read(id, after.index, LogIndex(u64::MAX), usize::MAX).expect("readable");
+            let count = state.runs.last().since(after.index);
+            assert_eq!(entries.len() as u64, count, "as many entries as the runs of terms say");
+            let kept: Vec<_> = entries.iter().filter(|entry| keep(&entry.payload)).cloned().collect();
+            assert_eq!(state.kept, kept, "those that the owner wants to see");
             for (n, entry) in entries.iter().enumerate() {
-                assert_eq!(entry.id.index, LogIndex(n as u64 + 1));
+                assert_eq!(entry.id.index, LogIndex(after.index.0 + n as u64 + 1));
                 assert!(state.runs.contains(entry.id), "{} in {:?}", entry.id, state.runs);
             }
-            (id, Group { term: state.term, vote: state.vote, entries })
+            (id, Group { term: state.term, vote: state.vote, after, note: state.note.clone(), entries })
         });
         Self(groups.collect())
     }
@@ -65,9 +120,12 @@ impl Model {
             let vote = (chance.below(2) == 0).then(|| NodeId(chance.below(5)));
             return Write::Vote { group: id, term: Term(group.term.0 + chance.below(3)), vote };
         }
-        let last = group.entries.len() as u64;
-        let after = if chance.below(4) == 0 { chance.below(last + 1) } else { last };
-        let mut term = if after == 0 { Term::ZERO } else { group.entries[after as usize - 1].id.term };
+        if chance.below(6) == 0 {
+            return group.draw_begin(id, chance);
+        }
+        let (first, last) = (group.after.index.0, group.last().index.0);
+        let after = if chance.below(4) == 0 { first + chance.below(last - first + 1) } else { last };
+        let mut term = group.id_at(after).term;
         let entries = (1..=chance.below(6)).map(|n| {
             term = Term(term.0 + chance.below(4) / 3);
             let bytes = if chance.below(40) == 0 { 9000 } else { chance.below(700) } as usize;
@@ -87,6 +145,10 @@ pub fn entries(after: u64, term: u64, letters: &str) -> Vec<Entry> {
         payload: Bytes::from(letter.to_string()),
     };
     letters.chars().enumerate().map(one).collect()
+}
+
+pub fn begin(group: u64, term: u64, index: u64, note: &'static str) -> Write {
+    Write::Begin { group: GroupId(group), after: LogId::new(term, index), note: Bytes::from_static(note.as_bytes()) }
 }
 
 pub fn append(group: u64, after: u64, term: u64, letters: &str) -> Write {
