@@ -4,8 +4,8 @@
 
 use crate::error::Flaw;
 use crate::layout::{
-    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, HEADER_BYTES, Header, Payload, ROW_BYTES, VOTE, VOTE_BYTES,
-    u32_at, u64_at,
+    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, Payload, REWRITE,
+    ROW_BYTES, VOTE, VOTE_BYTES, u32_at, u64_at,
 };
 use crc32c::crc32c;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
@@ -27,11 +27,20 @@ pub(crate) struct Record<'a> {
 pub(crate) enum Body<'a> {
     Vote { term: Term, vote: Option<NodeId> },
     Append { after: LogIndex, rows: Rows<'a> },
-    Begin { after: LogId, stays: bool, note: &'a [u8] },
+    Begin { after: LogId, stays: bool, note: Note<'a> },
+    Rewrite { after: LogIndex, rows: Rows<'a> },
+    Floor { oldest: u32 },
     End,
 }
 
-/// The entries of an append, without their payloads.
+/// The note of a begin, and where it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Note<'a> {
+    pub bytes: &'a [u8],
+    pub payload: Payload,
+}
+
+/// The entries of an append or a rewrite, without their payloads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rows<'a> {
     table: &'a [u8],
@@ -54,15 +63,20 @@ impl<'a> Rows<'a> {
 
 /// Reads the record at `offset` of a whole segment and checks every byte of it.
 ///
-/// `previous` is the checksum of the record before it. `Ok(None)` where nothing is written: zeros, or no room.
-pub(crate) fn decode(segment: &[u8], segment_crc: u32, offset: u32, previous: u32) -> Result<Option<Record<'_>>, Flaw> {
+/// `previous` is the checksum of the record before it, if that is known. `Ok(None)` where nothing is written: zeros, or no room.
+pub(crate) fn decode(
+    segment: &[u8],
+    segment_crc: u32,
+    offset: u32,
+    previous: Option<u32>,
+) -> Result<Option<Record<'_>>, Flaw> {
     let body_at = offset as usize + HEADER_BYTES;
     if body_at > segment.len() || segment[offset as usize..body_at] == [0; HEADER_BYTES] {
         return Ok(None);
     }
     let (header, crc) = Header::decode(segment, segment_crc, offset)?;
-    if header.previous != previous {
-        return Err(Flaw::Chain { expected: previous, found: header.previous });
+    if let Some(expected) = previous.filter(|&expected| expected != header.previous) {
+        return Err(Flaw::Chain { expected, found: header.previous });
     }
     if header.durable > offset {
         return Err(Flaw::Value {
@@ -78,8 +92,10 @@ pub(crate) fn decode(segment: &[u8], segment_crc: u32, offset: u32, previous: u3
     let body = &segment[body_at..body_at + header.length as usize];
     let body = match header.kind {
         VOTE => decode_vote(body, &header)?,
-        APPEND => decode_append(body, &header, body_at)?,
-        BEGIN => decode_begin(body, &header)?,
+        APPEND => decode_entries(body, &header, body_at).map(|(after, rows)| Body::Append { after, rows })?,
+        BEGIN => decode_begin(body, &header, body_at)?,
+        REWRITE => decode_entries(body, &header, body_at).map(|(after, rows)| Body::Rewrite { after, rows })?,
+        FLOOR => decode_floor(body, &header)?,
         END if body.is_empty() => Body::End,
         kind => return Err(Flaw::Value { of: "record's kind", expected: u64::from(APPEND), found: u64::from(kind) }),
     };
@@ -97,13 +113,25 @@ fn decode_vote(body: &[u8], header: &Header) -> Result<Body<'static>, Flaw> {
     Ok(Body::Vote { term: Term(u64_at(body, 0)), vote })
 }
 
-fn decode_begin<'a>(body: &'a [u8], header: &Header) -> Result<Body<'a>, Flaw> {
+fn decode_begin<'a>(body: &'a [u8], header: &Header, body_at: usize) -> Result<Body<'a>, Flaw> {
     let Some((front, note)) = body.split_at_checked(BEGIN_BYTES) else {
         return Err(length("begin", BEGIN_BYTES, body.len()));
     };
     check_body(body, header)?;
     let stays = decode_mark("mark of entries that stay", u64_at(front, 16))?;
+    let payload = Payload { offset: (body_at + BEGIN_BYTES) as u32, length: note.len() as u32, crc: crc32c(note) };
+    let note = Note { bytes: note, payload };
     Ok(Body::Begin { after: LogId::new(u64_at(front, 0), u64_at(front, 8)), stays, note })
+}
+
+fn decode_floor(body: &[u8], header: &Header) -> Result<Body<'static>, Flaw> {
+    if body.len() != FLOOR_BYTES {
+        return Err(length("floor", FLOOR_BYTES, body.len()));
+    }
+    check_body(body, header)?;
+    let oldest = u64_at(body, 0);
+    let refuse = |_| Flaw::Value { of: "oldest segment", expected: u64::from(u32::MAX), found: oldest };
+    Ok(Body::Floor { oldest: u32::try_from(oldest).map_err(refuse)? })
 }
 
 fn decode_mark(of: &'static str, mark: u64) -> Result<bool, Flaw> {
@@ -114,7 +142,7 @@ fn decode_mark(of: &'static str, mark: u64) -> Result<bool, Flaw> {
     }
 }
 
-fn decode_append<'a>(body: &'a [u8], header: &Header, body_at: usize) -> Result<Body<'a>, Flaw> {
+fn decode_entries<'a>(body: &'a [u8], header: &Header, body_at: usize) -> Result<(LogIndex, Rows<'a>), Flaw> {
     if body.len() < APPEND_BYTES {
         return Err(length("append", APPEND_BYTES, body.len()));
     }
@@ -128,7 +156,7 @@ fn decode_append<'a>(body: &'a [u8], header: &Header, body_at: usize) -> Result<
     check_body(table, header)?;
     let rows = Rows { table: &table[APPEND_BYTES..], payloads: (body_at + table_bytes) as u32 };
     check_payloads(rows, payloads)?;
-    Ok(Body::Append { after: LogIndex(u64_at(body, 0)), rows })
+    Ok((LogIndex(u64_at(body, 0)), rows))
 }
 
 fn check_body(covered: &[u8], header: &Header) -> Result<(), Flaw> {
@@ -162,7 +190,7 @@ pub(crate) fn later_record_vouches(segment: &[u8], upto: u32, segment_crc: u32, 
     let first = offset as usize + ALIGN;
     let last = segment.len().saturating_sub(HEADER_BYTES);
     (first..=last.min(upto as usize)).step_by(ALIGN).any(|at| {
-        let may_be = (VOTE..=BEGIN).contains(&segment[at + 4]) && segment[at + 5..at + 8] == [0; 3];
+        let may_be = (VOTE..=FLOOR).contains(&segment[at + 4]) && segment[at + 5..at + 8] == [0; 3];
         may_be && Header::decode(segment, segment_crc, at as u32).is_ok_and(|(header, _)| header.durable > offset)
     })
 }
@@ -197,7 +225,7 @@ mod tests {
         let covered = number(&[0, 16, 24, 32, 48, 64]) as usize;
         let header = Header {
             length: number(&extremes),
-            kind: number(&[0, 1, 2, 2, 2, 2, 3, 4, 255]) as u8,
+            kind: number(&[0, 1, 2, 2, 2, 2, 3, 4, 5, 6, 255]) as u8,
             group: GroupId(1),
             durable: number(&[0, 0, 64, 65, u32::MAX]),
             body_crc: crc32c(&segment[body..body + covered]),
@@ -213,10 +241,10 @@ mod tests {
         let mut accepted = 0;
         for _ in 0..200_000 {
             let segment = crafted(&mut chance);
-            let Ok(Some(record)) = decode(&segment, SEGMENT_CRC, 64, 9) else { continue };
+            let Ok(Some(record)) = decode(&segment, SEGMENT_CRC, 64, Some(9)) else { continue };
             accepted += 1;
             assert!(record.end as usize <= segment.len());
-            if let Body::Append { rows, .. } = record.body {
+            if let Body::Append { rows, .. } | Body::Rewrite { rows, .. } = record.body {
                 assert!(rows.iter().all(|(_, payload)| payload.offset + payload.length <= record.end));
             }
             later_record_vouches(&segment, 256, SEGMENT_CRC, 0);
@@ -232,7 +260,7 @@ mod tests {
         let entry = |index, payload| Entry { id: LogId::new(4, index), payload: Bytes::from_static(payload) };
         let entries = vec![entry(8, b"one"), entry(9, b""), entry(10, b"three")];
         let mut placed = Vec::new();
-        encoder.append(GroupId(5), LogIndex(7), &entries, |term, payload| placed.push((term, payload)));
+        encoder.append(GroupId(5), LogIndex(7), &entries, |entry, at| placed.push((entry.id.term, at.payload)));
         assert_eq!(
             out.len() as u64,
             Write::Append { group: GroupId(5), after: LogIndex(7), entries }.record_bytes(),
@@ -240,7 +268,7 @@ mod tests {
         );
         let mut segment = vec![0; 64];
         segment.extend_from_slice(&out);
-        let record = decode(&segment, SEGMENT_CRC, 64, 9).expect("intact").expect("a record");
+        let record = decode(&segment, SEGMENT_CRC, 64, Some(9)).expect("intact").expect("a record");
         assert_eq!((record.group, record.durable, record.end as usize), (GroupId(5), 64, segment.len()));
         let Body::Append { after, rows } = record.body else { panic!("{:?}", record.body) };
         assert_eq!((after, rows.iter().collect()), (LogIndex(7), placed.clone()));

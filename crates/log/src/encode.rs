@@ -3,26 +3,49 @@
 //! Owns how each kind of record is written. Must not know of files, nor of what a term or a vote means.
 
 use crate::layout::{
-    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, HEADER_BYTES, Header, Payload, ROW_BYTES, VOTE, VOTE_BYTES,
-    seed,
+    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, Payload, REWRITE,
+    ROW_BYTES, VOTE, VOTE_BYTES, seed,
 };
 use crate::record::{Entry, Write};
+use crate::stretch::Position;
 use crc32c::crc32c;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
 impl Write {
     /// How long its record is, in bytes.
     pub(crate) fn record_bytes(&self) -> u64 {
-        let body = match self {
-            Self::Vote { .. } => VOTE_BYTES as u64,
-            Self::Append { entries, .. } => {
-                let payloads: u64 = entries.iter().map(|entry| entry.payload.len() as u64).sum();
-                (APPEND_BYTES + ROW_BYTES * entries.len()) as u64 + payloads
+        match self {
+            Self::Vote { .. } => vote_bytes(),
+            Self::Append { entries, .. } | Self::Rewrite { entries, .. } => {
+                append_bytes(entries.len(), entries.iter().map(|entry| entry.payload.len() as u64).sum())
             }
-            Self::Begin { note, .. } => (BEGIN_BYTES + note.len()) as u64,
-        };
-        (HEADER_BYTES as u64 + body).next_multiple_of(ALIGN as u64)
+            Self::Begin { note, .. } => begin_bytes(note.len()),
+        }
     }
+}
+
+/// How long the record of a vote is.
+pub(crate) fn vote_bytes() -> u64 {
+    record_bytes(VOTE_BYTES as u64)
+}
+
+/// How long a record of so many entries is, with so many bytes of payload together.
+pub(crate) fn append_bytes(entries: usize, payloads: u64) -> u64 {
+    record_bytes((APPEND_BYTES + ROW_BYTES * entries) as u64 + payloads)
+}
+
+/// How long the record of a begin is.
+pub(crate) fn begin_bytes(note: usize) -> u64 {
+    record_bytes((BEGIN_BYTES + note) as u64)
+}
+
+/// How long the record of a floor is.
+pub(crate) fn floor_bytes() -> u64 {
+    record_bytes(FLOOR_BYTES as u64)
+}
+
+fn record_bytes(body: u64) -> u64 {
+    (HEADER_BYTES as u64 + body).next_multiple_of(ALIGN as u64)
 }
 
 /// Writes records one after the other into a buffer that is to stand at one place of a segment.
@@ -56,7 +79,54 @@ impl Encoder<'_> {
         group: GroupId,
         after: LogIndex,
         entries: &[Entry],
-        mut placed: impl FnMut(Term, Payload),
+        placed: impl FnMut(&Entry, Position),
+    ) {
+        self.entries(APPEND, group, after, entries, placed);
+    }
+
+    /// Entries that are in the log: nothing is cut. The first of them follows `after`.
+    pub(crate) fn rewrite(
+        &mut self,
+        group: GroupId,
+        after: LogIndex,
+        entries: &[Entry],
+        placed: impl FnMut(&Entry, Position),
+    ) {
+        self.entries(REWRITE, group, after, entries, placed);
+    }
+
+    /// `stays` says whether what follows the entry stays. Returns where the note will be.
+    pub(crate) fn begin_log(&mut self, group: GroupId, after: LogId, stays: bool, note: &[u8]) -> Position {
+        let at = self.begin();
+        self.out.extend_from_slice(&after.term.0.to_le_bytes());
+        self.out.extend_from_slice(&after.index.0.to_le_bytes());
+        self.out.extend_from_slice(&u64::from(stays).to_le_bytes());
+        let offset = self.start + self.out.len() as u32;
+        self.out.extend_from_slice(note);
+        self.finish(at, BEGIN, group, BEGIN_BYTES + note.len());
+        self.position(Payload { offset, length: note.len() as u32, crc: crc32c(note) })
+    }
+
+    /// Segments before `oldest` are not needed.
+    pub(crate) fn floor(&mut self, oldest: u32) {
+        let at = self.begin();
+        self.out.extend_from_slice(&u64::from(oldest).to_le_bytes());
+        self.finish(at, FLOOR, GroupId(0), FLOOR_BYTES);
+    }
+
+    /// The last record of a segment: what follows is in the next one.
+    pub(crate) fn end(&mut self) {
+        let at = self.begin();
+        self.finish(at, END, GroupId(0), 0);
+    }
+
+    fn entries(
+        &mut self,
+        kind: u8,
+        group: GroupId,
+        after: LogIndex,
+        entries: &[Entry],
+        mut placed: impl FnMut(&Entry, Position),
     ) {
         let at = self.begin();
         let table_bytes = APPEND_BYTES + ROW_BYTES * entries.len();
@@ -72,29 +142,17 @@ impl Encoder<'_> {
             row[8..12].copy_from_slice(&length.to_le_bytes());
             row[12..16].copy_from_slice(&crc.to_le_bytes());
             self.out.extend_from_slice(&row);
-            placed(entry.id.term, Payload { offset, length, crc });
+            placed(entry, self.position(Payload { offset, length, crc }));
             offset += length;
         }
         for entry in entries {
             self.out.extend_from_slice(&entry.payload);
         }
-        self.finish(at, APPEND, group, table_bytes);
+        self.finish(at, kind, group, table_bytes);
     }
 
-    /// `stays` says whether what follows the entry stays.
-    pub(crate) fn begin_log(&mut self, group: GroupId, after: LogId, stays: bool, note: &[u8]) {
-        let at = self.begin();
-        self.out.extend_from_slice(&after.term.0.to_le_bytes());
-        self.out.extend_from_slice(&after.index.0.to_le_bytes());
-        self.out.extend_from_slice(&u64::from(stays).to_le_bytes());
-        self.out.extend_from_slice(note);
-        self.finish(at, BEGIN, group, BEGIN_BYTES + note.len());
-    }
-
-    /// The last record of a segment: what follows is in the next one.
-    pub(crate) fn end(&mut self) {
-        let at = self.begin();
-        self.finish(at, END, GroupId(0), 0);
+    fn position(&self, payload: Payload) -> Position {
+        Position { segment: self.segment, payload }
     }
 
     fn begin(&mut self) -> usize {

@@ -132,6 +132,15 @@ pub enum WriteError {
     },
 }
 
+/// Why space is not freed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TidyError {
+    /// What has to be written again cannot be read, so the segment that it is in has to stay. Nothing was changed.
+    Read(ReadError),
+    /// What has to be written is not.
+    Write(WriteError),
+}
+
 /// Why something is not read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ReadError {
@@ -169,6 +178,18 @@ impl Failure {
 impl From<DirError> for OpenError {
     fn from(error: DirError) -> Self {
         Self::Dir(error)
+    }
+}
+
+impl From<WriteError> for TidyError {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error)
+    }
+}
+
+impl From<ReadError> for TidyError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
     }
 }
 
@@ -245,6 +266,15 @@ fn corrupt(f: &mut fmt::Formatter<'_>, file: &std::path::Path, offset: u64, flaw
     write!(f, "{}: corrupt at byte {offset}: {flaw}", file.display())
 }
 
+impl fmt::Display for TidyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => error.fmt(f),
+            Self::Write(error) => error.fmt(f),
+        }
+    }
+}
+
 impl std::error::Error for Failure {}
 
 impl std::error::Error for OpenError {
@@ -260,3 +290,5 @@ impl std::error::Error for OpenError {
 impl std::error::Error for WriteError {}
 
 impl std::error::Error for ReadError {}
+
+impl std::error::Error for TidyError {}

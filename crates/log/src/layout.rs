@@ -17,6 +17,8 @@ pub(crate) const ROW_BYTES: usize = 16;
 pub(crate) const VOTE_BYTES: usize = 24;
 /// What precedes the note in the body of a begin.
 pub(crate) const BEGIN_BYTES: usize = 24;
+/// The body of a floor.
+pub(crate) const FLOOR_BYTES: usize = 8;
 /// Records begin at multiples of this.
 pub(crate) const ALIGN: usize = 8;
 
@@ -24,6 +26,8 @@ pub(crate) const VOTE: u8 = 1;
 pub(crate) const APPEND: u8 = 2;
 pub(crate) const END: u8 = 3;
 pub(crate) const BEGIN: u8 = 4;
+pub(crate) const REWRITE: u8 = 5;
+pub(crate) const FLOOR: u8 = 6;
 
 /// Where the bytes of an entry are, and what they should be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -7,15 +7,18 @@ use crate::disk::Disk;
 use crate::encode::Encoder;
 use crate::error::{Failure, Flaw, OpenError, ReadError, WriteError};
 pub use crate::identity::Identity;
-use crate::index::{Group, Position};
+use crate::index::{Cursor, Group, Index};
 use crate::layout::HEADER_BYTES;
 use crate::record::{Entry, NOTE_BYTES_MAX, Write};
 use crate::recover::{Found, Recovered, Tail, recover};
 use crate::segment::{self, FILL_BYTES, FIRST_RECORD, SEGMENT_BYTES_MAX, Segment};
+use crate::stretch::Position;
 use bytes::{Bytes, BytesMut};
 use crc32c::crc32c;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use vlot_raft::id::{GroupId, LogId, LogIndex, Term};
+
+pub mod tidy;
 
 /// How much one call of [`Log::write`] may hold, in bytes as written: payloads and about 16 bytes for each of them.
 pub const WRITE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -38,11 +41,15 @@ pub struct Options {
     ///
     /// [`GroupState::kept`]: crate::index::GroupState::kept
     pub keep: fn(&[u8]) -> bool,
+    /// How much that is not needed any more may stay on disk beside as much again as is needed, in bytes; at least the
+    /// length of a segment. See [`Log::tidy`] for the bound that it gives. Less takes less space, and more is written
+    /// again to free it.
+    pub slack_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024, keep: |_| false }
+        Self { segment_bytes: 64 * 1024 * 1024, keep: |_| false, slack_bytes: 256 * 1024 * 1024 }
     }
 }
 
@@ -54,9 +61,10 @@ pub struct Log<D: Disk> {
     disk: D,
     identity: Identity,
     segment_bytes: u32,
-    groups: BTreeMap<GroupId, Group>,
-    /// Never empty. The first has sequence number 1, and writing goes on in the last.
-    segments: Vec<Segment<D::File>>,
+    slack_bytes: u64,
+    index: Index,
+    /// Never empty and without a gap. Writing goes on in the last.
+    segments: VecDeque<Segment<D::File>>,
     /// The one that comes next, if it is made already.
     spare: Option<Segment<D::File>>,
     tail: Tail,
@@ -64,6 +72,8 @@ pub struct Log<D: Disk> {
     /// Up to here the blocks of the last segment have been written before, if only with zeros.
     filled: u32,
     buffer: Vec<u8>,
+    /// In which segment the search for what is needed is under way, and how far it has come.
+    search: (u32, Cursor),
     failed: Option<Failure>,
 }
 
@@ -86,13 +96,15 @@ impl<D: Disk> Log<D> {
             disk,
             identity,
             segment_bytes,
-            groups: found.groups,
+            slack_bytes: options.slack_bytes.max(u64::from(segment_bytes)),
+            index: found.index,
             segments: found.segments,
             spare: found.spare,
             tail: found.tail,
             durable: found.tail.offset,
             filled: found.tail.offset,
             buffer: Vec::new(),
+            search: (0, Cursor::default()),
             failed: None,
         };
         Ok((log, found.recovered))
@@ -107,7 +119,8 @@ impl<D: Disk> Log<D> {
     /// # Panics
     /// If entries do not follow `after` one by one, if there is no entry at `after`, or if a term is before that of the
     /// entry before it: the log would hold what it would have to refuse when it is opened. Also if a log is to begin
-    /// after an entry of another term than the one after which it begins, or of an earlier one.
+    /// after an entry of another term than the one after which it begins, or of an earlier one; or if an entry that is
+    /// to be written again is not in the log.
     pub fn write(&mut self, writes: &[Write]) -> Result<(), WriteError> {
         self.refuse_if_failed()?;
         refuse_long_notes(writes)?;
@@ -115,10 +128,8 @@ impl<D: Disk> Log<D> {
         let Some(bytes) = u32::try_from(bytes).ok().filter(|&bytes| u64::from(bytes) <= WRITE_BYTES_MAX) else {
             return Err(WriteError::TooLarge { bytes, bytes_max: WRITE_BYTES_MAX });
         };
-        if !self.has_room_for(bytes) {
-            self.begin_segment_for(bytes)?;
-        }
-        self.encode(|encoder, groups| writes.iter().for_each(|write| put(write, encoder, groups)));
+        self.make_room_for(bytes)?;
+        self.encode(|encoder, index| writes.iter().for_each(|write| put(write, encoder, index)));
         self.write_buffer()
     }
 
@@ -167,13 +178,14 @@ impl<D: Disk> Log<D> {
         if let Some(failure) = &self.failed {
             return Err(ReadError::Failed(failure.clone()));
         }
-        let Some(group) = self.groups.get(&group) else { return Ok(Vec::new()) };
-        let begins_after = group.after();
+        let Some(group) = self.index.groups.get(&group) else { return Ok(Vec::new()) };
+        let begins_after = group.entries.runs().after();
         if after < begins_after.index && after < upto {
             return Err(ReadError::Compacted { after: begins_after });
         }
         let mut room = bytes_max as u64;
         let wanted: Vec<_> = group
+            .entries
             .part(after, upto)
             .enumerate()
             .map_while(|(n, entry)| {
@@ -203,8 +215,17 @@ impl<D: Disk> Log<D> {
         WriteError::Failed(failure)
     }
 
+    /// The segment of a position. It is here: one in which there is something alive is not dropped.
+    fn segment(&self, sequence: u32) -> &Segment<D::File> {
+        &self.segments[(sequence - self.segments[0].sequence) as usize]
+    }
+
     fn last(&self) -> usize {
         self.segments.len() - 1
+    }
+
+    fn make_room_for(&mut self, bytes: u32) -> Result<(), WriteError> {
+        if self.has_room_for(bytes) { Ok(()) } else { self.begin_segment_for(bytes) }
     }
 
     /// Whether so many bytes fit into the last segment, and the record of its end after them.
@@ -222,6 +243,8 @@ impl<D: Disk> Log<D> {
         self.encode(|encoder, _| encoder.end());
         self.write_buffer()?;
         self.sync()?;
+        let last = self.last();
+        self.segments[last].used = self.tail.offset;
         self.segments.extend(self.spare.take());
         (self.tail.offset, self.durable, self.filled) = (FIRST_RECORD, FIRST_RECORD, FILL_BYTES);
         Ok(())
@@ -242,7 +265,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Fills the buffer with what is to be written at the tail.
-    fn encode(&mut self, records: impl FnOnce(&mut Encoder<'_>, &mut BTreeMap<GroupId, Group>)) {
+    fn encode(&mut self, records: impl FnOnce(&mut Encoder<'_>, &mut Index)) {
         let segment = &self.segments[self.segments.len() - 1];
         self.buffer.clear();
         let mut encoder = Encoder {
@@ -253,7 +276,7 @@ impl<D: Disk> Log<D> {
             durable: self.durable,
             previous: self.tail.previous,
         };
-        records(&mut encoder, &mut self.groups);
+        records(&mut encoder, &mut self.index);
         self.tail.previous = encoder.previous;
     }
 
@@ -284,25 +307,36 @@ impl<D: Disk> Log<D> {
     fn read_stretch(&self, stretch: &[(LogIndex, Term, Position)], entries: &mut Vec<Entry>) -> Result<(), ReadError> {
         let (Some((.., first)), Some((.., last))) = (stretch.first(), stretch.last()) else { return Ok(()) };
         let (from, upto) = (first.payload.offset, last.payload.offset + last.payload.length);
-        // Positions name only segments that are here: the first of them has number 1, and none is ever dropped.
-        let segment = &self.segments[first.segment as usize - 1];
-        let path = || self.disk.path(&segment::name(segment.sequence));
-        let mut bytes = BytesMut::zeroed((upto - from) as usize);
-        self.disk
-            .read_at(&segment.file, &mut bytes, u64::from(from))
-            .map_err(|error| ReadError::Io(Failure::new("read", path(), &error)))?;
-        let bytes: Bytes = bytes.freeze();
-        for &(index, term, Position { payload, .. }) in stretch {
-            let at = (payload.offset - from) as usize;
-            let found = bytes.slice(at..at + payload.length as usize);
-            let crc = crc32c(&found);
-            if crc != payload.crc {
-                let flaw = Flaw::Checksum { of: "entry", expected: payload.crc, found: crc };
-                return Err(ReadError::Corrupt { file: path(), offset: u64::from(payload.offset), flaw });
-            }
-            entries.push(Entry { id: LogId { term, index }, payload: found });
+        let bytes = self.read_bytes(first.segment, from, upto)?;
+        for &(index, term, position) in stretch {
+            let at = (position.payload.offset - from) as usize;
+            let payload = bytes.slice(at..at + position.payload.length as usize);
+            self.check("entry", position, &payload)?;
+            entries.push(Entry { id: LogId { term, index }, payload });
         }
         Ok(())
+    }
+
+    fn read_bytes(&self, sequence: u32, from: u32, upto: u32) -> Result<Bytes, ReadError> {
+        let mut bytes = BytesMut::zeroed((upto - from) as usize);
+        self.disk
+            .read_at(&self.segment(sequence).file, &mut bytes, u64::from(from))
+            .map_err(|error| ReadError::Io(Failure::new("read", self.disk.path(&segment::name(sequence)), &error)))?;
+        Ok(bytes.freeze())
+    }
+
+    /// Whether these are the bytes that were written there.
+    fn check(&self, of: &'static str, Position { segment, payload }: Position, bytes: &[u8]) -> Result<(), ReadError> {
+        let found = crc32c(bytes);
+        if found == payload.crc {
+            return Ok(());
+        }
+        let flaw = Flaw::Checksum { of, expected: payload.crc, found };
+        Err(ReadError::Corrupt {
+            file: self.disk.path(&segment::name(segment)),
+            offset: u64::from(payload.offset),
+            flaw,
+        })
     }
 }
 
@@ -313,15 +347,21 @@ fn lie_together(a: &Position, b: &Position) -> bool {
 }
 
 /// Adds the record of a write to the buffer, and what it does to the index.
-fn put(write: &Write, encoder: &mut Encoder<'_>, groups: &mut BTreeMap<GroupId, Group>) {
+fn put(write: &Write, encoder: &mut Encoder<'_>, Index { groups, live }: &mut Index) {
     match write {
         Write::Vote { group, term, vote } => {
-            groups.entry(*group).or_default().save_vote(*term, *vote);
+            groups.entry(*group).or_default().save_vote(*term, *vote, encoder.segment, live);
             encoder.vote(*group, *term, *vote);
+        }
+        Write::Append { group: id, after, entries } => {
+            let group = groups.entry(*id).or_default();
+            assert_appendable(*id, group, *after, entries);
+            group.cut_after(*after, live);
+            encoder.append(*id, *after, entries, |entry, position| group.push(entry.id.term, position, live));
         }
         Write::Begin { group: id, after, note } => {
             let group = groups.entry(*id).or_default();
-            let present = group.after();
+            let present = group.entries.runs().after();
             if after.index < present.index {
                 return;
             }
@@ -329,16 +369,17 @@ fn put(write: &Write, encoder: &mut Encoder<'_>, groups: &mut BTreeMap<GroupId, 
                 after.term >= present.term && (after.index > present.index || *after == present),
                 "group {id}: a log that begins after {present} is to begin after {after}"
             );
-            let stays = group.contains(*after);
-            group.begin_after(*after, stays);
-            encoder.begin_log(*id, *after, stays, note);
+            let stays = group.entries.runs().contains(*after);
+            let note = encoder.begin_log(*id, *after, stays, note);
+            group.begin_after(*after, stays, note, live);
         }
-        Write::Append { group: id, after, entries } => {
+        Write::Rewrite { group: id, entries } => {
+            let Some(first) = entries.first() else { return };
             let group = groups.entry(*id).or_default();
-            assert_appendable(*id, group, *after, entries);
-            group.cut_after(*after);
-            let segment = encoder.segment;
-            encoder.append(*id, *after, entries, |term, payload| group.push(term, Position { segment, payload }));
+            assert_in_log(*id, group, entries);
+            encoder.rewrite(*id, first.id.index.prev(), entries, |entry, position| {
+                group.place(entry.id.index, position, live);
+            });
         }
     }
 }
@@ -355,9 +396,22 @@ fn refuse_long_notes(writes: &[Write]) -> Result<(), WriteError> {
 }
 
 fn assert_appendable(id: GroupId, group: &Group, after: LogIndex, entries: &[Entry]) {
-    if let Err(flaw) = group.check(after, entries.iter().map(|entry| entry.id.term)) {
+    if let Err(flaw) = group.entries.check(after, entries.iter().map(|entry| entry.id.term)) {
         panic!("group {id}: {flaw}");
     }
+    assert_one_by_one(id, after, entries);
+}
+
+fn assert_in_log(id: GroupId, group: &Group, entries: &[Entry]) {
+    let runs = group.entries.runs();
+    for entry in entries {
+        let is_there = entry.id.index > runs.after().index && runs.contains(entry.id);
+        assert!(is_there, "group {id}: {} is to be written again, and is not in the log", entry.id);
+    }
+    assert_one_by_one(id, entries[0].id.index.prev(), entries);
+}
+
+fn assert_one_by_one(id: GroupId, after: LogIndex, entries: &[Entry]) {
     let mut expected = after;
     for entry in entries {
         expected = expected.next();

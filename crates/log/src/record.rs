@@ -51,4 +51,12 @@ pub enum Write {
         /// The owner's own bytes, given back at recovery: those of the newest `Begin`. At most [`NOTE_BYTES_MAX`].
         note: Bytes,
     },
+    /// Entries that are in the log, once more: these bytes take the place of those that were written before, which may
+    /// be damaged or in a segment that is to go. Nothing is cut.
+    Rewrite {
+        /// Whose.
+        group: GroupId,
+        /// The entries, without a gap, as they are in the log.
+        entries: Vec<Entry>,
+    },
 }

@@ -10,10 +10,10 @@ use crate::decode::{self, Body};
 use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
-use crate::index::{Group, GroupState};
+use crate::index::{GroupState, Index};
 use crate::replay::Replay;
 use crate::segment::{self, FIRST_RECORD, Segment};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use vlot_raft::id::GroupId;
 
@@ -46,9 +46,9 @@ pub struct TornTail {
 
 /// A log that was read, and made durable again where there could be doubt.
 pub(crate) struct Found<F> {
-    pub groups: BTreeMap<GroupId, Group>,
-    /// All segments up to the one that is written to, in order; the first has sequence number 1.
-    pub segments: Vec<Segment<F>>,
+    pub index: Index,
+    /// All segments up to the one that is written to, in order.
+    pub segments: VecDeque<Segment<F>>,
     /// The one after them, created ahead.
     pub spare: Option<Segment<F>>,
     pub tail: Tail,
@@ -59,8 +59,13 @@ pub(crate) struct Found<F> {
 impl<F> Found<F> {
     /// A log that has just begun.
     pub(crate) fn new(first: Segment<F>) -> Self {
-        let tail = Tail { offset: FIRST_RECORD, previous: 0 };
-        Self { groups: BTreeMap::new(), segments: vec![first], spare: None, tail, recovered: Recovered::default() }
+        Self {
+            index: Index::default(),
+            segments: VecDeque::from([first]),
+            spare: None,
+            tail: Tail { offset: FIRST_RECORD, previous: 0 },
+            recovered: Recovered::default(),
+        }
     }
 }
 
@@ -89,97 +94,142 @@ enum Stop {
     Bad { flaw: Flaw, upto: u32 },
 }
 
+/// All segments, read but not changed.
+struct Read<F> {
+    segments: VecDeque<Segment<F>>,
+    spare: Option<Segment<F>>,
+    tail: Tail,
+    replay: Replay,
+    /// Where the torn tail ends, if there is one, and what is wrong with it.
+    torn: Option<(u32, Flaw)>,
+    /// Parts of segments, by their place in `segments`, that may not be durable.
+    doubtful: Vec<(usize, std::ops::Range<u32>)>,
+}
+
 /// Reads a log. `None` if there is none in the directory.
 pub(crate) fn recover<D: Disk>(
     disk: &mut D,
     identity: Identity,
     keep: fn(&[u8]) -> bool,
 ) -> Result<Option<Found<D::File>>, OpenError> {
-    let count = survey(disk)?;
-    if count == 0 {
-        return Ok(None);
+    let Some(survey) = survey(disk)? else { return Ok(None) };
+    let mut read = read(disk, identity, &survey, keep)?;
+    let oldest = read.replay.oldest();
+    if oldest < survey.first {
+        return Err(OpenError::Missing { file: disk.path(&segment::name(survey.first - 1)) });
     }
-    let mut found = Found {
-        groups: BTreeMap::new(),
-        segments: Vec::new(),
-        spare: None,
-        tail: Tail { offset: FIRST_RECORD, previous: 0 },
-        recovered: Recovered::default(),
-    };
-    let mut replay = Replay::new(keep);
+    let replayed = read.replay.finish().map_err(|(flaw, at)| OpenError::Corrupt {
+        file: disk.path(&segment::name(at.segment)),
+        offset: u64::from(at.payload.offset),
+        flaw,
+    })?;
+    let last = &read.segments[read.segments.len() - 1];
     let mut torn = None;
-    let mut bytes = Vec::new();
-    // The end of a segment is in doubt until a record of the next one is seen.
-    let mut doubtful = Vec::new();
-    for sequence in 1..=count {
-        let segment = segment::open(disk, identity, sequence, &mut bytes)?;
-        let path = disk.path(&segment::name(sequence));
-        let from = Tail { offset: FIRST_RECORD, previous: found.tail.previous };
-        let scan = scan(&bytes, &segment, from, &path, &mut replay)?;
-        if scan.tail.offset > FIRST_RECORD {
-            doubtful.clear();
-        }
-        doubtful.push((found.segments.len(), scan.durable, scan.tail.offset));
-        found.segments.push(segment);
-        found.tail = scan.tail;
-        match scan.stop {
-            Stop::End if sequence == count => {
-                return Err(OpenError::Missing { file: disk.path(&segment::name(count + 1)) });
-            }
-            Stop::End => {}
-            Stop::Blank => {
-                found.spare = expect_spare(disk, identity, sequence, count, &path, scan.tail, &mut bytes)?;
-                break;
-            }
-            Stop::Bad { flaw, upto } => {
-                found.spare = expect_spare(disk, identity, sequence, count, &path, scan.tail, &mut bytes)?;
-                let offset = u64::from(scan.tail.offset);
-                torn = Some(TornTail { file: path, offset, bytes: u64::from(upto) - offset, flaw });
-                wipe(disk, &found.segments[found.segments.len() - 1], scan.tail.offset, upto)?;
-                break;
-            }
-        }
+    if let Some((upto, flaw)) = read.torn {
+        wipe(disk, last, read.tail.offset, upto)?;
+        let (file, offset) = (disk.path(&segment::name(last.sequence)), u64::from(read.tail.offset));
+        torn = Some(TornTail { file, offset, bytes: u64::from(upto) - offset, flaw });
     }
-    for (at, from, upto) in doubtful {
-        rewrite(disk, &found.segments[at], from, upto)?;
+    for (at, range) in read.doubtful {
+        rewrite(disk, &read.segments[at], range.start, range.end)?;
     }
     let dir = disk.path("");
     disk.sync_dir().map_err(|error| Failure::new("sync", dir, &error))?;
-    let (groups, recovered) = replay.finish();
-    found.groups = groups;
-    found.recovered = Recovered { groups: recovered, torn };
-    Ok(Some(found))
+    // What says that they are not needed is durable.
+    read.segments.retain(|segment| segment.sequence >= oldest);
+    for sequence in survey.all.range(..oldest) {
+        let name = segment::name(*sequence);
+        disk.remove(&name).map_err(|error| Failure::new("remove", disk.path(&name), &error))?;
+    }
+    Ok(Some(Found {
+        index: replayed.index,
+        segments: read.segments,
+        spare: read.spare,
+        tail: read.tail,
+        recovered: Recovered { groups: replayed.states, torn },
+    }))
 }
 
-/// How many segments there are, numbered without a gap from 1. Removes segments that never came to be.
-fn survey<D: Disk>(disk: &mut D) -> Result<u32, OpenError> {
+/// Which segments there are.
+struct Survey {
+    all: BTreeSet<u32>,
+    /// The log goes from this one to the last without a gap. One before the gap can only be there because it is not
+    /// needed and the end of it was lost.
+    first: u32,
+    last: u32,
+}
+
+/// Finds the segments; `None` if there are none. Removes those that never came to be.
+fn survey<D: Disk>(disk: &mut D) -> Result<Option<Survey>, OpenError> {
     let names = disk.list().map_err(|error| Failure::new("list", disk.path(""), &error))?;
     for name in names.iter().filter(|name| segment::is_unfinished(name)) {
         disk.remove(name).map_err(|error| Failure::new("remove", disk.path(name), &error))?;
     }
-    let mut sequences: Vec<u32> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
-    sequences.sort_unstable();
-    match (1..).zip(&sequences).find(|&(expected, &found)| expected != found) {
-        Some((missing, _)) => Err(OpenError::Missing { file: disk.path(&segment::name(missing)) }),
-        None => Ok(sequences.len() as u32),
+    let all: BTreeSet<u32> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
+    let Some(&last) = all.last() else { return Ok(None) };
+    let first = (0..=last).rev().take_while(|sequence| all.contains(sequence)).last().unwrap_or(last);
+    Ok(Some(Survey { all, first, last }))
+}
+
+/// Reads all segments in order.
+fn read<D: Disk>(
+    disk: &mut D,
+    identity: Identity,
+    survey: &Survey,
+    keep: fn(&[u8]) -> bool,
+) -> Result<Read<D::File>, OpenError> {
+    let mut read = Read {
+        segments: VecDeque::new(),
+        spare: None,
+        tail: Tail { offset: FIRST_RECORD, previous: 0 },
+        replay: Replay::new(keep),
+        torn: None,
+        doubtful: Vec::new(),
+    };
+    let mut bytes = Vec::new();
+    for sequence in survey.first..=survey.last {
+        let mut segment = segment::open(disk, identity, sequence, &mut bytes)?;
+        let path = disk.path(&segment::name(sequence));
+        let previous = (sequence == 1 || sequence > survey.first).then_some(read.tail.previous);
+        let scan = scan(&bytes, &segment, previous, &path, &mut read.replay)?;
+        segment.used = scan.tail.offset;
+        // The end of a segment is in doubt until a record of the next one is seen.
+        if scan.tail.offset > FIRST_RECORD {
+            read.doubtful.clear();
+        }
+        read.doubtful.push((read.segments.len(), scan.durable..scan.tail.offset));
+        read.segments.push_back(segment);
+        read.tail = scan.tail;
+        match scan.stop {
+            Stop::End if sequence == survey.last => {
+                return Err(OpenError::Missing { file: disk.path(&segment::name(sequence.saturating_add(1))) });
+            }
+            Stop::End => continue,
+            Stop::Blank => {}
+            Stop::Bad { flaw, upto } => read.torn = Some((upto, flaw)),
+        }
+        read.spare = expect_spare(disk, identity, sequence, survey.last, &path, scan.tail, &mut bytes)?;
+        break;
     }
+    Ok(read)
 }
 
 /// Takes in the records of one segment until there are no more.
 fn scan<F>(
     bytes: &[u8],
     segment: &Segment<F>,
-    mut tail: Tail,
+    mut previous: Option<u32>,
     path: &std::path::Path,
     replay: &mut Replay,
 ) -> Result<Scan, OpenError> {
+    let mut tail = Tail { offset: FIRST_RECORD, previous: previous.unwrap_or_default() };
     let mut durable = FIRST_RECORD;
     let corrupt = |offset: u32, flaw| OpenError::Corrupt { file: path.to_owned(), offset: u64::from(offset), flaw };
     let flaw = loop {
-        match decode::decode(bytes, segment.crc, tail.offset, tail.previous) {
+        match decode::decode(bytes, segment.crc, tail.offset, previous) {
             Ok(Some(record)) => {
                 durable = durable.max(record.durable);
-                tail.previous = record.crc;
+                (tail.previous, previous) = (record.crc, Some(record.crc));
                 let offset = std::mem::replace(&mut tail.offset, record.end);
                 if let Body::End = record.body {
                     return Ok(Scan { tail, durable, stop: Stop::End });
@@ -218,17 +268,17 @@ fn written_upto(bytes: &[u8], from: u32) -> u32 {
 fn expect_spare<D: Disk>(
     disk: &mut D,
     identity: Identity,
+    sequence: u32,
     last: u32,
-    count: u32,
     path: &std::path::Path,
     tail: Tail,
     bytes: &mut Vec<u8>,
 ) -> Result<Option<Segment<D::File>>, OpenError> {
-    if last == count {
+    if sequence == last {
         return Ok(None);
     }
-    let spare = segment::open(disk, identity, last + 1, bytes)?;
-    if last + 1 < count || written_upto(bytes, FIRST_RECORD) > FIRST_RECORD {
+    let spare = segment::open(disk, identity, sequence + 1, bytes)?;
+    if sequence + 1 < last || written_upto(bytes, FIRST_RECORD) > FIRST_RECORD {
         let (file, offset) = (path.to_owned(), u64::from(tail.offset));
         return Err(OpenError::Corrupt { file, offset, flaw: Flaw::Missing });
     }

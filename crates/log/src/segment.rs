@@ -38,6 +38,8 @@ pub(crate) struct Segment<F> {
     pub bytes: u32,
     /// The checksum of its header.
     pub crc: u32,
+    /// Where its last record ends, once it is known that there are no more.
+    pub used: u32,
 }
 
 /// The name of a segment.
@@ -66,7 +68,7 @@ pub(crate) fn create<D: Disk>(
     let (new, name) = (format!("{sequence:016x}{SUFFIX_NEW}"), name(sequence));
     let (header, crc) = encode(identity, sequence, bytes);
     match write_out(disk, &new, &name, &header, bytes) {
-        Ok(file) => Ok(Segment { sequence, file, bytes, crc }),
+        Ok(file) => Ok(Segment { sequence, file, bytes, crc, used: FIRST_RECORD }),
         Err(error) => {
             // What is left of it is also removed when the log is opened; here it gives its space back at once.
             let _ = disk.remove(&new);
@@ -137,7 +139,7 @@ pub(crate) fn open<D: Disk>(
     if u64_at(header, 40) != length {
         return Err(corrupt(Flaw::Length { of: "segment", expected: u64_at(header, 40), found: length }));
     }
-    Ok(Segment { sequence, file, bytes, crc })
+    Ok(Segment { sequence, file, bytes, crc, used: FIRST_RECORD })
 }
 
 fn encode(identity: Identity, sequence: u32, bytes: u32) -> ([u8; HEADER_BYTES], u32) {

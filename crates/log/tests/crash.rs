@@ -4,8 +4,9 @@ mod model;
 
 use model::{Model, open};
 use vlot_log::disk::sim::{Chance, SimDisk};
-use vlot_log::error::WriteError;
+use vlot_log::error::{TidyError, WriteError};
 use vlot_log::log::Log;
+use vlot_log::log::tidy::Tidied;
 use vlot_log::record::Write;
 use vlot_raft::id::LogIndex;
 
@@ -43,8 +44,21 @@ fn work(log: &mut Log<SimDisk>, possible: &mut Possible, turns: u64, chance: &mu
         if chance.below(3) == 0 {
             log.prepare()?;
         }
+        if chance.below(2) == 0 {
+            let tidied = tidy(log)?;
+            if tidied.segments_dropped > 0 || tidied.bytes_carried > 0 {
+                possible.synced();
+            }
+        }
     }
     Ok(())
+}
+
+fn tidy(log: &mut Log<SimDisk>) -> Result<Tidied, WriteError> {
+    log.tidy().map_err(|error| match error {
+        TidyError::Write(error) => error,
+        TidyError::Read(error) => panic!("{error}"),
+    })
 }
 
 /// Opens the log, in vain a few times.

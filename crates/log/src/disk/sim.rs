@@ -84,6 +84,7 @@ struct Faults {
     /// Counts down; the act that it reaches zero with fails.
     write: Option<u64>,
     sync: Option<u64>,
+    act: Option<u64>,
     chance: Option<Chance>,
 }
 
@@ -111,6 +112,13 @@ impl SimDisk {
     pub fn fail_sync(&self, nth: u64, seed: u64) {
         let faults = &mut self.state().faults;
         (faults.sync, faults.chance) = (Some(nth), Some(Chance::new(seed)));
+    }
+
+    /// Lets the `nth` write or sync from here on (0 is the next) fail, as [`SimDisk::fail_write`] and
+    /// [`SimDisk::fail_sync`] do.
+    pub fn fail_act(&self, nth: u64, seed: u64) {
+        let faults = &mut self.state().faults;
+        (faults.act, faults.chance) = (Some(nth), Some(Chance::new(seed)));
     }
 
     /// Takes back the faults that were to come.
@@ -191,7 +199,7 @@ impl State {
     /// Counts a sync, and says whether it is the one to fail.
     fn sync_fails(&mut self) -> bool {
         self.acts += 1;
-        counts_down(&mut self.faults.sync)
+        counts_down(&mut self.faults.act) | counts_down(&mut self.faults.sync)
     }
 
     fn chance(&mut self) -> Chance {
@@ -349,7 +357,7 @@ impl Disk for SimDisk {
     fn write_at(&mut self, file: &SimFile, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.state();
         state.acts += 1;
-        let fails = counts_down(&mut state.faults.write);
+        let fails = counts_down(&mut state.faults.act) | counts_down(&mut state.faults.write);
         let done = if fails { state.chance().below(bytes.len() as u64 + 1) as usize } else { bytes.len() };
         state.files[file.0].write(&bytes[..done], offset as usize);
         if fails { Err(Error::from_raw_os_error(5)) } else { Ok(()) }

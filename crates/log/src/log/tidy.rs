@@ -1,0 +1,160 @@
+//! Space comes back: segments that hold nothing that is needed are dropped.
+//!
+//! Owns the choice of what is written again so that an old segment may go, and the order in which that is safe. Segments
+//! are dropped from the oldest on, so that those that are left are the end of the log. What keeps one is each group's
+//! newest vote and begin and the entries of its log.
+
+use super::{Log, WriteError};
+use crate::disk::Disk;
+use crate::encode::floor_bytes;
+use crate::error::{ReadError, TidyError};
+use crate::index::{Cursor, Needed};
+use crate::record::Write;
+use crate::segment::{self, FIRST_RECORD};
+use bytes::Bytes;
+use vlot_raft::id::GroupId;
+
+/// How much one call of [`Log::tidy`] writes again, if it is more than one thing.
+const CARRY_BYTES: u64 = 1024 * 1024;
+/// How many entries one call looks at.
+const LOOK_ENTRIES: usize = 1 << 20;
+/// How many segments one call drops.
+const DROP_SEGMENTS: usize = 16;
+
+/// What one call of [`Log::tidy`] has done.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tidied {
+    /// How many segments were dropped.
+    pub segments_dropped: usize,
+    /// How many bytes were written again, as records.
+    pub bytes_carried: u64,
+    /// Whether another call would do more.
+    pub more: bool,
+}
+
+/// How much there is of a log.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Sizes {
+    /// How many segments there are, with the one that is made ahead.
+    pub segments: usize,
+    /// How long they are together.
+    pub disk_bytes: u64,
+    /// How long the records in them are together.
+    pub record_bytes: u64,
+    /// How much of it is needed: votes, begins and entries, each reckoned as a record of its own. May be more than
+    /// `record_bytes`, because entries that are written together take less.
+    pub live_bytes: u64,
+}
+
+impl<D: Disk> Log<D> {
+    /// Frees space, a bounded piece of work at a time: drops segments at the beginning of the log that hold nothing
+    /// that is needed; if there is none, and more is on disk than there should be, writes again at the end what is
+    /// needed in the oldest, about 1 MiB of it. What it writes it makes durable.
+    ///
+    /// When it says that there is no more to do, the records in all segments but the last have at most
+    /// `2 * live_bytes + slack_bytes` together (see [`Sizes`] and [`Options::slack_bytes`]). Segments take more than
+    /// their records: 4 KiB, and at the end what the next write did not fit into. To keep that bound while
+    /// the log is written to, a host calls this at least once for each MiB that it writes, and better when nobody waits.
+    ///
+    /// [`Options::slack_bytes`]: super::Options::slack_bytes
+    ///
+    /// # Errors
+    /// If what is to be written again is damaged, or as for [`Log::write`].
+    pub fn tidy(&mut self) -> Result<Tidied, TidyError> {
+        self.refuse_if_failed()?;
+        let mut tidied = Tidied::default();
+        match self.dead_segments() {
+            0 if self.has_too_much() => tidied.bytes_carried = self.carry()?,
+            0 => {}
+            dead => {
+                tidied.segments_dropped = dead.min(DROP_SEGMENTS);
+                self.drop_segments(tidied.segments_dropped)?;
+            }
+        }
+        tidied.more = self.has_too_much() || self.dead_segments() > 0;
+        Ok(tidied)
+    }
+
+    /// How much there is.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        let all = self.segments.iter().chain(&self.spare);
+        Sizes {
+            segments: self.segments.len() + usize::from(self.spare.is_some()),
+            disk_bytes: all.map(|segment| u64::from(segment.bytes)).sum(),
+            record_bytes: self.sealed_bytes() + u64::from(self.tail.offset - FIRST_RECORD),
+            live_bytes: self.index.live.total(),
+        }
+    }
+
+    /// How long the records in all segments but the last are together.
+    fn sealed_bytes(&self) -> u64 {
+        self.segments.iter().take(self.last()).map(|segment| u64::from(segment.used - FIRST_RECORD)).sum()
+    }
+
+    fn has_too_much(&self) -> bool {
+        self.last() > 0 && self.sealed_bytes() > 2 * self.index.live.total() + self.slack_bytes
+    }
+
+    /// How many segments at the beginning hold nothing that is needed.
+    fn dead_segments(&self) -> usize {
+        let sealed = self.segments.iter().take(self.last());
+        sealed.take_while(|segment| self.index.live.of(segment.sequence) == 0).count()
+    }
+
+    /// Drops the first segments. What makes them needless may be in records that are not durable, and once a name is
+    /// gone nothing tells whether it was needed: so a record says so first, and that is synced.
+    fn drop_segments(&mut self, count: usize) -> Result<(), WriteError> {
+        let oldest = self.segments[count].sequence;
+        self.make_room_for(floor_bytes() as u32)?;
+        self.encode(|encoder, _| encoder.floor(oldest));
+        self.write_buffer()?;
+        self.sync()?;
+        for _ in 0..count {
+            let Some(segment) = self.segments.pop_front() else { break };
+            if let Err(error) = self.disk.remove(&segment::name(segment.sequence)) {
+                return Err(self.fail("remove", segment.sequence, &error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes again a part of what is needed in the oldest segment. Returns how much.
+    fn carry(&mut self) -> Result<u64, TidyError> {
+        let oldest = self.segments[0].sequence;
+        let from = if self.search.0 == oldest { self.search.1 } else { Cursor::default() };
+        // A record may be a large part of a small segment, but then the rest of the segment before is lost.
+        let bytes_max = CARRY_BYTES.min(u64::from(self.segment_bytes) / 16);
+        let (needed, cursor) = self.index.needed(oldest, from, bytes_max, LOOK_ENTRIES);
+        let writes = needed.into_iter().map(|needed| self.again(needed)).collect::<Result<Vec<_>, _>>()?;
+        self.write(&writes)?;
+        self.sync()?;
+        self.search = (oldest, cursor);
+        Ok(writes.iter().map(Write::record_bytes).sum())
+    }
+
+    /// The write that puts something where writing goes on, and changes nothing else.
+    fn again(&self, needed: Needed) -> Result<Write, TidyError> {
+        // Whatever is needed is of a group that is there.
+        Ok(match needed {
+            Needed::Vote(group) => {
+                let state = &self.index.groups[&group];
+                Write::Vote { group, term: state.term, vote: state.vote }
+            }
+            Needed::Begin(group) => {
+                let after = self.index.groups[&group].entries.runs().after();
+                Write::Begin { group, after, note: self.read_note(group)? }
+            }
+            Needed::Entries { group, after, upto } => {
+                Write::Rewrite { group, entries: self.read(group, after, upto, usize::MAX)? }
+            }
+        })
+    }
+
+    fn read_note(&self, group: GroupId) -> Result<Bytes, ReadError> {
+        let Some(note) = self.index.groups[&group].note else { return Ok(Bytes::new()) };
+        let bytes = self.read_bytes(note.segment, note.payload.offset, note.payload.offset + note.payload.length)?;
+        self.check("note", note, &bytes)?;
+        Ok(bytes)
+    }
+}
