@@ -4,8 +4,8 @@
 
 use crate::error::Flaw;
 use crate::layout::{
-    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, Payload, REWRITE,
-    ROW_BYTES, VOTE, VOTE_BYTES, u32_at, u64_at,
+    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, MARK, Payload,
+    REWRITE, ROW_BYTES, VOTE, VOTE_BYTES, u32_at, u64_at,
 };
 use crc32c::crc32c;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
@@ -30,6 +30,7 @@ pub(crate) enum Body<'a> {
     Begin { after: LogId, stays: bool, note: Note<'a> },
     Rewrite { after: LogIndex, rows: Rows<'a> },
     Floor { oldest: u32 },
+    Mark,
     End,
 }
 
@@ -96,6 +97,7 @@ pub(crate) fn decode(
         BEGIN => decode_begin(body, &header, body_at)?,
         REWRITE => decode_entries(body, &header, body_at).map(|(after, rows)| Body::Rewrite { after, rows })?,
         FLOOR => decode_floor(body, &header)?,
+        MARK => Body::Mark,
         END if body.is_empty() => Body::End,
         kind => return Err(Flaw::Value { of: "record's kind", expected: u64::from(APPEND), found: u64::from(kind) }),
     };
@@ -190,7 +192,7 @@ pub(crate) fn later_record_vouches(segment: &[u8], upto: u32, segment_crc: u32, 
     let first = offset as usize + ALIGN;
     let last = segment.len().saturating_sub(HEADER_BYTES);
     (first..=last.min(upto as usize)).step_by(ALIGN).any(|at| {
-        let may_be = (VOTE..=FLOOR).contains(&segment[at + 4]) && segment[at + 5..at + 8] == [0; 3];
+        let may_be = (VOTE..=MARK).contains(&segment[at + 4]) && segment[at + 5..at + 8] == [0; 3];
         may_be && Header::decode(segment, segment_crc, at as u32).is_ok_and(|(header, _)| header.durable > offset)
     })
 }
@@ -225,7 +227,7 @@ mod tests {
         let covered = number(&[0, 16, 24, 32, 48, 64]) as usize;
         let header = Header {
             length: number(&extremes),
-            kind: number(&[0, 1, 2, 2, 2, 2, 3, 4, 5, 6, 255]) as u8,
+            kind: number(&[0, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7, 255]) as u8,
             group: GroupId(1),
             durable: number(&[0, 0, 64, 65, u32::MAX]),
             body_crc: crc32c(&segment[body..body + covered]),

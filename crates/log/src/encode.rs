@@ -3,8 +3,8 @@
 //! Owns how each kind of record is written. Must not know of files, nor of what a term or a vote means.
 
 use crate::layout::{
-    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, Payload, REWRITE,
-    ROW_BYTES, VOTE, VOTE_BYTES, seed,
+    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, MARK, Payload,
+    REWRITE, ROW_BYTES, VOTE, VOTE_BYTES, seed,
 };
 use crate::record::{Entry, Write};
 use crate::stretch::Position;
@@ -42,6 +42,11 @@ pub(crate) fn begin_bytes(note: usize) -> u64 {
 /// How long the record of a floor is.
 pub(crate) fn floor_bytes() -> u64 {
     record_bytes(FLOOR_BYTES as u64)
+}
+
+/// How long a mark with so many zeros is.
+pub(crate) fn mark_bytes(zeros: usize) -> u64 {
+    record_bytes(zeros as u64)
 }
 
 fn record_bytes(body: u64) -> u64 {
@@ -118,6 +123,13 @@ impl Encoder<'_> {
     pub(crate) fn end(&mut self) {
         let at = self.begin();
         self.finish(at, END, GroupId(0), 0);
+    }
+
+    /// Says nothing but what every record says: what was durable when it was written. The body is so many zeros.
+    pub(crate) fn mark(&mut self, zeros: usize) {
+        let at = self.begin();
+        self.out.resize(self.out.len() + zeros, 0);
+        self.finish(at, MARK, GroupId(0), 0);
     }
 
     fn entries(

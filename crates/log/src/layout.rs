@@ -28,6 +28,7 @@ pub(crate) const END: u8 = 3;
 pub(crate) const BEGIN: u8 = 4;
 pub(crate) const REWRITE: u8 = 5;
 pub(crate) const FLOOR: u8 = 6;
+pub(crate) const MARK: u8 = 7;
 
 /// Where the bytes of an entry are, and what they should be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -4,7 +4,7 @@
 //! and no queue: one owner calls it. Must not know what a term or a vote is for.
 
 use crate::disk::Disk;
-use crate::encode::Encoder;
+use crate::encode::{Encoder, mark_bytes};
 use crate::error::{Failure, Flaw, OpenError, ReadError, WriteError};
 pub use crate::identity::Identity;
 use crate::index::{Cursor, Group, Index};
@@ -27,6 +27,8 @@ pub const WRITE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const LARGE_WRITE_BYTES: u32 = 64 * 1024;
 /// Entries that lie further apart than this are read one by one.
 const READ_GAP_BYTES: u32 = 4096;
+/// Damage is expected to take no more than a page of this many bytes at once.
+const PAGE_BYTES: usize = 4096;
 /// What the buffer for writes may keep from one call to the next.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
@@ -71,6 +73,8 @@ pub struct Log<D: Disk> {
     durable: u32,
     /// Up to here the blocks of the last segment have been written before, if only with zeros.
     filled: u32,
+    /// The end of a vote for which no record that is far enough away vouches.
+    vote_end: Option<u32>,
     buffer: Vec<u8>,
     /// In which segment the search for what is needed is under way, and how far it has come.
     search: (u32, Cursor),
@@ -92,6 +96,8 @@ impl<D: Disk> Log<D> {
             Some(found) => found,
             None => Found::new(segment::create(&mut disk, identity, 1, segment_bytes)?),
         };
+        // Which records were votes is not known here. One mark more does no harm.
+        let vote_end = found.wrote_something().then_some(found.tail.offset);
         let log = Self {
             disk,
             identity,
@@ -103,6 +109,7 @@ impl<D: Disk> Log<D> {
             tail: found.tail,
             durable: found.tail.offset,
             filled: found.tail.offset,
+            vote_end,
             buffer: Vec::new(),
             search: (0, Cursor::default()),
             failed: None,
@@ -130,7 +137,11 @@ impl<D: Disk> Log<D> {
         };
         self.make_room_for(bytes)?;
         self.encode(|encoder, index| writes.iter().for_each(|write| put(write, encoder, index)));
-        self.write_buffer()
+        self.write_buffer()?;
+        if writes.iter().any(|write| matches!(write, Write::Vote { .. })) {
+            self.vote_end = Some(self.tail.offset);
+        }
+        Ok(())
     }
 
     /// Makes durable everything that was written before. Does nothing if it is already.
@@ -160,6 +171,30 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         self.create_spare(self.segment_bytes)
+    }
+
+    /// Makes everything durable, and leaves a mark that says so, far enough from the last record that one damaged page
+    /// does not take both. Damage to what was written before is never mistaken for a torn tail then. For votes
+    /// [`Log::tidy`] does it; a host that stops may do it for all the rest.
+    ///
+    /// # Errors
+    /// As for [`Log::write`] and [`Log::sync`].
+    pub fn vouch(&mut self) -> Result<(), WriteError> {
+        self.sync()?;
+        if self.has_room_for(mark_bytes(PAGE_BYTES) as u32 + mark_bytes(0) as u32) {
+            self.encode(|encoder, _| {
+                encoder.mark(PAGE_BYTES);
+                encoder.mark(0);
+            });
+        } else {
+            // Another segment is far enough away.
+            self.begin_segment_for(mark_bytes(0) as u32)?;
+            self.encode(|encoder, _| encoder.mark(0));
+        }
+        self.write_buffer()?;
+        self.sync()?;
+        self.vote_end = None;
+        Ok(())
     }
 
     /// The entries of a group in `(after, upto]`, from the first on: as many as there are and as have at most
@@ -246,6 +281,8 @@ impl<D: Disk> Log<D> {
         let last = self.last();
         self.segments[last].used = self.tail.offset;
         self.segments.extend(self.spare.take());
+        // Whatever comes first in the next segment vouches for all of this one.
+        self.vote_end = None;
         (self.tail.offset, self.durable, self.filled) = (FIRST_RECORD, FIRST_RECORD, FILL_BYTES);
         Ok(())
     }
@@ -292,6 +329,8 @@ impl<D: Disk> Log<D> {
                 if bytes < LARGE_WRITE_BYTES { end.next_multiple_of(FILL_BYTES).min(segment.bytes) } else { end };
             self.buffer.resize((self.filled - self.tail.offset) as usize, 0);
         }
+        let vouches = |vote: u32| self.durable >= vote && self.tail.offset >= vote + PAGE_BYTES as u32;
+        self.vote_end = self.vote_end.filter(|&vote| !vouches(vote));
         let done = self.disk.write_at(&segment.file, &self.buffer, u64::from(self.tail.offset));
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
             self.buffer = Vec::new();

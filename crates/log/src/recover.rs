@@ -67,6 +67,11 @@ impl<F> Found<F> {
             recovered: Recovered::default(),
         }
     }
+
+    /// Whether there is any record.
+    pub(crate) fn wrote_something(&self) -> bool {
+        self.segments.len() > 1 || self.tail.offset > FIRST_RECORD
+    }
 }
 
 /// Where writing goes on in the last segment.

@@ -56,7 +56,7 @@ impl Replay {
     pub(crate) fn take_in(&mut self, bytes: &[u8], segment: u32, record: &Record<'_>) -> Result<(), Flaw> {
         let draft = match record.body {
             Body::Floor { oldest } => return self.raise(oldest, segment),
-            Body::End => return Ok(()),
+            Body::Mark | Body::End => return Ok(()),
             _ => self.drafts.entry(record.group).or_default(),
         };
         match record.body {
@@ -70,7 +70,7 @@ impl Replay {
                 draft.rewrite(segment, after, rows)?;
                 draft.keep(bytes, after, rows, self.keep);
             }
-            Body::Floor { .. } | Body::End => {}
+            Body::Floor { .. } | Body::Mark | Body::End => {}
         }
         Ok(())
     }

@@ -180,3 +180,44 @@ fn a_record_of_another_life_is_not_taken() {
     assert!(rest.iter().all(|&byte| byte == 0), "what was cut is gone");
     assert_eq!(open(&disk).expect("whole").1.torn, None);
 }
+
+/// The last record of a log is a vote. Once the log was tidied, whatever happens to a page of it is noticed.
+#[test]
+fn a_vote_is_not_lost_with_one_page() {
+    let file = "0000000000000001.log";
+    let vote = |term| Write::Vote { group: GroupId(1), term: Term(term), vote: Some(NodeId(2)) };
+    for before in [0, 1, 30, 60, 70] {
+        for tidied in [true, false] {
+            let disk = SimDisk::new();
+            let (mut log, _) = open(&disk).expect("a new log");
+            let writes: Vec<_> = (0..before).map(vote).collect();
+            for write in writes.into_iter().chain([vote(before), vote(90)]) {
+                log.write(&[write]).expect("no fault");
+                log.sync().expect("no fault");
+            }
+            if tidied {
+                log.tidy().expect("no fault");
+                let acts = disk.acts();
+                log.tidy().expect("no fault");
+                assert_eq!(disk.acts(), acts, "once is enough");
+            }
+            let last = 4096 + 56 * (before as usize + 1);
+            let mut lost = 0;
+            for bytes in [8, 512, 4096] {
+                for fill in [0, 0xff] {
+                    let damaged = disk.fork();
+                    let from = last / bytes * bytes;
+                    damaged.tamper(file, |all| all[from..from + bytes].fill(fill));
+                    match open(&damaged) {
+                        Ok((_, recovered)) => {
+                            let term = recovered.groups.get(&GroupId(1)).map(|group| group.term);
+                            lost += usize::from(term != Some(Term(90)));
+                        }
+                        Err(error) => assert!(matches!(error, OpenError::Corrupt { .. }), "{error}"),
+                    }
+                }
+            }
+            assert_eq!(lost > 0, !tidied, "{before} votes before, tidied {tidied}: {lost} lost");
+        }
+    }
+}

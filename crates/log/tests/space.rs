@@ -295,6 +295,7 @@ fn a_log_that_is_small_is_left_alone() {
     let (mut log, _) = open(&disk).expect("a new log");
     let mut model = Model::default();
     write(&mut log, &mut model, &idle_group()).expect("no fault");
+    log.vouch().expect("no fault");
     let acts = disk.acts();
     assert_eq!(log.tidy(), Ok(Tidied::default()));
     assert_eq!(disk.acts(), acts);

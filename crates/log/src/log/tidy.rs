@@ -49,7 +49,8 @@ pub struct Sizes {
 impl<D: Disk> Log<D> {
     /// Frees space, a bounded piece of work at a time: drops segments at the beginning of the log that hold nothing
     /// that is needed; if there is none, and more is on disk than there should be, writes again at the end what is
-    /// needed in the oldest, about 1 MiB of it. What it writes it makes durable.
+    /// needed in the oldest, about 1 MiB of it. What it writes it makes durable. If the last vote could be mistaken for
+    /// a torn tail if it were damaged, it does [`Log::vouch`], too.
     ///
     /// When it says that there is no more to do, the records in all segments but the last have at most
     /// `2 * live_bytes + slack_bytes` together (see [`Sizes`] and [`Options::slack_bytes`]). Segments take more than
@@ -62,6 +63,9 @@ impl<D: Disk> Log<D> {
     /// If what is to be written again is damaged, or as for [`Log::write`].
     pub fn tidy(&mut self) -> Result<Tidied, TidyError> {
         self.refuse_if_failed()?;
+        if self.vote_end.is_some() {
+            self.vouch()?;
+        }
         let mut tidied = Tidied::default();
         match self.dead_segments() {
             0 if self.has_too_much() => tidied.bytes_carried = self.carry()?,
