@@ -45,8 +45,8 @@ pub(crate) fn floor_bytes() -> u64 {
 }
 
 /// How long a mark with so many zeros is.
-pub(crate) fn mark_bytes(zeros: usize) -> u64 {
-    record_bytes(zeros as u64)
+pub(crate) fn mark_bytes(zeros: u32) -> u64 {
+    record_bytes(u64::from(zeros))
 }
 
 fn record_bytes(body: u64) -> u64 {
@@ -126,9 +126,9 @@ impl Encoder<'_> {
     }
 
     /// Says nothing but what every record says: what was durable when it was written. The body is so many zeros.
-    pub(crate) fn mark(&mut self, zeros: usize) {
+    pub(crate) fn mark(&mut self, zeros: u32) {
         let at = self.begin();
-        self.out.resize(self.out.len() + zeros, 0);
+        self.out.resize(self.out.len() + zeros as usize, 0);
         self.finish(at, MARK, GroupId(0), 0);
     }
 

@@ -42,6 +42,8 @@
 //! - One damaged page does not make a vote unsaid. A vote that a later record vouches for cannot be lost without notice.
 //!   A vote that is the last record for a while gets such a record from [`tidy`](log::Log::tidy). A second copy of it
 //!   would save no more: what follows damage is refused in any case, and whoever goes on without it must not vote.
+//! - A full disk refuses entries before anything has changed, and only for as long as it is full. Some room is held back
+//!   for votes and begins, because these are what the cluster needs to free space and go on.
 //! - A failed write or sync is final. Every later call gets the same answer; nothing is tried twice.
 //!
 //! Space comes back. A group whose state is in a snapshot says so with a [`Write::Begin`](record::Write::Begin): its log

@@ -3,21 +3,20 @@
 //! Owns the segments, the place where writing goes on, and the rule that a failure of storage is final. Has no thread
 //! and no queue: one owner calls it. Must not know what a term or a vote is for.
 
+use self::room::For;
 use crate::disk::Disk;
-use crate::encode::{Encoder, mark_bytes};
-use crate::error::{Failure, Flaw, OpenError, ReadError, WriteError};
+use crate::encode::Encoder;
+use crate::error::{Failure, OpenError, WriteError};
 pub use crate::identity::Identity;
 use crate::index::{Cursor, Group, Index};
-use crate::layout::HEADER_BYTES;
 use crate::record::{Entry, NOTE_BYTES_MAX, Write};
 use crate::recover::{Found, Recovered, Tail, recover};
 use crate::segment::{self, FILL_BYTES, FIRST_RECORD, SEGMENT_BYTES_MAX, Segment};
-use crate::stretch::Position;
-use bytes::{Bytes, BytesMut};
-use crc32c::crc32c;
 use std::collections::VecDeque;
-use vlot_raft::id::{GroupId, LogId, LogIndex, Term};
+use vlot_raft::id::{GroupId, LogIndex};
 
+mod read;
+mod room;
 pub mod tidy;
 
 /// How much one call of [`Log::write`] may hold, in bytes as written: payloads and about 16 bytes for each of them.
@@ -25,10 +24,8 @@ pub const WRITE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// A write of this many bytes or more is not preceded by a layer of zeros: it would pay for them twice.
 const LARGE_WRITE_BYTES: u32 = 64 * 1024;
-/// Entries that lie further apart than this are read one by one.
-const READ_GAP_BYTES: u32 = 4096;
 /// Damage is expected to take no more than a page of this many bytes at once.
-const PAGE_BYTES: usize = 4096;
+const PAGE_BYTES: u32 = 4096;
 /// What the buffer for writes may keep from one call to the next.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
@@ -75,6 +72,8 @@ pub struct Log<D: Disk> {
     filled: u32,
     /// The end of a vote for which no record that is far enough away vouches.
     vote_end: Option<u32>,
+    /// Whether there was no space for the last segment that was to be made.
+    is_full: bool,
     buffer: Vec<u8>,
     /// In which segment the search for what is needed is under way, and how far it has come.
     search: (u32, Cursor),
@@ -110,6 +109,7 @@ impl<D: Disk> Log<D> {
             durable: found.tail.offset,
             filled: found.tail.offset,
             vote_end,
+            is_full: false,
             buffer: Vec::new(),
             search: (0, Cursor::default()),
             failed: None,
@@ -120,8 +120,12 @@ impl<D: Disk> Log<D> {
     /// Writes, in order, and makes nothing durable: that is [`Log::sync`]. If power is lost before it, a first part of
     /// these writes has happened, each as a whole.
     ///
+    /// When the disk is full, a call without entries, of votes and begins alone, still finds room that is held back for
+    /// it: 2 MiB, or a quarter of a segment if that is less. A host that is refused for want of space leaves out the
+    /// appends and goes on; reads are not affected. Once there is space, the next call finds it.
+    ///
     /// # Errors
-    /// [`WriteError::Failed`] is final. After any other nothing has been written.
+    /// [`WriteError::Failed`] is final. After any other nothing has been written, and the log is as it was.
     ///
     /// # Panics
     /// If entries do not follow `after` one by one, if there is no entry at `after`, or if a term is before that of the
@@ -129,13 +133,17 @@ impl<D: Disk> Log<D> {
     /// after an entry of another term than the one after which it begins, or of an earlier one; or if an entry that is
     /// to be written again is not in the log.
     pub fn write(&mut self, writes: &[Write]) -> Result<(), WriteError> {
+        self.write_for(For::writes(writes), writes)
+    }
+
+    fn write_for(&mut self, what: For, writes: &[Write]) -> Result<(), WriteError> {
         self.refuse_if_failed()?;
         refuse_long_notes(writes)?;
         let bytes: u64 = writes.iter().map(Write::record_bytes).sum();
-        let Some(bytes) = u32::try_from(bytes).ok().filter(|&bytes| u64::from(bytes) <= WRITE_BYTES_MAX) else {
+        if bytes > WRITE_BYTES_MAX {
             return Err(WriteError::TooLarge { bytes, bytes_max: WRITE_BYTES_MAX });
-        };
-        self.make_room_for(bytes)?;
+        }
+        self.make_room_for(bytes, what)?;
         self.encode(|encoder, index| writes.iter().for_each(|write| put(write, encoder, index)));
         self.write_buffer()?;
         if writes.iter().any(|write| matches!(write, Write::Vote { .. })) {
@@ -160,82 +168,6 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Makes the next segment ahead of time once the last one is half full. Takes a few milliseconds then, which would
-    /// otherwise be spent in a later [`Log::write`]: a host calls this when nobody waits for it.
-    ///
-    /// # Errors
-    /// [`WriteError::NoSpace`] passes; [`WriteError::Failed`] is final.
-    pub fn prepare(&mut self) -> Result<(), WriteError> {
-        self.refuse_if_failed()?;
-        if self.spare.is_some() || self.tail.offset < self.segments[self.last()].bytes / 2 {
-            return Ok(());
-        }
-        self.create_spare(self.segment_bytes)
-    }
-
-    /// Makes everything durable, and leaves a mark that says so, far enough from the last record that one damaged page
-    /// does not take both. Damage to what was written before is never mistaken for a torn tail then. For votes
-    /// [`Log::tidy`] does it; a host that stops may do it for all the rest.
-    ///
-    /// # Errors
-    /// As for [`Log::write`] and [`Log::sync`].
-    pub fn vouch(&mut self) -> Result<(), WriteError> {
-        self.sync()?;
-        if self.has_room_for(mark_bytes(PAGE_BYTES) as u32 + mark_bytes(0) as u32) {
-            self.encode(|encoder, _| {
-                encoder.mark(PAGE_BYTES);
-                encoder.mark(0);
-            });
-        } else {
-            // Another segment is far enough away.
-            self.begin_segment_for(mark_bytes(0) as u32)?;
-            self.encode(|encoder, _| encoder.mark(0));
-        }
-        self.write_buffer()?;
-        self.sync()?;
-        self.vote_end = None;
-        Ok(())
-    }
-
-    /// The entries of a group in `(after, upto]`, from the first on: as many as there are and as have at most
-    /// `bytes_max` bytes of payload together, but one at least if there is one.
-    ///
-    /// # Errors
-    /// If the system refuses to read, the bytes of an entry are not those that were written, or the first entry comes
-    /// before the log begins.
-    pub fn read(
-        &self,
-        group: GroupId,
-        after: LogIndex,
-        upto: LogIndex,
-        bytes_max: usize,
-    ) -> Result<Vec<Entry>, ReadError> {
-        if let Some(failure) = &self.failed {
-            return Err(ReadError::Failed(failure.clone()));
-        }
-        let Some(group) = self.index.groups.get(&group) else { return Ok(Vec::new()) };
-        let begins_after = group.entries.runs().after();
-        if after < begins_after.index && after < upto {
-            return Err(ReadError::Compacted { after: begins_after });
-        }
-        let mut room = bytes_max as u64;
-        let wanted: Vec<_> = group
-            .entries
-            .part(after, upto)
-            .enumerate()
-            .map_while(|(n, entry)| {
-                let left = room.checked_sub(u64::from(entry.2.payload.length));
-                room = left.unwrap_or(0);
-                (n == 0 || left.is_some()).then_some(entry)
-            })
-            .collect();
-        let mut entries = Vec::with_capacity(wanted.len());
-        for stretch in wanted.chunk_by(|(.., a), (.., b)| lie_together(a, b)) {
-            self.read_stretch(stretch, &mut entries)?;
-        }
-        Ok(entries)
-    }
-
     fn refuse_if_failed(&self) -> Result<(), WriteError> {
         self.failed.clone().map_or(Ok(()), |failure| Err(WriteError::Failed(failure)))
     }
@@ -250,55 +182,8 @@ impl<D: Disk> Log<D> {
         WriteError::Failed(failure)
     }
 
-    /// The segment of a position. It is here: one in which there is something alive is not dropped.
-    fn segment(&self, sequence: u32) -> &Segment<D::File> {
-        &self.segments[(sequence - self.segments[0].sequence) as usize]
-    }
-
     fn last(&self) -> usize {
         self.segments.len() - 1
-    }
-
-    fn make_room_for(&mut self, bytes: u32) -> Result<(), WriteError> {
-        if self.has_room_for(bytes) { Ok(()) } else { self.begin_segment_for(bytes) }
-    }
-
-    /// Whether so many bytes fit into the last segment, and the record of its end after them.
-    fn has_room_for(&self, bytes: u32) -> bool {
-        self.tail.offset + bytes + HEADER_BYTES as u32 <= self.segments[self.last()].bytes
-    }
-
-    /// Ends the last segment and makes it durable before anything is written to the next one. So what is not durable
-    /// is always in one file, and a segment that holds a record vouches for all before it.
-    fn begin_segment_for(&mut self, bytes: u32) -> Result<(), WriteError> {
-        let needed = FIRST_RECORD + bytes + HEADER_BYTES as u32;
-        if self.spare.as_ref().is_none_or(|spare| spare.bytes < needed) {
-            self.create_spare(self.segment_bytes.max(needed.next_multiple_of(FIRST_RECORD)))?;
-        }
-        self.encode(|encoder, _| encoder.end());
-        self.write_buffer()?;
-        self.sync()?;
-        let last = self.last();
-        self.segments[last].used = self.tail.offset;
-        self.segments.extend(self.spare.take());
-        // Whatever comes first in the next segment vouches for all of this one.
-        self.vote_end = None;
-        (self.tail.offset, self.durable, self.filled) = (FIRST_RECORD, FIRST_RECORD, FILL_BYTES);
-        Ok(())
-    }
-
-    fn create_spare(&mut self, bytes: u32) -> Result<(), WriteError> {
-        let sequence = self.segments[self.last()].sequence + 1;
-        // One that is too small is replaced under the same name.
-        self.spare = None;
-        match segment::create(&mut self.disk, self.identity, sequence, bytes) {
-            Ok(spare) => {
-                self.spare = Some(spare);
-                Ok(())
-            }
-            Err(failure) if failure.is_for_space() => Err(WriteError::NoSpace(failure)),
-            Err(failure) => Err(self.keep(failure)),
-        }
     }
 
     /// Fills the buffer with what is to be written at the tail.
@@ -329,7 +214,7 @@ impl<D: Disk> Log<D> {
                 if bytes < LARGE_WRITE_BYTES { end.next_multiple_of(FILL_BYTES).min(segment.bytes) } else { end };
             self.buffer.resize((self.filled - self.tail.offset) as usize, 0);
         }
-        let vouches = |vote: u32| self.durable >= vote && self.tail.offset >= vote + PAGE_BYTES as u32;
+        let vouches = |vote: u32| self.durable >= vote && self.tail.offset >= vote + PAGE_BYTES;
         self.vote_end = self.vote_end.filter(|&vote| !vouches(vote));
         let done = self.disk.write_at(&segment.file, &self.buffer, u64::from(self.tail.offset));
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
@@ -341,48 +226,6 @@ impl<D: Disk> Log<D> {
         self.tail.offset = end;
         Ok(())
     }
-
-    /// Reads entries that lie close together with one call and checks each.
-    fn read_stretch(&self, stretch: &[(LogIndex, Term, Position)], entries: &mut Vec<Entry>) -> Result<(), ReadError> {
-        let (Some((.., first)), Some((.., last))) = (stretch.first(), stretch.last()) else { return Ok(()) };
-        let (from, upto) = (first.payload.offset, last.payload.offset + last.payload.length);
-        let bytes = self.read_bytes(first.segment, from, upto)?;
-        for &(index, term, position) in stretch {
-            let at = (position.payload.offset - from) as usize;
-            let payload = bytes.slice(at..at + position.payload.length as usize);
-            self.check("entry", position, &payload)?;
-            entries.push(Entry { id: LogId { term, index }, payload });
-        }
-        Ok(())
-    }
-
-    fn read_bytes(&self, sequence: u32, from: u32, upto: u32) -> Result<Bytes, ReadError> {
-        let mut bytes = BytesMut::zeroed((upto - from) as usize);
-        self.disk
-            .read_at(&self.segment(sequence).file, &mut bytes, u64::from(from))
-            .map_err(|error| ReadError::Io(Failure::new("read", self.disk.path(&segment::name(sequence)), &error)))?;
-        Ok(bytes.freeze())
-    }
-
-    /// Whether these are the bytes that were written there.
-    fn check(&self, of: &'static str, Position { segment, payload }: Position, bytes: &[u8]) -> Result<(), ReadError> {
-        let found = crc32c(bytes);
-        if found == payload.crc {
-            return Ok(());
-        }
-        let flaw = Flaw::Checksum { of, expected: payload.crc, found };
-        Err(ReadError::Corrupt {
-            file: self.disk.path(&segment::name(segment)),
-            offset: u64::from(payload.offset),
-            flaw,
-        })
-    }
-}
-
-/// Whether one call reads both with little that is not wanted between them.
-fn lie_together(a: &Position, b: &Position) -> bool {
-    let a_end = a.payload.offset + a.payload.length;
-    a.segment == b.segment && b.payload.offset >= a_end && b.payload.offset - a_end <= READ_GAP_BYTES
 }
 
 /// Adds the record of a write to the buffer, and what it does to the index.

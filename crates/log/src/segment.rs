@@ -58,40 +58,53 @@ pub(crate) fn is_unfinished(file: &str) -> bool {
     file.ends_with(SUFFIX_NEW)
 }
 
+/// Why a segment is not made.
+#[derive(Debug)]
+pub(crate) enum NotCreated {
+    /// There is no space for it. Nothing has changed.
+    NoSpace(Failure),
+    /// Storage fails. Whether there is such a segment is unknown.
+    Failed(Failure),
+}
+
+impl From<NotCreated> for OpenError {
+    fn from(error: NotCreated) -> Self {
+        match error {
+            NotCreated::NoSpace(failure) => Self::NoSpace(failure),
+            NotCreated::Failed(failure) => Self::Io(failure),
+        }
+    }
+}
+
 /// Makes a segment durable, header, length and name. Replaces the one that has the name.
 pub(crate) fn create<D: Disk>(
     disk: &mut D,
     identity: Identity,
     sequence: u32,
     bytes: u32,
-) -> Result<Segment<D::File>, Failure> {
+) -> Result<Segment<D::File>, NotCreated> {
     let (new, name) = (format!("{sequence:016x}{SUFFIX_NEW}"), name(sequence));
     let (header, crc) = encode(identity, sequence, bytes);
-    match write_out(disk, &new, &name, &header, bytes) {
-        Ok(file) => Ok(Segment { sequence, file, bytes, crc, used: FIRST_RECORD }),
-        Err(error) => {
-            // What is left of it is also removed when the log is opened; here it gives its space back at once.
-            let _ = disk.remove(&new);
-            Err(Failure::new("create", disk.path(&name), &error))
-        }
+    let file = write_out(disk, &new, &header, bytes).map_err(|error| {
+        // What is left of it is also removed when the log is opened; here it gives its space back at once.
+        let _ = disk.remove(&new);
+        let failure = Failure::new("create", disk.path(&name), &error);
+        if failure.is_for_space() { NotCreated::NoSpace(failure) } else { NotCreated::Failed(failure) }
+    })?;
+    // From here on the one that had the name may be gone, whatever the error.
+    match disk.rename(&new, &name).and_then(|()| disk.sync_dir()) {
+        Ok(()) => Ok(Segment { sequence, file, bytes, crc, used: FIRST_RECORD }),
+        Err(error) => Err(NotCreated::Failed(Failure::new("name", disk.path(&name), &error))),
     }
 }
 
-fn write_out<D: Disk>(
-    disk: &mut D,
-    new: &str,
-    name: &str,
-    header: &[u8; HEADER_BYTES],
-    bytes: u32,
-) -> io::Result<D::File> {
+fn write_out<D: Disk>(disk: &mut D, new: &str, header: &[u8; HEADER_BYTES], bytes: u32) -> io::Result<D::File> {
     let file = disk.create(new)?;
     disk.preallocate(&file, u64::from(bytes))?;
     let mut front = vec![0; bytes.min(FILL_BYTES) as usize];
     front[..HEADER_BYTES].copy_from_slice(header);
     disk.write_at(&file, &front, 0)?;
     disk.sync_data(&file)?;
-    disk.rename(new, name)?;
-    disk.sync_dir()?;
     Ok(file)
 }
 

@@ -36,22 +36,33 @@ fn work(log: &mut Log<SimDisk>, possible: &mut Possible, turns: u64, chance: &mu
             possible.states.push(next);
             batch.push(write);
         }
-        log.write(&batch)?;
+        match log.write(&batch) {
+            Err(WriteError::NoSpace(_)) => possible.states.truncate(possible.states.len() - batch.len()),
+            done => done?,
+        }
         if chance.below(3) > 0 {
             log.sync()?;
             possible.synced();
         }
         if chance.below(3) == 0 {
-            log.prepare()?;
+            unless_full(log.prepare())?;
         }
         if chance.below(2) == 0 {
-            let tidied = tidy(log)?;
+            let tidied = unless_full(tidy(log))?;
             if tidied.segments_dropped > 0 || tidied.bytes_carried > 0 {
                 possible.synced();
             }
         }
     }
     Ok(())
+}
+
+/// A disk that is full passes.
+fn unless_full<T: Default>(done: Result<T, WriteError>) -> Result<T, WriteError> {
+    match done {
+        Err(WriteError::NoSpace(_)) => Ok(T::default()),
+        done => done,
+    }
 }
 
 fn tidy(log: &mut Log<SimDisk>) -> Result<Tidied, WriteError> {
@@ -100,6 +111,9 @@ fn life(seed: u64) {
             1 => disk.fail_sync(chance.below(30), chance.draw()),
             _ => {}
         }
+        if chance.below(3) == 0 {
+            disk.limit_capacity(Some(40_000 + chance.below(100_000)));
+        }
         let turns = chance.below(40);
         if let Err(error) = work(&mut log, &mut possible, turns, &mut chance) {
             assert!(matches!(error, WriteError::Failed(_)), "seed {seed}: {error}");
@@ -107,6 +121,7 @@ fn life(seed: u64) {
         }
         drop(log);
         disk.heal();
+        disk.limit_capacity(None);
         if chance.below(2) == 0 {
             // The process alone dies. What the next one reads and calls durable must outlive the loss of power.
             let (log, recovered) = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));

@@ -3,9 +3,10 @@
 
 mod model;
 
-use model::{Model, append, begin, open};
+use model::{IDENTITY, Model, SMALL, append, begin, open};
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::error::OpenError;
+use vlot_log::log::{Log, Options};
 use vlot_log::record::Write;
 use vlot_raft::id::{GroupId, LogIndex, NodeId, Term};
 
@@ -187,9 +188,10 @@ fn a_vote_is_not_lost_with_one_page() {
     let file = "0000000000000001.log";
     let vote = |term| Write::Vote { group: GroupId(1), term: Term(term), vote: Some(NodeId(2)) };
     for before in [0, 1, 30, 60, 70] {
-        for tidied in [true, false] {
+        for (tidied, segment_bytes) in [(true, 8192), (true, 65536), (false, 65536)] {
             let disk = SimDisk::new();
-            let (mut log, _) = open(&disk).expect("a new log");
+            let options = Options { segment_bytes, ..SMALL };
+            let (mut log, _) = Log::open(disk.clone(), IDENTITY, options).expect("a new log");
             let writes: Vec<_> = (0..before).map(vote).collect();
             for write in writes.into_iter().chain([vote(before), vote(90)]) {
                 log.write(&[write]).expect("no fault");

@@ -116,8 +116,7 @@ impl Disk for RealDisk {
 
     fn preallocate(&mut self, file: &File, bytes: u64) -> io::Result<()> {
         match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-            // A file system that cannot reserve space still has to give the file its length.
-            Err(Errno::OPNOTSUPP) => file.set_len(bytes),
+            Err(Errno::OPNOTSUPP) => write_zeros(file, bytes),
             done => Ok(done?),
         }
     }
@@ -143,6 +142,16 @@ impl Disk for RealDisk {
     }
 }
 
+/// Reserves space on a file system that has no call for it.
+fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
+    const AT_ONCE: u64 = 1024 * 1024;
+    let zeros = vec![0; AT_ONCE.min(bytes) as usize];
+    for at in (0..bytes).step_by(AT_ONCE as usize) {
+        file.write_all_at(&zeros[..AT_ONCE.min(bytes - at) as usize], at)?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for DirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -158,5 +167,19 @@ impl std::error::Error for DirError {
             Self::Locked { .. } => None,
             Self::Io { error, .. } => Some(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_fill_a_file() {
+        let path = std::env::temp_dir().join(format!("vlot-log-zeros-{}", std::process::id()));
+        let file = File::create(&path).expect("a new file");
+        write_zeros(&file, 1024 * 1024 + 4096).expect("there is room");
+        assert_eq!(file.metadata().expect("it is there").len(), 1024 * 1024 + 4096);
+        fs::remove_file(path).expect("it is ours");
     }
 }

@@ -4,10 +4,11 @@
 //! are dropped from the oldest on, so that those that are left are the end of the log. What keeps one is each group's
 //! newest vote and begin and the entries of its log.
 
-use super::{Log, WriteError};
+use super::Log;
+use super::room::For;
 use crate::disk::Disk;
 use crate::encode::floor_bytes;
-use crate::error::{ReadError, TidyError};
+use crate::error::{ReadError, TidyError, WriteError};
 use crate::index::{Cursor, Needed};
 use crate::record::Write;
 use crate::segment::{self, FIRST_RECORD};
@@ -64,7 +65,11 @@ impl<D: Disk> Log<D> {
     pub fn tidy(&mut self) -> Result<Tidied, TidyError> {
         self.refuse_if_failed()?;
         if self.vote_end.is_some() {
-            self.vouch()?;
+            match self.vouch() {
+                // It has to wait: what follows may make room.
+                Err(WriteError::NoSpace(_)) => {}
+                done => done?,
+            }
         }
         let mut tidied = Tidied::default();
         match self.dead_segments() {
@@ -97,7 +102,9 @@ impl<D: Disk> Log<D> {
     }
 
     fn has_too_much(&self) -> bool {
-        self.last() > 0 && self.sealed_bytes() > 2 * self.index.live.total() + self.slack_bytes
+        // On a full disk there is no slack.
+        let slack = if self.is_full { 0 } else { self.slack_bytes };
+        self.last() > 0 && self.sealed_bytes() > 2 * self.index.live.total() + slack
     }
 
     /// How many segments at the beginning hold nothing that is needed.
@@ -110,7 +117,7 @@ impl<D: Disk> Log<D> {
     /// gone nothing tells whether it was needed: so a record says so first, and that is synced.
     fn drop_segments(&mut self, count: usize) -> Result<(), WriteError> {
         let oldest = self.segments[count].sequence;
-        self.make_room_for(floor_bytes() as u32)?;
+        self.make_room_for(floor_bytes(), For::Votes)?;
         self.encode(|encoder, _| encoder.floor(oldest));
         self.write_buffer()?;
         self.sync()?;
@@ -131,7 +138,7 @@ impl<D: Disk> Log<D> {
         let bytes_max = CARRY_BYTES.min(u64::from(self.segment_bytes) / 16);
         let (needed, cursor) = self.index.needed(oldest, from, bytes_max, LOOK_ENTRIES);
         let writes = needed.into_iter().map(|needed| self.again(needed)).collect::<Result<Vec<_>, _>>()?;
-        self.write(&writes)?;
+        self.write_for(For::Tidying, &writes)?;
         self.sync()?;
         self.search = (oldest, cursor);
         Ok(writes.iter().map(Write::record_bytes).sum())

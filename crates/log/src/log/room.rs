@@ -1,0 +1,142 @@
+//! Room for what is to be written: segments come to be, and some room is held back for when the disk is full.
+//!
+//! Owns the step from one segment to the next. Must not know what is written.
+//!
+//! A vote or a begin is needed most when there is no space: without votes there is no leader, and it is the begin that
+//! frees space. So an append is refused if neither another segment can be made nor enough room is left for them.
+
+use super::{Log, PAGE_BYTES};
+use crate::disk::Disk;
+use crate::encode::mark_bytes;
+use crate::error::WriteError;
+use crate::layout::HEADER_BYTES;
+use crate::record::Write;
+use crate::segment::{self, FILL_BYTES, FIRST_RECORD, NotCreated};
+
+/// How much room is held back, if that is not too much of a segment.
+const RESERVE_BYTES: u32 = 2 * 1024 * 1024;
+
+/// For what room is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum For {
+    /// Entries: what is held back is not for them.
+    Entries,
+    /// What frees a segment: half of it is.
+    Tidying,
+    /// Votes and begins: all of it is.
+    Votes,
+}
+
+impl For {
+    pub(super) fn writes(writes: &[Write]) -> Self {
+        let adds = |write: &Write| match write {
+            Write::Append { entries, .. } | Write::Rewrite { entries, .. } => !entries.is_empty(),
+            Write::Vote { .. } | Write::Begin { .. } => false,
+        };
+        if writes.iter().any(adds) { Self::Entries } else { Self::Votes }
+    }
+}
+
+impl<D: Disk> Log<D> {
+    /// Makes the next segment ahead of time once the last one is half full. Takes a few milliseconds then, which would
+    /// otherwise be spent in a later [`Log::write`]: a host calls this when nobody waits for it.
+    ///
+    /// # Errors
+    /// [`WriteError::NoSpace`] passes; [`WriteError::Failed`] is final.
+    pub fn prepare(&mut self) -> Result<(), WriteError> {
+        self.refuse_if_failed()?;
+        if self.spare.is_some() || self.tail.offset < self.segments[self.last()].bytes / 2 {
+            return Ok(());
+        }
+        self.create_spare(self.segment_bytes)
+    }
+
+    /// Makes everything durable, and leaves a mark that says so, far enough from the last record that one damaged page
+    /// does not take both. Damage to what was written before is never mistaken for a torn tail then. For votes
+    /// [`Log::tidy`] does it; a host that stops may do it for all the rest.
+    ///
+    /// # Errors
+    /// As for [`Log::write`] and [`Log::sync`].
+    pub fn vouch(&mut self) -> Result<(), WriteError> {
+        self.sync()?;
+        let bytes = mark_bytes(PAGE_BYTES) + mark_bytes(0);
+        if self.has_room_for(bytes) {
+            self.make_room_for(bytes, For::Entries)?;
+            self.encode(|encoder, _| {
+                encoder.mark(PAGE_BYTES);
+                encoder.mark(0);
+            });
+        } else {
+            // Another segment is far enough away.
+            self.make_room_in_next_for(mark_bytes(0), For::Entries)?;
+            self.encode(|encoder, _| encoder.mark(0));
+        }
+        self.write_buffer()?;
+        self.sync()?;
+        self.vote_end = None;
+        Ok(())
+    }
+
+    /// Makes room for so many bytes at the tail, in the last segment or in another.
+    ///
+    /// # Errors
+    /// [`WriteError::NoSpace`] if there is none. Then nothing has changed.
+    pub(super) fn make_room_for(&mut self, bytes: u64, what: For) -> Result<(), WriteError> {
+        if !self.has_room_for(bytes) {
+            return self.make_room_in_next_for(bytes, what);
+        }
+        if self.spare.is_none() && !self.has_room_for(bytes + self.held_back_from(what)) {
+            self.create_spare(self.segment_bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the last segment and makes it durable before anything is written to the next one. So what is not durable
+    /// is always in one file, and a segment that holds a record vouches for all before it.
+    fn make_room_in_next_for(&mut self, bytes: u64, what: For) -> Result<(), WriteError> {
+        // Fits: a write is far shorter than a segment may be.
+        let needed = (u64::from(FIRST_RECORD) + bytes + HEADER_BYTES as u64 + self.held_back_from(what)) as u32;
+        if self.spare.as_ref().is_none_or(|spare| spare.bytes < needed) {
+            self.create_spare(self.segment_bytes.max(needed.next_multiple_of(FIRST_RECORD)))?;
+        }
+        self.encode(|encoder, _| encoder.end());
+        self.write_buffer()?;
+        self.sync()?;
+        let last = self.last();
+        self.segments[last].used = self.tail.offset;
+        self.segments.extend(self.spare.take());
+        // Whatever comes first in the next segment vouches for all of this one.
+        self.vote_end = None;
+        (self.tail.offset, self.durable, self.filled) = (FIRST_RECORD, FIRST_RECORD, FILL_BYTES);
+        Ok(())
+    }
+
+    /// Whether so many bytes fit into the last segment, and the record of its end after them.
+    fn has_room_for(&self, bytes: u64) -> bool {
+        u64::from(self.tail.offset) + bytes + HEADER_BYTES as u64 <= u64::from(self.segments[self.last()].bytes)
+    }
+
+    fn held_back_from(&self, what: For) -> u64 {
+        let reserve = u64::from(RESERVE_BYTES.min(self.segment_bytes / 4));
+        match what {
+            For::Entries => reserve,
+            For::Tidying => reserve / 2,
+            For::Votes => 0,
+        }
+    }
+
+    fn create_spare(&mut self, bytes: u32) -> Result<(), WriteError> {
+        let sequence = self.segments[self.last()].sequence + 1;
+        // One that is too small is replaced under the same name.
+        let created = segment::create(&mut self.disk, self.identity, sequence, bytes);
+        self.is_full = matches!(created, Err(NotCreated::NoSpace(_)));
+        match created {
+            Ok(spare) => {
+                self.spare = Some(spare);
+                Ok(())
+            }
+            Err(NotCreated::NoSpace(failure)) => Err(WriteError::NoSpace(failure)),
+            Err(NotCreated::Failed(failure)) => Err(self.keep(failure)),
+        }
+    }
+}
