@@ -53,6 +53,7 @@
 //! All I/O goes through [`Disk`](disk::Disk), so that a simulator can lose, tear and fail it: [`disk::sim`].
 //! `docs/disk-format.md` describes the files byte by byte.
 
+pub mod damage;
 mod decode;
 pub mod disk;
 mod encode;
@@ -64,5 +65,6 @@ pub mod log;
 pub mod record;
 pub mod recover;
 mod replay;
+mod scan;
 mod segment;
 mod stretch;

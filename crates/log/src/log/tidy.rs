@@ -117,9 +117,7 @@ impl<D: Disk> Log<D> {
     /// gone nothing tells whether it was needed: so a record says so first, and that is synced.
     fn drop_segments(&mut self, count: usize) -> Result<(), WriteError> {
         let oldest = self.segments[count].sequence;
-        self.make_room_for(floor_bytes(), For::Votes)?;
-        self.encode(|encoder, _| encoder.floor(oldest));
-        self.write_buffer()?;
+        self.write_floor(oldest)?;
         self.sync()?;
         for _ in 0..count {
             let Some(segment) = self.segments.pop_front() else { break };
@@ -128,6 +126,13 @@ impl<D: Disk> Log<D> {
             }
         }
         Ok(())
+    }
+
+    /// Writes that segments before this one are not needed.
+    pub(super) fn write_floor(&mut self, oldest: u32) -> Result<(), WriteError> {
+        self.make_room_for(floor_bytes(), For::Votes)?;
+        self.encode(|encoder, _| encoder.floor(oldest));
+        self.write_buffer()
     }
 
     /// Writes again a part of what is needed in the oldest segment. Returns how much.
@@ -165,7 +170,7 @@ impl<D: Disk> Log<D> {
     fn read_note(&self, group: GroupId) -> Result<Bytes, ReadError> {
         let Some(note) = self.index.groups[&group].note else { return Ok(Bytes::new()) };
         let bytes = self.read_bytes(note.segment, note.payload.offset, note.payload.offset + note.payload.length)?;
-        self.check("note", note, &bytes)?;
+        self.check(note, &bytes)?;
         Ok(bytes)
     }
 }
