@@ -38,7 +38,8 @@
 //! What it promises:
 //! - Each [`Write`](record::Write) happens as a whole or not at all, in order. What was synced stays.
 //! - What was cut short by a loss of power and never synced is cut off when the log is opened. Anything else that is not
-//!   as it was written is *corruption*: it is refused, with file and offset, and nothing is dropped or guessed.
+//!   as it was written is *corruption*: it is refused, with file and offset, and nothing is dropped or guessed. An owner
+//!   that has peers to make up for it can ask for [`Damage`](damage::Damage) to be reported instead.
 //! - One damaged page does not make a vote unsaid. A vote that a later record vouches for cannot be lost without notice.
 //!   A vote that is the last record for a while gets such a record from [`tidy`](log::Log::tidy). A second copy of it
 //!   would save no more: what follows damage is refused in any case, and whoever goes on without it must not vote.

@@ -14,6 +14,7 @@ use vlot_log::record::{Entry, Write};
 use vlot_log::recover::Recovered;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
+const NOTE: [u8; 300] = [7; 300];
 const FIRST: &str = "0000000000000001.log";
 
 fn open(disk: &SimDisk) -> Result<(Log<SimDisk>, Recovered), OpenError> {
@@ -37,7 +38,8 @@ fn log_at_rest() -> (SimDisk, Vec<Model>) {
         begin(1, 1, 2, "a snapshot"),
         Write::Rewrite { group: GroupId(1), entries: entries(4, 2, "g") },
         Write::Vote { group: GroupId(2), term: Term(5), vote: None },
-        append(2, 200, 5, &"y".repeat(20)),
+        append(2, 150, 1, ""), // A cut alone.
+        append(2, 150, 5, &"y".repeat(20)),
         append(1, 6, 2, "klm"),
     ];
     let mut states = vec![Model::default()];
@@ -148,6 +150,25 @@ fn every_flipped_byte_costs_no_more_than_is_said() {
     }
 }
 
+/// Nothing tells that the last write was durable: it is a torn tail, accepted or not.
+#[test]
+fn a_torn_tail_is_not_damage() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open_strictly(&disk).expect("a new log");
+    for write in [append(1, 0, 1, "a"), append(1, 1, 1, "z")] {
+        log.write(&[write]).expect("no fault");
+        log.sync().expect("no fault");
+    }
+    disk.tamper(FIRST, |bytes| {
+        let at = bytes.iter().position(|&byte| byte == b'z').expect("it is written");
+        bytes[at] ^= 1;
+    });
+    let (_, recovered) = open(&disk).expect("it is cut");
+    assert_eq!(recovered.damaged, []);
+    assert!(recovered.torn.is_some());
+    assert_eq!(recovered.groups[&GroupId(1)].runs.last(), LogIndex(1));
+}
+
 #[test]
 fn a_range_of_entries_is_reported_with_its_place() {
     let disk = SimDisk::new();
@@ -226,7 +247,23 @@ fn a_log_without_its_beginning_survives_a_cut() {
 #[test]
 fn a_crash_while_it_is_cut() {
     let (disk, states) = log_at_rest();
-    for (file, at) in [(FIRST, 4100), (FIRST, 4156), ("0000000000000002.log", 20), ("0000000000000002.log", 4100)] {
+    let long = disk.fork();
+    let (mut log, _) = open_strictly(&long).expect("whole");
+    log.write(&[append(1, 9, 3, "n")]).expect("no fault");
+    for n in 1..50 {
+        let note = Bytes::from_static(&NOTE);
+        log.write(&[Write::Begin { group: GroupId(3), after: LogId::new(1, n), note }]).expect("no fault");
+        log.sync().expect("no fault");
+    }
+    assert!(long.clone().list().expect("no fault").len() >= 5);
+    for (disk, file, at) in [
+        (&disk, FIRST, 4100),
+        (&disk, FIRST, 4156),
+        (&disk, "0000000000000002.log", 20),
+        (&disk, "0000000000000002.log", 4100),
+        (&long, FIRST, 4156),
+        (&long, "0000000000000002.log", 20),
+    ] {
         let damaged = disk.fork();
         damaged.tamper(file, |bytes| bytes[at] ^= 1);
         let before = damaged.acts();
