@@ -82,6 +82,8 @@ pub struct Log<D: Disk> {
     buffer: Vec<u8>,
     /// In which segment the search for what is needed is under way, and how far it has come.
     search: (u32, Cursor),
+    /// Files of segments that were dropped, whose space is given back by and by.
+    going: VecDeque<Segment<D::File>>,
     failed: Option<Failure>,
 }
 
@@ -120,6 +122,7 @@ impl<D: Disk> Log<D> {
             is_full: false,
             buffer: Vec::new(),
             search: (0, Cursor::default()),
+            going: VecDeque::new(),
             failed: None,
         };
         log.settle(&found.cut, found.lacks_floor)?;
@@ -206,6 +209,10 @@ impl<D: Disk> Log<D> {
     /// Keeps the failure for good.
     fn fail(&mut self, act: &'static str, sequence: u32, error: &std::io::Error) -> WriteError {
         self.keep(Failure::new(act, self.disk.path(&segment::name(sequence)), error))
+    }
+
+    fn fail_dir(&mut self, error: &std::io::Error) -> WriteError {
+        self.keep(Failure::new("sync", self.disk.path(""), error))
     }
 
     fn keep(&mut self, failure: Failure) -> WriteError {

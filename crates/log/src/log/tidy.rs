@@ -19,6 +19,8 @@ use vlot_raft::id::GroupId;
 const CARRY_BYTES: u64 = 1024 * 1024;
 /// How many entries one call looks at.
 const LOOK_ENTRIES: usize = 1 << 20;
+/// How much of a dropped segment's space one call gives back. A file system takes a few milliseconds for it.
+const GIVE_BACK_BYTES: u32 = 8 * 1024 * 1024;
 /// How many segments one call drops.
 const DROP_SEGMENTS: usize = 16;
 
@@ -38,7 +40,7 @@ pub struct Tidied {
 pub struct Sizes {
     /// How many segments there are, with the one that is made ahead.
     pub segments: usize,
-    /// How long they are together.
+    /// How long they are together, with what is left of those that were dropped.
     pub disk_bytes: u64,
     /// How long the records in them are together.
     pub record_bytes: u64,
@@ -49,7 +51,7 @@ pub struct Sizes {
 
 impl<D: Disk> Log<D> {
     /// Frees space, a bounded piece of work at a time: drops segments at the beginning of the log that hold nothing
-    /// that is needed; if there is none, and more is on disk than there should be, writes again at the end what is
+    /// that is needed, and gives their space back; if there is none, and more is on disk than there should be, writes again at the end what is
     /// needed in the oldest, about 1 MiB of it. What it writes it makes durable. If the last vote could be mistaken for
     /// a torn tail if it were damaged, it does [`Log::vouch`], too.
     ///
@@ -71,6 +73,7 @@ impl<D: Disk> Log<D> {
                 done => done?,
             }
         }
+        self.give_back()?;
         let mut tidied = Tidied::default();
         match self.dead_segments() {
             0 if self.has_too_much() => tidied.bytes_carried = self.carry()?,
@@ -80,14 +83,14 @@ impl<D: Disk> Log<D> {
                 self.drop_segments(tidied.segments_dropped)?;
             }
         }
-        tidied.more = self.has_too_much() || self.dead_segments() > 0;
+        tidied.more = self.has_too_much() || self.dead_segments() > 0 || !self.going.is_empty();
         Ok(tidied)
     }
 
     /// How much there is.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        let all = self.segments.iter().chain(&self.spare);
+        let all = self.segments.iter().chain(&self.spare).chain(&self.going);
         Sizes {
             segments: self.segments.len() + usize::from(self.spare.is_some()),
             disk_bytes: all.map(|segment| u64::from(segment.bytes)).sum(),
@@ -124,6 +127,22 @@ impl<D: Disk> Log<D> {
             if let Err(error) = self.disk.remove(&segment::name(segment.sequence)) {
                 return Err(self.fail("remove", segment.sequence, &error));
             }
+            self.going.push_back(segment);
+        }
+        // A name that came back after a loss of power must not lead to a file that was cut short.
+        self.disk.sync_dir().map_err(|error| self.fail_dir(&error))
+    }
+
+    /// Gives back some space of the segments that were dropped.
+    fn give_back(&mut self) -> Result<(), WriteError> {
+        let Some(going) = self.going.front_mut() else { return Ok(()) };
+        going.bytes = going.bytes.saturating_sub(GIVE_BACK_BYTES);
+        let (sequence, left) = (going.sequence, going.bytes);
+        if let Err(error) = self.disk.shorten(&going.file, u64::from(left)) {
+            return Err(self.fail("shorten", sequence, &error));
+        }
+        if left == 0 {
+            self.going.pop_front();
         }
         Ok(())
     }
