@@ -81,7 +81,8 @@ impl<'a> Record<'a> {
 /// Reads the record at `offset` of a whole segment and checks all of it but the payloads of entries, which are known
 /// to be within it.
 ///
-/// `previous` is the checksum of the record before it, if that is known. `Ok(None)` where nothing is written: zeros, or no room.
+/// `previous` is the checksum of the record before it, if that is known. `Ok(None)` where nothing is written: zeros, or
+/// no room.
 pub(crate) fn decode(
     segment: &[u8],
     segment_crc: u32,

@@ -1,10 +1,7 @@
 //! Recovery: from segments on disk to what they mean, in one pass.
 //!
-//! Owns the judgement between a torn tail, which is cut, and damage, which is refused. Knows segments and
-//! where records end, and leaves to `replay.rs` what they mean. Recovery is total: a state or a refusal, and never a guess in between.
-//!
-//! A record is *vouched for* if it is known to have been durable: a later record says so, or a later segment was begun.
-//! Only what is vouched for by nothing may be missing or bad, for only that may have been in flight when power was lost.
+//! Owns the order of segments, and which of them are needed. What is in one is for `scan.rs`, and what it means for
+//! `replay.rs`. Recovery is total: a state or a refusal, and never a guess in between.
 
 use crate::damage::{self, Damage};
 use crate::disk::Disk;
@@ -214,40 +211,40 @@ fn read<D: Disk>(
         read.doubtful.push((read.segments.len(), scan.durable..scan.tail.offset));
         read.segments.push_back(segment);
         read.tail = scan.tail;
-        match scan.stop {
+        let flaw = match scan.stop {
             Stop::End if sequence == survey.last => {
                 return Err(OpenError::Missing { file: disk.path(&segment::name(sequence.saturating_add(1))) });
             }
             Stop::End => continue,
-            Stop::Blank => {}
-            Stop::Bad { flaw, upto } => read.torn = Some((upto, flaw)),
+            Stop::Blank => Flaw::Missing,
+            Stop::Bad { flaw, upto } => {
+                read.torn = Some((upto, flaw));
+                flaw
+            }
+        };
+        // Nothing is written to a segment before the end of the one before it is durable. So there is at most one more,
+        // and it holds nothing.
+        if sequence < survey.last {
+            let one_more = sequence + 1 == survey.last;
+            read.spare = if one_more { open_blank(disk, identity, sequence + 1, &mut bytes)? } else { None };
+            if read.spare.is_none() {
+                return Err(OpenError::Corrupt { file: path, offset: u64::from(scan.tail.offset), flaw });
+            }
         }
-        read.spare = expect_spare(disk, identity, sequence, survey.last, &path, scan.tail, &mut bytes)?;
         break;
     }
     Ok(read)
 }
 
-/// The segment after the last one that is written to must hold nothing, and there must be no more than one: nothing is
-/// written to a segment before the end of the one before it is durable.
-fn expect_spare<D: Disk>(
+/// Opens a segment; `None` if it holds a record, or something else.
+fn open_blank<D: Disk>(
     disk: &mut D,
     identity: Identity,
     sequence: u32,
-    last: u32,
-    path: &std::path::Path,
-    tail: Tail,
     bytes: &mut Vec<u8>,
 ) -> Result<Option<Segment<D::File>>, OpenError> {
-    if sequence == last {
-        return Ok(None);
-    }
-    let spare = segment::open(disk, identity, sequence + 1, bytes)?;
-    if sequence + 1 < last || written_upto(bytes, FIRST_RECORD) > FIRST_RECORD {
-        let (file, offset) = (path.to_owned(), u64::from(tail.offset));
-        return Err(OpenError::Corrupt { file, offset, flaw: Flaw::Missing });
-    }
-    Ok(Some(spare))
+    let segment = segment::open(disk, identity, sequence, bytes)?;
+    Ok((written_upto(bytes, FIRST_RECORD) == FIRST_RECORD).then_some(segment))
 }
 
 /// Writes again what is there and syncs it. What was read may never have reached the disk: after a failed sync the

@@ -2,6 +2,10 @@
 //!
 //! Owns the judgement between the remains of a write that was cut short and damage. Knows no other segment, and leaves
 //! to `replay.rs` what records mean.
+//!
+//! A record is *vouched for* if it is known to have been durable: a later record says so, or a later segment was begun.
+//! Only what is vouched for by nothing may be missing or bad, for only that may have been in flight when power was
+//! lost.
 
 use crate::decode::{Body, decode, later_record_vouches};
 use crate::error::{Flaw, OpenError};

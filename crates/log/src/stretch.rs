@@ -143,6 +143,11 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_takes_16_bytes() {
+        assert_eq!(size_of::<Position>(), 16);
+    }
+
+    #[test]
     fn pieces_join_if_they_fit() {
         for (pieces, last, gap_at) in [
             (vec![], LogId::new(2, 7), None),

@@ -7,7 +7,7 @@ use model::{IDENTITY, Model, SMALL, append, begin, entries};
 use std::collections::BTreeMap;
 use vlot_log::damage::Damage;
 use vlot_log::disk::Disk;
-use vlot_log::disk::sim::SimDisk;
+use vlot_log::disk::sim::{Chance, SimDisk};
 use vlot_log::error::{OpenError, ReadError};
 use vlot_log::log::{Log, Options};
 use vlot_log::record::{Entry, Write};
@@ -52,6 +52,26 @@ fn log_at_rest() -> (SimDisk, Vec<Model>) {
     }
     log.vouch().expect("no fault");
     (disk, states)
+}
+
+/// An idle group was carried along, and the segments in which it was are gone.
+fn log_without_its_beginning() -> SimDisk {
+    let disk = SimDisk::new();
+    let (mut log, _) = open_strictly(&disk).expect("a new log");
+    log.write(&[append(1, 0, 1, "idle"), begin(1, 1, 2, "note")]).expect("no fault");
+    for n in 0..120 {
+        let entry = Entry { id: LogId::new(1, n + 1), payload: Bytes::from(vec![n as u8; 300]) };
+        log.write(&[Write::Append { group: GroupId(2), after: LogIndex(n), entries: vec![entry] }]).expect("no fault");
+        if n % 30 == 29 {
+            log.write(&[Write::Begin { group: GroupId(2), after: LogId::new(1, n - 3), note: Bytes::new() }])
+                .expect("no fault");
+        }
+        log.tidy().expect("no fault");
+    }
+    log.vouch().expect("no fault");
+    let names = disk.clone().list().expect("no fault");
+    assert!(names.len() > 2 && !names.contains(&FIRST.to_owned()), "{names:?}");
+    disk
 }
 
 /// Which entries are reported, by group.
@@ -194,23 +214,9 @@ fn a_range_of_entries_is_reported_with_its_place() {
 /// ends where the gap is. It is a log of its own from then on.
 #[test]
 fn a_log_without_its_beginning_survives_a_cut() {
-    let disk = SimDisk::new();
-    let (mut log, _) = open_strictly(&disk).expect("a new log");
-    log.write(&[append(1, 0, 1, "idle"), begin(1, 1, 2, "note")]).expect("no fault");
-    for n in 0..120 {
-        let entry = Entry { id: LogId::new(1, n + 1), payload: Bytes::from(vec![n as u8; 300]) };
-        log.write(&[Write::Append { group: GroupId(2), after: LogIndex(n), entries: vec![entry] }]).expect("no fault");
-        if n % 30 == 29 {
-            log.write(&[Write::Begin { group: GroupId(2), after: LogId::new(1, n - 3), note: Bytes::new() }])
-                .expect("no fault");
-        }
-        log.tidy().expect("no fault");
-    }
-    log.vouch().expect("no fault");
+    let disk = log_without_its_beginning();
     let (mut cut, mut ended) = (0, 0);
-    let names = disk.clone().list().expect("no fault");
-    assert!(names.len() > 2 && !names.contains(&FIRST.to_owned()), "{names:?}");
-    for file in names {
+    for file in disk.clone().list().expect("no fault") {
         let bytes = disk.bytes(&file).expect("it is there");
         let written = bytes.iter().rposition(|&byte| byte != 0).expect("something is written") + 1;
         for at in (0..64).chain(4096..written).step_by(7) {
@@ -241,6 +247,87 @@ fn a_log_without_its_beginning_survives_a_cut() {
         }
     }
     assert!(cut > 100 && ended > 10, "{cut} cuts, {ended} with a group that ends");
+}
+
+#[test]
+fn a_segment_cut_short_is_cut_off() {
+    let (disk, states) = log_at_rest();
+    for file in [FIRST, "0000000000000002.log"] {
+        let whole = disk.bytes(file).expect("it is there").len();
+        for length in (0..whole).step_by(37) {
+            let disk = disk.fork();
+            disk.tamper(file, |bytes| bytes.truncate(length));
+            let (log, recovered) = open(&disk).expect("it is accepted");
+            assert!(is_cut(&recovered), "{file} {length}");
+            assert!(states.contains(&Model::of(&log, &recovered)), "{file} {length}");
+        }
+    }
+}
+
+/// Whatever has happened to the files, there is a log afterwards, and it is one that can be used.
+#[test]
+fn no_damage_leaves_less_than_a_log() {
+    let disk = log_without_its_beginning();
+    let files = disk.clone().list().expect("no fault");
+    let mut missing = 0;
+    for seed in 0..600 {
+        let mut chance = Chance::new(seed);
+        let disk = disk.fork();
+        for _ in 0..=chance.below(4) {
+            let file = &files[chance.below(files.len() as u64) as usize];
+            disturb(&disk, file, &mut chance);
+        }
+        let (mut log, recovered) = match open(&disk) {
+            Ok(opened) => opened,
+            Err(OpenError::Missing { .. }) => {
+                missing += 1;
+                continue;
+            }
+            Err(error) => panic!("seed {seed}: {error}"),
+        };
+        for (group, damaged) in damaged_entries(&recovered) {
+            for index in damaged {
+                let term = recovered.groups[&group].runs.term_at(index).expect("it is in the log");
+                let entries = vec![Entry { id: LogId { term, index }, payload: Bytes::from_static(b"mended") }];
+                log.write(&[Write::Rewrite { group, entries }]).expect("no fault");
+            }
+        }
+        let mut model = Model::of(&log, &recovered);
+        log.mended().expect("no fault");
+        for group in [1, 2, 3] {
+            let last = model.0.get(&GroupId(group)).map_or(LogId::ZERO, |group| group.last());
+            let write = append(group, last.index.0, last.term.0 + 1, "new");
+            model.apply(&write);
+            log.write(&[write]).expect("no fault");
+        }
+        log.sync().expect("no fault");
+        while log.tidy().expect("no fault").more {}
+        // What was damaged and was needed by nobody may still be there.
+        let (log, recovered) = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!((Model::of(&log, &recovered), recovered.damaged), (model, vec![]), "seed {seed}");
+    }
+    assert!(missing > 10 && missing < 300, "{missing} of 600 miss a segment");
+}
+
+/// Flips, clears, copies, cuts short or removes something.
+fn disturb(disk: &SimDisk, file: &str, chance: &mut Chance) {
+    let Some(length) = disk.bytes(file).map(|bytes| bytes.len() as u64).filter(|&length| length > 0) else { return };
+    let sector = (chance.below(length) / 512 * 512) as usize;
+    let upto = (sector + 512).min(length as usize);
+    match chance.below(20) {
+        0 => disk.clone().remove(file).expect("it is there"),
+        1 => disk.tamper(file, |bytes| bytes.truncate(sector)),
+        2..5 => disk.tamper(file, |bytes| bytes[sector..upto].fill(0)),
+        5..8 => disk.tamper(file, |bytes| bytes[sector..upto].iter_mut().for_each(|byte| *byte = chance.draw() as u8)),
+        8..11 => {
+            let to = chance.below(length - (upto - sector) as u64 + 1) as usize / 8 * 8;
+            disk.tamper(file, |bytes| bytes.copy_within(sector..upto, to));
+        }
+        _ => {
+            let at = chance.below(length) as usize;
+            disk.tamper(file, |bytes| bytes[at] ^= 1 << chance.below(8));
+        }
+    }
 }
 
 /// Storage fails and power is lost at each act of a cut. It never looks whole afterwards.

@@ -50,15 +50,17 @@ pub struct Sizes {
 }
 
 impl<D: Disk> Log<D> {
-    /// Frees space, a bounded piece of work at a time: drops segments at the beginning of the log that hold nothing
-    /// that is needed, and gives their space back; if there is none, and more is on disk than there should be, writes again at the end what is
-    /// needed in the oldest, about 1 MiB of it. What it writes it makes durable. If the last vote could be mistaken for
-    /// a torn tail if it were damaged, it does [`Log::vouch`], too.
+    /// Frees space, a bounded piece of work at a time: a few milliseconds, beside one sync or two.
     ///
-    /// When it says that there is no more to do, the records in all segments but the last have at most
+    /// Segments at the beginning of the log that hold nothing that is needed are dropped, and their space is given back
+    /// by 8 MiB a call. If there is none, and more is on disk than there should be, what is needed in the oldest is
+    /// written again at the end, about 1 MiB of it, and made durable. And if the last vote could be mistaken for a torn
+    /// tail if it were damaged, there is a [`Log::vouch`].
+    ///
+    /// When this says that there is no more to do, the records in all segments but the last have at most
     /// `2 * live_bytes + slack_bytes` together (see [`Sizes`] and [`Options::slack_bytes`]). Segments take more than
-    /// their records: 4 KiB, and at the end what the next write did not fit into. To keep that bound while
-    /// the log is written to, a host calls this at least once for each MiB that it writes, and better when nobody waits.
+    /// their records: 4 KiB, and at the end what the next write did not fit into. To keep that bound while the log is
+    /// written to, a host calls this at least once for each MiB that it writes, and better when nobody waits.
     ///
     /// [`Options::slack_bytes`]: super::Options::slack_bytes
     ///
