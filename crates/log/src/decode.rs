@@ -62,9 +62,27 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Reads the record at `offset` of a whole segment and checks every byte of it.
+impl<'a> Record<'a> {
+    /// Its entries, and the index before the first of them.
+    pub(crate) fn entries(&self) -> Option<(LogIndex, Rows<'a>)> {
+        match self.body {
+            Body::Append { after, rows } | Body::Rewrite { after, rows } => Some((after, rows)),
+            _ => None,
+        }
+    }
+
+    /// Checks its entries' payloads, too.
+    pub(crate) fn check_payloads(&self, segment: &[u8]) -> Result<(), Flaw> {
+        let Some((_, rows)) = self.entries() else { return Ok(()) };
+        rows.iter().try_for_each(|(_, payload)| payload.check(payload.of(segment)))
+    }
+}
+
+/// Reads the record at `offset` of a whole segment and checks all of it but the payloads of entries, which are known
+/// to be within it.
 ///
-/// `previous` is the checksum of the record before it, if that is known. `Ok(None)` where nothing is written: zeros, or no room.
+/// `previous` is the checksum of the record before it, if that is known. `Ok(None)` where nothing is written: zeros, or
+/// no room.
 pub(crate) fn decode(
     segment: &[u8],
     segment_crc: u32,
@@ -157,7 +175,10 @@ fn decode_entries<'a>(body: &'a [u8], header: &Header, body_at: usize) -> Result
     let (table, payloads) = body.split_at(table_bytes);
     check_body(table, header)?;
     let rows = Rows { table: &table[APPEND_BYTES..], payloads: (body_at + table_bytes) as u32 };
-    check_payloads(rows, payloads)?;
+    let found = rows.iter().map(|(_, payload)| u64::from(payload.length)).sum();
+    if found != payloads.len() as u64 {
+        return Err(Flaw::Length { of: "entries of a record", expected: payloads.len() as u64, found });
+    }
     Ok((LogIndex(u64_at(body, 0)), rows))
 }
 
@@ -168,20 +189,6 @@ fn check_body(covered: &[u8], header: &Header) -> Result<(), Flaw> {
     } else {
         Err(Flaw::Checksum { of: "record's body", expected: header.body_crc, found })
     }
-}
-
-fn check_payloads(rows: Rows<'_>, mut payloads: &[u8]) -> Result<(), Flaw> {
-    for (_, Payload { length: bytes, crc, .. }) in rows.iter() {
-        let Some((payload, rest)) = payloads.split_at_checked(bytes as usize) else {
-            return Err(length("entry", payloads.len(), bytes as usize));
-        };
-        let found = crc32c(payload);
-        if found != crc {
-            return Err(Flaw::Checksum { of: "entry", expected: crc, found });
-        }
-        payloads = rest;
-    }
-    if payloads.is_empty() { Ok(()) } else { Err(length("append", 0, payloads.len())) }
 }
 
 /// Whether a record later in the segment was written when everything up to and beyond `offset` was durable.
@@ -245,6 +252,7 @@ mod tests {
             let segment = crafted(&mut chance);
             let Ok(Some(record)) = decode(&segment, SEGMENT_CRC, 64, Some(9)) else { continue };
             accepted += 1;
+            let _ = record.check_payloads(&segment);
             assert!(record.end as usize <= segment.len());
             if let Body::Append { rows, .. } | Body::Rewrite { rows, .. } = record.body {
                 assert!(rows.iter().all(|(_, payload)| payload.offset + payload.length <= record.end));
@@ -271,6 +279,7 @@ mod tests {
         let mut segment = vec![0; 64];
         segment.extend_from_slice(&out);
         let record = decode(&segment, SEGMENT_CRC, 64, Some(9)).expect("intact").expect("a record");
+        assert_eq!(record.check_payloads(&segment), Ok(()));
         assert_eq!((record.group, record.durable, record.end as usize), (GroupId(5), 64, segment.len()));
         let Body::Append { after, rows } = record.body else { panic!("{:?}", record.body) };
         assert_eq!((after, rows.iter().collect()), (LogIndex(7), placed.clone()));

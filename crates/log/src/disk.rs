@@ -40,6 +40,9 @@ pub trait Disk {
     /// within it fails for want of space.
     fn preallocate(&mut self, file: &Self::File, bytes: u64) -> io::Result<()>;
 
+    /// Cuts a file short that is removed and still open. To give all of a large file's space back at once takes long.
+    fn shorten(&mut self, file: &Self::File, bytes: u64) -> io::Result<()>;
+
     /// How long the file is, in bytes.
     fn len(&self, file: &Self::File) -> io::Result<u64>;
 

@@ -86,6 +86,12 @@ pub enum OpenError {
         /// The segment.
         file: PathBuf,
     },
+    /// The log was cut because of damage, and is not mended. It can only be opened with
+    /// [`Options::accept_damage`](crate::log::Options::accept_damage).
+    Damaged {
+        /// The file that says so.
+        file: PathBuf,
+    },
     /// The log belongs to another cluster or another node.
     OtherIdentity {
         /// The segment that says so.
@@ -193,6 +199,17 @@ impl From<ReadError> for TidyError {
     }
 }
 
+/// What is written while a log is opened is part of that.
+impl From<WriteError> for OpenError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NoSpace(failure) => Self::NoSpace(failure),
+            WriteError::Failed(failure) => Self::Io(failure),
+            error => unreachable!("a log that is opened writes little: {error}"),
+        }
+    }
+}
+
 impl From<Failure> for OpenError {
     fn from(failure: Failure) -> Self {
         if failure.is_for_space() { Self::NoSpace(failure) } else { Self::Io(failure) }
@@ -230,6 +247,13 @@ impl fmt::Display for OpenError {
             Self::Io(failure) | Self::NoSpace(failure) => failure.fmt(f),
             Self::Corrupt { file, offset, flaw } => corrupt(f, file, *offset, flaw),
             Self::Missing { file } => write!(f, "{}: this segment of the log is missing", file.display()),
+            Self::Damaged { file } => {
+                write!(
+                    f,
+                    "{}: the log was cut because of damage, and what is missing was not made up for",
+                    file.display()
+                )
+            }
             Self::OtherIdentity { file, expected, found } => {
                 write!(f, "{}: this is the log of {found}, not of {expected}", file.display())
             }

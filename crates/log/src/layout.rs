@@ -4,7 +4,7 @@
 //! layout is described byte by byte in `docs/disk-format.md`.
 
 use crate::error::Flaw;
-use crc32c::crc32c_append;
+use crc32c::{crc32c, crc32c_append};
 use vlot_raft::id::GroupId;
 
 /// The fixed part at the front of a record, in bytes.
@@ -37,6 +37,19 @@ pub(crate) struct Payload {
     pub offset: u32,
     pub length: u32,
     pub crc: u32,
+}
+
+impl Payload {
+    /// Its bytes in a whole segment, within which it must be.
+    pub(crate) fn of(self, segment: &[u8]) -> &[u8] {
+        &segment[self.offset as usize..][..self.length as usize]
+    }
+
+    /// Whether these are its bytes.
+    pub(crate) fn check(self, bytes: &[u8]) -> Result<(), Flaw> {
+        let found = crc32c(bytes);
+        if found == self.crc { Ok(()) } else { Err(Flaw::Checksum { of: "payload", expected: self.crc, found }) }
+    }
 }
 
 /// What a header's checksum begins with. A record that lies in another segment, or elsewhere in its own, than where it

@@ -4,13 +4,15 @@
 //! and no queue: one owner calls it. Must not know what a term or a vote is for.
 
 use self::room::For;
+use crate::damage;
 use crate::disk::Disk;
 use crate::encode::Encoder;
 use crate::error::{Failure, OpenError, WriteError};
 pub use crate::identity::Identity;
 use crate::index::{Cursor, Group, Index};
 use crate::record::{Entry, NOTE_BYTES_MAX, Write};
-use crate::recover::{Found, Recovered, Tail, recover};
+use crate::recover::{Found, Manner, Recovered, recover};
+use crate::scan::Tail;
 use crate::segment::{self, FILL_BYTES, FIRST_RECORD, SEGMENT_BYTES_MAX, Segment};
 use std::collections::VecDeque;
 use vlot_raft::id::{GroupId, LogIndex};
@@ -44,11 +46,14 @@ pub struct Options {
     /// length of a segment. See [`Log::tidy`] for the bound that it gives. Less takes less space, and more is written
     /// again to free it.
     pub slack_bytes: u64,
+    /// Damage to what was durable is reported as [`Recovered::damaged`] and not refused. Whoever sets this answers for
+    /// what follows: see [`Damage`](crate::damage::Damage). Off by default.
+    pub accept_damage: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024, keep: |_| false, slack_bytes: 256 * 1024 * 1024 }
+        Self { segment_bytes: 64 * 1024 * 1024, keep: |_| false, slack_bytes: 256 * 1024 * 1024, accept_damage: false }
     }
 }
 
@@ -77,6 +82,8 @@ pub struct Log<D: Disk> {
     buffer: Vec<u8>,
     /// In which segment the search for what is needed is under way, and how far it has come.
     search: (u32, Cursor),
+    /// Files of segments that were dropped, whose space is given back by and by.
+    going: VecDeque<Segment<D::File>>,
     failed: Option<Failure>,
 }
 
@@ -91,13 +98,16 @@ impl<D: Disk> Log<D> {
     pub fn open(mut disk: D, identity: Identity, options: Options) -> Result<(Self, Recovered), OpenError> {
         let segment_bytes =
             options.segment_bytes.clamp(2 * FIRST_RECORD, SEGMENT_BYTES_MAX).next_multiple_of(FIRST_RECORD);
-        let found = match recover(&mut disk, identity, options.keep)? {
+        let found = match find(&mut disk, identity, segment_bytes, options)? {
             Some(found) => found,
-            None => Found::new(segment::create(&mut disk, identity, 1, segment_bytes)?),
+            None => {
+                let first = segment::create(&mut disk, identity, 1, segment_bytes)?;
+                Found::new(first, damage::noted(&mut disk)?)
+            }
         };
         // Which records were votes is not known here. One mark more does no harm.
         let vote_end = found.wrote_something().then_some(found.tail.offset);
-        let log = Self {
+        let mut log = Self {
             disk,
             identity,
             segment_bytes,
@@ -112,8 +122,10 @@ impl<D: Disk> Log<D> {
             is_full: false,
             buffer: Vec::new(),
             search: (0, Cursor::default()),
+            going: VecDeque::new(),
             failed: None,
         };
+        log.settle(&found.cut, found.lacks_floor)?;
         Ok((log, found.recovered))
     }
 
@@ -168,6 +180,28 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// Says that all that was damaged and reported is made up for: every group of this node has caught up with what a
+    /// quorum has without it. From here on the log is like any other.
+    ///
+    /// # Errors
+    /// [`WriteError::Failed`], which is final.
+    pub fn mended(&mut self) -> Result<(), WriteError> {
+        self.refuse_if_failed()?;
+        damage::forget(&mut self.disk).map_err(|failure| self.keep(failure))
+    }
+
+    /// Writes what is known only because of damage: where groups end, and that the segments before are not needed.
+    fn settle(&mut self, cut: &[(GroupId, LogIndex)], lacks_floor: bool) -> Result<(), WriteError> {
+        let end = |&(group, after): &(GroupId, LogIndex)| Write::Append { group, after, entries: Vec::new() };
+        for some in cut.chunks(1000) {
+            self.write(&some.iter().map(end).collect::<Vec<_>>())?;
+        }
+        if lacks_floor {
+            self.write_floor(self.segments[0].sequence)?;
+        }
+        self.sync()
+    }
+
     fn refuse_if_failed(&self) -> Result<(), WriteError> {
         self.failed.clone().map_or(Ok(()), |failure| Err(WriteError::Failed(failure)))
     }
@@ -175,6 +209,10 @@ impl<D: Disk> Log<D> {
     /// Keeps the failure for good.
     fn fail(&mut self, act: &'static str, sequence: u32, error: &std::io::Error) -> WriteError {
         self.keep(Failure::new(act, self.disk.path(&segment::name(sequence)), error))
+    }
+
+    fn fail_dir(&mut self, error: &std::io::Error) -> WriteError {
+        self.keep(Failure::new("sync", self.disk.path(""), error))
     }
 
     fn keep(&mut self, failure: Failure) -> WriteError {
@@ -225,6 +263,33 @@ impl<D: Disk> Log<D> {
         }
         self.tail.offset = end;
         Ok(())
+    }
+}
+
+/// Reads the log, and cuts it where it is damaged if that is accepted.
+fn find<D: Disk>(
+    disk: &mut D,
+    identity: Identity,
+    segment_bytes: u32,
+    options: Options,
+) -> Result<Option<Found<D::File>>, OpenError> {
+    let Options { keep, accept_damage, .. } = options;
+    let mut first = None;
+    // Each cut leaves less of the log than the one before.
+    loop {
+        match recover(disk, identity, Manner { keep, accept_damage }) {
+            Err(refusal) if accept_damage => {
+                let cut = damage::cut(disk, identity, segment_bytes, refusal)?;
+                first.get_or_insert(cut);
+            }
+            Ok(Some(mut found)) => {
+                if let (Some(first), Some(noted)) = (first, found.recovered.damaged.first_mut()) {
+                    *noted = first;
+                }
+                return Ok(Some(found));
+            }
+            done => return done,
+        }
     }
 }
 

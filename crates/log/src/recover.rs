@@ -1,21 +1,19 @@
 //! Recovery: from segments on disk to what they mean, in one pass.
 //!
-//! Owns the judgement between a torn tail, which is cut, and damage, which is refused. Knows segments and
-//! where records end, and leaves to `replay.rs` what they mean. Recovery is total: a state or a refusal, and never a guess in between.
-//!
-//! A record is *vouched for* if it is known to have been durable: a later record says so, or a later segment was begun.
-//! Only what is vouched for by nothing may be missing or bad, for only that may have been in flight when power was lost.
+//! Owns the order of segments, and which of them are needed. What is in one is for `scan.rs`, and what it means for
+//! `replay.rs`. Recovery is total: a state or a refusal, and never a guess in between.
 
-use crate::decode::{self, Body};
+use crate::damage::{self, Damage};
 use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
 use crate::index::{GroupState, Index};
 use crate::replay::Replay;
+use crate::scan::{Stop, Tail, scan, written_upto};
 use crate::segment::{self, FIRST_RECORD, Segment};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
-use vlot_raft::id::GroupId;
+use vlot_raft::id::{GroupId, LogIndex};
 
 /// How much is read back and written again at once.
 const REWRITE_BYTES: usize = 1024 * 1024;
@@ -27,6 +25,8 @@ pub struct Recovered {
     pub groups: BTreeMap<GroupId, GroupState>,
     /// What was cut off at the end, if anything was.
     pub torn: Option<TornTail>,
+    /// What is damaged; always empty without [`Options::accept_damage`](crate::log::Options::accept_damage).
+    pub damaged: Vec<Damage>,
 }
 
 /// The remains of a write that was never known to be durable. They are gone.
@@ -54,17 +54,23 @@ pub(crate) struct Found<F> {
     pub tail: Tail,
     /// What the owner is told.
     pub recovered: Recovered,
+    /// Groups of which the end is lost, and where they end now. The log does not say so yet.
+    pub cut: Vec<(GroupId, LogIndex)>,
+    /// Whether what said that earlier segments are not needed is lost.
+    pub lacks_floor: bool,
 }
 
 impl<F> Found<F> {
     /// A log that has just begun.
-    pub(crate) fn new(first: Segment<F>) -> Self {
+    pub(crate) fn new(first: Segment<F>, damage: Option<Damage>) -> Self {
         Self {
             index: Index::default(),
             segments: VecDeque::from([first]),
             spare: None,
             tail: Tail { offset: FIRST_RECORD, previous: 0 },
-            recovered: Recovered::default(),
+            recovered: Recovered { damaged: damage.into_iter().collect(), ..Recovered::default() },
+            cut: Vec::new(),
+            lacks_floor: false,
         }
     }
 
@@ -72,31 +78,6 @@ impl<F> Found<F> {
     pub(crate) fn wrote_something(&self) -> bool {
         self.segments.len() > 1 || self.tail.offset > FIRST_RECORD
     }
-}
-
-/// Where writing goes on in the last segment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tail {
-    pub offset: u32,
-    /// The checksum of the last record, in whichever segment it is.
-    pub previous: u32,
-}
-
-/// What a segment holds.
-struct Scan {
-    tail: Tail,
-    /// What the last record knew to be durable.
-    durable: u32,
-    stop: Stop,
-}
-
-enum Stop {
-    /// The segment says that there is a next one.
-    End,
-    /// Nothing more is written.
-    Blank,
-    /// What follows is no record. `upto` is where the segment's last byte is that is not zero.
-    Bad { flaw: Flaw, upto: u32 },
 }
 
 /// All segments, read but not changed.
@@ -111,27 +92,45 @@ struct Read<F> {
     doubtful: Vec<(usize, std::ops::Range<u32>)>,
 }
 
+/// How a log is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub keep: fn(&[u8]) -> bool,
+    /// Damage is reported and not refused.
+    pub accept_damage: bool,
+}
+
 /// Reads a log. `None` if there is none in the directory.
 pub(crate) fn recover<D: Disk>(
     disk: &mut D,
     identity: Identity,
-    keep: fn(&[u8]) -> bool,
+    manner: Manner,
 ) -> Result<Option<Found<D::File>>, OpenError> {
+    let mut noted = damage::noted(disk)?;
+    if noted.is_some() && !manner.accept_damage {
+        return Err(OpenError::Damaged { file: disk.path(damage::NOTE) });
+    }
     let Some(survey) = survey(disk)? else { return Ok(None) };
-    let mut read = read(disk, identity, &survey, keep)?;
+    let mut read = read(disk, identity, &survey, manner)?;
     let oldest = read.replay.oldest();
-    if oldest < survey.first {
+    if oldest < survey.first && noted.is_none() {
         return Err(OpenError::Missing { file: disk.path(&segment::name(survey.first - 1)) });
     }
-    let replayed = read.replay.finish().map_err(|(flaw, at)| OpenError::Corrupt {
-        file: disk.path(&segment::name(at.segment)),
-        offset: u64::from(at.payload.offset),
-        flaw,
-    })?;
+    let replayed = read.replay.finish();
+    if let Some((flaw, at)) = replayed.gap {
+        let (file, offset) = (disk.path(&segment::name(at.segment)), u64::from(at.payload.offset));
+        if !manner.accept_damage {
+            return Err(OpenError::Corrupt { file, offset, flaw });
+        }
+        if noted.is_none() {
+            damage::note(disk, at.segment, at.payload.offset)?;
+            noted = Some(Damage::Rest { file, offset, flaw });
+        }
+    }
     let last = &read.segments[read.segments.len() - 1];
     let mut torn = None;
     if let Some((upto, flaw)) = read.torn {
-        wipe(disk, last, read.tail.offset, upto)?;
+        damage::wipe(disk, last, read.tail.offset, upto)?;
         let (file, offset) = (disk.path(&segment::name(last.sequence)), u64::from(read.tail.offset));
         torn = Some(TornTail { file, offset, bytes: u64::from(upto) - offset, flaw });
     }
@@ -146,12 +145,15 @@ pub(crate) fn recover<D: Disk>(
         let name = segment::name(*sequence);
         disk.remove(&name).map_err(|error| Failure::new("remove", disk.path(&name), &error))?;
     }
+    let entries = replayed.damaged.into_iter().map(|damaged| damaged.report(disk));
     Ok(Some(Found {
         index: replayed.index,
-        segments: read.segments,
         spare: read.spare,
         tail: read.tail,
-        recovered: Recovered { groups: replayed.states, torn },
+        recovered: Recovered { groups: replayed.states, torn, damaged: noted.into_iter().chain(entries).collect() },
+        cut: replayed.cut,
+        lacks_floor: oldest < read.segments[0].sequence,
+        segments: read.segments,
     }))
 }
 
@@ -181,13 +183,13 @@ fn read<D: Disk>(
     disk: &mut D,
     identity: Identity,
     survey: &Survey,
-    keep: fn(&[u8]) -> bool,
+    manner: Manner,
 ) -> Result<Read<D::File>, OpenError> {
     let mut read = Read {
         segments: VecDeque::new(),
         spare: None,
         tail: Tail { offset: FIRST_RECORD, previous: 0 },
-        replay: Replay::new(keep),
+        replay: Replay::new(manner.keep),
         torn: None,
         doubtful: Vec::new(),
     };
@@ -196,7 +198,11 @@ fn read<D: Disk>(
         let mut segment = segment::open(disk, identity, sequence, &mut bytes)?;
         let path = disk.path(&segment::name(sequence));
         let previous = (sequence == 1 || sequence > survey.first).then_some(read.tail.previous);
-        let scan = scan(&bytes, &segment, previous, &path, &mut read.replay)?;
+        let mut is_followed =
+            || sequence + 1 < survey.last || (sequence < survey.last && segment::holds_something(disk, sequence + 1));
+        let followed: Option<&mut dyn FnMut() -> bool> =
+            if manner.accept_damage { Some(&mut is_followed) } else { None };
+        let scan = scan(&bytes, &segment, previous, &path, followed, &mut read.replay)?;
         segment.used = scan.tail.offset;
         // The end of a segment is in doubt until a record of the next one is seen.
         if scan.tail.offset > FIRST_RECORD {
@@ -205,101 +211,40 @@ fn read<D: Disk>(
         read.doubtful.push((read.segments.len(), scan.durable..scan.tail.offset));
         read.segments.push_back(segment);
         read.tail = scan.tail;
-        match scan.stop {
+        let flaw = match scan.stop {
             Stop::End if sequence == survey.last => {
                 return Err(OpenError::Missing { file: disk.path(&segment::name(sequence.saturating_add(1))) });
             }
             Stop::End => continue,
-            Stop::Blank => {}
-            Stop::Bad { flaw, upto } => read.torn = Some((upto, flaw)),
+            Stop::Blank => Flaw::Missing,
+            Stop::Bad { flaw, upto } => {
+                read.torn = Some((upto, flaw));
+                flaw
+            }
+        };
+        // Nothing is written to a segment before the end of the one before it is durable. So there is at most one more,
+        // and it holds nothing.
+        if sequence < survey.last {
+            let one_more = sequence + 1 == survey.last;
+            read.spare = if one_more { open_blank(disk, identity, sequence + 1, &mut bytes)? } else { None };
+            if read.spare.is_none() {
+                return Err(OpenError::Corrupt { file: path, offset: u64::from(scan.tail.offset), flaw });
+            }
         }
-        read.spare = expect_spare(disk, identity, sequence, survey.last, &path, scan.tail, &mut bytes)?;
         break;
     }
     Ok(read)
 }
 
-/// Takes in the records of one segment until there are no more.
-fn scan<F>(
-    bytes: &[u8],
-    segment: &Segment<F>,
-    mut previous: Option<u32>,
-    path: &std::path::Path,
-    replay: &mut Replay,
-) -> Result<Scan, OpenError> {
-    let mut tail = Tail { offset: FIRST_RECORD, previous: previous.unwrap_or_default() };
-    let mut durable = FIRST_RECORD;
-    let corrupt = |offset: u32, flaw| OpenError::Corrupt { file: path.to_owned(), offset: u64::from(offset), flaw };
-    let flaw = loop {
-        match decode::decode(bytes, segment.crc, tail.offset, previous) {
-            Ok(Some(record)) => {
-                durable = durable.max(record.durable);
-                (tail.previous, previous) = (record.crc, Some(record.crc));
-                let offset = std::mem::replace(&mut tail.offset, record.end);
-                if let Body::End = record.body {
-                    return Ok(Scan { tail, durable, stop: Stop::End });
-                }
-                // The checksums match, so this is what was written: not a torn write, whatever follows.
-                replay.take_in(bytes, segment.sequence, &record).map_err(|flaw| corrupt(offset, flaw))?;
-            }
-            Ok(None) => break Flaw::Missing,
-            Err(flaw) => break flaw,
-        }
-    };
-    let upto = written_upto(bytes, tail.offset);
-    if upto == tail.offset {
-        return Ok(Scan { tail, durable, stop: Stop::Blank });
-    }
-    if decode::later_record_vouches(bytes, upto, segment.crc, tail.offset) {
-        return Err(corrupt(tail.offset, flaw));
-    }
-    Ok(Scan { tail, durable, stop: Stop::Bad { flaw, upto } })
-}
-
-/// Where the last byte that is not zero ends; `from` if there is none after it.
-fn written_upto(bytes: &[u8], from: u32) -> u32 {
-    const BLOCK: usize = 4096;
-    let rest = bytes.get(from as usize..).unwrap_or_default();
-    let full = rest.rchunks(BLOCK).position(|block| *block != [0; BLOCK][..block.len()]);
-    let upto = full.map_or(0, |blank| {
-        let rest = &rest[..rest.len() - blank * BLOCK];
-        rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
-    });
-    from + upto as u32
-}
-
-/// The segment after the last one that is written to must hold nothing, and there must be no more than one: nothing is
-/// written to a segment before the end of the one before it is durable.
-fn expect_spare<D: Disk>(
+/// Opens a segment; `None` if it holds a record, or something else.
+fn open_blank<D: Disk>(
     disk: &mut D,
     identity: Identity,
     sequence: u32,
-    last: u32,
-    path: &std::path::Path,
-    tail: Tail,
     bytes: &mut Vec<u8>,
 ) -> Result<Option<Segment<D::File>>, OpenError> {
-    if sequence == last {
-        return Ok(None);
-    }
-    let spare = segment::open(disk, identity, sequence + 1, bytes)?;
-    if sequence + 1 < last || written_upto(bytes, FIRST_RECORD) > FIRST_RECORD {
-        let (file, offset) = (path.to_owned(), u64::from(tail.offset));
-        return Err(OpenError::Corrupt { file, offset, flaw: Flaw::Missing });
-    }
-    Ok(Some(spare))
-}
-
-/// Puts zeros where the remains of a torn write are, so that no later recovery meets them.
-fn wipe<D: Disk>(disk: &mut D, segment: &Segment<D::File>, from: u32, upto: u32) -> Result<(), Failure> {
-    let path = disk.path(&segment::name(segment.sequence));
-    let zeros = vec![0; REWRITE_BYTES.min((upto - from) as usize)];
-    for at in (from..upto).step_by(REWRITE_BYTES) {
-        let length = zeros.len().min((upto - at) as usize);
-        disk.write_at(&segment.file, &zeros[..length], u64::from(at))
-            .map_err(|error| Failure::new("write", path.clone(), &error))?;
-    }
-    Ok(())
+    let segment = segment::open(disk, identity, sequence, bytes)?;
+    Ok((written_upto(bytes, FIRST_RECORD) == FIRST_RECORD).then_some(segment))
 }
 
 /// Writes again what is there and syncs it. What was read may never have reached the disk: after a failed sync the

@@ -6,10 +6,14 @@
 //! What the remaining records leave open, later ones of them settle, because whatever is needed is in them. So the
 //! entries of a group are gathered in pieces with gaps between them; a gap that is left in the end is damage.
 
+use crate::damage::Damage;
 use crate::decode::{Body, Note, Record, Rows};
+use crate::disk::Disk;
 use crate::error::Flaw;
 use crate::index::{Group, GroupState, Index};
+use crate::layout::Payload;
 use crate::record::Entry;
+use crate::segment;
 use crate::stretch::{Position, Stretch, check_terms};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -25,10 +29,40 @@ pub(crate) struct Replay {
 }
 
 /// What all records together mean.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Replayed {
     pub index: Index,
     pub states: BTreeMap<GroupId, GroupState>,
+    /// What is missing in one of the groups, and where that shows. Each of these ends before what it misses.
+    pub gap: Option<(Flaw, Position)>,
+    /// Those that miss something, and where they end.
+    pub cut: Vec<(GroupId, LogIndex)>,
+    /// Which entries are damaged.
+    pub damaged: Vec<DamagedEntries>,
+}
+
+/// Entries in one segment that follow each other, and whose payloads are damaged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DamagedEntries {
+    group: GroupId,
+    first: LogIndex,
+    last: LogIndex,
+    /// Of the first.
+    at: Position,
+    flaw: Flaw,
+}
+
+impl DamagedEntries {
+    /// Whether the entry goes on with these.
+    fn is_before(&self, group: GroupId, index: LogIndex, at: Position) -> bool {
+        self.group == group && self.last.next() == index && self.at.segment == at.segment
+    }
+
+    pub(crate) fn report(self, disk: &impl Disk) -> Damage {
+        let Self { group, first, last, at, flaw } = self;
+        let (file, offset) = (disk.path(&segment::name(at.segment)), u64::from(at.payload.offset));
+        Damage::Entries { group, first, last, file, offset, flaw }
+    }
 }
 
 /// One group, as far as it is known.
@@ -45,6 +79,7 @@ struct Draft {
     /// Each under the index before its first entry, whose term is taken to be zero. None is empty.
     pieces: BTreeMap<LogIndex, Stretch>,
     kept: BTreeMap<LogIndex, Entry>,
+    damaged: BTreeMap<LogIndex, (Position, Flaw)>,
 }
 
 impl Replay {
@@ -52,8 +87,15 @@ impl Replay {
         Self { drafts: BTreeMap::new(), keep, oldest: 1 }
     }
 
-    /// Takes in the next record, which lies in the segment with these bytes.
-    pub(crate) fn take_in(&mut self, bytes: &[u8], segment: u32, record: &Record<'_>) -> Result<(), Flaw> {
+    /// Takes in the next record, which lies in the segment with these bytes. Its payloads are intact unless it is said
+    /// that some may be damaged.
+    pub(crate) fn take_in(
+        &mut self,
+        bytes: &[u8],
+        segment: u32,
+        record: &Record<'_>,
+        damaged: bool,
+    ) -> Result<(), Flaw> {
         let draft = match record.body {
             Body::Floor { oldest } => return self.raise(oldest, segment),
             Body::Mark | Body::End => return Ok(()),
@@ -61,16 +103,14 @@ impl Replay {
         };
         match record.body {
             Body::Vote { term, vote } => draft.save_vote(term, vote, segment),
-            Body::Append { after, rows } => {
-                draft.append(segment, after, rows)?;
-                draft.keep(bytes, after, rows, self.keep);
-            }
+            Body::Append { after, rows } => draft.append(segment, after, rows)?,
             Body::Begin { after, stays, note } => draft.begin_after(segment, after, stays, note)?,
-            Body::Rewrite { after, rows } => {
-                draft.rewrite(segment, after, rows)?;
-                draft.keep(bytes, after, rows, self.keep);
-            }
+            Body::Rewrite { after, rows } => draft.rewrite(segment, after, rows)?,
             Body::Floor { .. } | Body::Mark | Body::End => {}
+        }
+        if let Some((after, rows)) = record.entries() {
+            let payloads = rows.iter().map(|(term, payload)| (term, payload, payload.of(bytes)));
+            draft.look_at(segment, after, payloads, damaged, self.keep);
         }
         Ok(())
     }
@@ -88,15 +128,15 @@ impl Replay {
         self.oldest
     }
 
-    /// All groups; or what is missing in one, and where that shows.
-    pub(crate) fn finish(self) -> Result<Replayed, (Flaw, Position)> {
-        let (mut groups, mut states) = (BTreeMap::new(), BTreeMap::new());
+    /// All groups.
+    pub(crate) fn finish(self) -> Replayed {
+        let mut replayed = Replayed::default();
+        let mut groups = BTreeMap::new();
         for (id, draft) in self.drafts {
-            let (group, state) = draft.finish()?;
-            groups.insert(id, group);
-            states.insert(id, state);
+            groups.insert(id, draft.finish(id, &mut replayed));
         }
-        Ok(Replayed { index: Index::new(groups), states })
+        replayed.index = Index::new(groups);
+        replayed
     }
 }
 
@@ -156,12 +196,24 @@ impl Draft {
         Ok(())
     }
 
-    fn keep(&mut self, bytes: &[u8], after: LogIndex, rows: Rows<'_>, keep: fn(&[u8]) -> bool) {
+    /// Looks at what was put after an entry: whether it is damaged, and whether its owner wants to see it again.
+    fn look_at<'a>(
+        &mut self,
+        segment: u32,
+        after: LogIndex,
+        payloads: impl Iterator<Item = (Term, Payload, &'a [u8])>,
+        damaged: bool,
+        keep: fn(&[u8]) -> bool,
+    ) {
         let mut index = after;
-        for (term, payload) in rows.iter() {
+        for (term, payload, found) in payloads {
             index = index.next();
-            let found = &bytes[payload.offset as usize..][..payload.length as usize];
-            if keep(found) {
+            if !self.damaged.is_empty() {
+                self.damaged.remove(&index);
+            }
+            if damaged && let Err(flaw) = payload.check(found) {
+                self.damaged.insert(index, (Position { segment, payload }, flaw));
+            } else if keep(found) {
                 let id = LogId { term, index };
                 self.kept.insert(index, Entry { id, payload: Bytes::copy_from_slice(found) });
             }
@@ -178,6 +230,7 @@ impl Draft {
         } else {
             self.pieces.clear();
             self.kept.clear();
+            self.damaged.clear();
         }
         self.begin = Some((after, Position { segment, payload: note.payload }));
         self.note = Bytes::copy_from_slice(note.bytes);
@@ -196,6 +249,9 @@ impl Draft {
         if self.kept.last_key_value().is_some_and(|(&last, _)| last > index) {
             self.kept.split_off(&index.next());
         }
+        if !self.damaged.is_empty() {
+            self.damaged.split_off(&index.next());
+        }
     }
 
     /// Forgets the entry and all before it.
@@ -212,6 +268,7 @@ impl Draft {
         }
         self.pieces = rest;
         self.kept = self.kept.split_off(&id.index.next());
+        self.damaged = self.damaged.split_off(&id.index.next());
         Ok(())
     }
 
@@ -225,12 +282,26 @@ impl Draft {
         }
     }
 
-    fn finish(self) -> Result<(Group, GroupState), (Flaw, Position)> {
+    fn finish(mut self, id: GroupId, into: &mut Replayed) -> Group {
         let (after, note) = self.begin.unzip();
-        let entries = Stretch::join(after.unwrap_or_default(), self.pieces.into_values())?;
-        let group = Group { term: self.term, vote: self.vote, voted_in: self.voted_in, note, entries };
-        let state = group.state(self.note, self.kept.into_values().collect());
-        Ok((group, state))
+        let pieces = std::mem::take(&mut self.pieces).into_values();
+        let (entries, gap) = Stretch::join(after.unwrap_or_default(), pieces);
+        let last = entries.runs().last();
+        if gap.is_some() {
+            self.cut_after(last);
+            into.cut.push((id, last));
+            into.gap = into.gap.or(gap);
+        }
+        let Self { term, vote, voted_in, .. } = self;
+        let group = Group { term, vote, voted_in, note, entries };
+        into.states.insert(id, group.state(self.note, self.kept.into_values().collect()));
+        for (index, (at, flaw)) in self.damaged {
+            match into.damaged.last_mut() {
+                Some(before) if before.is_before(id, index, at) => before.last = index,
+                _ => into.damaged.push(DamagedEntries { group: id, first: index, last: index, at, flaw }),
+            }
+        }
+        group
     }
 }
 

@@ -155,6 +155,13 @@ pub(crate) fn open<D: Disk>(
     Ok(Segment { sequence, file, bytes, crc, used: FIRST_RECORD })
 }
 
+/// Whether there is something where the first record of a segment would be.
+pub(crate) fn holds_something<D: Disk>(disk: &mut D, sequence: u32) -> bool {
+    let mut front = [0; 32];
+    let read = disk.open(&name(sequence)).and_then(|file| disk.read_at(&file, &mut front, u64::from(FIRST_RECORD)));
+    read.is_ok() && front != [0; 32]
+}
+
 fn encode(identity: Identity, sequence: u32, bytes: u32) -> ([u8; HEADER_BYTES], u32) {
     let mut header = [0; HEADER_BYTES];
     header[0..8].copy_from_slice(&MAGIC);

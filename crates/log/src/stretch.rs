@@ -90,17 +90,19 @@ impl Stretch {
         })
     }
 
-    /// Makes one stretch after `after` of pieces that are in order. If they do not fit together, says what is wrong and
-    /// where.
-    pub(crate) fn join(after: LogId, pieces: impl Iterator<Item = Self>) -> Result<Self, (Flaw, Position)> {
+    /// Makes one stretch after `after` of pieces that are in order, up to the first that does not fit. Of that, says
+    /// what is wrong and where.
+    pub(crate) fn join(after: LogId, pieces: impl Iterator<Item = Self>) -> (Self, Option<(Flaw, Position)>) {
         let mut whole = Self::empty(after);
         for mut piece in pieces {
             let (Some(&first), end) = (piece.positions.front(), whole.runs.last_id()) else { continue };
             if piece.runs.after().index != end.index {
                 let (expected, found) = (end.index.next().0, piece.runs.after().index.next().0);
-                return Err((Flaw::Value { of: "index of an entry", expected, found }, first));
+                return (whole, Some((Flaw::Value { of: "index of an entry", expected, found }, first)));
             }
-            check_terms(end, piece.runs.iter().map(|(term, ..)| term)).map_err(|flaw| (flaw, first))?;
+            if let Err(flaw) = check_terms(end, piece.runs.iter().map(|(term, ..)| term)) {
+                return (whole, Some((flaw, first)));
+            }
             piece.runs.iter().for_each(|(term, first, last)| whole.runs.push(term, last.since(first.prev())));
             if whole.positions.is_empty() {
                 whole.positions = piece.positions;
@@ -108,7 +110,7 @@ impl Stretch {
                 whole.positions.append(&mut piece.positions);
             }
         }
-        Ok(whole)
+        (whole, None)
     }
 }
 
@@ -141,23 +143,28 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_takes_16_bytes() {
+        assert_eq!(size_of::<Position>(), 16);
+    }
+
+    #[test]
     fn pieces_join_if_they_fit() {
-        for (pieces, expected) in [
-            (vec![], Ok(LogId::new(2, 7))),
-            (vec![piece(7, &[2, 3])], Ok(LogId::new(3, 9))),
-            (vec![piece(7, &[2, 3]), piece(9, &[3, 4])], Ok(LogId::new(4, 11))),
-            (vec![piece(8, &[2])], Err((8, 9, 800))), // The first entry after the beginning is missing.
-            (vec![piece(6, &[2, 2])], Err((8, 7, 600))), // One is from before the beginning.
-            (vec![piece(7, &[2, 3]), piece(10, &[3])], Err((10, 11, 1000))), // A gap.
-            (vec![piece(7, &[1])], Err((2, 1, 700))), // The term falls.
-            (vec![piece(7, &[4]), piece(8, &[3])], Err((4, 3, 800))),
+        for (pieces, last, gap_at) in [
+            (vec![], LogId::new(2, 7), None),
+            (vec![piece(7, &[2, 3])], LogId::new(3, 9), None),
+            (vec![piece(7, &[2, 3]), piece(9, &[3, 4])], LogId::new(4, 11), None),
+            (vec![piece(8, &[2])], LogId::new(2, 7), Some((8, 9, 800))), // The first after the beginning is missing.
+            (vec![piece(6, &[2, 2])], LogId::new(2, 7), Some((8, 7, 600))), // One is from before the beginning.
+            (vec![piece(7, &[2, 3]), piece(10, &[3])], LogId::new(3, 9), Some((10, 11, 1000))), // A gap.
+            (vec![piece(7, &[1])], LogId::new(2, 7), Some((2, 1, 700))), // The term falls.
+            (vec![piece(7, &[4]), piece(8, &[3])], LogId::new(4, 8), Some((4, 3, 800))),
         ] {
-            let joined = Stretch::join(LogId::new(2, 7), pieces.into_iter());
-            let found = joined.map(|whole| whole.runs.last_id()).map_err(|(flaw, at)| match flaw {
+            let (whole, gap) = Stretch::join(LogId::new(2, 7), pieces.into_iter());
+            let found = gap.map(|(flaw, at)| match flaw {
                 Flaw::Value { expected, found, .. } => (expected, found, at.payload.offset),
                 flaw => panic!("{flaw}"),
             });
-            assert_eq!(found, expected);
+            assert_eq!((whole.runs.last_id(), whole.positions.len() as u64, found), (last, last.index.0 - 7, gap_at));
         }
     }
 }

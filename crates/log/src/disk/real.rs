@@ -121,6 +121,10 @@ impl Disk for RealDisk {
         }
     }
 
+    fn shorten(&mut self, file: &File, bytes: u64) -> io::Result<()> {
+        file.set_len(bytes)
+    }
+
     fn len(&self, file: &File) -> io::Result<u64> {
         Ok(file.metadata()?.len())
     }

@@ -342,6 +342,11 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn shorten(&mut self, file: &SimFile, bytes: u64) -> io::Result<()> {
+        self.state().files[file.0] = File { shown: vec![0; bytes as usize], ..File::default() };
+        Ok(())
+    }
+
     fn len(&self, file: &SimFile) -> io::Result<u64> {
         Ok(self.state().files[file.0].shown.len() as u64)
     }

@@ -4,12 +4,11 @@
 
 use super::Log;
 use crate::disk::Disk;
-use crate::error::{Failure, Flaw, ReadError};
+use crate::error::{Failure, ReadError};
 use crate::record::Entry;
 use crate::segment::{self, Segment};
 use crate::stretch::Position;
 use bytes::{Bytes, BytesMut};
-use crc32c::crc32c;
 use vlot_raft::id::{GroupId, LogId, LogIndex, Term};
 
 /// Entries that lie further apart than this are read one by one.
@@ -68,7 +67,7 @@ impl<D: Disk> Log<D> {
         for &(index, term, position) in stretch {
             let at = (position.payload.offset - from) as usize;
             let payload = bytes.slice(at..at + position.payload.length as usize);
-            self.check("entry", position, &payload)?;
+            self.check(position, &payload)?;
             entries.push(Entry { id: LogId { term, index }, payload });
         }
         Ok(())
@@ -83,21 +82,10 @@ impl<D: Disk> Log<D> {
     }
 
     /// Whether these are the bytes that were written there.
-    pub(super) fn check(
-        &self,
-        of: &'static str,
-        Position { segment, payload }: Position,
-        bytes: &[u8],
-    ) -> Result<(), ReadError> {
-        let found = crc32c(bytes);
-        if found == payload.crc {
-            return Ok(());
-        }
-        let flaw = Flaw::Checksum { of, expected: payload.crc, found };
-        Err(ReadError::Corrupt {
-            file: self.disk.path(&segment::name(segment)),
-            offset: u64::from(payload.offset),
-            flaw,
+    pub(super) fn check(&self, Position { segment, payload }: Position, bytes: &[u8]) -> Result<(), ReadError> {
+        payload.check(bytes).map_err(|flaw| {
+            let file = self.disk.path(&segment::name(segment));
+            ReadError::Corrupt { file, offset: u64::from(payload.offset), flaw }
         })
     }
 }

@@ -128,7 +128,11 @@ impl<D: Disk> Log<D> {
     fn create_spare(&mut self, bytes: u32) -> Result<(), WriteError> {
         let sequence = self.segments[self.last()].sequence + 1;
         // One that is too small is replaced under the same name.
-        let created = segment::create(&mut self.disk, self.identity, sequence, bytes);
+        let mut created = segment::create(&mut self.disk, self.identity, sequence, bytes);
+        if matches!(created, Err(NotCreated::NoSpace(_))) && !self.going.is_empty() {
+            self.going.clear();
+            created = segment::create(&mut self.disk, self.identity, sequence, bytes);
+        }
         self.is_full = matches!(created, Err(NotCreated::NoSpace(_)));
         match created {
             Ok(spare) => {

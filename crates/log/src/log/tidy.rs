@@ -19,6 +19,8 @@ use vlot_raft::id::GroupId;
 const CARRY_BYTES: u64 = 1024 * 1024;
 /// How many entries one call looks at.
 const LOOK_ENTRIES: usize = 1 << 20;
+/// How much of a dropped segment's space one call gives back. A file system takes a few milliseconds for it.
+const GIVE_BACK_BYTES: u32 = 8 * 1024 * 1024;
 /// How many segments one call drops.
 const DROP_SEGMENTS: usize = 16;
 
@@ -38,7 +40,7 @@ pub struct Tidied {
 pub struct Sizes {
     /// How many segments there are, with the one that is made ahead.
     pub segments: usize,
-    /// How long they are together.
+    /// How long they are together, with what is left of those that were dropped.
     pub disk_bytes: u64,
     /// How long the records in them are together.
     pub record_bytes: u64,
@@ -48,15 +50,17 @@ pub struct Sizes {
 }
 
 impl<D: Disk> Log<D> {
-    /// Frees space, a bounded piece of work at a time: drops segments at the beginning of the log that hold nothing
-    /// that is needed; if there is none, and more is on disk than there should be, writes again at the end what is
-    /// needed in the oldest, about 1 MiB of it. What it writes it makes durable. If the last vote could be mistaken for
-    /// a torn tail if it were damaged, it does [`Log::vouch`], too.
+    /// Frees space, a bounded piece of work at a time: a few milliseconds, beside one sync or two.
     ///
-    /// When it says that there is no more to do, the records in all segments but the last have at most
+    /// Segments at the beginning of the log that hold nothing that is needed are dropped, and their space is given back
+    /// by 8 MiB a call. If there is none, and more is on disk than there should be, what is needed in the oldest is
+    /// written again at the end, about 1 MiB of it, and made durable. And if the last vote could be mistaken for a torn
+    /// tail if it were damaged, there is a [`Log::vouch`].
+    ///
+    /// When this says that there is no more to do, the records in all segments but the last have at most
     /// `2 * live_bytes + slack_bytes` together (see [`Sizes`] and [`Options::slack_bytes`]). Segments take more than
-    /// their records: 4 KiB, and at the end what the next write did not fit into. To keep that bound while
-    /// the log is written to, a host calls this at least once for each MiB that it writes, and better when nobody waits.
+    /// their records: 4 KiB, and at the end what the next write did not fit into. To keep that bound while the log is
+    /// written to, a host calls this at least once for each MiB that it writes, and better when nobody waits.
     ///
     /// [`Options::slack_bytes`]: super::Options::slack_bytes
     ///
@@ -71,6 +75,7 @@ impl<D: Disk> Log<D> {
                 done => done?,
             }
         }
+        self.give_back()?;
         let mut tidied = Tidied::default();
         match self.dead_segments() {
             0 if self.has_too_much() => tidied.bytes_carried = self.carry()?,
@@ -80,14 +85,14 @@ impl<D: Disk> Log<D> {
                 self.drop_segments(tidied.segments_dropped)?;
             }
         }
-        tidied.more = self.has_too_much() || self.dead_segments() > 0;
+        tidied.more = self.has_too_much() || self.dead_segments() > 0 || !self.going.is_empty();
         Ok(tidied)
     }
 
     /// How much there is.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        let all = self.segments.iter().chain(&self.spare);
+        let all = self.segments.iter().chain(&self.spare).chain(&self.going);
         Sizes {
             segments: self.segments.len() + usize::from(self.spare.is_some()),
             disk_bytes: all.map(|segment| u64::from(segment.bytes)).sum(),
@@ -117,17 +122,38 @@ impl<D: Disk> Log<D> {
     /// gone nothing tells whether it was needed: so a record says so first, and that is synced.
     fn drop_segments(&mut self, count: usize) -> Result<(), WriteError> {
         let oldest = self.segments[count].sequence;
-        self.make_room_for(floor_bytes(), For::Votes)?;
-        self.encode(|encoder, _| encoder.floor(oldest));
-        self.write_buffer()?;
+        self.write_floor(oldest)?;
         self.sync()?;
         for _ in 0..count {
             let Some(segment) = self.segments.pop_front() else { break };
             if let Err(error) = self.disk.remove(&segment::name(segment.sequence)) {
                 return Err(self.fail("remove", segment.sequence, &error));
             }
+            self.going.push_back(segment);
+        }
+        // A name that came back after a loss of power must not lead to a file that was cut short.
+        self.disk.sync_dir().map_err(|error| self.fail_dir(&error))
+    }
+
+    /// Gives back some space of the segments that were dropped.
+    fn give_back(&mut self) -> Result<(), WriteError> {
+        let Some(going) = self.going.front_mut() else { return Ok(()) };
+        going.bytes = going.bytes.saturating_sub(GIVE_BACK_BYTES);
+        let (sequence, left) = (going.sequence, going.bytes);
+        if let Err(error) = self.disk.shorten(&going.file, u64::from(left)) {
+            return Err(self.fail("shorten", sequence, &error));
+        }
+        if left == 0 {
+            self.going.pop_front();
         }
         Ok(())
+    }
+
+    /// Writes that segments before this one are not needed.
+    pub(super) fn write_floor(&mut self, oldest: u32) -> Result<(), WriteError> {
+        self.make_room_for(floor_bytes(), For::Votes)?;
+        self.encode(|encoder, _| encoder.floor(oldest));
+        self.write_buffer()
     }
 
     /// Writes again a part of what is needed in the oldest segment. Returns how much.
@@ -165,7 +191,7 @@ impl<D: Disk> Log<D> {
     fn read_note(&self, group: GroupId) -> Result<Bytes, ReadError> {
         let Some(note) = self.index.groups[&group].note else { return Ok(Bytes::new()) };
         let bytes = self.read_bytes(note.segment, note.payload.offset, note.payload.offset + note.payload.length)?;
-        self.check("note", note, &bytes)?;
+        self.check(note, &bytes)?;
         Ok(bytes)
     }
 }
