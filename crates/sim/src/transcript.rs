@@ -260,6 +260,7 @@ fn write_changes(f: &mut fmt::Formatter<'_>, changes: &[MemberChange]) -> fmt::R
         MemberChange::Demote(node) => write!(f, " n{node}?"),
         MemberChange::Remove(node) => write!(f, " -n{node}"),
         MemberChange::Move { node, address } => write!(f, " n{node} at {address}"),
+        MemberChange::Recognise { node, disk } => write!(f, " n{node} by disk {disk:x}"),
     })
 }
 
