@@ -198,6 +198,8 @@ pub struct Replica {
     recent: RecentEntries,
     /// The last entry handed to the state machine.
     handed: LogId,
+    /// The entry after it was withheld: nothing more can be handed over, until a snapshot takes its place.
+    is_withheld: bool,
     /// A snapshot that takes the state machine's place once the log says so, durably.
     installing: Option<LogId>,
     /// The membership of the snapshot that is being put in the place of the log.
@@ -254,6 +256,7 @@ impl Replica {
             roster,
             recent,
             handed: applied,
+            is_withheld: false,
             installing: None,
             arriving: None,
             asked_change: None,
@@ -431,7 +434,8 @@ impl Replica {
         self.send_entries(work);
         self.apply(work)?;
         self.reads.take_ready(self.handed.index, &mut work.reads_ready);
-        self.recent.shrink(self.handed.index.min(self.raft.durable()), self.limits.recent_bytes_max);
+        let needed = if self.only_counts() { self.raft.ready() } else { self.handed.index };
+        self.recent.shrink(needed.min(self.raft.durable()), self.limits.recent_bytes_max);
         Ok(())
     }
 
@@ -549,14 +553,11 @@ impl Replica {
         if let Some(id) = self.installing.take_if(|id| id.index <= self.raft.ready()) {
             // The snapshot has the effect of all that would be applied before it.
             work.committed.clear();
-            (self.handed, work.restore) = (id, Some(id));
+            (self.handed, self.is_withheld, work.restore) = (id, false, Some(id));
         }
         let (after, upto) = (self.handed.index, self.raft.ready());
-        // What a witness has, it can only count.
-        if self.raft.membership().is_witness(self.raft.node()) {
-            let term = self.raft.log().term_at(upto).unwrap_or(self.handed.term);
-            self.handed = LogId { term, index: upto };
-            return Ok(());
+        if self.only_counts() {
+            return self.refuse_if_made_whole();
         }
         if after >= upto {
             return Ok(());
@@ -568,6 +569,25 @@ impl Replica {
             self.fetch(Purpose::Apply, after, upto, self.limits.replay_bytes_max, work);
             Ok(())
         }
+    }
+
+    /// Whether this node only counts what is committed: it has not the payloads that its state machine would need. So
+    /// nothing more is handed over, and no read answered.
+    fn only_counts(&self) -> bool {
+        self.is_withheld || self.raft.membership().is_witness(self.raft.node())
+    }
+
+    /// A node from which a payload was withheld, and that was made a member with payloads after it, cannot be one: it
+    /// was to be removed, and to come back with an empty disk.
+    fn refuse_if_made_whole(&self) -> Result<(), BadEntry> {
+        let (node, membership) = (self.raft.node(), self.raft.membership());
+        let withheld = self.handed.index.next();
+        let is_whole = membership.contains(node) && !membership.is_witness(node);
+        if self.is_withheld && is_whole && self.raft.memberships().newest_at() >= withheld {
+            let term = self.raft.log().term_at(withheld).unwrap_or_default();
+            return Err(BadEntry(LogId { term, index: withheld }));
+        }
+        Ok(())
     }
 
     fn hand_over(&mut self, entries: Vec<Entry>, work: &mut Work) -> Result<(), BadEntry> {
@@ -582,8 +602,11 @@ impl Replica {
                 }
                 Payload::Command { .. } | Payload::Membership(_) => {}
                 Payload::Blank => self.proposals.send_lost_again(id.term),
-                // Payloads are withheld from witnesses alone, and this node is none.
-                Payload::Withheld => return Err(BadEntry(id)),
+                // Its log may say only later that this node is a witness, and no longer that it was one.
+                Payload::Withheld => {
+                    self.is_withheld = true;
+                    return self.refuse_if_made_whole();
+                }
             }
             self.handed = id;
             work.committed.push(Committed { id, payload });
