@@ -200,6 +200,9 @@ pub struct Replica {
     handed: LogId,
     /// The entry after it was withheld: nothing more can be handed over, until a snapshot takes its place.
     is_withheld: bool,
+    /// The state machine keeps up, as the host says; and what consensus was told of it.
+    applies: bool,
+    is_fit: bool,
     /// A snapshot that takes the state machine's place once the log says so, durably.
     installing: Option<LogId>,
     /// The membership of the snapshot that is being put in the place of the log.
@@ -257,6 +260,8 @@ impl Replica {
             recent,
             handed: applied,
             is_withheld: false,
+            applies: true,
+            is_fit: true,
             installing: None,
             arriving: None,
             asked_change: None,
@@ -365,7 +370,8 @@ impl Replica {
 
     /// Whether the state machine keeps up with what is decided.
     pub fn fitness(&mut self, now: Time, fit: bool, work: &mut Work) {
-        self.step(now, Input::Fitness { fit }, Vec::new(), work);
+        self.applies = fit;
+        self.tell_fitness(now, work);
     }
 
     /// Who belongs to the group, as the log of this node says, committed or not.
@@ -433,6 +439,7 @@ impl Replica {
         self.send_reads(now, work);
         self.send_entries(work);
         self.apply(work)?;
+        self.tell_fitness(now, work);
         self.reads.take_ready(self.handed.index, &mut work.reads_ready);
         let needed = if self.only_counts() { self.raft.ready() } else { self.handed.index };
         self.recent.shrink(needed.min(self.raft.durable()), self.limits.recent_bytes_max);
@@ -557,7 +564,7 @@ impl Replica {
         }
         let (after, upto) = (self.handed.index, self.raft.ready());
         if self.only_counts() {
-            return self.refuse_if_made_whole();
+            return Ok(());
         }
         if after >= upto {
             return Ok(());
@@ -577,17 +584,13 @@ impl Replica {
         self.is_withheld || self.raft.membership().is_witness(self.raft.node())
     }
 
-    /// A node from which a payload was withheld, and that was made a member with payloads after it, cannot be one: it
-    /// was to be removed, and to come back with an empty disk.
-    fn refuse_if_made_whole(&self) -> Result<(), BadEntry> {
-        let (node, membership) = (self.raft.node(), self.raft.membership());
-        let withheld = self.handed.index.next();
-        let is_whole = membership.contains(node) && !membership.is_witness(node);
-        if self.is_withheld && is_whole && self.raft.memberships().newest_at() >= withheld {
-            let term = self.raft.log().term_at(withheld).unwrap_or_default();
-            return Err(BadEntry(LogId { term, index: withheld }));
+    /// Who lacks a payload must not lead, and hand out what it has in its place: an operator may have made a voter of a
+    /// former witness with its old disk.
+    fn tell_fitness(&mut self, now: Time, work: &mut Work) {
+        let fit = self.applies && !self.is_withheld;
+        if std::mem::replace(&mut self.is_fit, fit) != fit {
+            self.step(now, Input::Fitness { fit }, Vec::new(), work);
         }
-        Ok(())
     }
 
     fn hand_over(&mut self, entries: Vec<Entry>, work: &mut Work) -> Result<(), BadEntry> {
@@ -602,10 +605,10 @@ impl Replica {
                 }
                 Payload::Command { .. } | Payload::Membership(_) => {}
                 Payload::Blank => self.proposals.send_lost_again(id.term),
-                // Its log may say only later that this node is a witness, and no longer that it was one.
+                // The log may say only later that this node is a witness, and no longer that it was one.
                 Payload::Withheld => {
                     self.is_withheld = true;
-                    return self.refuse_if_made_whole();
+                    return Ok(());
                 }
             }
             self.handed = id;
