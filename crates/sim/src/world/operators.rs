@@ -183,6 +183,11 @@ impl World {
         if !members.contains(node) {
             return self.may_return(place);
         }
+        // What a witness stands in for is lost with the voter that had it (`docs/decisions/0007-membership.md`).
+        let has_payloads = |node: NodeId| members.is_voter(node) && !members.is_witness(node);
+        if has_payloads(node) && members.nodes().any(|other| members.is_witness(other)) {
+            return false;
+        }
         let changes_in_inbox = |host: &Host| host.process.as_ref().map_or(0, |process| process.changes_in_inbox);
         let is_quiet =
             self.operators.changes_under_way == 0 && self.hosts.iter().all(|host| changes_in_inbox(host) == 0);

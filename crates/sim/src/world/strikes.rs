@@ -9,6 +9,9 @@ use crate::network::Place;
 use crate::transcript::Note;
 use vlot::node::Input;
 
+/// How many entries are kept at least once all faults are over.
+const ENTRIES_KEPT_MIN: u64 = 50;
+
 impl World {
     pub(super) fn strike(&mut self, kind: FaultKind, apart: Span) {
         if self.phase != Phase::Storm {
@@ -181,6 +184,9 @@ impl World {
         let now = self.agenda.now();
         self.note(Note::Healed);
         self.network.heal();
+        // A log so short that whoever is a moment late needs a snapshot lets nobody keep up.
+        self.conditions.snapshot_loss = 0;
+        self.conditions.entries_kept = self.conditions.entries_kept.map(|kept| kept.max(ENTRIES_KEPT_MIN));
         for place in 0..self.hosts.len() {
             let host = &mut self.hosts[place];
             host.paused_until = now;
