@@ -139,12 +139,11 @@ impl Host {
         Ok(())
     }
 
-    /// Brings the state up to the newest snapshot, if that is newer and in the log, as the library does when it starts
+    /// Brings the state up to the newest snapshot in the log, if that is newer, as the library does when it starts
     /// (`vlot/src/runtime.rs`). Gives back what is applied then, and what of it is in the snapshot.
     fn bring_up(&mut self, recovered: &GroupState, in_memory: bool) -> (Registers, LogId) {
-        // A snapshot that the log does not know was never put in its place.
-        let newest = self.shelf.whole().next().filter(|saved| recovered.runs.contains(saved.registers.applied));
-        match newest {
+        // A snapshot that the log does not know was never put in its place, and the one before it still counts.
+        match self.shelf.newest(|id| recovered.runs.contains(id)) {
             Some(Snapshot { registers, .. }) if registers.applied > self.image.applied => {
                 if !in_memory {
                     self.image = registers;

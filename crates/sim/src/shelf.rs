@@ -85,12 +85,13 @@ impl Shelf {
         Ok(snapshot)
     }
 
-    /// The snapshots that are whole, the newest first.
-    pub fn whole(&mut self) -> impl Iterator<Item = Snapshot> + '_ {
+    /// The newest snapshot that is whole and of an entry that is wanted.
+    pub fn newest(&mut self, is_wanted: impl Fn(LogId) -> bool) -> Option<Snapshot> {
         // Names are padded, so their order is that of terms and indices.
         let mut names = self.sim.list().unwrap_or_default();
         names.retain(|name| name.ends_with(SUFFIX));
-        names.into_iter().rev().filter_map(|name| self.read(&name))
+        let mut whole = names.into_iter().rev().filter_map(|name| self.read(&name));
+        whole.find(|snapshot| is_wanted(snapshot.registers.applied))
     }
 
     /// Removes the snapshots before `keep_from`.
@@ -160,15 +161,17 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_whole_one_is_first_and_the_old_ones_go() {
+    fn the_newest_is_found_and_the_old_ones_go() {
         let mut shelf = Shelf::default();
         for index in [7, 5] {
             shelf.write(Purpose::Received, &snapshot(index)).unwrap();
             assert_eq!(shelf.finish(Purpose::Received).unwrap(), snapshot(index));
         }
-        assert_eq!(shelf.whole().collect::<Vec<_>>(), [snapshot(7), snapshot(5)]);
+        assert_eq!(shelf.newest(|_| true), Some(snapshot(7)));
+        assert_eq!(shelf.newest(|id| id.index.0 < 7), Some(snapshot(5)));
         shelf.remove_before(LogId::new(1, 6));
-        assert_eq!(shelf.whole().collect::<Vec<_>>(), [snapshot(7)]);
+        assert_eq!(shelf.newest(|_| true), Some(snapshot(7)));
+        assert_eq!(shelf.newest(|id| id.index.0 < 7), None);
     }
 
     #[test]
@@ -184,7 +187,7 @@ mod tests {
             }
             shelf.sim().crash(seed);
             shelf.open().unwrap();
-            let newest = shelf.whole().next().unwrap().registers.applied.index.0;
+            let newest = shelf.newest(|_| true).unwrap().registers.applied.index.0;
             assert_eq!(newest, if seed % 2 == 0 { 9 } else { 3 });
             seen[seed as usize % 2] += 1;
         }

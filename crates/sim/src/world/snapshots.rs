@@ -141,7 +141,8 @@ impl World {
     pub(super) fn restore(&mut self, place: Place, id: LogId) -> Result<(), Violation> {
         let host = &mut self.hosts[place];
         let Some(process) = &mut host.process else { return Ok(()) };
-        let Some(Snapshot { registers, .. }) = host.shelf.whole().next().filter(|it| it.registers.applied == id) else {
+        // The next one may be here already.
+        let Some(Snapshot { registers, .. }) = host.shelf.newest(|saved| saved == id) else {
             let shown_by = format!("n{} is to become the snapshot of {id}, and has none", place + 1);
             return Err(Violation { property: "Snapshot Safety", shown_by });
         };
@@ -151,7 +152,7 @@ impl World {
             host.shelf.remove_before(id);
         } else {
             host.image = registers;
-            host.shelf.remove_before(LogId::new(u64::MAX, u64::MAX));
+            host.shelf.remove_before(LogId { index: id.index.next(), ..id });
         }
         self.note(Note::Restored(place, id));
         self.checks.restored(place, &registers)?;
