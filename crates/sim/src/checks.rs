@@ -80,7 +80,8 @@ impl<'a> View<'a> {
 }
 
 /// Whether a log has the entry, or begins after it: what lies before the beginning of a log was committed.
-fn has_had(log: &TermRuns, id: LogId) -> bool {
+#[must_use]
+pub fn has_had(log: &TermRuns, id: LogId) -> bool {
     log.contains(id) || id.index < log.after().index
 }
 

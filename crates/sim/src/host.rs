@@ -49,6 +49,10 @@ pub struct Host {
     pub paused_until: Moment,
     /// Its process may run: it was set up, and its disk is not lost.
     pub in_service: bool,
+    /// Its disk is lost, and it was not set up again.
+    pub is_lost: bool,
+    /// The number of its disk, by which others know it.
+    pub disk_id: u64,
     /// It is one of the first members, and has its first disk.
     pub is_founder: bool,
     /// It was asked to be a witness since its disk was empty.
@@ -60,7 +64,7 @@ pub struct Host {
 impl Host {
     /// A machine with empty disks.
     #[must_use]
-    pub fn new(place: Place, clock: Clock, is_founder: bool) -> Self {
+    pub fn new(place: Place, clock: Clock, is_founder: bool, disk_id: u64) -> Self {
         Self {
             place,
             clock,
@@ -71,6 +75,8 @@ impl Host {
             incarnation: 0,
             paused_until: Moment::default(),
             in_service: is_founder,
+            is_lost: false,
+            disk_id,
             is_founder,
             was_witness: false,
             ends_at: None,
@@ -90,7 +96,8 @@ impl Host {
     }
 
     /// Its disks are others, and empty.
-    pub fn wipe(&mut self) {
+    pub fn wipe(&mut self, disk_id: u64) {
+        (self.is_lost, self.disk_id) = (false, disk_id);
         (self.disk, self.shelf, self.image) = (Disk::default(), Shelf::default(), Registers::default());
         (self.is_founder, self.was_witness) = (false, false);
     }

@@ -59,8 +59,8 @@ pub enum Note {
     ChangeRefused(Place, ChangeRefused),
     /// A hand-over is begun or not.
     Transfer(Place, Result<(), TransferRefused>),
-    /// A machine has lost its disk; it will be set up again, or not.
-    Lost(Place, bool),
+    /// A machine has lost its disk.
+    Lost(Place),
     /// A machine has an empty disk.
     Wiped(Place),
     /// A node gets a snapshot from another, which must reach this.
@@ -164,10 +164,7 @@ impl fmt::Display for Note {
             Self::ChangeRefused(place, why) => write!(f, "{} change refused: {why:?}", Node(*place)),
             Self::Transfer(place, Ok(())) => write!(f, "{} <- hands over", Node(*place)),
             Self::Transfer(place, Err(why)) => write!(f, "{} <- does not hand over: {why:?}", Node(*place)),
-            Self::Lost(place, returns) => {
-                let how = if *returns { "and will come back empty" } else { "for good" };
-                write!(f, "{} is lost, {how}", Node(*place))
-            }
+            Self::Lost(place) => write!(f, "{} has lost its disk", Node(*place)),
             Self::Wiped(place) => write!(f, "{} has an empty disk", Node(*place)),
             Self::Fetches(place, from, reach) => {
                 write!(f, "{} asks {} for a snapshot of {reach} or later", Node(*place), Node(*from))

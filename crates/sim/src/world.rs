@@ -161,7 +161,8 @@ impl World {
         let hosts = (0..conditions.hosts())
             .map(|place| {
                 let rate = 1_000_000 - drift + chance.below(2 * drift + 1);
-                Host::new(place, Clock::new(chance.below(1 << 42), rate), place < conditions.nodes)
+                let clock = Clock::new(chance.below(1 << 42), rate);
+                Host::new(place, clock, place < conditions.nodes, chance.draw())
             })
             .collect();
         let founders = Membership::of_voters((0..conditions.nodes).map(node_at));

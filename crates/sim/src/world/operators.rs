@@ -5,6 +5,7 @@
 use super::{Event, Phase, World};
 use crate::agenda::Span;
 use crate::chance::Chance;
+use crate::checks::has_had;
 use crate::churn::{self, Scene, Spare};
 use crate::host::{GROUP, Host};
 use crate::network::{Place, node_at, place_of};
@@ -13,15 +14,17 @@ use vlot::MemberChange;
 use vlot::node::Input;
 use vlot::payload::Payload;
 use vlot_raft::id::{LogId, LogIndex, NodeId};
-use vlot_raft::membership::{Membership, Memberships};
+use vlot_raft::membership::Membership;
 
 /// Something that an operator comes back to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Errand {
     /// Promote a learner; not much oftener than so many times.
     Promote(Place, u32),
-    /// Remove who has lost its disk, and set it up again.
-    ReplaceLost,
+    /// Remove who has lost its disk.
+    RemoveLost,
+    /// Set a machine up again that has lost its disk, if that can be survived; after so many tries it stays away.
+    SetUp(Place, u32),
     /// Let a node back in.
     Return(Place),
 }
@@ -29,31 +32,31 @@ pub(super) enum Errand {
 /// What operators know, and have begun.
 #[derive(Debug)]
 pub(super) struct Operators {
-    /// The newest members that were applied anywhere, and the entry that has set them.
-    group: (LogIndex, Membership),
-    lost: Option<Lost>,
+    /// All members there were, as they were applied, and the entries that have set them. The first are the founders.
+    history: Vec<(LogId, Membership)>,
+    /// A member whose disk is lost. It is down until the group goes on without it.
+    lost: Option<Place>,
     /// Frames on their way that ask for a change of members.
     changes_under_way: u32,
     chance: Chance,
 }
 
-/// A member whose disk is lost. It is down until the group goes on without it.
-#[derive(Clone, Copy, Debug)]
-struct Lost {
-    place: Place,
-    /// It will be set up again with an empty disk. Otherwise it stays away.
-    returns: bool,
-}
-
 const PROMOTE_TRIES: u32 = 8;
+const SET_UP_TRIES: u32 = 20;
 
 impl Operators {
     pub(super) fn new(founders: Membership, chance: Chance) -> Self {
-        Self { group: (LogIndex::ZERO, founders), lost: None, changes_under_way: 0, chance }
+        Self { history: vec![(LogId::ZERO, founders)], lost: None, changes_under_way: 0, chance }
     }
 
+    /// The newest members that were applied anywhere.
     pub(super) fn members(&self) -> &Membership {
-        &self.group.1
+        &self.newest().1
+    }
+
+    fn newest(&self) -> &(LogId, Membership) {
+        // The founders are never forgotten.
+        &self.history[self.history.len() - 1]
     }
 
     pub(super) fn has_lost_disk(&self) -> bool {
@@ -63,9 +66,9 @@ impl Operators {
     /// An entry was applied.
     pub(super) fn applied(&mut self, id: LogId, payload: &Payload) {
         if let Payload::Membership(entry) = payload
-            && id.index > self.group.0
+            && id > self.newest().0
         {
-            self.group = (id.index, entry.members.membership().clone());
+            self.history.push((id, entry.members.membership().clone()));
         }
     }
 }
@@ -74,7 +77,7 @@ impl World {
     /// The machines that are not in the group.
     pub(super) fn spare(&self) -> Vec<Spare> {
         let members = self.operators.members();
-        let outside = self.hosts.iter().filter(|host| !members.contains(host.node()));
+        let outside = self.hosts.iter().filter(|host| !members.contains(host.node()) && !host.is_lost);
         outside.map(|host| Spare { place: host.place, is_witness: host.was_witness }).collect()
     }
 
@@ -128,7 +131,8 @@ impl World {
 
     pub(super) fn operate(&mut self, errand: Errand) {
         match errand {
-            Errand::ReplaceLost => self.replace_lost(),
+            Errand::RemoveLost => self.remove_lost(),
+            Errand::SetUp(place, tries) => self.set_up(place, tries),
             Errand::Promote(place, tries) if self.phase == Phase::Storm && tries > 0 => self.promote(place, tries),
             Errand::Return(place) if self.phase == Phase::Storm && !self.operators.has_lost_disk() => {
                 if !self.operators.members().contains(node_at(place)) {
@@ -159,15 +163,14 @@ impl World {
         let Some(place) = (0..count).map(|n| (from + n) % count).find(|&place| self.may_lose(place)) else {
             return false;
         };
-        let returns = self.may_return(place);
-        self.note(Note::Lost(place, returns));
+        self.note(Note::Lost(place));
         self.end_process(place, "its disk is lost");
-        self.hosts[place].in_service = false;
+        (self.hosts[place].in_service, self.hosts[place].is_lost) = (false, true);
         if self.operators.members().contains(node_at(place)) {
-            self.operators.lost = Some(Lost { place, returns });
-            self.agenda.after(Span::millis(100), Event::Operate(Errand::ReplaceLost));
+            self.operators.lost = Some(place);
+            self.agenda.after(Span::millis(100), Event::Operate(Errand::RemoveLost));
         } else {
-            self.set_up_again(place);
+            self.set_up(place, 1);
         }
         true
     }
@@ -175,7 +178,7 @@ impl World {
     /// Whether the group survives without a machine's disk, and can go on without the machine: the others are a quorum,
     /// all of them know the same members, and no change is under way by which they could become too few.
     fn may_lose(&self, place: Place) -> bool {
-        let (set_at, members) = &self.operators.group;
+        let (set_by, members) = self.operators.newest();
         let (node, host) = (node_at(place), &self.hosts[place]);
         if !host.in_service || self.operators.has_lost_disk() || members.is_joint() {
             return false;
@@ -191,57 +194,59 @@ impl World {
         let changes_in_inbox = |host: &Host| host.process.as_ref().map_or(0, |process| process.changes_in_inbox);
         let is_quiet =
             self.operators.changes_under_way == 0 && self.hosts.iter().all(|host| changes_in_inbox(host) == 0);
-        let knows = |node: NodeId| self.views(place_of(node)).all(|(at, _)| at == *set_at);
+        let knows = |node: NodeId| self.views(place_of(node)).all(|at| at == set_by.index);
         is_quiet && members.nodes().all(knows) && members.is_quorum(|other| other != node)
     }
 
-    /// Whether a node may come back under its name with an empty disk. Nobody but those who know the present members
-    /// may take it for a voter: it has forgotten what it has promised them.
+    /// Whether a node may come back under its name with an empty disk. It has forgotten what it has promised, and so
+    /// have others perhaps that came back before, or they have not heard of it yet: together they must not be a quorum
+    /// of any members that there were, and decide once more what was decided already.
     fn may_return(&self, place: Place) -> bool {
-        let (set_at, _) = &self.operators.group;
-        let others = (0..self.hosts.len()).filter(|&other| other != place);
-        others
-            .flat_map(|other| self.views(other))
-            .all(|(at, members)| at == *set_at || !members.is_voter(node_at(place)))
+        let node = node_at(place);
+        let has = |node: NodeId, id: LogId| has_had(&self.hosts[place_of(node)].disk.durable().runs, id);
+        self.operators.history.iter().enumerate().all(|(n, (_, members))| {
+            let Some((next, _)) = self.operators.history.get(n + 1) else { return !members.contains(node) };
+            let is_behind = |other| other == node || (self.hosts[place_of(other)].in_service && !has(other, *next));
+            !members.is_voter(node) || !(members.is_quorum(is_behind) || members.settled().is_quorum(is_behind))
+        })
     }
 
-    /// What a machine takes for the members: what its log says on disk, and what it says in memory.
-    fn views(&self, place: Place) -> impl Iterator<Item = (LogIndex, Membership)> {
+    /// What a machine takes for the entry that sets the members: what its log says on disk, and what it says in memory.
+    fn views(&self, place: Place) -> impl Iterator<Item = LogIndex> {
         let host = &self.hosts[place];
-        let on_disk = host.disk.members().map(|set| (set.at, set.entry.members.membership().clone()));
-        let newest = |all: &Memberships| (all.newest_at(), all.newest().clone());
-        let in_memory = host.raft().map(|raft| newest(raft.memberships()));
-        // What a first member's disk does not say yet, it will be told at its start.
-        let founders = (on_disk.is_none() && host.is_founder)
-            .then(|| (LogIndex::ZERO, Membership::of_voters((0..self.conditions.nodes).map(node_at))));
-        [on_disk, in_memory, founders].into_iter().flatten()
+        let on_disk = host.disk.members().map_or(LogIndex::ZERO, |set| set.at);
+        [Some(on_disk), host.raft().map(|raft| raft.memberships().newest_at())].into_iter().flatten()
     }
 
-    /// Removes who has lost its disk; once that is done, sets it up again.
-    fn replace_lost(&mut self) {
-        let Some(Lost { place, returns }) = self.operators.lost else { return };
+    /// Removes who has lost its disk.
+    fn remove_lost(&mut self) {
+        let Some(place) = self.operators.lost else { return };
         let members = self.operators.members();
         if members.is_joint() || members.contains(node_at(place)) {
             self.ask_change(vec![MemberChange::Remove(node_at(place))]);
             let again = self.operators.chance.span(Span::millis(200), Span::millis(800));
-            return self.agenda.after(again, Event::Operate(Errand::ReplaceLost));
+            return self.agenda.after(again, Event::Operate(Errand::RemoveLost));
         }
         self.operators.lost = None;
-        if returns {
-            self.set_up_again(place);
-            let soon = self.operators.chance.span(Span::ZERO, Span::seconds(2));
-            self.agenda.after(soon, Event::Operate(Errand::Return(place)));
-        }
+        self.set_up(place, SET_UP_TRIES);
     }
 
     /// A machine gets empty disks, and its process starts.
-    fn set_up_again(&mut self, place: Place) {
+    fn set_up(&mut self, place: Place, tries: u32) {
+        if !self.may_return(place) {
+            if tries > 0 {
+                self.agenda.after(Span::seconds(1), Event::Operate(Errand::SetUp(place, tries - 1)));
+            }
+            return;
+        }
         self.note(Note::Wiped(place));
         self.checks.wiped(place);
         let host = &mut self.hosts[place];
-        host.wipe();
+        host.wipe(self.operators.chance.draw());
         host.in_service = true;
         self.agenda.after(self.operators.chance.span(Span::ZERO, Span::seconds(1)), Event::Start(place));
+        let soon = self.operators.chance.span(Span::millis(100), Span::seconds(3));
+        self.agenda.after(soon, Event::Operate(Errand::Return(place)));
     }
 
     /// Asks the leader to hand over.
