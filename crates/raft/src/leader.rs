@@ -128,6 +128,8 @@ impl Leader {
         // entry could commit what a later leader may still replace (Raft §5.4.2, figure 8).
         if on_quorum > state.commit && state.log.term_at(on_quorum) == Some(state.term) {
             state.commit_upto(on_quorum, effects);
+            // Who is decided to have left answers no round any more, and what is left may be a quorum that has.
+            self.confirm_reads(now, state, effects);
             self.begin_reads(now, state, effects);
             self.finish_change(now, state, effects);
         }

@@ -381,16 +381,18 @@ impl Raft {
     /// knows better if it has come in since.
     fn tell_if_removed(&mut self, node: NodeId, effects: &mut Effects) {
         let (at, membership) = self.state.memberships.at(self.state.commit);
-        if *at > LogIndex::ZERO && !membership.contains(node) && !self.state.membership().contains(node) {
+        let knows_members = membership.voters().next().is_some();
+        if knows_members && !membership.contains(node) && !self.state.membership().contains(node) {
             let at = *at;
             self.state.send(node, Body::Removed { at }, effects);
         }
     }
 
-    /// A membership without this node is committed. What its own log says of later ones counts more; of the same entry
-    /// it says the same, or something that was not committed.
+    /// A membership without this node is committed. What is known here to be committed of later ones counts more; what
+    /// its own log says beyond that may be lost elsewhere, and then nobody would ever cut it here.
     fn removed(&mut self, at: LogIndex, now: Time, effects: &mut Effects) {
-        let is_old = at == LogIndex::ZERO || at < self.state.memberships.newest_at();
+        let (known_at, known) = self.state.memberships.at(self.state.commit);
+        let is_old = at < *known_at || (at == *known_at && known.contains(self.state.config.node));
         if is_old || self.state.removed || matches!(self.role, Role::Leader(_)) {
             return;
         }

@@ -271,8 +271,14 @@ impl State {
     /// Another membership counts: who was told to leave may be a member again.
     fn membership_changed(&mut self, effects: &mut Effects) {
         self.membership_moved = true;
-        self.removed &= !self.membership().contains(self.config.node);
+        self.admit_if_member();
         effects.push(Effect::Happened(Event::MembershipChanged { at: self.memberships.newest_at() }));
+    }
+
+    fn admit_if_member(&mut self) {
+        if self.removed && self.membership().contains(self.config.node) {
+            (self.removed, self.membership_moved) = (false, true);
+        }
     }
 
     /// Sends once term and vote are durable.
@@ -310,6 +316,8 @@ impl State {
         self.commit = self.commit.max(index.min(self.log.last()));
         if was < set_at && set_at <= self.commit {
             effects.push(Effect::Happened(Event::MembershipCommitted { at: set_at }));
+            // It may have been told of one before this.
+            self.admit_if_member();
         }
         self.announce_commit(effects);
     }

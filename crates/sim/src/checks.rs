@@ -13,16 +13,22 @@ pub mod leader_append_only;
 pub mod leader_completeness;
 pub mod linearizability;
 pub mod log_matching;
+pub mod membership_safety;
 pub mod progress;
+pub mod removed_are_told;
+pub mod snapshot_safety;
 pub mod state_machine_safety;
 
-use crate::network::Place;
+use crate::network::{Place, node_at};
+use crate::register::{OpId, Registers, Written};
+use vlot::members::MembershipSet;
+use vlot::payload::Payload;
 use vlot_log::index::GroupState;
 use vlot_log::record::Write;
 use vlot_raft::effect::RoleName;
-use vlot_raft::id::{LogIndex, NodeId, Term};
+use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::invariants::{self, Violation};
-use vlot_raft::quorum::majority;
+use vlot_raft::membership::{Membership, Memberships};
 use vlot_raft::raft::Raft;
 use vlot_raft::term_runs::TermRuns;
 
@@ -35,10 +41,10 @@ pub struct View<'a> {
     pub role: RoleName,
     /// Its term.
     pub term: Term,
-    /// Its vote.
-    pub vote: Option<NodeId>,
     /// Its log, durable or not.
     pub log: &'a TermRuns,
+    /// The memberships of its log.
+    pub memberships: &'a Memberships,
     /// What it knows to be decided.
     pub commit: LogIndex,
     /// What it may apply.
@@ -53,8 +59,8 @@ impl<'a> View<'a> {
             place,
             role: raft.standing().role,
             term: raft.standing().term,
-            vote: raft.vote(),
             log: raft.log(),
+            memberships: raft.memberships(),
             commit: raft.commit(),
             ready: raft.ready(),
         }
@@ -63,8 +69,20 @@ impl<'a> View<'a> {
     /// The node.
     #[must_use]
     pub fn node(&self) -> NodeId {
-        NodeId(self.place as u64 + 1)
+        node_at(self.place)
     }
+
+    /// Whether it has the entry, or had it before its log was cut.
+    #[must_use]
+    pub fn has_had(&self, id: LogId) -> bool {
+        has_had(self.log, id)
+    }
+}
+
+/// Whether a log has the entry, or begins after it: what lies before the beginning of a log was committed.
+#[must_use]
+pub fn has_had(log: &TermRuns, id: LogId) -> bool {
+    log.contains(id) || id.index < log.after().index
 }
 
 /// The checks that are asked while a run goes on.
@@ -75,21 +93,25 @@ pub struct Checks {
     log_matching: log_matching::LogMatching,
     leader_completeness: leader_completeness::LeaderCompleteness,
     commitment: commitment::Commitment,
+    membership_safety: membership_safety::MembershipSafety,
+    snapshot_safety: snapshot_safety::SnapshotSafety,
     /// What state machines have applied.
     pub state_machine_safety: state_machine_safety::StateMachineSafety,
 }
 
 impl Checks {
-    /// Checks of a world of so many nodes.
+    /// Checks of a world of so many machines, of which these are the first members.
     #[must_use]
-    pub fn new(nodes: usize) -> Self {
+    pub fn new(hosts: usize, founders: Membership) -> Self {
         Self {
-            election_safety: election_safety::ElectionSafety::new(nodes),
-            leader_append_only: leader_append_only::LeaderAppendOnly::new(nodes),
+            election_safety: election_safety::ElectionSafety::new(hosts),
+            leader_append_only: leader_append_only::LeaderAppendOnly::new(hosts),
             log_matching: log_matching::LogMatching::default(),
             leader_completeness: leader_completeness::LeaderCompleteness::default(),
-            commitment: commitment::Commitment::new(nodes),
-            state_machine_safety: state_machine_safety::StateMachineSafety::new(nodes),
+            commitment: commitment::Commitment::new(hosts),
+            membership_safety: membership_safety::MembershipSafety::new(founders),
+            snapshot_safety: snapshot_safety::SnapshotSafety::new(hosts),
+            state_machine_safety: state_machine_safety::StateMachineSafety::new(hosts),
         }
     }
 
@@ -97,11 +119,18 @@ impl Checks {
     ///
     /// # Errors
     /// The property that does not hold.
-    pub fn begun(&mut self, place: Place, durable: &GroupState, applied: LogIndex) -> Result<(), Violation> {
+    pub fn begun(&mut self, place: Place, durable: &GroupState, registers: &Registers) -> Result<(), Violation> {
         self.leader_append_only.begun(place);
-        self.commitment.begun(place, applied);
-        self.state_machine_safety.begun(place, applied);
+        self.commitment.begun(place, registers.applied.index);
+        self.snapshot_safety.begun(place);
+        self.snapshot_safety.became(place, registers)?;
+        self.state_machine_safety.begun(place, registers.applied.index);
         self.election_safety.voted(place, durable.term, durable.vote)
+    }
+
+    /// A machine's disks are empty again.
+    pub fn wiped(&mut self, place: Place) {
+        self.election_safety.wiped(place);
     }
 
     /// A replica asks for writes.
@@ -112,6 +141,7 @@ impl Checks {
         for write in writes {
             if let Write::Append { after, entries, .. } = write {
                 self.log_matching.appended(view, *after, entries)?;
+                self.membership_safety.appended(view, entries)?;
             }
         }
         Ok(())
@@ -136,18 +166,79 @@ impl Checks {
         disks: impl Fn(Place) -> &'a GroupState,
     ) -> Result<(), Violation> {
         invariants::check_one(raft)?;
-        self.election_safety.check(view)?;
+        self.membership_safety.check(view)?;
+        if let Some(voters) = self.election_safety.check(view)? {
+            self.membership_safety.elected(view.term, voters)?;
+        }
         self.leader_append_only.check(view)?;
         self.leader_completeness.check(view)?;
-        self.commitment.check(view, disks)
+        self.snapshot_safety.check(view)?;
+        if let Some((id, holders)) = self.commitment.check(view, disks)? {
+            self.membership_safety.committed(view.term, id, holders)?;
+        }
+        Ok(())
+    }
+
+    /// A node has applied an entry, and this has come of it; its state is this now.
+    ///
+    /// # Errors
+    /// The property that does not hold.
+    pub fn applied(
+        &mut self,
+        place: Place,
+        payload: &Payload,
+        outcome: Option<(OpId, Written)>,
+        registers: &Registers,
+    ) -> Result<(), Violation> {
+        let id = registers.applied;
+        self.state_machine_safety.applied(place, id, payload, outcome)?;
+        self.membership_safety.applied(id.index, payload);
+        self.snapshot_safety.became(place, registers)
+    }
+
+    /// A node is about to take in a snapshot of a state, of a group with these members.
+    ///
+    /// # Errors
+    /// The property that does not hold.
+    pub fn staged(&mut self, place: Place, registers: &Registers, members: &MembershipSet) -> Result<(), Violation> {
+        self.snapshot_safety.became(place, registers)?;
+        self.membership_safety.staged(place, registers.applied.index, members)
+    }
+
+    /// A node's state machine has become that of a snapshot.
+    ///
+    /// # Errors
+    /// The property that does not hold.
+    pub fn restored(&mut self, place: Place, registers: &Registers) -> Result<(), Violation> {
+        self.state_machine_safety.restored(place, registers.applied)?;
+        self.snapshot_safety.became(place, registers)
     }
 }
 
-/// Whether so many of all nodes are a quorum.
-fn is_quorum(count: usize, nodes: usize) -> bool {
-    count >= majority(nodes)
+fn violation<T>(property: &'static str, shown_by: String) -> Result<T, Violation> {
+    Err(Violation { property, shown_by })
 }
 
-fn violation(property: &'static str, shown_by: String) -> Result<(), Violation> {
-    Err(Violation { property, shown_by })
+/// Views for the tests of checks.
+#[cfg(test)]
+mod testing {
+    use super::*;
+
+    /// A group of so many voters, as its first log has it.
+    pub fn founded(nodes: u64) -> Memberships {
+        Memberships::begin(Membership::of_voters((1..=nodes).map(NodeId)))
+    }
+
+    /// A leader that has committed nothing.
+    pub fn leader<'a>(place: Place, term: u64, log: &'a TermRuns, memberships: &'a Memberships) -> View<'a> {
+        let (commit, ready) = (LogIndex::ZERO, LogIndex::ZERO);
+        View { place, role: RoleName::Leader, term: Term(term), log, memberships, commit, ready }
+    }
+
+    /// A log with entries of these terms.
+    pub fn log(terms: &[u64]) -> TermRuns {
+        let mut log = TermRuns::default();
+        terms.iter().for_each(|&term| log.push(Term(term), 1));
+        log
+    }
 }

@@ -5,14 +5,18 @@
 
 use crate::agenda::Span;
 use crate::chance::Chance;
-use crate::faults::FaultKind;
+use crate::faults::{FaultKind, Kinds};
 use std::time::Duration;
 
 /// What is asked of a run besides its seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many nodes; drawn from the seed if not given.
+    /// How many first members; drawn from the seed if not given.
     pub nodes: Option<usize>,
+    /// How many machines beside them; drawn from the seed if not given.
+    pub spare: Option<usize>,
+    /// Which kinds of fault may happen. Those that do are drawn from the seed.
+    pub faults: Kinds,
     /// How long faults rage, in simulated seconds. The end of the run comes a few seconds after.
     pub seconds: u64,
     /// Keep every line of the transcript, not only its end.
@@ -21,23 +25,33 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: None, seconds: 30, whole_transcript: false }
+        Self { nodes: None, spare: None, faults: Kinds::ALL, seconds: 30, whole_transcript: false }
     }
 }
 
 /// What the seed has decided.
 #[derive(Clone, Debug)]
 pub struct Conditions {
-    /// How many nodes.
+    /// How many first members.
     pub nodes: usize,
+    /// How many machines beside them.
+    pub spare: usize,
     /// When faults cease.
     pub storm: Span,
     /// How often a leader says that it leads.
     pub heartbeat: Duration,
     /// How long a follower waits for a leader, at least.
     pub election_timeout: Duration,
+    /// How long a leader answers reads without asking; it always asks, if none.
+    pub lease: Option<Duration>,
+    /// How much each machine's node should lead; 1, beyond the end.
+    pub priorities: Vec<u8>,
     /// Messages with entries under way to one peer.
     pub inflight_max: usize,
+    /// Payload bytes under way to one peer.
+    pub inflight_bytes_max: u64,
+    /// Entries that wait to be committed before the leader takes no more.
+    pub uncommitted_max: u64,
     /// Payload bytes of one message.
     pub message_bytes_max: usize,
     /// Payload bytes kept in memory.
@@ -46,8 +60,19 @@ pub struct Conditions {
     pub replay_bytes_max: usize,
     /// How long a segment of the log is, in bytes.
     pub segment_bytes: u32,
+    /// State machines live in memory alone, and are saved as snapshots.
+    pub in_memory: bool,
     /// How many entries the state machine may have applied beyond what it has made durable.
     pub image_every: u64,
+    /// A log is cut when it has so many entries more than twice as many as these, and keeps these. None: only when a
+    /// fault has it.
+    pub entries_kept: Option<u64>,
+    /// How long a snapshot takes from one machine to another, typically.
+    pub snapshot_takes: Span,
+    /// Snapshots lost on the way, of a million.
+    pub snapshot_loss: u64,
+    /// How long a machine waits for a snapshot that it has asked for.
+    pub snapshot_patience: Span,
     /// How long a frame is under way, typically, and how much longer a frame of the farthest two nodes.
     pub latency: Span,
     /// Frames lost, of a million.
@@ -82,15 +107,25 @@ impl Conditions {
     pub fn calm(nodes: usize) -> Self {
         Self {
             nodes,
+            spare: 0,
             storm: Span::seconds(3600),
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
+            lease: None,
+            priorities: Vec::new(),
             inflight_max: 128,
+            inflight_bytes_max: 1 << 20,
+            uncommitted_max: 1 << 20,
             message_bytes_max: 1 << 20,
             recent_bytes_max: 1 << 20,
             replay_bytes_max: 1 << 20,
             segment_bytes: 64 << 10,
+            in_memory: false,
             image_every: 10,
+            entries_kept: None,
+            snapshot_takes: Span::millis(50),
+            snapshot_loss: 0,
+            snapshot_patience: Span::seconds(1),
             latency: Span::micros(500),
             loss: 0,
             duplication: 0,
@@ -117,39 +152,77 @@ impl Conditions {
         // Far apart, one message at a time carries less than clients write.
         let inflight_max = chance.pick(&[1, 4, 128]).max(if latency < Span::millis(10) { 1 } else { 4 });
         let election_timeout = Duration::from_millis(chance.pick(&[300, 500, 1000, 2000]));
+        let clock_drift = chance.pick(&[0, 100, 100_000]);
+        let churns = chance.below(5) > 1;
+        let spare = chance.pick(&[0, 1, 1, 2, 3]);
+        let lease = draw_lease(election_timeout, clock_drift, chance);
+        let faults = draw_faults(churns, options.faults, chance);
+        let are_equal = chance.below(4) > 0;
         Self {
             nodes: options.nodes.unwrap_or(nodes),
+            spare: options.spare.unwrap_or(if churns { spare } else { 0 }),
             storm: Span::seconds(options.seconds),
             heartbeat: Duration::from_millis(100),
             election_timeout,
+            lease,
+            priorities: (0..10).map(|_| chance.pick(&[0, 1, 1, 2, 5])).filter(|_| !are_equal).collect(),
             inflight_max,
+            inflight_bytes_max: chance.pick(&[1_000, 1 << 20, 1 << 20]),
+            uncommitted_max: chance.pick(&[2, 1 << 20, 1 << 20]),
             message_bytes_max: chance.pick(&[64, 500, 1 << 20]),
             recent_bytes_max: chance.pick(&[0, 500, 5000, 1 << 20]),
             replay_bytes_max: chance.pick(&[100, 5000, 1 << 20]),
             segment_bytes: chance.pick(&[8 << 10, 16 << 10, 64 << 10]),
+            in_memory: chance.below(3) == 0,
             image_every: chance.pick(&[1, 10, 200]),
+            entries_kept: chance.pick(&[None, None, Some(1), Some(20), Some(100)]),
+            snapshot_takes: Span::millis(chance.pick(&[1, 50, 1_000])),
+            snapshot_loss: chance.pick(&[0, 100_000, 500_000]),
+            snapshot_patience: Span::millis(chance.pick(&[500, 2_000])),
             latency,
             loss: chance.pick(&[0, 0, 1_000, 20_000, 200_000]),
             duplication: chance.pick(&[0, 0, 1_000, 50_000, 300_000]),
             reordering: chance.pick(&[0, 0, 10_000, 300_000]),
             sync: Span::micros(chance.pick(&[50, 500, 2_000, 10_000])),
             turn: Span::micros(chance.pick(&[1, 20, 100, 1_000])),
-            clock_drift: chance.pick(&[0, 100, 100_000]),
+            clock_drift,
             clients: clients as usize,
             keys: chance.between(1, 6) as u8,
             // About twenty operations a second together, some waits for answers that do not come included.
             think: Span::millis(1_000 * clients / 35),
             patience: Span::millis(chance.pick(&[1_000, 3_000, 10_000])),
             value_bytes_max: chance.pick(&[0, 50, 50, 2_000]),
-            faults: draw_faults(chance),
+            // A clock that leaps breaks the contract of leases.
+            faults: faults.into_iter().filter(|(kind, _)| lease.is_none() || *kind != FaultKind::ClockJump).collect(),
         }
+    }
+
+    /// How many machines there are.
+    #[must_use]
+    pub fn hosts(&self) -> usize {
+        self.nodes + self.spare
     }
 }
 
-/// Each kind of fault happens in about a third of the runs, from every second to once or never.
-fn draw_faults(chance: &mut Chance) -> Vec<(FaultKind, Span)> {
+/// In a quarter of the runs, a lease as long as its contract allows, or much shorter.
+fn draw_lease(election_timeout: Duration, drift: u64, chance: &mut Chance) -> Option<Duration> {
+    let millis = election_timeout.as_millis() as u64;
+    let longest = millis * (1_000_000 - drift) / (1_000_000 + drift) - 1;
+    let lease = Duration::from_millis(chance.pick(&[longest, longest, millis / 2]));
+    (chance.below(4) == 0).then_some(lease)
+}
+
+/// Each kind of fault happens in about a third of the runs, from every second to once or never; those that change the
+/// members only where `churns`.
+fn draw_faults(churns: bool, allowed: Kinds, chance: &mut Chance) -> Vec<(FaultKind, Span)> {
     let apart = chance.pick(&[[1_000, 3_000, 10_000], [4_000, 10_000, 20_000], [4_000, 10_000, 20_000]]);
     // Each kind draws, whether it is chosen or not.
-    let drawn = FaultKind::ALL.map(|kind| (kind, chance.below(3) == 0, Span::millis(chance.pick(&apart))));
-    drawn.into_iter().filter(|(_, chosen, _)| *chosen).map(|(kind, _, apart)| (kind, apart)).collect()
+    let drawn: Vec<_> =
+        FaultKind::ALL.iter().map(|&kind| (kind, chance.below(3) == 0, Span::millis(chance.pick(&apart)))).collect();
+    let happens = |kind: FaultKind| allowed.contains(kind) && (churns || !kind.is_churn());
+    drawn
+        .into_iter()
+        .filter(|&(kind, chosen, _)| chosen && happens(kind))
+        .map(|(kind, _, apart)| (kind, apart))
+        .collect()
 }

@@ -7,8 +7,9 @@ use crate::agenda::Span;
 use crate::chance::Chance;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use vlot::members::MembershipSet;
 use vlot::node::BatchId;
-use vlot::payload;
+use vlot::payload::{self, Payload};
 use vlot::replica::{LogRead, Purpose};
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::error::{OpenError, ReadError, TidyError, WriteError};
@@ -81,16 +82,24 @@ impl Disk {
     /// Takes back all faults that are to come.
     pub fn heal(&mut self) {
         self.slowness = 1;
-        self.sim.limit_capacity(None);
-        // Later than any write or sync that will ever be.
-        self.sim.fail_write(u64::MAX, 0);
-        self.sim.fail_sync(u64::MAX, 0);
+        forget_faults(&self.sim);
     }
 
     /// What is certainly on it.
     #[must_use]
     pub fn durable(&self) -> &GroupState {
         &self.durable
+    }
+
+    /// Who belongs to the group, as what is certainly on it says. None if it says nothing.
+    #[must_use]
+    pub fn members(&self) -> Option<MembershipSet> {
+        if let Some(Entry { id, payload }) = self.durable.kept.last()
+            && let Ok(Payload::Membership(entry)) = payload::decode(payload)
+        {
+            return Some(MembershipSet { at: id.index, entry });
+        }
+        MembershipSet::decode(self.durable.note.clone()).ok().filter(|_| !self.durable.note.is_empty())
     }
 
     /// Starts a process's log thread on it. Returns what it recovered, too.
@@ -161,10 +170,13 @@ impl LogThread {
             }
         }
         for (group, LogRead { purpose, after, upto, bytes_max }) in reads {
-            let entries = self.log.read(group, after, upto, bytes_max).map_err(|error| match error {
-                ReadError::Failed(_) | ReadError::Io(_) => Broken::Storage,
-                error => wrong(format!("{error:?}")),
-            })?;
+            let entries = match self.log.read(group, after, upto, bytes_max) {
+                Ok(entries) => entries,
+                // They were given up after they were asked for; whoever needs them gets a snapshot.
+                Err(ReadError::Compacted { .. }) => Vec::new(),
+                Err(ReadError::Failed(_) | ReadError::Io(_)) => return Err(Broken::Storage),
+                Err(error) => return Err(wrong(format!("{error:?}"))),
+            };
             done.fetched.push((group, purpose, entries));
         }
         let took = if done.written.is_some() { chance.skewed(sync) } else { Span(sync.0 / 10) };
@@ -200,6 +212,14 @@ impl LogThread {
         }
         Ok(done)
     }
+}
+
+/// Takes back all faults that are to come to a disk.
+pub fn forget_faults(sim: &SimDisk) {
+    sim.limit_capacity(None);
+    // Later than any write or sync that will ever be.
+    sim.fail_write(u64::MAX, 0);
+    sim.fail_sync(u64::MAX, 0);
 }
 
 /// Small segments, and little room for what one group keeps alone, so that both are seen often.

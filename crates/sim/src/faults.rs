@@ -3,107 +3,15 @@
 //! Owns the choice of victims, of how long a fault lasts, and of how a network breaks apart. Must not know how a fault
 //! is carried out: that is the world's.
 
+mod kinds;
+
+pub use kinds::{FaultKind, Kinds};
+
 use crate::agenda::Span;
 use crate::chance::Chance;
+use crate::churn::{self, Scene};
 use crate::network::Place;
-
-/// A kind of fault.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum FaultKind {
-    /// A process is killed; what it wrote stays.
-    Kill,
-    /// The leader's process is killed.
-    KillLeader,
-    /// A process is killed between the acts of one turn.
-    KillInTurn,
-    /// A machine loses power: what was not synced is lost, torn or kept.
-    PowerLoss,
-    /// All machines lose power.
-    PowerLossOfAll,
-    /// A process stands still while its clock runs (SIGSTOP).
-    Pause,
-    /// The leader stands still.
-    PauseLeader,
-    /// A write to a disk fails.
-    WriteError,
-    /// A sync of a disk fails.
-    SyncError,
-    /// A disk is full.
-    DiskFull,
-    /// A disk is slow.
-    SlowDisk,
-    /// The nodes are split into two parts.
-    Split,
-    /// A node is cut off from all others.
-    Isolate,
-    /// The leader is cut off from all others.
-    IsolateLeader,
-    /// Two parts see each other only through one node.
-    Bridge,
-    /// A node hears no one, or no one hears it.
-    OneWay,
-    /// Each direction between two nodes is cut or not, by chance.
-    Patchwork,
-    /// A connection breaks and is made again.
-    Reset,
-    /// A direction between two nodes is slow.
-    SlowLink,
-    /// Much is lost, everywhere.
-    LossStorm,
-}
-
-impl FaultKind {
-    /// All of them.
-    pub const ALL: [Self; 20] = [
-        Self::Kill,
-        Self::KillLeader,
-        Self::KillInTurn,
-        Self::PowerLoss,
-        Self::PowerLossOfAll,
-        Self::Pause,
-        Self::PauseLeader,
-        Self::WriteError,
-        Self::SyncError,
-        Self::DiskFull,
-        Self::SlowDisk,
-        Self::Split,
-        Self::Isolate,
-        Self::IsolateLeader,
-        Self::Bridge,
-        Self::OneWay,
-        Self::Patchwork,
-        Self::Reset,
-        Self::SlowLink,
-        Self::LossStorm,
-    ];
-
-    /// Its name in transcripts and sums.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Kill => "kill",
-            Self::KillLeader => "kill-leader",
-            Self::KillInTurn => "kill-in-turn",
-            Self::PowerLoss => "power-loss",
-            Self::PowerLossOfAll => "power-loss-of-all",
-            Self::Pause => "pause",
-            Self::PauseLeader => "pause-leader",
-            Self::WriteError => "write-error",
-            Self::SyncError => "sync-error",
-            Self::DiskFull => "disk-full",
-            Self::SlowDisk => "slow-disk",
-            Self::Split => "split",
-            Self::Isolate => "isolate",
-            Self::IsolateLeader => "isolate-leader",
-            Self::Bridge => "bridge",
-            Self::OneWay => "one-way",
-            Self::Patchwork => "patchwork",
-            Self::Reset => "reset",
-            Self::SlowLink => "slow-link",
-            Self::LossStorm => "loss-storm",
-        }
-    }
-}
+use vlot::MemberChange;
 
 /// One fault, with all that was drawn for it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -124,10 +32,68 @@ pub enum Fault {
         /// For how long.
         pause: Span,
     },
+    /// A process ends while it takes in its next snapshot.
+    CrashInInstall {
+        /// Whose.
+        place: Place,
+        /// How: it alone, or with its machine.
+        how: Crash,
+        /// At which step.
+        step: Install,
+        /// When it is started again.
+        down: Span,
+    },
+    /// A process stands still for a while between what it decides in a turn and what it sends.
+    PauseInTurn {
+        /// Whose.
+        place: Place,
+        /// For how long.
+        pause: Span,
+    },
+    /// A clock leaps, and runs at this rate from then on.
+    Clock {
+        /// Whose.
+        place: Place,
+        /// How far ahead it leaps.
+        leap: Span,
+        /// How many of its nanoseconds pass in a million.
+        rate: u64,
+    },
+    /// A state machine does not keep up for a while.
+    Unfit {
+        /// Whose.
+        place: Place,
+        /// For how long.
+        unfit: Span,
+    },
+    /// A disk is lost.
+    LostDisk {
+        /// Whose.
+        place: Place,
+    },
+    /// An operator asks for a change of members.
+    Change {
+        /// What to change.
+        changes: Vec<MemberChange>,
+    },
+    /// An operator asks the leader to hand over.
+    Transfer {
+        /// To whom, if it matters.
+        to: Option<Place>,
+    },
+    /// A log is cut.
+    Compact {
+        /// Whose.
+        place: Place,
+        /// How much of what could go goes, in thousandths.
+        part: u64,
+    },
     /// A later write or sync of a disk fails.
     DiskError {
         /// Whose.
         place: Place,
+        /// Of the disk of snapshots rather than of that of the log.
+        of_snapshots: bool,
         /// How many come before it.
         after: u64,
         /// A sync rather than a write.
@@ -196,15 +162,32 @@ pub enum Crash {
     PowerLoss,
 }
 
-/// Decides what a fault of this kind does in a world of so many nodes. May be nothing, or the same to several.
+/// The steps by which a snapshot takes the place of a log and of a state.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Install {
+    /// It has come, and its file is not durable.
+    Come,
+    /// Its file is durable, and the process has not looked at it.
+    Staged,
+    /// The log is asked to begin after it.
+    Asked,
+    /// The log begins after it, durably, and the state machine is what it was.
+    Begun,
+    /// The state machine has become it.
+    Restored,
+}
+
+/// Decides what a fault of this kind does. May be nothing, or the same to several. `drift` is by how much clocks run
+/// fast or slow at most, in millionths.
 #[must_use]
-pub fn plan(kind: FaultKind, nodes: usize, leader: Option<Place>, chance: &mut Chance) -> Vec<Fault> {
+pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, chance: &mut Chance) -> Vec<Fault> {
+    let &Scene { hosts: nodes, leader, .. } = scene;
     let place = chance.below(nodes as u64) as Place;
     let place = match kind {
         FaultKind::KillLeader | FaultKind::PauseLeader | FaultKind::IsolateLeader => leader.unwrap_or(place),
         _ => place,
     };
-    let other = (place + 1 + chance.below(nodes as u64 - 1) as usize) % nodes;
+    let other = (place + 1 + chance.below((nodes as u64).saturating_sub(1)) as usize) % nodes;
     let typical = Span::millis(chance.pick(&[20, 200, 2_000, 5_000]));
     let lasts = chance.skewed(typical);
     let crash = |how| vec![Fault::Crash { place, how, down: lasts }];
@@ -219,8 +202,28 @@ pub fn plan(kind: FaultKind, nodes: usize, leader: Option<Place>, chance: &mut C
             .map(|place| Fault::Crash { place, how: Crash::PowerLoss, down: chance.skewed(Span::millis(500)) })
             .collect(),
         FaultKind::Pause | FaultKind::PauseLeader => vec![Fault::Pause { place, pause: lasts }],
-        FaultKind::WriteError => vec![Fault::DiskError { place, after: chance.below(20), sync: false }],
-        FaultKind::SyncError => vec![Fault::DiskError { place, after: chance.below(20), sync: true }],
+        FaultKind::KillInInstall => {
+            let how = chance.pick(&[Crash::Kill, Crash::PowerLoss]);
+            let step =
+                chance.pick(&[Install::Come, Install::Staged, Install::Asked, Install::Begun, Install::Restored]);
+            vec![Fault::CrashInInstall { place, how, step, down: lasts }]
+        }
+        FaultKind::PauseInTurn => vec![Fault::PauseInTurn { place, pause: lasts }],
+        FaultKind::ClockJump => {
+            vec![Fault::Clock { place, leap: lasts, rate: 1_000_000 }]
+        }
+        FaultKind::ClockRate => {
+            let rate = 1_000_000 - drift + chance.below(2 * drift + 1);
+            vec![Fault::Clock { place, leap: Span::ZERO, rate }]
+        }
+        FaultKind::Unfit => {
+            vec![Fault::Unfit { place: if chance.coin() { leader.unwrap_or(place) } else { place }, unfit: lasts }]
+        }
+        FaultKind::WriteError | FaultKind::SyncError => {
+            let (sync, of_snapshots) = (kind == FaultKind::SyncError, chance.below(4) == 0);
+            let after = chance.below(if of_snapshots { 3 } else { 20 });
+            vec![Fault::DiskError { place, of_snapshots, after, sync }]
+        }
         FaultKind::DiskFull => vec![Fault::DiskFull { place, full: lasts * 2 }],
         FaultKind::SlowDisk => vec![Fault::SlowDisk { place, times: chance.pick(&[10, 100, 1000]), slow: lasts }],
         FaultKind::Split => cut(split(nodes, None, chance), chance),
@@ -240,6 +243,24 @@ pub fn plan(kind: FaultKind, nodes: usize, leader: Option<Place>, chance: &mut C
         }
         FaultKind::LossStorm => {
             vec![Fault::Loss { per_million: chance.pick(&[100_000, 300_000, 500_000]), storm: lasts }]
+        }
+        FaultKind::LostDisk => vec![Fault::LostDisk { place }],
+        FaultKind::Transfer => vec![Fault::Transfer { to: chance.coin().then_some(other) }],
+        FaultKind::Compact => {
+            let all = chance.below(4) == 0;
+            let places = (0..nodes).filter(|&each| all || each == place);
+            places.map(|place| Fault::Compact { place, part: chance.pick(&[1000, 1000, 900, 500, 100]) }).collect()
+        }
+        FaultKind::AddVoter
+        | FaultKind::AddLearner
+        | FaultKind::AddWitness
+        | FaultKind::Demote
+        | FaultKind::Remove
+        | FaultKind::RemoveLeader
+        | FaultKind::Replace
+        | FaultKind::Move => {
+            let changes = churn::plan(kind, scene, chance);
+            if changes.is_empty() { Vec::new() } else { vec![Fault::Change { changes }] }
         }
     }
 }
@@ -263,6 +284,9 @@ fn around(nodes: usize, place: Place, incoming: bool, outgoing: bool) -> Vec<(Pl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::churn::Spare;
+    use vlot_raft::id::NodeId;
+    use vlot_raft::membership::Membership;
 
     #[test]
     fn a_bridge_sees_all_and_a_split_is_two_way() {
@@ -277,11 +301,15 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_plan() {
-        for kind in FaultKind::ALL {
-            let planned = plan(kind, 3, Some(2), &mut Chance::new(1, 1));
+        let members = Membership::of_voters((1..=4).map(NodeId));
+        let spare = [Spare { place: 4, is_witness: false }];
+        let scene = Scene { hosts: 5, leader: Some(2), members: &members, spare: &spare };
+        for kind in FaultKind::ALL.iter().copied() {
+            let planned: Vec<Fault> =
+                (0..20).flat_map(|seed| plan(kind, &scene, 100, &mut Chance::new(seed, 1))).collect();
             assert!(!planned.is_empty(), "{}", kind.name());
             if kind == FaultKind::PauseLeader {
-                assert!(matches!(planned[0], Fault::Pause { place: 2, .. }));
+                assert!(planned.iter().all(|fault| matches!(fault, Fault::Pause { place: 2, .. })));
             }
         }
     }

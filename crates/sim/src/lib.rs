@@ -16,12 +16,14 @@
 pub mod agenda;
 pub mod chance;
 pub mod checks;
+pub mod churn;
 pub mod conditions;
 pub mod disk;
 pub mod faults;
 pub mod host;
 pub mod network;
 pub mod register;
+pub mod shelf;
 pub mod transcript;
 pub mod workload;
 pub mod world;

@@ -7,9 +7,22 @@ use crate::agenda::{Moment, Span};
 use crate::chance::Chance;
 use crate::conditions::Conditions;
 use vlot::net::Lane;
+use vlot_raft::id::NodeId;
 
 /// A node's place in the world: `NodeId` minus one.
 pub type Place = usize;
+
+/// The node at a place.
+#[must_use]
+pub fn node_at(place: Place) -> NodeId {
+    NodeId(place as u64 + 1)
+}
+
+/// Where a node is.
+#[must_use]
+pub fn place_of(node: NodeId) -> Place {
+    node.0 as Place - 1
+}
 
 /// All links between nodes.
 #[derive(Debug)]
@@ -34,7 +47,7 @@ struct Link {
     /// How many times slower than usual.
     slowness: u64,
     /// When the last frame of each lane arrives: the next one arrives after it, unless it overtakes.
-    arrival: [Moment; 2],
+    arrival: [Moment; Lane::ALL.len()],
 }
 
 /// The connection of a pair of nodes.
@@ -58,7 +71,7 @@ impl Network {
     /// A network without faults other than those of the conditions.
     #[must_use]
     pub fn new(conditions: &Conditions, mut chance: Chance) -> Self {
-        let nodes = conditions.nodes;
+        let nodes = conditions.hosts();
         let links = (0..nodes * nodes)
             .map(|_| Link {
                 latency: chance.span(Span(conditions.latency.0 / 2), conditions.latency * 2),

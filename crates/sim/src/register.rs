@@ -106,6 +106,33 @@ impl Registers {
         Some((command, written))
     }
 
+    /// The state as bytes.
+    pub fn encode(&self, into: &mut BytesMut) {
+        into.put_u64_le(self.applied.term.0);
+        into.put_u64_le(self.applied.index.0);
+        self.values.iter().for_each(|value| into.put_u64_le(value.map_or(0, |op| op.0 + 1)));
+    }
+
+    /// Reads a state; `None` if it is none.
+    #[must_use]
+    pub fn decode(bytes: &mut impl Buf) -> Option<Self> {
+        if bytes.remaining() < 8 * (KEYS_MAX + 2) {
+            return None;
+        }
+        let applied = LogId::new(bytes.get_u64_le(), bytes.get_u64_le());
+        let values = [(); KEYS_MAX].map(|()| bytes.get_u64_le().checked_sub(1).map(OpId));
+        Some(Self { values, applied })
+    }
+
+    /// A number that stands for the state, and hardly ever for another.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let numbers = self.values.iter().map(|value| value.map_or(0, |op| op.0 + 1));
+        numbers.fold(self.applied.index.0, |sum, number| {
+            (sum ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+        })
+    }
+
     /// What a register holds.
     #[must_use]
     pub fn read(&self, key: u8) -> Value {
@@ -131,5 +158,10 @@ mod tests {
         assert_eq!(apply(4, Condition::Always), Some(Written::Yes));
         assert_eq!((registers.read(3), registers.read(2)), (Some(OpId(4)), None));
         assert_eq!(Command::decode(b"short"), None);
+        let mut bytes = BytesMut::new();
+        registers.encode(&mut bytes);
+        let read = Registers::decode(&mut bytes.freeze());
+        assert_eq!((read, read.map(|read| read.digest())), (Some(registers), Some(registers.digest())));
+        assert_ne!(registers.digest(), Registers { applied: registers.applied, ..Registers::default() }.digest());
     }
 }

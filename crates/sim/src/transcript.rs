@@ -11,10 +11,12 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::rc::Rc;
+use vlot::MemberChange;
 use vlot::wire::Parcel;
 use vlot_log::record::Write;
-use vlot_raft::effect::Standing;
+use vlot_raft::effect::{ChangeRefused, Event, Standing, TransferRefused};
 use vlot_raft::id::LogId;
+use vlot_raft::membership::{Membership, Seat};
 use vlot_raft::message::Body;
 
 /// How many notes are kept when only the end is of interest.
@@ -25,8 +27,8 @@ const END_NOTES: usize = 400;
 pub enum Note {
     /// The world and its conditions.
     Begin(String),
-    /// A process has started, with this log and this state.
-    Started(Place, LogId, LogId),
+    /// A process has started, with a log that begins after the first and ends with the second, and this state.
+    Started(Place, LogId, LogId, LogId),
     /// A process could not start: storage failed.
     NotStarted(Place),
     /// A process has ended.
@@ -49,6 +51,28 @@ pub enum Note {
     Synced(Place, u64),
     /// Term, role or leader have changed.
     Became(Place, Standing),
+    /// What else has happened to a replica.
+    Happened(Place, Event),
+    /// An operator asks a node for this.
+    Asked(Place, Vec<MemberChange>),
+    /// A node hears that a change of members is not begun.
+    ChangeRefused(Place, ChangeRefused),
+    /// A hand-over is begun or not.
+    Transfer(Place, Result<(), TransferRefused>),
+    /// A machine has lost its disk.
+    Lost(Place),
+    /// A machine has an empty disk.
+    Wiped(Place),
+    /// A node gets a snapshot from another, which must reach this.
+    Fetches(Place, Place, LogId),
+    /// A snapshot of this entry is sent; it may be lost.
+    SendsSnapshot(Place, Place, LogId, bool),
+    /// A snapshot has come, and its file is durable.
+    Staged(Place, LogId),
+    /// A state machine has become a snapshot.
+    Restored(Place, LogId),
+    /// A state machine has saved itself.
+    Saved(Place, LogId),
     /// Entries were applied, up to this one.
     Applied(Place, LogId),
     /// A client begins a write.
@@ -112,7 +136,9 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begin(conditions) => write!(f, "{conditions}"),
-            Self::Started(place, last, applied) => write!(f, "{} starts, log {last}, applied {applied}", Node(*place)),
+            Self::Started(place, after, last, applied) => {
+                write!(f, "{} starts, log {after} to {last}, applied {applied}", Node(*place))
+            }
             Self::NotStarted(place) => write!(f, "{} does not start: storage failed", Node(*place)),
             Self::Ended(place, why) => write!(f, "{} ends: {why}", Node(*place)),
             Self::Resumed(place) => write!(f, "{} goes on", Node(*place)),
@@ -130,6 +156,26 @@ impl fmt::Display for Note {
                 write!(f, "{} {role:?} t{term}", Node(*place))?;
                 leader.map_or(Ok(()), |leader| write!(f, " of n{leader}"))
             }
+            Self::Happened(place, event) => write!(f, "{} {event:?}", Node(*place)),
+            Self::Asked(place, changes) => {
+                write!(f, "{} <- change", Node(*place))?;
+                write_changes(f, changes)
+            }
+            Self::ChangeRefused(place, why) => write!(f, "{} change refused: {why:?}", Node(*place)),
+            Self::Transfer(place, Ok(())) => write!(f, "{} <- hands over", Node(*place)),
+            Self::Transfer(place, Err(why)) => write!(f, "{} <- does not hand over: {why:?}", Node(*place)),
+            Self::Lost(place) => write!(f, "{} has lost its disk", Node(*place)),
+            Self::Wiped(place) => write!(f, "{} has an empty disk", Node(*place)),
+            Self::Fetches(place, from, reach) => {
+                write!(f, "{} asks {} for a snapshot of {reach} or later", Node(*place), Node(*from))
+            }
+            Self::SendsSnapshot(from, to, id, is_lost) => {
+                let arrow = if *is_lost { "-x" } else { "->" };
+                write!(f, "{} {arrow} {} snapshot of {id}", Node(*from), Node(*to))
+            }
+            Self::Staged(place, id) => write!(f, "{} has the snapshot of {id}", Node(*place)),
+            Self::Restored(place, id) => write!(f, "{} becomes the snapshot of {id}", Node(*place)),
+            Self::Saved(place, id) => write!(f, "{} has saved a snapshot of {id}", Node(*place)),
             Self::Applied(place, id) => write!(f, "{} applied ..{id}", Node(*place)),
             Self::Write(place, Command { op, key, condition }) => {
                 write!(f, "{} <- op{} key{key} ", Node(*place), op.0)?;
@@ -178,21 +224,57 @@ fn write_sent(f: &mut fmt::Formatter<'_>, from: Place, to: Place, bytes: &Bytes,
         Ok((_, Parcel::Raft { message, .. })) => {
             write!(f, "t{} ", message.term)?;
             match message.body {
-                Body::AppendEntries { entries, commit, .. } => {
+                Body::AppendEntries { session, entries, memberships, commit } => {
                     write!(f, "AppendEntries after={}", entries.after())?;
                     for (term, first, last) in entries.iter() {
                         write!(f, " {first}..{last}@{term}")?;
                     }
-                    write!(f, " commit={commit}")
+                    for (at, membership) in memberships {
+                        write!(f, " {at}:")?;
+                        write_membership(f, &membership)?;
+                    }
+                    write!(f, " commit={commit} session={}", session.0)
                 }
                 body => write!(f, "{body:?}"),
             }
         }
         Ok((_, Parcel::Propose { term, payloads })) => write!(f, "t{term} Propose count={}", payloads.len()),
-        Ok((_, Parcel::Change { term, request })) => write!(f, "t{term} Change {:?}", request.changes),
+        Ok((_, Parcel::Change { term, request })) => {
+            write!(f, "t{term} Change")?;
+            write_changes(f, &request.changes)
+        }
         Ok((_, Parcel::ChangeRefused { why, .. })) => write!(f, "ChangeRefused {why:?}"),
         Err(bad) => write!(f, "{bad}"),
     }
+}
+
+fn write_changes(f: &mut fmt::Formatter<'_>, changes: &[MemberChange]) -> fmt::Result {
+    changes.iter().try_for_each(|change| match change {
+        MemberChange::AddVoter { node, .. } => write!(f, " +n{node}"),
+        MemberChange::AddLearner { node, .. } => write!(f, " +n{node}?"),
+        MemberChange::AddWitness { node, .. } => write!(f, " +n{node}w"),
+        MemberChange::Promote(node) => write!(f, " n{node}!"),
+        MemberChange::Demote(node) => write!(f, " n{node}?"),
+        MemberChange::Remove(node) => write!(f, " -n{node}"),
+        MemberChange::Move { node, address } => write!(f, " n{node} at {address}"),
+        MemberChange::Recognise { node, disk } => write!(f, " n{node} by disk {disk:x}"),
+    })
+}
+
+/// Nodes with their seats: `n1` votes, `+n2` joins, `-n3` leaves, `~n4` retires, `n5?` learns; `w` is a witness.
+fn write_membership(f: &mut fmt::Formatter<'_>, membership: &Membership) -> fmt::Result {
+    for (n, member) in membership.members().iter().enumerate() {
+        let (before, after) = match member.seat {
+            Seat::Voter => ("", ""),
+            Seat::Joining => ("+", ""),
+            Seat::Leaving => ("-", ""),
+            Seat::Retiring => ("~", ""),
+            Seat::Learner => ("", "?"),
+        };
+        let (comma, witness) = (if n == 0 { "" } else { "," }, if member.witness { "w" } else { "" });
+        write!(f, "{comma}{before}n{}{after}{witness}", member.node)?;
+    }
+    Ok(())
 }
 
 fn write_act(f: &mut fmt::Formatter<'_>, act: &Write) -> fmt::Result {
@@ -216,8 +298,21 @@ impl fmt::Display for Fault {
         match self {
             Self::Crash { place, how, down } => write!(f, "{} {how:?}, down for {down}", Node(*place)),
             Self::Pause { place, pause } => write!(f, "{} for {pause}", Node(*place)),
-            Self::DiskError { place, after, sync } => {
-                write!(f, "{} {} {after} more", Node(*place), if *sync { "sync after" } else { "write after" })
+            Self::CrashInInstall { place, how, step, down } => {
+                write!(f, "{} {how:?} when a snapshot is {step:?}, down for {down}", Node(*place))
+            }
+            Self::PauseInTurn { place, pause } => write!(f, "{} for {pause}, before it sends", Node(*place)),
+            Self::Clock { place, leap, rate } => write!(f, "{} leaps {leap}, rate {rate}", Node(*place)),
+            Self::Unfit { place, unfit } => write!(f, "{} for {unfit}", Node(*place)),
+            Self::LostDisk { place } => write!(f, "{} or another", Node(*place)),
+            Self::Change { changes } => write_changes(f, changes),
+            Self::Transfer { to: Some(to) } => write!(f, "to {}", Node(*to)),
+            Self::Transfer { to: None } => write!(f, "to anyone"),
+            Self::Compact { place, part } => write!(f, "{} {part} thousandths", Node(*place)),
+            Self::DiskError { place, of_snapshots, after, sync } => {
+                let what = if *sync { "sync" } else { "write" };
+                let of = if *of_snapshots { " of snapshots" } else { "" };
+                write!(f, "{} {what}{of} after {after} more", Node(*place))
             }
             Self::DiskFull { place, full } => write!(f, "{} for {full}", Node(*place)),
             Self::SlowDisk { place, times, slow } => write!(f, "{} {times} times for {slow}", Node(*place)),

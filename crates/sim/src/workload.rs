@@ -32,6 +32,17 @@ pub struct Operation {
     pub ended: Option<(Moment, Answer)>,
 }
 
+/// The nodes that a client may talk to.
+#[derive(Clone, Copy, Debug)]
+pub struct Homes<'a> {
+    /// Those that belong to the group.
+    pub members: &'a [Place],
+    /// How many nodes there are; now and then a client talks to any of them.
+    pub all: usize,
+    /// But not at this time.
+    pub only_members: bool,
+}
+
 /// A client: at most one operation at a time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Client {
@@ -81,12 +92,20 @@ impl Workload {
     }
 
     /// Begins the next operation of a client. None if it waits for one.
-    pub fn begin(&mut self, now: Moment, client: usize, nodes: usize) -> Option<(OpId, Operation)> {
+    pub fn begin(&mut self, now: Moment, client: usize, homes: Homes<'_>) -> Option<(OpId, Operation)> {
         if self.clients[client].waiting.is_some() {
             return None;
         }
-        if self.chance.below(8) == 0 {
-            self.clients[client].home = self.chance.below(nodes as u64) as Place;
+        let Homes { members, all, only_members } = homes;
+        let is_at_home = members.contains(&self.clients[client].home);
+        if self.chance.below(8) == 0 || (only_members && !is_at_home) {
+            let strays = !only_members && self.chance.below(8) == 0;
+            let home = if strays || members.is_empty() {
+                self.chance.below(all as u64) as Place
+            } else {
+                self.chance.pick(members)
+            };
+            self.clients[client].home = home;
         }
         let op = OpId(self.history.len() as u64);
         let key = self.chance.below(u64::from(self.keys)) as u8;
@@ -156,10 +175,12 @@ mod tests {
     fn a_client_has_one_operation_at_a_time_and_ends_it_once() {
         let conditions = Conditions::draw(1, &Options::default());
         let mut workload = Workload::new(&conditions, Chance::new(1, 1));
-        let (op, _) = workload.begin(Moment(1), 0, 3).unwrap();
-        assert!(workload.begin(Moment(2), 0, 3).is_none());
+        let homes = Homes { members: &[1], all: 3, only_members: true };
+        let (op, operation) = workload.begin(Moment(1), 0, homes).unwrap();
+        assert_eq!(operation.place, 1);
+        assert!(workload.begin(Moment(2), 0, homes).is_none());
         assert_eq!(workload.end(Moment(3), op, Answer::Unknown), Some(0));
         assert_eq!(workload.end(Moment(4), op, Answer::Written), None, "what is unknown stays unknown");
-        assert!(workload.begin(Moment(5), 0, 3).is_some());
+        assert!(workload.begin(Moment(5), 0, homes).is_some());
     }
 }

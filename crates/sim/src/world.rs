@@ -7,25 +7,31 @@ mod clients;
 mod disks;
 pub mod graphs;
 mod links;
+mod operators;
 mod processes;
+mod snapshots;
 mod strikes;
+mod watch;
 
 use crate::agenda::{Agenda, Moment, Span};
 use crate::chance::Chance;
-use crate::checks::{Checks, acknowledged_writes, linearizability, progress};
+use crate::checks::{Checks, progress};
 use crate::conditions::{Conditions, Options};
 use crate::faults::{Fault, FaultKind};
 use crate::host::{Clock, Host};
-use crate::network::{Network, Place};
+use crate::network::{Network, Place, node_at};
 use crate::register::OpId;
 use crate::transcript::{Answer, Note, Transcript};
 use crate::workload::Workload;
 use bytes::Bytes;
+use operators::{Errand, Operators};
+use snapshots::Stage;
 use std::collections::BTreeMap;
+use vlot::net::Lane;
 use vlot::node::Input;
-use vlot_raft::effect::RoleName;
-use vlot_raft::id::NodeId;
 use vlot_raft::invariants::Violation;
+use vlot_raft::membership::Membership;
+use watch::SETTLING;
 
 /// What a run has shown.
 #[derive(Debug)]
@@ -62,8 +68,10 @@ pub struct Sums {
 enum Event {
     /// A machine starts its process, if it has none.
     Start(Place),
-    /// A frame arrives at that process.
-    Frame { to: Place, incarnation: u32, from: Place, connection: u32, bytes: Bytes },
+    /// A frame arrives at that process. Whether it asks for a change of members is told apart: see `operators.rs`.
+    Frame { to: Place, incarnation: u32, from: Place, connection: u32, is_change: bool, bytes: Bytes },
+    /// Frames leave a process that stood still before it could send them.
+    Late(Place, u32, Vec<Outgoing>),
     /// A process hears that a connection is up, or gone.
     News { to: Place, incarnation: u32, peer: Place, up: bool },
     /// A process ends its turn.
@@ -86,7 +94,14 @@ enum Event {
     Heal,
     /// Is there a leader yet?
     Watch,
+    /// An operator goes on with something.
+    Operate(Errand),
+    /// A snapshot is at this stage on its way to a process.
+    Snapshot(Place, u32, Stage),
 }
+
+/// A frame, to whom, and on which lane.
+type Outgoing = (Place, Lane, Bytes);
 
 /// How far the run has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,12 +119,6 @@ enum Phase {
 }
 
 const WATCH_EVERY: Span = Span::millis(20);
-const SERVING: Span = Span::seconds(2);
-const SETTLING: Span = Span::millis(2_500);
-/// How long a client waits for an answer once all faults are over.
-const PATIENCE_AFTER: Span = Span::seconds(2);
-/// How many entries a node may be behind that has caught up: those of the last moments.
-const LAG_MAX: u64 = 10;
 const DIAL_AGAIN: Span = Span::millis(100);
 const START_AGAIN: Span = Span::millis(500);
 
@@ -138,6 +147,7 @@ struct World {
     chance: Chance,
     fault_chance: Chance,
     disk_chance: Chance,
+    operators: Operators,
 }
 
 impl World {
@@ -148,24 +158,27 @@ impl World {
     fn under(conditions: Conditions, seed: u64, whole_transcript: bool) -> Self {
         let chance = &mut Chance::new(seed, 2);
         let drift = conditions.clock_drift;
-        let hosts = (0..conditions.nodes)
+        let hosts = (0..conditions.hosts())
             .map(|place| {
                 let rate = 1_000_000 - drift + chance.below(2 * drift + 1);
-                Host::new(place, Clock { offset: chance.below(1 << 42), rate })
+                let clock = Clock::new(chance.below(1 << 42), rate);
+                Host::new(place, clock, place < conditions.nodes, chance.draw())
             })
             .collect();
+        let founders = Membership::of_voters((0..conditions.nodes).map(node_at));
         let mut world = Self {
             agenda: Agenda::default(),
             hosts,
             network: Network::new(&conditions, Chance::new(seed, 3)),
             workload: Workload::new(&conditions, Chance::new(seed, 4)),
-            checks: Checks::new(conditions.nodes),
+            checks: Checks::new(conditions.hosts(), founders.clone()),
             transcript: Transcript::new(whole_transcript),
             sums: Sums::default(),
             phase: Phase::Storm,
             chance: Chance::new(seed, 5),
             fault_chance: Chance::new(seed, 6),
             disk_chance: Chance::new(seed, 7),
+            operators: Operators::new(founders, Chance::new(seed, 8)),
             conditions,
         };
         world.note(Note::Begin(format!("seed {seed}: {:?}", world.conditions)));
@@ -203,12 +216,20 @@ impl World {
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         match event {
             Event::Start(place) => self.start(place),
-            Event::Frame { to, incarnation, from, connection, bytes } => {
+            Event::Frame { to, incarnation, from, connection, is_change, bytes } => {
                 // Late frames of a connection that is gone are rare, and harmless or not.
                 let is_late = connection != self.network.connection(from, to) || !self.network.connected(from, to);
-                if !(is_late && self.chance.coin()) {
+                let is_lost = is_late && self.chance.coin();
+                if is_change {
+                    self.change_arrives(to, incarnation, is_lost);
+                }
+                if !is_lost {
                     self.give(to, incarnation, Input::Frame { from: node_at(from), bytes });
                 }
+                Ok(())
+            }
+            Event::Late(place, incarnation, frames) => {
+                self.send_late(place, incarnation, frames);
                 Ok(())
             }
             Event::News { to, incarnation, peer, up } => {
@@ -247,64 +268,12 @@ impl World {
                 Ok(())
             }
             Event::Watch => self.watch(),
+            Event::Operate(errand) => {
+                self.operate(errand);
+                Ok(())
+            }
+            Event::Snapshot(place, incarnation, stage) => self.snapshot_goes_on(place, incarnation, stage),
         }
-    }
-
-    fn watch(&mut self) -> Result<(), Violation> {
-        let now = self.agenda.now();
-        match self.phase {
-            Phase::Electing(healed) => {
-                let timeout = Span(u64::try_from(self.conditions.election_timeout.as_nanos()).unwrap_or(u64::MAX));
-                if self.agree_on_leader() {
-                    progress::check_leader(healed, Some(now), timeout)?;
-                    self.phase = Phase::CatchingUp(now);
-                } else if now > healed + timeout * progress::ELECTION_TIMEOUTS {
-                    progress::check_leader(healed, None, timeout)?;
-                }
-            }
-            Phase::CatchingUp(agreed) if self.have_caught_up() => {
-                progress::check_catch_up(agreed, Some(now))?;
-                self.phase = Phase::Serving(now);
-            }
-            Phase::CatchingUp(agreed) if now > agreed + progress::CATCH_UP => {
-                progress::check_catch_up(agreed, None)?;
-            }
-            Phase::Serving(since) if now >= since + SERVING => self.phase = Phase::Settling(since, now),
-            Phase::Storm | Phase::CatchingUp(_) | Phase::Serving(_) | Phase::Settling(..) => {}
-        }
-        self.agenda.after(WATCH_EVERY, Event::Watch);
-        Ok(())
-    }
-
-    fn leader(&self) -> Option<Place> {
-        let leading = |host: &&Host| host.raft().is_some_and(|raft| raft.standing().role == RoleName::Leader);
-        let term = |host: &&Host| host.raft().map(|raft| raft.standing().term);
-        self.hosts.iter().filter(leading).max_by_key(term).map(|host| host.place)
-    }
-
-    /// Whether all nodes are up and know the same leader, which knows it too.
-    fn agree_on_leader(&self) -> bool {
-        let Some(leader) = self.leader() else { return false };
-        let knows = |host: &Host| host.raft().is_some_and(|raft| raft.standing().leader == Some(node_at(leader)));
-        self.hosts.iter().all(knows)
-    }
-
-    /// Whether all nodes have applied nearly everything that the leader has.
-    fn have_caught_up(&self) -> bool {
-        let leader = self.leader().and_then(|leader| self.hosts[leader].raft());
-        let Some(last) = leader.map(|raft| raft.log().last()) else { return false };
-        let lag = |host: &Host| host.process.as_ref().map(|process| last.since(process.registers.applied.index));
-        self.hosts.iter().all(|host| lag(host).is_some_and(|lag| lag < LAG_MAX))
-    }
-
-    fn check_end(&self, agreed: Moment) -> Result<(), Violation> {
-        let history = self.workload.history();
-        linearizability::check(history)?;
-        let disks: Vec<_> = self.hosts.iter().map(|host| host.disk.durable()).collect();
-        acknowledged_writes::check(history, self.checks.state_machine_safety.outcomes(), &disks)?;
-        progress::check_operations(history, agreed)?;
-        let states: Vec<_> = self.hosts.iter().filter_map(|host| Some(host.process.as_ref()?.registers)).collect();
-        progress::check_agreement(&states)
     }
 
     fn note(&mut self, note: Note) {
@@ -313,7 +282,3 @@ impl World {
 }
 
 const POWER_LOSS: &str = "power loss";
-
-fn node_at(place: Place) -> NodeId {
-    NodeId(place as u64 + 1)
-}

@@ -344,18 +344,16 @@ impl Driver {
     fn restore(&mut self, group: GroupId, id: LogId) -> Result<(), String> {
         let Some(driven) = self.groups.get_mut(&group) else { return Ok(()) };
         let shelf = self.exchange.shelf();
-        let saved = shelf.newest(group).map_err(|error| format!("cannot read the snapshots: {error}"))?;
-        let saved = saved.filter(|saved| saved.header.id == id);
+        // The next one may be here already.
+        let saved = shelf.newest(group, |saved| saved == id);
+        let saved = saved.map_err(|error| format!("cannot read the snapshots: {error}"))?;
         let saved = saved.ok_or_else(|| format!("the snapshot of {id}, which was here, is gone"))?;
         driven.machine.restore(&saved)?;
         driven.saved = id;
         tracing::info!(%group, of = %id, "restored from a snapshot");
         // A state that is durable by itself needs the file no longer.
-        let keep_from = driven.machine.durable().max(id);
-        shelf.remove_before(
-            group,
-            if driven.machine.durable() >= id { LogId::new(u64::MAX, u64::MAX) } else { keep_from },
-        );
+        let is_durable = driven.machine.durable() >= id;
+        shelf.remove_before(group, if is_durable { LogId { index: id.index.next(), ..id } } else { id });
         self.tell(group, Happening::SnapshotRestored { of: id });
         Ok(())
     }

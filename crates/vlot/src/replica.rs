@@ -198,6 +198,11 @@ pub struct Replica {
     recent: RecentEntries,
     /// The last entry handed to the state machine.
     handed: LogId,
+    /// The entry after it was withheld: nothing more can be handed over, until a snapshot takes its place.
+    is_withheld: bool,
+    /// The state machine keeps up, as the host says; and what consensus was told of it.
+    applies: bool,
+    is_fit: bool,
     /// A snapshot that takes the state machine's place once the log says so, durably.
     installing: Option<LogId>,
     /// The membership of the snapshot that is being put in the place of the log.
@@ -254,6 +259,9 @@ impl Replica {
             roster,
             recent,
             handed: applied,
+            is_withheld: false,
+            applies: true,
+            is_fit: true,
             installing: None,
             arriving: None,
             asked_change: None,
@@ -362,7 +370,8 @@ impl Replica {
 
     /// Whether the state machine keeps up with what is decided.
     pub fn fitness(&mut self, now: Time, fit: bool, work: &mut Work) {
-        self.step(now, Input::Fitness { fit }, Vec::new(), work);
+        self.applies = fit;
+        self.tell_fitness(now, work);
     }
 
     /// Who belongs to the group, as the log of this node says, committed or not.
@@ -430,8 +439,10 @@ impl Replica {
         self.send_reads(now, work);
         self.send_entries(work);
         self.apply(work)?;
+        self.tell_fitness(now, work);
         self.reads.take_ready(self.handed.index, &mut work.reads_ready);
-        self.recent.shrink(self.handed.index.min(self.raft.durable()), self.limits.recent_bytes_max);
+        let needed = if self.only_counts() { self.raft.ready() } else { self.handed.index };
+        self.recent.shrink(needed.min(self.raft.durable()), self.limits.recent_bytes_max);
         Ok(())
     }
 
@@ -549,13 +560,10 @@ impl Replica {
         if let Some(id) = self.installing.take_if(|id| id.index <= self.raft.ready()) {
             // The snapshot has the effect of all that would be applied before it.
             work.committed.clear();
-            (self.handed, work.restore) = (id, Some(id));
+            (self.handed, self.is_withheld, work.restore) = (id, false, Some(id));
         }
         let (after, upto) = (self.handed.index, self.raft.ready());
-        // What a witness has, it can only count.
-        if self.raft.membership().is_witness(self.raft.node()) {
-            let term = self.raft.log().term_at(upto).unwrap_or(self.handed.term);
-            self.handed = LogId { term, index: upto };
+        if self.only_counts() {
             return Ok(());
         }
         if after >= upto {
@@ -567,6 +575,21 @@ impl Replica {
         } else {
             self.fetch(Purpose::Apply, after, upto, self.limits.replay_bytes_max, work);
             Ok(())
+        }
+    }
+
+    /// Whether this node only counts what is committed: it has not the payloads that its state machine would need. So
+    /// nothing more is handed over, and no read answered.
+    fn only_counts(&self) -> bool {
+        self.is_withheld || self.raft.membership().is_witness(self.raft.node())
+    }
+
+    /// Who lacks a payload must not lead, and hand out what it has in its place: an operator may have made a voter of a
+    /// former witness with its old disk.
+    fn tell_fitness(&mut self, now: Time, work: &mut Work) {
+        let fit = self.applies && !self.is_withheld;
+        if std::mem::replace(&mut self.is_fit, fit) != fit {
+            self.step(now, Input::Fitness { fit }, Vec::new(), work);
         }
     }
 
@@ -582,8 +605,11 @@ impl Replica {
                 }
                 Payload::Command { .. } | Payload::Membership(_) => {}
                 Payload::Blank => self.proposals.send_lost_again(id.term),
-                // Payloads are withheld from witnesses alone, and this node is none.
-                Payload::Withheld => return Err(BadEntry(id)),
+                // The log may say only later that this node is a witness, and no longer that it was one.
+                Payload::Withheld => {
+                    self.is_withheld = true;
+                    return Ok(());
+                }
             }
             self.handed = id;
             work.committed.push(Committed { id, payload });

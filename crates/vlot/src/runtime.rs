@@ -280,8 +280,8 @@ impl Node {
         })))
     }
 
-    /// Brings a state up to this node's newest snapshot, if that is newer and in the log. Gives back what it has
-    /// applied then, and what of it is in the snapshot.
+    /// Brings a state up to this node's newest snapshot in the log, if that is newer. Gives back what it has applied
+    /// then, and what of it is in the snapshot.
     fn bring_up<S: StateMachine>(
         &self,
         group: GroupId,
@@ -289,9 +289,9 @@ impl Node {
         state: &mut S,
     ) -> Result<(LogId, LogId), String> {
         let applied = state.durable();
-        let newest = self.shelf.newest(group).map_err(|error| format!("cannot read the snapshots: {error}"))?;
-        // A snapshot that the log does not know was never put in its place.
-        match newest.filter(|saved| recovered.runs.contains(saved.header.id)) {
+        // A snapshot that the log does not know was never put in its place, and the one before it still counts.
+        let newest = self.shelf.newest(group, |id| recovered.runs.contains(id));
+        match newest.map_err(|error| format!("cannot read the snapshots: {error}"))? {
             Some(saved) if saved.header.id > applied => {
                 restore(state, &saved)?;
                 Ok((saved.header.id, saved.header.id))

@@ -135,16 +135,18 @@ impl Shelf {
         Ok(Unfinished { shelf: self.clone(), path, file })
     }
 
-    /// The newest snapshot of a group that is whole. Others are told in the log and left alone.
-    pub(crate) fn newest(&self, group: GroupId) -> io::Result<Option<Saved>> {
-        let mut names: Vec<PathBuf> = fs::read_dir(&self.0)?.filter_map(|file| Some(file.ok()?.path())).collect();
-        names.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| is_of(name, group)));
-        // Names are padded, so their order is that of terms and indices.
-        names.sort();
-        for path in names.into_iter().rev() {
+    /// The newest snapshot of a group that is whole and of an entry that is wanted. There may be newer ones: one may
+    /// have come that the log does not begin after, yet or ever. Damaged ones are told in the log and left alone.
+    pub(crate) fn newest(&self, group: GroupId, is_wanted: impl Fn(LogId) -> bool) -> io::Result<Option<Saved>> {
+        let paths = fs::read_dir(&self.0)?.filter_map(|file| Some(file.ok()?.path()));
+        let id = |path: &Path| id_of(path.file_name()?.to_str()?, group);
+        let mut found: Vec<(LogId, PathBuf)> = paths.filter_map(|path| Some((id(&path)?, path))).collect();
+        found.retain(|(id, _)| is_wanted(*id));
+        found.sort();
+        for (id, path) in found.into_iter().rev() {
             match verify(&path) {
-                Ok(header) if header.group == group => return Ok(Some(Saved { header, path })),
-                Ok(_) => tracing::warn!(file = %path.display(), "the snapshot is of another group than its name says"),
+                Ok(header) if header.group == group && header.id == id => return Ok(Some(Saved { header, path })),
+                Ok(_) => tracing::warn!(file = %path.display(), "the snapshot is another than its name says"),
                 Err(error) => tracing::warn!(file = %path.display(), %error, "the snapshot cannot be used"),
             }
         }
@@ -153,11 +155,10 @@ impl Shelf {
 
     /// Removes a group's snapshots before `keep_from`.
     pub(crate) fn remove_before(&self, group: GroupId, keep_from: LogId) {
-        let keep = name(group, keep_from);
         let Ok(files) = fs::read_dir(&self.0) else { return };
         for path in files.filter_map(|file| Some(file.ok()?.path())) {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if is_of(name, group) && *name < *keep {
+            if id_of(name, group).is_some_and(|id| id < keep_from) {
                 // What cannot be removed takes room, and harms nobody.
                 if let Err(error) = fs::remove_file(&path) {
                     tracing::warn!(file = %path.display(), %error, "cannot remove an old snapshot");
@@ -171,8 +172,12 @@ fn name(group: GroupId, id: LogId) -> String {
     format!("{:016x}-{:016x}-{:016x}.snapshot", group.0, id.term.0, id.index.0)
 }
 
-fn is_of(name: &str, group: GroupId) -> bool {
-    name.starts_with(&format!("{:016x}-", group.0)) && name.ends_with(".snapshot")
+/// Of which entry a file of this name is a snapshot; none if it is none of the group.
+fn id_of(file: &str, group: GroupId) -> Option<LogId> {
+    let mut numbers = file.strip_suffix(".snapshot")?.split('-').map(|number| u64::from_str_radix(number, 16).ok());
+    let (of, term, index) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    let id = LogId::new(term, index);
+    (of == group.0 && file == name(group, id)).then_some(id)
 }
 
 /// A snapshot file that is being written.
@@ -278,20 +283,39 @@ mod tests {
     #[test]
     fn what_is_saved_is_found_and_replaced_by_a_newer_one() {
         let (shelf, dir) = shelf("found");
-        assert!(shelf.newest(GroupId(5)).unwrap().is_none());
+        let newest = |group: u64| shelf.newest(GroupId(group), |_| true).unwrap();
+        assert!(newest(5).is_none());
         let mut file = shelf.begin(GroupId(5), "test").unwrap();
         write(&header(), &mut Text("state"), &mut file).unwrap();
         assert_eq!(file.finish().unwrap(), header());
-        let saved = shelf.newest(GroupId(5)).unwrap().unwrap();
+        let saved = newest(5).unwrap();
         assert_eq!(saved.header, header());
         let mut state = String::new();
         saved.state().unwrap().read_to_string(&mut state).unwrap();
         assert_eq!(state, "state");
-        assert!(shelf.newest(GroupId(6)).unwrap().is_none());
+        assert!(newest(6).is_none());
         shelf.remove_before(GroupId(5), LogId::new(3, 7));
-        assert!(shelf.newest(GroupId(5)).unwrap().is_some(), "it is not before itself");
+        assert!(newest(5).is_some(), "it is not before itself");
         shelf.remove_before(GroupId(5), LogId::new(3, 8));
-        assert!(shelf.newest(GroupId(5)).unwrap().is_none());
+        assert!(newest(5).is_none());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// The log begins after the first; the second has come, and the node stopped before the log was told.
+    #[test]
+    fn a_newer_one_does_not_hide_the_one_that_is_wanted() {
+        let (shelf, dir) = shelf("wanted");
+        for index in [7, 9] {
+            let mut file = shelf.begin(GroupId(5), "test").unwrap();
+            write(&Header { id: LogId::new(3, index), ..header() }, &mut Text("state"), &mut file).unwrap();
+            file.finish().unwrap();
+        }
+        let found = |is_wanted: fn(LogId) -> bool| {
+            shelf.newest(GroupId(5), is_wanted).unwrap().map(|saved| saved.header.id.index.0)
+        };
+        assert_eq!((found(|_| true), found(|id| id == LogId::new(3, 7)), found(|_| false)), (Some(9), Some(7), None));
+        shelf.remove_before(GroupId(5), LogId::new(3, 8));
+        assert_eq!(found(|_| true), Some(9));
         fs::remove_dir_all(dir).unwrap();
     }
 

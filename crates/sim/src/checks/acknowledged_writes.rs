@@ -1,6 +1,8 @@
-//! Acknowledged writes are never lost: at the end, what a client was told is in the log of a quorum, with that outcome.
+//! Acknowledged writes are never lost: at the end, what a client was told is on a quorum of disks, with that
+//! outcome.
 
-use super::{is_quorum, violation};
+use super::{has_had, violation};
+use crate::network::place_of;
 use crate::register::{OpId, Written};
 use crate::transcript::Answer;
 use crate::workload::Operation;
@@ -8,6 +10,7 @@ use std::collections::HashMap;
 use vlot_log::index::GroupState;
 use vlot_raft::id::LogId;
 use vlot_raft::invariants::Violation;
+use vlot_raft::membership::Membership;
 
 const PROPERTY: &str = "Acknowledged Writes Stay";
 
@@ -18,6 +21,7 @@ const PROPERTY: &str = "Acknowledged Writes Stay";
 pub fn check(
     history: &[Operation],
     outcomes: impl Iterator<Item = (LogId, OpId, Written)>,
+    members: &Membership,
     disks: &[&GroupState],
 ) -> Result<(), Violation> {
     let outcomes: HashMap<OpId, (LogId, Written)> = outcomes.map(|(id, op, written)| (op, (id, written))).collect();
@@ -34,9 +38,8 @@ pub fn check(
         if told != written {
             return violation(PROPERTY, format!("{op:?}: its client was told {told:?}, but it was {written:?}"));
         }
-        let holders = disks.iter().filter(|disk| disk.runs.contains(id)).count();
-        if !is_quorum(holders, disks.len()) {
-            return violation(PROPERTY, format!("{op:?} was acknowledged as {id}, which is on {holders} disks"));
+        if !members.is_quorum(|node| has_had(&disks[place_of(node)].runs, id)) {
+            return violation(PROPERTY, format!("{op:?} was acknowledged as {id}, which is not on a quorum of disks"));
         }
     }
     Ok(())
@@ -48,7 +51,7 @@ mod tests {
     use crate::agenda::Moment;
     use crate::register::{Command, Condition};
     use crate::workload::Request;
-    use vlot_raft::id::Term;
+    use vlot_raft::id::{NodeId, Term};
     use vlot_raft::term_runs::TermRuns;
 
     fn judge(answer: Answer, outcome: Option<Written>, on_disk: [u64; 3]) -> Result<(), Violation> {
@@ -58,7 +61,8 @@ mod tests {
         let disks = on_disk
             .map(|count| GroupState { runs: TermRuns::one_term(LogId::ZERO, Term(1), count), ..GroupState::default() });
         let outcomes = outcome.map(|written| (LogId::new(1, 5), OpId(0), written));
-        check(&history, outcomes.into_iter(), &disks.each_ref())
+        let members = Membership::of_voters((1..=3).map(NodeId));
+        check(&history, outcomes.into_iter(), &members, &disks.each_ref())
     }
 
     #[test]

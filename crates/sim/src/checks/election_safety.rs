@@ -1,10 +1,11 @@
 //! Election Safety: at most one leader can be elected in a given term (Raft §5.2).
 //!
-//! And what makes it true: a node gives one vote a term, durably, and who leads has a quorum of durable votes.
+//! And what makes it true: a node gives one vote a term, durably, and who leads has durable votes of a quorum of its
+//! members, which while two configurations overlap is one of each (Raft §6).
 
-use super::{View, is_quorum, violation};
-use crate::network::Place;
-use std::collections::BTreeMap;
+use super::{View, violation};
+use crate::network::{Place, place_of};
+use std::collections::{BTreeMap, BTreeSet};
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::{NodeId, Term};
 use vlot_raft::invariants::Violation;
@@ -15,24 +16,25 @@ const PROPERTY: &str = "Election Safety";
 #[derive(Debug)]
 pub struct ElectionSafety {
     leaders: BTreeMap<Term, NodeId>,
-    /// For each node, whom it has durably voted for.
-    votes: Vec<BTreeMap<Term, NodeId>>,
-    /// For each node, the last term in which it was seen to lead.
-    seen: Vec<Term>,
-    /// For each node, its newest durable term.
-    terms: Vec<Term>,
+    /// Who voted for whom, in which term.
+    votes: BTreeSet<(Term, Place, NodeId)>,
+    nodes: Vec<Node>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Node {
+    /// The last term in which it was seen to lead.
+    seen: Term,
+    /// Its newest durable term, and whom it has voted for in it.
+    term: Term,
+    vote: Option<NodeId>,
 }
 
 impl ElectionSafety {
     /// Nothing is known yet of so many nodes.
     #[must_use]
     pub fn new(nodes: usize) -> Self {
-        Self {
-            leaders: BTreeMap::new(),
-            votes: vec![BTreeMap::new(); nodes],
-            seen: vec![Term::ZERO; nodes],
-            terms: vec![Term::ZERO; nodes],
-        }
+        Self { leaders: BTreeMap::new(), votes: BTreeSet::new(), nodes: vec![Node::default(); nodes] }
     }
 
     /// A node's term and vote are durable.
@@ -40,56 +42,58 @@ impl ElectionSafety {
     /// # Errors
     /// If it has voted for another, or its term has fallen.
     pub fn voted(&mut self, place: Place, term: Term, vote: Option<NodeId>) -> Result<(), Violation> {
-        let known = std::mem::replace(&mut self.terms[place], term);
-        if term < known {
-            return violation(PROPERTY, format!("n{} had term {known} on its disk, and then {term}", place + 1));
-        }
-        let earlier = self.votes[place].get(&term).copied();
-        if earlier.is_some() && earlier != vote {
-            let shown_by = format!("in term {term} n{} voted for {earlier:?} and then for {vote:?}", place + 1);
+        let node = &mut self.nodes[place];
+        if term < node.term {
+            let shown_by = format!("n{} had term {} on its disk, and then {term}", place + 1, node.term);
             return violation(PROPERTY, shown_by);
         }
-        if let Some(vote) = vote {
-            self.votes[place].insert(term, vote);
+        if term == node.term && node.vote.is_some() && vote != node.vote {
+            let shown_by = format!("in term {term} n{} voted for {:?} and then for {vote:?}", place + 1, node.vote);
+            return violation(PROPERTY, shown_by);
         }
+        (node.term, node.vote) = (term, vote);
+        self.votes.extend(vote.map(|vote| (term, place, vote)));
         Ok(())
     }
 
-    /// Looks at a replica.
+    /// A node has forgotten its votes with its disk. They count for whoever had them.
+    pub fn wiped(&mut self, place: Place) {
+        self.nodes[place] = Node::default();
+    }
+
+    /// Looks at a replica. If it leads a term, and is seen to for the first time, gives back who has elected it.
     ///
     /// # Errors
     /// If it leads and should not.
-    pub fn check(&mut self, view: &View<'_>) -> Result<(), Violation> {
-        if view.role != RoleName::Leader || self.seen[view.place] == view.term {
-            return Ok(());
+    pub fn check(&mut self, view: &View<'_>) -> Result<Option<Vec<NodeId>>, Violation> {
+        if view.role != RoleName::Leader || self.nodes[view.place].seen == view.term {
+            return Ok(None);
         }
-        self.seen[view.place] = view.term;
+        self.nodes[view.place].seen = view.term;
         let leader = *self.leaders.entry(view.term).or_insert(view.node());
         if leader != view.node() {
             return violation(PROPERTY, format!("n{leader} and n{} lead term {}", view.node(), view.term));
         }
-        let votes = self.votes.iter().filter(|votes| votes.get(&view.term) == Some(&leader)).count();
-        if !is_quorum(votes, self.votes.len()) {
-            let shown_by = format!("n{leader} leads term {} with {votes} durable votes", view.term);
-            return violation(PROPERTY, shown_by);
+        let membership = view.memberships.newest();
+        let voted = |node: NodeId| self.votes.contains(&(view.term, place_of(node), leader));
+        let voters: Vec<NodeId> = membership.voters().filter(|&node| voted(node)).collect();
+        if !membership.is_quorum(voted) {
+            let shown_by = format!("n{leader} leads term {} with durable votes of {voters:?}", view.term);
+            return violation(PROPERTY, format!("{shown_by} of {:?}", membership.members()));
         }
-        Ok(())
+        Ok(Some(voters))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vlot_raft::id::LogIndex;
-    use vlot_raft::term_runs::TermRuns;
+    use crate::checks::testing::{founded, leader, log};
+    use vlot_raft::membership::{Change, Membership, Memberships};
 
-    fn leader(place: Place, term: u64, log: &TermRuns) -> View<'_> {
-        let (commit, ready) = (LogIndex::ZERO, LogIndex::ZERO);
-        View { place, role: RoleName::Leader, term: Term(term), vote: None, log, commit, ready }
-    }
-
+    /// The first two of three nodes have voted for the first.
     fn elected() -> ElectionSafety {
-        let mut check = ElectionSafety::new(3);
+        let mut check = ElectionSafety::new(4);
         for place in 0..2 {
             check.voted(place, Term(1), Some(NodeId(1))).unwrap();
         }
@@ -98,21 +102,33 @@ mod tests {
 
     #[test]
     fn one_leader_with_a_quorum_of_votes() {
-        let log = TermRuns::default();
-        assert_eq!(elected().check(&leader(0, 1, &log)), Ok(()));
+        let (log, founded) = (log(&[]), founded(3));
+        let mut check = elected();
+        assert_eq!(check.check(&leader(0, 1, &log, &founded)), Ok(Some(vec![NodeId(1), NodeId(2)])));
+        assert_eq!(check.check(&leader(0, 1, &log, &founded)), Ok(None));
     }
 
     #[test]
     fn two_leaders_of_a_term_are_noticed() {
-        let (log, mut check) = (TermRuns::default(), elected());
-        check.check(&leader(0, 1, &log)).unwrap();
-        assert!(check.check(&leader(1, 1, &log)).is_err());
+        let (log, founded, mut check) = (log(&[]), founded(3), elected());
+        check.check(&leader(0, 1, &log, &founded)).unwrap();
+        assert!(check.check(&leader(1, 1, &log, &founded)).is_err());
     }
 
     #[test]
     fn a_leader_without_durable_votes_is_noticed() {
-        let log = TermRuns::default();
-        assert!(elected().check(&leader(0, 2, &log)).is_err());
+        assert!(elected().check(&leader(0, 2, &log(&[]), &founded(3))).is_err());
+    }
+
+    #[test]
+    fn a_leader_without_votes_of_both_configurations_is_noticed() {
+        let changes = [Change::Voter(NodeId(4)), Change::Remove(NodeId(2))];
+        let joint = Membership::of_voters((1..=3).map(NodeId)).changed(&changes).unwrap();
+        let joint = Memberships::begin(joint);
+        let mut check = elected();
+        assert!(elected().check(&leader(0, 1, &log(&[]), &joint)).is_err(), "one of three new voters");
+        check.voted(3, Term(1), Some(NodeId(1))).unwrap();
+        assert!(check.check(&leader(0, 1, &log(&[]), &joint)).is_ok());
     }
 
     #[test]
@@ -121,5 +137,8 @@ mod tests {
         assert!(elected().voted(0, Term(1), None).is_err());
         assert!(elected().voted(0, Term(0), None).is_err());
         assert_eq!(elected().voted(0, Term(2), None), Ok(()));
+        let mut check = elected();
+        check.wiped(0);
+        assert_eq!(check.voted(0, Term(0), None), Ok(()), "it has another disk");
     }
 }

@@ -38,7 +38,7 @@ impl LeaderCompleteness {
         self.looked_at = Some((view.term, view.place));
         let earlier = self.advances.partition_point(|(_, in_term)| *in_term < view.term);
         match self.advances[..earlier].last() {
-            Some((id, in_term)) if !view.log.contains(*id) => {
+            Some((id, in_term)) if !view.has_had(*id) => {
                 let (leader, term) = (view.node(), view.term);
                 violation(PROPERTY, format!("n{leader} leads term {term} without {id}, committed in term {in_term}"))
             }
@@ -50,14 +50,11 @@ impl LeaderCompleteness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vlot_raft::term_runs::TermRuns;
+    use crate::checks::testing::{founded, leader, log};
 
-    fn check(check: &mut LeaderCompleteness, term: u64, log: &[u64], commit: u64) -> Result<(), Violation> {
-        let mut runs = TermRuns::default();
-        log.iter().for_each(|&term| runs.push(Term(term), 1));
-        let (commit, ready) = (LogIndex(commit), LogIndex::ZERO);
-        let (place, role, vote) = (term as usize, RoleName::Leader, None);
-        check.check(&View { place, role, term: Term(term), vote, log: &runs, commit, ready })
+    fn check(check: &mut LeaderCompleteness, term: u64, terms: &[u64], commit: u64) -> Result<(), Violation> {
+        let (log, founded) = (log(terms), founded(4));
+        check.check(&View { commit: LogIndex(commit), ..leader(term as usize, term, &log, &founded) })
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use super::{View, violation};
 use bytes::Bytes;
+use vlot::payload::{self, Payload};
 use vlot_log::record::Entry;
 use vlot_raft::id::{LogId, LogIndex, Term};
 use vlot_raft::invariants::Violation;
@@ -51,15 +52,21 @@ impl LogMatching {
             self.entries.resize_with(index + 1, Vec::new);
         }
         let at_index = &mut self.entries[index];
-        match at_index.iter().find(|known| known.term == id.term) {
+        match at_index.iter_mut().find(|known| known.term == id.term) {
             Some(known) if known.before != before => {
                 let shown_by = format!("{id} follows {before} at n{}, and {} elsewhere", view.node(), known.before);
                 violation(PROPERTY, shown_by)
             }
-            Some(known) if known.payload != *payload => {
+            Some(known) if !are_one(&known.payload, payload) => {
                 violation(PROPERTY, format!("{id} holds something else at n{} than elsewhere", view.node()))
             }
-            Some(_) => Ok(()),
+            Some(known) => {
+                // What a witness has tells nothing of what the entry holds.
+                if is_withheld(&known.payload) {
+                    known.payload = payload.clone();
+                }
+                Ok(())
+            }
             None => {
                 at_index.push(Known { term: id.term, before, payload: payload.clone() });
                 Ok(())
@@ -68,21 +75,25 @@ impl LogMatching {
     }
 }
 
+fn is_withheld(payload: &Bytes) -> bool {
+    payload.len() == 1 && payload::decode(payload) == Ok(Payload::Withheld)
+}
+
+fn are_one(a: &Bytes, b: &Bytes) -> bool {
+    a == b || is_withheld(a) || is_withheld(b)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vlot_raft::effect::RoleName;
-    use vlot_raft::term_runs::TermRuns;
+    use crate::checks::testing::{founded, leader, log};
 
     fn append(check: &mut LogMatching, terms: &[u64], from: usize, payload: &'static [u8]) -> Result<(), Violation> {
-        let mut log = TermRuns::default();
-        terms.iter().for_each(|&term| log.push(Term(term), 1));
+        let (log, founded) = (log(terms), founded(3));
         let entries: Vec<Entry> = (from..terms.len())
             .map(|n| Entry { id: LogId::new(terms[n], n as u64 + 1), payload: Bytes::from_static(payload) })
             .collect();
-        let (commit, ready) = (LogIndex::ZERO, LogIndex::ZERO);
-        let view = View { place: 0, role: RoleName::Follower, term: Term(9), vote: None, log: &log, commit, ready };
-        check.appended(&view, LogIndex(from as u64), &entries)
+        check.appended(&leader(0, 9, &log, &founded), LogIndex(from as u64), &entries)
     }
 
     #[test]
@@ -97,6 +108,10 @@ mod tests {
     fn another_payload_under_the_same_name_is_noticed() {
         let mut check = LogMatching::default();
         append(&mut check, &[1], 0, b"x").unwrap();
+        assert!(append(&mut check, &[1], 0, b"y").is_err());
+        let mut check = LogMatching::default();
+        append(&mut check, &[1], 0, &[3]).unwrap();
+        assert_eq!(append(&mut check, &[1], 0, b"x"), Ok(()), "it was withheld from a witness");
         assert!(append(&mut check, &[1], 0, b"y").is_err());
     }
 

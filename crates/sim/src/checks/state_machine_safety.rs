@@ -40,6 +40,20 @@ impl StateMachineSafety {
         self.nodes[place] = applied;
     }
 
+    /// A node's state machine has become that of a snapshot, and goes on from there.
+    ///
+    /// # Errors
+    /// If it has gone back, or where nobody has been.
+    pub fn restored(&mut self, place: Place, id: LogId) -> Result<(), Violation> {
+        let before = std::mem::replace(&mut self.nodes[place], id.index);
+        let known = self.applied.get(id.index.prev().0 as usize).map(|applied| applied.id);
+        if id.index < before || known != Some(id) {
+            let shown_by = format!("n{} had applied {before}, and becomes the state at {id}", place + 1);
+            return violation(PROPERTY, shown_by);
+        }
+        Ok(())
+    }
+
     /// A node has applied an entry, and this has come of it.
     ///
     /// # Errors
@@ -117,6 +131,19 @@ mod tests {
         check.begun(0, LogIndex(1));
         assert_eq!(blank(&mut check, 0, 1, 2), Ok(()));
         assert_eq!(check.last(), LogIndex(2));
+    }
+
+    #[test]
+    fn a_snapshot_that_leads_back_or_nowhere_is_noticed() {
+        let mut check = StateMachineSafety::new(2);
+        for index in 1..=3 {
+            blank(&mut check, 0, 1, index).unwrap();
+        }
+        assert_eq!(check.restored(1, LogId::new(1, 2)), Ok(()));
+        assert_eq!(blank(&mut check, 1, 1, 3), Ok(()));
+        assert!(check.restored(0, LogId::new(1, 2)).is_err(), "back");
+        assert!(check.restored(1, LogId::new(1, 4)).is_err(), "nobody has been there");
+        assert!(check.restored(1, LogId::new(2, 3)).is_err(), "another entry");
     }
 
     #[test]

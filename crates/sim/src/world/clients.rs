@@ -1,18 +1,19 @@
 //! Clients: their operations reach a process, and answers reach them.
 
-use super::{Event, PATIENCE_AFTER, Phase, World};
+use super::{Event, Phase, World};
+use crate::agenda::Span;
 use crate::register::OpId;
 use crate::transcript::{Answer, Note};
-use crate::workload::Request;
+use crate::workload::{Homes, Request};
 
 impl World {
     pub(super) fn go_on(&mut self, client: usize) {
         if matches!(self.phase, Phase::Settling(..)) {
             return;
         }
-        let Some((op, operation)) = self.workload.begin(self.agenda.now(), client, self.conditions.nodes) else {
-            return;
-        };
+        let homes =
+            Homes { members: &self.who_serves(), all: self.hosts.len(), only_members: self.phase != Phase::Storm };
+        let Some((op, operation)) = self.workload.begin(self.agenda.now(), client, homes) else { return };
         let (place, padding) = (operation.place, self.workload.padding());
         match operation.request {
             Request::Write(command) => self.note(Note::Write(place, command)),
@@ -23,7 +24,9 @@ impl World {
             Request::Write(command) => process.propose(op, &command, padding),
             Request::Read(key) => process.read(op, key),
         }
-        let patience = if self.phase == Phase::Storm { self.workload.patience } else { PATIENCE_AFTER };
+        // Once all faults are over, an election or a hand-over may still be under way.
+        let after = Span::seconds(2).max(self.election_timeout() * 3);
+        let patience = if self.phase == Phase::Storm { self.workload.patience } else { after };
         self.agenda.after(patience, Event::Patience(op));
         self.wake(place);
     }

@@ -1,23 +1,38 @@
 //! Frames and connections between processes.
 
-use super::{DIAL_AGAIN, Event, World};
+use super::{DIAL_AGAIN, Event, Outgoing, World};
 use crate::network::Place;
 use crate::transcript::Note;
-use bytes::Bytes;
 use vlot::wire::Parcel;
 
 impl World {
-    pub(super) fn send(&mut self, from: Place, to: Place, lane: vlot::net::Lane, bytes: Bytes) {
+    /// Sends a frame. `may_ask` says that it may be one that asks for a change of members.
+    pub(super) fn send(&mut self, from: Place, (to, lane, bytes): Outgoing, may_ask: bool) {
         let mut arrivals = self.network.send(self.agenda.now(), from, to, lane);
         // Messages of consensus may come twice. A proposal may not: its sender counts on a transport which delivers
         // what it was given once or not at all.
-        arrivals.second =
-            arrivals.second.filter(|_| !matches!(Parcel::decode(bytes.clone()), Ok((_, Parcel::Propose { .. }))));
+        let is_once = || {
+            let parcel = Parcel::decode(bytes.clone());
+            matches!(parcel, Ok((_, Parcel::Propose { .. } | Parcel::Change { .. } | Parcel::ChangeRefused { .. })))
+        };
+        arrivals.second = arrivals.second.filter(|_| !is_once());
+        let is_change = may_ask && matches!(Parcel::decode(bytes.clone()), Ok((_, Parcel::Change { .. })));
         let (incarnation, connection) = (self.hosts[to].incarnation, self.network.connection(from, to));
         for at in [arrivals.first, arrivals.second].into_iter().flatten() {
-            self.agenda.at(at, Event::Frame { to, incarnation, from, connection, bytes: bytes.clone() });
+            if is_change {
+                self.change_leaves();
+            }
+            self.agenda.at(at, Event::Frame { to, incarnation, from, connection, is_change, bytes: bytes.clone() });
         }
         self.note(Note::Sent(from, to, bytes, arrivals));
+    }
+
+    /// What a process had to send when it stood still.
+    pub(super) fn send_late(&mut self, from: Place, incarnation: u32, frames: Vec<Outgoing>) {
+        let host = &self.hosts[from];
+        if host.incarnation == incarnation && host.process.is_some() {
+            frames.into_iter().for_each(|frame| self.send(from, frame, false));
+        }
     }
 
     pub(super) fn dial(&mut self, a: Place, b: Place) {

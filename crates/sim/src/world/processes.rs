@@ -2,23 +2,26 @@
 //!
 //! Owns the order in which a turn is carried out, which is that of the library's driver. Must not know of faults.
 
-use super::{Event, POWER_LOSS, START_AGAIN, World};
+use super::{Event, Outgoing, POWER_LOSS, START_AGAIN, World};
 use crate::agenda::{Moment, Span};
 use crate::checks::View;
 use crate::disk::{Broken, Job};
-use crate::network::Place;
+use crate::faults::Install;
+use crate::network::{Place, place_of};
 use crate::register::Written;
 use crate::transcript::{Answer, Note};
 use std::rc::Rc;
 use vlot::node::{Input, Turn};
 use vlot::payload::Payload;
 use vlot::replica::Committed;
+use vlot_log::record::Write;
 use vlot_raft::effect::RoleName;
+use vlot_raft::id::LogId;
 use vlot_raft::invariants::Violation;
 
 impl World {
     pub(super) fn start(&mut self, place: Place) -> Result<(), Violation> {
-        if self.hosts[place].process.is_some() {
+        if self.hosts[place].process.is_some() || !self.hosts[place].in_service {
             return Ok(());
         }
         let (now, origin, seed) = (self.agenda.now(), self.chance.draw(), self.chance.draw());
@@ -32,9 +35,10 @@ impl World {
             Err(Broken::Wrong(violation)) => return Err(violation),
         }
         let host = &self.hosts[place];
-        let (last, applied) = (host.disk.durable().runs.last_id(), host.image.applied);
-        self.note(Note::Started(place, last, applied));
-        self.checks.begun(place, self.hosts[place].disk.durable(), applied.index)?;
+        let (durable, registers) = (host.disk.durable(), host.process.as_ref().map(|process| process.registers));
+        let registers = registers.unwrap_or_default();
+        self.checks.begun(place, durable, &registers)?;
+        self.note(Note::Started(place, durable.runs.after(), durable.runs.last_id(), registers.applied));
         for peer in (0..self.hosts.len()).filter(|&peer| peer != place) {
             // Whoever did not notice that the earlier process was gone does so when the new one calls.
             self.disconnect(place, peer);
@@ -107,56 +111,64 @@ impl World {
         if std::mem::take(&mut process.stood_still) && self.chance.coin() {
             // Its timers come first, and then what its peers have sent meanwhile.
             let turn = process.core.end_turn(time);
-            self.carry_out(place, turn)?;
+            self.carry_out(place, turn, false)?;
         }
         let Some(process) = &mut self.hosts[place].process else { return Ok(()) };
         for input in process.inbox.drain(..) {
             process.core.handle(time, input);
         }
+        let may_ask = std::mem::take(&mut process.changes_in_inbox) > 0;
         let turn = process.core.end_turn(time);
-        self.carry_out(place, turn)
+        self.carry_out(place, turn, may_ask)
     }
 
-    /// Carries out a turn, in the order of the library's driver.
-    pub(super) fn carry_out(&mut self, place: Place, mut turn: Turn) -> Result<(), Violation> {
+    /// Carries out a turn, in the order of the library's driver. `may_ask` says that a change of members was asked for.
+    fn carry_out(&mut self, place: Place, mut turn: Turn, may_ask: bool) -> Result<(), Violation> {
+        self.look_at(place, &turn)?;
         let dies = self.dies_in(place, &mut turn);
-        if let Some(bad) = turn.broken {
-            let shown_by = format!("n{} cannot read entry {}", place + 1, bad.0);
-            return Err(Violation { property: "Entries Stay As They Are", shown_by });
-        }
-        if let Some((peer, complaint)) = turn.complaints.first() {
-            let shown_by = format!("n{} of n{peer}: {complaint:?}", place + 1);
-            return Err(Violation { property: "No Correct Peer Is Accused", shown_by });
-        }
         for (_, standing) in turn.became {
             self.sums.elections += u64::from(standing.role == RoleName::Leader);
             self.note(Note::Became(place, standing));
         }
         let to_disk = turn.write.is_some() || !turn.log_reads.is_empty();
+        let begins = turn.write.as_ref().is_some_and(|(_, writes)| writes.iter().any(begins_later));
         if let Some((batch, writes)) = turn.write {
-            if let Some(raft) = self.hosts[place].raft() {
-                self.checks.writes(&View::of(place, raft), &writes)?;
-            }
             let writes = Rc::new(writes);
             self.note(Note::Wrote(place, batch.0, Rc::clone(&writes)));
             self.ask_disk(place, Job::Write(batch, writes));
         }
-        for (to, lane, bytes) in turn.frames {
-            self.send(place, to.0 as Place - 1, lane, bytes);
-        }
+        let frames = turn.frames.into_iter().map(|(to, lane, bytes)| (place_of(to), lane, bytes));
+        self.send_all(place, frames.collect(), may_ask);
         for (group, read) in turn.log_reads {
             self.ask_disk(place, Job::Read(group, read));
         }
         if to_disk {
             self.begin_disk(place)?;
         }
+        if begins && self.ends_here(place, Install::Asked) {
+            return Ok(());
+        }
         if dies {
             self.end_process(place, "killed in its turn");
             return Ok(());
         }
-        let (hosts, checks) = (&self.hosts, &mut self.checks);
-        if let Some(raft) = hosts[place].raft() {
-            checks.turned(&View::of(place, raft), raft, |place| hosts[place].disk.durable())?;
+        for (_, event) in turn.happened {
+            self.note(Note::Happened(place, event));
+        }
+        for (_, leader, reach) in turn.fetch {
+            self.fetch(place, leader, reach);
+        }
+        for (_, _, why) in turn.changes_refused {
+            self.note(Note::ChangeRefused(place, why));
+        }
+        for (_, _, begun) in turn.transfers {
+            self.note(Note::Transfer(place, begun));
+        }
+        for (_, id) in turn.restore {
+            if self.ends_here(place, Install::Begun) {
+                return Ok(());
+            }
+            self.restore(place, id)?;
         }
         for (_, committed) in turn.committed {
             self.apply(place, committed)?;
@@ -168,10 +180,42 @@ impl World {
         Ok(())
     }
 
+    /// Holds a turn, and the replica that has ended it, against what must hold.
+    fn look_at(&mut self, place: Place, turn: &Turn) -> Result<(), Violation> {
+        if let Some(bad) = turn.broken {
+            let shown_by = format!("n{} cannot read entry {}", place + 1, bad.0);
+            return Err(Violation { property: "Entries Stay As They Are", shown_by });
+        }
+        if let Some((peer, complaint)) = turn.complaints.first() {
+            let shown_by = format!("n{} of n{peer}: {complaint:?}", place + 1);
+            return Err(Violation { property: "No Correct Peer Is Accused", shown_by });
+        }
+        let (hosts, checks) = (&self.hosts, &mut self.checks);
+        let Some(raft) = hosts[place].raft() else { return Ok(()) };
+        let view = View::of(place, raft);
+        if let Some((_, writes)) = &turn.write {
+            checks.writes(&view, writes)?;
+        }
+        checks.turned(&view, raft, |place| hosts[place].disk.durable())
+    }
+
+    /// Sends what a turn has for peers; later, if the process stands still before it can.
+    fn send_all(&mut self, place: Place, frames: Vec<Outgoing>, may_ask: bool) {
+        let now = self.agenda.now();
+        let host = &mut self.hosts[place];
+        let stalls = host.process.as_mut().filter(|_| !may_ask && !frames.is_empty()).and_then(|it| it.stalls.take());
+        let Some(stalls) = stalls else {
+            return frames.into_iter().for_each(|frame| self.send(place, frame, may_ask));
+        };
+        host.paused_until = host.paused_until.max(now + stalls);
+        self.agenda.at(host.paused_until, Event::Late(place, host.incarnation, frames));
+    }
+
     /// Whether a process ends in this turn; then only a first part of the turn is done.
-    pub(super) fn dies_in(&mut self, place: Place, turn: &mut Turn) -> bool {
-        let dies = self.hosts[place].process.as_ref().is_some_and(|process| process.doomed)
-            && (turn.write.is_some() || !turn.frames.is_empty());
+    fn dies_in(&mut self, place: Place, turn: &mut Turn) -> bool {
+        let does_something =
+            turn.write.is_some() || !turn.frames.is_empty() || !turn.committed.is_empty() || !turn.restore.is_empty();
+        let dies = self.hosts[place].process.as_ref().is_some_and(|process| process.doomed) && does_something;
         if dies {
             let acts = self.fault_chance.below(turn.frames.len() as u64 + 2) as usize;
             if acts == 0 {
@@ -182,7 +226,7 @@ impl World {
         dies
     }
 
-    pub(super) fn apply(&mut self, place: Place, committed: Vec<Committed>) -> Result<(), Violation> {
+    fn apply(&mut self, place: Place, committed: Vec<Committed>) -> Result<(), Violation> {
         for Committed { id, payload } in committed {
             let Some(process) = &mut self.hosts[place].process else { return Ok(()) };
             let mut waiting = None;
@@ -204,7 +248,9 @@ impl World {
                     Some((command.op, written))
                 }
             };
-            self.checks.state_machine_safety.applied(place, id, &payload, outcome)?;
+            let registers = process.registers;
+            self.checks.applied(place, &payload, outcome, &registers)?;
+            self.operators.applied(id, &payload);
             if let (Some(op), Some((_, written))) = (waiting, outcome) {
                 self.answer(
                     op,
@@ -215,15 +261,26 @@ impl World {
                 );
             }
         }
-        let host = &mut self.hosts[place];
-        if let Some(process) = &host.process {
-            let applied = process.registers.applied;
-            if applied.index.since(host.image.applied.index) >= self.conditions.image_every {
-                host.image = process.registers;
-            }
-            self.note(Note::Applied(place, applied));
-        }
+        self.keep_state(place);
         Ok(())
+    }
+
+    /// Makes a state machine durable from time to time, and cuts the log behind it.
+    fn keep_state(&mut self, place: Place) {
+        let (in_memory, every) = (self.conditions.in_memory, self.conditions.image_every);
+        let host = &mut self.hosts[place];
+        let durable = host.durably_applied().index;
+        let Some(process) = &host.process else { return };
+        let (registers, saving) = (process.registers, process.saving);
+        if registers.applied.index.since(durable) >= every {
+            match in_memory {
+                true if saving => {}
+                true => self.save(place),
+                false => host.image = registers,
+            }
+        }
+        self.note(Note::Applied(place, registers.applied));
+        self.cut_long_log(place);
     }
 
     pub(super) fn answer_reads(&mut self, place: Place, reads: Vec<u64>) {
@@ -247,4 +304,9 @@ impl World {
             (0..self.hosts.len()).filter(|&peer| peer != place).for_each(|peer| self.disconnect(place, peer));
         }
     }
+}
+
+/// Whether it lets the log begin later than at its very beginning.
+fn begins_later(write: &Write) -> bool {
+    matches!(write, Write::Begin { after, .. } if *after > LogId::ZERO)
 }

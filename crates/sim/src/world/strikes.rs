@@ -1,48 +1,97 @@
 //! Faults: how they are carried out, how they end, and how all of them end at once.
 
 use super::{DIAL_AGAIN, Event, POWER_LOSS, Phase, WATCH_EVERY, World};
-use crate::agenda::Span;
+use crate::agenda::{Moment, Span};
 use crate::faults;
 use crate::faults::{Crash, Fault, FaultKind};
+use crate::host::GROUP;
 use crate::network::Place;
 use crate::transcript::Note;
+use vlot::node::Input;
+
+/// How many entries are kept at least once all faults are over.
+const ENTRIES_KEPT_MIN: u64 = 50;
 
 impl World {
     pub(super) fn strike(&mut self, kind: FaultKind, apart: Span) {
         if self.phase != Phase::Storm {
             return;
         }
-        *self.sums.faults.entry(kind).or_default() += 1;
-        let leader = self.leader();
-        for fault in faults::plan(kind, self.conditions.nodes, leader, &mut self.fault_chance) {
+        let spare = self.spare();
+        let scene = self.scene(&spare);
+        let mut chance = self.fault_chance.clone();
+        let faults = faults::plan(kind, &scene, self.conditions.clock_drift, &mut chance);
+        self.fault_chance = chance;
+        // Nobody changes the members while one of them is missed.
+        let waits = kind.is_churn() && self.operators.has_lost_disk();
+        let mut has_struck = false;
+        for fault in faults.into_iter().filter(|_| !waits) {
             self.note(Note::Struck(kind.name(), fault.clone()));
-            self.begin_fault(kind, fault);
+            has_struck |= self.begin_fault(kind, fault);
         }
+        *self.sums.faults.entry(kind).or_default() += u64::from(has_struck);
         let next = self.fault_chance.span(Span::millis(10), apart * 2);
         self.agenda.after(next, Event::Strike(kind, apart));
     }
 
-    pub(super) fn begin_fault(&mut self, kind: FaultKind, fault: Fault) {
+    /// Begins a fault. False if there is nothing that it could do.
+    fn begin_fault(&mut self, kind: FaultKind, fault: Fault) -> bool {
         let now = self.agenda.now();
         let lasts = match &fault {
             Fault::Crash { place, how, down } => {
                 self.crash(*place, *how);
                 *down
             }
+            Fault::CrashInInstall { place, how, step, down } => {
+                self.hosts[*place].ends_at = Some((*step, *how, *down));
+                return true;
+            }
             Fault::Pause { place, pause } => {
                 let host = &mut self.hosts[*place];
                 host.paused_until = host.paused_until.max(now + *pause);
-                return;
+                return true;
             }
-            Fault::DiskError { place, after, sync } => {
+            Fault::PauseInTurn { place, pause } => {
+                if let Some(process) = &mut self.hosts[*place].process {
+                    process.stalls = Some(*pause);
+                }
+                return true;
+            }
+            Fault::Clock { place, leap, rate } => {
+                self.hosts[*place].clock.change(now, *leap, *rate);
+                if let Some(process) = &mut self.hosts[*place].process {
+                    process.alarm = Moment::NEVER;
+                    self.set_alarm(*place);
+                }
+                return true;
+            }
+            Fault::Unfit { place, unfit } => {
+                self.tell_fitness(*place, false);
+                *unfit
+            }
+            Fault::LostDisk { place } => return self.lose_disk(*place),
+            Fault::Change { changes } => {
+                self.ask_change(changes.clone());
+                return true;
+            }
+            Fault::Transfer { to } => {
+                self.ask_transfer(*to);
+                return true;
+            }
+            Fault::Compact { place, part } => {
+                self.cut_log(*place, *part);
+                return true;
+            }
+            Fault::DiskError { place, of_snapshots, after, sync } => {
                 let seed = self.fault_chance.draw();
-                let sim = self.hosts[*place].disk.sim();
+                let host = &self.hosts[*place];
+                let sim = if *of_snapshots { host.shelf.sim() } else { host.disk.sim() };
                 if *sync {
                     sim.fail_sync(*after, seed)
                 } else {
                     sim.fail_write(*after, seed)
                 }
-                return;
+                return true;
             }
             Fault::DiskFull { place, full } => {
                 self.hosts[*place].disk.sim().limit_capacity(Some(0));
@@ -65,7 +114,7 @@ impl World {
             Fault::Reset { a, b } => {
                 self.disconnect(*a, *b);
                 self.agenda.after(self.fault_chance.skewed(Span::millis(100)), Event::Dial(*a, *b));
-                return;
+                return true;
             }
             Fault::SlowLink { from, to, times, slow } => {
                 self.network.slow(*from, *to, *times);
@@ -77,6 +126,12 @@ impl World {
             }
         };
         self.agenda.after(lasts, Event::Over(kind, fault));
+        true
+    }
+
+    fn tell_fitness(&mut self, place: Place, fit: bool) {
+        let incarnation = self.hosts[place].incarnation;
+        self.give(place, incarnation, Input::Fitness { group: GROUP, fit });
     }
 
     pub(super) fn crash(&mut self, place: Place, how: Crash) {
@@ -91,6 +146,7 @@ impl World {
                 self.end_process(place, POWER_LOSS);
                 let seed = self.fault_chance.draw();
                 self.hosts[place].disk.sim().crash(seed);
+                self.hosts[place].shelf.sim().crash(seed);
             }
         }
     }
@@ -109,7 +165,17 @@ impl World {
             Fault::Loss { .. } => {
                 self.network.lose(self.conditions.loss);
             }
-            Fault::Pause { .. } | Fault::DiskError { .. } | Fault::Reset { .. } => {}
+            Fault::Unfit { place, .. } => self.tell_fitness(*place, true),
+            Fault::Pause { .. }
+            | Fault::PauseInTurn { .. }
+            | Fault::CrashInInstall { .. }
+            | Fault::Clock { .. }
+            | Fault::DiskError { .. }
+            | Fault::LostDisk { .. }
+            | Fault::Change { .. }
+            | Fault::Transfer { .. }
+            | Fault::Compact { .. }
+            | Fault::Reset { .. } => {}
         }
         self.note(Note::Over(kind.name()));
     }
@@ -118,19 +184,24 @@ impl World {
         let now = self.agenda.now();
         self.note(Note::Healed);
         self.network.heal();
+        // A log so short that whoever is a moment late needs a snapshot lets nobody keep up.
+        self.conditions.snapshot_loss = 0;
+        self.conditions.entries_kept = self.conditions.entries_kept.map(|kept| kept.max(ENTRIES_KEPT_MIN));
         for place in 0..self.hosts.len() {
             let host = &mut self.hosts[place];
             host.paused_until = now;
             host.disk.heal();
+            host.shelf.heal();
+            host.ends_at = None;
             if let Some(process) = &mut host.process {
-                process.doomed = false;
+                (process.doomed, process.stalls) = (false, None);
+                process.inbox.push(Input::Fitness { group: GROUP, fit: true });
                 // What stood still, or was slow, was to go on later than now.
                 if let Some(job) = process.log.under_way() {
                     self.agenda.after(self.conditions.sync, Event::Disk(place, host.incarnation, job));
                 }
-                if std::mem::take(&mut process.turn_due) {
-                    self.wake(place);
-                }
+                process.turn_due = false;
+                self.wake(place);
             } else {
                 self.agenda.after(self.chance.span(Span::ZERO, Span::millis(100)), Event::Start(place));
             }

@@ -1,0 +1,284 @@
+//! Operators: they change the members, replace what has lost its disk, and cut logs.
+//!
+//! Owns what operators have begun and not finished. A disk is lost only where that can be survived: see `may_lose`.
+
+use super::{Event, Phase, World};
+use crate::agenda::Span;
+use crate::chance::Chance;
+use crate::checks::has_had;
+use crate::churn::{self, Scene, Spare};
+use crate::host::{GROUP, Host};
+use crate::network::{Place, node_at, place_of};
+use crate::transcript::Note;
+use vlot::MemberChange;
+use vlot::node::Input;
+use vlot::payload::Payload;
+use vlot_raft::id::{LogId, LogIndex, NodeId};
+use vlot_raft::membership::Membership;
+
+/// Something that an operator comes back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Errand {
+    /// Promote a learner; not much oftener than so many times.
+    Promote(Place, u32),
+    /// Remove who has lost its disk.
+    RemoveLost,
+    /// Set a machine up again that has lost its disk, if that can be survived; after so many tries it stays away.
+    SetUp(Place, u32),
+    /// Let a node back in.
+    Return(Place),
+}
+
+/// What operators know, and have begun.
+#[derive(Debug)]
+pub(super) struct Operators {
+    /// All members there were, as they were applied, and the entries that have set them. The first are the founders.
+    history: Vec<(LogId, Membership)>,
+    /// A member whose disk is lost. It is down until the group goes on without it.
+    lost: Option<Place>,
+    /// Frames on their way that ask for a change of members.
+    changes_under_way: u32,
+    chance: Chance,
+}
+
+const PROMOTE_TRIES: u32 = 8;
+const SET_UP_TRIES: u32 = 20;
+
+impl Operators {
+    pub(super) fn new(founders: Membership, chance: Chance) -> Self {
+        Self { history: vec![(LogId::ZERO, founders)], lost: None, changes_under_way: 0, chance }
+    }
+
+    /// The newest members that were applied anywhere.
+    pub(super) fn members(&self) -> &Membership {
+        &self.newest().1
+    }
+
+    fn newest(&self) -> &(LogId, Membership) {
+        // The founders are never forgotten.
+        &self.history[self.history.len() - 1]
+    }
+
+    pub(super) fn has_lost_disk(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// An entry was applied.
+    pub(super) fn applied(&mut self, id: LogId, payload: &Payload) {
+        if let Payload::Membership(entry) = payload
+            && id > self.newest().0
+        {
+            self.history.push((id, entry.members.membership().clone()));
+        }
+    }
+}
+
+impl World {
+    /// The machines that are not in the group.
+    pub(super) fn spare(&self) -> Vec<Spare> {
+        let members = self.operators.members();
+        let outside = self.hosts.iter().filter(|host| !members.contains(host.node()) && !host.is_lost);
+        outside.map(|host| Spare { place: host.place, is_witness: host.was_witness }).collect()
+    }
+
+    /// What operators see; `spare` is what [`World::spare`] gives.
+    pub(super) fn scene<'a>(&'a self, spare: &'a [Spare]) -> Scene<'a> {
+        Scene { hosts: self.hosts.len(), leader: self.leader(), members: self.operators.members(), spare }
+    }
+
+    /// Asks any node for a change, and sets up whoever is to come in.
+    pub(super) fn ask_change(&mut self, changes: Vec<MemberChange>) {
+        for place in churn::who_comes(&changes).collect::<Vec<_>>() {
+            let host = &mut self.hosts[place];
+            if !std::mem::replace(&mut host.in_service, true) {
+                self.agenda.after(self.operators.chance.span(Span::ZERO, Span::millis(100)), Event::Start(place));
+            }
+            if self.phase == Phase::Storm && self.operators.chance.below(3) > 0 {
+                let again = self.operators.chance.span(Span::millis(100), Span::millis(1000));
+                self.agenda.after(again, Event::Operate(Errand::Promote(place, PROMOTE_TRIES)));
+            }
+        }
+        for change in &changes {
+            if let MemberChange::AddWitness { node, .. } = change {
+                self.hosts[place_of(*node)].was_witness = true;
+            }
+        }
+        let up: Vec<Place> = self.hosts.iter().filter(|host| host.process.is_some()).map(|host| host.place).collect();
+        if up.is_empty() {
+            return;
+        }
+        let place = self.operators.chance.pick(&up);
+        self.note(Note::Asked(place, changes.clone()));
+        if let Some(process) = &mut self.hosts[place].process {
+            process.change_members(changes);
+            self.wake(place);
+        }
+    }
+
+    /// A frame that asks for a change has arrived, or was lost.
+    pub(super) fn change_arrives(&mut self, to: Place, incarnation: u32, is_lost: bool) {
+        self.operators.changes_under_way -= 1;
+        let host = &mut self.hosts[to];
+        if let Some(process) = host.process.as_mut().filter(|_| host.incarnation == incarnation && !is_lost) {
+            process.changes_in_inbox += 1;
+        }
+    }
+
+    /// A frame that asks for a change is on its way.
+    pub(super) fn change_leaves(&mut self) {
+        self.operators.changes_under_way += 1;
+    }
+
+    pub(super) fn operate(&mut self, errand: Errand) {
+        match errand {
+            Errand::RemoveLost => self.remove_lost(),
+            Errand::SetUp(place, tries) => self.set_up(place, tries),
+            Errand::Promote(place, tries) if self.phase == Phase::Storm && tries > 0 => self.promote(place, tries),
+            Errand::Return(place) if self.phase == Phase::Storm && !self.operators.has_lost_disk() => {
+                if !self.operators.members().contains(node_at(place)) {
+                    let change = if self.operators.chance.coin() { churn::voter } else { churn::learner };
+                    self.ask_change(vec![change(node_at(place))]);
+                }
+            }
+            Errand::Promote(..) | Errand::Return(_) => {}
+        }
+    }
+
+    fn promote(&mut self, place: Place, tries: u32) {
+        let node = node_at(place);
+        let members = self.operators.members();
+        if members.is_voter(node) {
+            return;
+        }
+        if members.contains(node) && !self.operators.has_lost_disk() {
+            self.ask_change(vec![MemberChange::Promote(node)]);
+        }
+        let again = self.operators.chance.span(Span::millis(200), Span::millis(1500));
+        self.agenda.after(again, Event::Operate(Errand::Promote(place, tries - 1)));
+    }
+
+    /// A disk is lost, here or at the next machine where that can be survived. False if there is none.
+    pub(super) fn lose_disk(&mut self, from: Place) -> bool {
+        let count = self.hosts.len();
+        let Some(place) = (0..count).map(|n| (from + n) % count).find(|&place| self.may_lose(place)) else {
+            return false;
+        };
+        self.note(Note::Lost(place));
+        self.end_process(place, "its disk is lost");
+        (self.hosts[place].in_service, self.hosts[place].is_lost) = (false, true);
+        if self.operators.members().contains(node_at(place)) {
+            self.operators.lost = Some(place);
+            self.agenda.after(Span::millis(100), Event::Operate(Errand::RemoveLost));
+        } else {
+            self.set_up(place, 1);
+        }
+        true
+    }
+
+    /// Whether the group survives without a machine's disk, and can go on without the machine: the others are a quorum,
+    /// all of them know the same members, and no change is under way by which they could become too few.
+    fn may_lose(&self, place: Place) -> bool {
+        let (set_by, members) = self.operators.newest();
+        let (node, host) = (node_at(place), &self.hosts[place]);
+        if !host.in_service || self.operators.has_lost_disk() || members.is_joint() {
+            return false;
+        }
+        if !members.contains(node) {
+            return self.may_return(place);
+        }
+        // What a witness stands in for is lost with the voter that had it (`docs/decisions/0007-membership.md`).
+        let has_payloads = |node: NodeId| members.is_voter(node) && !members.is_witness(node);
+        if has_payloads(node) && members.nodes().any(|other| members.is_witness(other)) {
+            return false;
+        }
+        let changes_in_inbox = |host: &Host| host.process.as_ref().map_or(0, |process| process.changes_in_inbox);
+        let is_quiet =
+            self.operators.changes_under_way == 0 && self.hosts.iter().all(|host| changes_in_inbox(host) == 0);
+        let knows = |node: NodeId| self.views(place_of(node)).all(|at| at == set_by.index);
+        is_quiet && members.nodes().all(knows) && members.is_quorum(|other| other != node)
+    }
+
+    /// Whether a node may come back under its name with an empty disk. It has forgotten what it has promised, and so
+    /// have others perhaps that came back before, or they have not heard of it yet: together they must not be a quorum
+    /// of any members that there were, and decide once more what was decided already.
+    fn may_return(&self, place: Place) -> bool {
+        let node = node_at(place);
+        let has = |node: NodeId, id: LogId| has_had(&self.hosts[place_of(node)].disk.durable().runs, id);
+        self.operators.history.iter().enumerate().all(|(n, (_, members))| {
+            let Some((next, _)) = self.operators.history.get(n + 1) else { return !members.contains(node) };
+            let is_behind = |other| other == node || (self.hosts[place_of(other)].in_service && !has(other, *next));
+            !members.is_voter(node) || !(members.is_quorum(is_behind) || members.settled().is_quorum(is_behind))
+        })
+    }
+
+    /// What a machine takes for the entry that sets the members: what its log says on disk, and what it says in memory.
+    fn views(&self, place: Place) -> impl Iterator<Item = LogIndex> {
+        let host = &self.hosts[place];
+        let on_disk = host.disk.members().map_or(LogIndex::ZERO, |set| set.at);
+        [Some(on_disk), host.raft().map(|raft| raft.memberships().newest_at())].into_iter().flatten()
+    }
+
+    /// Removes who has lost its disk.
+    fn remove_lost(&mut self) {
+        let Some(place) = self.operators.lost else { return };
+        let members = self.operators.members();
+        if members.is_joint() || members.contains(node_at(place)) {
+            self.ask_change(vec![MemberChange::Remove(node_at(place))]);
+            let again = self.operators.chance.span(Span::millis(200), Span::millis(800));
+            return self.agenda.after(again, Event::Operate(Errand::RemoveLost));
+        }
+        self.operators.lost = None;
+        self.set_up(place, SET_UP_TRIES);
+    }
+
+    /// A machine gets empty disks, and its process starts.
+    fn set_up(&mut self, place: Place, tries: u32) {
+        if !self.may_return(place) {
+            if tries > 0 {
+                self.agenda.after(Span::seconds(1), Event::Operate(Errand::SetUp(place, tries - 1)));
+            }
+            return;
+        }
+        self.note(Note::Wiped(place));
+        self.checks.wiped(place);
+        let host = &mut self.hosts[place];
+        host.wipe(self.operators.chance.draw());
+        host.in_service = true;
+        self.agenda.after(self.operators.chance.span(Span::ZERO, Span::seconds(1)), Event::Start(place));
+        let soon = self.operators.chance.span(Span::millis(100), Span::seconds(3));
+        self.agenda.after(soon, Event::Operate(Errand::Return(place)));
+    }
+
+    /// Asks the leader to hand over.
+    pub(super) fn ask_transfer(&mut self, to: Option<Place>) {
+        let Some(leader) = self.leader() else { return };
+        if let Some(process) = &mut self.hosts[leader].process {
+            process.transfer(to.map(node_at));
+            self.wake(leader);
+        }
+    }
+
+    /// Cuts so many thousandths of what a log could lose: nothing that its state machine has not durably.
+    pub(super) fn cut_log(&mut self, place: Place, part: u64) {
+        let host = &self.hosts[place];
+        let Some(begin) = host.raft().map(|raft| raft.log().after().index) else { return };
+        let upto = LogIndex(begin.0 + host.durably_applied().index.since(begin) * part / 1000);
+        if upto > begin {
+            let incarnation = host.incarnation;
+            self.give(place, incarnation, Input::Compact { group: GROUP, upto });
+        }
+    }
+
+    /// Cuts a log that has grown long, as the library's rule has it (`vlot/src/retention.rs`).
+    pub(super) fn cut_long_log(&mut self, place: Place) {
+        let host = &self.hosts[place];
+        let (Some(kept), Some(process)) = (self.conditions.entries_kept, &host.process) else { return };
+        let Some(begin) = host.raft().map(|raft| raft.log().after().index) else { return };
+        let applied = process.registers.applied.index;
+        let upto = LogIndex(applied.0.saturating_sub(kept)).min(host.durably_applied().index);
+        if applied.since(begin) >= 2 * kept && upto.since(begin) >= (kept / 2).max(1) {
+            let incarnation = host.incarnation;
+            self.give(place, incarnation, Input::Compact { group: GROUP, upto });
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What is seen of the whole: who leads, who has caught up, and whether a run has ended well.
+//!
+//! Owns the phases of a run after all faults are over. Must not change anything but the phase.
+
+use super::{Event, Phase, WATCH_EVERY, World};
+use crate::agenda::{Moment, Span};
+use crate::checks::removed_are_told::{self, Stray};
+use crate::checks::{acknowledged_writes, linearizability, progress};
+use crate::host::Host;
+use crate::network::{Place, node_at, place_of};
+use vlot_raft::effect::RoleName;
+use vlot_raft::invariants::Violation;
+use vlot_raft::membership::Membership;
+
+const SERVING: Span = Span::seconds(2);
+pub(super) const SETTLING: Span = Span::millis(2_500);
+/// How many entries a node may be behind that has caught up: those of the last moments.
+const LAG_MAX: u64 = 10;
+
+impl World {
+    pub(super) fn watch(&mut self) -> Result<(), Violation> {
+        let now = self.agenda.now();
+        match self.phase {
+            Phase::Electing(healed) => {
+                let timeout = self.election_timeout();
+                if self.agree_on_leader() {
+                    progress::check_leader(healed, Some(now), timeout)?;
+                    self.phase = Phase::CatchingUp(now);
+                } else if now > healed + timeout * progress::ELECTION_TIMEOUTS {
+                    progress::check_leader(healed, None, timeout)?;
+                }
+            }
+            Phase::CatchingUp(agreed) => {
+                let (have, told) = (self.have_caught_up(), self.check_strays());
+                if have && told.is_ok() {
+                    self.phase = Phase::Serving(now);
+                } else if now > agreed + progress::CATCH_UP {
+                    progress::check_catch_up(agreed, have.then_some(now))?;
+                    told?;
+                }
+            }
+            Phase::Serving(since) if now >= since + SERVING => self.phase = Phase::Settling(since, now),
+            Phase::Storm | Phase::Serving(_) | Phase::Settling(..) => {}
+        }
+        self.agenda.after(WATCH_EVERY, Event::Watch);
+        Ok(())
+    }
+
+    pub(super) fn election_timeout(&self) -> Span {
+        Span(u64::try_from(self.conditions.election_timeout.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn leader(&self) -> Option<Place> {
+        let leading = |host: &&Host| host.raft().is_some_and(|raft| raft.standing().role == RoleName::Leader);
+        let term = |host: &&Host| host.raft().map(|raft| raft.standing().term);
+        self.hosts.iter().filter(leading).max_by_key(term).map(|host| host.place)
+    }
+
+    /// The members as the leader sees them.
+    fn members_of_leader(&self) -> Option<(Place, &Membership)> {
+        let leader = self.leader()?;
+        Some((leader, self.hosts[leader].raft()?.membership()))
+    }
+
+    /// The machines of the members, but for one whose disk is lost.
+    fn hosts_of<'a>(&'a self, members: &'a Membership) -> impl Iterator<Item = &'a Host> {
+        members.nodes().map(|node| &self.hosts[place_of(node)]).filter(|host| host.in_service)
+    }
+
+    /// Whether all members are up and know the same leader, which knows it too.
+    fn agree_on_leader(&self) -> bool {
+        let Some((leader, members)) = self.members_of_leader() else { return false };
+        let knows = |host: &Host| host.raft().is_some_and(|raft| raft.standing().leader == Some(node_at(leader)));
+        self.hosts_of(members).all(knows)
+    }
+
+    /// Whether no change of members is under way, all of them know it, and have applied nearly everything that the
+    /// leader has.
+    fn have_caught_up(&self) -> bool {
+        let Some((leader, members)) = self.members_of_leader() else { return false };
+        let Some(raft) = self.hosts[leader].raft() else { return false };
+        let (begin, last, set_at) = (raft.log().after().index, raft.log().last(), raft.memberships().newest_at());
+        if members.is_joint() || set_at > raft.commit() || self.operators.has_lost_disk() {
+            return false;
+        }
+        self.hosts_of(members).all(|host| {
+            let (Some(process), Some(theirs)) = (&host.process, host.raft()) else { return false };
+            // A witness has nothing to apply.
+            let upto = if members.is_witness(host.node()) { theirs.ready() } else { process.registers.applied.index };
+            let needs_snapshot = theirs.log().last() < begin || process.fetching.is_some();
+            let knows_members = upto >= set_at && theirs.memberships().newest_at() == set_at;
+            last.since(upto) < LAG_MAX && knows_members && !needs_snapshot
+        })
+    }
+
+    /// Whether those who are no members leave them alone.
+    fn check_strays(&self) -> Result<(), Violation> {
+        let Some((_, members)) = self.members_of_leader() else { return Ok(()) };
+        let strays = self.hosts.iter().filter(|host| !members.contains(host.node())).filter_map(Host::raft);
+        removed_are_told::check(strays.map(Stray::of), members)
+    }
+
+    /// The members that have a state machine to ask.
+    pub(super) fn who_serves(&self) -> Vec<Place> {
+        let members = self.operators.members();
+        let keeps_payloads = |node: &_| !members.is_witness(*node);
+        members.nodes().filter(keeps_payloads).map(place_of).collect()
+    }
+
+    pub(super) fn check_end(&self, agreed: Moment) -> Result<(), Violation> {
+        let history = self.workload.history();
+        linearizability::check(history)?;
+        let disks: Vec<_> = self.hosts.iter().map(|host| host.disk.durable()).collect();
+        let outcomes = self.checks.state_machine_safety.outcomes();
+        acknowledged_writes::check(history, outcomes, self.operators.members(), &disks)?;
+        progress::check_operations(history, agreed)?;
+        let served = self.who_serves().into_iter();
+        let states: Vec<_> = served.filter_map(|place| Some(self.hosts[place].process.as_ref()?.registers)).collect();
+        progress::check_agreement(&states)
+    }
+}
