@@ -9,6 +9,10 @@
 //! (`dial.rs`) hands all that is queued to the kernel at once; the peer's reader (`read.rs`) cuts what one read brought
 //! into frames and leaves them in the [`Inbox`] together. A turn of the owner so costs one wake-up and one system call
 //! per peer and lane on either side, however many frames it is made of.
+//!
+//! A node of the same cluster that calls without being a peer is a *guest* ([`Limits::guests_max`]): its frames arrive
+//! like any other's, and it is dialled, at the address that it has told, when there is something to send. Guests come
+//! and go without a word; see `roster.rs` for why there are any.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +36,8 @@ mod options;
 mod peer;
 mod queue;
 mod read;
+mod refusal;
+mod roster;
 mod socket;
 mod stats;
 mod wire;
@@ -40,11 +46,10 @@ pub use inbox::{Event, Inbox};
 pub use lane::Lane;
 pub use options::{Identity, LaneLimits, Limits, Listen, Options};
 pub use queue::Refused;
+pub use refusal::Refusal;
 pub use stats::Stats;
-pub use wire::Refusal;
 
 use local::Local;
-use peer::Peer;
 
 /// A node's running transport. Dropping it ends it.
 #[derive(Debug)]
@@ -57,22 +62,25 @@ impl Net {
     /// Listens, and begins to dial every peer.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// When the address cannot be bound, or the advertised one is longer than any address is.
     ///
     /// # Panics
     /// Outside of a tokio runtime with I/O and time enabled.
     pub fn start(options: Options) -> Result<(Self, Inbox), BindError> {
-        let Options { identity, listen, peers, limits } = options;
+        let Options { identity, listen, advertise, peers, limits } = options;
+        let advertise = advertise.map(check_length).transpose()?;
         let (listener, address) = bind(listen)?;
+        let advertise = advertise.or_else(|| (!address.ip().is_unspecified()).then(|| address.to_string()));
         let mailbox = Arc::<inbox::Mailbox>::default();
-        let local = Arc::new(Local::new(identity, limits, Arc::clone(&mailbox), Handle::current()));
+        let local = Arc::new(Local::new(identity, advertise, limits, Arc::clone(&mailbox), Handle::current()));
         let net = Self { local: Arc::clone(&local), address };
         net.set_peers(peers);
         local.spawn(accept::accept_all(Arc::clone(&local), listener));
+        local.spawn(roster::see_off_silent_guests(Arc::clone(&local)));
         Ok((net, Inbox::new(mailbox)))
     }
 
-    /// Queues one frame, made of these pieces in their order, for a peer. Never waits; long pieces are not copied.
+    /// Queues one frame, made of these pieces in their order, for a peer or a guest. Never waits; long pieces are not copied.
     ///
     /// `Ok` means queued: a connection that breaks takes along what it had not delivered.
     ///
@@ -89,29 +97,25 @@ impl Net {
         queued
     }
 
-    /// Makes these nodes (without this one) the peers. Connections to those that stay where they were are left alone;
-    /// a peer that goes, or moves to another address, is [lost](Event::Lost).
+    /// Makes these nodes (without this one) the peers. Connections to those that stay where they were are left alone,
+    /// and so are those of a guest that becomes a peer; a peer that moves to another address is [lost](Event::Lost).
+    ///
+    /// A peer that goes is lost too, and becomes a guest: frames that are queued for it are still sent, and what it
+    /// sends still arrives.
     pub fn set_peers(&self, wanted: BTreeMap<NodeId, String>) {
-        let mut peers = self.local.peers_mut();
-        peers.retain(|id, peer| {
-            let stays = wanted.get(id) == Some(&peer.address);
-            if !stays {
-                peer.retire();
-                self.local.complaints.forget(*id);
-            }
-            stays
-        });
-        for (id, address) in wanted {
-            if id != self.local.identity.node {
-                peers.entry(id).or_insert_with(|| self.begin_dialling(id, address));
-            }
-        }
+        roster::set_peers(&self.local, wanted);
     }
 
     /// Where this node listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where this node tells others that they reach it, if it knows that.
+    #[must_use]
+    pub fn advertised(&self) -> Option<&str> {
+        self.local.advertise.as_deref()
     }
 
     /// What has happened so far.
@@ -126,17 +130,6 @@ impl Net {
         if let Some(mut tasks) = self.local.close() {
             tasks.shutdown().await;
         }
-    }
-
-    fn begin_dialling(&self, id: NodeId, address: String) -> Arc<Peer> {
-        let local = &self.local;
-        let peer = Arc::new(Peer::new(id, address, &local.limits, Arc::clone(&local.mailbox)));
-        let diallers = Lane::ALL.into_iter().filter_map(|lane| {
-            let dialler = dial::keep_connected(Arc::clone(local), Arc::clone(&peer), lane);
-            local.spawn(dialler)
-        });
-        peer.dialled_by(diallers.collect());
-        peer
     }
 }
 
@@ -161,6 +154,14 @@ fn bind(listen: Listen) -> Result<(TcpListener, SocketAddr), BindError> {
         Ok((TcpListener::from_std(listener)?, address))
     };
     bound().map_err(|error| BindError { address: named, error })
+}
+
+fn check_length(advertise: String) -> Result<String, BindError> {
+    if advertise.len() <= wire::ADDRESS_BYTES_MAX {
+        return Ok(advertise);
+    }
+    let error = io::Error::new(io::ErrorKind::InvalidInput, "longer than any address");
+    Err(BindError { address: advertise, error })
 }
 
 /// The transport cannot listen where it should.

@@ -170,9 +170,14 @@ impl Node {
             tracing::warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes, "cut off a write that was never finished");
         }
         let events = Arc::new(Events::default());
-        let identity = net::Identity { cluster, node };
-        let (net, inbox) = Net::start(net::Options { identity, listen, peers: peers.clone(), limits: options.net })
-            .map_err(OpenError::Listen)?;
+        let net_options = net::Options {
+            identity: net::Identity { cluster, node, disk: 0 },
+            advertise: peers.get(&node).cloned(),
+            limits: options.net,
+            listen,
+            peers: peers.clone(),
+        };
+        let (net, inbox) = Net::start(net_options).map_err(OpenError::Listen)?;
         let net = Arc::new(net);
         let address = net.address();
         let exchange = Exchange::new(shelf.clone(), Arc::clone(&net), Arc::clone(&events), draw());

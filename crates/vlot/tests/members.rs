@@ -148,7 +148,9 @@ impl Cluster {
             match self.group(via).change_members(changes.clone(), Bytes::from_static(context.as_bytes())).await {
                 Ok(()) => return,
                 Err(ChangeError::Refused(
-                    ChangeRefused::NotCaughtUp { .. } | ChangeRefused::TooSoon | ChangeRefused::NotLeader { .. }
+                    ChangeRefused::NotCaughtUp { .. }
+                    | ChangeRefused::TooSoon
+                    | ChangeRefused::NotLeader { .. }
                     | ChangeRefused::InProgress,
                 )) => pause().await,
                 Err(error) => panic!("{context}: {error}"),
@@ -243,7 +245,10 @@ async fn a_node_that_was_away_for_long_gets_a_snapshot_while_writes_go_on() {
         std::iter::from_fn(|| happenings.try_recv().ok()).any(|happening| wanted(&happening))
     };
     assert!(saw(&mut restored, |h| matches!(h, Happening::SnapshotRestored { .. })));
-    assert!(sent.iter_mut().any(|sent| saw(sent, |h| matches!(h, Happening::SnapshotSent { .. }))), "one of the others");
+    assert!(
+        sent.iter_mut().any(|sent| saw(sent, |h| matches!(h, Happening::SnapshotSent { .. }))),
+        "one of the others"
+    );
     cluster.end().await;
 }
 

@@ -13,14 +13,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
+use vlot_raft::id::NodeId;
 
 use super::lane::Lane;
 use super::local::Local;
 use super::options::Identity;
 use super::peer::Peer;
 use super::read::read_from;
+use super::refusal::Refusal;
+use super::roster::peer_or_guest;
 use super::socket::tune;
-use super::wire::{Answer, HELLO_BYTES, Hello, MAGIC, Refusal, VERSION_MAX, VERSION_MIN};
+use super::wire::{Answer, HELLO_BYTES, Hello, Introduction, MAGIC, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
 
 /// How long to leave the listener alone when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -55,15 +58,12 @@ pub(crate) async fn accept_all(local: Arc<Local>, listener: TcpListener) {
 /// Hears a stranger's hello, answers it, and starts to read its frames if all is well.
 async fn receive(local: Arc<Local>, mut stream: TcpStream, address: SocketAddr) {
     let limits = &local.limits;
-    let heard = timeout(limits.handshake_timeout, hear_hello(&mut stream)).await;
-    let hello = match heard {
-        Ok(Ok(hello)) => hello,
-        Ok(Err(reason)) => return turn_away(&local, stream, address, None, reason).await,
-        Err(_elapsed) => return turn_away(&local, stream, address, None, Refusal::TooSlow).await,
-    };
-    let (peer, lane, version) = match admit(&local, &hello) {
+    let mut claims_to_be = None;
+    let heard = timeout(limits.handshake_timeout, hear(&mut stream, local.identity, &mut claims_to_be)).await;
+    let admitted = heard.unwrap_or(Err(Refusal::TooSlow)).and_then(|caller| admit(&local, &caller));
+    let (peer, lane, version) = match admitted {
         Ok(admitted) => admitted,
-        Err(reason) => return turn_away(&local, stream, address, Some(&hello), reason).await,
+        Err(reason) => return turn_away(&local, stream, address, claims_to_be, reason).await,
     };
     let answer = answer(local.identity, Ok(version));
     let answered = timeout(limits.handshake_timeout, stream.write_all(&answer.encode())).await;
@@ -74,6 +74,28 @@ async fn receive(local: Arc<Local>, mut stream: TcpStream, address: SocketAddr) 
         let reader = read_from(Arc::clone(&local), Arc::clone(&peer), lane, number, stream, address);
         local.spawn(reader)
     });
+}
+
+/// Who has called, in words that both understand.
+#[derive(Debug)]
+struct Caller {
+    hello: Hello,
+    version: u16,
+    introduction: Introduction,
+}
+
+/// Hears a hello that is meant for this node, and the introduction after it. Who the caller says it is becomes known
+/// as soon as it has said so, whatever comes after.
+async fn hear(stream: &mut TcpStream, own: Identity, claims_to_be: &mut Option<NodeId>) -> Result<Caller, Refusal> {
+    let hello = hear_hello(stream).await?;
+    *claims_to_be = Some(hello.from);
+    // Before the rest is looked at, which may mean something else in another version.
+    let version = common_version(&hello)?;
+    check_address(own, &hello)?;
+    let mut more = [0; MORE_BYTES_MAX];
+    let more = more.get_mut(..usize::from(hello.more)).ok_or(Refusal::Garbled)?;
+    stream.read_exact(more).await.map_err(|_| Refusal::CutShort)?;
+    Ok(Caller { hello, version, introduction: Introduction::decode(more)? })
 }
 
 async fn hear_hello(stream: &mut TcpStream) -> Result<Hello, Refusal> {
@@ -88,12 +110,12 @@ async fn hear_hello(stream: &mut TcpStream) -> Result<Hello, Refusal> {
     Hello::decode(&hello)
 }
 
-fn admit(local: &Local, hello: &Hello) -> Result<(Arc<Peer>, Lane, u16), Refusal> {
-    let version = common_version(hello)?;
-    check_address(local.identity, hello)?;
-    let peer = local.peer(hello.from).ok_or(Refusal::UnknownNode)?;
+fn admit(local: &Arc<Local>, caller: &Caller) -> Result<(Arc<Peer>, Lane, u16), Refusal> {
+    let Caller { hello, version, introduction } = caller;
     let lane = Lane::from_number(hello.lane).ok_or(Refusal::UnknownLane)?;
-    Ok((peer, lane, version))
+    let peer = peer_or_guest(local, hello.from, &introduction.address)?;
+    tracing::debug!(peer = peer.id.0, ?lane, disk = introduction.disk, listens = introduction.address, "a peer calls");
+    Ok((peer, lane, *version))
 }
 
 /// The newest version both speak.
@@ -115,8 +137,14 @@ fn check_address(own: Identity, hello: &Hello) -> Result<(), Refusal> {
 }
 
 /// Tells a caller why it is not let in, and hangs up.
-async fn turn_away(local: &Local, mut stream: TcpStream, address: SocketAddr, hello: Option<&Hello>, reason: Refusal) {
-    local.note_refused(hello.map(|hello| hello.from), &address, reason);
+async fn turn_away(
+    local: &Local,
+    mut stream: TcpStream,
+    address: SocketAddr,
+    claims_to_be: Option<NodeId>,
+    reason: Refusal,
+) {
+    local.note_refused(claims_to_be, &address, reason);
     let answer = answer(local.identity, Err(reason)).encode();
     // Whether it listens is its own affair.
     let _ = timeout(FAREWELL, bid_farewell(&mut stream, &answer)).await;
@@ -139,17 +167,16 @@ async fn bid_farewell(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
 }
 
 fn answer(own: Identity, verdict: Result<u16, Refusal>) -> Answer {
-    Answer { verdict, cluster: own.cluster, node: own.node }
+    Answer { verdict, cluster: own.cluster, node: own.node, disk: own.disk }
 }
 
 #[cfg(test)]
 mod tests {
-    use vlot_raft::id::NodeId;
-
     use super::*;
 
-    const OWN: Identity = Identity { cluster: 9, node: NodeId(1) };
-    const HELLO: Hello = Hello { version_min: 1, version_max: 1, lane: 0, cluster: 9, from: NodeId(2), to: NodeId(1) };
+    const OWN: Identity = Identity { cluster: 9, node: NodeId(1), disk: 0 };
+    const HELLO: Hello =
+        Hello { version_min: 2, version_max: 2, lane: 0, more: 0, cluster: 9, from: NodeId(2), to: NodeId(1) };
 
     #[test]
     fn a_hello_is_checked_for_cluster_and_node() {
@@ -167,11 +194,11 @@ mod tests {
     #[test]
     fn the_newest_common_version_is_spoken() {
         let rows = [
-            ((1, 1), Ok(1)),
-            ((1, 9), Ok(1)),
-            ((0, 1), Ok(1)),
-            ((2, 9), Err(Refusal::NoCommonVersion)),
-            ((0, 0), Err(Refusal::NoCommonVersion)),
+            ((2, 2), Ok(2)),
+            ((2, 9), Ok(2)),
+            ((0, 2), Ok(2)),
+            ((3, 9), Err(Refusal::NoCommonVersion)),
+            ((1, 1), Err(Refusal::NoCommonVersion)),
             ((9, 1), Err(Refusal::NoCommonVersion)),
         ];
         for ((version_min, version_max), expected) in rows {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use vlot_raft::id::NodeId;
 
-use super::wire::Refusal;
+use super::refusal::Refusal;
 
 const EVERY: Duration = Duration::from_secs(60);
 

@@ -17,10 +17,11 @@ use super::complaints::Fault;
 use super::lane::Lane;
 use super::local::Local;
 use super::peer::Peer;
-use super::queue::Batch;
+use super::queue::{Batch, Queue};
+use super::refusal::Refusal;
 use super::socket::tune;
 use super::stats::{Counters, add};
-use super::wire::{ANSWER_BYTES, Answer, Hello, Refusal, VERSION_MAX, VERSION_MIN};
+use super::wire::{ANSWER_BYTES, Answer, Hello, Introduction, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
 
 /// A connection that stood this long was a good one: after it, dialling starts over with the shortest wait. One that
 /// ends sooner counts as a failed attempt, or two nodes that claim the same id would replace each other without pause.
@@ -33,7 +34,9 @@ pub(crate) async fn keep_connected(local: Arc<Local>, peer: Arc<Peer>, lane: Lan
     let seed =
         local.identity.node.0.wrapping_mul(31).wrapping_add(peer.id.0).wrapping_mul(31) + u64::from(lane.number());
     let mut backoff = Backoff::new(local.limits.redial_min, local.limits.redial_max, seed);
+    let _unsent = Unsent { counters: &local.counters, queue: peer.queue(lane) };
     loop {
+        peer.demanded(lane).await;
         match connect(&local, &peer, lane).await {
             Ok(stream) => {
                 let since = Instant::now();
@@ -42,12 +45,27 @@ pub(crate) async fn keep_connected(local: Arc<Local>, peer: Arc<Peer>, lane: Lan
                     backoff.reset();
                 }
             }
-            Err(failure) => note_failure(&local, &peer, &failure),
+            Err(failure) => {
+                note_failure(&local, &peer, &failure);
+                drop(Unsent { counters: &local.counters, queue: peer.queue(lane) });
+            }
         }
         tokio::select! {
             () = sleep(backoff.next_wait()) => {}
-            () = peer.called.notified() => {}
+            () = peer.stirred.notified() => {}
         }
+    }
+}
+
+/// Closes a queue when the connection does not come that its frames have waited for.
+struct Unsent<'a> {
+    counters: &'a Counters,
+    queue: &'a Queue,
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        add(&self.counters.dropped_frames, self.queue.close());
     }
 }
 
@@ -73,7 +91,7 @@ impl fmt::Display for Failure {
 
 async fn connect(local: &Local, peer: &Peer, lane: Lane) -> Result<TcpStream, Failure> {
     let greeted = async {
-        let mut stream = TcpStream::connect(&peer.address).await.map_err(Failure::Unreachable)?;
+        let mut stream = TcpStream::connect(peer.address()).await.map_err(Failure::Unreachable)?;
         tune(&stream, local.limits.silence_max).map_err(Failure::Unreachable)?;
         greet(local, peer, lane, &mut stream).await?;
         Ok(stream)
@@ -84,18 +102,22 @@ async fn connect(local: &Local, peer: &Peer, lane: Lane) -> Result<TcpStream, Fa
 
 async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -> Result<(), Failure> {
     let own = local.identity;
+    let introduction =
+        Introduction { disk: own.disk, disk_expected: 0, address: local.advertise.clone().unwrap_or_default() };
+    let introduction = introduction.encode();
     let hello = Hello {
         version_min: VERSION_MIN,
         version_max: VERSION_MAX,
         lane: lane.number(),
+        more: introduction.len() as u16,
         cluster: own.cluster,
         from: own.node,
         to: peer.id,
     };
-    stream.write_all(&hello.encode()).await.map_err(Failure::Unreachable)?;
-    let mut answer = [0; ANSWER_BYTES];
-    stream.read_exact(&mut answer).await.map_err(Failure::Unreachable)?;
-    let answer = Answer::decode(&answer).map_err(Failure::Refused)?;
+    // In one write, so that it is one packet.
+    let greeting = [&hello.encode()[..], &introduction].concat();
+    stream.write_all(&greeting).await.map_err(Failure::Unreachable)?;
+    let answer = hear_answer(stream).await?;
     let version = answer.verdict.map_err(Failure::Denied)?;
     if answer.cluster != own.cluster {
         return Err(Failure::Refused(Refusal::WrongCluster));
@@ -109,10 +131,28 @@ async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -
     Ok(())
 }
 
+async fn hear_answer(stream: &mut TcpStream) -> Result<Answer, Failure> {
+    let mut first = [0; ANSWER_BYTES];
+    stream.read_exact(&mut first).await.map_err(Failure::Unreachable)?;
+    let (answer, more) = Answer::decode(&first).map_err(Failure::Refused)?;
+    let mut rest = [0; MORE_BYTES_MAX];
+    let disk = match rest.get_mut(..usize::from(more)) {
+        Some(rest) => stream.read_exact(rest).await.map(|_| Answer::decode_disk(rest)),
+        None => Ok(Err(Refusal::Garbled)),
+    };
+    match disk {
+        Ok(Ok(disk)) => Ok(Answer { disk, ..answer }),
+        // No means no, whatever comes after it.
+        _ if answer.verdict.is_err() => Ok(answer),
+        Ok(Err(garbled)) => Err(Failure::Refused(garbled)),
+        Err(error) => Err(Failure::Unreachable(error)),
+    }
+}
+
 fn note_failure(local: &Local, peer: &Peer, failure: &Failure) {
     let fault = match failure {
         Failure::Unreachable(_) => Fault::Unreachable,
-        Failure::Refused(reason) => return local.note_refused(Some(peer.id), &peer.address, *reason),
+        Failure::Refused(reason) => return local.note_refused(Some(peer.id), &peer.address(), *reason),
         Failure::Denied(reason) => {
             local.counters.handshakes_denied.count(*reason);
             Fault::Denied(*reason)
@@ -120,7 +160,7 @@ fn note_failure(local: &Local, peer: &Peer, failure: &Failure) {
     };
     if let Some(untold) = local.complaints.due(Some(peer.id), fault, Instant::now()) {
         let denied = matches!(failure, Failure::Denied(_));
-        tracing::warn!(peer = peer.id.0, at = peer.address, denied, reason = %failure, untold, "cannot connect to a peer");
+        tracing::warn!(peer = peer.id.0, at = peer.address(), denied, reason = %failure, untold, "cannot connect to a peer");
     }
 }
 

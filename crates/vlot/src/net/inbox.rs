@@ -31,14 +31,14 @@ pub enum Event {
         /// The frames, at least one.
         frames: Vec<Bytes>,
     },
-    /// The control lane stands in both directions. Other lanes follow on their own; frames of the peer may come before
-    /// this and after [`Event::Lost`].
+    /// The control lane of a peer stands in both directions. Other lanes follow on their own and do not count, nor do
+    /// guests; frames of the peer may come before this and after [`Event::Lost`].
     Connected {
         /// Who is there.
         peer: NodeId,
     },
-    /// The control lane is down in one direction or both. Comes exactly once after each [`Event::Connected`]. If both
-    /// happen before the owner looks, it hears of neither.
+    /// The control lane is down in one direction or both, or the node is no peer any more. Comes exactly once after each
+    /// [`Event::Connected`]. If both happen before the owner looks, it hears of neither.
     Lost {
         /// Who is gone.
         peer: NodeId,

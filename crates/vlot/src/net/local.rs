@@ -14,12 +14,14 @@ use super::complaints::{Complaints, Fault};
 use super::inbox::Mailbox;
 use super::options::{Identity, Limits};
 use super::peer::Peer;
+use super::refusal::Refusal;
 use super::stats::Counters;
-use super::wire::Refusal;
 
 #[derive(Debug)]
 pub(crate) struct Local {
     pub identity: Identity,
+    /// Where other nodes reach this one, if that is known.
+    pub advertise: Option<String>,
     pub limits: Limits,
     pub mailbox: Arc<Mailbox>,
     pub counters: Counters,
@@ -31,9 +33,16 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub fn new(identity: Identity, limits: Limits, mailbox: Arc<Mailbox>, runtime: Handle) -> Self {
+    pub fn new(
+        identity: Identity,
+        advertise: Option<String>,
+        limits: Limits,
+        mailbox: Arc<Mailbox>,
+        runtime: Handle,
+    ) -> Self {
         Self {
             identity,
+            advertise,
             limits,
             mailbox,
             counters: Counters::default(),

@@ -8,13 +8,16 @@ use vlot_raft::id::NodeId;
 
 use super::lane::Lane;
 
-/// Who this node is. Both numbers are checked by every handshake.
+/// Who this node is. Cluster and node are checked by every handshake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Identity {
     /// The cluster; nodes of another one are refused.
     pub cluster: u64,
     /// This node.
     pub node: NodeId,
+    /// The disk that it has: a number that was drawn when its log was first made, so that a node that has lost its disk
+    /// is told from one that has been away. Zero: not told.
+    pub disk: u64,
 }
 
 /// Where peers reach this node.
@@ -33,6 +36,9 @@ pub struct Options {
     pub identity: Identity,
     /// Where it listens.
     pub listen: Listen,
+    /// Where other nodes reach it, as `host:port`: told to each node that it dials. By default the address that it is
+    /// bound to if that is a specific one, and nothing if it is not.
+    pub advertise: Option<String>,
     /// The other nodes as `host:port`, resolved at each dial. This node's own entry is ignored.
     pub peers: BTreeMap<NodeId, String>,
     /// Every bound that has a sensible default.
@@ -43,7 +49,7 @@ impl Options {
     /// Options with the default limits.
     #[must_use]
     pub fn new(identity: Identity, listen: Listen, peers: BTreeMap<NodeId, String>) -> Self {
-        Self { identity, listen, peers, limits: Limits::default() }
+        Self { identity, listen, advertise: None, peers, limits: Limits::default() }
     }
 }
 
@@ -63,6 +69,10 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// How many callers may be connected without having introduced themselves. One more, and the oldest is dropped.
     pub strangers_max: usize,
+    /// How many guests there may be: nodes of the cluster that have called and are no peers. One more is refused.
+    pub guests_max: usize,
+    /// How long a guest may send nothing before it is seen off; it may stay a quarter as long again.
+    pub guest_silence_max: Duration,
     /// How long the kernel may wait for a sign of life before it gives a connection up. Whole seconds, at least one.
     pub silence_max: Duration,
 }
@@ -91,6 +101,8 @@ impl Default for Limits {
             redial_max: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(3),
             strangers_max: 64,
+            guests_max: 16,
+            guest_silence_max: Duration::from_secs(60),
             silence_max: Duration::from_secs(5),
         }
     }

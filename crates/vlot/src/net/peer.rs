@@ -1,8 +1,9 @@
-//! One peer: its queues, and which of its connections stand.
+//! One peer or guest: its queues, and which of its connections stand.
 //!
 //! Owns the decision when a peer counts as connected. Must not know of sockets: connections report here when they come
 //! and go.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -17,17 +18,33 @@ use super::queue::Queue;
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub id: NodeId,
-    /// `host:port`.
-    pub address: String,
     queues: [Queue; Lane::COUNT],
     links: Mutex<Links>,
     mailbox: Arc<Mailbox>,
-    /// Signalled when the peer has dialled this node: whoever waits to dial it need not wait longer.
-    pub called: Notify,
+    /// Signalled when there is a reason to dial at once: the peer has dialled this node, or has become another
+    /// [`Kind`] of peer, or its address is another.
+    pub stirred: Notify,
+    /// A frame has come since the last look.
+    heard: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+/// What a node is to this one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// Its owner has named it: it is dialled for as long as it is a peer, and its coming and going is told.
+    Regular,
+    /// It has called and the owner has not named it, or has named it once: it is dialled only if there is something to
+    /// send, and nothing is told of it.
+    Guest,
+    /// It is neither any more: nothing that its connections report counts.
+    Retired,
+}
+
+#[derive(Debug)]
 struct Links {
+    kind: Kind,
+    /// `host:port`; empty if a guest has not told.
+    address: String,
     outbound_control: bool,
     inbound: [Option<Inbound>; Lane::COUNT],
     /// How many inbound connections there ever were; numbers them.
@@ -35,8 +52,8 @@ struct Links {
     /// What the owner was last told.
     connected: bool,
     diallers: Vec<AbortHandle>,
-    /// The node is no peer any more; nothing that its connections report counts.
-    retired: bool,
+    /// How many looks in a row have found that no frame had come.
+    silent_looks: u32,
 }
 
 #[derive(Debug)]
@@ -45,14 +62,46 @@ struct Inbound {
     reader: AbortHandle,
 }
 
+/// When a lane is to be dialled, as things stand.
+#[derive(Debug)]
+enum Demand {
+    Dial,
+    WhenFilled,
+    Never,
+}
+
 impl Peer {
-    pub fn new(id: NodeId, address: String, limits: &Limits, mailbox: Arc<Mailbox>) -> Self {
+    pub fn new(id: NodeId, kind: Kind, address: String, limits: &Limits, mailbox: Arc<Mailbox>) -> Self {
         let queues = Lane::ALL.map(|lane| Queue::new(limits.of(lane)));
-        Self { id, address, queues, links: Mutex::default(), mailbox, called: Notify::new() }
+        let links = Links {
+            kind,
+            address,
+            outbound_control: false,
+            inbound: Default::default(),
+            inbound_count: 0,
+            connected: false,
+            diallers: Vec::new(),
+            silent_looks: 0,
+        };
+        let heard = AtomicBool::new(true);
+        let peer = Self { id, queues, links: Mutex::new(links), mailbox, stirred: Notify::new(), heard };
+        // So that what a guest's first frame asks for is accepted, however early the answer comes.
+        for lane in Lane::ALL {
+            peer.demand(lane);
+        }
+        peer
     }
 
     pub fn queue(&self, lane: Lane) -> &Queue {
         &self.queues[lane.index()]
+    }
+
+    pub fn address(&self) -> String {
+        self.links().address.clone()
+    }
+
+    pub fn is_guest(&self) -> bool {
+        self.links().kind == Kind::Guest
     }
 
     /// Takes note of the tasks that dial this peer, to end them with it.
@@ -60,10 +109,80 @@ impl Peer {
         self.links().diallers = diallers;
     }
 
+    /// A guest becomes a regular peer. Its connections stay as they are: the address counts from the next dial.
+    pub fn promote(&self, address: String) {
+        let mut links = self.links();
+        links.address = address;
+        self.turn_into(&mut links, Kind::Regular);
+    }
+
+    /// A regular peer becomes a guest. Its connections stay as they are, and what is queued is sent.
+    pub fn demote(&self) {
+        self.turn_into(&mut self.links(), Kind::Guest);
+    }
+
+    fn turn_into(&self, links: &mut Links, kind: Kind) {
+        links.kind = kind;
+        links.silent_looks = 0;
+        self.tell(links);
+        self.stirred.notify_waiters();
+    }
+
+    /// A guest has called and told where it listens. What the owner has said of a regular peer counts for more.
+    pub fn guest_listens_at(&self, address: &str) {
+        let mut links = self.links();
+        if links.kind == Kind::Guest && !address.is_empty() && links.address != address {
+            links.address = address.to_owned();
+            self.stirred.notify_waiters();
+        }
+    }
+
+    /// Waits until the peer is to be dialled on this lane: a regular peer at once, a guest as soon as there is something
+    /// to send.
+    pub async fn demanded(&self, lane: Lane) {
+        loop {
+            // Made before the look: what changes after it is not missed.
+            let stirred = self.stirred.notified();
+            match self.demand(lane) {
+                Demand::Dial => return,
+                Demand::WhenFilled => tokio::select! {
+                    () = self.queue(lane).filled() => {}
+                    () = stirred => {}
+                },
+                Demand::Never => stirred.await,
+            }
+        }
+    }
+
+    /// Whether this lane is to be dialled. If that depends on what there is to send, frames are accepted from here on.
+    fn demand(&self, lane: Lane) -> Demand {
+        let links = self.links();
+        match links.kind {
+            Kind::Regular => return Demand::Dial,
+            Kind::Guest if !links.address.is_empty() => {}
+            Kind::Guest | Kind::Retired => return Demand::Never,
+        }
+        let queue = self.queue(lane);
+        queue.open();
+        if queue.is_empty() { Demand::WhenFilled } else { Demand::Dial }
+    }
+
+    /// A frame has come from it.
+    pub fn heard(&self) {
+        self.heard.store(true, Relaxed);
+    }
+
+    /// Looks whether a frame has come since the last look; returns how many looks in a row have found none.
+    pub fn look(&self) -> u32 {
+        let mut links = self.links();
+        links.silent_looks = if self.heard.swap(false, Relaxed) { 0 } else { links.silent_looks + 1 };
+        links.silent_looks
+    }
+
     /// This node's connection to the peer stands.
     pub fn outbound_up(&self, lane: Lane) {
         let mut links = self.links();
-        if links.retired {
+        if links.kind == Kind::Retired {
             return;
         }
         // Opened before the owner is told, so that it can send at once.
@@ -90,7 +209,7 @@ impl Peer {
     /// the connection's number.
     pub fn inbound_up(&self, lane: Lane, spawn: impl FnOnce(u64) -> Option<AbortHandle>) {
         let mut links = self.links();
-        if links.retired {
+        if links.kind == Kind::Retired {
             return;
         }
         if let Some(older) = links.inbound[lane.index()].take() {
@@ -102,7 +221,7 @@ impl Peer {
         links.inbound[lane.index()] = spawn(number).map(|reader| Inbound { number, reader });
         self.tell(&mut links);
         // Only those who wait at this moment: a signal that was kept would cut short a later, deserved wait.
-        self.called.notify_waiters();
+        self.stirred.notify_waiters();
     }
 
     /// The peer's connection of that number is gone. Says nothing if a newer one has taken its place.
@@ -114,10 +233,10 @@ impl Peer {
         }
     }
 
-    /// The node is a peer no longer: its connections end, and it counts as lost.
+    /// The node is neither a peer nor a guest: its connections end, and it counts as lost.
     pub fn retire(&self) {
         let mut links = self.links();
-        links.retired = true;
+        links.kind = Kind::Retired;
         self.tell(&mut links);
         let inbound = links.inbound.iter_mut().filter_map(Option::take).map(|inbound| inbound.reader);
         let tasks: Vec<_> = inbound.collect();
@@ -126,9 +245,10 @@ impl Peer {
         }
     }
 
-    /// Tells the owner if the peer came or went. The lock is held meanwhile, so that news keep their order.
+    /// Tells the owner if a regular peer came or went, or became one or ceased to be one while it was connected. The lock is held meanwhile, so that news keep their order.
     fn tell(&self, links: &mut Links) {
-        let connected = links.outbound_control && links.inbound[Lane::Control.index()].is_some() && !links.retired;
+        let stands = links.outbound_control && links.inbound[Lane::Control.index()].is_some();
+        let connected = stands && links.kind == Kind::Regular;
         if connected == links.connected {
             return;
         }

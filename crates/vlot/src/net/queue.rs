@@ -22,7 +22,7 @@ const BLOCK_BYTES: usize = 64 << 10;
 /// Why `send` did not take a frame. The frame is gone; Raft sends again what matters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refused {
-    /// The node is not among the peers.
+    /// The node is neither a peer nor a guest.
     Unknown,
     /// There is no connection to the peer on this lane.
     Unconnected,
@@ -50,7 +50,8 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// A bounded queue between `send` and the writer of one connection. Open only while there is a connection.
+/// A bounded queue between `send` and the writer of one connection. Open while there is a connection, or while one is
+/// made as soon as there is something to send.
 #[derive(Debug)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -109,6 +110,11 @@ impl Queue {
             self.filled.notify_one();
         }
         Ok(())
+    }
+
+    /// Whether there is nothing for a writer to take.
+    pub fn is_empty(&self) -> bool {
+        self.state().frames == 0
     }
 
     /// Waits until something may be queued.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use vlot_raft::id::NodeId;
 
 use super::inbox::Intake;
 use super::lane::Lane;
@@ -32,7 +31,7 @@ pub(crate) async fn read_from(
     address: SocketAddr,
 ) {
     let _link = InboundLink { peer: &peer, lane, number };
-    if let Err(TooLong { bytes }) = read_frames(&local, peer.id, lane, stream).await {
+    if let Err(TooLong { bytes }) = read_frames(&local, &peer, lane, stream).await {
         local.note_oversized(peer.id, address, bytes);
     }
 }
@@ -50,7 +49,7 @@ impl Drop for InboundLink<'_> {
     }
 }
 
-async fn read_frames(local: &Local, from: NodeId, lane: Lane, mut stream: TcpStream) -> Result<(), TooLong> {
+async fn read_frames(local: &Local, peer: &Peer, lane: Lane, mut stream: TcpStream) -> Result<(), TooLong> {
     let limits = local.limits.of(lane);
     let intake = Intake::new(limits.inbox_bytes_max);
     let mut decoder = Decoder::new(limits.frame_bytes_max);
@@ -66,7 +65,8 @@ async fn read_frames(local: &Local, from: NodeId, lane: Lane, mut stream: TcpStr
         add(&local.counters.received_bytes, read as u64);
         add(&local.counters.received_frames, frames.len() as u64);
         if !frames.is_empty() {
-            local.mailbox.deliver(from, lane, frames, &intake);
+            peer.heard();
+            local.mailbox.deliver(peer.id, lane, frames, &intake);
         }
         intact?;
     }

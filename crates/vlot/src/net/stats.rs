@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::wire::Refusal;
+use super::refusal::Refusal;
 
 /// What a transport has done since it started, over all peers and lanes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

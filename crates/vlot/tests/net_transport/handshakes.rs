@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use vlot::net::{Lane, Limits, Refusal, Refused};
+use vlot::net::{Identity, Lane, Limits, Listen, Net, Options, Refusal, Refused};
 
 use crate::support::{
-    CLUSTER, Hello, Node, Puppet, answer, call, closed, cluster, eventually, frame, id, limits, listener,
+    CLUSTER, Hello, Node, Puppet, addresses, answer, answer_with, ask, call, closed, cluster, denied, eventually,
+    frame, hear_answer, id, limits, listener, refused,
 };
 
 /// The refusals' numbers on the wire.
@@ -19,14 +20,7 @@ const UNKNOWN_NODE: u16 = 5;
 const UNKNOWN_LANE: u16 = 6;
 const TOO_SLOW: u16 = 7;
 const CUT_SHORT: u16 = 8;
-
-fn refused(node: &Node, reason: Refusal) -> u64 {
-    node.net.stats().handshakes_refused.get(&reason).copied().unwrap_or(0)
-}
-
-fn denied(node: &Node, reason: Refusal) -> u64 {
-    node.net.stats().handshakes_denied.get(&reason).copied().unwrap_or(0)
-}
+const GARBLED: u16 = 10;
 
 #[tokio::test]
 async fn nodes_of_different_clusters_refuse_each_other_and_both_know_why() {
@@ -50,8 +44,9 @@ async fn a_node_at_another_nodes_address_is_not_taken_for_it() {
     let mut n1 = Node::start(1, a, &[(2, at_b)], limits());
     let mut n3 = Node::start(3, b, &[(1, at_a)], limits());
     eventually(|| refused(&n3, Refusal::WrongNode) > 0 && denied(&n1, Refusal::WrongNode) > 0).await;
-    // And node 3 is not among the peers of node 1.
-    eventually(|| refused(&n1, Refusal::UnknownNode) > 0 && denied(&n3, Refusal::UnknownNode) > 0).await;
+    // And node 3 is a guest of node 1, not node 2.
+    n3.send(1, Lane::Control, &frame("from node 3")).await;
+    assert_eq!(n1.frames(3, Lane::Control, 1).await, [&b"from node 3"[..]]);
     n1.quiet().await;
     n3.quiet().await;
 }
@@ -62,15 +57,18 @@ async fn every_reason_is_sent_back() {
     let mut node = Node::start(1, listener(), &[(2, puppet.address())], limits());
     let good = Hello::new(2, 1, 0);
     let garbage: Vec<u8> = (0..100_000_u32).map(|place| (place * 7) as u8).collect();
-    let rows: [(Vec<u8>, u16, Refusal); 10] = [
+    let rows: [(Vec<u8>, u16, Refusal); 12] = [
         (Hello { cluster: 8, ..good }.encode(), WRONG_CLUSTER, Refusal::WrongCluster),
         (Hello { to: 7, ..good }.encode(), WRONG_NODE, Refusal::WrongNode),
-        (Hello { from: 3, ..good }.encode(), UNKNOWN_NODE, Refusal::UnknownNode),
         // A caller that claims to be the node it calls.
         (Hello { from: 1, ..good }.encode(), UNKNOWN_NODE, Refusal::UnknownNode),
         (Hello { lane: 9, ..good }.encode(), UNKNOWN_LANE, Refusal::UnknownLane),
-        (Hello { versions: (2, 9), ..good }.encode(), NO_COMMON_VERSION, Refusal::NoCommonVersion),
-        (Hello { versions: (9, 1), ..good }.encode(), NO_COMMON_VERSION, Refusal::NoCommonVersion),
+        (Hello { lane: 9, from: 3, ..good }.encode(), UNKNOWN_LANE, Refusal::UnknownLane),
+        (Hello { cluster: 8, from: 3, ..good }.encode(), WRONG_CLUSTER, Refusal::WrongCluster),
+        (Hello { versions: (3, 9), ..good }.encode(), NO_COMMON_VERSION, Refusal::NoCommonVersion),
+        (Hello { versions: (9, 2), ..good }.encode(), NO_COMMON_VERSION, Refusal::NoCommonVersion),
+        // The version that had no introduction.
+        (Hello { versions: (1, 1), ..good }.encode_with(b""), NO_COMMON_VERSION, Refusal::NoCommonVersion),
         (Hello { magic: *b"vlotpeeR", ..good }.encode(), NOT_VLOT, Refusal::NotVlot),
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), NOT_VLOT, Refusal::NotVlot),
         (garbage[..30_000].to_vec(), NOT_VLOT, Refusal::NotVlot),
@@ -84,7 +82,7 @@ async fn every_reason_is_sent_back() {
     }
     node.quiet().await;
     // A later version that still speaks this one is welcome.
-    assert_eq!(call(node.net.address(), &Hello { versions: (1, 9), ..good }.encode()).await.1, 0);
+    assert_eq!(call(node.net.address(), &Hello { versions: (2, 9), ..good }.encode()).await.1, 0);
 }
 
 #[tokio::test]
@@ -111,13 +109,82 @@ async fn half_a_hello_is_not_waited_for_longer_than_the_timeout() {
     assert_eq!(refused(&node, Refusal::TooSlow), 2);
     assert!(begun.elapsed() < 2 * limits().handshake_timeout);
 
+    // The introduction belongs to the hello.
+    let hello = Hello { address: "10.0.0.1:7000", ..Hello::new(2, 1, 0) }.encode();
+    let (_stream, refusal) = call(node.net.address(), &hello[..hello.len() - 1]).await;
+    assert_eq!(refusal, TOO_SLOW);
+
     // One that hangs up in the middle has no need to be waited for.
     let mut stream = TcpStream::connect(node.net.address()).await.unwrap();
     stream.write_all(&hello[..20]).await.unwrap();
     stream.shutdown().await.unwrap();
-    let mut answer = [0; 32];
-    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut answer).await.unwrap();
-    assert_eq!(answer[8..10], CUT_SHORT.to_be_bytes());
+    assert_eq!(hear_answer(&mut stream).await.refusal, CUT_SHORT);
+    let mut stream = TcpStream::connect(node.net.address()).await.unwrap();
+    stream.write_all(&hello[..50]).await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(hear_answer(&mut stream).await.refusal, CUT_SHORT);
+}
+
+#[tokio::test]
+async fn a_garbled_introduction_is_refused_and_a_longer_one_is_not() {
+    let puppet = Puppet::new(2);
+    let mut node = Node::start(1, listener(), &[(2, puppet.address())], limits());
+    let good = Hello { disk: 5, address: "10.0.0.1:7000", ..Hello::new(2, 1, 0) };
+    let whole = good.introduction();
+    for length in 0..whole.len() {
+        let (mut stream, refusal) = call(node.net.address(), &good.encode_with(&whole[..length])).await;
+        assert_eq!(refusal, GARBLED, "{length} bytes");
+        closed(&mut stream).await;
+    }
+    let too_long = "a".repeat(301);
+    let rows = [
+        [&whole[..18], b"\xff0.0.0.1:7000"].concat(),
+        [&whole[..16], b"\xff\xff", &whole[18..]].concat(),
+        [&whole[..16], &301_u16.to_be_bytes(), too_long.as_bytes()].concat(),
+        // More than ever follows a hello.
+        [&whole[..], &[0; 1024]].concat(),
+    ];
+    for introduction in &rows {
+        assert_eq!(call(node.net.address(), &good.encode_with(introduction)).await.1, GARBLED);
+    }
+    assert_eq!(refused(&node, Refusal::Garbled), (whole.len() + rows.len()) as u64);
+    node.quiet().await;
+    // What a later version adds is not understood, and is no fault.
+    let (mut stream, refusal) = call(node.net.address(), &good.encode_with(&[&whole[..], &[7; 500]].concat())).await;
+    assert_eq!(refusal, 0);
+    stream.write_all(b"\0\0\0\x05frame").await.unwrap();
+    assert_eq!(node.frames(2, Lane::Control, 1).await, [&b"frame"[..]]);
+}
+
+#[tokio::test]
+async fn a_node_says_where_it_listens_and_which_disk_it_has() {
+    let rows = [
+        ("127.0.0.1:0", None, Some("the bound address")),
+        ("127.0.0.1:0", Some("node-1.example:7001"), Some("node-1.example:7001")),
+        // No other machine could make sense of "any address".
+        ("0.0.0.0:0", None, None),
+        ("0.0.0.0:0", Some("node-1.example:7001"), Some("node-1.example:7001")),
+    ];
+    for (listen, advertise, told) in rows {
+        let puppet = Puppet::new(2);
+        let identity = Identity { cluster: CLUSTER, node: id(1), disk: 77 };
+        let options = Options::new(identity, Listen::At(listen.into()), addresses(&[(2, puppet.address())]));
+        let (net, _inbox) = Net::start(Options { advertise: advertise.map(str::to_owned), ..options }).unwrap();
+        let bound = net.address().to_string();
+        let told = told.map(|told| if told == "the bound address" { bound.as_str() } else { told });
+
+        let (_, heard) = puppet.hear().await;
+        assert_eq!((heard.disk, heard.disk_expected), (77, 0));
+        assert_eq!(heard.address, told.unwrap_or_default());
+        assert_eq!(net.advertised(), told);
+        let port = net.address().port();
+        assert_eq!(ask(([127, 0, 0, 1], port).into(), &Hello::new(2, 1, 0).encode()).await.1.disk, 77);
+    }
+    let endless = "a".repeat(301);
+    let identity = Identity { cluster: CLUSTER, node: id(1), disk: 77 };
+    let options = Options::new(identity, Listen::At("127.0.0.1:0".into()), addresses(&[]));
+    let options = Options { advertise: Some(endless.clone()), ..options };
+    assert_eq!(Net::start(options).unwrap_err().address, endless);
 }
 
 #[tokio::test]
@@ -142,27 +209,34 @@ async fn what_answers_a_call_is_checked_too() {
     let puppet = Puppet::new(2);
     let mut node = Node::start(1, listener(), &[(2, puppet.address())], limits());
     let rows = [
-        (answer(0, 1, 8, 2), Refusal::WrongCluster),
-        (answer(0, 1, CLUSTER, 3), Refusal::WrongNode),
-        (answer(0, 2, CLUSTER, 2), Refusal::NoCommonVersion),
+        (answer(0, 2, 8, 2), Refusal::WrongCluster),
+        (answer(0, 2, CLUSTER, 3), Refusal::WrongNode),
+        (answer(0, 3, CLUSTER, 2), Refusal::NoCommonVersion),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n....".to_vec(), Refusal::NotVlot),
+        (answer_with(0, 2, CLUSTER, 2, &[0; 7]), Refusal::Garbled),
+        (answer_with(0, 2, CLUSTER, 2, &[0; 1025]), Refusal::Garbled),
     ];
     for (says, reason) in rows {
+        let before = refused(&node, reason);
         let (mut stream, _) = puppet.hear().await;
         stream.write_all(&says).await.unwrap();
         closed(&mut stream).await;
-        eventually(|| refused(&node, reason) == 1).await;
+        eventually(|| refused(&node, reason) == before + 1).await;
     }
     let denials = [
-        (answer(5, 1, CLUSTER, 2), Refusal::UnknownNode),
+        (answer(5, 2, CLUSTER, 2), Refusal::UnknownNode),
         // A reason that this version does not know is a refusal all the same.
-        (answer(77, 1, CLUSTER, 2), Refusal::Unrecognised),
+        (answer(77, 2, CLUSTER, 2), Refusal::Unrecognised),
+        // A node of version 1 says no without a word more.
+        (answer_with(2, 1, CLUSTER, 2, b""), Refusal::NoCommonVersion),
+        (answer_with(3, 2, CLUSTER, 2, &[0; 1025]), Refusal::WrongCluster),
     ];
     for (says, reason) in denials {
+        let before = denied(&node, reason);
         let (mut stream, _) = puppet.hear().await;
         stream.write_all(&says).await.unwrap();
         closed(&mut stream).await;
-        eventually(|| denied(&node, reason) == 1).await;
+        eventually(|| denied(&node, reason) == before + 1).await;
     }
     assert_eq!(node.net.send(id(2), Lane::Control, &frame("x")), Err(Refused::Unconnected));
     node.quiet().await;

@@ -140,11 +140,28 @@ async fn peers_can_join_and_leave() {
 
     n1.net.set_peers(addresses(&[(3, at_3)]));
     n1.lost(2).await;
-    n2.lost(1).await;
-    assert_eq!(n1.net.send(id(2), Lane::Control, &frame("x")), Err(Refused::Unknown));
     n1.send(3, Lane::Control, &frame("still here")).await;
     assert_eq!(n3.frames(1, Lane::Control, 1).await, [&b"still here"[..]]);
     n1.quiet().await;
+    n2.quiet().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_moves_is_lost_and_found_at_its_new_address() {
+    let mut nodes = cluster(2, limits()).await;
+    let (n2, mut n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
+    let moved = listener();
+    let at = moved.local_addr().unwrap();
+    n2.net.shutdown().await;
+    n1.lost(2).await;
+    n1.net.set_peers(addresses(&[(2, at)]));
+    let mut n2 = Node::start(2, moved, &[(1, n1.net.address())], limits());
+    n2.connected(1).await;
+    n1.connected(2).await;
+
+    n1.net.set_peers(addresses(&[(2, n1.net.address())]));
+    n1.lost(2).await;
+    n2.lost(1).await;
 }
 
 #[tokio::test]
@@ -182,7 +199,7 @@ async fn a_transport_is_usable_from_any_task() {
 async fn an_address_in_use_is_reported() {
     let taken = listener();
     let address = taken.local_addr().unwrap().to_string();
-    let identity = vlot::net::Identity { cluster: 1, node: id(1) };
+    let identity = vlot::net::Identity { cluster: 1, node: id(1), disk: 0 };
     let options = Options::new(identity, Listen::At(address.clone()), addresses(&[]));
     let error = Net::start(options).unwrap_err();
     assert_eq!((error.address, error.error.kind()), (address, std::io::ErrorKind::AddrInUse));

@@ -5,11 +5,11 @@ use std::future::Future;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use vlot::net::{Event, Identity, Inbox, Lane, Limits, Listen, Net, Options};
+use vlot::net::{Event, Identity, Inbox, Lane, Limits, Listen, Net, Options, Refusal};
 use vlot_raft::id::NodeId;
 
 pub const CLUSTER: u64 = 9;
@@ -42,7 +42,7 @@ impl Node {
         peers: &[(u64, SocketAddr)],
         limits: Limits,
     ) -> Self {
-        let identity = Identity { cluster, node: id(node) };
+        let identity = Identity { cluster, node: id(node), disk: 0 };
         let options = Options { limits, ..Options::new(identity, Listen::On(listener), addresses(peers)) };
         let (net, inbox) = Net::start(options).unwrap();
         Self { id: id(node), net, inbox }
@@ -89,6 +89,16 @@ impl Node {
     }
 }
 
+/// How many handshakes a node has refused for this reason.
+pub fn refused(node: &Node, reason: Refusal) -> u64 {
+    node.net.stats().handshakes_refused.get(&reason).copied().unwrap_or(0)
+}
+
+/// How many of a node's handshakes were refused for this reason.
+pub fn denied(node: &Node, reason: Refusal) -> u64 {
+    node.net.stats().handshakes_denied.get(&reason).copied().unwrap_or(0)
+}
+
 /// Nodes 1 to `count`, all connected with each other.
 pub async fn cluster(count: u64, limits: Limits) -> Vec<Node> {
     let listeners: Vec<_> = (1..=count).map(|node| (node, listener())).collect();
@@ -130,55 +140,103 @@ pub async fn eventually(mut holds: impl FnMut() -> bool) {
     soon(poll).await;
 }
 
-/// A hello, field by field.
+/// A hello and its introduction, field by field.
 #[derive(Clone, Copy)]
-pub struct Hello {
+pub struct Hello<'a> {
     pub magic: [u8; 8],
     pub versions: (u16, u16),
     pub lane: u16,
     pub cluster: u64,
     pub from: u64,
     pub to: u64,
+    pub disk: u64,
+    pub disk_expected: u64,
+    pub address: &'a str,
 }
 
-impl Hello {
+impl Hello<'_> {
     pub fn new(from: u64, to: u64, lane: u16) -> Self {
-        Self { magic: *b"vlotpeer", versions: (1, 1), lane, cluster: CLUSTER, from, to }
+        let (disk, disk_expected, address) = (0, 0, "");
+        Self { magic: *b"vlotpeer", versions: (2, 2), lane, cluster: CLUSTER, from, to, disk, disk_expected, address }
     }
 
     pub fn encode(&self) -> Vec<u8> {
+        self.encode_with(&self.introduction())
+    }
+
+    pub fn introduction(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.put_u64(self.disk);
+        bytes.put_u64(self.disk_expected);
+        bytes.put_u16(self.address.len() as u16);
+        bytes.put_slice(self.address.as_bytes());
+        bytes
+    }
+
+    /// The hello with these bytes for an introduction.
+    pub fn encode_with(&self, introduction: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.put_slice(&self.magic);
         bytes.put_u16(self.versions.0);
         bytes.put_u16(self.versions.1);
         bytes.put_u16(self.lane);
-        bytes.put_u16(0);
+        bytes.put_u16(introduction.len() as u16);
         bytes.put_u64(self.cluster);
         bytes.put_u64(self.from);
         bytes.put_u64(self.to);
+        bytes.put_slice(introduction);
         bytes
     }
 }
 
-/// An answer: refusal, version, cluster, node.
+/// An answer: refusal, version, cluster, node. Its disk is zero.
 pub fn answer(refusal: u16, version: u16, cluster: u64, node: u64) -> Vec<u8> {
+    answer_with(refusal, version, cluster, node, &[0; 8])
+}
+
+/// An answer with these bytes after it.
+pub fn answer_with(refusal: u16, version: u16, cluster: u64, node: u64, more: &[u8]) -> Vec<u8> {
     let mut bytes = b"vlotpeer".to_vec();
     bytes.put_u16(refusal);
     bytes.put_u16(version);
-    bytes.put_u32(0);
+    bytes.put_u16(more.len() as u16);
+    bytes.put_u16(0);
     bytes.put_u64(cluster);
     bytes.put_u64(node);
+    bytes.put_slice(more);
     bytes
+}
+
+/// What a node answered to a hello.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// Zero: accepted.
+    pub refusal: u16,
+    pub disk: u64,
 }
 
 /// Calls a node and says this; returns the connection and the refusal's number in the answer (zero: accepted).
 pub async fn call(address: SocketAddr, says: &[u8]) -> (TcpStream, u16) {
+    let (stream, answer) = ask(address, says).await;
+    (stream, answer.refusal)
+}
+
+/// Calls a node and says this; returns the connection and all of the answer.
+pub async fn ask(address: SocketAddr, says: &[u8]) -> (TcpStream, Answer) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(says).await.unwrap();
-    let mut answer = [0; 32];
+    let answer = hear_answer(&mut stream).await;
+    (stream, answer)
+}
+
+pub async fn hear_answer(stream: &mut TcpStream) -> Answer {
+    let mut answer = [0; 40];
     soon(stream.read_exact(&mut answer)).await.unwrap();
-    assert_eq!(answer[..8], *b"vlotpeer");
-    (stream, u16::from_be_bytes([answer[8], answer[9]]))
+    assert_eq!((&answer[..8], &answer[12..14]), (&b"vlotpeer"[..], &[0, 8][..]));
+    let mut fields = &answer[8..];
+    let refusal = fields.get_u16();
+    fields.advance(22);
+    Answer { refusal, disk: fields.get_u64() }
 }
 
 /// Waits until the other side has closed the connection, one way or another.
@@ -206,9 +264,9 @@ impl Puppet {
 
     /// Accepts a call and its hello; returns the connection and the lane.
     pub async fn accept(&self) -> (TcpStream, u16) {
-        let (mut stream, hello) = self.hear().await;
-        stream.write_all(&answer(0, 1, CLUSTER, self.node)).await.unwrap();
-        (stream, u16::from_be_bytes([hello[12], hello[13]]))
+        let (mut stream, heard) = self.hear().await;
+        stream.write_all(&answer(0, 2, CLUSTER, self.node)).await.unwrap();
+        (stream, heard.lane)
     }
 
     /// Accepts calls until one is for this lane; hangs up on the others.
@@ -222,10 +280,26 @@ impl Puppet {
     }
 
     /// Accepts a call and hears its hello, without an answer.
-    pub async fn hear(&self) -> (TcpStream, [u8; 40]) {
+    pub async fn hear(&self) -> (TcpStream, Heard) {
         let (mut stream, _) = soon(self.listener.accept()).await.unwrap();
         let mut hello = [0; 40];
         soon(stream.read_exact(&mut hello)).await.unwrap();
-        (stream, hello)
+        let (lane, more) = ((&hello[12..14]).get_u16(), (&hello[14..16]).get_u16());
+        let mut introduction = vec![0; usize::from(more)];
+        soon(stream.read_exact(&mut introduction)).await.unwrap();
+        let mut fields = &introduction[..];
+        let (disk, disk_expected, length) = (fields.get_u64(), fields.get_u64(), fields.get_u16());
+        assert_eq!(usize::from(length), fields.len());
+        let address = String::from_utf8(fields.to_vec()).unwrap();
+        (stream, Heard { lane, disk, disk_expected, address })
     }
+}
+
+/// What a node has said in its hello and its introduction.
+#[derive(Debug)]
+pub struct Heard {
+    pub lane: u16,
+    pub disk: u64,
+    pub disk_expected: u64,
+    pub address: String,
 }

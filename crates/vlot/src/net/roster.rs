@@ -1,0 +1,109 @@
+//! Who is a peer, who is a guest, and how one becomes the other.
+//!
+//! Owns that decision and the bound on guests. Must not know of sockets.
+//!
+//! Membership changes reach nodes one after the other: a new learner is called by members that it does not know yet, a
+//! lagging member by one that it has not heard of, and a member by one that does not know it was removed. All of these
+//! must be heard and answered, so that a node of this cluster that calls without being a peer is let in as a *guest*.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use vlot_raft::id::NodeId;
+
+use super::dial::keep_connected;
+use super::lane::Lane;
+use super::local::Local;
+use super::peer::{Kind, Peer};
+use super::refusal::Refusal;
+
+/// How often guests are looked after within the time that they may be silent.
+const LOOKS: u32 = 4;
+
+/// Makes these nodes the regular peers; the rest leave or become guests.
+pub(crate) fn set_peers(local: &Arc<Local>, mut wanted: BTreeMap<NodeId, String>) {
+    wanted.remove(&local.identity.node);
+    let mut peers = local.peers_mut();
+    peers.retain(|id, peer| {
+        let moves = wanted.get(id).is_some_and(|address| !peer.is_guest() && *address != peer.address());
+        if moves {
+            retire(local, peer);
+        }
+        !moves
+    });
+    for (id, address) in &wanted {
+        match peers.get(id) {
+            Some(peer) if peer.is_guest() => peer.promote(address.clone()),
+            Some(_) => {}
+            None => drop(peers.insert(*id, begin_dialling(local, *id, Kind::Regular, address.clone()))),
+        }
+    }
+    let mut room = local.limits.guests_max.saturating_sub(guests(&peers));
+    peers.retain(|id, peer| {
+        if wanted.contains_key(id) || peer.is_guest() {
+            return true;
+        }
+        let stays = room > 0;
+        if stays {
+            room -= 1;
+            peer.demote();
+        } else {
+            retire(local, peer);
+        }
+        stays
+    });
+}
+
+/// The peer of that id, or else a guest that listens there.
+pub(crate) fn peer_or_guest(local: &Arc<Local>, id: NodeId, address: &str) -> Result<Arc<Peer>, Refusal> {
+    if id == local.identity.node {
+        return Err(Refusal::UnknownNode);
+    }
+    if let Some(peer) = local.peer(id) {
+        peer.guest_listens_at(address);
+        return Ok(peer);
+    }
+    let mut peers = local.peers_mut();
+    let places = local.limits.guests_max.saturating_sub(guests(&peers));
+    // It may have become one since it was looked for.
+    if places == 0 && !peers.contains_key(&id) {
+        return Err(Refusal::TooManyGuests);
+    }
+    let guest = peers.entry(id).or_insert_with(|| begin_dialling(local, id, Kind::Guest, address.to_owned()));
+    Ok(Arc::clone(guest))
+}
+
+/// Sees guests off that have been silent for too long, for as long as the node lives.
+pub(crate) async fn see_off_silent_guests(local: Arc<Local>) {
+    loop {
+        sleep(local.limits.guest_silence_max.max(Duration::from_millis(LOOKS.into())) / LOOKS).await;
+        local.peers_mut().retain(|_, peer| {
+            let stays = !peer.is_guest() || peer.look() < LOOKS;
+            if !stays {
+                retire(&local, peer);
+            }
+            stays
+        });
+    }
+}
+
+fn guests(peers: &BTreeMap<NodeId, Arc<Peer>>) -> usize {
+    peers.values().filter(|peer| peer.is_guest()).count()
+}
+
+fn retire(local: &Local, peer: &Peer) {
+    peer.retire();
+    local.complaints.forget(peer.id);
+}
+
+fn begin_dialling(local: &Arc<Local>, id: NodeId, kind: Kind, address: String) -> Arc<Peer> {
+    let peer = Arc::new(Peer::new(id, kind, address, &local.limits, Arc::clone(&local.mailbox)));
+    let diallers = Lane::ALL.into_iter().filter_map(|lane| {
+        let dialler = keep_connected(Arc::clone(local), Arc::clone(&peer), lane);
+        local.spawn(dialler)
+    });
+    peer.dialled_by(diallers.collect());
+    peer
+}
