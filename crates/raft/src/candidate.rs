@@ -98,6 +98,13 @@ impl Candidate {
         self.outcome(state)
     }
 
+    /// See [`crate::canonical`]. Votes count alike in whatever order they came.
+    pub(crate) fn forget_time(&mut self, now: Time) {
+        self.deadline = now;
+        self.granted.sort_unstable();
+        self.refused.sort_unstable();
+    }
+
     /// The outcome as the answers stand.
     pub(crate) fn outcome(&self, state: &State) -> Outcome {
         if state.membership().is_quorum(|node| self.granted.contains(&node)) {

@@ -41,7 +41,8 @@ pub enum Input {
         /// The last such entry.
         upto: LogIndex,
     },
-    /// The host has a snapshot, durably, of a state that was committed.
+    /// The host has a snapshot, durably, of a state that was committed. One that names no voters is not installed: a node
+    /// that has just joined may not know who they were, and should hand out no snapshot before it does.
     SnapshotReceived {
         /// The last entry whose effect it has.
         id: LogId,
@@ -104,8 +105,8 @@ pub enum Effect {
         /// The entry.
         after: LogId,
     },
-    /// A snapshot takes the place of the log: the log begins after this entry, and what follows it stays if the log
-    /// has the entry, or else goes. Once [`Effect::Commit`] reaches the entry, the state machine becomes the snapshot.
+    /// A snapshot takes the place of the log: the log begins after this entry, with the snapshot's membership, and what
+    /// follows it stays if the log has the entry, or else goes. Once [`Effect::Commit`] reaches the entry, the state machine becomes the snapshot.
     InstallSnapshot {
         /// The number to report when it is durable.
         write: WriteId,

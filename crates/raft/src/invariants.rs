@@ -5,6 +5,7 @@
 use crate::effect::RoleName;
 use crate::id::{LogId, LogIndex, NodeId, Term};
 use crate::raft::Raft;
+use crate::state::State;
 use crate::time::Time;
 
 /// A property that does not hold, in the words of the paper where it has them, and the values that show it.
@@ -39,6 +40,11 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
     require("no leader without the payloads", standing.role != RoleName::Leader || !is_witness(raft), || {
         "it is a witness".into()
     })?;
+    require(
+        "a log that begins later begins with members",
+        begin == LogIndex::ZERO || knows_its_first_members(state),
+        || format!("begins after {begin}"),
+    )?;
     check_who_stands(raft, standing.role)?;
     for (peer, matched) in raft.matched() {
         require("matched <= last", matched <= last, || format!("{peer} matched {matched}, last {last}"))?;
@@ -74,6 +80,12 @@ pub fn check_step(before: &Raft, after: &Raft) -> Result<(), Violation> {
     require("Leader Append-Only", !still_leads || extends(new.log.last_id(), old.log.last_id(), after), || {
         format!("{} then {}", old.log.last_id(), new.log.last_id())
     })?;
+    let kept = !knows_its_first_members(old) || knows_its_first_members(new);
+    require("who knows the members keeps knowing them", kept, || {
+        format!("{:?} then {:?}", old.memberships.at(old.log.after().index), new.memberships.at(new.log.after().index))
+    })?;
+    let (began, begins) = (old.log.after(), new.log.after());
+    require("the log's beginning never goes back", begins.index >= began.index, || format!("{began} then {begins}"))?;
     let compacted = new.log.after().index >= old.commit;
     let kept = compacted || new.log.term_at(old.commit) == old.log.term_at(old.commit);
     require("committed entries stay", kept, || format!("entry {}", old.commit))?;
@@ -114,7 +126,8 @@ impl History {
             })?;
             self.check_leader_completeness(raft, standing.term)?;
         }
-        self.check_committed(raft)
+        self.check_committed(raft)?;
+        self.check_who_ends_a_change(raft)
     }
 
     /// The term of each committed entry, the first one's first.
@@ -139,6 +152,20 @@ impl History {
         require("Leader Completeness", complete, || {
             format!("leader {} of term {term} lacks {}", raft.node(), LogId { term: newest, index })
         })
+    }
+
+    /// A membership that ends a change is with those alone who vote in it, until it is committed: any other that had it
+    /// could neither stand nor vote for who has it not (Ongaro §4.2.2, figure 4.6).
+    fn check_who_ends_a_change(&self, raft: &Raft) -> Result<(), Violation> {
+        let memberships = raft.memberships();
+        let (set_at, node) = (memberships.newest_at(), raft.node());
+        let (_, before) = memberships.at(set_at.prev());
+        let loses_its_vote = before.is_voter(node) && !memberships.newest().is_voter(node);
+        require(
+            "the end of a change is with its voters",
+            !loses_its_vote || set_at <= self.last_committed().index,
+            || format!("{node} has the membership of {set_at}, committed is {}", self.last_committed()),
+        )
     }
 
     /// All replicas commit the same entries (State Machine Safety, told by terms: Log Matching makes them names).
@@ -183,6 +210,12 @@ pub fn check_log_matching(one: &Raft, other: &Raft) -> Result<(), Violation> {
 
 fn extends(last: LogId, earlier: LogId, raft: &Raft) -> bool {
     last >= earlier && (raft.log().contains(earlier) || earlier.index < raft.log().after().index)
+}
+
+/// Whether it is known who belonged to the group where the log begins. (What an entry says may be cut with it.)
+fn knows_its_first_members(state: &State) -> bool {
+    let (_, membership) = state.memberships.at(state.log.after().index);
+    membership.voters().next().is_some()
 }
 
 fn is_witness(raft: &Raft) -> bool {

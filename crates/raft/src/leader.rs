@@ -219,6 +219,14 @@ impl Leader {
         self.peers.iter().map(|(peer, progress)| (*peer, progress))
     }
 
+    /// See [`crate::canonical`].
+    pub(crate) fn forget_time(&mut self, now: Time) {
+        self.heartbeat_due = now;
+        self.peers.iter_mut().for_each(|(_, progress)| progress.forget_time(now));
+        self.transfer.iter_mut().for_each(|transfer| transfer.until = now);
+        self.reads.forget_time();
+    }
+
     fn progress(&self, node: NodeId) -> Option<&Progress> {
         self.peers.iter().find(|(peer, _)| *peer == node).map(|(_, progress)| progress)
     }

@@ -51,6 +51,7 @@
 //! assert_eq!(applied, LogIndex(4), "the leader's blank entry and three of ours");
 //! ```
 
+pub mod canonical;
 pub mod effect;
 pub mod id;
 pub mod invariants;

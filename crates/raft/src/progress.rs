@@ -183,6 +183,12 @@ impl Progress {
         }
     }
 
+    /// See [`crate::canonical`].
+    pub(crate) fn forget_time(&mut self, now: Time) {
+        self.heard = now;
+        self.silent_since = None;
+    }
+
     fn probe(&mut self, next: LogIndex) {
         self.pace = Pace::Probe { next, awaiting_reply: false };
         self.silent_since = None;

@@ -224,6 +224,16 @@ impl Raft {
         &self.state
     }
 
+    /// See [`crate::canonical`].
+    pub(crate) fn forget_time(&mut self, now: Time) {
+        self.state.forget_time(now);
+        match &mut self.role {
+            Role::Follower(follower) => follower.deadline = earliest(follower.deadline, now),
+            Role::Candidate(candidate) => candidate.forget_time(now),
+            Role::Leader(leader) => leader.forget_time(now),
+        }
+    }
+
     fn tick(&mut self, now: Time, effects: &mut Effects) {
         if now < self.deadline() {
             return;
@@ -594,4 +604,9 @@ impl Raft {
             effects.push(Effect::Became(standing));
         }
     }
+}
+
+/// `now` for a deadline that comes some time; never stays never.
+fn earliest(deadline: Time, now: Time) -> Time {
+    if deadline < Time::NEVER { now } else { deadline }
 }

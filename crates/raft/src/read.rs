@@ -95,6 +95,12 @@ impl Reads {
         self.confirmed
     }
 
+    /// See [`crate::canonical`].
+    pub(crate) fn forget_time(&mut self) {
+        self.sent.clear();
+        self.confirmed = None;
+    }
+
     /// All reads that will not be answered by this leader.
     pub(crate) fn abandon(self) -> impl Iterator<Item = Asked> {
         self.confirming.into_iter().flat_map(|round| round.reads).chain(self.waiting)

@@ -163,6 +163,14 @@ impl State {
         }
     }
 
+    /// See [`crate::canonical`].
+    pub(crate) fn forget_time(&mut self, now: Time) {
+        self.heard = Time::default();
+        self.chance = Chance::new(0);
+        self.stalled = false;
+        self.unpersisted.forget_time(now);
+    }
+
     /// Enters a later term, in which nobody has this node's vote yet. Written with the first thing that depends on it.
     pub(crate) fn enter_term(&mut self, term: Term) {
         assert!(term > self.term, "term {term} is later than {}", self.term);
@@ -215,10 +223,12 @@ impl State {
         self.append(entry, set, Source::Membership(membership), effects);
     }
 
-    /// Drops entries that the host needs no more. Nothing that is not applied goes.
+    /// Drops entries that the host needs no more. Nothing that is not applied goes; nor does anything while this node
+    /// has joined by the log and no entry has told it who the members are, or its log would begin with nobody.
     pub(crate) fn compact(&mut self, upto: LogIndex, effects: &mut Effects) {
         let upto = upto.min(self.ready);
-        if upto > self.log.after().index {
+        let knows_members = self.memberships.at(upto).1.voters().next().is_some();
+        if upto > self.log.after().index && knows_members {
             self.log.begin_after(upto);
             self.memberships.begin_after(upto);
             let write = self.unpersisted.compaction_written();
@@ -226,28 +236,31 @@ impl State {
         }
     }
 
-    /// Puts a snapshot in the place of the log up to `id`. False if as much is committed here already.
+    /// Puts a snapshot in the place of the log up to `id`. False if as much is committed here already, or if whoever has
+    /// taken it did not know the members: a group's first members are in no entry, so a log that has just begun to
+    /// arrive does not say who they are.
     ///
     /// The snapshot's state was committed, so what follows it in a log that has its last entry stays; any other log
     /// holds nothing that could matter (Raft §7). Neither term nor commit index goes back.
     pub(crate) fn install(&mut self, id: LogId, membership: (LogIndex, Membership), effects: &mut Effects) -> bool {
-        if id.index <= self.commit || id.term > self.term {
+        let names_members = membership.1.voters().next().is_some() && membership.0 <= id.index;
+        if id.index <= self.commit || id.term > self.term || !names_members {
             return false;
         }
         self.save_vote(effects);
         let mut durable = self.durable();
+        let mut later = Vec::new();
         if self.log.contains(id) {
+            later = self.memberships.part(id.index, self.log.last());
             self.log.begin_after(id.index);
-            self.memberships.begin_after(id.index);
         } else {
             // Of a log that goes, what was committed is in the snapshot too. The rest is durable, and not this.
             durable = durable.min(self.commit);
-            let changes = (self.memberships.newest_at(), self.membership()) != (membership.0, &membership.1);
             self.log = TermRuns::empty(id);
-            self.memberships = Memberships::new(membership, Vec::new());
-            if changes {
-                self.membership_changed(effects);
-            }
+        }
+        let was = std::mem::replace(&mut self.memberships, Memberships::new(membership, later));
+        if (was.newest_at(), was.newest()) != (self.memberships.newest_at(), self.memberships.newest()) {
+            self.membership_changed(effects);
         }
         self.commit = id.index;
         let write = self.unpersisted.append_written(durable);

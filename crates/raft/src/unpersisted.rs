@@ -97,6 +97,16 @@ impl Unpersisted {
         self.held.clear();
     }
 
+    /// See [`crate::canonical`]. Nothing but the order of writes counts, so their numbers begin after what is durable.
+    pub(crate) fn forget_time(&mut self, now: Time) {
+        let durable = self.persisted.0;
+        let renumber = |id: &mut WriteId| id.0 = id.0.saturating_sub(durable);
+        self.appends.iter_mut().for_each(|(id, _)| renumber(id));
+        self.held.iter_mut().for_each(|(id, _)| renumber(id));
+        [&mut self.issued, &mut self.persisted, &mut self.vote].into_iter().for_each(renumber);
+        self.waits = (self.persisted < self.issued).then_some((self.persisted, now));
+    }
+
     /// Whether term and vote are durable as they are.
     pub(crate) fn vote_is_durable(&self) -> bool {
         self.vote <= self.persisted

@@ -3,6 +3,7 @@
 //! Owns time limits and the translation of outcomes into statuses. It is the only file that knows how commands are
 //! agreed on; services see bytes go in and the store's answer come out.
 
+use std::io::{Read, Write};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
@@ -12,7 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::error;
-use vlot::{BadCommand, Group, LogId, ProposeError, ReadError, StateMachine};
+use vlot::{BadCommand, BadSnapshot, Group, LogId, ProposeError, ReadError, StateMachine};
 use vlot_store::command::{Command, Tag};
 use vlot_store::refusal::Refusal;
 use vlot_store::revision::Position;
@@ -115,9 +116,47 @@ impl StateMachine for Keeper {
     }
 
     fn durable(&self) -> LogId {
-        let Position { term, index } = self.store.durable();
-        LogId::new(term, index)
+        log_id(self.store.durable())
     }
+
+    fn snapshot(&self) -> Option<Box<dyn vlot::Snapshot>> {
+        match self.store.snapshot() {
+            Ok(snapshot) => Some(Box::new(StoreSnapshot(snapshot))),
+            // A store that cannot be read says so to its owner, who stops.
+            Err(failure) => {
+                error!(%failure, "no snapshot can be made of the store");
+                None
+            }
+        }
+    }
+
+    fn restore(&mut self, at: LogId, from: &mut dyn Read) -> Result<(), BadSnapshot> {
+        self.store.restore(from).map_err(|error| BadSnapshot(error.to_string()))?;
+        let applied = log_id(self.store.applied());
+        if applied != at {
+            return Err(BadSnapshot(format!("it is of {applied}")));
+        }
+        // History that is compacted may have come along.
+        self.compacting.send_replace(true);
+        Ok(())
+    }
+}
+
+/// A moment of the store, on its way to another member.
+struct StoreSnapshot(vlot_store::snapshot::Snapshot);
+
+impl vlot::Snapshot for StoreSnapshot {
+    fn at(&self) -> LogId {
+        log_id(self.0.position())
+    }
+
+    fn write_to(&mut self, out: &mut dyn Write) -> std::io::Result<()> {
+        self.0.write_to(out)
+    }
+}
+
+fn log_id(Position { term, index }: Position) -> LogId {
+    LogId::new(term, index)
 }
 
 /// Ends the process where a decided command cannot be applied: what is read after it would be stale. All that was

@@ -8,6 +8,7 @@ use crate::chance::Chance;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use vlot::node::BatchId;
+use vlot::payload;
 use vlot::replica::{LogRead, Purpose};
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::error::{OpenError, ReadError, WriteError};
@@ -16,6 +17,7 @@ use vlot_log::log::{Identity, Log, Options};
 use vlot_log::record::{Entry, Write};
 use vlot_raft::id::{GroupId, NodeId};
 use vlot_raft::invariants::Violation;
+use vlot_raft::term_runs::TermRuns;
 
 /// What outlives a node's processes: its disk, and what is known to be on it.
 #[derive(Debug, Default)]
@@ -103,7 +105,7 @@ impl Disk {
     ) -> Result<(LogThread, GroupState), Broken> {
         let identity = Identity { cluster: 1, node };
         let (log, mut recovered) =
-            Log::open(self.sim.clone(), identity, Options { segment_bytes }).map_err(|error| match error {
+            Log::open(self.sim.clone(), identity, options(segment_bytes)).map_err(|error| match error {
                 OpenError::Io(_) | OpenError::NoSpace(_) => Broken::Storage,
                 error => wrong(format!("n{node} cannot open its log: {error:?}")),
             })?;
@@ -188,6 +190,9 @@ impl LogThread {
             for writes in disk.unsynced.drain(..) {
                 writes.iter().for_each(|write| apply(&mut disk.durable, write));
             }
+            if let Err(WriteError::Failed(_)) = self.log.tidy() {
+                return Err(Broken::Storage);
+            }
             // A disk that is full is noticed by the next write, too.
             if let Err(WriteError::Failed(_)) = self.log.prepare() {
                 return Err(Broken::Storage);
@@ -197,12 +202,30 @@ impl LogThread {
     }
 }
 
+/// Small segments, and little room for what one group keeps alone, so that both are seen often.
+fn options(segment_bytes: u32) -> Options {
+    let total_bytes_max = 4 * u64::from(segment_bytes);
+    Options { segment_bytes, total_bytes_max, keep: payload::sets_membership }
+}
+
+/// Does to the obvious log what a write does to the real one.
 fn apply(state: &mut GroupState, write: &Write) {
     match write {
         Write::Vote { term, vote, .. } => (state.term, state.vote) = (*term, *vote),
         Write::Append { after, entries, .. } => {
             state.runs.cut_after(*after);
+            state.kept.retain(|entry| entry.id.index <= *after);
             entries.iter().for_each(|entry| state.runs.push(entry.id.term, 1));
+            state.kept.extend(entries.iter().filter(|entry| payload::sets_membership(&entry.payload)).cloned());
+        }
+        Write::Begin { after, note, .. } => {
+            if state.runs.contains(*after) {
+                state.runs.begin_after(after.index);
+            } else {
+                state.runs = TermRuns::empty(*after);
+            }
+            state.kept.retain(|entry| entry.id.index > after.index && state.runs.contains(entry.id));
+            state.note = note.clone();
         }
     }
 }

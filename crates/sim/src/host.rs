@@ -10,12 +10,12 @@ use crate::network::Place;
 use crate::register::{Command, OpId, Registers};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use vlot::Members;
 use vlot::node::{Input, NodeCore};
 use vlot::payload::{self, ProposalId};
 use vlot::replica::{Begin, Limits};
 use vlot_raft::id::{GroupId, NodeId};
 use vlot_raft::invariants::Violation;
-use vlot_raft::membership::Membership;
 use vlot_raft::raft::Raft;
 use vlot_raft::state::Config;
 use vlot_raft::time::Time;
@@ -136,12 +136,12 @@ impl Host {
         let begin = Begin {
             group: GROUP,
             config: Config {
-                node: self.node(),
                 heartbeat: conditions.heartbeat,
                 election_timeout: conditions.election_timeout,
                 inflight_max: conditions.inflight_max,
+                ..Config::new(self.node())
             },
-            membership: Membership::of_voters((1..=conditions.nodes as u64).map(NodeId)),
+            members: Members::of_voters((1..=conditions.nodes as u64).map(|node| (NodeId(node), String::new()))),
             recovered,
             applied: self.image.applied,
             limits: Limits {
@@ -149,6 +149,7 @@ impl Host {
                 inflight_max: conditions.inflight_max,
                 recent_bytes_max: conditions.recent_bytes_max,
                 replay_bytes_max: conditions.replay_bytes_max,
+                ..Limits::default()
             },
             origin,
             seed,

@@ -178,7 +178,7 @@ fn write_sent(f: &mut fmt::Formatter<'_>, from: Place, to: Place, bytes: &Bytes,
         Ok((_, Parcel::Raft { message, .. })) => {
             write!(f, "t{} ", message.term)?;
             match message.body {
-                Body::AppendEntries { entries, commit } => {
+                Body::AppendEntries { entries, commit, .. } => {
                     write!(f, "AppendEntries after={}", entries.after())?;
                     for (term, first, last) in entries.iter() {
                         write!(f, " {first}..{last}@{term}")?;
@@ -189,6 +189,8 @@ fn write_sent(f: &mut fmt::Formatter<'_>, from: Place, to: Place, bytes: &Bytes,
             }
         }
         Ok((_, Parcel::Propose { term, payloads })) => write!(f, "t{term} Propose count={}", payloads.len()),
+        Ok((_, Parcel::Change { term, request })) => write!(f, "t{term} Change {:?}", request.changes),
+        Ok((_, Parcel::ChangeRefused { why, .. })) => write!(f, "ChangeRefused {why:?}"),
         Err(bad) => write!(f, "{bad}"),
     }
 }
@@ -199,6 +201,7 @@ fn write_act(f: &mut fmt::Formatter<'_>, act: &Write) -> fmt::Result {
             write!(f, " term {term}")?;
             vote.map_or(Ok(()), |vote| write!(f, " vote n{vote}"))
         }
+        Write::Begin { after, .. } => write!(f, " begin after {after}"),
         Write::Append { after, entries, .. } => {
             write!(f, " cut {after}")?;
             entries.first().map_or(Ok(()), |first| write!(f, " append {}", first.id))?;

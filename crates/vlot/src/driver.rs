@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use vlot_raft::effect::Event as Consensus;
 use vlot_raft::id::{GroupId, LogId, NodeId};
@@ -16,6 +17,7 @@ use crate::events::{Event, Events, NewGroup};
 use crate::exchange::{Ask, Exchange};
 use crate::log_thread::{Done, LogThread};
 use crate::machine::Machine;
+use crate::members::MemberChange;
 use crate::net::{self, Inbox, Lane, Net};
 use crate::node::{Input, NodeCore, Turn};
 use crate::payload::Payload;
@@ -36,10 +38,18 @@ pub(crate) struct Driver {
     /// Where each peer listens that no group's members name: it was told when the node was opened.
     pub(crate) peers: BTreeMap<NodeId, String>,
     pub(crate) retention: retention::Limits,
+    /// The disk of each node that is connected, and this one's own.
+    pub(crate) disks: BTreeMap<NodeId, u64>,
+    /// A peer knows this node by another disk.
+    pub(crate) other_disk: bool,
     pub(crate) log: LogThread,
     pub(crate) groups: BTreeMap<GroupId, Driven>,
     pub(crate) started: Instant,
 }
+
+/// What a node says that has lost its disk, or got an old one back.
+const OTHER_DISK: &str = "the cluster knows this member by another disk: what it had vouched for is lost; remove the \
+                          member and add it again, with an empty directory";
 
 /// A group's state machine and what is shown of it.
 pub(crate) struct Driven {
@@ -49,6 +59,8 @@ pub(crate) struct Driven {
     /// What this node has in a snapshot of its own.
     saved: LogId,
     saving: bool,
+    /// There may be a member whose disk was seen and is not written down.
+    disks_unknown: bool,
 }
 
 /// Why a driver ends.
@@ -97,6 +109,9 @@ impl Driver {
             let now = Time(self.started.elapsed());
             for delivery in deliveries {
                 self.deliver(now, delivery);
+            }
+            if self.other_disk {
+                return End::Failed(OTHER_DISK.into());
             }
             for event in gathered.drain(..) {
                 if let Err(end) = self.take(now, event) {
@@ -152,8 +167,9 @@ impl Driver {
         }
         for (group, standing) in turn.became {
             tracing::info!(%group, term = %standing.term, role = ?standing.role, leader = ?standing.leader.map(|node| format!("{:x}", node.0)), "standing");
-            if let Some(driven) = self.groups.get(&group) {
+            if let Some(driven) = self.groups.get_mut(&group) {
                 driven.view.standing.send_replace(standing);
+                driven.disks_unknown = true;
             }
             self.tell(group, Happening::Became(standing));
         }
@@ -161,6 +177,9 @@ impl Driver {
             tracing::info!(%group, ?event, "consensus");
             if let Consensus::MembershipChanged { .. } = event {
                 self.meet_members(group);
+            }
+            if let (Consensus::MembershipCommitted { .. }, Some(driven)) = (event, self.groups.get_mut(&group)) {
+                driven.disks_unknown = true;
             }
             self.tell(group, Happening::Consensus(event));
         }
@@ -186,6 +205,7 @@ impl Driver {
                 driven.machine.apply(committed)?;
             }
             self.compact(group);
+            self.recognise_disks(Time(self.started.elapsed()), group);
         }
         for (group, driven) in &self.groups {
             driven.view.show(&self.core, *group);
@@ -212,8 +232,45 @@ impl Driver {
                     self.core.handle(now, Input::Frame { from, bytes });
                 }
             }
-            net::Event::Connected { peer } => self.core.handle(now, Input::Connected { peer }),
-            net::Event::Lost { peer } => self.core.handle(now, Input::Lost { peer }),
+            net::Event::Connected { peer, disk } => {
+                self.disks.insert(peer, disk);
+                self.groups.values_mut().for_each(|driven| driven.disks_unknown = true);
+                self.core.handle(now, Input::Connected { peer });
+            }
+            net::Event::Lost { peer } => {
+                // Who comes back may be another.
+                self.disks.remove(&peer);
+                self.core.handle(now, Input::Lost { peer });
+            }
+            net::Event::OtherDisk { peer, node, disk } if Some(node) == self.own() => {
+                tracing::error!(%peer, disk, "a peer knows this node by another disk");
+                self.other_disk = true;
+            }
+            net::Event::OtherDisk { node, disk, .. } => {
+                tracing::error!(%node, disk, "a member has lost its disk: remove it and add it again");
+            }
+        }
+    }
+
+    fn own(&self) -> Option<NodeId> {
+        self.groups.keys().find_map(|group| self.core.raft(*group)).map(vlot_raft::raft::Raft::node)
+    }
+
+    /// A leader writes down which disk each member has, once it has seen it: from then on a member that comes with
+    /// another, having lost what it had vouched for, is kept out until it is removed and added again.
+    fn recognise_disks(&mut self, now: Time, group: GroupId) {
+        let Some(driven) = self.groups.get_mut(&group).filter(|driven| driven.disks_unknown) else { return };
+        let (Some(members), Some(raft)) = (self.core.members(group), self.core.raft(group)) else { return };
+        let is_free = raft.takes_proposals() && raft.memberships().newest_at() <= raft.commit();
+        if !is_free || members.membership().is_joint() {
+            return;
+        }
+        let unknown = members.iter().map(|(member, _)| member.node).filter(|node| members.disk(*node) == 0);
+        let seen = unknown.filter_map(|node| Some((node, *self.disks.get(&node).filter(|disk| **disk != 0)?)));
+        let changes: Vec<MemberChange> = seen.map(|(node, disk)| MemberChange::Recognise { node, disk }).collect();
+        driven.disks_unknown = false;
+        if !changes.is_empty() {
+            self.core.handle(now, Input::ChangeMembers { group, sequence: 0, changes, context: Bytes::new() });
         }
     }
 
@@ -223,7 +280,7 @@ impl Driver {
         if begun.is_ok() {
             let retention = Retention::new(self.retention.clone());
             let NewGroup { machine, view, saved, .. } = new;
-            self.groups.insert(id, Driven { machine, view, retention, saved, saving: false });
+            self.groups.insert(id, Driven { machine, view, retention, saved, saving: false, disks_unknown: true });
             self.meet_members(id);
         }
         // Whoever asked for it and went away does not want to know.
@@ -241,11 +298,13 @@ impl Driver {
         if let (Some(driven), Some(members)) = (self.groups.get(&group), self.core.members(group)) {
             driven.view.members.send_replace(members.clone());
         }
-        let mut peers = self.peers.clone();
+        let (mut peers, mut disks) = (self.peers.clone(), BTreeMap::new());
         for members in self.groups.keys().filter_map(|group| self.core.members(*group)) {
             let told = members.iter().filter(|(_, address)| !address.is_empty());
             peers.extend(told.map(|(member, address)| (member.node, address.to_owned())));
+            disks.extend(members.disks());
         }
+        self.net.set_disks(disks);
         self.net.set_peers(peers);
     }
 

@@ -17,6 +17,8 @@ use crate::payload::{BadPayload, ProposalId};
 pub struct Members {
     membership: Membership,
     addresses: BTreeMap<NodeId, String>,
+    /// The disk by which each member is known, once it was seen.
+    disks: BTreeMap<NodeId, u64>,
 }
 
 /// One wish of a change of members; a change is a list of them, carried out at once.
@@ -56,6 +58,13 @@ pub enum MemberChange {
         /// Where it listens for peers.
         address: String,
     },
+    /// A member is known by this disk from now on. The library asks for it by itself.
+    Recognise {
+        /// The node.
+        node: NodeId,
+        /// A number that was drawn when its log was first made.
+        disk: u64,
+    },
 }
 
 /// What an entry holds that sets a membership.
@@ -93,7 +102,19 @@ impl Members {
     /// A group of these voters.
     pub fn of_voters(voters: impl IntoIterator<Item = (NodeId, String)>) -> Self {
         let addresses: BTreeMap<NodeId, String> = voters.into_iter().collect();
-        Self { membership: Membership::of_voters(addresses.keys().copied()), addresses }
+        let membership = Membership::of_voters(addresses.keys().copied());
+        Self { membership, addresses, disks: BTreeMap::new() }
+    }
+
+    /// The disk by which a member is known; zero if it was not seen yet.
+    #[must_use]
+    pub fn disk(&self, node: NodeId) -> u64 {
+        self.disks.get(&node).copied().unwrap_or_default()
+    }
+
+    /// The disks by which members are known.
+    pub fn disks(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
+        self.disks.iter().map(|(node, disk)| (*node, *disk))
     }
 
     /// The seats.
@@ -113,12 +134,13 @@ impl Members {
         self.addresses.get(&node).map_or("", String::as_str)
     }
 
-    /// The seats are these; who has none has no address either.
+    /// The seats are these; who has none has no address and no disk either.
     #[must_use]
     pub fn with_seats(&self, membership: Membership) -> Self {
-        let mut addresses = self.addresses.clone();
+        let (mut addresses, mut disks) = (self.addresses.clone(), self.disks.clone());
         addresses.retain(|node, _| membership.contains(*node));
-        Self { membership, addresses }
+        disks.retain(|node, _| membership.contains(*node));
+        Self { membership, addresses, disks }
     }
 }
 
@@ -131,7 +153,7 @@ impl MemberChange {
             Self::AddLearner { node, .. } | Self::Demote(node) => Change::Learner(node),
             Self::AddWitness { node, .. } => Change::Witness(node),
             Self::Remove(node) => Change::Remove(node),
-            Self::Move { .. } => Change::Renew,
+            Self::Move { .. } | Self::Recognise { .. } => Change::Renew,
         }
     }
 
@@ -141,7 +163,7 @@ impl MemberChange {
             | Self::AddLearner { node, address }
             | Self::AddWitness { node, address }
             | Self::Move { node, address } => Some((*node, address)),
-            Self::Promote(_) | Self::Demote(_) | Self::Remove(_) => None,
+            Self::Promote(_) | Self::Demote(_) | Self::Remove(_) | Self::Recognise { .. } => None,
         }
     }
 }
@@ -150,8 +172,15 @@ impl ChangeRequest {
     /// What the entry holds that begins this change; consensus has found the seats.
     #[must_use]
     pub fn begin(&self, now: &Members, membership: Membership) -> MembershipEntry {
-        let mut members = Members { membership: Membership::default(), addresses: now.addresses.clone() };
-        members.addresses.extend(self.changes.iter().filter_map(MemberChange::address).map(|(n, a)| (n, a.to_owned())));
+        let mut members = now.clone();
+        for change in &self.changes {
+            if let Some((node, address)) = change.address() {
+                members.addresses.insert(node, address.to_owned());
+            }
+            if let MemberChange::Recognise { node, disk } = change {
+                members.disks.insert(*node, *disk);
+            }
+        }
         let members = members.with_seats(membership);
         MembershipEntry { change: self.id, members, context: self.context.clone() }
     }
@@ -189,6 +218,8 @@ struct MemberFrame {
     witness: bool,
     #[prost(string, tag = "4")]
     address: String,
+    #[prost(fixed64, tag = "5")]
+    disk: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -211,6 +242,8 @@ struct ChangeFrame {
     node: u64,
     #[prost(string, tag = "3")]
     address: String,
+    #[prost(fixed64, tag = "4")]
+    disk: u64,
 }
 
 /// The seats by their numbers, from 1 on.
@@ -223,6 +256,7 @@ impl MembershipEntry {
             seat: SEATS.iter().position(|seat| *seat == member.seat).map_or(0, |at| at as u32 + 1),
             witness: member.witness,
             address: address.to_owned(),
+            disk: self.members.disk(member.node),
         };
         EntryFrame {
             origin: self.change.origin,
@@ -234,15 +268,18 @@ impl MembershipEntry {
 
     fn of_frame(frame: EntryFrame) -> Result<Self, BadPayload> {
         let mut seats = Vec::with_capacity(frame.members.len());
-        let mut addresses = BTreeMap::new();
-        for MemberFrame { node, seat, witness, address } in frame.members {
+        let (mut addresses, mut disks) = (BTreeMap::new(), BTreeMap::new());
+        for MemberFrame { node, seat, witness, address, disk } in frame.members {
+            if disk != 0 {
+                disks.insert(NodeId(node), disk);
+            }
             let seat = *SEATS.get((seat as usize).wrapping_sub(1)).ok_or(BadPayload)?;
             seats.push(Member { node: NodeId(node), seat, witness });
             addresses.insert(NodeId(node), address);
         }
         let membership = Membership::of_members(seats).ok_or(BadPayload)?;
         let change = ProposalId { origin: frame.origin, sequence: frame.sequence };
-        Ok(Self { change, members: Members { membership, addresses }, context: frame.context })
+        Ok(Self { change, members: Members { membership, addresses, disks }, context: frame.context })
     }
 
     /// Its bytes.
@@ -290,9 +327,11 @@ impl ChangeRequest {
                 MemberChange::Demote(node) => (5, node),
                 MemberChange::Remove(node) => (6, node),
                 MemberChange::Move { node, .. } => (7, node),
+                MemberChange::Recognise { node, .. } => (8, node),
             };
+            let disk = if let MemberChange::Recognise { disk, .. } = change { *disk } else { 0 };
             let address = change.address().map_or_else(String::new, |(_, address)| address.to_owned());
-            ChangeFrame { kind, node: node.0, address }
+            ChangeFrame { kind, node: node.0, address, disk }
         };
         let frame = RequestFrame {
             origin: self.id.origin,
@@ -310,7 +349,7 @@ impl ChangeRequest {
     pub fn decode(bytes: Bytes) -> Result<Self, BadPayload> {
         let RequestFrame { origin, sequence, changes, context } =
             RequestFrame::decode(bytes).map_err(|_| BadPayload)?;
-        let change = |ChangeFrame { kind, node, address }| {
+        let change = |ChangeFrame { kind, node, address, disk }| {
             let node = NodeId(node);
             Ok(match kind {
                 1 => MemberChange::AddVoter { node, address },
@@ -320,6 +359,7 @@ impl ChangeRequest {
                 5 => MemberChange::Demote(node),
                 6 => MemberChange::Remove(node),
                 7 => MemberChange::Move { node, address },
+                8 => MemberChange::Recognise { node, disk },
                 _ => return Err(BadPayload),
             })
         };
@@ -347,6 +387,7 @@ mod tests {
             MemberChange::Demote(node),
             MemberChange::Remove(node),
             MemberChange::Move { node, address: address() },
+            MemberChange::Recognise { node, disk: 77 },
         ];
         ChangeRequest { id: ProposalId { origin: 7, sequence: 9 }, changes, context: Bytes::from_static(b"why") }
     }
@@ -357,7 +398,7 @@ mod tests {
         assert_eq!(ChangeRequest::decode(request.encode()), Ok(request.clone()));
         let seats = members().membership().changed(&[Change::Voter(NodeId(3)), Change::Remove(NodeId(1))]).unwrap();
         let entry = request.begin(&members(), seats);
-        assert_eq!(entry.members.address(NodeId(3)), "c:3");
+        assert_eq!((entry.members.address(NodeId(3)), entry.members.disk(NodeId(3))), ("c:3", 77));
         let set = MembershipSet { at: LogIndex(12), entry };
         assert_eq!(MembershipSet::decode(set.encode()), Ok(set.clone()));
         let settled = set.entry.members.with_seats(set.entry.members.membership().settled());

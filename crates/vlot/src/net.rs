@@ -4,11 +4,12 @@
 //! bytes out. Loss is legal and reported (Raft sends again); order holds within one connection, of which there is one
 //! per direction and [`Lane`].
 //!
-//! Each node dials each peer once per lane and sends on the connections it dialled; it receives on those it accepted.
-//! The life of a frame: [`Net::send`] lays it out in the lane's queue (`queue.rs`) and wakes the writer; the writer
-//! (`dial.rs`) hands all that is queued to the kernel at once; the peer's reader (`read.rs`) cuts what one read brought
-//! into frames and leaves them in the [`Inbox`] together. A turn of the owner so costs one wake-up and one system call
-//! per peer and lane on either side, however many frames it is made of.
+//! Each node dials each peer once per lane ([`Lane::Snapshot`] only when there is something to send on it) and sends on
+//! the connections it dialled; it receives on those it accepted. The life of a frame: [`Net::send`] lays it out in the
+//! lane's queue (`queue.rs`) and wakes the writer; the writer (`dial.rs`) hands all that is queued to the kernel at once;
+//! the peer's reader (`read.rs`) cuts what one read brought into frames and leaves them in the [`Inbox`] together. A turn
+//! of the owner so costs one wake-up and one system call per peer and lane on either side, however many frames it is
+//! made of.
 //!
 //! A node of the same cluster that calls without being a peer is a *guest* ([`Limits::guests_max`]): its frames arrive
 //! like any other's, and it is dialled, at the address that it has told, when there is something to send. Guests come
@@ -29,6 +30,7 @@ mod accept;
 mod backoff;
 mod complaints;
 mod dial;
+mod disks;
 mod inbox;
 mod lane;
 mod local;
@@ -97,6 +99,22 @@ impl Net {
         queued
     }
 
+    /// Waits until [`send`](Self::send) would take a frame of that length. It still may refuse if others send on the same
+    /// lane: then wait again.
+    ///
+    /// # Errors
+    /// When waiting is of no use, as `send` would say. [`Refused::Unconnected`] tells a sender that what it has queued
+    /// may be lost.
+    pub fn ready(
+        &self,
+        to: NodeId,
+        lane: Lane,
+        frame_bytes: usize,
+    ) -> impl Future<Output = Result<(), Refused>> + Send + use<> {
+        let peer = self.local.peer(to);
+        async move { peer.ok_or(Refused::Unknown)?.queue(lane).ready(frame_bytes).await }
+    }
+
     /// Makes these nodes (without this one) the peers. Connections to those that stay where they were are left alone,
     /// and so are those of a guest that becomes a peer; a peer that moves to another address is [lost](Event::Lost).
     ///
@@ -104,6 +122,13 @@ impl Net {
     /// sends still arrives.
     pub fn set_peers(&self, wanted: BTreeMap<NodeId, String>) {
         roster::set_peers(&self.local, wanted);
+    }
+
+    /// Makes these the disks that are entitled to their nodes' seats; zero or absent: not known. A node whose handshake
+    /// names another one, in whichever direction, is refused, and a connection to such a node ends:
+    /// [`Event::OtherDisk`].
+    pub fn set_disks(&self, entitled: BTreeMap<NodeId, u64>) {
+        roster::set_disks(&self.local, entitled);
     }
 
     /// Where this node listens.

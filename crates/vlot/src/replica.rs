@@ -480,7 +480,7 @@ impl Replica {
     fn begin_change(&mut self, now: Time, request: ChangeRequest, work: &mut Work) -> Result<(), ChangeRefused> {
         let known = |node| self.raft.membership().contains(node);
         let moved = request.changes.iter().find_map(|change| match change {
-            MemberChange::Move { node, .. } if !known(*node) => Some(*node),
+            MemberChange::Move { node, .. } | MemberChange::Recognise { node, .. } if !known(*node) => Some(*node),
             _ => None,
         });
         if let Some(node) = moved {

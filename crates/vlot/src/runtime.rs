@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher};
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -46,6 +48,8 @@ pub struct Options {
     pub node: NodeId,
     /// Where it listens for peers.
     pub listen: Listen,
+    /// Where the others reach this node, as `host:port`; by default where it listens, if that is one address.
+    pub advertise: Option<String>,
     /// Where nodes listen, as `host:port`, before a group's members say so; this node's own entry is for the others.
     pub peers: BTreeMap<NodeId, String>,
     /// How often a leader says that it leads. The same on all nodes.
@@ -80,6 +84,7 @@ impl Options {
             cluster: 1,
             node: NodeId(1),
             listen: Listen::At("127.0.0.1:0".into()),
+            advertise: None,
             peers: BTreeMap::new(),
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
@@ -170,13 +175,10 @@ impl Node {
             tracing::warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes, "cut off a write that was never finished");
         }
         let events = Arc::new(Events::default());
-        let net_options = net::Options {
-            identity: net::Identity { cluster, node, disk: 0 },
-            advertise: peers.get(&node).cloned(),
-            limits: options.net,
-            listen,
-            peers: peers.clone(),
-        };
+        let disk = disk_id(&dir).map_err(|error| OpenError::Log(format!("cannot keep the disk's number: {error}")))?;
+        let identity = net::Identity { cluster, node, disk };
+        let net_options = net::Options { limits: options.net, ..net::Options::new(identity, listen, peers.clone()) };
+        let net_options = net::Options { advertise: options.advertise, ..net_options };
         let (net, inbox) = Net::start(net_options).map_err(OpenError::Listen)?;
         let net = Arc::new(net);
         let address = net.address();
@@ -192,6 +194,8 @@ impl Node {
             exchange,
             peers: peers.clone(),
             retention: options.retention,
+            disks: BTreeMap::from([(node, disk)]),
+            other_disk: false,
             log,
             groups: BTreeMap::new(),
             started: Instant::now(),
@@ -334,6 +338,27 @@ impl Drop for Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("node", &self.node).field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// The number of this disk, drawn when it is first used. Whoever loses the disk loses the number with it.
+fn disk_id(dir: &Path) -> io::Result<u64> {
+    let path = dir.join("disk");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("{} holds no number", path.display()));
+            u64::from_str_radix(text.trim(), 16).map_err(|_| damaged())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let (disk, unfinished) = (draw().max(1), dir.join("disk.new"));
+            let mut file = File::create(&unfinished)?;
+            writeln!(file, "{disk:016x}")?;
+            file.sync_all()?;
+            fs::rename(&unfinished, &path)?;
+            File::open(dir)?.sync_all()?;
+            Ok(disk)
+        }
+        Err(error) => Err(error),
     }
 }
 

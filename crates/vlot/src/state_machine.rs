@@ -25,7 +25,8 @@ pub trait StateMachine: Send + Sync + 'static {
         let _ = at;
     }
 
-    /// The members of the group are these from `at` on; `context` came with the change.
+    /// The members of the group are these from `at` on. `context` came with the change; it is empty if the library has
+    /// made it by itself, to write down a member's disk.
     fn members_changed(&mut self, at: LogId, members: &Members, context: Bytes) {
         let _ = (members, context);
         self.skip(at);

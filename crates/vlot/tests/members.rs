@@ -38,7 +38,9 @@ impl StateMachine for Sum {
 
     fn members_changed(&mut self, at: LogId, _: &vlot::Members, context: Bytes) {
         self.at = at;
-        self.changes.push(String::from_utf8_lossy(&context).into_owned());
+        if !context.is_empty() {
+            self.changes.push(String::from_utf8_lossy(&context).into_owned());
+        }
     }
 
     fn snapshot(&self) -> Option<Box<dyn Snapshot>> {
@@ -100,8 +102,8 @@ impl Cluster {
             Some(listener) => Listen::On(listener),
             None => Listen::At(self.address(node)),
         };
-        // Where the others listen is known to who joins, too; the members in the log say it from then on.
-        options.peers = self.addresses.clone();
+        // Who joins knows nobody: the leader comes to it, and says where it listens.
+        options.peers = first.iter().map(|&n| (NodeId(n), self.address(n))).collect();
         options.heartbeat = Duration::from_millis(30);
         options.election_timeout = Duration::from_millis(300);
         options.log.segment_bytes = 1 << 16;
@@ -268,5 +270,36 @@ async fn the_leadership_is_handed_over() {
     assert_eq!(cluster.group(leader).transfer_leadership(Some(NodeId(next))).await, Ok(()));
     assert_eq!(cluster.leader().await, next);
     assert_eq!(cluster.group(leader).propose(6).await, Ok(11));
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn a_node_that_has_lost_its_disk_knows_it_and_is_kept_out() {
+    let mut cluster = Cluster::new("disk", 3);
+    for node in 1..=3 {
+        cluster.start(node, &[1, 2, 3]).await;
+    }
+    assert_eq!(cluster.group(1).propose(1).await, Ok(1));
+    let known = |group: &Group<Sum>| group.members().borrow().disks().count();
+    while (1..=3).any(|node| known(&cluster.group(node)) < 3) {
+        pause().await;
+    }
+    let leader = cluster.leader().await;
+    let lost = leader % 3 + 1;
+    cluster.stop(lost).await;
+    std::fs::remove_dir_all(cluster.dir.join(lost.to_string())).unwrap();
+    cluster.start(lost, &[1, 2, 3]).await;
+    let why = tokio::time::timeout(Duration::from_secs(10), cluster.up[&NodeId(lost)].0.failed()).await.unwrap();
+    assert!(why.contains("remove the member and add it again"), "{why}");
+    assert_eq!(cluster.group(leader).propose(2).await, Ok(3), "the others go on");
+
+    // Removed and added again it is another, and welcome.
+    cluster.stop(lost).await;
+    cluster.change(leader, vec![MemberChange::Remove(NodeId(lost))], "remove").await;
+    std::fs::remove_dir_all(cluster.dir.join(lost.to_string())).unwrap();
+    cluster.start(lost, &[]).await;
+    cluster.change(leader, vec![learner(&cluster, lost)], "add").await;
+    cluster.change(leader, vec![MemberChange::Promote(NodeId(lost))], "promote").await;
+    cluster.wait_for_sum(lost, 3).await;
     cluster.end().await;
 }

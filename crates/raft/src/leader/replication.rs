@@ -11,10 +11,10 @@ use crate::time::Time;
 impl Leader {
     /// What should be sent to `to`: entries after the first, up to the second.
     pub(crate) fn wants(&self, to: NodeId, state: &State) -> Option<(LogIndex, LogIndex)> {
-        let last = state.log.last();
+        let last = last_for(to, state);
         let window = Window { messages: state.config.inflight_max, bytes: state.config.inflight_bytes_max };
         let after = self.progress(to)?.next_to_send(last, window)?.prev();
-        (after >= state.log.after().index).then_some((after, last))
+        (after >= state.log.after().index).then_some((after, last.max(after)))
     }
 
     /// Sends what `wants` asked for, as far as `upto`: the host cuts by bytes, and says how many they are.
@@ -116,4 +116,18 @@ impl Leader {
             progress.start_over();
         }
     }
+}
+
+/// The last entry that `to` may have yet.
+///
+/// Nobody may have a log so long that it must refuse its vote to those who can lead, when it cannot stand itself and
+/// nobody else need have that log: the group might stand still for ever (Raft §5.4.1; Ongaro §4.2.2, figure 4.6).
+/// So a witness gets only what is durable here. And a voter that loses its vote at the end of a change gets the
+/// membership that says so only once it is committed, and nothing behind it.
+fn last_for(to: NodeId, state: &State) -> LogIndex {
+    let (set_at, counts) = (state.memberships.newest_at(), state.membership());
+    let (_, before) = state.memberships.at(set_at.prev());
+    let loses_its_vote = set_at > state.commit && before.is_voter(to) && !counts.is_voter(to);
+    let last = if loses_its_vote { set_at.prev() } else { state.log.last() };
+    if counts.is_witness(to) || before.is_witness(to) { last.min(state.durable()) } else { last }
 }

@@ -14,7 +14,7 @@ use crate::time::Time;
 pub(crate) struct Transfer {
     pub(crate) to: NodeId,
     /// When to give it up and go on.
-    until: Time,
+    pub(super) until: Time,
     /// It was told to stand.
     told: bool,
 }

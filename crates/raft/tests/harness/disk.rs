@@ -66,8 +66,8 @@ impl Disk {
                 let kept = self.memberships.part(LogIndex::ZERO, after);
                 self.memberships = Memberships::new(self.base(), [kept, set].concat());
             }
-            Write::Compact { after } => self.begin_after(after),
-            Write::Install(Snapshot { id, .. }) if self.log.contains(id) => self.begin_after(id),
+            Write::Compact { after } => self.begin_after(after, self.memberships.at(after.index).clone()),
+            Write::Install(Snapshot { id, membership }) if self.log.contains(id) => self.begin_after(id, membership),
             Write::Install(Snapshot { id, membership }) => {
                 self.log = TermRuns::empty(id);
                 self.memberships = Memberships::new(membership, Vec::new());
@@ -91,10 +91,9 @@ impl Disk {
         id.index <= self.log.after().index || self.log.contains(id)
     }
 
-    fn begin_after(&mut self, id: LogId) {
+    fn begin_after(&mut self, id: LogId, base: (LogIndex, Membership)) {
         self.log.begin_after(id.index);
-        let later = self.memberships.part(id.index, self.log.last());
-        self.memberships = Memberships::new(self.memberships.at(id.index).clone(), later);
+        self.memberships = Memberships::new(base, self.memberships.part(id.index, self.log.last()));
     }
 
     /// The membership with which the log begins.

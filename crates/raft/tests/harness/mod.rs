@@ -14,4 +14,5 @@ pub mod ledger;
 pub mod lone;
 pub mod network;
 pub mod notation;
+pub mod schedule;
 pub mod script;

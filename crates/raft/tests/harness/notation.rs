@@ -186,7 +186,8 @@ pub fn members(membership: &Membership) -> String {
             Seat::Learner => format!("({node})"),
         }
     };
-    membership.members().iter().map(member).collect::<Vec<_>>().join(",")
+    let members: Vec<String> = membership.members().iter().map(member).collect();
+    if members.is_empty() { "nobody".into() } else { members.join(",") }
 }
 
 /// Reads what [`members`] writes.
@@ -202,7 +203,7 @@ pub fn parse_members(word: &str) -> Membership {
         let node = parse_node(name.trim_end_matches('w'));
         Member { node, seat, witness: name.ends_with('w') }
     };
-    let mut members: Vec<Member> = word.split(',').map(member).collect();
+    let mut members: Vec<Member> = word.split(',').filter(|word| *word != "nobody").map(member).collect();
     members.sort_unstable();
     Membership::of_members(members).unwrap_or_else(|| panic!("{word} is no membership"))
 }

@@ -187,9 +187,13 @@ impl World {
             let Some(process) = &mut self.hosts[place].process else { return Ok(()) };
             let mut waiting = None;
             let outcome = match &payload {
-                Payload::Blank => {
+                Payload::Blank | Payload::Membership(_) => {
                     process.registers.skip(id);
                     None
+                }
+                Payload::Withheld => {
+                    let shown_by = format!("n{} is no witness, and {id} was withheld from it", place + 1);
+                    return Err(Violation { property: "Entries Stay As They Are", shown_by });
                 }
                 Payload::Command { id: proposal, command } => {
                     let Some((command, written)) = process.registers.apply(id, command) else {

@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use vlot_raft::id::NodeId;
 
+use super::disks;
 use super::lane::Lane;
 use super::local::Local;
 use super::options::Identity;
@@ -61,7 +62,7 @@ async fn receive(local: Arc<Local>, mut stream: TcpStream, address: SocketAddr) 
     let mut claims_to_be = None;
     let heard = timeout(limits.handshake_timeout, hear(&mut stream, local.identity, &mut claims_to_be)).await;
     let admitted = heard.unwrap_or(Err(Refusal::TooSlow)).and_then(|caller| admit(&local, &caller));
-    let (peer, lane, version) = match admitted {
+    let Admitted { peer, lane, version, disk } = match admitted {
         Ok(admitted) => admitted,
         Err(reason) => return turn_away(&local, stream, address, claims_to_be, reason).await,
     };
@@ -70,10 +71,12 @@ async fn receive(local: Arc<Local>, mut stream: TcpStream, address: SocketAddr) 
     if !matches!(answered, Ok(Ok(()))) || tune(&stream, limits.silence_max).is_err() {
         return;
     }
-    peer.inbound_up(lane, |number| {
+    peer.inbound_up(lane, disk, |number| {
         let reader = read_from(Arc::clone(&local), Arc::clone(&peer), lane, number, stream, address);
         local.spawn(reader)
     });
+    // Once more: the disks may have been set before the peer's connection could be found.
+    peer.hang_up_unless(|disk| local.disks.admit(peer.id, disk));
 }
 
 /// Who has called, in words that both understand.
@@ -110,12 +113,35 @@ async fn hear_hello(stream: &mut TcpStream) -> Result<Hello, Refusal> {
     Hello::decode(&hello)
 }
 
-fn admit(local: &Arc<Local>, caller: &Caller) -> Result<(Arc<Peer>, Lane, u16), Refusal> {
-    let Caller { hello, version, introduction } = caller;
+/// A caller that is let in.
+struct Admitted {
+    peer: Arc<Peer>,
+    lane: Lane,
+    version: u16,
+    disk: u64,
+}
+
+fn admit(local: &Arc<Local>, caller: &Caller) -> Result<Admitted, Refusal> {
+    let Caller { hello, version, introduction: Introduction { disk, disk_expected, address } } = caller;
     let lane = Lane::from_number(hello.lane).ok_or(Refusal::UnknownLane)?;
-    let peer = peer_or_guest(local, hello.from, &introduction.address)?;
-    tracing::debug!(peer = peer.id.0, ?lane, disk = introduction.disk, listens = introduction.address, "a peer calls");
-    Ok((peer, lane, *version))
+    check_disks(local, hello.from, *disk, *disk_expected)?;
+    let peer = peer_or_guest(local, hello.from, address)?;
+    tracing::debug!(peer = peer.id.0, ?lane, disk, listens = address, "a peer calls");
+    Ok(Admitted { peer, lane, version: *version, disk: *disk })
+}
+
+/// Whether the caller has the disk that is entitled to its seat, and this node the one that the caller knows it by.
+fn check_disks(local: &Local, from: NodeId, disk: u64, expected: u64) -> Result<(), Refusal> {
+    let own = local.identity;
+    let (node, disk) = if !local.disks.admit(from, disk) {
+        (from, disk)
+    } else if !disks::same(expected, own.disk) {
+        (own.node, own.disk)
+    } else {
+        return Ok(());
+    };
+    local.report_other_disk(from, node, disk);
+    Err(Refusal::OtherDisk)
 }
 
 /// The newest version both speak.
@@ -125,13 +151,16 @@ fn common_version(hello: &Hello) -> Result<u16, Refusal> {
     if oldest <= newest { Ok(newest) } else { Err(Refusal::NoCommonVersion) }
 }
 
-/// Whether the hello is meant for this node of this cluster.
+/// Whether the hello is another node's, and meant for this node of this cluster.
 fn check_address(own: Identity, hello: &Hello) -> Result<(), Refusal> {
     if hello.cluster != own.cluster {
         return Err(Refusal::WrongCluster);
     }
     if hello.to != own.node {
         return Err(Refusal::WrongNode);
+    }
+    if hello.from == own.node {
+        return Err(Refusal::UnknownNode);
     }
     Ok(())
 }
@@ -184,6 +213,7 @@ mod tests {
             (HELLO, Ok(())),
             (Hello { cluster: 8, ..HELLO }, Err(Refusal::WrongCluster)),
             (Hello { to: NodeId(3), ..HELLO }, Err(Refusal::WrongNode)),
+            (Hello { from: NodeId(1), ..HELLO }, Err(Refusal::UnknownNode)),
             (Hello { cluster: 8, to: NodeId(3), ..HELLO }, Err(Refusal::WrongCluster)),
         ];
         for (hello, expected) in rows {

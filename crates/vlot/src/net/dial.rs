@@ -1,7 +1,7 @@
 //! Outgoing connections: reach a peer, greet it, write its frames, and start over when that ends.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
@@ -38,11 +39,14 @@ pub(crate) async fn keep_connected(local: Arc<Local>, peer: Arc<Peer>, lane: Lan
     loop {
         peer.demanded(lane).await;
         match connect(&local, &peer, lane).await {
-            Ok(stream) => {
+            Ok((stream, disk)) => {
                 let since = Instant::now();
-                OutboundLink::up(&local, &peer, lane).carry(stream).await;
+                let end = OutboundLink::up(&local, &peer, lane, disk).carry(stream).await;
                 if since.elapsed() >= STEADY {
                     backoff.reset();
+                }
+                if let End::Idle = end {
+                    continue;
                 }
             }
             Err(failure) => {
@@ -89,21 +93,25 @@ impl fmt::Display for Failure {
     }
 }
 
-async fn connect(local: &Local, peer: &Peer, lane: Lane) -> Result<TcpStream, Failure> {
+/// A connection that is greeted, and the disk that the peer has named.
+async fn connect(local: &Local, peer: &Peer, lane: Lane) -> Result<(TcpStream, u64), Failure> {
     let greeted = async {
         let mut stream = TcpStream::connect(peer.address()).await.map_err(Failure::Unreachable)?;
         tune(&stream, local.limits.silence_max).map_err(Failure::Unreachable)?;
-        greet(local, peer, lane, &mut stream).await?;
-        Ok(stream)
+        let disk = greet(local, peer, lane, &mut stream).await?;
+        Ok((stream, disk))
     };
     let too_slow = |_| Err(Failure::Unreachable(io::ErrorKind::TimedOut.into()));
     timeout(local.limits.handshake_timeout, greeted).await.unwrap_or_else(too_slow)
 }
 
-async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -> Result<(), Failure> {
+async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -> Result<u64, Failure> {
     let own = local.identity;
-    let introduction =
-        Introduction { disk: own.disk, disk_expected: 0, address: local.advertise.clone().unwrap_or_default() };
+    let introduction = Introduction {
+        disk: own.disk,
+        disk_expected: local.disks.entitled(peer.id),
+        address: local.advertise.clone().unwrap_or_default(),
+    };
     let introduction = introduction.encode();
     let hello = Hello {
         version_min: VERSION_MIN,
@@ -118,6 +126,11 @@ async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -
     let greeting = [&hello.encode()[..], &introduction].concat();
     stream.write_all(&greeting).await.map_err(Failure::Unreachable)?;
     let answer = hear_answer(stream).await?;
+    if answer.verdict == Err(Refusal::OtherDisk) {
+        let peer_is_other = !local.disks.admit(peer.id, answer.disk);
+        let (node, disk) = if peer_is_other { (peer.id, answer.disk) } else { (own.node, own.disk) };
+        local.report_other_disk(peer.id, node, disk);
+    }
     let version = answer.verdict.map_err(Failure::Denied)?;
     if answer.cluster != own.cluster {
         return Err(Failure::Refused(Refusal::WrongCluster));
@@ -128,7 +141,11 @@ async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -
     if !(VERSION_MIN..=VERSION_MAX).contains(&version) {
         return Err(Failure::Refused(Refusal::NoCommonVersion));
     }
-    Ok(())
+    if !local.disks.admit(peer.id, answer.disk) {
+        local.report_other_disk(peer.id, peer.id, answer.disk);
+        return Err(Failure::Refused(Refusal::OtherDisk));
+    }
+    Ok(answer.disk)
 }
 
 async fn hear_answer(stream: &mut TcpStream) -> Result<Answer, Failure> {
@@ -166,41 +183,62 @@ fn note_failure(local: &Local, peer: &Peer, failure: &Failure) {
 
 /// A connection to a peer, from the end of its handshake to its own end, however that comes.
 struct OutboundLink<'a> {
-    counters: &'a Counters,
+    local: &'a Local,
     peer: &'a Peer,
     lane: Lane,
     batch: Batch,
+    end: End,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// It is gone, and with it what was to be sent.
+    Broken,
+    /// There was nothing to send for long; what comes is for the next one.
+    Idle,
 }
 
 impl<'a> OutboundLink<'a> {
-    fn up(local: &'a Local, peer: &'a Peer, lane: Lane) -> Self {
-        peer.outbound_up(lane);
-        Self { counters: &local.counters, peer, lane, batch: Batch::default() }
+    fn up(local: &'a Local, peer: &'a Peer, lane: Lane, disk: u64) -> Self {
+        peer.outbound_up(lane, disk);
+        Self { local, peer, lane, batch: Batch::default(), end: End::Broken }
     }
 
     /// Writes what is queued until the connection ends.
-    async fn carry(mut self, mut stream: TcpStream) {
-        let queue = self.peer.queue(self.lane);
+    async fn carry(mut self, mut stream: TcpStream) -> End {
+        let (queue, counters) = (self.peer.queue(self.lane), &self.local.counters);
         let (mut reader, mut writer) = stream.split();
-        let mut hung_up = pin!(hung_up(&mut reader));
+        let cut = self.peer.cut.notified();
+        // The disks may have been set after they were looked at and before this connection could be found.
+        self.peer.hang_up_unless(|disk| self.local.disks.admit(self.peer.id, disk));
+        let mut ended = pin!(ended(&mut reader, cut));
         loop {
             while queue.take(&mut self.batch) {
                 while !self.batch.is_written() {
-                    let Some(written) = write_some(&self.batch, &mut writer, hung_up.as_mut()).await else {
-                        return;
+                    let bytes_max = write_bytes_max(self.lane);
+                    let Some(written) = write_some(&self.batch, bytes_max, &mut writer, ended.as_mut()).await else {
+                        return End::Broken;
                     };
                     self.batch.advance(written);
                     queue.written(written);
-                    add(&self.counters.writes, 1);
-                    add(&self.counters.sent_bytes, written as u64);
+                    add(&counters.writes, 1);
+                    add(&counters.sent_bytes, written as u64);
+                    if self.lane == Lane::Snapshot {
+                        yield_now().await;
+                    }
                 }
-                add(&self.counters.sent_frames, self.batch.frames());
+                add(&counters.sent_frames, self.batch.frames());
                 self.batch = Batch::default();
             }
             tokio::select! {
                 biased;
                 () = queue.filled() => {}
-                () = hung_up.as_mut() => return,
+                () = ended.as_mut() => return End::Broken,
+                () = idle(self.lane, self.local.limits.snapshot_idle_max) => {
+                    self.end = End::Idle;
+                    return End::Idle;
+                }
             }
         }
     }
@@ -208,29 +246,53 @@ impl<'a> OutboundLink<'a> {
 
 impl Drop for OutboundLink<'_> {
     fn drop(&mut self) {
-        let dropped = self.peer.outbound_down(self.lane) + self.batch.frames();
-        add(&self.counters.dropped_frames, dropped);
+        if let End::Broken = self.end {
+            let dropped = self.peer.outbound_down(self.lane) + self.batch.frames();
+            add(&self.local.counters.dropped_frames, dropped);
+        }
     }
 }
 
-/// Writes as much of the batch as the kernel takes at once. `None` when the connection has ended.
+/// How much one system call writes at most: copying a whole send buffer takes a while, in which no other lane moves.
+fn write_bytes_max(lane: Lane) -> usize {
+    match lane {
+        Lane::Control | Lane::Entries => usize::MAX,
+        Lane::Snapshot => 256 << 10,
+    }
+}
+
+/// Waits until a lane that has nothing to send is to be closed.
+async fn idle(lane: Lane, snapshot_idle_max: Duration) {
+    match lane {
+        Lane::Control | Lane::Entries => pending().await,
+        Lane::Snapshot => sleep(snapshot_idle_max).await,
+    }
+}
+
+/// Writes as much of the batch as the kernel takes at once, within a bound. `None` when the connection has ended.
 async fn write_some(
     batch: &Batch,
+    bytes_max: usize,
     writer: &mut (impl AsyncWriteExt + Unpin),
-    hung_up: impl Future<Output = ()>,
+    ended: impl Future<Output = ()>,
 ) -> Option<usize> {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let count = batch.slices(&mut slices);
+    let count = batch.slices(&mut slices, bytes_max);
     tokio::select! {
         biased;
         written = writer.write_vectored(&slices[..count]) => written.ok().filter(|written| *written > 0),
-        () = hung_up => None,
+        () = ended => None,
     }
 }
 
 /// Waits for the end of the connection. The peer says nothing on it after its answer; a killed process closes its
 /// sockets, and this is where that is noticed while there is nothing to write.
-async fn hung_up(reader: &mut ReadHalf<'_>) {
-    // Whatever the read brings, the connection is over: an end, an error, or bytes that no peer would send.
-    let _ = reader.read(&mut [0]).await;
+async fn ended(reader: &mut ReadHalf<'_>, cut: impl Future<Output = ()>) {
+    let mut scrap = [0];
+    tokio::select! {
+        biased;
+        // Whatever the read brings, the connection is over: an end, an error, or bytes that no peer would send.
+        _ = reader.read(&mut scrap) => {}
+        () = cut => {}
+    }
 }

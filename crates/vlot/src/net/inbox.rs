@@ -3,7 +3,7 @@
 //! Owns order, urgency and the bound on what is received and not consumed. Must not know of sockets or of what a frame
 //! means.
 //!
-//! News overtake frames and control frames overtake entries: a consumer that is busy with entries still learns at its
+//! News overtake frames, control frames overtake entries, and both overtake snapshots: a consumer that is busy with entries still learns at its
 //! next turn that the leader is gone. Within one connection frames keep their order.
 
 use std::collections::VecDeque;
@@ -36,12 +36,25 @@ pub enum Event {
     Connected {
         /// Who is there.
         peer: NodeId,
+        /// The disk that it says it has; zero if it does not tell.
+        disk: u64,
     },
     /// The control lane is down in one direction or both, or the node is no peer any more. Comes exactly once after each
     /// [`Event::Connected`]. If both happen before the owner looks, it hears of neither.
     Lost {
         /// Who is gone.
         peer: NodeId,
+    },
+    /// Two nodes do not talk to each other because one of them has another disk than the one that is entitled to its
+    /// seat: a member that has lost its disk has to be removed and added again. Comes at most once a minute per peer and
+    /// node, and at both ends.
+    OtherDisk {
+        /// The node at the other end.
+        peer: NodeId,
+        /// Whose disk is another: the peer's, or this node's in the eyes of the peer.
+        node: NodeId,
+        /// The disk that this node has.
+        disk: u64,
     },
 }
 
@@ -83,17 +96,14 @@ pub(crate) struct Mailbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// At most two per peer: see [`Mailbox::connected`].
-    news: VecDeque<News>,
+    /// What is no [`Event::Frames`]. Of each peer at most one connection and one loss: see [`Mailbox::lost`].
+    news: VecDeque<Event>,
     frames: [VecDeque<Delivery>; Lane::COUNT],
     closed: bool,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum News {
-    Connected(NodeId),
-    Lost(NodeId),
-}
+/// How many reports of other disks wait at most: whoever makes them up cannot fill the memory of an owner that is away.
+const REPORTS_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Delivery {
@@ -127,8 +137,8 @@ impl Mailbox {
     }
 
     /// Tells the owner that a peer is connected.
-    pub fn connected(&self, peer: NodeId) {
-        self.waiting().news.push_back(News::Connected(peer));
+    pub fn connected(&self, peer: NodeId, disk: u64) {
+        self.waiting().news.push_back(Event::Connected { peer, disk });
         self.filled.notify_one();
     }
 
@@ -136,9 +146,21 @@ impl Mailbox {
     /// most a loss and a connection per peer wait, however often the connection flaps.
     pub fn lost(&self, peer: NodeId) {
         let mut waiting = self.waiting();
-        match waiting.news.iter().rposition(|news| *news == News::Connected(peer)) {
+        let unheard = |news: &Event| matches!(news, Event::Connected { peer: other, .. } if *other == peer);
+        match waiting.news.iter().rposition(unheard) {
             Some(unheard) => drop(waiting.news.remove(unheard)),
-            None => waiting.news.push_back(News::Lost(peer)),
+            None => waiting.news.push_back(Event::Lost { peer }),
+        }
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    /// Tells the owner that this node or a peer has another disk than the entitled one.
+    pub fn other_disk(&self, peer: NodeId, node: NodeId, disk: u64) {
+        let mut waiting = self.waiting();
+        let reports = waiting.news.iter().filter(|news| matches!(news, Event::OtherDisk { .. })).count();
+        if reports < REPORTS_MAX {
+            waiting.news.push_back(Event::OtherDisk { peer, node, disk });
         }
         drop(waiting);
         self.filled.notify_one();
@@ -156,10 +178,7 @@ impl Mailbox {
             return Taken::Closed;
         }
         if let Some(news) = waiting.news.pop_front() {
-            return Taken::Event(match news {
-                News::Connected(peer) => Event::Connected { peer },
-                News::Lost(peer) => Event::Lost { peer },
-            });
+            return Taken::Event(news);
         }
         let Some(delivery) = waiting.frames.iter_mut().find_map(VecDeque::pop_front) else {
             return Taken::Nothing;
@@ -234,16 +253,30 @@ mod tests {
     #[test]
     fn a_flapping_peer_leaves_at_most_two_news() {
         let (mailbox, mut inbox) = inbox();
-        mailbox.connected(NodeId(2));
-        assert_eq!(inbox.try_next(), Some(Event::Connected { peer: NodeId(2) }));
+        mailbox.connected(NodeId(2), 5);
+        assert_eq!(inbox.try_next(), Some(Event::Connected { peer: NodeId(2), disk: 5 }));
         for _ in 0..1000 {
             mailbox.lost(NodeId(2));
-            mailbox.connected(NodeId(2));
-            mailbox.connected(NodeId(3));
+            mailbox.connected(NodeId(2), 5);
+            mailbox.connected(NodeId(3), 6);
             mailbox.lost(NodeId(3));
         }
         assert_eq!(inbox.try_next(), Some(Event::Lost { peer: NodeId(2) }));
-        assert_eq!(inbox.try_next(), Some(Event::Connected { peer: NodeId(2) }));
+        assert_eq!(inbox.try_next(), Some(Event::Connected { peer: NodeId(2), disk: 5 }));
+        assert_eq!(inbox.try_next(), None);
+    }
+
+    #[test]
+    fn reports_of_other_disks_are_bounded() {
+        let (mailbox, mut inbox) = inbox();
+        for peer in 0..1000 {
+            mailbox.other_disk(NodeId(peer), NodeId(1), 7);
+        }
+        mailbox.lost(NodeId(2));
+        for peer in (0..REPORTS_MAX as u64).map(NodeId) {
+            assert_eq!(inbox.try_next(), Some(Event::OtherDisk { peer, node: NodeId(1), disk: 7 }));
+        }
+        assert_eq!(inbox.try_next(), Some(Event::Lost { peer: NodeId(2) }));
         assert_eq!(inbox.try_next(), None);
     }
 

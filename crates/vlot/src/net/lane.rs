@@ -3,13 +3,16 @@
 /// One of the separate connections between two nodes.
 ///
 /// Every lane has its own TCP connection in each direction, so that a heartbeat or a vote is never queued behind a
-/// megabyte of entries, neither in this process nor in the kernel.
+/// megabyte of entries, nor those behind a gigabyte of snapshot, neither in this process nor in the kernel.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Lane {
     /// Small and urgent: votes, heartbeats, their answers.
     Control,
-    /// Bulk: log entries.
+    /// Log entries.
     Entries,
+    /// Bulk: snapshots. Dialled when there is something to send, and closed when there has not been for a while
+    /// ([`Limits::snapshot_idle_max`](super::Limits::snapshot_idle_max)); it gives way to the other lanes after every
+    /// system call.
     Snapshot,
 }
 
@@ -18,7 +21,7 @@ impl Lane {
     pub const ALL: [Self; Self::COUNT] = [Self::Control, Self::Entries, Self::Snapshot];
 
     /// How many lanes there are.
-    pub(crate) const COUNT: usize = 3;
+    pub const COUNT: usize = 3;
 
     /// The lane's number in a handshake. A number keeps its meaning for ever.
     pub(crate) fn number(self) -> u16 {

@@ -11,11 +11,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use vlot_raft::id::NodeId;
 
 use super::complaints::{Complaints, Fault};
+use super::disks::Disks;
 use super::inbox::Mailbox;
 use super::options::{Identity, Limits};
 use super::peer::Peer;
 use super::refusal::Refusal;
-use super::stats::Counters;
+use super::stats::{Counters, add};
 
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -23,6 +24,7 @@ pub(crate) struct Local {
     /// Where other nodes reach this one, if that is known.
     pub advertise: Option<String>,
     pub limits: Limits,
+    pub disks: Disks,
     pub mailbox: Arc<Mailbox>,
     pub counters: Counters,
     pub complaints: Complaints,
@@ -44,6 +46,7 @@ impl Local {
             identity,
             advertise,
             limits,
+            disks: Disks::default(),
             mailbox,
             counters: Counters::default(),
             complaints: Complaints::default(),
@@ -66,7 +69,16 @@ impl Local {
     /// dropped, or `None` if that was done before.
     pub fn close(&self) -> Option<JoinSet<()>> {
         self.mailbox.close();
-        self.tasks().take()
+        let tasks = self.tasks().take();
+        for peer in self.peers().values() {
+            self.retire(peer);
+        }
+        tasks
+    }
+
+    /// Ends a peer, and counts what was meant for it.
+    pub fn retire(&self, peer: &Peer) {
+        add(&self.counters.dropped_frames, peer.retire());
     }
 
     pub fn peer(&self, id: NodeId) -> Option<Arc<Peer>> {
@@ -84,11 +96,25 @@ impl Local {
     /// Counts a handshake that this node refused, and tells of it if that is due.
     pub fn note_refused(&self, claims_to_be: Option<NodeId>, at: &dyn std::fmt::Display, reason: Refusal) {
         self.counters.handshakes_refused.count(reason);
-        let peer = claims_to_be.filter(|id| self.peers().contains_key(id));
+        let peer = claims_to_be.filter(|id| self.knows(*id));
         if let Some(untold) = self.complaints.due(peer, Fault::Refused(reason), Instant::now()) {
             let claims_to_be = claims_to_be.map(|id| id.0);
             tracing::warn!(claims_to_be, %at, %reason, untold, "refused a peer's handshake");
         }
+    }
+
+    /// Tells the owner, if that is due, that a node has another disk than the entitled one: the peer or this node.
+    pub fn report_other_disk(&self, peer: NodeId, node: NodeId, disk: u64) {
+        let fault = Fault::OtherDisk { own: node == self.identity.node };
+        let known = Some(peer).filter(|id| self.knows(*id));
+        if self.complaints.due(known, fault, Instant::now()).is_some() {
+            self.mailbox.other_disk(peer, node, disk);
+        }
+    }
+
+    /// Whether complaints about a node are kept apart from those about all who might call.
+    fn knows(&self, node: NodeId) -> bool {
+        self.peers().contains_key(&node) || self.disks.know(node)
     }
 
     /// Tells, if that is due, that incoming connections cannot be accepted.
@@ -100,7 +126,7 @@ impl Local {
 
     /// Counts a frame beyond the bound, and tells of it if that is due.
     pub fn note_oversized(&self, peer: NodeId, at: SocketAddr, bytes: usize) {
-        super::stats::add(&self.counters.oversized_frames, 1);
+        add(&self.counters.oversized_frames, 1);
         if let Some(untold) = self.complaints.due(Some(peer), Fault::OversizedFrame, Instant::now()) {
             tracing::warn!(peer = peer.0, %at, bytes, untold, "a peer announced a frame beyond the bound");
         }

@@ -60,6 +60,10 @@ pub struct Limits {
     pub control: LaneLimits,
     /// Bounds of [`Lane::Entries`].
     pub entries: LaneLimits,
+    /// Bounds of [`Lane::Snapshot`].
+    pub snapshot: LaneLimits,
+    /// How long [`Lane::Snapshot`] stays connected with nothing to send.
+    pub snapshot_idle_max: Duration,
     /// The longest wait before the first attempt after a steady connection was lost; doubles with every attempt. The
     /// actual wait lies between half of it and all of it.
     pub redial_min: Duration,
@@ -97,6 +101,8 @@ impl Default for Limits {
         Self {
             control: LaneLimits { queue_bytes_max: 4 * MIB, inbox_bytes_max: 4 * MIB, frame_bytes_max: 4 * MIB },
             entries: LaneLimits { queue_bytes_max: 64 * MIB, inbox_bytes_max: 16 * MIB, frame_bytes_max: 64 * MIB },
+            snapshot: LaneLimits { queue_bytes_max: 16 * MIB, inbox_bytes_max: 8 * MIB, frame_bytes_max: 4 * MIB },
+            snapshot_idle_max: Duration::from_secs(30),
             redial_min: Duration::from_millis(20),
             redial_max: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(3),
@@ -114,7 +120,8 @@ impl Limits {
     pub fn of(&self, lane: Lane) -> &LaneLimits {
         match lane {
             Lane::Control => &self.control,
-            Lane::Entries | Lane::Snapshot => &self.entries,
+            Lane::Entries => &self.entries,
+            Lane::Snapshot => &self.snapshot,
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Peer {
     queues: [Queue; Lane::COUNT],
     links: Mutex<Links>,
     mailbox: Arc<Mailbox>,
+    /// Signalled when its standing connections are to end.
+    pub cut: Notify,
     /// Signalled when there is a reason to dial at once: the peer has dialled this node, or has become another
     /// [`Kind`] of peer, or its address is another.
     pub stirred: Notify,
@@ -45,6 +47,8 @@ struct Links {
     kind: Kind,
     /// `host:port`; empty if a guest has not told.
     address: String,
+    /// The disk that it named in the latest handshake.
+    disk: u64,
     outbound_control: bool,
     inbound: [Option<Inbound>; Lane::COUNT],
     /// How many inbound connections there ever were; numbers them.
@@ -76,6 +80,7 @@ impl Peer {
         let links = Links {
             kind,
             address,
+            disk: 0,
             outbound_control: false,
             inbound: Default::default(),
             inbound_count: 0,
@@ -84,8 +89,9 @@ impl Peer {
             silent_looks: 0,
         };
         let heard = AtomicBool::new(true);
-        let peer = Self { id, queues, links: Mutex::new(links), mailbox, stirred: Notify::new(), heard };
-        // So that what a guest's first frame asks for is accepted, however early the answer comes.
+        let (cut, stirred) = (Notify::new(), Notify::new());
+        let peer = Self { id, queues, links: Mutex::new(links), mailbox, cut, stirred, heard };
+        // So that a frame is accepted where one has to be there before anyone dials.
         for lane in Lane::ALL {
             peer.demand(lane);
         }
@@ -137,8 +143,8 @@ impl Peer {
         }
     }
 
-    /// Waits until the peer is to be dialled on this lane: a regular peer at once, a guest as soon as there is something
-    /// to send.
+    /// Waits until the peer is to be dialled on this lane: at once, or if it is a guest or the lane one for bulk, as soon
+    /// as there is something to send.
     pub async fn demanded(&self, lane: Lane) {
         loop {
             // Made before the look: what changes after it is not missed.
@@ -158,9 +164,10 @@ impl Peer {
     fn demand(&self, lane: Lane) -> Demand {
         let links = self.links();
         match links.kind {
-            Kind::Regular => return Demand::Dial,
-            Kind::Guest if !links.address.is_empty() => {}
-            Kind::Guest | Kind::Retired => return Demand::Never,
+            Kind::Retired => return Demand::Never,
+            Kind::Regular if lane != Lane::Snapshot => return Demand::Dial,
+            Kind::Regular | Kind::Guest if links.address.is_empty() => return Demand::Never,
+            Kind::Regular | Kind::Guest => {}
         }
         let queue = self.queue(lane);
         queue.open();
@@ -179,12 +186,13 @@ impl Peer {
         links.silent_looks
     }
 
-    /// This node's connection to the peer stands.
-    pub fn outbound_up(&self, lane: Lane) {
+    /// This node's connection to the peer stands, which has named this disk.
+    pub fn outbound_up(&self, lane: Lane, disk: u64) {
         let mut links = self.links();
         if links.kind == Kind::Retired {
             return;
         }
+        links.disk = disk;
         // Opened before the owner is told, so that it can send at once.
         self.queue(lane).open();
         if lane == Lane::Control {
@@ -204,10 +212,10 @@ impl Peer {
         dropped
     }
 
-    /// The peer's connection to this node stands. It replaces an older one: the peer would not have dialled again
+    /// The peer's connection to this node stands; it has named this disk. It replaces an older one: the peer would not have dialled again
     /// unless it had given that one up, whatever this side still believes. `spawn` starts the reader, which is given
     /// the connection's number.
-    pub fn inbound_up(&self, lane: Lane, spawn: impl FnOnce(u64) -> Option<AbortHandle>) {
+    pub fn inbound_up(&self, lane: Lane, disk: u64, spawn: impl FnOnce(u64) -> Option<AbortHandle>) {
         let mut links = self.links();
         if links.kind == Kind::Retired {
             return;
@@ -216,6 +224,7 @@ impl Peer {
             older.reader.abort();
             self.tell(&mut links);
         }
+        links.disk = disk;
         links.inbound_count += 1;
         let number = links.inbound_count;
         links.inbound[lane.index()] = spawn(number).map(|reader| Inbound { number, reader });
@@ -233,16 +242,32 @@ impl Peer {
         }
     }
 
-    /// The node is neither a peer nor a guest: its connections end, and it counts as lost.
-    pub fn retire(&self) {
+    /// Ends its connections if it has named a disk that does not pass.
+    pub fn hang_up_unless(&self, passes: impl FnOnce(u64) -> bool) {
+        let mut links = self.links();
+        if !passes(links.disk) {
+            self.cut.notify_waiters();
+            self.drop_inbound(&mut links);
+        }
+    }
+
+    /// The node is neither a peer nor a guest: its connections end, and it counts as lost. Returns how many frames that
+    /// waited to be sent are dropped.
+    pub fn retire(&self) -> u64 {
         let mut links = self.links();
         links.kind = Kind::Retired;
-        self.tell(&mut links);
-        let inbound = links.inbound.iter_mut().filter_map(Option::take).map(|inbound| inbound.reader);
-        let tasks: Vec<_> = inbound.collect();
-        for task in tasks.into_iter().chain(links.diallers.drain(..)) {
-            task.abort();
+        self.drop_inbound(&mut links);
+        for dialler in links.diallers.drain(..) {
+            dialler.abort();
         }
+        self.queues.iter().map(Queue::close).sum()
+    }
+
+    fn drop_inbound(&self, links: &mut Links) {
+        for inbound in links.inbound.iter_mut().filter_map(Option::take) {
+            inbound.reader.abort();
+        }
+        self.tell(links);
     }
 
     /// Tells the owner if a regular peer came or went, or became one or ceased to be one while it was connected. The lock is held meanwhile, so that news keep their order.
@@ -254,7 +279,7 @@ impl Peer {
         }
         links.connected = connected;
         if connected {
-            self.mailbox.connected(self.id);
+            self.mailbox.connected(self.id, links.disk);
         } else {
             self.mailbox.lost(self.id);
         }

@@ -56,6 +56,8 @@ impl std::error::Error for Refused {}
 pub(crate) struct Queue {
     state: Mutex<State>,
     filled: Notify,
+    /// Signalled when there may be more room than there was, or none ever.
+    drained: Notify,
     bytes_max: usize,
     frame_bytes_max: usize,
 }
@@ -78,6 +80,7 @@ impl Queue {
         Self {
             state: Mutex::default(),
             filled: Notify::new(),
+            drained: Notify::new(),
             bytes_max: limits.queue_bytes_max,
             frame_bytes_max: limits.frame_bytes_max.min(u32::MAX as usize),
         }
@@ -86,17 +89,8 @@ impl Queue {
     /// Queues one frame that is made of these pieces. Never waits.
     pub fn push(&self, pieces: &[Bytes]) -> Result<(), Refused> {
         let frame_bytes = pieces.iter().map(Bytes::len).sum::<usize>();
-        let Some(length) = u32::try_from(frame_bytes).ok().filter(|_| frame_bytes <= self.frame_bytes_max) else {
-            return Err(Refused::TooLong { bytes: frame_bytes, bytes_max: self.frame_bytes_max });
-        };
         let mut state = self.state();
-        if !state.open {
-            return Err(Refused::Unconnected);
-        }
-        // An empty queue takes any frame: one that is longer than the bound would otherwise never be sent.
-        if state.bytes > 0 && state.bytes + LENGTH_BYTES + frame_bytes > self.bytes_max {
-            return Err(Refused::QueueFull);
-        }
+        let length = self.check(&state, frame_bytes)?;
         state.bytes += LENGTH_BYTES + frame_bytes;
         state.frames += 1;
         state.append_copied(&length.to_be_bytes());
@@ -110,6 +104,34 @@ impl Queue {
             self.filled.notify_one();
         }
         Ok(())
+    }
+
+    /// Waits until a frame of that length would be queued, or would be refused for another reason than that.
+    pub async fn ready(&self, frame_bytes: usize) -> Result<(), Refused> {
+        loop {
+            // Made before the look: what changes after it is not missed.
+            let drained = self.drained.notified();
+            let verdict = self.check(&self.state(), frame_bytes);
+            match verdict {
+                Err(Refused::QueueFull) => drained.await,
+                verdict => return verdict.map(drop),
+            }
+        }
+    }
+
+    /// Whether a frame of that length may be queued, and its length as it is told to the peer.
+    fn check(&self, state: &State, frame_bytes: usize) -> Result<u32, Refused> {
+        let Some(length) = u32::try_from(frame_bytes).ok().filter(|_| frame_bytes <= self.frame_bytes_max) else {
+            return Err(Refused::TooLong { bytes: frame_bytes, bytes_max: self.frame_bytes_max });
+        };
+        if !state.open {
+            return Err(Refused::Unconnected);
+        }
+        // An empty queue takes any frame: one that is longer than the bound would otherwise never be sent.
+        if state.bytes > 0 && state.bytes + LENGTH_BYTES + frame_bytes > self.bytes_max {
+            return Err(Refused::QueueFull);
+        }
+        Ok(length)
     }
 
     /// Whether there is nothing for a writer to take.
@@ -138,6 +160,8 @@ impl Queue {
     pub fn written(&self, bytes: usize) {
         let mut state = self.state();
         state.bytes = state.bytes.saturating_sub(bytes);
+        drop(state);
+        self.drained.notify_waiters();
     }
 
     /// There is a connection: frames are accepted.
@@ -147,7 +171,9 @@ impl Queue {
 
     /// The connection is gone: frames are refused. Returns how many were waiting and are dropped.
     pub fn close(&self) -> u64 {
-        std::mem::take(&mut *self.state()).frames
+        let dropped = std::mem::take(&mut *self.state()).frames;
+        self.drained.notify_waiters();
+        dropped
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -203,10 +229,19 @@ impl Batch {
         self.pieces.is_empty()
     }
 
-    /// The next pieces, as many as there is place for. Returns how many.
-    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let pieces = self.pieces.iter().zip(slices.iter_mut());
-        pieces.map(|(piece, slice)| *slice = IoSlice::new(piece)).count()
+    /// The next pieces, as many as there is place for, and of them no more than so many bytes. Returns how many.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], mut bytes_max: usize) -> usize {
+        let mut count = 0;
+        for (piece, slice) in self.pieces.iter().zip(slices) {
+            let taken = piece.len().min(bytes_max);
+            if taken == 0 {
+                break;
+            }
+            *slice = IoSlice::new(&piece[..taken]);
+            bytes_max -= taken;
+            count += 1;
+        }
+        count
     }
 
     /// Forgets the first `bytes`, which are written. Long pieces are given back as soon as they are.
@@ -224,6 +259,8 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn queue(bytes_max: usize, frame_bytes_max: usize) -> Queue {
@@ -293,6 +330,39 @@ mod tests {
         assert_eq!(queue.push(&endless), Err(Refused::TooLong { bytes: 101, bytes_max: 100 }));
     }
 
+    #[tokio::test]
+    async fn whoever_waits_for_room_is_told_when_there_is_enough_or_never_will_be() {
+        let queue = Arc::new(queue(40, 100));
+        let frame = [Bytes::from_static(b"0123456789")];
+        let waiter = |bytes| {
+            let queue = Arc::clone(&queue);
+            tokio::spawn(async move { queue.ready(bytes).await })
+        };
+        assert_eq!(queue.ready(100).await, Ok(()));
+        queue.push(&frame).unwrap();
+        queue.push(&frame).unwrap();
+        assert!(queue.take(&mut Batch::default()));
+        assert_eq!(queue.ready(8).await, Ok(()));
+        assert_eq!(queue.ready(101).await, Err(Refused::TooLong { bytes: 101, bytes_max: 100 }));
+        let (short, long) = (waiter(10), waiter(100));
+        tokio::task::yield_now().await;
+        queue.written(1);
+        tokio::task::yield_now().await;
+        assert!(!short.is_finished());
+        queue.written(1);
+        assert_eq!(short.await.unwrap(), Ok(()));
+        assert!(!long.is_finished());
+        // What is longer than the bound waits until the queue is empty.
+        queue.written(26);
+        assert_eq!(long.await.unwrap(), Ok(()));
+
+        queue.push(&frame).unwrap();
+        let left_alone = waiter(100);
+        tokio::task::yield_now().await;
+        queue.close();
+        assert_eq!(left_alone.await.unwrap(), Err(Refused::Unconnected));
+    }
+
     #[test]
     fn closing_drops_what_waits_and_opening_starts_afresh() {
         let queue = queue(100, 100);
@@ -317,9 +387,9 @@ mod tests {
             let mut written = Vec::new();
             while !batch.is_written() {
                 let mut slices = [IoSlice::new(&[]); 2];
-                let count = batch.slices(&mut slices);
-                let next: Vec<u8> =
-                    slices[..count].iter().flat_map(|slice| slice.iter().copied()).take(portion).collect();
+                let count = batch.slices(&mut slices, portion);
+                let next: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+                assert!((1..=portion).contains(&next.len()));
                 written.extend_from_slice(&next);
                 batch.advance(next.len());
             }

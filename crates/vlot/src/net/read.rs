@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 
 use super::inbox::Intake;
 use super::lane::Lane;
@@ -69,6 +70,10 @@ async fn read_frames(local: &Local, peer: &Peer, lane: Lane, mut stream: TcpStre
             local.mailbox.deliver(peer.id, lane, frames, &intake);
         }
         intact?;
+        if lane == Lane::Snapshot {
+            // There may be as much again to read at once, and the other lanes come first.
+            yield_now().await;
+        }
     }
 }
 

@@ -28,12 +28,14 @@ pub enum Refusal {
     Garbled,
     /// The dialler is not among the peers, and there are as many guests as may be.
     TooManyGuests,
+    /// One of the two has another disk than the one that is entitled to its seat.
+    OtherDisk,
     /// A reason that only a later version knows.
     Unrecognised,
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::NotVlot,
         Self::NoCommonVersion,
         Self::WrongCluster,
@@ -45,6 +47,7 @@ impl Refusal {
         Self::Crowded,
         Self::Garbled,
         Self::TooManyGuests,
+        Self::OtherDisk,
         Self::Unrecognised,
     ];
 
@@ -67,6 +70,7 @@ impl Refusal {
             Self::Crowded => 9,
             Self::Garbled => 10,
             Self::TooManyGuests => 11,
+            Self::OtherDisk => 12,
             Self::Unrecognised => u16::MAX,
         }
     }
@@ -91,6 +95,7 @@ impl fmt::Display for Refusal {
             Self::Crowded => "too many unknown callers",
             Self::Garbled => "an introduction that makes no sense",
             Self::TooManyGuests => "not a peer, and too many guests",
+            Self::OtherDisk => "another disk than the node is known to have",
             Self::Unrecognised => "a reason of a later version",
         })
     }

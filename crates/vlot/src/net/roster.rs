@@ -56,11 +56,19 @@ pub(crate) fn set_peers(local: &Arc<Local>, mut wanted: BTreeMap<NodeId, String>
     });
 }
 
+/// Makes these the disks that are entitled to their seats. Whoever has named another is hung up on.
+pub(crate) fn set_disks(local: &Local, entitled: BTreeMap<NodeId, u64>) {
+    let before = local.disks.set(entitled);
+    for node in before.into_keys().filter(|node| !local.disks.know(*node)) {
+        local.complaints.forget(node);
+    }
+    for (id, peer) in &*local.peers() {
+        peer.hang_up_unless(|disk| local.disks.admit(*id, disk));
+    }
+}
+
 /// The peer of that id, or else a guest that listens there.
 pub(crate) fn peer_or_guest(local: &Arc<Local>, id: NodeId, address: &str) -> Result<Arc<Peer>, Refusal> {
-    if id == local.identity.node {
-        return Err(Refusal::UnknownNode);
-    }
     if let Some(peer) = local.peer(id) {
         peer.guest_listens_at(address);
         return Ok(peer);
@@ -94,7 +102,7 @@ fn guests(peers: &BTreeMap<NodeId, Arc<Peer>>) -> usize {
 }
 
 fn retire(local: &Local, peer: &Peer) {
-    peer.retire();
+    local.retire(peer);
     local.complaints.forget(peer.id);
 }
 
@@ -104,6 +112,11 @@ fn begin_dialling(local: &Arc<Local>, id: NodeId, kind: Kind, address: String) -
         let dialler = keep_connected(Arc::clone(local), Arc::clone(&peer), lane);
         local.spawn(dialler)
     });
-    peer.dialled_by(diallers.collect());
+    let diallers: Vec<_> = diallers.collect();
+    if diallers.is_empty() {
+        // The transport is shut down.
+        local.retire(&peer);
+    }
+    peer.dialled_by(diallers);
     peer
 }

@@ -42,10 +42,13 @@ impl Node {
         peers: &[(u64, SocketAddr)],
         limits: Limits,
     ) -> Self {
-        let identity = Identity { cluster, node: id(node), disk: 0 };
+        Self::start_as(Identity { cluster, node: id(node), disk: 0 }, listener, peers, limits)
+    }
+
+    pub fn start_as(identity: Identity, listener: StdListener, peers: &[(u64, SocketAddr)], limits: Limits) -> Self {
         let options = Options { limits, ..Options::new(identity, Listen::On(listener), addresses(peers)) };
         let (net, inbox) = Net::start(options).unwrap();
-        Self { id: id(node), net, inbox }
+        Self { id: identity.node, net, inbox }
     }
 
     pub async fn next(&mut self) -> Event {
@@ -53,7 +56,8 @@ impl Node {
     }
 
     pub async fn connected(&mut self, peer: u64) {
-        assert_eq!(self.next().await, Event::Connected { peer: id(peer) });
+        let event = self.next().await;
+        assert!(matches!(event, Event::Connected { peer: other, .. } if other == id(peer)), "{event:?}");
     }
 
     pub async fn lost(&mut self, peer: u64) {
@@ -108,7 +112,7 @@ pub async fn cluster(count: u64, limits: Limits) -> Vec<Node> {
     for node in &mut nodes {
         let mut missing: Vec<_> = (1..=count).map(id).filter(|peer| *peer != node.id).collect();
         while !missing.is_empty() {
-            let Event::Connected { peer } = node.next().await else { panic!("news of another kind") };
+            let Event::Connected { peer, .. } = node.next().await else { panic!("news of another kind") };
             missing.retain(|other| *other != peer);
         }
     }

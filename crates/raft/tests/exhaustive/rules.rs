@@ -1,0 +1,73 @@
+//! What a group consists of, what may happen to it, and how much of that.
+//!
+//! A search comes to an end because of these bounds; within them everything that may happen does. Owns them and knows
+//! nothing of how states are kept.
+
+use vlot_raft::membership::{Change, Membership};
+use vlot_raft::message::{Body, Message};
+
+/// The bounds of one search.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub name: &'static str,
+    /// Who there is: nodes `1..=nodes`, members or not.
+    pub nodes: u64,
+    /// Who belongs to the group at first.
+    pub members: Membership,
+    /// The last term in which a node may stand.
+    pub terms: u64,
+    /// How many proposed entries a log may hold, beside blank ones and memberships.
+    pub proposals: u64,
+    /// Whether a node goes on while its writes wait for the disk; if not, it does nothing but write or crash meanwhile.
+    pub slow_disks: bool,
+    /// Whether pre-votes are asked for by message. If not, any node may win one at any time.
+    pub pre_votes: bool,
+    /// Whether nodes hear of later terms by message alone. If not, any node may hear of any durable term at any time,
+    /// and refusals, whose only news that is, are not sent.
+    pub refusals: bool,
+    /// Whether leaders send heartbeats and ask for new ones at any time; if not, only those that tell a commit index.
+    pub heartbeats: bool,
+    /// Whether connections break and come again, so that what was under way is sent again.
+    pub reconnects: bool,
+    /// Whether nodes compact their logs and get snapshots.
+    pub compaction: bool,
+    /// Changes of membership that a leader may be asked for, at any time.
+    pub changes: Vec<Vec<Change>>,
+    /// Whether states that differ only in the names of nodes are the same, where all nodes are alike.
+    pub symmetry: bool,
+    /// How many entries a log may hold before no more changes are asked for.
+    pub changes_upto: u64,
+}
+
+impl Rules {
+    /// A group of three voters, as tight as it may be.
+    pub fn of_three(name: &'static str) -> Self {
+        Self {
+            name,
+            nodes: 3,
+            members: Membership::of_voters((1..=3).map(vlot_raft::id::NodeId)),
+            terms: 2,
+            proposals: 1,
+            symmetry: true,
+            slow_disks: false,
+            pre_votes: false,
+            refusals: false,
+            heartbeats: false,
+            reconnects: false,
+            compaction: false,
+            changes: Vec::new(),
+            changes_upto: 0,
+        }
+    }
+
+    /// Whether the network of this group never carries such a message.
+    pub fn loses(&self, message: &Message) -> bool {
+        match &message.body {
+            Body::AskPreVote { .. } | Body::PreVoteGranted | Body::PreVoteRefused => !self.pre_votes,
+            Body::VoteRefused | Body::TermIsOver => !self.refusals,
+            Body::Heartbeat { round, commit, .. } => !self.heartbeats && *round == 0 && commit.0 == 0,
+            Body::HeartbeatReply { .. } => !self.heartbeats,
+            _ => false,
+        }
+    }
+}
