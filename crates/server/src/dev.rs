@@ -15,7 +15,8 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use tokio::signal::unix::SignalKind;
 
 use crate::config::Config;
-use crate::member::{Membership, check_mark};
+use crate::data_dir::check_mark;
+use crate::member::Membership;
 use crate::serve::signalled;
 
 /// How far apart the nodes' ports are: 2379, 22379, 32379.

@@ -18,10 +18,12 @@ use vlot_store::store::{Options, Store};
 
 use crate::compaction;
 use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::edge::{self, Edge, Serves};
-use crate::member::{DataDir, InitialMember, Membership};
+use crate::keeper::{Keeper, Proposal};
+use crate::member::{InitialMember, Membership};
 use crate::metrics::Metrics;
-use crate::replica::{Keeper, Proposal, Replica};
+use crate::replica::Replica;
 use crate::service::Services;
 use crate::{config, logging};
 
