@@ -16,7 +16,6 @@ use tokio::signal::unix::SignalKind;
 
 use crate::config::Config;
 use crate::data_dir::check_mark;
-use crate::member::Membership;
 use crate::serve::signalled;
 
 /// How far apart the nodes' ports are: 2379, 22379, 32379.
@@ -154,7 +153,7 @@ fn prepare(plans: &[Plan], dir: &Path) -> Result<(), String> {
             })?;
         }
         let config = Config::read(plan.arguments.clone(), []).map_err(|error| error.to_string())?;
-        check_mark(&plan.data_dir, Membership::of(&config).identity())?;
+        check_mark(&plan.data_dir, &config)?;
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! The ids of a cluster's first members must never change for the same addresses, or a node that starts again would be a
 //! stranger to its own data.
 
+use std::time::Duration;
+
 use crate::config::Url;
 
 /// The ids by which a node and its cluster are known.
@@ -15,12 +17,34 @@ pub(crate) struct Identity {
 /// A member's id: a hash of its peer URLs, in order, and the cluster's token. Its name is not part of it, so that a
 /// member may be renamed.
 pub(crate) fn member_id(peer_urls: &[Url], token: &str) -> u64 {
-    let mut urls = crate::member::texts(peer_urls);
+    let mut urls = Url::texts(peer_urls);
     urls.sort();
     let mut hash = StableHash::new(b"vlot member 1");
     urls.iter().for_each(|url| hash.field(url.as_bytes()));
     hash.field(token.as_bytes());
     hash.id()
+}
+
+/// An id for a member that comes in at this moment: another one each time, so that nobody who has been a member is taken
+/// for a new one with the same addresses.
+pub(crate) fn fresh_member_id(
+    peer_urls: &[Url],
+    token: &str,
+    since_1970: Duration,
+    is_taken: impl Fn(u64) -> bool,
+) -> u64 {
+    let mut urls = Url::texts(peer_urls);
+    urls.sort();
+    let id = |attempt: u64| {
+        let mut hash = StableHash::new(b"vlot member that joins 1");
+        urls.iter().for_each(|url| hash.field(url.as_bytes()));
+        hash.field(token.as_bytes());
+        hash.field(&since_1970.as_nanos().to_be_bytes());
+        hash.field(&attempt.to_be_bytes());
+        hash.id()
+    };
+    // Of 2^64 ids not all are taken.
+    (0..).map(id).find(|id| !is_taken(*id)).unwrap_or(1)
 }
 
 /// A cluster's id: a hash of its first members' ids, in order, and its token.
@@ -82,5 +106,17 @@ mod tests {
         assert_ne!(id("http://a:1", "t"), id("http://a:1", "u"));
         assert_eq!(cluster_id([1, 2].into_iter(), "t"), cluster_id([2, 1].into_iter(), "t"));
         assert_ne!(cluster_id([1, 2].into_iter(), "t"), cluster_id([1, 3].into_iter(), "t"));
+    }
+
+    #[test]
+    fn a_member_that_joins_has_an_id_that_nobody_had() {
+        let id = |nanos, is_taken: &dyn Fn(u64) -> bool| {
+            fresh_member_id(&urls("http://a:1"), "t", Duration::from_nanos(nanos), is_taken)
+        };
+        let first = id(1, &|_| false);
+        assert_ne!(first, member_id(&urls("http://a:1"), "t"));
+        assert_ne!(first, id(2, &|_| false));
+        let second = id(1, &|id| id == first);
+        assert!(![0, first].contains(&second));
     }
 }

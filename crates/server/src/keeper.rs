@@ -7,11 +7,13 @@ use std::io::{Read, Write};
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::watch;
 use tracing::error;
-use vlot::{BadCommand, BadSnapshot, LogId, StateMachine};
+use vlot::{BadCommand, BadSnapshot, LogId, Members, StateMachine};
 use vlot_store::command::{Command, Tag};
 use vlot_store::refusal::Refusal;
 use vlot_store::revision::Position;
 use vlot_store::store::{Applied, Store};
+
+use crate::member;
 
 /// What members agree on applying: the store, and what must happen beside it.
 pub(crate) struct Keeper {
@@ -88,6 +90,10 @@ impl StateMachine for Keeper {
             // Services propose only what they have decoded, and what is applied comes from the log.
             Proposal::Request(tag, _) => unreachable!("a {tag:?} request is applied that was not read from the log"),
         };
+        if member::is_of_the_removed(&command, &self.store) {
+            self.store.skip(position(at));
+            return Ok(Applied::SetAttribute);
+        }
         let applied = self.store.apply(position(at), command);
         match &applied {
             Ok(Applied::Compact(_)) => drop(self.compacting.send_replace(true)),
@@ -98,6 +104,14 @@ impl StateMachine for Keeper {
     }
 
     fn skip(&mut self, at: LogId) {
+        self.store.skip(position(at));
+    }
+
+    fn members_changed(&mut self, at: LogId, members: &Members, context: Bytes) {
+        for fact in member::facts_after(members, &context) {
+            // To remember a fact is never refused.
+            let _ = self.store.apply(position(at), fact);
+        }
         self.store.skip(position(at));
     }
 

@@ -1,7 +1,13 @@
-//! The members of this node's cluster, as its initial configuration names them and as they tell about themselves.
+//! The members of this node's cluster, as clients see them.
+//!
+//! Two sources are put together: the group's members with their seats, which the log decides, and facts that are kept in
+//! the store beside the keys. What an operator has said of a member came with the change that made it one; what a member
+//! says of itself it publishes when it starts. An id that was removed is remembered for ever, so that it is never given
+//! again and who still goes by it can be told. Owns the names and layouts of these facts.
 
 use bytes::Bytes;
 use prost::Message;
+use vlot::{Members, NodeId, Seat};
 use vlot_proto::etcdserverpb::Member;
 use vlot_store::command::Command;
 use vlot_store::store::Store;
@@ -9,81 +15,154 @@ use vlot_store::store::Store;
 use crate::config::{Config, InitialCluster, Url};
 use crate::identity::{Identity, cluster_id, member_id};
 
-/// The members of a cluster, as its initial configuration names them.
+/// How this node sees its cluster.
 #[derive(Debug)]
 pub(crate) struct Membership {
     identity: Identity,
-    members: Vec<InitialMember>,
+    /// The first members, on a node that is one of them.
+    first: Vec<FirstMember>,
     /// What this node tells the others about itself.
     own: Member,
 }
 
-/// One member of the initial configuration.
+/// One of the members that a cluster begins with.
 #[derive(Debug)]
-pub(crate) struct InitialMember {
+pub(crate) struct FirstMember {
     pub(crate) id: u64,
     name: String,
     pub(crate) peer_urls: Vec<Url>,
 }
 
 impl Membership {
-    /// The members of the initial cluster, ordered by id.
-    pub(crate) fn of(config: &Config) -> Membership {
+    /// Of a node that begins a cluster with others: the ids follow from the configuration.
+    pub(crate) fn first(config: &Config) -> Membership {
         let InitialCluster { members, token, .. } = &config.cluster;
-        let mut members: Vec<_> = members
+        let mut first: Vec<_> = members
             .iter()
-            .map(|(name, urls)| InitialMember {
-                id: member_id(urls, token),
-                name: name.clone(),
-                peer_urls: urls.clone(),
-            })
+            .map(|(name, urls)| FirstMember { id: member_id(urls, token), name: name.clone(), peer_urls: urls.clone() })
             .collect();
-        members.sort_by_key(|member| member.id);
-        let cluster = cluster_id(members.iter().map(|member| member.id), token);
+        first.sort_by_key(|member| member.id);
+        let cluster = cluster_id(first.iter().map(|member| member.id), token);
         // The configuration was refused if this node was not in it.
-        let own = members.iter().find(|member| member.name == config.name);
-        let own = Member {
-            id: own.map_or(0, |own| own.id),
-            name: config.name.clone(),
-            peer_ur_ls: own.map_or_else(Vec::new, |own| texts(&own.peer_urls)),
-            client_ur_ls: texts(&config.advertise_client),
-            is_learner: false,
-        };
-        Membership { identity: Identity { cluster, member: own.id }, members, own }
+        let member = first.iter().find(|member| member.name == config.name).map_or(0, |own| own.id);
+        let identity = Identity { cluster, member };
+        Membership { identity, first, own: own(config, identity) }
+    }
+
+    /// Of a node that has an identity. If the configuration does not lead to the same one, the node has joined or its
+    /// flags have changed since, and only its log knows the members.
+    pub(crate) fn of(config: &Config, identity: Identity) -> Membership {
+        let first = Membership::first(config);
+        if first.identity == identity {
+            return first;
+        }
+        Membership { identity, first: Vec::new(), own: own(config, identity) }
     }
 
     pub(crate) fn identity(&self) -> Identity {
         self.identity
     }
 
-    pub(crate) fn initial(&self) -> &[InitialMember] {
-        &self.members
+    /// The members that the cluster begins with; nobody, if this node came later.
+    pub(crate) fn first_members(&self) -> &[FirstMember] {
+        &self.first
     }
 
-    /// The members as clients see them: one that has not told about itself yet has no client URLs.
-    pub(crate) fn list(&self, store: &Store) -> Vec<Member> {
-        let published = |id| Member::decode(store.attribute(&attribute_name(id))?.clone()).ok();
-        let listed = self.members.iter().map(|member| {
-            let told = published(member.id).unwrap_or_default();
-            let name = if told.name.is_empty() { member.name.clone() } else { told.name };
-            let peer_ur_ls = texts(&member.peer_urls);
-            Member { id: member.id, name, peer_ur_ls, client_ur_ls: told.client_ur_ls, is_learner: false }
+    /// The members, ordered by id. One that has come in and is not applied yet is left out.
+    pub(crate) fn list(&self, members: &Members, store: &Store) -> Vec<Member> {
+        let listed = members.iter().filter_map(|(member, address)| {
+            let id = member.node.0;
+            let told = fact(store, &published_name(id)).unwrap_or_default();
+            let first = self.first.iter().find(|first| first.id == id);
+            let seat = fact(store, &seat_name(id));
+            // Whoever came in was a learner at first, and has a fact since; first members never were.
+            if seat.is_none() && member.seat == Seat::Learner {
+                return None;
+            }
+            let name = if told.name.is_empty() { first.map(|first| first.name.clone()) } else { Some(told.name) };
+            let peer_ur_ls = seat.as_ref().map(|seat| seat.peer_ur_ls.clone());
+            let peer_ur_ls = peer_ur_ls
+                .or_else(|| Some(told.peer_ur_ls).filter(|urls| !urls.is_empty()))
+                .or_else(|| first.map(|first| Url::texts(&first.peer_urls)))
+                .unwrap_or_else(|| vec![format!("http://{address}")]);
+            // One that is to vote and has not caught up learns, and is a voter to clients all the same.
+            let is_learner = member.seat == Seat::Learner && seat.is_some_and(|seat| seat.is_learner);
+            Some(Member { id, name: name.unwrap_or_default(), peer_ur_ls, client_ur_ls: told.client_ur_ls, is_learner })
         });
         listed.collect()
     }
 
     /// The command by which this node tells the others its name and client URLs, unless they know them.
     pub(crate) fn publication(&self, store: &Store) -> Option<Command> {
-        let (name, value) = (attribute_name(self.own.id), Bytes::from(self.own.encode_to_vec()));
+        let (name, value) = (published_name(self.own.id), Bytes::from(self.own.encode_to_vec()));
         let known = store.attribute(&name) == Some(&value);
         if known { None } else { Some(Command::SetAttribute { name, value }) }
     }
 }
 
-fn attribute_name(id: u64) -> Bytes {
+fn own(config: &Config, identity: Identity) -> Member {
+    let own = config.cluster.members.iter().find(|(name, _)| *name == config.name);
+    Member {
+        id: identity.member,
+        name: config.name.clone(),
+        peer_ur_ls: own.map_or_else(Vec::new, |(_, urls)| Url::texts(urls)),
+        client_ur_ls: Url::texts(&config.advertise_client),
+        is_learner: false,
+    }
+}
+
+/// Members that came in to vote and learn until they have caught up.
+pub(crate) fn voters_to_be(members: &Members, store: &Store) -> Vec<NodeId> {
+    let learners = members.iter().filter(|(member, _)| member.seat == Seat::Learner).map(|(member, _)| member.node);
+    learners.filter(|node| fact(store, &seat_name(node.0)).is_some_and(|seat| !seat.is_learner)).collect()
+}
+
+/// Whether this id was a member's that has left.
+pub(crate) fn was_removed(id: u64, store: &Store) -> bool {
+    store.attribute(&removed_name(id)).is_some()
+}
+
+/// What a change of members does to the facts, given what came with the change: the etcd member it is about, with the URLs
+/// and the kind it has from then on. One that is no member afterwards was removed.
+pub(crate) fn facts_after(members: &Members, context: &[u8]) -> Vec<Command> {
+    // Without a member the change is none of an operator's.
+    let Some(member) = Member::decode(context).ok().filter(|member| member.id != 0) else { return Vec::new() };
+    let id = member.id;
+    if members.membership().contains(NodeId(id)) {
+        return vec![set(seat_name(id), member.encode_to_vec().into())];
+    }
+    vec![
+        set(removed_name(id), Bytes::from_static(b"removed")),
+        set(seat_name(id), Bytes::new()),
+        set(published_name(id), Bytes::new()),
+    ]
+}
+
+/// Whether a command says something of a member that has left. It came too late.
+pub(crate) fn is_of_the_removed(command: &Command, store: &Store) -> bool {
+    let Command::SetAttribute { name, .. } = command else { return false };
+    let id = name.strip_prefix(b"member/").and_then(|id| std::str::from_utf8(id).ok());
+    id.and_then(|id| u64::from_str_radix(id, 16).ok()).is_some_and(|id| was_removed(id, store))
+}
+
+fn set(name: Bytes, value: Bytes) -> Command {
+    Command::SetAttribute { name, value }
+}
+
+fn fact(store: &Store, name: &[u8]) -> Option<Member> {
+    Member::decode(store.attribute(name)?.clone()).ok()
+}
+
+/// What a member tells of itself.
+fn published_name(id: u64) -> Bytes {
     Bytes::from(format!("member/{id:016x}"))
 }
 
-pub(crate) fn texts(urls: &[Url]) -> Vec<String> {
-    urls.iter().map(Url::to_string).collect()
+/// What an operator has said of a member when it came in, and since.
+fn seat_name(id: u64) -> Bytes {
+    Bytes::from(format!("seat/{id:016x}"))
+}
+
+fn removed_name(id: u64) -> Bytes {
+    Bytes::from(format!("removed/{id:016x}"))
 }

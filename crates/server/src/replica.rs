@@ -3,20 +3,24 @@
 //! Owns time limits and the translation of outcomes into statuses. It is the only file that knows how commands are
 //! agreed on; services see bytes go in and the store's answer come out. What is agreed on is in `keeper.rs`.
 
+mod members;
+
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
-use vlot::{Group, ProposeError, ReadError};
+use vlot::{Group, NodeId, ProposeError, ReadError};
 use vlot_store::refusal::Refusal;
 use vlot_store::store::{Applied, Store};
 
 use crate::keeper::{Keeper, Proposal};
 use crate::metrics::Metrics;
 use crate::status::Status;
+
+pub(crate) use members::{ATTEMPT_PAUSE, Unchanged};
 
 /// Between two pieces of compaction, so that requests come first.
 const COMPACTION_PAUSE: Duration = Duration::from_millis(2);
@@ -36,10 +40,15 @@ pub(crate) struct Standing {
 /// This node's share of the store.
 pub(crate) struct Replica {
     group: Group<Keeper>,
+    node: NodeId,
     metrics: Arc<Metrics>,
     request_timeout: Duration,
     database_bytes: AtomicU64,
     compacting: watch::Receiver<bool>,
+    /// Whether this node has a learner's seat.
+    learns: AtomicBool,
+    /// Whether this node was told that it is no member any more.
+    removed: watch::Sender<bool>,
 }
 
 /// The store, for as long as nothing is applied to it.
@@ -56,11 +65,26 @@ impl Deref for StoreGuard<'_> {
 impl Replica {
     pub(crate) fn new(
         group: Group<Keeper>,
+        member: u64,
         compacting: watch::Receiver<bool>,
         metrics: Arc<Metrics>,
         request_timeout: Duration,
     ) -> Replica {
-        Replica { group, metrics, request_timeout, database_bytes: AtomicU64::new(0), compacting }
+        Replica {
+            group,
+            node: NodeId(member),
+            metrics,
+            request_timeout,
+            database_bytes: AtomicU64::new(0),
+            compacting,
+            learns: AtomicBool::new(false),
+            removed: watch::Sender::new(false),
+        }
+    }
+
+    /// How long a call may wait for the cluster.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
     }
 
     /// Replicates a command and returns what the store made of it.
@@ -153,7 +177,14 @@ impl Replica {
                 tokio::time::sleep(SIZE_INTERVAL).await;
             }
         };
-        tokio::join!(compact, measure, self.count_leaders());
+        tokio::join!(
+            compact,
+            measure,
+            self.count_leaders(),
+            self.watch_own_seat(),
+            self.watch_happenings(),
+            self.promote_voters()
+        );
     }
 
     async fn count_leaders(&self) {
