@@ -13,7 +13,8 @@ use vlot_proto::etcdserverpb::CompactionRequest;
 use vlot_store::command::Command;
 
 use crate::config::AutoCompaction;
-use crate::replica::{Proposal, Replica};
+use crate::keeper::Proposal;
+use crate::replica::Replica;
 
 /// How often history is held against a number of revisions to keep.
 const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);

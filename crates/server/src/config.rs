@@ -25,6 +25,9 @@ pub(crate) struct Config {
     pub(crate) heartbeat: Duration,
     pub(crate) election_timeout: Duration,
     pub(crate) limits: Limits,
+    /// Whether a change of members that endangers the quorum is refused.
+    pub(crate) strict_reconfig: bool,
+    pub(crate) log_kept: LogKept,
     pub(crate) keepalive: Keepalive,
     pub(crate) auto_compaction: Option<AutoCompaction>,
     pub(crate) watch_progress_interval: Duration,
@@ -58,7 +61,7 @@ pub(crate) struct InitialCluster {
     /// Names and peer addresses of all members, this one included, in the order given.
     pub(crate) members: Vec<(String, Vec<Url>)>,
     pub(crate) token: String,
-    /// Whether the operator says that the cluster runs already, so that an empty data directory is a mistake.
+    /// Whether the operator says that the cluster runs already, so that a node with an empty data directory joins it.
     pub(crate) existing: bool,
 }
 
@@ -73,6 +76,17 @@ pub(crate) struct Limits {
     pub(crate) streams: u32,
     /// Bytes the store may take before it accepts deletions only; `None` is no limit.
     pub(crate) quota_bytes: Option<u64>,
+    /// Learners that a cluster may have.
+    pub(crate) learners: usize,
+}
+
+/// How much of the log is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct LogKept {
+    /// The log is cut when it has so many entries more than are kept for members that lag.
+    pub(crate) snapshot_count: u64,
+    /// So many are kept for them.
+    pub(crate) catch_up: u64,
 }
 
 /// How far a request may exceed the size of a proposal before it is refused without being read to its end.
@@ -155,6 +169,11 @@ impl Config {
             heartbeat,
             election_timeout,
             limits: limits(&settings)?,
+            strict_reconfig: is_on(&settings, "strict-reconfig-check"),
+            log_kept: LogKept {
+                snapshot_count: at_least(&settings, "snapshot-count", 1)?,
+                catch_up: at_least(&settings, "snapshot-catchup-entries", 1)?,
+            },
             keepalive: keepalive(&settings),
             auto_compaction: auto_compaction(&settings)?,
             watch_progress_interval: watch_progress_interval(&settings)?,
@@ -302,6 +321,7 @@ fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
         request_bytes: saturated(at_least(settings, "max-request-bytes", 1)?),
         streams: u32::try_from(streams).unwrap_or(u32::MAX),
         quota_bytes: quota,
+        learners: saturated(at_least(settings, "max-learners", 1)?),
     })
 }
 

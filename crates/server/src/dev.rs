@@ -15,7 +15,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use tokio::signal::unix::SignalKind;
 
 use crate::config::Config;
-use crate::member::{Membership, check_mark};
+use crate::data_dir::check_mark;
 use crate::serve::signalled;
 
 /// How far apart the nodes' ports are: 2379, 22379, 32379.
@@ -153,7 +153,7 @@ fn prepare(plans: &[Plan], dir: &Path) -> Result<(), String> {
             })?;
         }
         let config = Config::read(plan.arguments.clone(), []).map_err(|error| error.to_string())?;
-        check_mark(&plan.data_dir, Membership::of(&config).identity())?;
+        check_mark(&plan.data_dir, &config)?;
     }
     Ok(())
 }

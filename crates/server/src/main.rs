@@ -3,16 +3,23 @@
 //! Owns which word starts what. `vlot server` takes etcd's flags, which are read by `config.rs`; everything else is
 //! clap's.
 
+mod ask;
 mod bench;
 mod client;
 mod compaction;
 mod config;
 mod ctl;
+mod data_dir;
 mod dev;
 mod edge;
+mod identity;
+mod join;
+mod keeper;
 mod logging;
 mod member;
 mod metrics;
+mod peer_pages;
+mod removal;
 mod replica;
 mod serve;
 mod service;

@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     pub(crate) proposals_failed: AtomicU64,
     pub(crate) reads_failed: AtomicU64,
     pub(crate) leader_changes: AtomicU64,
+    pub(crate) snapshots_sent: AtomicU64,
+    pub(crate) snapshots_received: AtomicU64,
     process_start: f64,
 }
 
@@ -34,6 +36,8 @@ impl Metrics {
             proposals_failed: AtomicU64::new(0),
             reads_failed: AtomicU64::new(0),
             leader_changes: AtomicU64::new(0),
+            snapshots_sent: AtomicU64::new(0),
+            snapshots_received: AtomicU64::new(0),
             process_start: now.as_secs_f64(),
         }
     }
@@ -67,7 +71,16 @@ impl Metrics {
         text.gauge("etcd_server_has_leader", "Whether a leader is known.", u64::from(standing.leader != 0));
         let leads = u64::from(standing.leader == identity.member);
         text.gauge("etcd_server_is_leader", "Whether this member is the leader.", leads);
-        text.gauge("etcd_server_is_learner", "Whether this member is a learner.", 0);
+        let learns = u64::from(services.replica.is_learner());
+        text.gauge("etcd_server_is_learner", "Whether this member is a learner.", learns);
+        let members = services.members();
+        let learners = members.iter().filter(|member| member.is_learner).count();
+        text.gauge("vlot_cluster_members", "Members of the cluster, learners included.", members.len());
+        text.gauge("vlot_cluster_learners", "Learners among the members.", learners);
+        let sent = self.snapshots_sent.load(Relaxed);
+        text.counter("etcd_network_snapshot_send_success", "Snapshots sent to other members.", sent);
+        let received = self.snapshots_received.load(Relaxed);
+        text.counter("etcd_network_snapshot_receive_success", "Snapshots received and restored.", received);
         let changes = self.leader_changes.load(Relaxed);
         text.counter("etcd_server_leader_changes_seen_total", "Changes of the leader seen.", changes);
         text.gauge("etcd_server_proposals_committed_total", "Index of the newest committed entry.", standing.commit);

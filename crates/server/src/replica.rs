@@ -1,26 +1,26 @@
 //! This node's share of the replicated store: propose, wait until reads are current, look.
 //!
 //! Owns time limits and the translation of outcomes into statuses. It is the only file that knows how commands are
-//! agreed on; services see bytes go in and the store's answer come out.
+//! agreed on; services see bytes go in and the store's answer come out. What is agreed on is in `keeper.rs`.
 
-use std::io::{Read, Write};
+mod members;
+
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tracing::error;
-use vlot::{BadCommand, BadSnapshot, Group, LogId, ProposeError, ReadError, StateMachine};
-use vlot_store::command::{Command, Tag};
+use vlot::{Group, NodeId, ProposeError, ReadError};
 use vlot_store::refusal::Refusal;
-use vlot_store::revision::Position;
 use vlot_store::store::{Applied, Store};
 
+use crate::keeper::{Keeper, Proposal};
 use crate::metrics::Metrics;
 use crate::status::Status;
+
+pub(crate) use members::{ATTEMPT_PAUSE, Unchanged};
 
 /// Between two pieces of compaction, so that requests come first.
 const COMPACTION_PAUSE: Duration = Duration::from_millis(2);
@@ -37,147 +37,18 @@ pub(crate) struct Standing {
     pub(crate) applied: u64,
 }
 
-/// What members agree on applying: the store, and what must happen beside it.
-pub(crate) struct Keeper {
-    store: Store,
-    /// Whether compacted history waits to be given up.
-    compacting: watch::Sender<bool>,
-}
-
-impl Keeper {
-    /// Takes over a store; the second half tells whether compacted history waits to be given up.
-    pub(crate) fn new(store: Store) -> (Keeper, watch::Receiver<bool>) {
-        let (compacting, pending) = watch::channel(true);
-        (Keeper { store, compacting }, pending)
-    }
-
-    /// Writes everything down, and ends.
-    pub(crate) fn flush(&mut self) -> Result<(), String> {
-        self.store.flush().map_err(|error| error.to_string())
-    }
-}
-
-/// A command of the store on its way into the log, or out of it.
-pub(crate) enum Proposal {
-    /// A client's request, byte for byte as it came.
-    Request(Tag, Bytes),
-    /// What the log holds.
-    Command(Command),
-}
-
-impl vlot::Command for Proposal {
-    fn encode(&self, buffer: &mut BytesMut) {
-        match self {
-            Proposal::Request(tag, request) => {
-                buffer.put_u8(*tag as u8);
-                buffer.put_slice(request);
-            }
-            Proposal::Command(command) => buffer.put_slice(&command.encode()),
-        }
-    }
-
-    fn decode(bytes: Bytes) -> Result<Proposal, BadCommand> {
-        Command::decode(bytes).map(Proposal::Command).map_err(|error| BadCommand(error.to_string()))
-    }
-
-    fn size_hint(&self) -> usize {
-        match self {
-            Proposal::Request(_, request) => 1 + request.len(),
-            Proposal::Command(_) => 64,
-        }
-    }
-}
-
-impl StateMachine for Keeper {
-    type Command = Proposal;
-    type Reply = Result<Applied, Refusal>;
-
-    fn apply(&mut self, at: LogId, proposal: Proposal) -> Result<Applied, Refusal> {
-        let command = match proposal {
-            Proposal::Command(command) => command,
-            // Services propose only what they have decoded, and what is applied comes from the log.
-            Proposal::Request(tag, _) => unreachable!("a {tag:?} request is applied that was not read from the log"),
-        };
-        let applied = self.store.apply(position(at), command);
-        match &applied {
-            Ok(Applied::Compact(_)) => drop(self.compacting.send_replace(true)),
-            Err(Refusal::Unreadable) => stop_at_once(&self.store),
-            _ => {}
-        }
-        applied
-    }
-
-    fn skip(&mut self, at: LogId) {
-        self.store.skip(position(at));
-    }
-
-    fn end_batch(&mut self) {
-        self.store.end_batch();
-    }
-
-    fn durable(&self) -> LogId {
-        log_id(self.store.durable())
-    }
-
-    fn snapshot(&self) -> Option<Box<dyn vlot::Snapshot>> {
-        match self.store.snapshot() {
-            Ok(snapshot) => Some(Box::new(StoreSnapshot(snapshot))),
-            // A store that cannot be read says so to its owner, who stops.
-            Err(failure) => {
-                error!(%failure, "no snapshot can be made of the store");
-                None
-            }
-        }
-    }
-
-    fn restore(&mut self, at: LogId, from: &mut dyn Read) -> Result<(), BadSnapshot> {
-        self.store.restore(from).map_err(|error| BadSnapshot(error.to_string()))?;
-        let applied = log_id(self.store.applied());
-        if applied != at {
-            return Err(BadSnapshot(format!("it is of {applied}")));
-        }
-        // History that is compacted may have come along.
-        self.compacting.send_replace(true);
-        Ok(())
-    }
-}
-
-/// A moment of the store, on its way to another member.
-struct StoreSnapshot(vlot_store::snapshot::Snapshot);
-
-impl vlot::Snapshot for StoreSnapshot {
-    fn at(&self) -> LogId {
-        log_id(self.0.position())
-    }
-
-    fn write_to(&mut self, out: &mut dyn Write) -> std::io::Result<()> {
-        self.0.write_to(out)
-    }
-}
-
-fn log_id(Position { term, index }: Position) -> LogId {
-    LogId::new(term, index)
-}
-
-/// Ends the process where a decided command cannot be applied: what is read after it would be stale. All that was
-/// acknowledged is in the log.
-fn stop_at_once(store: &Store) -> ! {
-    let failure = store.failure().map_or_else(|| "a value cannot be read".to_owned(), |error| error.to_string());
-    error!(failure, "stopping at once: the store has failed");
-    std::process::exit(1)
-}
-
-fn position(at: LogId) -> Position {
-    Position { term: at.term.0, index: at.index.0 }
-}
-
 /// This node's share of the store.
 pub(crate) struct Replica {
     group: Group<Keeper>,
+    node: NodeId,
     metrics: Arc<Metrics>,
     request_timeout: Duration,
     database_bytes: AtomicU64,
     compacting: watch::Receiver<bool>,
+    /// Whether this node has a learner's seat.
+    learns: AtomicBool,
+    /// Whether this node was told that it is no member any more.
+    removed: watch::Sender<bool>,
 }
 
 /// The store, for as long as nothing is applied to it.
@@ -187,18 +58,33 @@ impl Deref for StoreGuard<'_> {
     type Target = Store;
 
     fn deref(&self) -> &Store {
-        &self.0.store
+        self.0.store()
     }
 }
 
 impl Replica {
     pub(crate) fn new(
         group: Group<Keeper>,
+        member: u64,
         compacting: watch::Receiver<bool>,
         metrics: Arc<Metrics>,
         request_timeout: Duration,
     ) -> Replica {
-        Replica { group, metrics, request_timeout, database_bytes: AtomicU64::new(0), compacting }
+        Replica {
+            group,
+            node: NodeId(member),
+            metrics,
+            request_timeout,
+            database_bytes: AtomicU64::new(0),
+            compacting,
+            learns: AtomicBool::new(false),
+            removed: watch::Sender::new(false),
+        }
+    }
+
+    /// How long a call may wait for the cluster.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
     }
 
     /// Replicates a command and returns what the store made of it.
@@ -291,7 +177,14 @@ impl Replica {
                 tokio::time::sleep(SIZE_INTERVAL).await;
             }
         };
-        tokio::join!(compact, measure, self.count_leaders());
+        tokio::join!(
+            compact,
+            measure,
+            self.count_leaders(),
+            self.watch_own_seat(),
+            self.watch_happenings(),
+            self.promote_voters()
+        );
     }
 
     async fn count_leaders(&self) {
@@ -312,12 +205,6 @@ impl Replica {
 
     fn compact_a_little(&self) -> bool {
         // A panic ends the process, so that nobody sees what a poisoned lock guards half-changed.
-        let mut keeper = self.group.state_lock().write().unwrap_or_else(PoisonError::into_inner);
-        let more = keeper.store.compact_step();
-        if !more {
-            // Still under the lock, so that a compaction applied right after is not taken for done.
-            keeper.compacting.send_replace(false);
-        }
-        more
+        self.group.state_lock().write().unwrap_or_else(PoisonError::into_inner).compact_a_little()
     }
 }

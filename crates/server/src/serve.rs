@@ -2,6 +2,7 @@
 //!
 //! Owns the order in which things begin and end, and the exit code.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,13 +18,17 @@ use vlot::{GroupId, Node, NodeId};
 use vlot_store::store::{Options, Store};
 
 use crate::compaction;
-use crate::config::Config;
+use crate::config::{Config, LogKept};
+use crate::data_dir::DataDir;
 use crate::edge::{self, Edge, Serves};
-use crate::member::{DataDir, InitialMember, Membership};
+use crate::identity::Identity;
+use crate::keeper::{Keeper, Proposal};
+use crate::member::Membership;
 use crate::metrics::Metrics;
-use crate::replica::{Keeper, Proposal, Replica};
+use crate::peer_pages::PeerPages;
+use crate::replica::Replica;
 use crate::service::Services;
-use crate::{config, logging};
+use crate::{config, join, logging, removal};
 
 /// Runs `vlot server` with the arguments after that word.
 pub(crate) fn run(arguments: Vec<String>) -> ExitCode {
@@ -59,24 +64,27 @@ pub(crate) fn version_line() -> String {
     format!("vlot {} (etcd API {})", env!("CARGO_PKG_VERSION"), crate::service::ETCD_VERSION)
 }
 
-/// Serves until a signal, a failure, or the end of the parent process.
+/// Serves until a signal, a failure, the node's removal, or the end of the parent process.
 async fn serve(config: Config) -> Result<(), String> {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
-    let membership = Arc::new(Membership::of(&config));
-    let identity = membership.identity();
     // Ports first: a second start of the same node by mistake must not touch the data.
     let listeners = listen(&config)?;
-    let data_dir = DataDir::take(&config.data_dir, identity, config.cluster.existing)?;
+    let mut data_dir = DataDir::take(&config.data_dir)?;
+    let fresh = data_dir.mark.is_none();
+    let Start { membership, peers } = start(&config, &mut data_dir).await?;
+    let identity = membership.identity();
     let metrics = Arc::new(Metrics::new());
     let store = Store::open(&data_dir.path.join("store"), Options::default())
         .map_err(|error| format!("{}: {error}", data_dir.path.display()))?;
-    let node =
-        Node::open(node_options(&config, &membership, &data_dir.path)?).await.map_err(|error| error.to_string())?;
+    let pages = PeerPages::default();
+    let options = node_options(&config, identity, peers, &pages, &data_dir.path)?;
+    let node = Node::open(options).await.map_err(|error| error.to_string())?;
     let (keeper, compacting) = Keeper::new(store);
-    let voters = membership.initial().iter().map(|member| NodeId(member.id));
+    let voters = membership.first_members().iter().map(|member| NodeId(member.id));
     let group =
         node.group(STORE, voters, keeper).await.map_err(|error| format!("{}: {error}", data_dir.path.display()))?;
-    let replica = Arc::new(Replica::new(group, compacting, metrics.clone(), config.request_timeout()));
+    let replica = Arc::new(Replica::new(group, identity.member, compacting, metrics.clone(), config.request_timeout()));
+    pages.open(replica.clone(), membership.clone());
     let (stop, stopping) = watch::channel(false);
     let services = Services::new(&config, replica.clone(), membership.clone(), metrics);
     let edge = Edge::new(&config, services, stopping);
@@ -84,9 +92,9 @@ async fn serve(config: Config) -> Result<(), String> {
         name = config.name,
         member = format!("{:x}", identity.member),
         cluster = format!("{:x}", identity.cluster),
-        members = membership.initial().len(),
+        members = replica.members().iter().count(),
         data_dir = %data_dir.path.display(),
-        fresh = !data_dir.used,
+        fresh,
         "node started"
     );
     let mut background = JoinSet::new();
@@ -94,7 +102,7 @@ async fn serve(config: Config) -> Result<(), String> {
         let replica = replica.clone();
         async move { replica.keep_house().await }
     });
-    background.spawn(publish(replica.clone(), membership));
+    background.spawn(publish(replica.clone(), membership.clone()));
     if let Some(rule) = config.auto_compaction {
         background.spawn(compaction::compact_by(rule, replica.clone(), identity.member));
     }
@@ -115,8 +123,12 @@ async fn serve(config: Config) -> Result<(), String> {
             Err(failure)
         }
         failure = node.failed() => {
-            error!(failure, "stopping: the log has failed");
+            error!(failure, "stopping: the node cannot go on");
             Err(failure)
+        }
+        () = removed(&config, &replica, &membership) => {
+            data_dir.mark_removed()?;
+            Err(removed_line(&data_dir, identity))
         }
     };
     stop.send_replace(true);
@@ -130,23 +142,83 @@ async fn serve(config: Config) -> Result<(), String> {
     outcome
 }
 
+/// As what a node starts.
+struct Start {
+    membership: Arc<Membership>,
+    /// Where the others are, as far as its log may not know it.
+    peers: BTreeMap<NodeId, String>,
+}
+
+/// Finds out which node this is, and binds the data directory to it: the one that the directory belongs to already, one
+/// of a cluster's first members, or one that was added to a cluster that runs.
+async fn start(config: &Config, data_dir: &mut DataDir) -> Result<Start, String> {
+    let (identity, joined, others) = match &data_dir.mark {
+        Some(mark) if data_dir.was_removed() => return Err(removed_line(data_dir, mark.identity)),
+        Some(mark) => (mark.identity, mark.joined, Vec::new()),
+        None if config.cluster.existing => {
+            let place = join::find_place(config).await?;
+            (place.identity, true, place.others)
+        }
+        None => {
+            let membership = Membership::first(config);
+            join::refuse_second_beginning(config, &membership).await?;
+            (membership.identity(), false, Vec::new())
+        }
+    };
+    data_dir.bind(config, identity, joined)?;
+    let membership = Membership::of(config, identity);
+    let first = membership.first_members().iter();
+    let first = first.filter_map(|member| Some((NodeId(member.id), member.peer_urls.first()?.authority())));
+    let peers = first.chain(others.into_iter().map(|(id, address)| (NodeId(id), address))).collect();
+    Ok(Start { membership: Arc::new(membership), peers })
+}
+
 /// The group that holds the store; the only one there is.
 const STORE: GroupId = GroupId(1);
+/// How long a node serves on that was removed: whoever has asked for it here is to be told.
+const FAREWELL: Duration = Duration::from_secs(1);
 
-fn node_options(config: &Config, membership: &Membership, data_dir: &Path) -> Result<vlot::Options, String> {
-    let identity = membership.identity();
+/// Waits until this node is no member any more, and a little longer.
+async fn removed(config: &Config, replica: &Replica, membership: &Membership) {
+    tokio::select! {
+        () = replica.removed() => {}
+        () = removal::ask_whether_removed(config, replica, membership) => {}
+    }
+    warn!("this member was removed from its cluster");
+    tokio::time::sleep(FAREWELL).await;
+}
+
+fn removed_line(data_dir: &DataDir, Identity { cluster, member }: Identity) -> String {
+    format!(
+        "member {member:x} was removed from cluster {cluster:x} for ever; to come back, add it again and start it with an \
+         empty data directory in the place of {}",
+        data_dir.path.display()
+    )
+}
+
+fn node_options(
+    config: &Config,
+    identity: Identity,
+    peers: BTreeMap<NodeId, String>,
+    pages: &PeerPages,
+    data_dir: &Path,
+) -> Result<vlot::Options, String> {
     let listen = match config.listen.peer.as_slice() {
         [url] => url.bind_address().ok_or_else(|| format!("--listen-peer-urls: cannot bind {url}: no such address"))?,
         urls => return Err(format!("--listen-peer-urls: one URL is needed, and {} are given", urls.len())),
     };
-    let address = |member: &InitialMember| Some((NodeId(member.id), member.peer_urls.first()?.authority()));
+    let own = config.cluster.members.iter().find(|(name, _)| *name == config.name);
+    let LogKept { snapshot_count, catch_up } = config.log_kept;
     Ok(vlot::Options {
         cluster: identity.cluster,
         node: NodeId(identity.member),
         listen: Listen::At(listen.to_string()),
-        peers: membership.initial().iter().filter_map(address).collect(),
+        advertise: own.and_then(|(_, urls)| Some(urls.first()?.authority())),
+        peers,
+        pages: Some(pages.pages()),
         heartbeat: config.heartbeat,
         election_timeout: config.election_timeout,
+        retention: vlot::retention::Limits { entries: snapshot_count, entries_kept: catch_up, ..Default::default() },
         group: vlot::group::Limits { timeout: config.request_timeout(), ..Default::default() },
         ..vlot::Options::new(data_dir.join("log"))
     })

@@ -7,6 +7,7 @@ mod cluster;
 mod health;
 mod kv;
 mod maintenance;
+mod reconfigure;
 mod watch;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use vlot_proto::etcdserverpb::ResponseHeader;
+use vlot_proto::etcdserverpb::{RangeRequest, ResponseHeader};
 
 use crate::config::Config;
 use crate::edge::exchange::{Replies, Requests};
@@ -50,8 +51,13 @@ pub(crate) enum Rpc {
     Compact,
     Watch,
     MemberList,
+    MemberAdd,
+    MemberRemove,
+    MemberUpdate,
+    MemberPromote,
     Status,
     Alarm,
+    MoveLeader,
     HealthCheck,
     HealthWatch,
     /// One that is not implemented; the number is its place in [`ABSENT`].
@@ -59,7 +65,7 @@ pub(crate) enum Rpc {
 }
 
 /// The RPCs that are implemented. Those of every second come first.
-pub(crate) const PRESENT: [(&str, Rpc); 11] = [
+pub(crate) const PRESENT: [(&str, Rpc); 16] = [
     ("/etcdserverpb.KV/Put", Rpc::Put),
     ("/etcdserverpb.KV/Range", Rpc::Range),
     ("/etcdserverpb.KV/Txn", Rpc::Txn),
@@ -67,29 +73,29 @@ pub(crate) const PRESENT: [(&str, Rpc); 11] = [
     ("/etcdserverpb.KV/Compact", Rpc::Compact),
     ("/etcdserverpb.Watch/Watch", Rpc::Watch),
     ("/etcdserverpb.Cluster/MemberList", Rpc::MemberList),
+    ("/etcdserverpb.Cluster/MemberAdd", Rpc::MemberAdd),
+    ("/etcdserverpb.Cluster/MemberRemove", Rpc::MemberRemove),
+    ("/etcdserverpb.Cluster/MemberUpdate", Rpc::MemberUpdate),
+    ("/etcdserverpb.Cluster/MemberPromote", Rpc::MemberPromote),
     ("/etcdserverpb.Maintenance/Status", Rpc::Status),
     ("/etcdserverpb.Maintenance/Alarm", Rpc::Alarm),
+    ("/etcdserverpb.Maintenance/MoveLeader", Rpc::MoveLeader),
     ("/grpc.health.v1.Health/Check", Rpc::HealthCheck),
     ("/grpc.health.v1.Health/Watch", Rpc::HealthWatch),
 ];
 
 /// The RPCs of etcd that answer that they are not implemented.
-pub(crate) const ABSENT: [&str; 42] = [
+pub(crate) const ABSENT: [&str; 37] = [
     "/etcdserverpb.KV/RangeStream",
     "/etcdserverpb.Lease/LeaseGrant",
     "/etcdserverpb.Lease/LeaseRevoke",
     "/etcdserverpb.Lease/LeaseKeepAlive",
     "/etcdserverpb.Lease/LeaseTimeToLive",
     "/etcdserverpb.Lease/LeaseLeases",
-    "/etcdserverpb.Cluster/MemberAdd",
-    "/etcdserverpb.Cluster/MemberRemove",
-    "/etcdserverpb.Cluster/MemberUpdate",
-    "/etcdserverpb.Cluster/MemberPromote",
     "/etcdserverpb.Maintenance/Defragment",
     "/etcdserverpb.Maintenance/Hash",
     "/etcdserverpb.Maintenance/HashKV",
     "/etcdserverpb.Maintenance/Snapshot",
-    "/etcdserverpb.Maintenance/MoveLeader",
     "/etcdserverpb.Maintenance/Downgrade",
     "/etcdserverpb.Auth/AuthEnable",
     "/etcdserverpb.Auth/AuthDisable",
@@ -169,6 +175,9 @@ pub(crate) struct Services {
     txn_ops_max: usize,
     request_bytes_max: usize,
     quota_bytes: Option<u64>,
+    strict_reconfig: bool,
+    learners_max: usize,
+    token: String,
     watch_progress_interval: Duration,
     election_timeout: Duration,
 }
@@ -187,6 +196,9 @@ impl Services {
             txn_ops_max: config.limits.txn_ops,
             request_bytes_max: config.limits.request_bytes,
             quota_bytes: config.limits.quota_bytes,
+            strict_reconfig: config.strict_reconfig,
+            learners_max: config.limits.learners,
+            token: config.cluster.token.clone(),
             watch_progress_interval: config.watch_progress_interval,
             election_timeout: config.election_timeout,
         })
@@ -202,6 +214,9 @@ impl Services {
         if caller.requires_leader && !self.replica.has_leader() {
             return Err(Status::NO_LEADER);
         }
+        if self.replica.is_learner() && !is_for_learners(rpc, &request) {
+            return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
+        }
         match rpc {
             Rpc::Put => self.put(request).await,
             Rpc::Range => self.range(request).await,
@@ -209,8 +224,13 @@ impl Services {
             Rpc::DeleteRange => self.delete_range(request).await,
             Rpc::Compact => self.compact(request).await,
             Rpc::MemberList => self.member_list(request).await,
+            Rpc::MemberAdd => self.member_add(request).await,
+            Rpc::MemberRemove => self.member_remove(request).await,
+            Rpc::MemberUpdate => self.member_update(request).await,
+            Rpc::MemberPromote => self.member_promote(request).await,
             Rpc::Status => self.status(request),
             Rpc::Alarm => self.alarm(request),
+            Rpc::MoveLeader => self.move_leader(request).await,
             Rpc::HealthCheck => health::check(request),
             Rpc::Watch | Rpc::HealthWatch | Rpc::Absent(_) => Err(Status::absent(rpc.path())),
         }
@@ -224,6 +244,9 @@ impl Services {
         requests: Requests,
         replies: Replies,
     ) -> Result<(), Status> {
+        if self.replica.is_learner() && rpc != Rpc::HealthWatch {
+            return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
+        }
         match rpc {
             Rpc::Watch => self.watch(caller, requests, replies).await,
             Rpc::HealthWatch => health::watch(requests, replies).await,
@@ -246,6 +269,15 @@ impl Services {
     fn complete(&self, header: &mut Option<ResponseHeader>) {
         let revision = header.as_ref().map_or(0, |header| header.revision);
         *header = Some(self.header(revision));
+    }
+}
+
+/// Whether a learner answers a unary call: it may be behind, and has no say.
+fn is_for_learners(rpc: Rpc, request: &Bytes) -> bool {
+    match rpc {
+        Rpc::Status | Rpc::HealthCheck => true,
+        Rpc::Range => RangeRequest::decode(request.clone()).is_ok_and(|request| request.serializable),
+        _ => false,
     }
 }
 

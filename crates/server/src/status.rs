@@ -12,10 +12,12 @@ use vlot_store::refusal::Refusal;
 pub(crate) enum Code {
     Ok = 0,
     Canceled = 1,
+    Unknown = 2,
     InvalidArgument = 3,
     DeadlineExceeded = 4,
     NotFound = 5,
     ResourceExhausted = 8,
+    FailedPrecondition = 9,
     OutOfRange = 11,
     Unimplemented = 12,
     Internal = 13,
@@ -68,6 +70,32 @@ impl Status {
     pub(crate) const CANCELED: Status = Status::fixed(Code::Canceled, "etcdserver: request canceled");
     pub(crate) const DEADLINE_EXCEEDED: Status =
         Status::fixed(Code::DeadlineExceeded, "etcdserver: context deadline exceeded");
+    pub(crate) const NOT_LEADER: Status = Status::fixed(Code::FailedPrecondition, "etcdserver: not leader");
+    pub(crate) const BAD_LEADER_TRANSFEREE: Status =
+        Status::fixed(Code::FailedPrecondition, "etcdserver: bad leader transferee");
+    pub(crate) const LEADER_TRANSFER_TIMEOUT: Status =
+        Status::fixed(Code::Unknown, "etcdserver: request timed out, leader transfer took too long");
+    pub(crate) const BAD_MEMBER_URLS: Status =
+        Status::fixed(Code::InvalidArgument, "etcdserver: given member URLs are invalid");
+    pub(crate) const PEER_URL_EXISTS: Status =
+        Status::fixed(Code::FailedPrecondition, "etcdserver: Peer URLs already exists");
+    pub(crate) const TOO_MANY_LEARNERS: Status =
+        Status::fixed(Code::FailedPrecondition, "etcdserver: too many learner members in cluster");
+    pub(crate) const MEMBER_NOT_FOUND: Status = Status::fixed(Code::NotFound, "etcdserver: member not found");
+    pub(crate) const MEMBER_NOT_LEARNER: Status =
+        Status::fixed(Code::FailedPrecondition, "etcdserver: can only promote a learner member");
+    pub(crate) const LEARNER_NOT_READY: Status = Status::fixed(
+        Code::FailedPrecondition,
+        "etcdserver: can only promote a learner member which is in sync with leader",
+    );
+    pub(crate) const NOT_SUPPORTED_FOR_LEARNER: Status =
+        Status::fixed(Code::FailedPrecondition, "etcdserver: rpc not supported for learner");
+    pub(crate) const UNHEALTHY: Status = Status::fixed(Code::Unavailable, "etcdserver: unhealthy cluster");
+    /// etcd sends this with code `Unknown` by mistake; clients go by the text.
+    pub(crate) const NOT_ENOUGH_STARTED: Status = Status::fixed(
+        Code::FailedPrecondition,
+        "etcdserver: re-configuration failed due to not enough started members",
+    );
     /// The words of gRPC's Go server, which has no decompressor by default either.
     pub(crate) const COMPRESSED: Status =
         Status::fixed(Code::Unimplemented, "grpc: Decompressor is not installed for the message's grpc-encoding");
@@ -169,6 +197,22 @@ mod tests {
             (Status::STOPPED, 14, "etcdserver: server stopped"),
             (Status::TIMEOUT, 14, "etcdserver: request timed out"),
             (Status::CANCELED, 1, "etcdserver: request canceled"),
+            (Status::NOT_LEADER, 9, "etcdserver: not leader"),
+            (Status::BAD_LEADER_TRANSFEREE, 9, "etcdserver: bad leader transferee"),
+            (Status::LEADER_TRANSFER_TIMEOUT, 2, "etcdserver: request timed out, leader transfer took too long"),
+            (Status::BAD_MEMBER_URLS, 3, "etcdserver: given member URLs are invalid"),
+            (Status::PEER_URL_EXISTS, 9, "etcdserver: Peer URLs already exists"),
+            (Status::TOO_MANY_LEARNERS, 9, "etcdserver: too many learner members in cluster"),
+            (Status::MEMBER_NOT_FOUND, 5, "etcdserver: member not found"),
+            (Status::MEMBER_NOT_LEARNER, 9, "etcdserver: can only promote a learner member"),
+            (
+                Status::LEARNER_NOT_READY,
+                9,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            (Status::NOT_SUPPORTED_FOR_LEARNER, 9, "etcdserver: rpc not supported for learner"),
+            (Status::UNHEALTHY, 14, "etcdserver: unhealthy cluster"),
+            (Status::NOT_ENOUGH_STARTED, 9, "etcdserver: re-configuration failed due to not enough started members"),
             (Status::DEADLINE_EXCEEDED, 4, "etcdserver: context deadline exceeded"),
         ];
         for (status, code, text) in rows {

@@ -122,15 +122,28 @@ fn a_data_directory_is_one_members_and_one_processes() {
     let line = refusal(&scratch, &format!("{} --data-dir d", flags([other, peer])));
     assert!(line.contains("is in use by another process"), "{line}");
     drop(running);
-    let line = refusal(&scratch, &format!("{} --data-dir d", flags([client, elsewhere])));
-    assert!(line.contains("belongs to another cluster"), "{line}");
+    let renamed = |port: u16| format!("--name other --initial-cluster other=http://127.0.0.1:{port}");
+    let line = refusal(&scratch, &format!("{} --data-dir d {}", flags([client, elsewhere]), renamed(elsewhere)));
+    assert!(line.contains("belongs to member ") && line.contains("this is other at "), "{line}");
+    let line = refusal(&scratch, &format!("{} --data-dir d --initial-cluster-token t", flags([client, elsewhere])));
+    assert!(line.contains("belongs to member "), "{line}");
+    // Either of the two may change, as in etcd, where the data alone says who a node is.
+    drop(serve(&scratch, [client, peer], &format!("--data-dir d {}", renamed(peer))));
 }
 
 #[test]
-fn a_member_of_a_running_cluster_needs_its_data() {
+fn a_node_that_joins_needs_a_member_that_answers() {
     let scratch = Scratch::new("existing");
-    let line = refusal(&scratch, &format!("{} --initial-cluster-state existing", flags(free_ports())));
-    assert!(line.contains("joining a running cluster is not supported"), "{line}");
+    let ports: [u16; 2] = free_ports();
+    let line = refusal(&scratch, &format!("{} --initial-cluster-state existing", flags(ports)));
+    assert!(line.contains("--initial-cluster names nobody but this node"), "{line}");
+    let [nobody] = free_ports();
+    let cluster = format!("default=http://127.0.0.1:{},other=http://127.0.0.1:{nobody}", ports[1]);
+    let line =
+        refusal(&scratch, &format!("{} --initial-cluster-state existing --initial-cluster {cluster}", flags(ports)));
+    assert!(line.contains("no member that --initial-cluster names tells who its members are"), "{line}");
+    assert!(line.contains(&format!("http://127.0.0.1:{nobody}: ")), "{line}");
+    assert!(!scratch.0.join("default.etcd/member").exists());
 }
 
 #[test]

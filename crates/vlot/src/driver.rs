@@ -298,8 +298,13 @@ impl Driver {
         if let (Some(driven), Some(members)) = (self.groups.get(&group), self.core.members(group)) {
             driven.view.members.send_replace(members.clone());
         }
+        let all: Vec<_> = self.groups.keys().filter_map(|group| self.core.members(*group)).collect();
         let (mut peers, mut disks) = (self.peers.clone(), BTreeMap::new());
-        for members in self.groups.keys().filter_map(|group| self.core.members(*group)) {
+        // Once every group says who its members are, nobody else is called, whatever was told at first.
+        if all.iter().all(|members| members.iter().next().is_some()) {
+            peers.retain(|node, _| all.iter().any(|members| members.membership().contains(*node)));
+        }
+        for members in all {
             let told = members.iter().filter(|(_, address)| !address.is_empty());
             peers.extend(told.map(|(member, address)| (member.node, address.to_owned())));
             disks.extend(members.disks());

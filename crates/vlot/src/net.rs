@@ -35,6 +35,7 @@ mod inbox;
 mod lane;
 mod local;
 mod options;
+mod pages;
 mod peer;
 mod queue;
 mod read;
@@ -47,6 +48,7 @@ mod wire;
 pub use inbox::{Event, Inbox};
 pub use lane::Lane;
 pub use options::{Identity, LaneLimits, Limits, Listen, Options};
+pub use pages::{Page, Pages};
 pub use queue::Refused;
 pub use refusal::Refusal;
 pub use stats::Stats;
@@ -69,12 +71,12 @@ impl Net {
     /// # Panics
     /// Outside of a tokio runtime with I/O and time enabled.
     pub fn start(options: Options) -> Result<(Self, Inbox), BindError> {
-        let Options { identity, listen, advertise, peers, limits } = options;
+        let Options { identity, listen, advertise, peers, pages, limits } = options;
         let advertise = advertise.map(check_length).transpose()?;
         let (listener, address) = bind(listen)?;
         let advertise = advertise.or_else(|| (!address.ip().is_unspecified()).then(|| address.to_string()));
         let mailbox = Arc::<inbox::Mailbox>::default();
-        let local = Arc::new(Local::new(identity, advertise, limits, Arc::clone(&mailbox), Handle::current()));
+        let local = Arc::new(Local::new(identity, advertise, pages, limits, Arc::clone(&mailbox), Handle::current()));
         let net = Self { local: Arc::clone(&local), address };
         net.set_peers(peers);
         local.spawn(accept::accept_all(Arc::clone(&local), listener));

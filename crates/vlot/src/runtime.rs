@@ -52,6 +52,8 @@ pub struct Options {
     pub advertise: Option<String>,
     /// Where nodes listen, as `host:port`, before a group's members say so; this node's own entry is for the others.
     pub peers: BTreeMap<NodeId, String>,
+    /// What is answered to plain HTTP where it listens for peers.
+    pub pages: Option<net::Pages>,
     /// How often a leader says that it leads. The same on all nodes.
     pub heartbeat: Duration,
     /// How long a follower waits for a leader, at least. The same on all nodes.
@@ -86,6 +88,7 @@ impl Options {
             listen: Listen::At("127.0.0.1:0".into()),
             advertise: None,
             peers: BTreeMap::new(),
+            pages: None,
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             priority: 1,
@@ -178,7 +181,7 @@ impl Node {
         let disk = disk_id(&dir).map_err(|error| OpenError::Log(format!("cannot keep the disk's number: {error}")))?;
         let identity = net::Identity { cluster, node, disk };
         let net_options = net::Options { limits: options.net, ..net::Options::new(identity, listen, peers.clone()) };
-        let net_options = net::Options { advertise: options.advertise, ..net_options };
+        let net_options = net::Options { advertise: options.advertise, pages: options.pages, ..net_options };
         let (net, inbox) = Net::start(net_options).map_err(OpenError::Listen)?;
         let net = Arc::new(net);
         let address = net.address();

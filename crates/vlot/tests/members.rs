@@ -303,3 +303,21 @@ async fn a_node_that_has_lost_its_disk_knows_it_and_is_kept_out() {
     cluster.wait_for_sum(lost, 3).await;
     cluster.end().await;
 }
+
+#[tokio::test]
+async fn nobody_calls_where_a_member_was_removed() {
+    let mut cluster = Cluster::new("silence", 3);
+    for node in 1..=3 {
+        cluster.start(node, &[1, 2, 3]).await;
+    }
+    let leader = cluster.leader().await;
+    let gone = leader % 3 + 1;
+    cluster.change(leader, vec![MemberChange::Remove(NodeId(gone))], "remove").await;
+    cluster.stop(gone).await;
+    // Longer than any pause between two attempts to reach it, which may be under way still.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let listener = tokio::net::TcpListener::bind(cluster.address(gone)).await.unwrap();
+    let called = tokio::time::timeout(Duration::from_millis(2500), listener.accept()).await;
+    assert!(called.is_err(), "{called:?}");
+    cluster.end().await;
+}

@@ -83,7 +83,7 @@ fn what_cannot_be_done_is_refused_by_name_with_a_reason() {
         ("--auto-tls", "--auto-tls is not supported: TLS"),
         ("--discovery-srv example.com", "--discovery-srv is not supported: discovery"),
         ("--auth-token jwt,pub-key=a", "--auth-token is not supported: users"),
-        ("--force-new-cluster", "--force-new-cluster is not supported: the members"),
+        ("--force-new-cluster", "--force-new-cluster is not supported: a cluster that has lost"),
         ("--unsafe-no-fsync", "--unsafe-no-fsync is not supported: nothing is acknowledged"),
         ("--wal-dir /x", "--wal-dir is not supported: the log"),
         ("--config-file a.yml", "--config-file is not supported: configuration files are not read"),

@@ -80,6 +80,11 @@ impl Url {
         urls.map(|url| Url::parse(url).map_err(|why| format!("{url} {why}"))).collect()
     }
 
+    /// Each of them as it is written.
+    pub(crate) fn texts(urls: &[Url]) -> Vec<String> {
+        urls.iter().map(Url::to_string).collect()
+    }
+
     /// The IP address to bind, if the host is one or is `localhost`, which stands for IPv4's.
     pub(crate) fn bind_address(&self) -> Option<std::net::SocketAddr> {
         let host = if self.host == "localhost" { "127.0.0.1" } else { &self.host };

@@ -10,7 +10,7 @@ use vlot_store::command::Tag;
 use vlot_store::store::Applied;
 
 use super::{Services, decode, encode};
-use crate::replica::Proposal;
+use crate::keeper::Proposal;
 use crate::status::{Code, Status};
 
 impl Services {

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use vlot_proto::etcdserverpb::alarm_request::AlarmAction;
-use vlot_proto::etcdserverpb::{AlarmRequest, AlarmResponse, StatusRequest, StatusResponse};
+use vlot_proto::etcdserverpb::{
+    AlarmRequest, AlarmResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
+};
 
 use super::{ETCD_VERSION, Services, decode, encode};
 use crate::status::Status;
@@ -31,11 +33,28 @@ impl Services {
             raft_applied_index: standing.applied,
             errors,
             db_size_in_use: signed(sizes.database_bytes_in_use),
-            is_learner: false,
+            is_learner: self.replica.is_learner(),
             storage_version: ETCD_VERSION.to_owned(),
             db_size_quota: self.quota_bytes.map_or(0, signed),
             downgrade_info: None,
         }))
+    }
+
+    /// Only the leader hands over, and only to a voter.
+    pub(super) async fn move_leader(&self, request: Bytes) -> Result<Bytes, Status> {
+        let MoveLeaderRequest { target_id } = decode(request)?;
+        let own = self.membership.identity().member;
+        if self.replica.standing().leader != own {
+            return Err(Status::NOT_LEADER);
+        }
+        if !self.members().iter().any(|member| member.id == target_id && !member.is_learner) {
+            return Err(Status::BAD_LEADER_TRANSFEREE);
+        }
+        if target_id != own {
+            self.replica.hand_over(target_id).await?;
+        }
+        // etcd sends no header here.
+        Ok(encode(&MoveLeaderResponse { header: None }))
     }
 
     /// No alarm is ever raised here, so that the list is empty; etcd's tools ask for it when they judge an endpoint's

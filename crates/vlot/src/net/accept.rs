@@ -19,6 +19,7 @@ use super::disks;
 use super::lane::Lane;
 use super::local::Local;
 use super::options::Identity;
+use super::pages::{GET, hear_request};
 use super::peer::Peer;
 use super::read::read_from;
 use super::refusal::Refusal;
@@ -56,12 +57,16 @@ pub(crate) async fn accept_all(local: Arc<Local>, listener: TcpListener) {
     }
 }
 
-/// Hears a stranger's hello, answers it, and starts to read its frames if all is well.
+/// Hears a stranger's hello, answers it, and starts to read its frames if all is well; or shows it the page it asks for.
 async fn receive(local: Arc<Local>, mut stream: TcpStream, address: SocketAddr) {
     let limits = &local.limits;
     let mut claims_to_be = None;
-    let heard = timeout(limits.handshake_timeout, hear(&mut stream, local.identity, &mut claims_to_be)).await;
-    let admitted = heard.unwrap_or(Err(Refusal::TooSlow)).and_then(|caller| admit(&local, &caller));
+    let heard = timeout(limits.handshake_timeout, hear(&local, &mut stream, &mut claims_to_be)).await;
+    let admitted = match heard.unwrap_or(Err(Refusal::TooSlow)) {
+        Ok(Heard::Caller(caller)) => admit(&local, &caller),
+        Ok(Heard::Request { page }) => return say_and_hang_up(stream, &page).await,
+        Err(reason) => Err(reason),
+    };
     let Admitted { peer, lane, version, disk } = match admitted {
         Ok(admitted) => admitted,
         Err(reason) => return turn_away(&local, stream, address, claims_to_be, reason).await,
@@ -79,6 +84,15 @@ async fn receive(local: Arc<Local>, mut stream: TcpStream, address: SocketAddr) 
     peer.hang_up_unless(|disk| local.disks.admit(peer.id, disk));
 }
 
+/// What a stranger wants.
+#[derive(Debug)]
+enum Heard {
+    /// To be a peer.
+    Caller(Caller),
+    /// To read a page, whose bytes these are.
+    Request { page: Vec<u8> },
+}
+
 /// Who has called, in words that both understand.
 #[derive(Debug)]
 struct Caller {
@@ -89,26 +103,32 @@ struct Caller {
 
 /// Hears a hello that is meant for this node, and the introduction after it. Who the caller says it is becomes known
 /// as soon as it has said so, whatever comes after.
-async fn hear(stream: &mut TcpStream, own: Identity, claims_to_be: &mut Option<NodeId>) -> Result<Caller, Refusal> {
-    let hello = hear_hello(stream).await?;
+async fn hear(local: &Local, stream: &mut TcpStream, claims_to_be: &mut Option<NodeId>) -> Result<Heard, Refusal> {
+    // The magic first: what speaks another protocol is told so, and not waited for.
+    let mut magic = [0; MAGIC.len()];
+    stream.read_exact(&mut magic).await.map_err(|_| Refusal::CutShort)?;
+    if let Some(pages) = local.pages.as_ref().filter(|_| magic.starts_with(GET)) {
+        let path = hear_request(stream, &magic).await?;
+        return Ok(Heard::Request { page: pages.page(&path).encode() });
+    }
+    let hello = hear_hello(magic, stream).await?;
     *claims_to_be = Some(hello.from);
     // Before the rest is looked at, which may mean something else in another version.
     let version = common_version(&hello)?;
-    check_address(own, &hello)?;
+    check_address(local.identity, &hello)?;
     let mut more = [0; MORE_BYTES_MAX];
     let more = more.get_mut(..usize::from(hello.more)).ok_or(Refusal::Garbled)?;
     stream.read_exact(more).await.map_err(|_| Refusal::CutShort)?;
-    Ok(Caller { hello, version, introduction: Introduction::decode(more)? })
+    Ok(Heard::Caller(Caller { hello, version, introduction: Introduction::decode(more)? }))
 }
 
-async fn hear_hello(stream: &mut TcpStream) -> Result<Hello, Refusal> {
-    let mut hello = [0; HELLO_BYTES];
-    // The magic first: what speaks another protocol is told so, and not waited for.
-    let (magic, rest) = hello.split_at_mut(MAGIC.len());
-    stream.read_exact(magic).await.map_err(|_| Refusal::CutShort)?;
+async fn hear_hello(magic: [u8; MAGIC.len()], stream: &mut TcpStream) -> Result<Hello, Refusal> {
     if magic != MAGIC {
         return Err(Refusal::NotVlot);
     }
+    let mut hello = [0; HELLO_BYTES];
+    let (begun, rest) = hello.split_at_mut(MAGIC.len());
+    begun.copy_from_slice(&magic);
     stream.read_exact(rest).await.map_err(|_| Refusal::CutShort)?;
     Hello::decode(&hello)
 }
@@ -168,15 +188,18 @@ fn check_address(own: Identity, hello: &Hello) -> Result<(), Refusal> {
 /// Tells a caller why it is not let in, and hangs up.
 async fn turn_away(
     local: &Local,
-    mut stream: TcpStream,
+    stream: TcpStream,
     address: SocketAddr,
     claims_to_be: Option<NodeId>,
     reason: Refusal,
 ) {
     local.note_refused(claims_to_be, &address, reason);
-    let answer = answer(local.identity, Err(reason)).encode();
+    say_and_hang_up(stream, &answer(local.identity, Err(reason)).encode()).await;
+}
+
+async fn say_and_hang_up(mut stream: TcpStream, answer: &[u8]) {
     // Whether it listens is its own affair.
-    let _ = timeout(FAREWELL, bid_farewell(&mut stream, &answer)).await;
+    let _ = timeout(FAREWELL, bid_farewell(&mut stream, answer)).await;
 }
 
 async fn bid_farewell(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {

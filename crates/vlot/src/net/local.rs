@@ -14,6 +14,7 @@ use super::complaints::{Complaints, Fault};
 use super::disks::Disks;
 use super::inbox::Mailbox;
 use super::options::{Identity, Limits};
+use super::pages::Pages;
 use super::peer::Peer;
 use super::refusal::Refusal;
 use super::stats::{Counters, add};
@@ -23,6 +24,7 @@ pub(crate) struct Local {
     pub identity: Identity,
     /// Where other nodes reach this one, if that is known.
     pub advertise: Option<String>,
+    pub pages: Option<Pages>,
     pub limits: Limits,
     pub disks: Disks,
     pub mailbox: Arc<Mailbox>,
@@ -38,6 +40,7 @@ impl Local {
     pub fn new(
         identity: Identity,
         advertise: Option<String>,
+        pages: Option<Pages>,
         limits: Limits,
         mailbox: Arc<Mailbox>,
         runtime: Handle,
@@ -45,6 +48,7 @@ impl Local {
         Self {
             identity,
             advertise,
+            pages,
             limits,
             disks: Disks::default(),
             mailbox,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use vlot_raft::id::NodeId;
 
 use super::lane::Lane;
+use super::pages::Pages;
 
 /// Who this node is. Cluster and node are checked by every handshake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,6 +42,8 @@ pub struct Options {
     pub advertise: Option<String>,
     /// The other nodes as `host:port`, resolved at each dial. This node's own entry is ignored.
     pub peers: BTreeMap<NodeId, String>,
+    /// What is answered to plain HTTP on the same port. By default it is refused like any other protocol.
+    pub pages: Option<Pages>,
     /// Every bound that has a sensible default.
     pub limits: Limits,
 }
@@ -49,7 +52,7 @@ impl Options {
     /// Options with the default limits.
     #[must_use]
     pub fn new(identity: Identity, listen: Listen, peers: BTreeMap<NodeId, String>) -> Self {
-        Self { identity, listen, advertise: None, peers, limits: Limits::default() }
+        Self { identity, listen, advertise: None, peers, pages: None, limits: Limits::default() }
     }
 }
 

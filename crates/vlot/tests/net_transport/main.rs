@@ -5,5 +5,6 @@ mod frames;
 mod guests;
 mod handshakes;
 mod links;
+mod pages;
 mod snapshots;
 mod support;

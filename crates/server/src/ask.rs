@@ -1,0 +1,77 @@
+//! One question to another member: `GET` on its peer URL, and what it answers.
+//!
+//! Owns the bounds of time and length. Must not know what is asked, or why.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// A longer answer is not read to its end.
+const ANSWER_BYTES_MAX: u64 = 4 << 20;
+
+/// What a member answers.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Names in lower case.
+    headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The number that a header holds in hexadecimal.
+    pub(crate) fn id(&self, header: &str) -> Option<u64> {
+        let value = self.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(header)).map(|(_, value)| value)?;
+        u64::from_str_radix(value, 16).ok()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Answer> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let mut lines = head.split("\r\n");
+        let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+        let header = |line: &str| line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
+        let headers: Vec<_> = lines.filter_map(header).collect();
+        let length = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        let whole = length.is_none_or(|(_, length)| length.parse() == Ok(body.len()));
+        whole.then(|| Answer { status, headers, body: body.to_owned() })
+    }
+}
+
+/// Asks who listens at `address`, a `host:port`, for a path.
+///
+/// # Errors
+/// Why there is no answer, as the end of a sentence.
+pub(crate) async fn ask(address: &str, path: &str, within: Duration) -> Result<Answer, String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut bytes = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await?;
+        std::io::Result::Ok(bytes)
+    };
+    let bytes = timeout(within, exchange).await.map_err(|_| "no answer in time".to_owned())?;
+    let bytes = bytes.map_err(|error| error.to_string())?;
+    Answer::read(&bytes).ok_or_else(|| "what answers is no member".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_or_none() {
+        let good = b"HTTP/1.1 200 OK\r\nX-Etcd-Cluster-Id: ff\r\ncontent-length: 2\r\n\r\n[]";
+        let answer = Answer::read(good).unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (200, "[]"));
+        assert_eq!(answer.id("X-Etcd-Cluster-ID"), Some(0xff));
+        assert_eq!(answer.id("other"), None);
+        for cut in 0..good.len() {
+            assert_eq!(Answer::read(&good[..cut]), None, "{cut}");
+        }
+        assert_eq!(Answer::read(b"vlotpeer and so on"), None);
+    }
+}

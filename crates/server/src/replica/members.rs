@@ -1,0 +1,178 @@
+//! Who belongs to the cluster, how that changes, and who leads it.
+//!
+//! Owns the translation of what consensus refuses into what etcd's clients know, and whether it may pass. Which changes
+//! are allowed is the services' business.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep};
+use tracing::info;
+use vlot::{
+    ChangeError, ChangeRefused, Event, Happening, MemberChange, Members, NodeId, Seat, TransferError, TransferRefused,
+};
+use vlot_proto::etcdserverpb::Member;
+
+use super::Replica;
+use crate::member::{Membership, voters_to_be};
+use crate::status::Status;
+
+/// Between two attempts at what is refused for a reason that passes.
+pub(crate) const ATTEMPT_PAUSE: Duration = Duration::from_millis(50);
+/// Between two attempts to let a member vote that has not caught up.
+const PROMOTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the members are as they were.
+#[derive(Debug)]
+pub(crate) enum Unchanged {
+    /// For a reason that passes: what holds may be looked at again, and the change tried again.
+    ForNow,
+    /// For good, or nobody knows.
+    Because(Status),
+}
+
+impl Replica {
+    /// The members and their seats, as this node's log says.
+    pub(crate) fn members(&self) -> Members {
+        self.group.members().borrow().clone()
+    }
+
+    /// The members as clients see them.
+    pub(crate) fn list(&self, membership: &Membership) -> Vec<Member> {
+        membership.list(&self.members(), &self.store())
+    }
+
+    /// Whether this node is a learner to clients. One that is to vote once it has caught up is none.
+    pub(crate) fn is_learner(&self) -> bool {
+        self.learns.load(Relaxed) && !voters_to_be(&self.members(), &self.store()).contains(&self.node)
+    }
+
+    /// Makes a change of members; `about` is the member as it is afterwards, or the id of one that leaves.
+    ///
+    /// # Errors
+    /// See [`Unchanged`].
+    pub(crate) async fn change_members(&self, change: MemberChange, about: &Member) -> Result<(), Unchanged> {
+        let leaves = matches!(change, MemberChange::Remove(node) if node == self.node);
+        let context = Bytes::from(about.encode_to_vec());
+        let outcome = tokio::select! {
+            outcome = self.group.change_members(vec![change], context) => outcome,
+            // Who leaves does not apply the entry that says so.
+            () = self.removed(), if leaves => Ok(()),
+        };
+        outcome.map_err(|error| match error {
+            ChangeError::Refused(why) => self.unchanged_because(why),
+            ChangeError::Unknown => Unchanged::Because(Status::TIMEOUT),
+            ChangeError::Stopped => Unchanged::Because(Status::STOPPED),
+        })
+    }
+
+    fn unchanged_because(&self, why: ChangeRefused) -> Unchanged {
+        match why {
+            ChangeRefused::NotLeader { .. }
+            | ChangeRefused::TooSoon
+            | ChangeRefused::InProgress
+            | ChangeRefused::HandingOver { .. } => Unchanged::ForNow,
+            // Somebody is about to vote.
+            ChangeRefused::NoVoters if !voters_to_be(&self.members(), &self.store()).is_empty() => Unchanged::ForNow,
+            ChangeRefused::NoVoters | ChangeRefused::TooManyWitnesses | ChangeRefused::KeepsItsKind { .. } => {
+                Unchanged::Because(Status::NOT_ENOUGH_STARTED)
+            }
+            ChangeRefused::NotCaughtUp { .. } => Unchanged::Because(Status::LEARNER_NOT_READY),
+            ChangeRefused::NotAMember { .. } => Unchanged::Because(Status::MEMBER_NOT_FOUND),
+            // Only a promotion can find that everything is as it should be.
+            ChangeRefused::NothingToDo => Unchanged::Because(Status::MEMBER_NOT_LEARNER),
+        }
+    }
+
+    /// Hands the leadership over to a member, and waits until it leads.
+    ///
+    /// # Errors
+    /// If this node does not lead, the other cannot, or does not in time.
+    pub(crate) async fn hand_over(&self, to: u64) -> Result<(), Status> {
+        let deadline = Instant::now() + self.request_timeout;
+        loop {
+            match self.group.transfer_leadership(Some(NodeId(to))).await {
+                Ok(()) if self.standing().leader == to => return Ok(()),
+                Err(TransferError::Refused(TransferRefused::InProgress { .. })) if Instant::now() < deadline => {
+                    sleep(ATTEMPT_PAUSE).await;
+                }
+                Err(TransferError::Refused(TransferRefused::NotLeader { .. })) => return Err(Status::NOT_LEADER),
+                Err(TransferError::Refused(TransferRefused::CannotLead { .. } | TransferRefused::Nobody)) => {
+                    return Err(Status::BAD_LEADER_TRANSFEREE);
+                }
+                Err(TransferError::Stopped) => return Err(Status::STOPPED),
+                Ok(()) | Err(TransferError::TimedOut | TransferError::Refused(TransferRefused::InProgress { .. })) => {
+                    return Err(Status::LEADER_TRANSFER_TIMEOUT);
+                }
+            }
+        }
+    }
+
+    /// Waits until this node was told that it is no member any more.
+    pub(crate) async fn removed(&self) {
+        let mut removed = self.removed.subscribe();
+        // The sender lives as long as this replica.
+        let _ = removed.wait_for(|removed| *removed).await;
+    }
+
+    /// Takes note that this node is no member any more.
+    pub(crate) fn note_removed(&self) {
+        self.removed.send_replace(true);
+    }
+
+    /// Keeps what is known of this node's own seat current, for ever.
+    pub(super) async fn watch_own_seat(&self) {
+        let mut members = self.group.members();
+        loop {
+            let own = members.borrow_and_update().membership().get(self.node);
+            self.learns.store(own.is_some_and(|own| own.seat == Seat::Learner), Relaxed);
+            // Ends with the node.
+            if members.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Counts what happens, and hears of this node's own removal, for ever.
+    pub(super) async fn watch_happenings(&self) {
+        let mut happenings = self.group.happenings();
+        loop {
+            match happenings.recv().await {
+                Ok(Happening::SnapshotSent { .. }) => drop(self.metrics.snapshots_sent.fetch_add(1, Relaxed)),
+                Ok(Happening::SnapshotRestored { .. }) => drop(self.metrics.snapshots_received.fetch_add(1, Relaxed)),
+                Ok(Happening::Consensus(Event::Removed { .. })) => self.note_removed(),
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                // Ends with the node.
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// As long as this node leads: lets members vote that came in to vote, as soon as each has caught up. For ever.
+    ///
+    /// A new voter counts from the moment it is one, so that a cluster of one node could decide nothing until the second
+    /// has started; one that learns first delays nobody.
+    pub(super) async fn promote_voters(&self) {
+        let mut members = self.group.members();
+        loop {
+            let waiting = voters_to_be(&members.borrow_and_update().clone(), &self.store());
+            if waiting.is_empty() {
+                // Ends with the node. What is applied after its entry is looked at with the next change, or soon.
+                let _ = tokio::time::timeout(PROMOTION_PAUSE * 10, members.changed()).await;
+                continue;
+            }
+            if self.standing().leader == self.node.0 {
+                for node in waiting {
+                    let promoted = self.group.change_members(vec![MemberChange::Promote(node)], Bytes::new()).await;
+                    if promoted.is_ok() {
+                        info!(member = format!("{:x}", node.0), "a new member has caught up, and votes");
+                    }
+                }
+            }
+            sleep(PROMOTION_PAUSE).await;
+        }
+    }
+}
