@@ -208,7 +208,8 @@ impl Membership {
 
     /// Carries out one wish. A voter keeps its vote in the old configuration, and who was none gets one in the new.
     fn apply(&mut self, change: Change) -> Result<(), ChangeRefused> {
-        let (Change::Voter(node) | Change::Witness(node) | Change::Learner(node) | Change::Remove(node)) = change else {
+        let (Change::Voter(node) | Change::Witness(node) | Change::Learner(node) | Change::Remove(node)) = change
+        else {
             return Ok(());
         };
         let witness = matches!(change, Change::Witness(_));

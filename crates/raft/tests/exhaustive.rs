@@ -9,7 +9,15 @@ use space::search::{Found, search};
 fn show(rules: &Rules, found: &Found) {
     println!(
         "{}: {} states, {} moves, depth {}, {} nodes, {} messages, {:?}, {} MB, to the end {}",
-        rules.name, found.states, found.moves, found.depth, found.nodes, found.messages, found.time, found.bytes >> 20, found.to_the_end
+        rules.name,
+        found.states,
+        found.moves,
+        found.depth,
+        found.nodes,
+        found.messages,
+        found.time,
+        found.bytes >> 20,
+        found.to_the_end
     );
     if let Some((broken, story)) = &found.broken {
         println!("{}: {}", broken.property, broken.shown_by);

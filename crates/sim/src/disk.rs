@@ -162,7 +162,9 @@ impl LogThread {
                     disk.unsynced.push(Rc::clone(&writes));
                     self.log.write(&writes).map_err(|error| match error {
                         WriteError::Failed(_) | WriteError::NoSpace(_) => Broken::Storage,
-                        error @ (WriteError::TooLarge { .. } | WriteError::NoteTooLong { .. }) => wrong(format!("{error:?}")),
+                        error @ (WriteError::TooLarge { .. } | WriteError::NoteTooLong { .. }) => {
+                            wrong(format!("{error:?}"))
+                        }
                     })?;
                     done.written = Some(batch);
                 }
@@ -224,7 +226,8 @@ pub fn forget_faults(sim: &SimDisk) {
 
 /// Small segments, and little room for what one group keeps alone, so that both are seen often.
 fn options(segment_bytes: u32) -> Options {
-    Options { segment_bytes, slack_bytes: u64::from(segment_bytes), keep: payload::sets_membership }
+    let slack_bytes = u64::from(segment_bytes);
+    Options { segment_bytes, slack_bytes, keep: payload::sets_membership, ..Options::default() }
 }
 
 /// Does to the obvious log what a write does to the real one.

@@ -32,7 +32,11 @@ fn committed_is_durable(shown: &Shown, nodes: &[&Node]) -> Result<(), Broken> {
             && (memberships.at(last.index).1.is_quorum(holds)
                 || memberships.part(last.index, log.last()).iter().any(|(_, later)| later.is_quorum(holds)))
     };
-    if nodes.iter().any(by_quorum) { Ok(()) } else { broken("what is committed is durable on a quorum", || format!("{last}")) }
+    if nodes.iter().any(by_quorum) {
+        Ok(())
+    } else {
+        broken("what is committed is durable on a quorum", || format!("{last}"))
+    }
 }
 
 /// What a leader counts as acknowledged is on its peer's disk, unless a later leader has replaced it.

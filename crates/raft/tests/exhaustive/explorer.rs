@@ -317,7 +317,8 @@ impl<'a> Explorer<'a> {
             return seen.clone();
         }
         self.know_node(node);
-        let seen = self.atlas.shown.get(shown).with(&self.nodes.get(node).node).map(|next| self.atlas.shown.number(next));
+        let seen =
+            self.atlas.shown.get(shown).with(&self.nodes.get(node).node).map(|next| self.atlas.shown.number(next));
         self.seen.insert((shown, node), seen.clone());
         seen
     }

@@ -47,15 +47,27 @@ pub enum Move {
     /// Its oldest write becomes durable.
     Persist,
     /// It stops and starts again. Of its writes so many were durable that nobody was told of.
-    Crash { survive: usize },
+    Crash {
+        survive: usize,
+    },
     /// A message comes.
-    Receive { from: NodeId, to: NodeId, message: Message },
+    Receive {
+        from: NodeId,
+        to: NodeId,
+        message: Message,
+    },
     /// What was under way to a peer may be lost.
-    Reconnect { peer: NodeId },
+    Reconnect {
+        peer: NodeId,
+    },
     /// Its state machine makes durable all it may apply, and its log is cut before that.
     Compact,
     /// It has got a snapshot.
-    Install { to: NodeId, id: LogId, membership: (LogIndex, Membership) },
+    Install {
+        to: NodeId,
+        id: LogId,
+        membership: (LogIndex, Membership),
+    },
 }
 
 /// A node after a move, and what it has sent.

@@ -69,7 +69,15 @@ pub fn search(rules: &Rules, states_max: usize) -> Found {
         depth += 1;
         let states: usize = shards.iter().map(|shard| shard.places.len()).sum();
         if std::env::var_os("VLOT_SHOW").is_some() {
-            println!("depth {depth}: {states} states, {} nodes, {} moves, {} inboxes, {} seats, {} pasts, {:?}", atlas.nodes.len(), atlas.moves.len(), atlas.inboxes.len(), atlas.seats.len(), atlas.shown.len(), begin.elapsed());
+            println!(
+                "depth {depth}: {states} states, {} nodes, {} moves, {} inboxes, {} seats, {} pasts, {:?}",
+                atlas.nodes.len(),
+                atlas.moves.len(),
+                atlas.inboxes.len(),
+                atlas.seats.len(),
+                atlas.shown.len(),
+                begin.elapsed()
+            );
         }
         if shards.iter().any(|shard| shard.fault.is_some()) || states > states_max {
             break;

@@ -70,7 +70,9 @@ impl Shown {
             match self.committed.get(index as usize - 1) {
                 Some(&ours) if ours == theirs => {}
                 Some(ours) => {
-                    return broken("State Machine Safety", || format!("{index}@{ours} and, at n{node}, {index}@{theirs}"));
+                    return broken("State Machine Safety", || {
+                        format!("{index}@{ours} and, at n{node}, {index}@{theirs}")
+                    });
                 }
                 None => self.committed.push(theirs),
             }
