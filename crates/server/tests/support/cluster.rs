@@ -46,37 +46,29 @@ impl Cluster {
         let dir = TempDir::new(what);
         let ports: Vec<_> = (0..nodes).map(|_| (free_port(), free_port())).collect();
         let members: Vec<_> = (1..).zip(&ports).map(|(n, (_, peer))| format!("n{n}=http://127.0.0.1:{peer}")).collect();
-        let node = |(n, (client_port, peer_port)): (usize, &(u16, u16))| {
-            let name = format!("n{n}");
-            let data_dir = dir.path().join(&name);
-            let [client, peer] = [client_port, peer_port].map(|port| format!("http://127.0.0.1:{port}"));
-            let flags = [
-                ("name", name.clone()),
-                ("data-dir", data_dir.display().to_string()),
-                ("listen-client-urls", client.clone()),
-                ("advertise-client-urls", client),
-                ("listen-peer-urls", peer.clone()),
-                ("initial-advertise-peer-urls", peer),
-                ("initial-cluster", members.join(",")),
-                ("initial-cluster-token", dir.path().display().to_string()),
-            ];
-            let flags = flags.into_iter().map(|(flag, value)| format!("--{flag}={value}"));
-            Node {
-                log: dir.path().join(format!("{name}.log")),
-                client_port: *client_port,
-                peer_port: *peer_port,
-                program: program.to_owned(),
-                arguments: first.iter().map(|argument| (*argument).to_owned()).chain(flags).collect(),
-                process: None,
-                name,
-                data_dir,
-            }
+        let node = |(n, ports): (usize, &(u16, u16))| {
+            let mut node = Node::new(dir.path(), n, *ports, program, first);
+            node.flag("initial-cluster", &members.join(","));
+            node
         };
         let nodes = (1..).zip(&ports).map(node).collect();
         let mut cluster = Cluster { dir, nodes, ctl: ctl.to_owned() };
         cluster.nodes.iter_mut().for_each(Node::start);
         cluster.ready();
         cluster
+    }
+
+    /// One more node, which is not started. Returns its place.
+    pub fn newcomer(&mut self) -> usize {
+        let node = Node::new(
+            self.dir.path(),
+            self.nodes.len() + 1,
+            (free_port(), free_port()),
+            Path::new(VLOT),
+            &["server", "--stop-with-parent"],
+        );
+        self.nodes.push(node);
+        self.nodes.len() - 1
     }
 
     /// Waits until every node serves.
@@ -134,6 +126,38 @@ impl Cluster {
 }
 
 impl Node {
+    fn new(dir: &Path, n: usize, (client_port, peer_port): (u16, u16), program: &Path, first: &[&str]) -> Node {
+        let name = format!("n{n}");
+        let [client, peer] = [client_port, peer_port].map(|port| format!("http://127.0.0.1:{port}"));
+        let data_dir = dir.join(&name);
+        let mut node = Node {
+            log: dir.join(format!("{name}.log")),
+            client_port,
+            peer_port,
+            program: program.to_owned(),
+            arguments: first.iter().map(|argument| (*argument).to_owned()).collect(),
+            process: None,
+            name: name.clone(),
+            data_dir: data_dir.clone(),
+        };
+        let flags = [
+            ("name", name.as_str()),
+            ("data-dir", &data_dir.display().to_string()),
+            ("listen-client-urls", &client),
+            ("advertise-client-urls", &client),
+            ("listen-peer-urls", &peer),
+            ("initial-advertise-peer-urls", &peer),
+            ("initial-cluster-token", &dir.display().to_string()),
+        ];
+        flags.iter().for_each(|(flag, value)| node.flag(flag, value));
+        node
+    }
+
+    /// One more flag for when it is started; the last one given counts.
+    pub fn flag(&mut self, flag: &str, value: &str) {
+        self.arguments.push(format!("--{flag}={value}"));
+    }
+
     /// Starts the process, with what an earlier one left. Its output goes to the log.
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
