@@ -27,6 +27,11 @@ pub mod path {
     pub const COMPACT: &str = "/etcdserverpb.KV/Compact";
     pub const WATCH: &str = "/etcdserverpb.Watch/Watch";
     pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
+    pub const MEMBER_ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
+    pub const MEMBER_REMOVE: &str = "/etcdserverpb.Cluster/MemberRemove";
+    pub const MEMBER_UPDATE: &str = "/etcdserverpb.Cluster/MemberUpdate";
+    pub const MEMBER_PROMOTE: &str = "/etcdserverpb.Cluster/MemberPromote";
+    pub const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
     pub const ALARM: &str = "/etcdserverpb.Maintenance/Alarm";
     pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
     pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";

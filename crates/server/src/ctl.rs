@@ -1,5 +1,5 @@
-//! etcdctl's commands: what it takes to be `vlot get`, `put`, `del`, `txn`, `watch`, `compaction`, `endpoint`, `member`
-//! and `version`.
+//! etcdctl's commands: what it takes to be `vlot get`, `put`, `del`, `txn`, `watch`, `compaction`, `endpoint`, `member`,
+//! `move-leader` and `version`.
 //!
 //! Owns flags, output and exit codes, all as etcdctl 3.5 has them. Must not know how a call travels (see `client.rs`) or
 //! what a server does with it.
@@ -11,6 +11,7 @@ mod flags;
 mod get;
 mod keys;
 mod member;
+mod move_leader;
 mod notation;
 mod print;
 mod put;
@@ -41,6 +42,7 @@ pub fn commands() -> Vec<Command> {
         compaction::command(),
         endpoint::command(),
         member::command(),
+        move_leader::command(),
         version::command(),
     ];
     commands.map(|command| command.args(flags::global().into_iter().map(|flag| flag.global(true)))).into()
@@ -88,6 +90,7 @@ fn dispatch(root: &ArgMatches) -> Result<(), Exit> {
             "compaction" => compaction::run(&settings, matches).await,
             "endpoint" => endpoint::run(&settings, matches).await,
             "member" => member::run(&settings, matches).await,
+            "move-leader" => move_leader::run(&settings, matches).await,
             other => unreachable!("{other} is not among the commands"),
         }
     }))

@@ -45,6 +45,7 @@ fn commands_print_what_etcdctl_prints() {
     both.compare(&["get", "from stdin"], "");
     both.compare(&["put", "--", "a", "-dash"], "");
     both.compare(&["get", "a", "--print-value-only"], "");
+    both.compare_members();
     both.compare_watches_and_compaction();
 }
 
@@ -91,7 +92,7 @@ const READS: [&str; 15] = [
 ];
 
 /// Refused by both, in the same words and with the same exit code.
-const REFUSED: [&str; 22] = [
+const REFUSED: [&str; 58] = [
     "get",
     "get a --rev 100000",
     "get a --order up",
@@ -114,6 +115,42 @@ const REFUSED: [&str; 22] = [
     "compaction 100000",
     "txn a",
     "watch",
+    "member add",
+    "member add n2",
+    "member add n2 n3",
+    "member add n2 http://a:1",
+    "member add n2 HTTP://a:1 http://b:1 --peer-urls=http://a:1",
+    "member add n2 --peer-urls=",
+    "member add n2 --peer-urls=foo",
+    "member add n2 --peer-urls=:1",
+    "member add n2 --peer-urls=a:1",
+    "member add n2 --peer-urls=127.0.0.1:1",
+    "member add n2 --peer-urls=http://127.0.0.1",
+    "member add n2 --peer-urls=http://a:1/path",
+    "member add n2 --peer-urls=http://a:b",
+    "member add n2 --peer-urls=http://a:1,",
+    "member remove",
+    "member remove 1 2",
+    "member remove xyz",
+    "member remove +1",
+    "member remove 10000000000000000",
+    "member remove 1234",
+    "member remove 1234 -w table",
+    "member update",
+    "member update 1234",
+    "member update xyz",
+    "member update xyz --peer-urls=http://a:1",
+    "member update 1234 --peer-urls=foo",
+    "member update 1234 --peer-urls=http://a:1",
+    "member promote",
+    "member promote 1 2",
+    "member promote xyz",
+    "member promote 1234",
+    "move-leader",
+    "move-leader 1 2",
+    "move-leader xyz",
+    "move-leader 0x12",
+    "move-leader 1234",
 ];
 
 /// They change nothing, so that both programs see the same.
@@ -136,6 +173,36 @@ impl Both {
         let lease = text(&self.run(&self.etcdctl, &["lease", "grant", "3600"], "").stdout);
         let lease = lease.split(' ').nth(1).expect("a lease was granted");
         assert!(self.run(&self.etcdctl, &["put", "leased", "1", "--lease", lease], "").status.success());
+    }
+
+    fn compare_members(&self) {
+        let listed = text(&self.run(&self.etcdctl, &["member", "list"], "").stdout);
+        let columns: Vec<_> = listed.trim().split(", ").collect();
+        let (own, url) = (columns[0], format!("--peer-urls={}", columns[3]));
+        for format in FORMATS {
+            self.compare(&["member", "list", "with", "words", "-w", format], "");
+            self.compare(&["member", "update", own, &url, "-w", format], "");
+            self.compare(&["member", "promote", own, "-w", format], "");
+            self.compare(&["move-leader", own, "-w", format], "");
+        }
+        self.compare(&["member", "add", "n2", &url], "");
+        self.compare(&["member", "remove", own], "");
+        for (round, format) in ["simple", "json", "fields", "table"].into_iter().enumerate() {
+            // etcd refuses the same URL within the same second.
+            let change = |who: usize, output: &[&str]| {
+                let url = format!("--peer-urls=http://127.0.0.1:{},http://localhost:7", 50_000 + 10 * round + who);
+                let program = [&self.etcdctl, Path::new(env!("CARGO_BIN_EXE_vlot"))][who % 2];
+                let added =
+                    self.run(program, &[&["member", "add", "a \"name\"", "--learner", &url], output].concat(), "");
+                let listed = text(&self.run(&self.etcdctl, &["member", "list"], "").stdout);
+                let new = listed.lines().find(|line| line.contains("unstarted")).expect("a member was added");
+                let removed =
+                    self.run(program, &[&["member", "remove", &new[..new.find(',').unwrap()]], output].concat(), "");
+                [added, removed].map(|output| (output.status.code(), pieces(&output.stdout), pieces(&output.stderr)))
+            };
+            assert_eq!(change(1, &["-w", format]), change(0, &["-w", format]), "{format}");
+            assert_eq!(change(3, &["-w", format, "--hex"]), change(2, &["-w", format, "--hex"]), "{format}, hex");
+        }
     }
 
     fn compare_watches_and_compaction(&self) {
@@ -178,6 +245,30 @@ fn run(program: &Path, arguments: &[&str], input: &str) -> Output {
     // A program that refuses its arguments may be gone before it reads.
     let _ = child.stdin.take().expect("stdin is piped").write_all(input.as_bytes());
     child.wait_with_output().expect("the program runs to its end")
+}
+
+/// What is told of members, without ids and ports, and in an order of its own: members are listed by their ids.
+fn pieces(output: &[u8]) -> Vec<String> {
+    let told = text(output);
+    let lines = told.lines().filter(|line| !line.starts_with("{\"level\""));
+    let words = lines.flat_map(|line| line.split_inclusive([',', '{', '}', '[', ']', '"', ' ']));
+    let mut pieces: Vec<_> = words
+        .map(|word| {
+            let digits = |part: &str| part.len() >= 14 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let parts = word.split([':', ',', '"', '=', ' ', '}']);
+            let longest = parts.clone().find(|part| digits(part)).unwrap_or_default();
+            let port = parts.clone().find(|part| part.len() == 5 && part.starts_with("500")).unwrap_or_default();
+            [longest, port]
+                .iter()
+                .filter(|part| !part.is_empty())
+                .fold(word.to_owned(), |word, part| word.replace(part, "N"))
+        })
+        .map(|word| word.trim_matches([',', '{', '}', '[', ']', '"', ' ']).to_owned())
+        // Short ids have blanks before them.
+        .filter(|word| !word.is_empty())
+        .collect();
+    pieces.sort();
+    pieces
 }
 
 fn text(bytes: &[u8]) -> String {

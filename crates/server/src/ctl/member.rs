@@ -1,24 +1,142 @@
-//! `vlot member list`: who belongs to the cluster.
+//! `vlot member`: who belongs to the cluster, and how that changes.
 
 use clap::{ArgMatches, Command};
-use vlot_proto::etcdserverpb::MemberListRequest;
+use vlot_proto::etcdserverpb::{
+    MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse, MemberPromoteRequest,
+    MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse,
+};
 
-use super::flags::Settings;
+use super::flags::{Settings, is_set, switch, text, text_of, words, words_of};
+use super::notation::{parse_id, quoted};
+use super::print::Format;
 use super::{Exit, show};
 use crate::client::{Repeat, path};
 
-/// The command and its one subcommand.
+mod peer_url;
+
+/// The command and its subcommands.
 pub fn command() -> Command {
+    let peer_urls = |help| text("peer-urls", "", help);
     let list = Command::new("list").about("Lists all members in the cluster").long_about(
         "Lists all members in the cluster.\n\nWith --write-out=simple, this prints comma-separated lists of ID, Status, \
          Name, Peer Addrs, Client Addrs and Is Learner.",
     );
-    Command::new("member").about("Membership related commands").subcommand_required(true).subcommand(list)
+    Command::new("member").about("Membership related commands").subcommand_required(true).subcommands([
+        Command::new("add")
+            .about("Adds a member into the cluster")
+            .arg(words("MEMBER_NAME"))
+            .arg(peer_urls("Comma separated peer URLs for the new member"))
+            .arg(switch("learner", "Indicates if the new member is raft learner")),
+        // etcdctl takes words here, too, and makes nothing of them.
+        list.arg(words("IGNORED")),
+        Command::new("promote").about("Promotes a non-voting member in the cluster").arg(words("MEMBER_ID")),
+        Command::new("remove").about("Removes a member from the cluster").arg(words("MEMBER_ID")),
+        Command::new("update")
+            .about("Updates a member in the cluster")
+            .arg(words("MEMBER_ID"))
+            .arg(peer_urls("Comma separated peer URLs for the updated member")),
+    ])
 }
 
-/// Makes the call and prints the members.
-pub async fn run(settings: &Settings, _matches: &ArgMatches) -> Result<(), Exit> {
-    let request = MemberListRequest { linearizable: true };
-    let reply = settings.call(path::MEMBER_LIST, &request, Repeat::Freely).await?;
-    show(&settings.printer.member_list(&reply)?)
+/// Makes the call and prints what came of it.
+pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
+    let (name, matches) = matches.subcommand().expect("member requires a subcommand");
+    match name {
+        "add" => add(settings, matches).await,
+        "promote" => promote(settings, matches).await,
+        "remove" => remove(settings, matches).await,
+        "update" => update(settings, matches).await,
+        _ => show(&settings.printer.member_list(&list(settings).await?)?),
+    }
+}
+
+async fn list(settings: &Settings) -> Result<MemberListResponse, Exit> {
+    settings.call(path::MEMBER_LIST, &MemberListRequest { linearizable: true }, Repeat::Freely).await
+}
+
+async fn add(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
+    let name = new_name(matches)?;
+    let written = text_of(matches, "peer-urls");
+    let request = MemberAddRequest { peer_ur_ls: peer_urls(written)?, is_learner: is_set(matches, "learner") };
+    let reply: MemberAddResponse = settings.call(path::MEMBER_ADD, &request, Repeat::IfUnsent).await?;
+    show(&settings.printer.member_add(&reply)?)?;
+    if settings.printer.format != Format::Simple {
+        return Ok(());
+    }
+    let new = reply.member.map_or(0, |member| member.id);
+    // Whoever answered the change may not be the one that knows all of it.
+    let mut cluster = Vec::new();
+    for member in list(settings).await?.members {
+        let name = if member.id == new { &name } else { &member.name };
+        cluster.extend(member.peer_ur_ls.iter().map(|url| format!("{name}={url}")));
+    }
+    let quoted = |text: &str| quoted(text.as_bytes());
+    show(
+        format!(
+            "\nETCD_NAME={}\nETCD_INITIAL_CLUSTER={}\nETCD_INITIAL_ADVERTISE_PEER_URLS={}\n\
+             ETCD_INITIAL_CLUSTER_STATE=\"existing\"\n",
+            quoted(&name),
+            quoted(&cluster.join(",")),
+            quoted(written)
+        )
+        .as_bytes(),
+    )
+}
+
+fn new_name(matches: &ArgMatches) -> Result<String, Exit> {
+    let words: Vec<_> = words_of(matches).iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let name = match words.as_slice() {
+        [name] => name.clone(),
+        [] => return Err(Exit::bad_args("member name not provided")),
+        many => {
+            let urls = many.iter().filter(|word| word.to_lowercase().starts_with("http"));
+            let hints: String = urls.map(|url| format!(", did you mean --peer-urls={url}")).collect();
+            return Err(Exit::bad_args(format!("too many arguments{hints}")));
+        }
+    };
+    require_peer_urls(matches)?;
+    Ok(name)
+}
+
+async fn promote(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
+    let id = member_id(matches)?;
+    let reply: MemberPromoteResponse =
+        settings.call(path::MEMBER_PROMOTE, &MemberPromoteRequest { id }, Repeat::IfUnsent).await?;
+    show(&settings.printer.member_promote(id, &reply)?)
+}
+
+async fn remove(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
+    let id = member_id(matches)?;
+    let reply: MemberRemoveResponse =
+        settings.call(path::MEMBER_REMOVE, &MemberRemoveRequest { id }, Repeat::IfUnsent).await?;
+    show(&settings.printer.member_remove(id, &reply)?)
+}
+
+async fn update(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
+    let id = member_id(matches)?;
+    require_peer_urls(matches)?;
+    let request = MemberUpdateRequest { id, peer_ur_ls: peer_urls(text_of(matches, "peer-urls"))? };
+    let reply: MemberUpdateResponse = settings.call(path::MEMBER_UPDATE, &request, Repeat::IfUnsent).await?;
+    show(&settings.printer.member_update(id, &reply)?)
+}
+
+fn member_id(matches: &ArgMatches) -> Result<u64, Exit> {
+    let words = words_of(matches);
+    let [id] = words.as_slice() else { return Err(Exit::bad_args("member ID is not provided")) };
+    parse_id(&String::from_utf8_lossy(id))
+        .map_err(|error| Exit::bad_args(format!("bad member ID arg ({error}), expecting ID in Hex")))
+}
+
+fn require_peer_urls(matches: &ArgMatches) -> Result<(), Exit> {
+    if text_of(matches, "peer-urls").is_empty() {
+        return Err(Exit::bad_args("member peer urls not provided"));
+    }
+    Ok(())
+}
+
+/// The URLs of a list, each of which must be one: etcd's client looks before it asks.
+fn peer_urls(written: &str) -> Result<Vec<String>, Exit> {
+    let urls: Vec<String> = written.split(',').map(str::to_owned).collect();
+    urls.iter().try_for_each(|url| peer_url::check(url.trim())).map_err(Exit::error)?;
+    Ok(urls)
 }

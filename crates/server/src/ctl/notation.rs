@@ -2,6 +2,22 @@
 
 use std::time::Duration;
 
+/// Reads a member's id as Go reads hexadecimal numbers.
+///
+/// # Errors
+/// In Go's words.
+pub fn parse_id(text: &str) -> Result<u64, String> {
+    use std::num::IntErrorKind::PosOverflow;
+    let refused = |what| format!("strconv.ParseUint: parsing {}: {what}", quoted(text.as_bytes()));
+    if text.starts_with('+') {
+        return Err(refused("invalid syntax"));
+    }
+    u64::from_str_radix(text, 16).map_err(|error| match error.kind() {
+        PosOverflow => refused("value out of range"),
+        _ => refused("invalid syntax"),
+    })
+}
+
 /// A string between double quotes, with escapes for what cannot be printed; bytes that are no UTF-8 become `\xNN`.
 pub fn quoted(bytes: &[u8]) -> String {
     let mut quoted = String::with_capacity(bytes.len() + 2);

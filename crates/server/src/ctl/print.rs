@@ -12,8 +12,9 @@ use std::fmt::Write;
 
 use prost::Message;
 use vlot_proto::etcdserverpb::{
-    DeleteRangeResponse, HashKvResponse, Member, MemberListResponse, PutResponse, RangeResponse, StatusResponse,
-    TxnResponse, WatchResponse,
+    DeleteRangeResponse, HashKvResponse, Member, MemberAddResponse, MemberListResponse, MemberPromoteResponse,
+    MemberRemoveResponse, MemberUpdateResponse, MoveLeaderResponse, PutResponse, RangeResponse, ResponseHeader,
+    StatusResponse, TxnResponse, WatchResponse,
 };
 
 use super::{Exit, notation};
@@ -93,6 +94,53 @@ impl Printer {
         }
     }
 
+    /// The result of `member add`.
+    pub fn member_add(&self, reply: &MemberAddResponse) -> Result<Vec<u8>, Exit> {
+        let id = reply.member.as_ref().map_or(0, |member| member.id);
+        let told = || format!("Member {id:16x} added to cluster {:16x}", cluster(reply.header));
+        self.change(reply, told, || json::member_change(reply.header, reply.member.as_ref(), &reply.members))
+    }
+
+    /// The result of `member remove`.
+    pub fn member_remove(&self, id: u64, reply: &MemberRemoveResponse) -> Result<Vec<u8>, Exit> {
+        let told = || format!("Member {id:16x} removed from cluster {:16x}", cluster(reply.header));
+        self.change(reply, told, || json::member_change(reply.header, None, &reply.members))
+    }
+
+    /// The result of `member update`.
+    pub fn member_update(&self, id: u64, reply: &MemberUpdateResponse) -> Result<Vec<u8>, Exit> {
+        let told = || format!("Member {id:16x} updated in cluster {:16x}", cluster(reply.header));
+        self.change(reply, told, || json::member_change(reply.header, None, &reply.members))
+    }
+
+    /// The result of `member promote`.
+    pub fn member_promote(&self, id: u64, reply: &MemberPromoteResponse) -> Result<Vec<u8>, Exit> {
+        let told = || format!("Member {id:16x} promoted in cluster {:16x}", cluster(reply.header));
+        self.change(reply, told, || json::member_change(reply.header, None, &reply.members))
+    }
+
+    /// The result of `move-leader`.
+    pub fn move_leader(&self, from: u64, to: u64, reply: &MoveLeaderResponse) -> Result<Vec<u8>, Exit> {
+        let told = || format!("Leadership transferred from {from:x} to {to:x}");
+        self.change(reply, told, || json::member_change(reply.header, None, &[]))
+    }
+
+    /// A change that is told in a sentence.
+    fn change<Reply: Message>(
+        &self,
+        reply: &Reply,
+        told: impl FnOnce() -> String,
+        json: impl FnOnce() -> String,
+    ) -> Result<Vec<u8>, Exit> {
+        match self.format {
+            Format::Simple => Ok(line(told())),
+            Format::Json => Ok(line(json())),
+            Format::Protobuf => Ok(reply.encode_to_vec()),
+            Format::Fields => Err(unsupported("fields")),
+            Format::Table => Err(unsupported("table")),
+        }
+    }
+
     /// How endpoints are. In the simple format the unhealthy ones are handed to `report`.
     pub fn endpoint_health(&self, healths: &[Health], report: impl Fn(&str)) -> Result<Vec<u8>, Exit> {
         match self.format {
@@ -168,6 +216,10 @@ impl Printer {
             Format::Table => Err(unsupported("table")),
         }
     }
+}
+
+fn cluster(header: Option<ResponseHeader>) -> u64 {
+    header.map_or(0, |header| header.cluster_id)
 }
 
 fn unsupported(format: &str) -> Exit {

@@ -102,6 +102,14 @@ pub fn member_list(reply: &MemberListResponse, hex: bool) -> String {
     object.end()
 }
 
+/// What became of a change of members.
+pub fn member_change(header: Option<ResponseHeader>, new: Option<&Member>, members: &[Member]) -> String {
+    let mut object = Object::with_header(header);
+    object.optional("member", new.map(member));
+    object.list("members", members, member);
+    object.end()
+}
+
 fn member(member: &Member) -> String {
     let mut object = Object::default();
     object.unsigned("ID", member.id);
