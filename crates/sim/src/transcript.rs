@@ -41,6 +41,8 @@ pub enum Note {
     Over(&'static str),
     /// A frame is sent, and when it arrives.
     Sent(Place, Place, Bytes, Arrivals),
+    /// A node keeps another out, which it knows by another disk.
+    KeptOut(Place, Place),
     /// Two nodes are connected.
     Connected(Place, Place),
     /// They are not any more.
@@ -164,6 +166,7 @@ impl fmt::Display for Note {
             Self::ChangeRefused(place, why) => write!(f, "{} change refused: {why:?}", Node(*place)),
             Self::Transfer(place, Ok(())) => write!(f, "{} <- hands over", Node(*place)),
             Self::Transfer(place, Err(why)) => write!(f, "{} <- does not hand over: {why:?}", Node(*place)),
+            Self::KeptOut(by, place) => write!(f, "{} knows {} by another disk", Node(*by), Node(*place)),
             Self::Lost(place) => write!(f, "{} has lost its disk", Node(*place)),
             Self::Wiped(place) => write!(f, "{} has an empty disk", Node(*place)),
             Self::Fetches(place, from, reach) => {

@@ -234,6 +234,7 @@ impl World {
             }
             Event::News { to, incarnation, peer, up } => {
                 let peer = node_at(peer);
+                self.disks_may_be_unknown(to);
                 self.give(to, incarnation, if up { Input::Connected { peer } } else { Input::Lost { peer } });
                 Ok(())
             }

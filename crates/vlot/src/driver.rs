@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
-use vlot_raft::effect::Event as Consensus;
-use vlot_raft::id::{GroupId, LogId, NodeId};
+use vlot_raft::effect::{Event as Consensus, RoleName};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::time::Time;
 
 use crate::events::{Event, Events, NewGroup};
 use crate::exchange::{Ask, Exchange};
 use crate::log_thread::{Done, LogThread};
 use crate::machine::Machine;
-use crate::members::MemberChange;
+use crate::members::{MemberChange, Members};
 use crate::net::{self, Inbox, Lane, Net};
 use crate::node::{Input, NodeCore, Turn};
 use crate::payload::Payload;
@@ -40,7 +40,7 @@ pub(crate) struct Driver {
     pub(crate) retention: retention::Limits,
     /// The disk of each node that is connected, and this one's own.
     pub(crate) disks: BTreeMap<NodeId, u64>,
-    /// A peer knows this node by another disk.
+    /// A peer knows this node by another disk, and it cannot be for that peer's ignorance.
     pub(crate) other_disk: bool,
     pub(crate) log: LogThread,
     pub(crate) groups: BTreeMap<GroupId, Driven>,
@@ -171,6 +171,7 @@ impl Driver {
                 driven.view.standing.send_replace(standing);
                 driven.disks_unknown = true;
             }
+            self.meet_disks();
             self.tell(group, Happening::Became(standing));
         }
         for (group, event) in turn.happened {
@@ -244,12 +245,21 @@ impl Driver {
             }
             net::Event::OtherDisk { peer, node, disk } if Some(node) == self.own() => {
                 tracing::error!(%peer, disk, "a peer knows this node by another disk");
-                self.other_disk = true;
+                self.other_disk |= self.knows_founders_alone();
             }
             net::Event::OtherDisk { node, disk, .. } => {
                 tracing::error!(%node, disk, "a member has lost its disk: remove it and add it again");
             }
         }
+    }
+
+    /// Whether this node takes itself for one of a group's first members, and knows of no others. If it was removed and
+    /// added again, a peer that lags behind may know it by the disk of before, but then it has not these first members.
+    fn knows_founders_alone(&self) -> bool {
+        let rafts = self.groups.keys().filter_map(|group| self.core.raft(*group));
+        rafts
+            .into_iter()
+            .any(|raft| raft.memberships().newest_at() == LogIndex::ZERO && raft.membership().contains(raft.node()))
     }
 
     fn own(&self) -> Option<NodeId> {
@@ -299,7 +309,7 @@ impl Driver {
             driven.view.members.send_replace(members.clone());
         }
         let all: Vec<_> = self.groups.keys().filter_map(|group| self.core.members(*group)).collect();
-        let (mut peers, mut disks) = (self.peers.clone(), BTreeMap::new());
+        let mut peers = self.peers.clone();
         // Once every group says who its members are, nobody else is called, whatever was told at first.
         if all.iter().all(|members| members.iter().next().is_some()) {
             peers.retain(|node, _| all.iter().any(|members| members.membership().contains(*node)));
@@ -307,10 +317,22 @@ impl Driver {
         for members in all {
             let told = members.iter().filter(|(_, address)| !address.is_empty());
             peers.extend(told.map(|(member, address)| (member.node, address.to_owned())));
-            disks.extend(members.disks());
+        }
+        self.meet_disks();
+        self.net.set_peers(peers);
+    }
+
+    /// Keeps out whoever has another disk than its seat's, where this node counts votes or acknowledgements.
+    ///
+    /// Who follows counts nothing, and may lag behind: a member that was removed and added again may lead by now, and
+    /// nobody else could tell it so.
+    fn meet_disks(&self) {
+        let mut disks = BTreeMap::new();
+        for group in self.groups.keys() {
+            let counts = self.core.raft(*group).is_some_and(|raft| raft.standing().role != RoleName::Follower);
+            disks.extend(self.core.members(*group).filter(|_| counts).into_iter().flat_map(Members::disks));
         }
         self.net.set_disks(disks);
-        self.net.set_peers(peers);
     }
 
     fn fetch(&mut self, group: GroupId, leader: NodeId, reach: LogId) {

@@ -32,6 +32,8 @@ pub struct Process {
     pub inbox: Vec<Input>,
     /// Changes of members that are in it.
     pub changes_in_inbox: u32,
+    /// There may be a member whose disk was seen and is not written down.
+    pub disks_unknown: bool,
     /// A turn is about to end.
     pub turn_due: bool,
     /// When it will next look at its deadline.
@@ -75,6 +77,7 @@ impl Process {
             fetching: None,
             inbox: Vec::new(),
             changes_in_inbox: 0,
+            disks_unknown: true,
             turn_due: false,
             alarm: Moment::NEVER,
             stood_still: false,

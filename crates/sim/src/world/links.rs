@@ -1,9 +1,12 @@
 //! Frames and connections between processes.
 
 use super::{DIAL_AGAIN, Event, Outgoing, World};
-use crate::network::Place;
+use crate::host::GROUP;
+use crate::network::{Place, node_at};
 use crate::transcript::Note;
 use vlot::wire::Parcel;
+use vlot_raft::effect::RoleName;
+use vlot_raft::raft::Raft;
 
 impl World {
     /// Sends a frame. `may_ask` says that it may be one that asks for a change of members.
@@ -43,9 +46,36 @@ impl World {
             self.agenda.after(DIAL_AGAIN, Event::Dial(a, b));
             return;
         }
+        for (knows, peer) in [(a, b), (b, a)] {
+            if self.knows_by_another_disk(knows, peer) {
+                self.note(Note::KeptOut(knows, peer));
+                self.agenda.after(DIAL_AGAIN, Event::Dial(a, b));
+                return;
+            }
+        }
         self.network.connect(a, b);
         self.note(Note::Connected(a, b));
         self.tell(a, b, true);
+    }
+
+    /// Whether a node takes the disk of another for the wrong one, as the members in its log say. Who follows counts
+    /// neither votes nor acknowledgements, and lets it in (`vlot/src/driver.rs`).
+    fn knows_by_another_disk(&self, place: Place, peer: Place) -> bool {
+        let counts = |raft: &Raft| raft.standing().role != RoleName::Follower;
+        let process = self.hosts[place].process.as_ref().filter(|_| self.hosts[place].raft().is_some_and(counts));
+        let members = process.and_then(|process| process.core.members(GROUP));
+        let known = members.map_or(0, |members| members.disk(node_at(peer)));
+        known != 0 && known != self.hosts[peer].disk_id
+    }
+
+    /// A node's log says something else of the members than before: it hangs up on those that have another disk.
+    pub(super) fn meet_members(&mut self, place: Place) {
+        for peer in (0..self.hosts.len()).filter(|&peer| peer != place) {
+            if self.network.connected(place, peer) && self.knows_by_another_disk(place, peer) {
+                self.disconnect(place, peer);
+                self.agenda.after(DIAL_AGAIN, Event::Dial(place, peer));
+            }
+        }
     }
 
     pub(super) fn disconnect(&mut self, a: Place, b: Place) {

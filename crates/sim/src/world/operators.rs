@@ -180,7 +180,12 @@ impl World {
     fn may_lose(&self, place: Place) -> bool {
         let (set_by, members) = self.operators.newest();
         let (node, host) = (node_at(place), &self.hosts[place]);
-        if !host.in_service || self.operators.has_lost_disk() || members.is_joint() {
+        let changes_in_inbox = |host: &Host| host.process.as_ref().map_or(0, |process| process.changes_in_inbox);
+        let is_quiet =
+            self.operators.changes_under_way == 0 && self.hosts.iter().all(|host| changes_in_inbox(host) == 0);
+        let knows = |node: NodeId| self.views(place_of(node)).all(|at| at == set_by.index);
+        let is_settled = !members.is_joint() && is_quiet && members.nodes().all(knows);
+        if !host.in_service || self.operators.has_lost_disk() || !is_settled {
             return false;
         }
         if !members.contains(node) {
@@ -188,14 +193,8 @@ impl World {
         }
         // What a witness stands in for is lost with the voter that had it (`docs/decisions/0007-membership.md`).
         let has_payloads = |node: NodeId| members.is_voter(node) && !members.is_witness(node);
-        if has_payloads(node) && members.nodes().any(|other| members.is_witness(other)) {
-            return false;
-        }
-        let changes_in_inbox = |host: &Host| host.process.as_ref().map_or(0, |process| process.changes_in_inbox);
-        let is_quiet =
-            self.operators.changes_under_way == 0 && self.hosts.iter().all(|host| changes_in_inbox(host) == 0);
-        let knows = |node: NodeId| self.views(place_of(node)).all(|at| at == set_by.index);
-        is_quiet && members.nodes().all(knows) && members.is_quorum(|other| other != node)
+        let has_stand_in = has_payloads(node) && members.nodes().any(|other| members.is_witness(other));
+        !has_stand_in && members.is_quorum(|other| other != node)
     }
 
     /// Whether a node may come back under its name with an empty disk. It has forgotten what it has promised, and so
@@ -247,6 +246,36 @@ impl World {
         self.agenda.after(self.operators.chance.span(Span::ZERO, Span::seconds(1)), Event::Start(place));
         let soon = self.operators.chance.span(Span::millis(100), Span::seconds(3));
         self.agenda.after(soon, Event::Operate(Errand::Return(place)));
+    }
+
+    /// There may be a member whose disk was seen and is not written down.
+    pub(super) fn disks_may_be_unknown(&mut self, place: Place) {
+        if let Some(process) = &mut self.hosts[place].process {
+            process.disks_unknown = true;
+        }
+    }
+
+    /// A leader writes down which disk each member has, once it has seen it, as the library's driver does
+    /// (`vlot/src/driver.rs`).
+    pub(super) fn recognise_disks(&mut self, place: Place) {
+        let Some(process) = self.hosts[place].process.as_ref().filter(|process| process.disks_unknown) else { return };
+        let (Some(members), Some(raft)) = (process.core.members(GROUP), process.core.raft(GROUP)) else { return };
+        let is_free = raft.takes_proposals() && raft.memberships().newest_at() <= raft.commit();
+        if !is_free || members.membership().is_joint() {
+            return;
+        }
+        let is_seen = |other: Place| other == place || self.network.connected(place, other);
+        let unknown = members.membership().nodes().filter(|node| members.disk(*node) == 0);
+        let seen = unknown.filter(|node| is_seen(place_of(*node)));
+        let changes: Vec<MemberChange> =
+            seen.map(|node| MemberChange::Recognise { node, disk: self.hosts[place_of(node)].disk_id }).collect();
+        if let Some(process) = &mut self.hosts[place].process {
+            process.disks_unknown = false;
+            if !changes.is_empty() {
+                process.change_members(changes);
+                self.wake(place);
+            }
+        }
     }
 
     /// Asks the leader to hand over.

@@ -15,7 +15,7 @@ use vlot::node::{Input, Turn};
 use vlot::payload::Payload;
 use vlot::replica::Committed;
 use vlot_log::record::Write;
-use vlot_raft::effect::RoleName;
+use vlot_raft::effect::{Event as Happened, RoleName};
 use vlot_raft::id::LogId;
 use vlot_raft::invariants::Violation;
 
@@ -129,6 +129,8 @@ impl World {
         for (_, standing) in turn.became {
             self.sums.elections += u64::from(standing.role == RoleName::Leader);
             self.note(Note::Became(place, standing));
+            self.disks_may_be_unknown(place);
+            self.meet_members(place);
         }
         let to_disk = turn.write.is_some() || !turn.log_reads.is_empty();
         let begins = turn.write.as_ref().is_some_and(|(_, writes)| writes.iter().any(begins_later));
@@ -154,6 +156,11 @@ impl World {
         }
         for (_, event) in turn.happened {
             self.note(Note::Happened(place, event));
+            match event {
+                Happened::MembershipChanged { .. } => self.meet_members(place),
+                Happened::MembershipCommitted { .. } => self.disks_may_be_unknown(place),
+                _ => {}
+            }
         }
         for (_, leader, reach) in turn.fetch {
             self.fetch(place, leader, reach);
@@ -172,6 +179,7 @@ impl World {
         }
         for (_, committed) in turn.committed {
             self.apply(place, committed)?;
+            self.recognise_disks(place);
         }
         for (_, reads) in turn.reads_ready {
             self.answer_reads(place, reads);
