@@ -247,6 +247,10 @@ impl State {
         if id.index <= self.commit || id.term > self.term || !names_members {
             return false;
         }
+        // Terms never fall along a log: what says so was made up.
+        if self.log.term_at(self.commit).is_some_and(|committed| id.term < committed) {
+            return false;
+        }
         self.save_vote(effects);
         let mut durable = self.durable();
         let mut later = Vec::new();
