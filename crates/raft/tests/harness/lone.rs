@@ -13,6 +13,7 @@ use vlot_raft::term_runs::TermRuns;
 use vlot_raft::time::{Chance, Time};
 
 use super::cluster::{ELECTION_TIMEOUT, HEARTBEAT};
+use super::notation;
 
 /// The session of a group's first members.
 pub const FIRST: Session = Session(LogIndex::ZERO);
@@ -21,7 +22,6 @@ pub const FIRST: Session = Session(LogIndex::ZERO);
 pub struct Lone {
     pub raft: Raft,
     pub now: Time,
-    voters: u64,
     writes: Vec<WriteId>,
     /// Whether writes wait for [`Lone::persist`].
     pub slow_disk: bool,
@@ -34,47 +34,94 @@ impl Lone {
     }
 
     pub fn seeded(voters: u64, term: u64, vote: Option<u64>, log: &[u64], seed: u64) -> Self {
-        let config = Config {
+        let membership = Membership::of_voters((1..=voters).map(NodeId));
+        Self::with(&had(membership, term, vote, log), |_| {}, seed)
+    }
+
+    /// In a group of these members, written as in transcripts: `n1,n2,+n3,(n4)`.
+    pub fn member_of(members: &str, term: u64, log: &[u64]) -> Self {
+        Self::with(&had(notation::parse_members(members), term, None, log), |_| {}, 1)
+    }
+
+    /// With this behind it, and this changed in how it behaves.
+    pub fn with(restored: &Restored, configure: impl FnOnce(&mut Config), seed: u64) -> Self {
+        let mut config = Config {
             heartbeat: HEARTBEAT,
             election_timeout: ELECTION_TIMEOUT,
             inflight_max: 4,
             ..Config::new(NodeId(1))
         };
-        let restored = Restored {
-            term: Term(term),
-            vote: vote.map(NodeId),
-            log: entries(LogId::ZERO, log),
-            applied: LogIndex::ZERO,
-            memberships: Memberships::begin(Membership::of_voters((1..=voters).map(NodeId))),
-        };
-        let raft = Raft::new(config, restored, Time::default(), Chance::new(seed));
-        Self { raft, now: Time::default(), voters, writes: Vec::new(), slow_disk: false }
+        configure(&mut config);
+        let raft = Raft::new(config, restored.clone(), Time::default(), Chance::new(seed));
+        Self { raft, now: Time::default(), writes: Vec::new(), slow_disk: false }
     }
 
     /// Leads `term`, whose first entry is appended and durable; nobody has acknowledged anything.
     pub fn leader(voters: u64, term: u64, log: &[u64]) -> Self {
         let mut lone = Self::new(voters, term - 1, None, log);
-        lone.campaign();
-        for peer in 2..=voters / 2 + 1 {
-            lone.hear(peer, term, Body::VoteGranted);
-        }
-        assert_eq!(lone.role(), RoleName::Leader);
+        lone.win();
         lone
+    }
+
+    /// Leads a group of these members in `term`. All have acknowledged everything, and answered a heartbeat.
+    pub fn leader_of(members: &str, term: u64, log: &[u64]) -> Self {
+        let mut lone = Self::member_of(members, term - 1, log);
+        lone.win();
+        lone.hear_all_have_everything();
+        lone
+    }
+
+    /// Stands for election, and all the others vote for it.
+    pub fn win(&mut self) {
+        self.campaign();
+        let term = self.term();
+        for peer in self.others() {
+            self.hear(peer, term, Body::VoteGranted);
+        }
+        assert_eq!(self.role(), RoleName::Leader);
+    }
+
+    /// All the others have acknowledged everything, and answered a heartbeat.
+    pub fn hear_all_have_everything(&mut self) -> Effects {
+        let mut effects = self.end_turn(100);
+        let (last, term) = (self.raft.log().last(), self.term());
+        for peer in self.others() {
+            effects.extend(self.hear(peer, term, Body::EntriesAccepted { session: FIRST, upto: last }));
+            effects.extend(self.hear(
+                peer,
+                term,
+                Body::HeartbeatReply { session: FIRST, round: 0, fit: true, priority: 1 },
+            ));
+        }
+        effects.extend(self.end_turn(100));
+        effects
     }
 
     /// Follows node 2 in `term`.
     pub fn follower(term: u64, log: &[u64]) -> Self {
-        let mut lone = Self::new(3, term, None, log);
+        Self::follower_in("n1,n2,n3", term, log)
+    }
+
+    /// Follows node 2 in `term`, in a group of these members.
+    pub fn follower_in(members: &str, term: u64, log: &[u64]) -> Self {
+        let mut lone = Self::member_of(members, term, log);
         lone.hear(2, term, Body::Heartbeat { session: FIRST, round: 0, commit: LogIndex::ZERO });
         lone
+    }
+
+    /// The other members.
+    pub fn others(&self) -> Vec<u64> {
+        self.raft.membership().nodes().map(|node| node.0).filter(|&node| node != 1).collect()
     }
 
     /// The election timeout ends, and the others would vote for it: it stands.
     pub fn campaign(&mut self) -> Effects {
         let mut effects = self.time_out();
         let term = self.term();
-        for peer in 2..=self.voters / 2 + 1 {
-            effects.extend(self.hear(peer, term, Body::PreVoteGranted));
+        for peer in self.others() {
+            if self.role() == RoleName::PreCandidate {
+                effects.extend(self.hear(peer, term, Body::PreVoteGranted));
+            }
         }
         effects
     }
@@ -119,7 +166,7 @@ impl Lone {
     /// What the host sends at the end of a turn, in messages of `batch` entries at most.
     pub fn end_turn(&mut self, batch: u64) -> Effects {
         let mut all = Effects::new();
-        for peer in (2..=self.voters).map(NodeId) {
+        for peer in self.raft.peers().collect::<Vec<_>>() {
             while let Some((after, last)) = self.raft.wants(peer) {
                 let upto = LogIndex(last.0.min(after.0 + batch));
                 all.extend(self.checked(|raft, _, effects| raft.send_entries(peer, upto, 0, effects)));
@@ -145,8 +192,12 @@ impl Lone {
 
     fn note_writes(&mut self, effects: &Effects) {
         for effect in effects {
-            if let Effect::SaveVote { write, .. } | Effect::Append { write, .. } = effect {
-                self.writes.push(*write);
+            match effect {
+                Effect::SaveVote { write, .. }
+                | Effect::Append { write, .. }
+                | Effect::Compact { write, .. }
+                | Effect::InstallSnapshot { write, .. } => self.writes.push(*write),
+                _ => {}
             }
         }
     }
@@ -157,6 +208,17 @@ impl Lone {
         invariants::check_one(&self.raft).expect("a sound state");
         invariants::check_step(&before, &self.raft).expect("a sound step");
         effects
+    }
+}
+
+/// What a node had: this term, vote and log, with these first members, and nothing applied.
+pub fn had(membership: Membership, term: u64, vote: Option<u64>, log: &[u64]) -> Restored {
+    Restored {
+        term: Term(term),
+        vote: vote.map(NodeId),
+        log: entries(LogId::ZERO, log),
+        applied: LogIndex::ZERO,
+        memberships: Memberships::begin(membership),
     }
 }
 
@@ -175,6 +237,13 @@ pub fn append(after: LogId, terms: &[u64], commit: u64) -> Body {
         memberships: Vec::new(),
         commit: LogIndex(commit),
     }
+}
+
+/// AppendEntries with entries of these terms, of which some set members.
+pub fn append_set(after: LogId, terms: &[u64], set: &[(u64, &str)], commit: u64) -> Body {
+    let memberships = set.iter().map(|(at, members)| (LogIndex(*at), notation::parse_members(members)));
+    let (entries, commit) = (entries(after, terms), LogIndex(commit));
+    Body::AppendEntries { session: FIRST, entries, memberships: memberships.collect(), commit }
 }
 
 /// What was sent, and to whom.
