@@ -1,73 +1,64 @@
 //! The program `vlot-sim`: runs seeds, and shows what happened in one.
 //!
-//! Owns its arguments and what it prints. Must not know how a world works.
+//! Owns what it prints. Must not know how a world works.
 
-use std::collections::BTreeMap;
+mod arguments;
+mod shrink;
+
+use arguments::{Arguments, Command};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use vlot_sim::agenda::Span;
-use vlot_sim::conditions::Options;
 use vlot_sim::faults::FaultKind;
 use vlot_sim::world::graphs::{self, Verdict};
 use vlot_sim::world::{self, Outcome, Sums};
 
-const USAGE: &str = "\
-Runs simulated clusters, each from a seed, and checks that nothing is broken.
-
-usage: vlot-sim run [options]
-       vlot-sim graphs [--nodes N] [--seed N]
-
-  --seed N      the first seed (default 1)
-  --count K     how many seeds, one after the other (default 1)
-  --nodes N     how many nodes, 1 to 9 (default: drawn from the seed)
-  --seconds S   how long faults rage in each run, simulated (default 30)
-  --replay      print the whole transcript of the first seed
-  --keep-going  do not stop at the first seed that fails
-  --quiet       print no line for a seed that is well
-
-With `graphs`, every way in which so many nodes (default 3) may hear each other is tried: there must be a leader
-wherever some node hears a quorum that hears it.
-
-The exit code is 1 if anything is broken, and 2 if the arguments are wrong.";
-
-struct Arguments {
-    graphs: bool,
-    seed: u64,
-    count: u64,
-    options: Options,
-    keep_going: bool,
-    quiet: bool,
-}
-
 fn main() -> ExitCode {
-    match parse(std::env::args().skip(1)) {
-        Ok(Some(arguments)) if arguments.graphs => try_graphs(&arguments),
-        Ok(Some(arguments)) => run(&arguments),
-        Ok(None) => {
-            println!("{USAGE}");
+    match arguments::parse(std::env::args().skip(1)) {
+        Ok(Command::Run(arguments)) => run(&arguments),
+        Ok(Command::Graphs { nodes, seed }) => try_graphs(nodes, seed),
+        Ok(Command::Faults) => {
+            FaultKind::ALL.iter().for_each(|kind| println!("{}", kind.name()));
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Help) => {
+            println!("{}", arguments::USAGE);
             ExitCode::SUCCESS
         }
         Err(wrong) => {
-            eprintln!("vlot-sim: {wrong}\n\n{USAGE}");
+            eprintln!("vlot-sim: {wrong}\n\n{}", arguments::USAGE);
             ExitCode::from(2)
         }
     }
 }
 
+/// The seed that is run, for whoever panics.
+static SEED: AtomicU64 = AtomicU64::new(0);
+
 fn run(arguments: &Arguments) -> ExitCode {
     let began = Instant::now();
+    let took = || processor_seconds().unwrap_or_else(|| began.elapsed().as_secs_f64());
+    tell_panics(arguments);
     let mut total = Sums::default();
     let (mut runs, mut violations) = (0, 0);
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.count) {
+        if arguments.cpu_seconds.is_some_and(|most| took() >= most as f64) {
+            break;
+        }
+        SEED.store(seed, Ordering::Relaxed);
         let outcome = world::run(seed, &arguments.options);
         runs += 1;
-        add(&mut total, &outcome.sums);
+        total.add(&outcome.sums);
         if arguments.options.whole_transcript {
             print!("{}", outcome.transcript.text());
         }
-        if outcome.violation.is_some() {
+        if let Some(violation) = &outcome.violation {
             violations += 1;
             show_violation(&outcome, arguments.options.whole_transcript);
+            if arguments.shrink {
+                show_smaller(&Arguments { seed, ..arguments.clone() }, violation.property);
+            }
         } else if !arguments.quiet {
             println!("seed {seed} ok: {}", line(&outcome.sums));
         }
@@ -75,22 +66,42 @@ fn run(arguments: &Arguments) -> ExitCode {
             break;
         }
     }
-    let took = processor_seconds().unwrap_or_else(|| began.elapsed().as_secs_f64());
-    let speed = seconds(total.simulated) / took;
+    let took = took();
     println!(
-        "{runs} runs, {}, {violations} violations; took {took:.1} s of a processor, {speed:.0} simulated seconds each",
-        line(&total)
+        "{runs} runs, {}, {violations} violations; took {took:.1} s of a processor, {:.0} simulated seconds each",
+        line(&total),
+        seconds(total.simulated) / took
     );
     if violations > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+/// A panic is told with its seed, and looked into like any failure.
+fn tell_panics(arguments: &Arguments) {
+    let (arguments, shown) = (arguments.clone(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| {
+        shown(panic);
+        let seed = SEED.load(Ordering::Relaxed);
+        let why = panic.payload_as_str().unwrap_or_default();
+        println!("seed {seed} PANICS: {why}");
+        if arguments.shrink {
+            show_smaller(&Arguments { seed, ..arguments.clone() }, "panic");
+        }
+    }));
+}
+
+fn show_smaller(arguments: &Arguments, property: &str) {
+    match shrink::shrink(arguments, property) {
+        Ok(smaller) => println!("smaller: vlot-sim {} --replay", smaller.words().join(" ")),
+        Err(error) => eprintln!("vlot-sim: cannot look for a smaller run: {error}"),
+    }
+}
+
 /// Tries every graph; says which have no leader, or too many.
-fn try_graphs(arguments: &Arguments) -> ExitCode {
-    let nodes = arguments.options.nodes.unwrap_or(3).min(5);
+fn try_graphs(nodes: usize, seed: u64) -> ExitCode {
     let (mut hopeless, mut behind, mut led, mut bad) = (0, 0, 0, 0);
     for number in 0..graphs::count(nodes) {
         let cut = graphs::directions(nodes, number);
-        match graphs::judge(nodes, arguments.seed, &cut) {
+        match graphs::judge(nodes, seed, &cut) {
             Verdict::Hopeless => hopeless += 1,
             Verdict::Behind => behind += 1,
             Verdict::Led(changes) if changes <= graphs::CHANGES_MAX => led += 1,
@@ -119,25 +130,17 @@ fn show_violation(outcome: &Outcome, is_shown: bool) {
 fn line(sums: &Sums) -> String {
     let faults: Vec<String> = sums.faults.iter().map(|(kind, count)| format!("{} {count}", kind.name())).collect();
     format!(
-        "{:.0} simulated s, {} events, {} operations ({} unknown), {} elections, {} faults ({})",
+        "{:.0} simulated s, {} events, {} operations ({} unknown), {} elections, {} changes of members, {} snapshots, {} faults ({})",
         seconds(sums.simulated),
         sums.events,
         sums.operations,
         sums.unknown,
         sums.elections,
+        sums.changes,
+        sums.snapshots,
         sums.faults.values().sum::<u64>(),
         faults.join(", ")
     )
-}
-
-fn add(total: &mut Sums, sums: &Sums) {
-    total.simulated = total.simulated + sums.simulated;
-    total.events += sums.events;
-    total.operations += sums.operations;
-    total.unknown += sums.unknown;
-    total.elections += sums.elections;
-    let faults: &BTreeMap<FaultKind, u64> = &sums.faults;
-    faults.iter().for_each(|(kind, count)| *total.faults.entry(*kind).or_default() += count);
 }
 
 fn seconds(span: Span) -> f64 {
@@ -149,42 +152,4 @@ fn processor_seconds() -> Option<f64> {
     let shown = std::fs::read_to_string("/proc/self/schedstat").ok()?;
     let nanos: u64 = shown.split_whitespace().next()?.parse().ok()?;
     Some(nanos as f64 / 1e9)
-}
-
-fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
-    let graphs = match words.next().as_deref() {
-        Some("run") => false,
-        Some("graphs") => true,
-        None | Some("help" | "--help" | "-h") => return Ok(None),
-        Some(other) => return Err(format!("there is no command {other:?}")),
-    };
-    let mut arguments =
-        Arguments { graphs, seed: 1, count: 1, options: Options::default(), keep_going: false, quiet: false };
-    while let Some(word) = words.next() {
-        let mut number = || {
-            let value = words.next().ok_or_else(|| format!("{word} needs a number"))?;
-            value.parse::<u64>().map_err(|_| format!("{word} needs a number, not {value:?}"))
-        };
-        match word.as_str() {
-            "--seed" => arguments.seed = number()?,
-            "--count" => arguments.count = number()?,
-            "--seconds" => arguments.options.seconds = number()?,
-            "--nodes" => {
-                let nodes = number()?;
-                if !(1..=9).contains(&nodes) {
-                    return Err(format!("{nodes} nodes: there may be 1 to 9"));
-                }
-                arguments.options.nodes = Some(nodes as usize);
-            }
-            "--replay" => {
-                arguments.options.whole_transcript = true;
-                arguments.count = 1;
-            }
-            "--keep-going" => arguments.keep_going = true,
-            "--quiet" => arguments.quiet = true,
-            "--help" | "-h" => return Ok(None),
-            _ => return Err(format!("there is no option {word:?}")),
-        }
-    }
-    Ok(Some(arguments))
 }

@@ -59,8 +59,26 @@ pub struct Sums {
     pub unknown: u64,
     /// Terms that had a leader.
     pub elections: u64,
+    /// Changes of members that were applied.
+    pub changes: u64,
+    /// Snapshots that state machines have become.
+    pub snapshots: u64,
     /// Faults, by kind.
     pub faults: BTreeMap<FaultKind, u64>,
+}
+
+impl Sums {
+    /// Adds those of another run.
+    pub fn add(&mut self, more: &Self) {
+        self.simulated = self.simulated + more.simulated;
+        self.events += more.events;
+        self.operations += more.operations;
+        self.unknown += more.unknown;
+        self.elections += more.elections;
+        self.changes += more.changes;
+        self.snapshots += more.snapshots;
+        more.faults.iter().for_each(|(kind, count)| *self.faults.entry(*kind).or_default() += count);
+    }
 }
 
 /// Something that will happen.
@@ -129,6 +147,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     let violation = world.run().err();
     world.sums.simulated = world.agenda.now() - Moment::default();
     let history = world.workload.history();
+    world.sums.changes = world.operators.changes();
     world.sums.operations = history.len() as u64;
     world.sums.unknown = history.iter().filter(|op| matches!(op.ended, Some((_, Answer::Unknown)))).count() as u64;
     Outcome { seed, violation, sums: world.sums, transcript: world.transcript }

@@ -59,6 +59,11 @@ impl Operators {
         &self.history[self.history.len() - 1]
     }
 
+    /// How often they have changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.history.len() as u64 - 1
+    }
+
     pub(super) fn has_lost_disk(&self) -> bool {
         self.lost.is_some()
     }

@@ -154,6 +154,7 @@ impl World {
             host.image = registers;
             host.shelf.remove_before(LogId { index: id.index.next(), ..id });
         }
+        self.sums.snapshots += 1;
         self.note(Note::Restored(place, id));
         self.checks.restored(place, &registers)?;
         self.ends_here(place, Install::Restored);
