@@ -42,6 +42,13 @@ fn trial() {
     rules.reconnects = env("RE", 0) == 1;
     rules.refusals = env("REF", 0) == 1;
     rules.pre_votes = env("PRE", 0) == 1;
+    if env("CHANGE", 0) > 0 {
+        use vlot_raft::id::NodeId;
+        use vlot_raft::membership::Change;
+        rules.nodes = 4;
+        rules.changes = vec![vec![Change::Voter(NodeId(4))], vec![Change::Remove(NodeId(env("GO", 1)))]];
+        rules.changes_upto = env("CHANGE", 0);
+    }
     rules.heartbeats = env("HB", 0) == 1;
     rules.compaction = env("COMP", 0) == 1;
     let found = search(&rules, env("MAX", 3_000_000) as usize);

@@ -5,6 +5,8 @@
 //! lives the lives.
 
 use vlot_raft::id::NodeId;
+use vlot_raft::membership::{Change, Member, Membership};
+use vlot_raft::message::{Body, Message};
 
 use super::node::Move;
 use super::place::NODES_MAX;
@@ -15,28 +17,29 @@ use super::rules::Rules;
 pub struct Renaming([usize; NODES_MAX]);
 
 impl Renaming {
-    /// Every way to rename the nodes of a group in which all are alike; none but the empty one if they are not. The empty
-    /// one comes first.
+    /// Every way to rename the nodes of a group under which its rules stay the same. The first changes no name.
     pub fn all(rules: &Rules) -> Vec<Self> {
-        let mut all = vec![Self(std::array::from_fn(|at| at))];
-        let are_alike = rules.members.nodes().count() as u64 == rules.nodes
-            && !rules.members.members().iter().any(|member| member.witness)
-            && rules.changes.is_empty();
-        if are_alike && rules.symmetry {
-            // Swapping neighbours makes all of them.
-            let mut at = 0;
-            while let Some(&Self(known)) = all.get(at) {
-                for left in 1..rules.nodes as usize {
-                    let mut swapped = known;
-                    swapped.swap(left - 1, left);
-                    if !all.contains(&Self(swapped)) {
-                        all.push(Self(swapped));
-                    }
+        let mut all = vec![all_names_stay()];
+        // Swapping neighbours makes all there are.
+        let mut at = 0;
+        while let Some(&Self(known)) = all.get(at) {
+            for left in 1..rules.nodes as usize {
+                let mut swapped = known;
+                swapped.swap(left - 1, left);
+                if !all.contains(&Self(swapped)) {
+                    all.push(Self(swapped));
                 }
-                at += 1;
             }
+            at += 1;
         }
-        all
+        let keep = |renaming: &Self| rules.symmetry || *renaming == all_names_stay();
+        all.into_iter().filter(keep).filter(|renaming| renaming.keeps(rules)).collect()
+    }
+
+    /// Whether the same nodes belong to the group, and the same changes may be asked for.
+    fn keeps(self, rules: &Rules) -> bool {
+        let is_asked_for = |changes: &Vec<Change>| rules.changes.contains(&self.changes(changes));
+        self.membership(&rules.members) == rules.members && rules.changes.iter().all(is_asked_for)
     }
 
     pub fn place(self, at: usize) -> usize {
@@ -49,10 +52,49 @@ impl Renaming {
 
     pub fn renamed(self, what: &Move) -> Move {
         match what.clone() {
-            Move::Receive { from, to, message } => Move::Receive { from: self.name(from), to: self.name(to), message },
-            Move::Install { to, id, membership } => Move::Install { to: self.name(to), id, membership },
+            Move::Receive { from, to, message: Message { term, body } } => {
+                let (from, to, body) = (self.name(from), self.name(to), self.body(body));
+                Move::Receive { from, to, message: Message { term, body } }
+            }
+            Move::Install { to, id, membership: (at, membership) } => {
+                Move::Install { to: self.name(to), id, membership: (at, self.membership(&membership)) }
+            }
             Move::Reconnect { peer } => Move::Reconnect { peer: self.name(peer) },
+            Move::Change(changes) => Move::Change(self.changes(&changes)),
             other => other,
         }
     }
+
+    /// Of all that a message says, memberships alone name nodes.
+    fn body(self, body: Body) -> Body {
+        match body {
+            Body::AppendEntries { session, entries, memberships, commit } => {
+                let memberships = memberships.into_iter().map(|(at, set)| (at, self.membership(&set))).collect();
+                Body::AppendEntries { session, entries, memberships, commit }
+            }
+            other => other,
+        }
+    }
+
+    fn membership(self, membership: &Membership) -> Membership {
+        let members = membership.members().iter();
+        let mut members: Vec<Member> =
+            members.map(|&member| Member { node: self.name(member.node), ..member }).collect();
+        members.sort_unstable();
+        Membership::of_members(members).expect("as many witnesses as before")
+    }
+
+    fn changes(self, changes: &[Change]) -> Vec<Change> {
+        let renamed = |change: &Change| match *change {
+            Change::Voter(node) => Change::Voter(self.name(node)),
+            Change::Witness(node) => Change::Witness(self.name(node)),
+            Change::Learner(node) => Change::Learner(self.name(node)),
+            Change::Remove(node) => Change::Remove(self.name(node)),
+        };
+        changes.iter().map(renamed).collect()
+    }
+}
+
+fn all_names_stay() -> Renaming {
+    Renaming(std::array::from_fn(|at| at))
 }
