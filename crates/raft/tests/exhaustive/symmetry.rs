@@ -86,6 +86,7 @@ impl Renaming {
 
     fn changes(self, changes: &[Change]) -> Vec<Change> {
         let renamed = |change: &Change| match *change {
+            Change::Renew => Change::Renew,
             Change::Voter(node) => Change::Voter(self.name(node)),
             Change::Witness(node) => Change::Witness(self.name(node)),
             Change::Learner(node) => Change::Learner(self.name(node)),

@@ -434,7 +434,7 @@ fn a_candidate_counts_itself_only_where_it_votes() {
 }
 
 /// §4.2.3: a removed server stops; what it says of elections changes nothing before. Here it stops when it is told, and is
-/// a member again when its log says so.
+/// a member again when its log says so, for good.
 #[test]
 fn a_removed_server_stops_until_it_is_added_again() {
     let mut lone = Lone::follower(1, &[1]);
@@ -444,7 +444,7 @@ fn a_removed_server_stops_until_it_is_added_again() {
     lone.input(Input::Tick);
     assert_eq!((lone.role(), lone.raft.is_removed()), (RoleName::Follower, true));
     let set = [(2, "-n1,n2,n3"), (3, "n2,n3"), (5, "+n1,n2,n3")];
-    lone.hear(2, 1, append_set(LogId::new(1, 1), &[1, 1, 1, 1], &set, 3));
+    lone.hear(2, 1, append_set(LogId::new(1, 1), &[1, 1, 1, 1], &set, 5));
     lone.hear(2, 1, Body::Removed { at: LogIndex(3) });
     assert!(!lone.raft.is_removed());
     lone.time_out();
