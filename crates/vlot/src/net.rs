@@ -118,10 +118,10 @@ impl Net {
         async move { peer.ok_or(Refused::Unknown)?.queue(lane).ready(frame_bytes).await }
     }
 
-    /// Makes these nodes (without this one) the peers. Connections to those that stay where they were are left alone,
-    /// and so are those of a guest that becomes a peer; a peer that moves to another address is [lost](Event::Lost).
+    /// Makes these nodes (without this one) the peers. Connections that stand are left alone, those of a guest that becomes
+    /// a peer and of a peer that moves to another address included: the address counts from the next dial.
     ///
-    /// A peer that goes is lost too, and becomes a guest: frames that are queued for it are still sent, and what it
+    /// A peer that goes is [lost](Event::Lost), and becomes a guest: frames that are queued for it are still sent, and what it
     /// sends still arrives.
     pub fn set_peers(&self, wanted: BTreeMap<NodeId, String>) {
         roster::set_peers(&self.local, wanted);

@@ -321,3 +321,29 @@ async fn nobody_calls_where_a_member_was_removed() {
     assert!(called.is_err(), "{called:?}");
     cluster.end().await;
 }
+
+#[tokio::test]
+async fn a_member_that_is_to_move_serves_on_until_it_does() {
+    let mut cluster = Cluster::new("move", 3);
+    for node in 1..=3 {
+        cluster.start(node, &[1, 2, 3]).await;
+    }
+    let leader = cluster.leader().await;
+    let term = cluster.group(leader).status().standing.term;
+    // Nobody listens there yet.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let moved = MemberChange::Move { node: NodeId(leader), address: address.clone() };
+    cluster.change(leader, vec![moved], "move").await;
+    assert_eq!(cluster.group(leader).propose(1).await, Ok(1));
+    assert_eq!(cluster.group(leader % 3 + 1).propose(2).await, Ok(3));
+    assert_eq!(cluster.group(leader).status().standing.term, term, "it leads on");
+
+    cluster.stop(leader).await;
+    cluster.addresses.insert(NodeId(leader), address);
+    cluster.start(leader, &[1, 2, 3]).await;
+    cluster.wait_for_sum(leader, 3).await;
+    assert_eq!(cluster.group(leader).propose(4).await, Ok(7));
+    cluster.end().await;
+}

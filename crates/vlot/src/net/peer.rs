@@ -115,8 +115,9 @@ impl Peer {
         self.links().diallers = diallers;
     }
 
-    /// A guest becomes a regular peer. Its connections stay as they are: the address counts from the next dial.
-    pub fn promote(&self, address: String) {
+    /// A guest becomes a regular peer, or a peer is to be found elsewhere. Its connections stay as they are, for whoever
+    /// is at their other end has shown who it is: the address counts from the next dial.
+    pub fn welcome(&self, address: String) {
         let mut links = self.links();
         links.address = address;
         self.turn_into(&mut links, Kind::Regular);

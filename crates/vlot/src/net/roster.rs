@@ -26,16 +26,9 @@ const LOOKS: u32 = 4;
 pub(crate) fn set_peers(local: &Arc<Local>, mut wanted: BTreeMap<NodeId, String>) {
     wanted.remove(&local.identity.node);
     let mut peers = local.peers_mut();
-    peers.retain(|id, peer| {
-        let moves = wanted.get(id).is_some_and(|address| !peer.is_guest() && *address != peer.address());
-        if moves {
-            retire(local, peer);
-        }
-        !moves
-    });
     for (id, address) in &wanted {
         match peers.get(id) {
-            Some(peer) if peer.is_guest() => peer.promote(address.clone()),
+            Some(peer) if peer.is_guest() || peer.address() != *address => peer.welcome(address.clone()),
             Some(_) => {}
             None => drop(peers.insert(*id, begin_dialling(local, *id, Kind::Regular, address.clone()))),
         }

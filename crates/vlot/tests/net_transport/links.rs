@@ -147,7 +147,7 @@ async fn peers_can_join_and_leave() {
 }
 
 #[tokio::test]
-async fn a_peer_that_moves_is_lost_and_found_at_its_new_address() {
+async fn a_peer_that_moves_is_found_at_its_new_address_once_it_is_lost() {
     let mut nodes = cluster(2, limits()).await;
     let (n2, mut n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
     let moved = listener();
@@ -159,9 +159,18 @@ async fn a_peer_that_moves_is_lost_and_found_at_its_new_address() {
     n2.connected(1).await;
     n1.connected(2).await;
 
-    n1.net.set_peers(addresses(&[(2, n1.net.address())]));
+    // It is to move again, and stays until it does.
+    let moved = listener();
+    n1.net.set_peers(addresses(&[(2, moved.local_addr().unwrap())]));
+    n1.send(2, Lane::Control, &frame("still here")).await;
+    assert_eq!(n2.frames(1, Lane::Control, 1).await, [&b"still here"[..]]);
+    n1.quiet().await;
+    n2.quiet().await;
+    n2.net.shutdown().await;
     n1.lost(2).await;
-    n2.lost(1).await;
+    let mut n2 = Node::start(2, moved, &[(1, n1.net.address())], limits());
+    n2.connected(1).await;
+    n1.connected(2).await;
 }
 
 #[tokio::test]
