@@ -2,9 +2,15 @@
 //! that loses nothing. Membership (§6), snapshots (§7), hand-over and leases are in `paper/`; there the sentences are
 //! told in our own words.
 
+#[path = "paper/handover.rs"]
+mod handover;
 mod harness;
+#[path = "paper/leases.rs"]
+mod leases;
 #[path = "paper/members.rs"]
 mod members;
+#[path = "paper/snapshots.rs"]
+mod snapshots;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
