@@ -27,30 +27,48 @@ fn show(rules: &Rules, found: &Found) {
     }
 }
 
-fn env(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |v| v.parse().unwrap())
+/// Searches, and shows how much there was. Nothing may be broken in any state that was reached.
+fn look_at_all(rules: &Rules, states_max: usize) -> Found {
+    let found = search(rules, states_max);
+    show(rules, &found);
+    assert!(found.broken.is_none(), "{}: the shortest way to the broken property is above", rules.name);
+    found
 }
 
+/// Two terms, an entry: small enough to come to the end with every run of the tests.
 #[test]
-fn trial() {
-    let mut rules = Rules::of_three("trial");
-    rules.terms = env("T", 2);
-    rules.proposals = env("P", 1);
-    rules.symmetry = env("SYM", 1) == 1;
-    rules.window = env("W", 2) as usize;
-    rules.writes_behind = env("SLOW", 0) as usize;
-    rules.reconnects = env("RE", 0) == 1;
-    rules.refusals = env("REF", 0) == 1;
-    rules.pre_votes = env("PRE", 0) == 1;
-    if env("CHANGE", 0) > 0 {
-        use vlot_raft::id::NodeId;
-        use vlot_raft::membership::Change;
-        rules.nodes = 4;
-        rules.changes = vec![vec![Change::Voter(NodeId(4))], vec![Change::Remove(NodeId(env("GO", 1)))]];
-        rules.changes_upto = env("CHANGE", 0);
-    }
-    rules.heartbeats = env("HB", 0) == 1;
-    rules.compaction = env("COMP", 0) == 1;
-    let found = search(&rules, env("MAX", 3_000_000) as usize);
-    show(&rules, &found);
+fn every_state_of_three_nodes_in_two_terms() {
+    let found = look_at_all(&Rules::of_three("three nodes, two terms"), 3_000_000);
+    assert!(found.to_the_end, "{} states are not all", found.states);
+    assert!(found.states > 100_000, "{} states: something does not happen any more", found.states);
+}
+
+/// Pre-votes and refusals as messages, in one term. For a release build.
+#[test]
+#[ignore = "takes a minute"]
+fn every_state_of_an_election_with_pre_votes() {
+    let rules = Rules { terms: 1, proposals: 0, pre_votes: true, refusals: true, ..Rules::of_three("pre-votes") };
+    let found = look_at_all(&rules, 3_000_000);
+    assert!(found.to_the_end && found.states > 100, "{} states", found.states);
+}
+
+/// Three terms and two entries, with writes that wait: as far as `VLOT_STATES_MAX` goes. For a release build.
+#[test]
+#[ignore = "takes minutes and gigabytes"]
+fn states_of_three_nodes_in_three_terms() {
+    let states_max = std::env::var("VLOT_STATES_MAX").ok().and_then(|max| max.parse().ok()).unwrap_or(5_000_000);
+    let rules = Rules { terms: 3, proposals: 2, writes_behind: 1, ..Rules::of_three("three nodes, three terms") };
+    look_at_all(&rules, states_max);
+}
+
+/// Members come and go: three to four to three. As far as `VLOT_STATES_MAX` goes. For a release build.
+#[test]
+#[ignore = "takes minutes and gigabytes"]
+fn states_of_three_nodes_that_become_four_and_three() {
+    use vlot_raft::id::NodeId;
+    use vlot_raft::membership::Change;
+    let states_max = std::env::var("VLOT_STATES_MAX").ok().and_then(|max| max.parse().ok()).unwrap_or(5_000_000);
+    let changes = vec![vec![Change::Voter(NodeId(4))], vec![Change::Remove(NodeId(1))]];
+    let rules = Rules { nodes: 4, changes, changes_upto: 4, ..Rules::of_three("three, four, three") };
+    look_at_all(&rules, states_max);
 }
