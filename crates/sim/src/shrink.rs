@@ -100,7 +100,7 @@ fn try_run(arguments: &Arguments) -> io::Result<Option<Failure>> {
 pub fn failure_of(line: &str) -> Option<Failure> {
     let mut words = line.strip_prefix("seed ")?.splitn(3, ' ');
     let seed = words.next()?.parse().ok()?;
-    let property = match words.next()? {
+    let property = match words.next()?.trim_end_matches(':') {
         "VIOLATES" => words.next()?.split(':').next()?,
         "PANICS" => "panic",
         _ => return None,
