@@ -89,6 +89,10 @@ impl Follower {
             return state.send(from, Body::EntriesRefused { session, missing, hint }, effects);
         };
         let last = entries.last();
+        // What cannot be written cannot be acknowledged. The leader asks again with what is missing once there is room.
+        if agreed < last && !state.has_room {
+            return;
+        }
         if agreed < last {
             if agreed < state.commit {
                 let how = Misbehaviour::ReplacesCommitted { commit: state.commit, agreed };
@@ -115,8 +119,8 @@ impl Follower {
     ) {
         state.commit_upto(commit, effects);
         let fit = state.may_stand() && state.keeps_up(now);
-        let priority = state.config.priority;
-        state.send(from, Body::HeartbeatReply { session, round, fit, priority }, effects);
+        let (full, priority) = (!state.has_room, state.config.priority);
+        state.send(from, Body::HeartbeatReply { session, round, fit, full, priority }, effects);
     }
 
     /// The leader has compacted away what this log needs (Raft §7).

@@ -95,6 +95,8 @@ pub(crate) struct State {
     pub(crate) removed: bool,
     /// The state machine keeps up, as the host says.
     pub(crate) applies: bool,
+    /// The disk has room for entries, as the host says.
+    pub(crate) has_room: bool,
     stalled: bool,
     /// When a leader of any term was last heard; when the node started, if none was.
     pub(crate) heard: Time,
@@ -119,6 +121,7 @@ impl State {
             membership_moved: false,
             removed: false,
             applies: true,
+            has_room: true,
             stalled: false,
             heard: now,
             unpersisted: Unpersisted::default(),
@@ -139,7 +142,7 @@ impl State {
 
     /// Whether this node could do a leader's work: its disk and its state machine keep up.
     pub(crate) fn keeps_up(&self, now: Time) -> bool {
-        self.applies && !self.unpersisted.stalled(now, self.config.election_timeout)
+        self.applies && self.has_room && !self.unpersisted.stalled(now, self.config.election_timeout)
     }
 
     /// Whether a leader may answer reads without asking because this node has heard of it lately. No vote may be given
@@ -155,11 +158,18 @@ impl State {
 
     /// The end of a step: a disk that has stalled, or does so no longer, is news.
     pub(crate) fn watch_disk(&mut self, now: Time, effects: &mut Effects) {
-        self.unpersisted.watch(now);
+        self.unpersisted.watch(now, self.has_room);
         let stalled = self.unpersisted.stalled(now, self.config.election_timeout);
         if stalled != self.stalled {
             self.stalled = stalled;
             effects.push(Effect::Happened(if stalled { Event::DiskStalled } else { Event::DiskRecovered }));
+        }
+    }
+
+    /// The host says whether the disk has room for entries.
+    pub(crate) fn tell_room(&mut self, is_there: bool, effects: &mut Effects) {
+        if std::mem::replace(&mut self.has_room, is_there) != is_there {
+            effects.push(Effect::Happened(if is_there { Event::DiskHasRoom } else { Event::DiskFull }));
         }
     }
 

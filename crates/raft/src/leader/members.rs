@@ -35,6 +35,9 @@ impl Leader {
         if state.memberships.newest_at() > state.commit {
             return Err(ChangeRefused::InProgress);
         }
+        if !state.has_room || !self.quorum_has_room(state) {
+            return Err(ChangeRefused::NoSpace);
+        }
         let next = state.membership().changed(changes)?;
         let promoted = |member: &&crate::membership::Member| {
             member.seat == Seat::Joining && state.membership().contains(member.node)
@@ -79,6 +82,10 @@ impl Leader {
             return;
         }
         if state.membership().stays_voter(state.config.node) {
+            // It is looked at again with each heartbeat.
+            if !state.has_room {
+                return;
+            }
             let settled = state.membership().settled();
             state.append_membership(settled, effects);
         } else {

@@ -55,6 +55,11 @@ impl Leader {
         }
     }
 
+    /// Whether anyone could take over.
+    pub(super) fn has_successor(&self, state: &State) -> bool {
+        self.fittest(state).is_some()
+    }
+
     /// The peer that should lead next: one that is fit, preferred, and has the longest log.
     fn fittest(&self, state: &State) -> Option<NodeId> {
         let candidates = self.peers.iter().filter(|(peer, progress)| progress.fit && may_lead(*peer, state));

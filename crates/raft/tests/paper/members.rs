@@ -507,7 +507,7 @@ fn a_server_without_a_configuration_waits() {
     assert_eq!((lone.role(), lone.term(), lone.raft.membership()), (RoleName::Follower, 0, &Membership::default()));
     assert!(answers(
         &lone.hear(2, 1, BEAT),
-        &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, priority: 1 }
+        &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1 }
     ));
     assert_eq!(parse_members("nobody"), Membership::default());
 }
