@@ -14,7 +14,7 @@ use vlot_raft::effect::{ChangeRefused, Standing, TransferRefused};
 use vlot_raft::id::{GroupId, LogIndex, NodeId};
 
 use crate::events::Events;
-use crate::machine::Waiters;
+use crate::machine::{NoSpace, Waiters};
 use crate::members::{MemberChange, Members};
 use crate::node::Input;
 use crate::payload::{self, ProposalId};
@@ -32,7 +32,7 @@ pub(crate) struct Shared<S: StateMachine> {
     pub(crate) origin: u64,
     pub(crate) next: AtomicU64,
     pub(crate) state: Arc<RwLock<S>>,
-    pub(crate) proposals: Arc<Waiters<S::Reply>>,
+    pub(crate) proposals: Arc<Waiters<Result<S::Reply, NoSpace>>>,
     pub(crate) reads: Arc<Waiters<()>>,
     pub(crate) changes: Arc<Waiters<Result<(), ChangeRefused>>>,
     pub(crate) transfers: Arc<Waiters<Result<(), TransferRefused>>>,
@@ -87,6 +87,8 @@ pub enum ProposeError {
     Unknown,
     /// Too much waits on this node. It was not proposed.
     Busy,
+    /// The disks of a quorum have no room for it, or the leader's has not and nobody can take over. It was not proposed.
+    NoSpace,
     /// The command is longer than `command_bytes_max`. It was not proposed.
     TooLarge {
         /// How long it may be.
@@ -157,10 +159,11 @@ impl<S: StateMachine> Group<S> {
         if outcome.is_ok() {
             waiting.settle();
         }
-        outcome.map_err(|error| match error {
-            NoAnswer::TimedOut => ProposeError::Unknown,
-            NoAnswer::Stopped => ProposeError::Stopped,
-        })
+        match outcome {
+            Ok(reply) => reply.map_err(|NoSpace| ProposeError::NoSpace),
+            Err(NoAnswer::TimedOut) => Err(ProposeError::Unknown),
+            Err(NoAnswer::Stopped) => Err(ProposeError::Stopped),
+        }
     }
 
     /// Reads the state as it is after everything that was decided before the call (linearizable). Costs no log entry.
@@ -358,6 +361,7 @@ impl fmt::Display for ProposeError {
         match self {
             Self::Unknown => f.write_str("no answer in time; the command may have been applied, or may be yet"),
             Self::Busy => f.write_str("too much waits to be agreed on; the command was not proposed"),
+            Self::NoSpace => f.write_str("no quorum has room on its disks; the command was not proposed"),
             Self::TooLarge { bytes_max } => write!(f, "the command is longer than {bytes_max} bytes"),
             Self::Stopped => f.write_str("the node has stopped"),
         }
@@ -405,6 +409,7 @@ fn explain(why: ChangeRefused) -> String {
             format!("node {node} must be removed before it comes back as another kind")
         }
         ChangeRefused::NothingToDo => "it is so already".into(),
+        ChangeRefused::NoSpace => "the disks have no room".into(),
     }
 }
 

@@ -49,6 +49,7 @@ mod events;
 mod exchange;
 pub mod group;
 mod log_thread;
+pub mod log_writer;
 mod machine;
 pub mod members;
 pub mod net;

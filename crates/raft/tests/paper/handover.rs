@@ -233,7 +233,10 @@ fn who_cannot_do_the_work_does_not_stand() {
     let mut lone = Lone::follower(1, &[1]);
     lone.input(Input::Fitness { fit: false });
     let effects = lone.hear(2, 1, crate::BEAT);
-    assert!(answers(&effects, &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1 }));
+    assert!(answers(
+        &effects,
+        &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1 }
+    ));
     lone.hear(2, 1, Body::StandNow);
     assert_eq!(lone.role(), RoleName::Follower);
     for _ in 0..5 {

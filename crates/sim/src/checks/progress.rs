@@ -60,7 +60,7 @@ pub fn check_catch_up(agreed: Moment, caught_up: Option<Moment>) -> Result<(), V
 pub fn check_operations(history: &[Operation], since: Moment) -> Result<(), Violation> {
     let late = history.iter().enumerate().rev().take_while(|(_, operation)| operation.invoked > since);
     for (n, operation) in late {
-        if matches!(operation.ended, None | Some((_, Answer::Unknown))) {
+        if matches!(operation.ended, None | Some((_, Answer::Unknown | Answer::Refused))) {
             let (place, invoked) = (operation.place + 1, operation.invoked);
             return violation(PROPERTY, format!("op{n} at n{place}, begun at {invoked}, has not succeeded"));
         }
@@ -114,6 +114,7 @@ mod tests {
         assert_eq!(check_operations(&[read(1, unknown), read(2, None), read(11, good)], Moment(10)), Ok(()));
         assert!(check_operations(&[read(11, unknown), read(12, good)], Moment(10)).is_err());
         assert!(check_operations(&[read(11, None)], Moment(10)).is_err());
+        assert!(check_operations(&[read(11, Some((Moment(99), Answer::Refused)))], Moment(10)).is_err());
     }
 
     #[test]
