@@ -98,16 +98,18 @@ impl Unpersisted {
         }
     }
 
-    /// Gives the message back if nothing it vouches for is outstanding; otherwise holds it.
+    /// The write that must be durable before a message may go, if it is not.
     ///
     /// Every message vouches for the term and vote under which it was sent; one that answers for the log also for
     /// every append before it.
-    pub(crate) fn hold(&mut self, envelope: Envelope, answers_for_log: bool) -> Option<Envelope> {
+    pub(crate) fn awaited(&self, answers_for_log: bool) -> Option<WriteId> {
         let (needs, durable) =
             if answers_for_log { (self.issued, self.persisted) } else { (self.vote, self.persisted.max(self.passed)) };
-        if needs <= durable {
-            return Some(envelope);
-        }
+        (needs > durable).then_some(needs)
+    }
+
+    /// Holds a message until `needs` is durable.
+    pub(crate) fn hold(&mut self, envelope: Envelope, needs: WriteId, answers_for_log: bool) {
         // Kept in order of what they wait for, so that the front is released first.
         let place = self.held.partition_point(|held| held.needs <= needs);
         let held = Held { needs, answers_for_log, envelope };
@@ -115,16 +117,15 @@ impl Unpersisted {
         if place == 0 || self.held[place - 1] != held {
             self.held.insert(place, held);
         }
-        None
     }
 
     /// Takes note of the time at the end of a step. A disk that has no room is not one that stalls.
     pub(crate) fn watch(&mut self, now: Time, has_room: bool) {
-        let oldest = (has_room && self.persisted < self.issued).then_some(self.persisted);
-        self.waits = match (oldest, self.waits) {
-            (Some(oldest), Some((of, since))) if of == oldest => Some((of, since)),
-            (oldest, _) => oldest.map(|oldest| (oldest, now)),
-        };
+        if self.persisted == self.issued || !has_room {
+            self.waits = None;
+        } else if self.waits.is_none_or(|(oldest, _)| oldest != self.persisted) {
+            self.waits = Some((self.persisted, now));
+        }
     }
 
     /// Whether the disk has finished nothing for as long as `patience`, though it has something to do.

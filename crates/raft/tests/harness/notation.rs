@@ -125,6 +125,7 @@ pub fn message(Message { term, body }: &Message) -> String {
         Body::EntriesAccepted { upto, .. } => format!(" upto={upto}"),
         Body::EntriesRefused { missing, hint, .. } => format!(" missing={missing} hint={hint}"),
         Body::Heartbeat { round, commit, .. } => format!(" round={round} commit={commit}"),
+        Body::Committed { upto } => format!(" upto={upto}"),
         Body::HeartbeatReply { round, fit, full, priority, .. } => {
             let unfit = if *fit { "" } else { " unfit" };
             let full = if *full { " full" } else { "" };
@@ -168,6 +169,7 @@ pub fn name(body: &Body) -> &'static str {
         Body::EntriesAccepted { .. } => "EntriesAccepted",
         Body::EntriesRefused { .. } => "EntriesRefused",
         Body::Heartbeat { .. } => "Heartbeat",
+        Body::Committed { .. } => "Committed",
         Body::HeartbeatReply { .. } => "HeartbeatReply",
         Body::SnapshotNeeded { .. } => "SnapshotNeeded",
         Body::StandNow => "StandNow",
@@ -252,6 +254,7 @@ pub fn parse_message(words: &[&str]) -> Message {
         "Heartbeat" => {
             Body::Heartbeat { session: session(words), round: number("round"), commit: LogIndex(number("commit")) }
         }
+        "Committed" => Body::Committed { upto: LogIndex(number("upto")) },
         "HeartbeatReply" => {
             let (fit, full) = (!words.contains(&"unfit"), words.contains(&"full"));
             let priority = field_if_any(words, "priority").map_or(1, |n| n.parse().expect("a number"));
