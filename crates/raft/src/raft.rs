@@ -208,6 +208,12 @@ impl Raft {
         }
     }
 
+    /// Whether a write has waited for its disk for longer than an election timeout, as of the last step.
+    #[must_use]
+    pub fn disk_has_stalled(&self) -> bool {
+        self.state.has_stalled()
+    }
+
     /// Whether its disk has room for entries, as its host has said.
     #[must_use]
     pub fn has_room(&self) -> bool {

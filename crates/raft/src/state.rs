@@ -142,7 +142,12 @@ impl State {
 
     /// Whether this node could do a leader's work: its disk and its state machine keep up.
     pub(crate) fn keeps_up(&self, now: Time) -> bool {
-        self.applies && self.has_room && !self.unpersisted.stalled(now, self.config.election_timeout)
+        self.has_room && self.keeps_up_but_for_room(now)
+    }
+
+    /// The same, whether or not the disk has room for entries.
+    pub(crate) fn keeps_up_but_for_room(&self, now: Time) -> bool {
+        self.applies && !self.unpersisted.stalled(now, self.config.election_timeout)
     }
 
     /// Whether a leader may answer reads without asking because this node has heard of it lately. No vote may be given
@@ -164,6 +169,11 @@ impl State {
             self.stalled = stalled;
             effects.push(Effect::Happened(if stalled { Event::DiskStalled } else { Event::DiskRecovered }));
         }
+    }
+
+    /// Whether the disk has stalled, as the host was last told.
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.stalled
     }
 
     /// The host says whether the disk has room for entries.

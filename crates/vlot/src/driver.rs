@@ -191,7 +191,9 @@ impl Driver {
             }
             self.tell(group, Happening::Consensus(event));
         }
-        for (group, leader, reach) in turn.fetch {
+        // A snapshot takes room, too. It is asked for again until it is here.
+        let has_room = !self.core.is_full();
+        for (group, leader, reach) in turn.fetch.into_iter().filter(|_| has_room) {
             self.fetch(group, leader, reach);
         }
         for (group, sequences) in turn.proposals_refused {

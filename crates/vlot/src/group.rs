@@ -78,6 +78,17 @@ pub struct Status {
     pub commit: LogIndex,
     /// What its state machine has applied.
     pub applied: LogIndex,
+    /// How the disk of this node's log does.
+    pub disk: DiskState,
+}
+
+/// How the disk of a node's log does.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct DiskState {
+    /// It has no room for entries: none are taken here.
+    pub is_full: bool,
+    /// A write has waited for it for longer than an election timeout.
+    pub has_stalled: bool,
 }
 
 /// Why a proposal has no reply.
@@ -87,7 +98,8 @@ pub enum ProposeError {
     Unknown,
     /// Too much waits on this node. It was not proposed.
     Busy,
-    /// The disks of a quorum have no room for it, or the leader's has not and nobody can take over. It was not proposed.
+    /// The disks of a quorum have no room for it, or this node's has none, so that it would not learn the outcome. It was
+    /// not proposed.
     NoSpace,
     /// The command is longer than `command_bytes_max`. It was not proposed.
     TooLarge {
@@ -281,6 +293,10 @@ impl<S: StateMachine> Group<S> {
             last: LogIndex(view.last.load(Relaxed)),
             commit: LogIndex(view.commit.load(Relaxed)),
             applied: LogIndex(view.applied.load(Relaxed)),
+            disk: DiskState {
+                is_full: view.disk_is_full.load(Relaxed),
+                has_stalled: view.disk_has_stalled.load(Relaxed),
+            },
         }
     }
 
@@ -361,7 +377,7 @@ impl fmt::Display for ProposeError {
         match self {
             Self::Unknown => f.write_str("no answer in time; the command may have been applied, or may be yet"),
             Self::Busy => f.write_str("too much waits to be agreed on; the command was not proposed"),
-            Self::NoSpace => f.write_str("no quorum has room on its disks; the command was not proposed"),
+            Self::NoSpace => f.write_str("the disks have no room; the command was not proposed"),
             Self::TooLarge { bytes_max } => write!(f, "the command is longer than {bytes_max} bytes"),
             Self::Stopped => f.write_str("the node has stopped"),
         }

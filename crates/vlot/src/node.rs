@@ -237,6 +237,12 @@ impl NodeCore {
         self.groups.get(&group).map(|member| member.replica.handed())
     }
 
+    /// Whether the disk has no room for entries, as was last said.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
     /// When to end a turn, though nothing else has happened.
     #[must_use]
     pub fn deadline(&self) -> Time {

@@ -59,11 +59,16 @@ impl Proposals {
         payloads
     }
 
-    /// The leader of `term`, this node, takes nothing and will not soon. Gives back this node's own that it has never
-    /// sent, which are forgotten, and those of followers, by their sequence numbers.
-    pub(crate) fn refuse_all(&mut self, term: Term) -> (Vec<u64>, BTreeMap<NodeId, Vec<u64>>) {
+    /// Gives back this node's own that nobody can have taken, by their sequence numbers, and forgets them.
+    pub(crate) fn refuse_unsent(&mut self) -> Vec<u64> {
         let own: Vec<u64> = std::mem::take(&mut self.unsent).into_iter().collect();
         own.iter().for_each(|sequence| drop(self.own.remove(sequence)));
+        own
+    }
+
+    /// The leader of `term`, this node, takes nothing and will not soon. Gives back what followers have sent it, by its
+    /// sequence numbers, and forgets it.
+    pub(crate) fn refuse_forwarded(&mut self, term: Term) -> BTreeMap<NodeId, Vec<u64>> {
         let (meant_for, forwarded) = std::mem::take(&mut self.forwarded);
         let mut others: BTreeMap<NodeId, Vec<u64>> = BTreeMap::new();
         for (from, payload) in forwarded.into_iter().filter(|_| meant_for == term) {
@@ -71,7 +76,7 @@ impl Proposals {
             let sequence = payload::proposal_id(&payload).map(|id| id.sequence);
             others.entry(from).or_default().extend(sequence);
         }
-        (own, others)
+        others
     }
 
     /// The leader of `term` has not taken what was sent to it, and never will. Gives back what nobody else can have

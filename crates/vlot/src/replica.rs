@@ -465,6 +465,10 @@ impl Replica {
     /// Sends what waits to whoever leads: appends it, if that is this node.
     fn send_proposals(&mut self, now: Time, work: &mut Work) {
         let Standing { term, role, leader } = self.raft.standing();
+        // What others decide cannot be applied here, so whoever proposes here would learn nothing of it.
+        if !self.raft.has_room() {
+            work.proposals_refused.extend(self.proposals.refuse_unsent());
+        }
         if role == RoleName::Leader {
             match self.raft.proposals_refused() {
                 None => {}
@@ -490,10 +494,9 @@ impl Replica {
     }
 
     fn refuse_proposals(&mut self, term: Term, work: &mut Work) {
-        let (own, others) = self.proposals.refuse_all(term);
-        work.proposals_refused.extend(own);
+        work.proposals_refused.extend(self.proposals.refuse_unsent());
         let refused = |(from, sequences)| (from, Parcel::ProposalsRefused { term, sequences });
-        work.parcels.extend(others.into_iter().map(refused));
+        work.parcels.extend(self.proposals.refuse_forwarded(term).into_iter().map(refused));
     }
 
     /// Sends changes of members to whoever leads. Nobody waits for a leader with one: an operator asks again.
