@@ -107,14 +107,14 @@ impl Follower {
             return state.send(from, Body::EntriesRefused { session, missing, hint }, effects);
         };
         let last = entries.last();
-        // What cannot be written cannot be acknowledged. The leader asks again with what is missing once there is room.
-        if agreed < last && !state.has_room {
-            return;
-        }
         if agreed < last {
             if agreed < state.commit {
                 let how = Misbehaviour::ReplacesCommitted { commit: state.commit, agreed };
                 return State::misbehaved(from, how, effects);
+            }
+            // What cannot be written cannot be acknowledged. The leader asks again with it once there is room.
+            if !state.has_room {
+                return;
             }
             // Cut only where an entry truly conflicts: a late message must not remove what came after it.
             memberships.retain(|(at, _)| *at > agreed);

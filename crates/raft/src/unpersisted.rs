@@ -103,9 +103,9 @@ impl Unpersisted {
     /// Every message vouches for the term and vote under which it was sent; one that answers for the log also for
     /// every append before it.
     pub(crate) fn awaited(&self, answers_for_log: bool) -> Option<WriteId> {
-        let (needs, durable) =
-            if answers_for_log { (self.issued, self.persisted) } else { (self.vote, self.persisted.max(self.passed)) };
-        (needs > durable).then_some(needs)
+        let needs = if answers_for_log { self.issued } else { self.vote };
+        let has_passed = !answers_for_log && needs <= self.passed;
+        (needs > self.persisted && !has_passed).then_some(needs)
     }
 
     /// Holds a message until `needs` is durable.
