@@ -127,6 +127,18 @@ fn a_configuration_counts_when_it_is_appended() {
     assert_eq!(counts(&follower), "n1,n2,n3,+n4");
 }
 
+/// §6, §5.3: a message may repeat the entry of a configuration that is in the log already, and go on behind it.
+#[test]
+fn a_repeated_configuration_counts_once() {
+    let joint = "n1,n2,n3,+n4";
+    let mut lone = Lone::follower(1, &[1]);
+    lone.hear(2, 1, append_set(LogId::new(1, 1), &[1], &[(2, joint)], 0));
+    lone.hear(2, 1, append_set(LogId::new(1, 1), &[1, 1], &[(2, joint), (3, "n1,n2,n3,n4")], 0));
+    let set_at = |index| lone.raft.memberships().at(LogIndex(index)).0;
+    assert_eq!([1, 2, 3].map(set_at), [0, 2, 3].map(LogIndex));
+    assert_eq!(counts(&lone), "n1,n2,n3,n4");
+}
+
 /// §6: it is also what counts after a restart, since it is read from the log.
 #[test]
 fn the_newest_configuration_of_the_log_counts_after_a_restart() {
