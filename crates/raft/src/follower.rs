@@ -178,7 +178,7 @@ fn agreement(own: &TermRuns, theirs: &TermRuns) -> Option<LogIndex> {
     }
     // Terms are constant within a run, so two logs part only where a run of one of them begins or ends.
     let mut agreed = from;
-    for (_, first, last) in theirs.iter().filter(|(_, _, last)| *last > from) {
+    for (_, first, last) in theirs.iter().skip_while(|&(_, _, last)| last <= from) {
         if !same(first.max(from.next())) {
             break;
         }

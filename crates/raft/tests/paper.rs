@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use harness::cluster::{Cluster, ELECTION_TIMEOUT, HEARTBEAT, Habits};
 use harness::lone::{FIRST, Lone, append, sent};
-use vlot_raft::effect::{Effect, Input, ProposalRefused, RoleName, Source};
+use vlot_raft::effect::{Effect, Input, ProposalRefused, RoleName, Source, WriteId};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::message::{Body, ReadId};
 
@@ -76,6 +76,31 @@ fn a_vote_is_stored_before_it_is_told() {
     );
     assert_eq!(sent(&effects), []);
     assert_eq!(sent(&lone.persist()), [(2, 2, Body::VoteGranted)]);
+}
+
+/// "Persistent state …": an answer that waits for it is not given if a later term has begun before.
+#[test]
+fn an_answer_of_an_earlier_term_is_not_given_late() {
+    let mut lone = Lone::new(3, 1, None, &[]);
+    lone.slow_disk = true;
+    lone.hear(2, 2, request(0, 0));
+    lone.hear(3, 3, request(0, 0));
+    assert_eq!(sent(&lone.persist()), [(3, 3, Body::VoteGranted)]);
+}
+
+/// "Persistent state …": a candidate's vote for itself too counts when it is stored, and not with an earlier write.
+#[test]
+fn a_candidates_own_vote_is_stored_before_it_counts() {
+    let mut lone = Lone::new(1, 0, None, &[]);
+    lone.slow_disk = true;
+    lone.hear(2, 5, BEAT);
+    lone.input(Input::Lost { peer: NodeId(2) });
+    lone.time_out();
+    assert_eq!((lone.role(), lone.term()), (RoleName::Candidate, 6));
+    lone.input(Input::Persisted { write: WriteId(1) });
+    assert_eq!(lone.role(), RoleName::Candidate, "the term that it has heard is stored, its vote is not");
+    lone.persist();
+    assert_eq!(lone.role(), RoleName::Leader);
 }
 
 /// "Persistent state on all servers (updated on stable storage before responding to RPCs)": the log.

@@ -1,92 +1,21 @@
 //! Every property has an input that breaks it, and beside that the nearest inputs that do not.
 //!
-//! A replica breaks no rule by itself, so each is first brought to a sound state and then bent by hand.
+//! A replica breaks no rule by itself, so each is first brought to a sound state and then bent.
 
 use super::*;
-use crate::effect::{Effect, Input};
-use crate::membership::{Member, Membership, Memberships, Seat};
-use crate::message::{Body, Message, Session};
-use crate::state::{Config, Restored};
+use crate::by_hand::{NOW, bent, come_to, hear, log, members, started, three};
+use crate::membership::Memberships;
+use crate::message::{Body, Session};
 use crate::term_runs::TermRuns;
-use crate::time::Chance;
-
-/// Later than any first deadline.
-const NOW: Time = Time::from_millis(10_000);
-
-/// Entries of these terms after `after`.
-fn log(after: LogId, terms: &[u64]) -> TermRuns {
-    let mut runs = TermRuns::empty(after);
-    terms.iter().for_each(|&term| runs.push(Term(term), 1));
-    runs
-}
-
-/// `voters` vote, the first `witnesses` of them as witnesses, and `learners` learn.
-fn members(voters: &[u64], witnesses: usize, learners: &[u64]) -> Membership {
-    let seat = |node: u64, seat, witness| Member { node: NodeId(node), seat, witness };
-    let voters = voters.iter().enumerate().map(|(place, &node)| seat(node, Seat::Voter, place < witnesses));
-    let mut all: Vec<Member> = voters.chain(learners.iter().map(|&node| seat(node, Seat::Learner, false))).collect();
-    all.sort_unstable();
-    Membership::of_members(all).expect("members in order")
-}
-
-fn three() -> Memberships {
-    Memberships::begin(members(&[1, 2, 3], 0, &[]))
-}
-
-/// What `node` is when it starts with this behind it.
-fn started(node: u64, term: u64, log: TermRuns, applied: u64, memberships: Memberships) -> Raft {
-    let restored = Restored { term: Term(term), vote: None, log, applied: LogIndex(applied), memberships };
-    Raft::new(Config::new(NodeId(node)), restored, Time::default(), Chance::new(node))
-}
 
 /// A follower in term 3 of three: its log begins after 1@1 and holds 2@1 3@2 4@2 5@3; 4 is committed, 3 may be applied.
 fn follower() -> Raft {
     bent(&started(1, 3, log(LogId::new(1, 1), &[1, 2, 2, 3]), 3, three()), |state| state.commit = LogIndex(4))
 }
 
-/// Brings it into the role, in the term after its own, by the votes of all the others.
-fn come_to(role: RoleName, mut raft: Raft) -> Raft {
-    let others: Vec<NodeId> = raft.membership().voters().filter(|&node| node != raft.node()).collect();
-    step(&mut raft, Input::Tick);
-    for (asks, grants) in [(RoleName::PreCandidate, Body::PreVoteGranted), (RoleName::Candidate, Body::VoteGranted)] {
-        for &from in &others {
-            if raft.standing().role == asks && role != asks {
-                hear(&mut raft, from, grants.clone());
-            }
-        }
-    }
-    assert_eq!(raft.standing().role, role);
-    raft
-}
-
 /// A leader of term 3 with the log 1@1 2@2 3@3, of which nothing is committed and no peer has anything yet.
 fn leader() -> Raft {
-    come_to(RoleName::Leader, started(1, 2, log(LogId::ZERO, &[1, 2]), 0, three()))
-}
-
-fn hear(raft: &mut Raft, from: NodeId, body: Body) {
-    let message = Message { term: raft.standing().term, body };
-    step(raft, Input::Receive { from, message });
-}
-
-/// One input; what it asks to be written is durable at once.
-fn step(raft: &mut Raft, input: Input) {
-    let mut effects = Vec::new();
-    raft.step(NOW, input, &mut effects);
-    let write = |effect: &Effect| match effect {
-        Effect::SaveVote { write, .. } | Effect::Append { write, .. } => Some(*write),
-        _ => None,
-    };
-    if let Some(write) = effects.iter().rev().find_map(write) {
-        step(raft, Input::Persisted { write });
-    }
-}
-
-/// The same replica, with this changed by hand.
-fn bent(raft: &Raft, bend: impl FnOnce(&mut State)) -> Raft {
-    let mut raft = raft.clone();
-    bend(raft.state_mut());
-    raft
+    come_to(RoleName::Leader, NOW, started(1, 2, log(LogId::ZERO, &[1, 2]), 0, three()))
 }
 
 fn broken(found: Result<(), Violation>) -> Option<&'static str> {
@@ -107,9 +36,9 @@ fn a_replica_in_any_role_is_sound() {
         started(1, 2, log(LogId::ZERO, &[1, 2]), 1, learner()),
         started(1, 0, TermRuns::default(), 0, Memberships::default()),
         started(1, 0, TermRuns::default(), 0, Memberships::begin(members(&[1, 2, 3], 1, &[]))),
-        come_to(RoleName::PreCandidate, start()),
-        come_to(RoleName::Candidate, start()),
-        come_to(RoleName::Leader, start()),
+        come_to(RoleName::PreCandidate, NOW, start()),
+        come_to(RoleName::Candidate, NOW, start()),
+        come_to(RoleName::Leader, NOW, start()),
     ];
     for raft in sound {
         assert_eq!(check_one(&raft), Ok(()), "{raft:?}");
@@ -147,13 +76,13 @@ fn what_one_state_can_break() {
 #[test]
 fn what_one_state_can_break_in_its_role() {
     let start = || started(1, 2, log(LogId::ZERO, &[1, 2]), 1, three());
-    let candidate = come_to(RoleName::Candidate, start());
+    let candidate = come_to(RoleName::Candidate, NOW, start());
     for vote in [None, Some(NodeId(2))] {
         let found = first_broken_by(&candidate, |state| state.vote = vote);
         assert_eq!(found, Some("who stands has voted for itself"), "{vote:?}");
     }
     for role in [RoleName::PreCandidate, RoleName::Candidate] {
-        let found = first_broken_by(&come_to(role, start()), |state| state.removed = true);
+        let found = first_broken_by(&come_to(role, NOW, start()), |state| state.removed = true);
         assert_eq!(found, Some("who stands may stand"), "{role:?}");
     }
     type Row = (&'static str, fn(&mut State));
@@ -165,12 +94,12 @@ fn what_one_state_can_break_in_its_role() {
         ("matched <= last", |state| state.log.cut_after(LogIndex(2))),
     ];
     for (property, bend) in table {
-        let mut leader = come_to(RoleName::Leader, start());
+        let mut leader = come_to(RoleName::Leader, NOW, start());
         let upto = leader.log().last();
         assert_eq!(upto, LogIndex(3));
         // Of four, so that one acknowledgement commits nothing.
         leader.state_mut().memberships.push(LogIndex(2), members(&[1, 2, 3, 4], 0, &[]));
-        hear(&mut leader, NodeId(2), Body::EntriesAccepted { session: Session::default(), upto });
+        hear(&mut leader, NOW, NodeId(2), Body::EntriesAccepted { session: Session::default(), upto });
         assert_eq!(check_one(&leader), Ok(()));
         assert_eq!(first_broken_by(&leader, bend), Some(property));
     }
@@ -291,11 +220,11 @@ fn who_leads_no_longer_may_replace_what_it_appended() {
 #[test]
 fn matched_never_falls_while_it_leads() {
     let five = Memberships::begin(members(&[1, 2, 3, 4, 5], 0, &[]));
-    let knows_nothing = come_to(RoleName::Leader, started(1, 2, log(LogId::ZERO, &[1, 2]), 0, five));
+    let knows_nothing = come_to(RoleName::Leader, NOW, started(1, 2, log(LogId::ZERO, &[1, 2]), 0, five));
     for peer in 2..=5 {
         let mut knows = knows_nothing.clone();
         let accepted = Body::EntriesAccepted { session: Session::default(), upto: LogIndex(3) };
-        hear(&mut knows, NodeId(peer), accepted);
+        hear(&mut knows, NOW, NodeId(peer), accepted);
         assert_eq!(check_step(&knows_nothing, &knows), Ok(()));
         assert_eq!(check_step(&knows, &knows), Ok(()));
         assert_eq!(broken(check_step(&knows, &knows_nothing)), Some("matched never falls"), "of {peer}");
@@ -318,7 +247,7 @@ fn committed(node: u64, terms: &[u64]) -> Raft {
 
 fn leader_with(node: u64, log: TermRuns) -> Raft {
     let applied = log.after().index.0;
-    come_to(RoleName::Leader, started(node, 2, log, applied, three()))
+    come_to(RoleName::Leader, NOW, started(node, 2, log, applied, three()))
 }
 
 #[test]
