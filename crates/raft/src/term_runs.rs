@@ -52,10 +52,8 @@ impl TermRuns {
     /// If `index` is before the beginning of the stretch.
     pub fn cut_after(&mut self, index: LogIndex) {
         assert!(index >= self.after.index, "cut after {index}, but the log begins after {}", self.after);
-        if index < self.last {
-            self.last = index;
-            self.starts.retain(|run| run.index <= index);
-        }
+        self.last = self.last.min(index);
+        self.starts.retain(|run| run.index <= index);
     }
 
     /// Drops everything up to `index`, so that the stretch begins after it.
@@ -147,9 +145,10 @@ impl TermRuns {
         let term = self.term_at(from).unwrap_or_else(|| panic!("{from} is not in ({}, {}]", self.after, self.last));
         assert!(upto <= self.last, "{upto} is after the last entry {}", self.last);
         let mut part = TermRuns::empty(LogId { term, index: from });
-        for (term, first, last) in self.iter().filter(|&(_, first, last)| last > from && first <= upto) {
-            let (first, last) = (first.max(from.next()), last.min(upto));
-            part.push(term, last.since(first.prev()));
+        for (term, first, last) in self.iter() {
+            // A run outside has no entries here, and none is what is pushed of it.
+            let (before, last) = (first.prev().max(from), last.min(upto));
+            part.push(term, last.since(before));
         }
         part
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use harness::cluster::{Cluster, ELECTION_TIMEOUT, HEARTBEAT, Habits};
 use harness::lone::{FIRST, Lone, append, sent};
-use vlot_raft::effect::{Effect, Input, ProposalRefused, RoleName, Source, WriteId};
+use vlot_raft::effect::{Effect, Input, Misbehaviour, ProposalRefused, RoleName, Source, WriteId};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::message::{Body, ReadId};
 
@@ -109,7 +109,9 @@ fn entries_are_stored_before_they_are_acknowledged() {
     let mut lone = Lone::follower(1, &[]);
     lone.slow_disk = true;
     assert_eq!(sent(&lone.hear(2, 1, append(LogId::ZERO, &[1, 1], 0))), []);
+    assert_eq!((lone.raft.log().last(), lone.raft.durable()), (LogIndex(2), LogIndex(0)));
     assert_eq!(sent(&lone.persist()), [(2, 1, upto(2))]);
+    assert_eq!(lone.raft.durable(), LogIndex(2));
 }
 
 /// "Persistent state …": a refusal too vouches for the term under which it is given.
@@ -289,6 +291,19 @@ fn a_later_term_in_any_message_makes_a_follower() {
             lone.hear(2, 5, body.clone());
             assert_eq!((lone.role(), lone.term(), lone.raft.vote()), (RoleName::Follower, 5, None), "{body:?}");
         }
+    }
+}
+
+/// "If RPC … contains term T > currentTerm: set currentTerm = T": here, unless no number of elections can have led to it.
+#[test]
+fn a_term_that_was_made_up_is_not_taken_over() {
+    let reach = 1 << 32;
+    for (heard, taken) in [(1 + reach, true), (2 + reach, false), (u64::MAX, false)] {
+        let mut lone = Lone::new(3, 1, None, &[]);
+        let effects = lone.hear(2, heard, BEAT);
+        assert_eq!(lone.term(), if taken { heard } else { 1 });
+        let how = Misbehaviour::TermOutOfReach { term: Term(heard) };
+        assert_eq!(effects.contains(&Effect::Misbehaved { from: NodeId(2), how }), !taken, "{heard}");
     }
 }
 
