@@ -23,7 +23,7 @@ use super::notation;
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 
-/// More than any host has for a peer in one turn.
+/// More than any host has for a peer, or for its disk, in one turn.
 pub const MESSAGES_MAX: usize = 1000;
 
 /// One node: a replica while it is up, and its disk always.
@@ -247,7 +247,11 @@ impl Cluster {
     }
 
     fn work_disk(&mut self, name: NodeId) {
-        while self.is_up(name) && !self.nodes[&name].disk.slow && self.persist_one(name) {}
+        let mut writes = 0;
+        while self.is_up(name) && !self.nodes[&name].disk.slow && self.persist_one(name) {
+            writes += 1;
+            assert!(writes <= MESSAGES_MAX, "n{name} has something to write without end");
+        }
     }
 
     /// Makes the oldest waiting write durable and reports it. False if there is none.

@@ -383,6 +383,7 @@ fn a_repeated_acknowledgement_does_not_go_on_with_a_change() {
     lone.hear(2, 1, upto(2));
     lone.hear(3, 1, upto(2));
     lone.hear(2, 1, beat_answer(0));
+    lone.input(Input::Propose { count: 1 });
     assert_eq!(lone.hear(3, 1, upto(2)), []);
     assert_eq!(lone.raft.handing_over(), None, "n2 is fit now, and gets the office with the next heartbeat");
     lone.time_out();
