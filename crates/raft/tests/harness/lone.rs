@@ -18,6 +18,9 @@ use super::notation;
 /// The session of a group's first members.
 pub const FIRST: Session = Session(LogIndex::ZERO);
 
+/// What follows from a write that is durable asks for another write, and so on: no more often than this.
+const WRITES_MAX: usize = 100;
+
 /// Node 1 of a group.
 pub struct Lone {
     pub raft: Raft,
@@ -158,7 +161,7 @@ impl Lone {
         let (mut all, mut turns) = (Effects::new(), 0);
         while let Some(write) = self.writes.pop() {
             turns += 1;
-            assert!(turns <= MESSAGES_MAX, "something to write without end");
+            assert!(turns <= WRITES_MAX, "something to write without end");
             self.writes.clear();
             let effects = self.checked(|raft, now, effects| raft.step(now, Input::Persisted { write }, effects));
             self.note_writes(&effects);
