@@ -167,6 +167,12 @@ impl State {
         }
     }
 
+    /// Gives back the memory that a busy time has left behind: a node may have thousands of groups, and most of them idle.
+    pub(crate) fn release_memory(&mut self) {
+        self.unpersisted.release_memory();
+        self.log.release_memory();
+    }
+
     /// See [`crate::canonical`].
     pub(crate) fn forget_time(&mut self, now: Time) {
         self.heard = Time::default();
