@@ -132,6 +132,9 @@ impl Follower {
         effects: &mut Effects,
     ) {
         state.commit_upto(commit, effects);
+        if state.commit == state.log.last() {
+            state.release_memory();
+        }
         let fit = state.may_stand() && state.keeps_up(now);
         let priority = state.config.priority;
         state.send(from, Body::HeartbeatReply { session, round, fit, priority }, effects);

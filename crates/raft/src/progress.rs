@@ -183,6 +183,15 @@ impl Progress {
         }
     }
 
+    /// Gives back the memory that a busy time has left behind.
+    pub(crate) fn release_memory(&mut self) {
+        if let Pace::Replicate { inflight, .. } = &mut self.pace
+            && inflight.messages.is_empty()
+        {
+            inflight.messages = VecDeque::new();
+        }
+    }
+
     /// See [`crate::canonical`].
     pub(crate) fn forget_time(&mut self, now: Time) {
         self.heard = now;

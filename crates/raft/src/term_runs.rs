@@ -86,6 +86,11 @@ impl TermRuns {
         }
     }
 
+    /// Gives back the memory of what was cut.
+    pub(crate) fn release_memory(&mut self) {
+        self.later.shrink_to_fit();
+    }
+
     /// The entry before the first one.
     #[must_use]
     pub fn after(&self) -> LogId {

@@ -98,6 +98,13 @@ impl Unpersisted {
         self.held.clear();
     }
 
+    /// Gives back the memory that a busy time has left behind.
+    pub(crate) fn release_memory(&mut self) {
+        if self.appends.is_empty() && self.held.is_empty() {
+            (self.appends, self.held) = Default::default();
+        }
+    }
+
     /// See [`crate::canonical`]. Nothing but the order of writes counts, so their numbers begin after what is durable.
     pub(crate) fn forget_time(&mut self, now: Time) {
         let durable = self.persisted.0;
