@@ -63,6 +63,7 @@ mod encode;
 pub mod error;
 mod identity;
 pub mod index;
+pub mod inspect;
 mod layout;
 pub mod log;
 pub mod record;

@@ -155,6 +155,21 @@ pub(crate) fn open<D: Disk>(
     Ok(Segment { sequence, file, bytes, crc, used: FIRST_RECORD })
 }
 
+/// The checksum of the header of a segment with these bytes, if the header is intact.
+pub(crate) fn crc_of(bytes: &[u8]) -> Option<u32> {
+    let header = bytes.get(..HEADER_BYTES)?;
+    let crc = crc32c(&header[..60]);
+    (header[..8] == MAGIC && crc == u32_at(header, 60)).then_some(crc)
+}
+
+/// Whose log a segment is of; `None` if its header does not tell.
+pub(crate) fn identity_of<D: Disk>(disk: &mut D, sequence: u32) -> Option<Identity> {
+    let mut header = [0; HEADER_BYTES];
+    disk.open(&name(sequence)).and_then(|file| disk.read_at(&file, &mut header, 0)).ok()?;
+    crc_of(&header)?;
+    Some(Identity { cluster: u64_at(&header, 16), node: NodeId(u64_at(&header, 24)) })
+}
+
 /// Whether there is something where the first record of a segment would be.
 pub(crate) fn holds_something<D: Disk>(disk: &mut D, sequence: u32) -> bool {
     let mut front = [0; 32];
