@@ -4,10 +4,10 @@
 //! is written and nothing is locked: the log of a running node may be looked at, and that node does not notice. What is
 //! seen of it is what it was at some moment; a write that is under way looks like a torn tail.
 
-use crate::decode::{Body, Rows, decode};
+use crate::decode::{Body, Rows, decode, later_record_vouches, next_header};
 use crate::disk::read_only::ReadOnlyDisk;
 use crate::recover::{Manner, list, read, survey};
-use crate::scan::written_upto;
+use crate::scan::{loose_mark, written_upto};
 use crate::segment::{self, FIRST_RECORD};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -326,7 +326,13 @@ fn walk_segment(
         if upto == offset {
             return ControlFlow::Continue(());
         }
-        let next = crate::decode::next_header(bytes, crc, offset + 8, upto, |_| true);
+        let is_vouched = later_record_vouches(bytes, upto, crc, offset);
+        if let Some(mark) = loose_mark(bytes, crc, offset, upto).filter(|_| !is_vouched) {
+            // What it says is told as of a record.
+            (offset, previous) = (mark, None);
+            continue;
+        }
+        let next = next_header(bytes, crc, offset + 8, upto, |_| true);
         see(Sight::Unreadable { sequence, offset, upto: next.unwrap_or(upto), flaw })?;
         let Some(next) = next else { return ControlFlow::Continue(()) };
         (offset, previous) = (next, None);

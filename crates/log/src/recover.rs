@@ -31,7 +31,7 @@ pub struct Recovered {
 
 /// The remains of a write that was never known to be durable. They are gone.
 ///
-/// Damage to the very last records, written after the last that tells of a sync, looks the same.
+/// Damage to the very last records looks the same if nothing vouches for them: see [`Log::vouch`](crate::log::Log::vouch).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TornTail {
     /// The segment.

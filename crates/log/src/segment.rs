@@ -14,6 +14,8 @@ use vlot_raft::id::NodeId;
 
 /// Where the first record of a segment begins: on a page of its own, so that the header's is never written again.
 pub(crate) const FIRST_RECORD: u32 = 4096;
+/// Damage is expected to take no more than one page of this many bytes at once.
+pub(crate) const PAGE_BYTES: u32 = 4096;
 /// Small writes go into blocks that hold zeros already, which are laid down this many bytes at a time. A sync of a
 /// block that was never written has to write the file's map of blocks as well, which shows in the slowest calls.
 pub(crate) const FILL_BYTES: u32 = 256 * 1024;

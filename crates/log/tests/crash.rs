@@ -47,6 +47,10 @@ fn work(log: &mut Log<SimDisk>, possible: &mut Possible, turns: u64, chance: &mu
         if chance.below(3) == 0 {
             unless_full(log.prepare())?;
         }
+        if chance.below(4) == 0 {
+            unless_full(log.vouch())?;
+            possible.synced();
+        }
         if chance.below(2) == 0 {
             let tidied = unless_full(tidy(log))?;
             if tidied.segments_dropped > 0 || tidied.bytes_carried > 0 {
