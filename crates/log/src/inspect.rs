@@ -272,7 +272,6 @@ pub fn walk(dir: &Path, see: &mut dyn FnMut(Sight<'_>) -> ControlFlow<()>) -> Re
     let identity = identity_of(&mut disk, survey.all.iter().copied());
     let mut bytes = Vec::new();
     for sequence in survey.all {
-        bytes.clear();
         let crc = match segment::open(&mut disk, identity, sequence, &mut bytes) {
             Ok(segment) => {
                 if see(Sight::Segment { sequence, bytes: segment.bytes, identity }).is_break() {
@@ -287,6 +286,7 @@ pub fn walk(dir: &Path, see: &mut dyn FnMut(Sight<'_>) -> ControlFlow<()>) -> Re
                 if see(Sight::Refused { sequence, refusal: &refusal }).is_break() {
                     return Ok(());
                 }
+                segment::read_leniently(&mut disk, sequence, &mut bytes);
                 // Without it no record can be told from other bytes.
                 let Some(crc) = segment::crc_of(&bytes) else { continue };
                 crc

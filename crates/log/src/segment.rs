@@ -7,7 +7,7 @@
 use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
-use crate::layout::{u32_at, u64_at};
+use crate::layout::{ALIGN, u32_at, u64_at};
 use crc32c::crc32c;
 use std::io;
 use vlot_raft::id::NodeId;
@@ -155,6 +155,19 @@ pub(crate) fn open<D: Disk>(
         return Err(corrupt(Flaw::Length { of: "segment", expected: u64_at(header, 40), found: length }));
     }
     Ok(Segment { sequence, file, bytes, crc, used: FIRST_RECORD })
+}
+
+/// Reads what there is of a segment that is refused, as far as it could be one; nothing if it cannot be read.
+pub(crate) fn read_leniently<D: Disk>(disk: &mut D, sequence: u32, into: &mut Vec<u8>) {
+    into.clear();
+    let read = disk.open(&name(sequence)).and_then(|file| {
+        let bytes = disk.len(&file)?.min(u64::from(SEGMENT_BYTES_MAX)) as usize;
+        into.resize(bytes / ALIGN * ALIGN, 0);
+        disk.read_at(&file, into, 0)
+    });
+    if read.is_err() {
+        into.clear();
+    }
 }
 
 /// The checksum of the header of a segment with these bytes, if the header is intact.
