@@ -106,7 +106,8 @@ impl Drop for LogThread {
     }
 }
 
-/// How long the thread waits before it uses the quiet to make the next segment, and to give space back.
+/// How long the thread waits before it uses the quiet to vouch for what was written last, to make the next segment, and
+/// to give space back.
 const QUIET: Duration = Duration::from_millis(20);
 /// How often the thread is asked for something before it gives space back although there is no quiet.
 const BUSY_TASKS: u32 = 256;
@@ -164,7 +165,10 @@ impl<D: Disk> Keeper<D> {
         loop {
             let mut first = match inbox.recv_timeout(QUIET) {
                 Ok(task) => Some(task),
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.part();
+                    return Ok(());
+                }
                 Err(RecvTimeoutError::Timeout) => None,
             };
             if first.is_none() && !self.is_full {
@@ -178,7 +182,10 @@ impl<D: Disk> Keeper<D> {
             while first.is_none() && untidy.is_none() {
                 first = match self.wait(inbox) {
                     Ok(task) => Some(task),
-                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                    Err(RecvTimeoutError::Disconnected) => {
+                        self.part();
+                        return Ok(());
+                    }
                     Err(RecvTimeoutError::Timeout) => {
                         // What was given up while the disk was full could not all be given back then.
                         untidy = (self.is_full && self.tidy()).then_some(0);
@@ -236,6 +243,12 @@ impl<D: Disk> Keeper<D> {
         Ok(())
     }
 
+    /// Nobody asks any more.
+    fn part(&mut self) {
+        // What fails here was durable all the same.
+        drop(self.log.vouch());
+    }
+
     fn sync(&mut self) -> Result<(), String> {
         self.log.sync().map_err(|error| error.to_string())?;
         match self.writer.synced() {
@@ -268,7 +281,7 @@ impl<D: Disk> Keeper<D> {
     }
 
     fn prepare(&mut self) {
-        match self.log.prepare() {
+        match self.log.vouch().and_then(|()| self.log.prepare()) {
             Ok(()) => {}
             // It is told when something has to wait for it.
             Err(WriteError::NoSpace(failure)) => tracing::debug!(%failure, "cannot make the next log segment"),
