@@ -56,6 +56,9 @@ pub struct LogThread {
     begun: u64,
 }
 
+/// A log thread, what it has recovered, and the first and the last of the entries that it cannot read.
+pub type Opened = (LogThread, GroupState, Option<(LogIndex, LogIndex)>);
+
 /// Something to do, in order.
 #[derive(Debug)]
 pub enum Job {
@@ -159,12 +162,7 @@ impl Disk {
     ///
     /// # Errors
     /// If that fails, or is not what was written.
-    pub fn open(
-        &mut self,
-        node: NodeId,
-        group: GroupId,
-        segment_bytes: u32,
-    ) -> Result<(LogThread, GroupState, Option<(LogIndex, LogIndex)>), Broken> {
+    pub fn open(&mut self, node: NodeId, group: GroupId, segment_bytes: u32) -> Result<Opened, Broken> {
         let identity = Identity { cluster: 1, node };
         let (log, mut recovered) =
             Log::open(self.sim.clone(), identity, options(segment_bytes)).map_err(|error| match error {
