@@ -126,7 +126,6 @@ pub(crate) fn open<D: Disk>(
     else {
         return Err(corrupt(Flaw::Length { of: "segment", expected: u64::from(FIRST_RECORD), found: length }));
     };
-    into.clear();
     into.resize(bytes as usize, 0);
     disk.read_at(&file, into, 0).map_err(|error| Failure::new("read", disk.path(&name), &error))?;
 
