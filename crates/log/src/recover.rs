@@ -129,6 +129,12 @@ pub(crate) fn recover<D: Disk>(
             noted = Some(Damage::Rest { file, offset, flaw });
         }
     }
+    // Whoever has written that they are not needed had seen all records up to there: they go below.
+    if let Some(needed) = replayed.index.live.first().filter(|&needed| needed < oldest) {
+        let (file, offset) = (disk.path(&segment::name(needed)), u64::from(FIRST_RECORD));
+        let flaw = Flaw::Value { of: "oldest segment", expected: needed.into(), found: oldest.into() };
+        return Err(OpenError::Corrupt { file, offset, flaw });
+    }
     if let Some(torn) = &torn {
         // Within a segment, whose offsets have 32 bits.
         let upto = (torn.offset + torn.bytes) as u32;

@@ -76,6 +76,9 @@ impl Leader {
             if !self.look_after_office(now, state, effects) {
                 return false;
             }
+            if self.committed_a_beat_ago == state.log.last() {
+                self.release_memory(state);
+            }
             self.committed_a_beat_ago = self.first.max(state.commit);
             self.finish_change(now, state, effects);
             if state.config.lease.is_some() {
@@ -84,6 +87,13 @@ impl Leader {
             self.send_heartbeats(now, state, effects);
         }
         true
+    }
+
+    /// Nothing was appended since the last heartbeat: gives back the memory that a busy time has left behind.
+    fn release_memory(&mut self, state: &mut State) {
+        self.peers.iter_mut().for_each(|(_, progress)| progress.release_memory());
+        self.peers.shrink_to_fit();
+        state.release_memory();
     }
 
     /// When a quorum, itself included, was last heard, and an election timeout after that.
@@ -119,6 +129,9 @@ impl Leader {
 
     /// Commits what a quorum holds durably.
     fn try_commit(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
+        if state.commit == state.log.last() {
+            return state.announce_commit(effects);
+        }
         // The leader sends before its own write is done and counts itself only after it.
         let own = (state.config.node, state.durable());
         let matched =
@@ -167,6 +180,9 @@ impl Leader {
     }
 
     fn confirm_reads(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
+        if !self.reads.await_confirmation() {
+            return;
+        }
         let own = (state.config.node, self.reads.round);
         let round = |node| if node == own.0 { own.1 } else { self.progress(node).map_or(0, |p| p.round) };
         let Some(of_quorum) = state.membership().reached(round) else { return };

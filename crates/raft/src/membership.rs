@@ -117,8 +117,8 @@ impl Membership {
     /// The node's place among the members.
     #[must_use]
     pub fn get(&self, node: NodeId) -> Option<Member> {
-        let at = self.members.binary_search_by_key(&node, |member| member.node).ok()?;
-        Some(self.members[at])
+        // There are few: to look at each is faster than to search.
+        self.members.iter().find(|member| member.node == node).copied()
     }
 
     /// Whether the node is a member.
@@ -371,6 +371,16 @@ mod tests {
             assert_eq!(seats(&next.settled()), settled, "{changes:?}");
             let voters_change = start.voters().ne(next.settled().voters());
             assert_eq!(next.is_joint(), voters_change, "{changes:?}: joint exactly if the voters change");
+        }
+    }
+
+    #[test]
+    fn members_are_written_down_in_order_each_once() {
+        let table = [(&[][..], true), (&[1], true), (&[1, 2, 9], true), (&[2, 1], false), (&[1, 2, 2], false)];
+        for (nodes, holds) in table {
+            let member = |&node| Member { node: n(node), seat: Seat::Voter, witness: false };
+            let membership = Membership::of_members(nodes.iter().map(member).collect());
+            assert_eq!(membership.is_some(), holds, "{nodes:?}");
         }
     }
 

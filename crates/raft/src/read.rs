@@ -62,6 +62,11 @@ impl Reads {
         !self.waiting.is_empty() && self.confirming.is_none()
     }
 
+    /// Whether anything depends on which rounds a quorum has answered.
+    pub(crate) fn await_confirmation(&self) -> bool {
+        self.confirming.is_some() || !self.sent.is_empty()
+    }
+
     /// Numbers a round whose heartbeats go out after this; `sent` is the moment, if leases are in use.
     pub(crate) fn begin_round(&mut self, sent: Option<Time>) {
         self.round += 1;
@@ -140,6 +145,19 @@ mod tests {
         assert_eq!((reads.confirmed_by(0), reads.confirmed()), (None, None));
         assert_eq!((reads.confirmed_by(2), reads.confirmed()), (None, Some(Time::from_millis(2))));
         assert_eq!((reads.confirmed_by(1), reads.confirmed()), (None, Some(Time::from_millis(2))));
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_rounds_is_forgotten() {
+        let confirmed = |rounds: usize, round| {
+            let mut reads = Reads::default();
+            (1..=rounds as u64).for_each(|sent| reads.begin_round(Some(Time::from_millis(sent))));
+            assert_eq!(reads.confirmed_by(round), None, "no read waits");
+            reads.confirmed()
+        };
+        assert_eq!(confirmed(SENT_MAX, 1), Some(Time::from_millis(1)));
+        assert_eq!(confirmed(SENT_MAX + 1, 1), None);
+        assert_eq!(confirmed(SENT_MAX + 1, 2), Some(Time::from_millis(2)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::effect::{Effect, Effects, Event, Misbehaviour, Source};
 use crate::id::{LogId, LogIndex, NodeId, Term};
-use crate::membership::{Membership, Memberships};
+use crate::membership::{Membership, Memberships, Seat};
 use crate::message::{Body, Envelope, Message};
 use crate::term_runs::TermRuns;
 use crate::time::{Chance, Time};
@@ -56,6 +56,10 @@ impl Config {
         }
     }
 }
+
+/// How far a log is believed to get: a million entries a second for 146,000 years. An index beyond it was made up, and a
+/// log that went on from there would soon have no number for its next entry.
+const INDEX_MAX: LogIndex = LogIndex(1 << 62);
 
 /// What a replica had when it stopped.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
@@ -133,8 +137,8 @@ impl State {
 
     /// Whether this node may ever stand for election: it votes, has payloads, and was not told to leave.
     pub(crate) fn may_stand(&self) -> bool {
-        let node = self.config.node;
-        self.membership().is_voter(node) && !self.membership().is_witness(node) && !self.removed
+        let own = self.membership().get(self.config.node);
+        own.is_some_and(|own| own.seat != Seat::Learner && !own.witness) && !self.removed
     }
 
     /// Whether this node could do a leader's work: its disk and its state machine keep up.
@@ -161,6 +165,12 @@ impl State {
             self.stalled = stalled;
             effects.push(Effect::Happened(if stalled { Event::DiskStalled } else { Event::DiskRecovered }));
         }
+    }
+
+    /// Gives back the memory that a busy time has left behind: a node may have thousands of groups, and most of them idle.
+    pub(crate) fn release_memory(&mut self) {
+        self.unpersisted.release_memory();
+        self.log.release_memory();
     }
 
     /// See [`crate::canonical`].
@@ -244,7 +254,7 @@ impl State {
     /// holds nothing that could matter (Raft §7). Neither term nor commit index goes back.
     pub(crate) fn install(&mut self, id: LogId, membership: (LogIndex, Membership), effects: &mut Effects) -> bool {
         let names_members = membership.1.voters().next().is_some() && membership.0 <= id.index;
-        if id.index <= self.commit || id.term > self.term || !names_members {
+        if id.index <= self.commit || id.index > INDEX_MAX || id.term > self.term || !names_members {
             return false;
         }
         // Terms never fall along a log: what says so was made up.
@@ -304,8 +314,10 @@ impl State {
 
     fn send_held(&mut self, to: NodeId, message: Message, answers_for_log: bool, effects: &mut Effects) {
         self.save_vote(effects);
-        if let Some(envelope) = self.unpersisted.hold(Envelope { to, message }, answers_for_log) {
-            effects.push(Effect::Send(envelope));
+        let envelope = Envelope { to, message };
+        match self.unpersisted.awaited(answers_for_log) {
+            None => effects.push(Effect::Send(envelope)),
+            Some(write) => self.unpersisted.hold(envelope, write),
         }
     }
 
@@ -336,17 +348,17 @@ impl State {
         }
     }
 
-    /// A moment at which a follower that hears nothing stands for election: between one and two election timeouts
-    /// from `now` (Raft §5.2), and one more if others should rather lead.
-    pub(crate) fn election_deadline(&mut self, now: Time) -> Time {
+    /// How long a node that hears nothing waits before it stands for election: between one and two election timeouts, by
+    /// chance (Raft §5.2), and one more if others should rather lead.
+    pub(crate) fn patience(&mut self) -> Duration {
         let timeout = self.config.election_timeout;
-        let patience = if self.config.priority == 0 { timeout } else { Duration::ZERO };
-        self.deadline_within(now, timeout + patience, 2 * timeout + patience)
+        let more = if self.config.priority == 0 { timeout } else { Duration::ZERO };
+        self.wait_within(timeout + more, 2 * timeout + more)
     }
 
-    /// A moment between `from` and `upto` after `now`, by chance. Who may not stand never does.
-    pub(crate) fn deadline_within(&mut self, now: Time, from: Duration, upto: Duration) -> Time {
-        if self.may_stand() { now + self.chance.between(from, upto) } else { Time::NEVER }
+    /// A wait between `from` and `upto`, by chance. Who may not stand waits for ever.
+    pub(crate) fn wait_within(&mut self, from: Duration, upto: Duration) -> Duration {
+        if self.may_stand() { self.chance.between(from, upto) } else { Duration::MAX }
     }
 
     pub(crate) fn misbehaved(from: NodeId, how: Misbehaviour, effects: &mut Effects) {
@@ -363,6 +375,34 @@ pub(crate) fn may_grant(vote: Option<NodeId>, own_last: LogId, candidate: NodeId
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A log that ends with 5@2, committed up to 3@2, in term 4. From an index at the end of all numbers it could not go
+    /// on, were it installed.
+    #[test]
+    fn what_is_made_up_is_not_installed() {
+        let table = [
+            (LogId::new(2, 4), true),
+            (LogId::new(4, 1 << 62), true),
+            (LogId::new(4, (1 << 62) + 1), false),
+            (LogId::new(4, u64::MAX), false),
+            (LogId::new(5, 9), false),
+            (LogId::new(1, 9), false),
+            (LogId::new(2, 3), false),
+        ];
+        let members = Membership::of_voters([NodeId(1), NodeId(2)]);
+        for (id, is_installed) in table {
+            let memberships = Memberships::begin(members.clone());
+            let log = TermRuns::one_term(LogId::ZERO, Term(2), 5);
+            let restored = Restored { term: Term(4), vote: None, log, applied: LogIndex(3), memberships };
+            let mut state = State::new(Config::new(NodeId(1)), restored, Time::default(), Chance::new(1));
+            let installed = state.install(id, (LogIndex::ZERO, members.clone()), &mut Effects::new());
+            assert_eq!(
+                (installed, state.log.contains(id)),
+                (is_installed, is_installed || id == LogId::new(2, 3)),
+                "{id}"
+            );
+        }
+    }
 
     #[test]
     fn who_gets_a_vote() {

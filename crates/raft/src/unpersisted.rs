@@ -63,28 +63,29 @@ impl Unpersisted {
         }
     }
 
-    /// Gives the message back if nothing it vouches for is outstanding; otherwise holds it.
+    /// The write that must be durable before a message may go, if it is not.
     ///
     /// Every message vouches for the term and vote under which it was sent; one that answers for the log also for
     /// every append before it.
-    pub(crate) fn hold(&mut self, envelope: Envelope, answers_for_log: bool) -> Option<Envelope> {
+    pub(crate) fn awaited(&self, answers_for_log: bool) -> Option<WriteId> {
         let needs = if answers_for_log { self.issued } else { self.vote };
-        if needs <= self.persisted {
-            return Some(envelope);
-        }
+        (needs > self.persisted).then_some(needs)
+    }
+
+    /// Holds a message until `write` is durable.
+    pub(crate) fn hold(&mut self, envelope: Envelope, write: WriteId) {
         // Kept in order of what they wait for, so that the front is released first.
-        let place = self.held.partition_point(|(id, _)| *id <= needs);
-        self.held.insert(place, (needs, envelope));
-        None
+        let place = self.held.partition_point(|(id, _)| *id <= write);
+        self.held.insert(place, (write, envelope));
     }
 
     /// Takes note of the time at the end of a step.
     pub(crate) fn watch(&mut self, now: Time) {
-        let oldest = (self.persisted < self.issued).then_some(self.persisted);
-        self.waits = match (oldest, self.waits) {
-            (Some(oldest), Some((of, since))) if of == oldest => Some((of, since)),
-            (oldest, _) => oldest.map(|oldest| (oldest, now)),
-        };
+        if self.persisted == self.issued {
+            self.waits = None;
+        } else if self.waits.is_none_or(|(oldest, _)| oldest != self.persisted) {
+            self.waits = Some((self.persisted, now));
+        }
     }
 
     /// Whether the disk has finished nothing for as long as `patience`, though it has something to do.
@@ -95,6 +96,13 @@ impl Unpersisted {
     /// Forgets what was held: a new term makes the answers of the old one pointless.
     pub(crate) fn drop_held(&mut self) {
         self.held.clear();
+    }
+
+    /// Gives back the memory that a busy time has left behind.
+    pub(crate) fn release_memory(&mut self) {
+        if self.appends.is_empty() && self.held.is_empty() {
+            (self.appends, self.held) = Default::default();
+        }
     }
 
     /// See [`crate::canonical`]. Nothing but the order of writes counts, so their numbers begin after what is durable.
@@ -124,5 +132,82 @@ impl Unpersisted {
     /// was durable before, so the least of their beginnings bounds it.
     pub(crate) fn durable(&self, last: LogIndex) -> LogIndex {
         self.appends.iter().map(|&(_, after)| after).min().unwrap_or(last).min(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{NodeId, Term};
+    use crate::message::{Body, Message};
+
+    /// Holds a message that answers for the log.
+    fn hold(unpersisted: &mut Unpersisted, to: u64) {
+        let message = Message { term: Term(1), body: Body::VoteGranted };
+        let write = unpersisted.awaited(true).expect("something is not durable");
+        unpersisted.hold(Envelope { to: NodeId(to), message }, write);
+    }
+
+    /// What is released when a write becomes durable.
+    fn released(unpersisted: &mut Unpersisted, write: u64) -> Vec<u64> {
+        let mut to = Vec::new();
+        unpersisted.persisted(WriteId(write), |envelope| to.push(envelope.to.0));
+        to
+    }
+
+    #[test]
+    fn a_disk_that_finishes_something_has_not_stalled() {
+        let (begin, patience) = (Time::from_millis(1000), Duration::from_millis(100));
+        let [half, end] = [50, 100].map(|millis| begin + Duration::from_millis(millis));
+        let mut unpersisted = Unpersisted::default();
+        unpersisted.append_written(LogIndex(4));
+        unpersisted.append_written(LogIndex(5));
+        unpersisted.watch(begin);
+        released(&mut unpersisted, 1);
+        unpersisted.watch(half);
+        unpersisted.watch(end);
+        assert!(!unpersisted.stalled(end, patience));
+        assert!(unpersisted.stalled(half + patience, patience), "the second write has taken so long");
+        released(&mut unpersisted, 2);
+        unpersisted.watch(end);
+        assert!(!unpersisted.stalled(half + patience, patience), "all is done");
+    }
+
+    #[test]
+    fn forgotten_numbers_begin_after_what_is_durable() {
+        let mut unpersisted = Unpersisted::default();
+        for after in [4, 5, 6] {
+            unpersisted.append_written(LogIndex(after));
+        }
+        hold(&mut unpersisted, 7);
+        assert_eq!(released(&mut unpersisted, 2), []);
+        unpersisted.forget_time(Time::default());
+        assert_eq!(unpersisted.durable(LogIndex(9)), LogIndex(6), "one append is left");
+        assert_eq!(released(&mut unpersisted, 1), [7]);
+        assert_eq!(unpersisted.durable(LogIndex(9)), LogIndex(9));
+    }
+
+    #[test]
+    fn what_is_held_twice_is_held_once() {
+        let mut unpersisted = Unpersisted::default();
+        unpersisted.append_written(LogIndex(4));
+        for to in [7, 7, 8, 7] {
+            hold(&mut unpersisted, to);
+        }
+        unpersisted.forget_time(Time::default());
+        assert_eq!(released(&mut unpersisted, 1), [7, 8]);
+    }
+
+    #[test]
+    fn only_what_is_under_way_has_waited_since_the_forgotten_moment() {
+        let (begin, patience) = (Time::from_millis(1000), Duration::from_millis(100));
+        let mut unpersisted = Unpersisted::default();
+        unpersisted.append_written(LogIndex(4));
+        unpersisted.forget_time(begin);
+        assert!(!unpersisted.stalled(begin, patience));
+        assert!(unpersisted.stalled(begin + patience, patience));
+        released(&mut unpersisted, 1);
+        unpersisted.forget_time(begin);
+        assert!(!unpersisted.stalled(begin + patience, patience), "nothing is under way");
     }
 }

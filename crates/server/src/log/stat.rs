@@ -61,9 +61,11 @@ pub(super) fn run(log: &Path) -> Result<(), End> {
     refuse_damage(judged).map(drop)
 }
 
-fn count(log: &Path) -> Result<(BTreeMap<u32, Written>, BTreeMap<GroupId, Written>), End> {
-    let mut segments: BTreeMap<u32, Written> = BTreeMap::new();
-    let mut groups: BTreeMap<GroupId, Written> = BTreeMap::new();
+/// What was written of each segment and of each group.
+type Counts = (BTreeMap<u32, Written>, BTreeMap<GroupId, Written>);
+
+fn count(log: &Path) -> Result<Counts, End> {
+    let (mut segments, mut groups) = Counts::default();
     inspect::walk(log, &mut |sight| {
         match sight {
             Sight::Segment { sequence, bytes, .. } => {
