@@ -120,7 +120,7 @@ fn run<D: Disk>(mut log: Log<D>, inbox: &Receiver<Task>, report: &(dyn Fn(Done) 
         if first.is_none()
             && let Err(error) = log.vouch().and_then(|()| log.prepare())
         {
-            tracing::warn!(%error, "cannot make the next log segment");
+            tracing::warn!(%error, "cannot vouch for the end of the log, or make its next segment");
         }
         if untidy.is_some_and(|tasks| first.is_none() || tasks >= BUSY_TASKS) {
             untidy = tidy(&mut log).then_some(0);
