@@ -15,6 +15,7 @@ pub mod linearizability;
 pub mod log_matching;
 pub mod membership_safety;
 pub mod progress;
+pub mod no_disruption;
 pub mod removed_are_told;
 pub mod snapshot_safety;
 pub mod state_machine_safety;

@@ -273,7 +273,8 @@ fn split(nodes: usize, bridge: Option<Place>, chance: &mut Chance) -> Vec<(Place
 }
 
 /// The directions to and from one node.
-fn around(nodes: usize, place: Place, incoming: bool, outgoing: bool) -> Vec<(Place, Place)> {
+#[must_use]
+pub fn around(nodes: usize, place: Place, incoming: bool, outgoing: bool) -> Vec<(Place, Place)> {
     let others = (0..nodes).filter(|&other| other != place);
     others
         .flat_map(|other| [incoming.then_some((other, place)), outgoing.then_some((place, other))])

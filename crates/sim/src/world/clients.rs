@@ -8,7 +8,7 @@ use crate::workload::{Homes, Request};
 
 impl World {
     pub(super) fn go_on(&mut self, client: usize) {
-        if matches!(self.phase, Phase::Settling(..)) {
+        if matches!(self.phase, Phase::Settling(..) | Phase::Trial(_) | Phase::Over) {
             return;
         }
         let homes =

@@ -40,7 +40,8 @@ impl World {
                 }
             }
             Phase::Serving(since) if now >= since + SERVING => self.phase = Phase::Settling(since, now),
-            Phase::Storm | Phase::Serving(_) | Phase::Settling(..) => {}
+            Phase::Trial(trial) => self.try_on(trial)?,
+            Phase::Storm | Phase::Serving(_) | Phase::Settling(..) | Phase::Over => {}
         }
         self.agenda.after(WATCH_EVERY, Event::Watch);
         Ok(())
