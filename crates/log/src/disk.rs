@@ -1,8 +1,9 @@
 //! The one seam to storage: what the log asks of a directory of files.
 //!
-//! Owns the trait and its two implementations: [`real`] on a file system, [`sim`] in memory with faults on demand. Must
-//! not know of records, segments or groups.
+//! Owns the trait and its implementations: [`real`] on a file system, [`sim`] in memory with faults on demand, and one
+//! for a look at a file system that changes nothing. Must not know of records, segments or groups.
 
+pub(crate) mod read_only;
 pub mod real;
 pub mod sim;
 

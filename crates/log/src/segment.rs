@@ -7,13 +7,15 @@
 use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
-use crate::layout::{u32_at, u64_at};
+use crate::layout::{ALIGN, u32_at, u64_at};
 use crc32c::crc32c;
 use std::io;
 use vlot_raft::id::NodeId;
 
 /// Where the first record of a segment begins: on a page of its own, so that the header's is never written again.
 pub(crate) const FIRST_RECORD: u32 = 4096;
+/// Damage is expected to take no more than one page of this many bytes at once.
+pub(crate) const PAGE_BYTES: u32 = 4096;
 /// Small writes go into blocks that hold zeros already, which are laid down this many bytes at a time. A sync of a
 /// block that was never written has to write the file's map of blocks as well, which shows in the slowest calls.
 pub(crate) const FILL_BYTES: u32 = 256 * 1024;
@@ -47,10 +49,11 @@ pub(crate) fn name(sequence: u32) -> String {
     format!("{sequence:016x}{SUFFIX}")
 }
 
-/// Which segment has this name; `None` if it is not the name of one.
+/// Which segment has this name; `None` if it is not the name of one. No log gets to the last number, behind which there
+/// would be none for the next segment, and none begins with zero.
 pub(crate) fn sequence_of(file: &str) -> Option<u32> {
     let sequence = u32::from_str_radix(file.strip_suffix(SUFFIX)?, 16).ok()?;
-    (file == name(sequence)).then_some(sequence)
+    ((1..u32::MAX).contains(&sequence) && file == name(sequence)).then_some(sequence)
 }
 
 /// Whether this is a segment that never came to be.
@@ -120,9 +123,10 @@ pub(crate) fn open<D: Disk>(
     let length = disk.len(&file).map_err(|error| Failure::new("measure", disk.path(&name), &error))?;
     let corrupt = |flaw| OpenError::Corrupt { file: disk.path(&name), offset: 0, flaw };
 
-    let Some(bytes) = u32::try_from(length).ok().filter(|bytes| (FIRST_RECORD..=SEGMENT_BYTES_MAX).contains(bytes))
-    else {
-        return Err(corrupt(Flaw::Length { of: "segment", expected: u64::from(FIRST_RECORD), found: length }));
+    let may_be = |bytes: &u32| (FIRST_RECORD..=SEGMENT_BYTES_MAX).contains(bytes) && bytes.is_multiple_of(FIRST_RECORD);
+    let Some(bytes) = u32::try_from(length).ok().filter(may_be) else {
+        let expected = length.clamp(1, u64::from(SEGMENT_BYTES_MAX)).next_multiple_of(u64::from(FIRST_RECORD));
+        return Err(corrupt(Flaw::Length { of: "segment", expected, found: length }));
     };
     into.clear();
     into.resize(bytes as usize, 0);
@@ -155,6 +159,34 @@ pub(crate) fn open<D: Disk>(
     Ok(Segment { sequence, file, bytes, crc, used: FIRST_RECORD })
 }
 
+/// Reads what there is of a segment that is refused, as far as it could be one; nothing if it cannot be read.
+pub(crate) fn read_leniently<D: Disk>(disk: &mut D, sequence: u32, into: &mut Vec<u8>) {
+    into.clear();
+    let read = disk.open(&name(sequence)).and_then(|file| {
+        let bytes = disk.len(&file)?.min(u64::from(SEGMENT_BYTES_MAX)) as usize;
+        into.resize(bytes / ALIGN * ALIGN, 0);
+        disk.read_at(&file, into, 0)
+    });
+    if read.is_err() {
+        into.clear();
+    }
+}
+
+/// The checksum of the header of a segment with these bytes, if the header is intact.
+pub(crate) fn crc_of(bytes: &[u8]) -> Option<u32> {
+    let header = bytes.get(..HEADER_BYTES)?;
+    let crc = crc32c(&header[..60]);
+    (header[..8] == MAGIC && crc == u32_at(header, 60)).then_some(crc)
+}
+
+/// Whose log a segment is of; `None` if its header does not tell.
+pub(crate) fn identity_of<D: Disk>(disk: &mut D, sequence: u32) -> Option<Identity> {
+    let mut header = [0; HEADER_BYTES];
+    disk.open(&name(sequence)).and_then(|file| disk.read_at(&file, &mut header, 0)).ok()?;
+    crc_of(&header)?;
+    Some(Identity { cluster: u64_at(&header, 16), node: NodeId(u64_at(&header, 24)) })
+}
+
 /// Whether there is something where the first record of a segment would be.
 pub(crate) fn holds_something<D: Disk>(disk: &mut D, sequence: u32) -> bool {
     let mut front = [0; 32];
@@ -173,4 +205,26 @@ fn encode(identity: Identity, sequence: u32, bytes: u32) -> ([u8; HEADER_BYTES],
     let crc = crc32c(&header[..60]);
     header[60..64].copy_from_slice(&crc.to_le_bytes());
     (header, crc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_names_are_those_of_segments() {
+        let table = [
+            ("0000000000000001.log", Some(1)),
+            ("00000000fffffffe.log", Some(u32::MAX - 1)),
+            ("00000000ffffffff.log", None),
+            ("0000000000000000.log", None),
+            ("0000000100000001.log", None),
+            ("000000000000000A.log", None),
+            ("+000000000000001.log", None),
+            ("0000000000000001.new", None),
+        ];
+        for (name, sequence) in table {
+            assert_eq!(sequence_of(name), sequence, "{name}");
+        }
+    }
 }

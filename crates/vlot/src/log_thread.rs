@@ -98,7 +98,8 @@ impl Drop for LogThread {
     }
 }
 
-/// How long the thread waits before it uses the quiet to make the next segment, and to give space back.
+/// How long the thread waits before it uses the quiet to vouch for what was written last, to make the next segment, and
+/// to give space back.
 const QUIET: Duration = Duration::from_millis(20);
 /// How often the thread is asked for something before it gives space back although there is no quiet.
 const BUSY_TASKS: u32 = 256;
@@ -109,11 +110,15 @@ fn run<D: Disk>(mut log: Log<D>, inbox: &Receiver<Task>, report: &(dyn Fn(Done) 
     loop {
         let first = match inbox.recv_timeout(QUIET) {
             Ok(task) => Some(task),
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => {
+                // What fails here was durable all the same.
+                drop(log.vouch());
+                return;
+            }
             Err(RecvTimeoutError::Timeout) => None,
         };
         if first.is_none()
-            && let Err(error) = log.prepare()
+            && let Err(error) = log.vouch().and_then(|()| log.prepare())
         {
             tracing::warn!(%error, "cannot make the next log segment");
         }
