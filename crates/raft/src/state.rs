@@ -179,6 +179,12 @@ impl State {
         }
     }
 
+    /// Gives back the memory that a busy time has left behind: a node may have thousands of groups, and most of them idle.
+    pub(crate) fn release_memory(&mut self) {
+        self.unpersisted.release_memory();
+        self.log.release_memory();
+    }
+
     /// Whether the disk has stalled, as the host was last told.
     pub(crate) fn has_stalled(&self) -> bool {
         self.stalled
@@ -189,12 +195,6 @@ impl State {
         if std::mem::replace(&mut self.has_room, is_there) != is_there {
             effects.push(Effect::Happened(if is_there { Event::DiskHasRoom } else { Event::DiskFull }));
         }
-    }
-
-    /// Gives back the memory that a busy time has left behind: a node may have thousands of groups, and most of them idle.
-    pub(crate) fn release_memory(&mut self) {
-        self.unpersisted.release_memory();
-        self.log.release_memory();
     }
 
     /// See [`crate::canonical`].

@@ -185,7 +185,7 @@ mod tests {
     fn hold(unpersisted: &mut Unpersisted, to: u64) {
         let message = Message { term: Term(1), body: Body::VoteGranted };
         let write = unpersisted.awaited(true).expect("something is not durable");
-        unpersisted.hold(Envelope { to: NodeId(to), message }, write);
+        unpersisted.hold(Envelope { to: NodeId(to), message }, write, true);
     }
 
     /// What is released when a write becomes durable.
@@ -202,14 +202,17 @@ mod tests {
         let mut unpersisted = Unpersisted::default();
         unpersisted.append_written(LogIndex(4));
         unpersisted.append_written(LogIndex(5));
-        unpersisted.watch(begin);
+        unpersisted.watch(begin, true);
         released(&mut unpersisted, 1);
-        unpersisted.watch(half);
-        unpersisted.watch(end);
+        unpersisted.watch(half, true);
+        unpersisted.watch(end, true);
         assert!(!unpersisted.stalled(end, patience));
         assert!(unpersisted.stalled(half + patience, patience), "the second write has taken so long");
+        let mut full = unpersisted.clone();
+        full.watch(half + patience, false);
+        assert!(!full.stalled(half + patience, patience), "it waits for room and not for the disk");
         released(&mut unpersisted, 2);
-        unpersisted.watch(end);
+        unpersisted.watch(end, true);
         assert!(!unpersisted.stalled(half + patience, patience), "all is done");
     }
 

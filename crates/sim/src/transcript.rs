@@ -319,6 +319,7 @@ impl fmt::Display for Fault {
             Self::Transfer { to: Some(to) } => write!(f, "to {}", Node(*to)),
             Self::Transfer { to: None } => write!(f, "to anyone"),
             Self::Compact { place, part } => write!(f, "{} {part} thousandths", Node(*place)),
+            Self::Burst { place, writes } => write!(f, "{writes} writes at {}", Node(*place)),
             Self::DiskError { place, of_snapshots, after, sync } => {
                 let what = if *sync { "sync" } else { "write" };
                 let of = if *of_snapshots { " of snapshots" } else { "" };

@@ -11,6 +11,7 @@ mod operators;
 mod processes;
 mod snapshots;
 mod strikes;
+mod trials;
 mod watch;
 
 use crate::agenda::{Agenda, Moment, Span};
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use operators::{Errand, Operators};
 use snapshots::Stage;
 use std::collections::BTreeMap;
+use trials::Trial;
 use vlot::net::Lane;
 use vlot::node::Input;
 use vlot_raft::invariants::Violation;
@@ -136,6 +138,10 @@ enum Phase {
     Serving(Moment),
     /// Nothing more is asked, since the second moment.
     Settling(Moment, Moment),
+    /// All is well, and is to stay so while this is tried.
+    Trial(Trial),
+    /// There is nothing more to see.
+    Over,
 }
 
 const WATCH_EVERY: Span = Span::millis(20);
@@ -226,10 +232,13 @@ impl World {
             self.sums.events += 1;
             progress::check_busyness(self.sums.events, self.agenda.now())?;
             self.happen(event)?;
-            if let Phase::Settling(agreed, since) = self.phase
-                && self.agenda.now() >= since + SETTLING
-            {
-                return self.check_end(agreed);
+            match self.phase {
+                Phase::Settling(agreed, since) if self.agenda.now() >= since + SETTLING => {
+                    self.check_end(agreed)?;
+                    self.begin_trial();
+                }
+                Phase::Over => break,
+                _ => {}
             }
         }
         Ok(())

@@ -285,7 +285,7 @@ impl<D: Disk> Keeper<D> {
             Ok(()) => {}
             // It is told when something has to wait for it.
             Err(WriteError::NoSpace(failure)) => tracing::debug!(%failure, "cannot make the next log segment"),
-            Err(error) => tracing::warn!(%error, "cannot make the next log segment"),
+            Err(error) => tracing::warn!(%error, "cannot vouch for the end of the log, or make its next segment"),
         }
     }
 

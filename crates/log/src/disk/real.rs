@@ -3,7 +3,7 @@
 //! Owns the directory's lock, so that two processes never write one log. Knows nothing of what is in the files.
 
 use crate::disk::Disk;
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
 use rustix::io::Errno;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -127,6 +127,11 @@ impl Disk for RealDisk {
 
     fn len(&self, file: &File) -> io::Result<u64> {
         Ok(file.metadata()?.len())
+    }
+
+    fn read_ahead(&mut self, name: &str) {
+        // Where it does not help, the file is read when it is read.
+        let _ = File::open(self.place.join(name)).map(|file| fadvise(file, 0, None, Advice::WillNeed));
     }
 
     fn read_at(&self, file: &File, into: &mut [u8], offset: u64) -> io::Result<()> {

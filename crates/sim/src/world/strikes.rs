@@ -82,6 +82,7 @@ impl World {
                 self.cut_log(*place, *part);
                 return true;
             }
+            Fault::Burst { place, writes } => return self.write_much(*place, *writes),
             Fault::DiskError { place, of_snapshots, after, sync } => {
                 let seed = self.fault_chance.draw();
                 let host = &self.hosts[*place];
@@ -197,6 +198,7 @@ impl World {
             | Fault::Change { .. }
             | Fault::Transfer { .. }
             | Fault::Compact { .. }
+            | Fault::Burst { .. }
             | Fault::Reset { .. } => {}
         }
         self.note(Note::Over(kind.name()));

@@ -40,7 +40,8 @@ impl World {
                 }
             }
             Phase::Serving(since) if now >= since + SERVING => self.phase = Phase::Settling(since, now),
-            Phase::Storm | Phase::Serving(_) | Phase::Settling(..) => {}
+            Phase::Trial(trial) => self.try_on(trial)?,
+            Phase::Storm | Phase::Serving(_) | Phase::Settling(..) | Phase::Over => {}
         }
         self.agenda.after(WATCH_EVERY, Event::Watch);
         Ok(())
@@ -79,7 +80,7 @@ impl World {
     fn have_caught_up(&self) -> bool {
         let Some((leader, members)) = self.members_of_leader() else { return false };
         let Some(raft) = self.hosts[leader].raft() else { return false };
-        let (begin, last, set_at) = (raft.log().after().index, raft.log().last(), raft.memberships().newest_at());
+        let (last, set_at) = (raft.log().last(), raft.memberships().newest_at());
         let is_full = raft.proposals_refused() == Some(ProposalRefused::NoSpace);
         if members.is_joint() || set_at > raft.commit() || self.operators.has_lost_disk() || is_full {
             return false;
@@ -88,9 +89,10 @@ impl World {
             let (Some(process), Some(theirs)) = (&host.process, host.raft()) else { return false };
             // A witness has nothing to apply.
             let upto = if members.is_witness(host.node()) { theirs.ready() } else { process.registers.applied.index };
-            let needs_snapshot = theirs.log().last() < begin || process.fetching.is_some();
+            // Whose log ends with another entry may yet need a snapshot, however few entries it lacks.
+            let is_in_step = raft.log().contains(theirs.log().last_id()) && process.fetching.is_none();
             let knows_members = upto >= set_at && theirs.memberships().newest_at() == set_at;
-            last.since(upto) < LAG_MAX && knows_members && !needs_snapshot && theirs.has_room()
+            last.since(upto) < LAG_MAX && knows_members && is_in_step && theirs.has_room()
         })
     }
 
