@@ -203,7 +203,11 @@ impl<D: Disk> Keeper<D> {
 
     /// Waits for a task; not for ever, if there may be less room by then, or more.
     fn wait(&self, inbox: &Receiver<Task>) -> Result<Task, RecvTimeoutError> {
-        if self.is_full || self.headroom.bytes > 0 { inbox.recv_timeout(LOOK) } else { inbox.recv().map_err(|_| RecvTimeoutError::Disconnected) }
+        if self.is_full || self.headroom.bytes > 0 {
+            inbox.recv_timeout(LOOK)
+        } else {
+            inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        }
     }
 
     /// Carries out all that has gathered: one sync for every write in it.

@@ -35,8 +35,8 @@ impl World {
                 if have && told.is_ok() {
                     self.phase = Phase::Serving(now);
                 } else if now > agreed + progress::CATCH_UP {
-                    progress::check_catch_up(agreed, have.then_some(now))?;
                     told?;
+                    progress::check_catch_up(agreed, have.then_some(now))?;
                 }
             }
             Phase::Serving(since) if now >= since + SERVING => self.phase = Phase::Settling(since, now),
