@@ -128,7 +128,6 @@ pub(crate) fn open<D: Disk>(
         let expected = length.clamp(1, u64::from(SEGMENT_BYTES_MAX)).next_multiple_of(u64::from(FIRST_RECORD));
         return Err(corrupt(Flaw::Length { of: "segment", expected, found: length }));
     };
-    into.clear();
     into.resize(bytes as usize, 0);
     disk.read_at(&file, into, 0).map_err(|error| Failure::new("read", disk.path(&name), &error))?;
 

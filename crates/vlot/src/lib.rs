@@ -49,6 +49,7 @@ mod events;
 mod exchange;
 pub mod group;
 mod log_thread;
+pub mod log_writer;
 mod machine;
 pub mod members;
 pub mod net;
@@ -66,7 +67,7 @@ mod view;
 pub mod wire;
 
 pub use bytes::BytesMut;
-pub use group::{ChangeError, Group, ProposeError, ReadError, Status, TransferError};
+pub use group::{ChangeError, DiskState, Group, ProposeError, ReadError, Status, TransferError};
 pub use members::{MemberChange, Members};
 pub use runtime::{GroupError, Node, OpenError, Options};
 pub use state_machine::{BadCommand, BadSnapshot, Command, Snapshot, StateMachine};
