@@ -47,6 +47,10 @@ pub trait Disk {
     /// How long the file is, in bytes.
     fn len(&self, file: &Self::File) -> io::Result<u64>;
 
+    /// Says that all of a file will be read soon, so that the system may begin before it is asked. Changes nothing else, and
+    /// may do nothing.
+    fn read_ahead(&mut self, _name: &str) {}
+
     /// Fills `into` from `offset` on; an error if the file ends before.
     fn read_at(&self, file: &Self::File, into: &mut [u8], offset: u64) -> io::Result<()>;
 

@@ -207,6 +207,8 @@ pub(crate) fn read<D: Disk>(
     let mut bytes = Vec::new();
     for sequence in survey.first..=survey.last {
         let mut segment = segment::open(disk, identity, sequence, &mut bytes)?;
+        // The disk is at work on the next one while this one is looked at.
+        disk.read_ahead(&segment::name(sequence.saturating_add(1)));
         let path = disk.path(&segment::name(sequence));
         let previous = (sequence == 1 || sequence > survey.first).then_some(read.tail.previous);
         let mut is_followed =

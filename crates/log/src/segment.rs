@@ -133,7 +133,6 @@ pub(crate) fn open<D: Disk>(
             .next_multiple_of(u64::from(FIRST_RECORD));
         return Err(corrupt(Flaw::Length { of: "segment", expected, found: length }));
     };
-    into.clear();
     into.resize(bytes as usize, 0);
     disk.read_at(&file, into, 0).map_err(|error| Failure::new("read", disk.path(&name), &error))?;
 

@@ -13,7 +13,9 @@ pub mod leader_append_only;
 pub mod leader_completeness;
 pub mod linearizability;
 pub mod log_matching;
+pub mod match_index;
 pub mod membership_safety;
+pub mod no_disruption;
 pub mod progress;
 pub mod removed_are_told;
 pub mod snapshot_safety;
@@ -93,6 +95,7 @@ pub struct Checks {
     log_matching: log_matching::LogMatching,
     leader_completeness: leader_completeness::LeaderCompleteness,
     commitment: commitment::Commitment,
+    match_index: match_index::MatchIndex,
     membership_safety: membership_safety::MembershipSafety,
     snapshot_safety: snapshot_safety::SnapshotSafety,
     /// What state machines have applied.
@@ -109,6 +112,7 @@ impl Checks {
             log_matching: log_matching::LogMatching::default(),
             leader_completeness: leader_completeness::LeaderCompleteness::default(),
             commitment: commitment::Commitment::new(hosts),
+            match_index: match_index::MatchIndex::new(hosts),
             membership_safety: membership_safety::MembershipSafety::new(founders),
             snapshot_safety: snapshot_safety::SnapshotSafety::new(hosts),
             state_machine_safety: state_machine_safety::StateMachineSafety::new(hosts),
@@ -131,6 +135,7 @@ impl Checks {
     /// A machine's disks are empty again.
     pub fn wiped(&mut self, place: Place) {
         self.election_safety.wiped(place);
+        self.match_index.wiped(place);
     }
 
     /// A replica asks for writes.
@@ -173,6 +178,7 @@ impl Checks {
         self.leader_append_only.check(view)?;
         self.leader_completeness.check(view)?;
         self.snapshot_safety.check(view)?;
+        self.match_index.check(view, raft.matched(), &disks)?;
         if let Some((id, holders)) = self.commitment.check(view, disks)? {
             self.membership_safety.committed(view.term, id, holders)?;
         }

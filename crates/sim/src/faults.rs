@@ -88,6 +88,13 @@ pub enum Fault {
         /// How much of what could go goes, in thousandths.
         part: u64,
     },
+    /// A node gets many writes at once, for which nobody waits.
+    Burst {
+        /// Which.
+        place: Place,
+        /// How many.
+        writes: u64,
+    },
     /// A later write or sync of a disk fails.
     DiskError {
         /// Whose.
@@ -99,10 +106,12 @@ pub enum Fault {
         /// A sync rather than a write.
         sync: bool,
     },
-    /// A disk has no room for new segments for a while.
+    /// A disk has no room for a while.
     DiskFull {
         /// Whose.
         place: Place,
+        /// For entries at once; otherwise once the log's last segment is full.
+        at_once: bool,
         /// For how long.
         full: Span,
     },
@@ -224,10 +233,24 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, chance: &mut Chance)
             let after = chance.below(if of_snapshots { 3 } else { 20 });
             vec![Fault::DiskError { place, of_snapshots, after, sync }]
         }
-        FaultKind::DiskFull => vec![Fault::DiskFull { place, full: lasts * 2 }],
+        FaultKind::DiskFull => {
+            let place = if chance.coin() { leader.unwrap_or(place) } else { place };
+            let (all, at_once) = (chance.below(3) == 0, chance.below(3) > 0);
+            let places = (0..nodes).filter(|&each| each == place || (all && chance.below(3) > 0));
+            let places: Vec<Place> = places.collect();
+            places.into_iter().map(|place| Fault::DiskFull { place, at_once, full: chance.skewed(lasts * 2) }).collect()
+        }
         FaultKind::SlowDisk => vec![Fault::SlowDisk { place, times: chance.pick(&[10, 100, 1000]), slow: lasts }],
         FaultKind::Split => cut(split(nodes, None, chance), chance),
-        FaultKind::Isolate | FaultKind::IsolateLeader => cut(around(nodes, place, true, true), chance),
+        FaultKind::Isolate => cut(around(nodes, place, true, true), chance),
+        FaultKind::IsolateLeader => {
+            let mut faults = cut(around(nodes, place, true, true), chance);
+            // Clients that are cut off with it go on, and make its log the longest there is.
+            if chance.coin() {
+                faults.push(burst(place, chance));
+            }
+            faults
+        }
         FaultKind::Bridge => cut(split(nodes, Some(place), chance), chance),
         FaultKind::OneWay => {
             let deaf = chance.coin();
@@ -244,8 +267,18 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, chance: &mut Chance)
         FaultKind::LossStorm => {
             vec![Fault::Loss { per_million: chance.pick(&[100_000, 300_000, 500_000]), storm: lasts }]
         }
+        FaultKind::Burst => {
+            vec![burst(if chance.coin() { leader.unwrap_or(place) } else { place }, chance)]
+        }
         FaultKind::LostDisk => vec![Fault::LostDisk { place }],
-        FaultKind::Transfer => vec![Fault::Transfer { to: chance.coin().then_some(other) }],
+        FaultKind::Transfer => {
+            let mut faults = vec![Fault::Transfer { to: chance.coin().then_some(other) }];
+            // Who asks another to stand may not hear that it did.
+            if let (Some(leader), 0) = (leader, chance.below(4)) {
+                faults.extend(cut(around(nodes, leader, true, false), chance));
+            }
+            faults
+        }
         FaultKind::Compact => {
             let all = chance.below(4) == 0;
             let places = (0..nodes).filter(|&each| all || each == place);
@@ -265,6 +298,10 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, chance: &mut Chance)
     }
 }
 
+fn burst(place: Place, chance: &mut Chance) -> Fault {
+    Fault::Burst { place, writes: chance.pick(&[3, 10, 30]) }
+}
+
 /// The directions between two parts; a bridge belongs to both.
 fn split(nodes: usize, bridge: Option<Place>, chance: &mut Chance) -> Vec<(Place, Place)> {
     let sides: Vec<bool> = (0..nodes).map(|_| chance.coin()).collect();
@@ -273,7 +310,8 @@ fn split(nodes: usize, bridge: Option<Place>, chance: &mut Chance) -> Vec<(Place
 }
 
 /// The directions to and from one node.
-fn around(nodes: usize, place: Place, incoming: bool, outgoing: bool) -> Vec<(Place, Place)> {
+#[must_use]
+pub fn around(nodes: usize, place: Place, incoming: bool, outgoing: bool) -> Vec<(Place, Place)> {
     let others = (0..nodes).filter(|&other| other != place);
     others
         .flat_map(|other| [incoming.then_some((other, place)), outgoing.then_some((place, other))])

@@ -51,6 +51,9 @@ struct Client {
     home: Place,
 }
 
+/// No client's operation has so great a name.
+const FIRST_IDLE: OpId = OpId(1 << 40);
+
 /// All clients and their history.
 #[derive(Debug)]
 pub struct Workload {
@@ -66,6 +69,8 @@ pub struct Workload {
     /// How long a client waits.
     pub patience: Span,
     value_bytes_max: u64,
+    /// How many writes of no client there were.
+    idle_writes: u64,
     chance: Chance,
 }
 
@@ -77,7 +82,18 @@ impl Workload {
         let clients =
             (0..clients).map(|_| Client { waiting: None, home: chance.below(nodes as u64) as Place }).collect();
         let seen = vec![None; usize::from(keys)];
-        Self { clients, history: Vec::new(), owners: Vec::new(), seen, keys, think, patience, value_bytes_max, chance }
+        Self {
+            clients,
+            history: Vec::new(),
+            owners: Vec::new(),
+            seen,
+            keys,
+            think,
+            patience,
+            value_bytes_max,
+            idle_writes: 0,
+            chance,
+        }
     }
 
     /// How many clients there are.
@@ -124,6 +140,13 @@ impl Workload {
         Some((op, operation))
     }
 
+    /// A write of no client, that writes only where it has written before, and so never.
+    pub fn idle_write(&mut self) -> Command {
+        self.idle_writes += 1;
+        let op = OpId(FIRST_IDLE.0 + self.idle_writes);
+        Command { op, key: 0, condition: Condition::Holds(Some(op)) }
+    }
+
     /// How many bytes of padding a command has.
     pub fn padding(&mut self) -> usize {
         let rarely_long = if self.chance.below(50) == 0 { 10 } else { 1 };
@@ -141,7 +164,7 @@ impl Workload {
         match answer {
             Answer::Written => self.seen[usize::from(key)] = Some(op),
             Answer::NotWritten(value) | Answer::Held(value) => self.seen[usize::from(key)] = value,
-            Answer::Unknown => {}
+            Answer::Refused | Answer::Unknown => {}
         }
         let client = self.owners[op.0 as usize];
         self.clients[client].waiting = None;

@@ -11,6 +11,7 @@ mod operators;
 mod processes;
 mod snapshots;
 mod strikes;
+mod trials;
 mod watch;
 
 use crate::agenda::{Agenda, Moment, Span};
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use operators::{Errand, Operators};
 use snapshots::Stage;
 use std::collections::BTreeMap;
+use trials::Trial;
 use vlot::net::Lane;
 use vlot::node::Input;
 use vlot_raft::invariants::Violation;
@@ -98,6 +100,8 @@ enum Event {
     Alarm(Place, u32),
     /// A process's log thread is done with the job of this number.
     Disk(Place, u32, u64),
+    /// A process whose disk is full looks whether there is room.
+    Room(Place, u32),
     /// Two nodes try to connect.
     Dial(Place, Place),
     /// A client goes on.
@@ -134,11 +138,16 @@ enum Phase {
     Serving(Moment),
     /// Nothing more is asked, since the second moment.
     Settling(Moment, Moment),
+    /// All is well, and is to stay so while this is tried.
+    Trial(Trial),
+    /// There is nothing more to see.
+    Over,
 }
 
 const WATCH_EVERY: Span = Span::millis(20);
 const DIAL_AGAIN: Span = Span::millis(100);
 const START_AGAIN: Span = Span::millis(500);
+const LOOK_FOR_ROOM: Span = Span::millis(100);
 
 /// Runs the world of a seed to its end, or to the first violation.
 #[must_use]
@@ -223,10 +232,13 @@ impl World {
             self.sums.events += 1;
             progress::check_busyness(self.sums.events, self.agenda.now())?;
             self.happen(event)?;
-            if let Phase::Settling(agreed, since) = self.phase
-                && self.agenda.now() >= since + SETTLING
-            {
-                return self.check_end(agreed);
+            match self.phase {
+                Phase::Settling(agreed, since) if self.agenda.now() >= since + SETTLING => {
+                    self.check_end(agreed)?;
+                    self.begin_trial();
+                }
+                Phase::Over => break,
+                _ => {}
             }
         }
         Ok(())
@@ -263,6 +275,7 @@ impl World {
                 Ok(())
             }
             Event::Disk(place, incarnation, job) => self.disk_done(place, incarnation, job),
+            Event::Room(place, incarnation) => self.look_for_room(place, incarnation),
             Event::Dial(a, b) => {
                 self.dial(a, b);
                 Ok(())

@@ -51,6 +51,7 @@ mod exchange;
 pub mod fuzzing;
 pub mod group;
 mod log_thread;
+pub mod log_writer;
 mod machine;
 pub mod members;
 pub mod net;
@@ -68,7 +69,7 @@ mod view;
 pub mod wire;
 
 pub use bytes::BytesMut;
-pub use group::{ChangeError, Group, ProposeError, ReadError, Status, TransferError};
+pub use group::{ChangeError, DiskState, Group, ProposeError, ReadError, Status, TransferError};
 pub use members::{MemberChange, Members};
 pub use runtime::{GroupError, Node, OpenError, Options};
 pub use state_machine::{BadCommand, BadSnapshot, Command, Snapshot, StateMachine};

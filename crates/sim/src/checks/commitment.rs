@@ -158,6 +158,11 @@ mod tests {
     }
 
     #[test]
+    fn committing_what_is_not_there_is_noticed() {
+        assert!(check(&mut Commitment::new(3), 4, 0, [4, 4, 4]).is_err());
+    }
+
+    #[test]
     fn less_than_a_quorum_is_noticed() {
         assert!(check(&mut Commitment::new(3), 2, 0, [3, 1, 1]).is_err());
     }
@@ -206,6 +211,9 @@ mod tests {
         let mut commitment = Commitment::new(3);
         check(&mut commitment, 2, 1, [3, 3, 3]).unwrap();
         assert!(check(&mut commitment, 1, 1, [3, 3, 3]).is_err());
+        let mut commitment = Commitment::new(3);
+        check(&mut commitment, 2, 2, [3, 3, 3]).unwrap();
+        assert!(check(&mut commitment, 2, 1, [3, 3, 3]).is_err(), "nor may what is applied");
         let mut commitment = Commitment::new(3);
         check(&mut commitment, 2, 2, [3, 3, 3]).unwrap();
         commitment.begun(0, LogIndex(1));

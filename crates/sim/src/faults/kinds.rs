@@ -100,6 +100,8 @@ kinds! {
     Transfer = "transfer",
     /// A log is cut.
     Compact = "compact",
+    /// A node gets many writes at once.
+    Burst = "burst",
 }
 
 impl FaultKind {

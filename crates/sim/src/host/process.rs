@@ -93,11 +93,21 @@ impl Process {
 
     /// Takes a client's write.
     pub fn propose(&mut self, op: OpId, command: &Command, padding: usize) {
+        let sequence = self.take_write(command, padding);
+        self.proposals.insert(sequence, op);
+    }
+
+    /// Takes a write for which nobody waits.
+    pub fn propose_unheard(&mut self, command: &Command) {
+        self.take_write(command, 0);
+    }
+
+    fn take_write(&mut self, command: &Command, padding: usize) -> u64 {
         let sequence = self.next();
         let id = ProposalId { origin: self.origin, sequence };
         let payload = payload::command(id, 18 + padding, |into| command.encode(padding, into));
-        self.proposals.insert(sequence, op);
         self.inbox.push(Input::Propose { group: GROUP, sequence, payload });
+        sequence
     }
 
     /// Takes a client's read.
@@ -142,6 +152,11 @@ impl Process {
     /// Who waits for a proposal that was applied, if it is one of this process.
     pub fn proposed(&mut self, id: ProposalId) -> Option<OpId> {
         if id.origin == self.origin { self.proposals.remove(&id.sequence) } else { None }
+    }
+
+    /// Who waits for a proposal that was not taken.
+    pub fn refused(&mut self, sequence: u64) -> Option<OpId> {
+        self.proposals.remove(&sequence)
     }
 
     /// Who waits for a read that may be answered, and of which register.

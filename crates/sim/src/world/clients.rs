@@ -2,13 +2,14 @@
 
 use super::{Event, Phase, World};
 use crate::agenda::Span;
+use crate::network::Place;
 use crate::register::OpId;
 use crate::transcript::{Answer, Note};
 use crate::workload::{Homes, Request};
 
 impl World {
     pub(super) fn go_on(&mut self, client: usize) {
-        if matches!(self.phase, Phase::Settling(..)) {
+        if matches!(self.phase, Phase::Settling(..) | Phase::Trial(_) | Phase::Over) {
             return;
         }
         let homes =
@@ -29,6 +30,17 @@ impl World {
         let patience = if self.phase == Phase::Storm { self.workload.patience } else { after };
         self.agenda.after(patience, Event::Patience(op));
         self.wake(place);
+    }
+
+    /// A node gets many writes at once, for which nobody waits. They change nothing, so that they are no part of the
+    /// history. False if its process is down.
+    pub(super) fn write_much(&mut self, place: Place, writes: u64) -> bool {
+        let Some(process) = &mut self.hosts[place].process else { return false };
+        for _ in 0..writes {
+            process.propose_unheard(&self.workload.idle_write());
+        }
+        self.wake(place);
+        true
     }
 
     pub(super) fn lose_patience(&mut self, op: OpId) {

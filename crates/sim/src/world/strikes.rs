@@ -82,6 +82,7 @@ impl World {
                 self.cut_log(*place, *part);
                 return true;
             }
+            Fault::Burst { place, writes } => return self.write_much(*place, *writes),
             Fault::DiskError { place, of_snapshots, after, sync } => {
                 let seed = self.fault_chance.draw();
                 let host = &self.hosts[*place];
@@ -93,8 +94,10 @@ impl World {
                 }
                 return true;
             }
-            Fault::DiskFull { place, full } => {
-                self.hosts[*place].disk.sim().limit_capacity(Some(0));
+            Fault::DiskFull { place, at_once, full } => {
+                let disk = &mut self.hosts[*place].disk;
+                disk.sim().limit_capacity(Some(0));
+                disk.has_no_room = *at_once;
                 *full
             }
             Fault::SlowDisk { place, times, slow } => {
@@ -158,7 +161,7 @@ impl World {
         match fault {
             // A process that was to end in its turn may have had none, and goes on.
             Fault::Crash { place, .. } => self.agenda.after(Span::ZERO, Event::Start(*place)),
-            Fault::DiskFull { place, .. } => self.hosts[*place].disk.sim().limit_capacity(None),
+            Fault::DiskFull { place, .. } => self.hosts[*place].disk.make_room(),
             Fault::SlowDisk { place, .. } => self.hosts[*place].disk.slowness = 1,
             Fault::Cut { directions, .. } => directions.iter().for_each(|&(from, to)| self.network.mend(from, to)),
             Fault::SlowLink { from, to, .. } => self.network.slow(*from, *to, 1),
@@ -175,6 +178,7 @@ impl World {
             | Fault::Change { .. }
             | Fault::Transfer { .. }
             | Fault::Compact { .. }
+            | Fault::Burst { .. }
             | Fault::Reset { .. } => {}
         }
         self.note(Note::Over(kind.name()));

@@ -8,7 +8,7 @@ use crate::checks::removed_are_told::{self, Stray};
 use crate::checks::{acknowledged_writes, linearizability, progress};
 use crate::host::Host;
 use crate::network::{Place, node_at, place_of};
-use vlot_raft::effect::RoleName;
+use vlot_raft::effect::{ProposalRefused, RoleName};
 use vlot_raft::invariants::Violation;
 use vlot_raft::membership::Membership;
 
@@ -40,7 +40,8 @@ impl World {
                 }
             }
             Phase::Serving(since) if now >= since + SERVING => self.phase = Phase::Settling(since, now),
-            Phase::Storm | Phase::Serving(_) | Phase::Settling(..) => {}
+            Phase::Trial(trial) => self.try_on(trial)?,
+            Phase::Storm | Phase::Serving(_) | Phase::Settling(..) | Phase::Over => {}
         }
         self.agenda.after(WATCH_EVERY, Event::Watch);
         Ok(())
@@ -74,22 +75,24 @@ impl World {
         self.hosts_of(members).all(knows)
     }
 
-    /// Whether no change of members is under way, all of them know it, and have applied nearly everything that the
-    /// leader has.
+    /// Whether no change of members is under way, all of them know it, have room on their disks, and have applied nearly
+    /// everything that the leader has.
     fn have_caught_up(&self) -> bool {
         let Some((leader, members)) = self.members_of_leader() else { return false };
         let Some(raft) = self.hosts[leader].raft() else { return false };
-        let (begin, last, set_at) = (raft.log().after().index, raft.log().last(), raft.memberships().newest_at());
-        if members.is_joint() || set_at > raft.commit() || self.operators.has_lost_disk() {
+        let (last, set_at) = (raft.log().last(), raft.memberships().newest_at());
+        let is_full = raft.proposals_refused() == Some(ProposalRefused::NoSpace);
+        if members.is_joint() || set_at > raft.commit() || self.operators.has_lost_disk() || is_full {
             return false;
         }
         self.hosts_of(members).all(|host| {
             let (Some(process), Some(theirs)) = (&host.process, host.raft()) else { return false };
             // A witness has nothing to apply.
             let upto = if members.is_witness(host.node()) { theirs.ready() } else { process.registers.applied.index };
-            let needs_snapshot = theirs.log().last() < begin || process.fetching.is_some();
+            // Whose log ends with another entry may yet need a snapshot, however few entries it lacks.
+            let is_in_step = raft.log().contains(theirs.log().last_id()) && process.fetching.is_none();
             let knows_members = upto >= set_at && theirs.memberships().newest_at() == set_at;
-            last.since(upto) < LAG_MAX && knows_members && !needs_snapshot
+            last.since(upto) < LAG_MAX && knows_members && is_in_step && theirs.has_room()
         })
     }
 
