@@ -13,7 +13,7 @@ use crate::index::{Cursor, Group, Index};
 use crate::record::{Entry, NOTE_BYTES_MAX, Write};
 use crate::recover::{Found, Manner, Recovered, recover};
 use crate::scan::Tail;
-use crate::segment::{self, FILL_BYTES, FIRST_RECORD, PAGE_BYTES, SEGMENT_BYTES_MAX, Segment};
+use crate::segment::{self, FILL_BYTES, FIRST_RECORD, PAGE_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Segment};
 use std::collections::VecDeque;
 use vlot_raft::id::{GroupId, LogIndex};
 
@@ -106,7 +106,7 @@ impl<D: Disk> Log<D> {
     /// If the log is another's, is damaged, or storage fails. See [`OpenError`].
     pub fn open(mut disk: D, identity: Identity, options: Options) -> Result<(Self, Recovered), OpenError> {
         let segment_bytes =
-            options.segment_bytes.clamp(2 * FIRST_RECORD, SEGMENT_BYTES_MAX).next_multiple_of(FIRST_RECORD);
+            options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(FIRST_RECORD);
         let found = match find(&mut disk, identity, segment_bytes, options)? {
             Some(found) => found,
             None => {

@@ -35,8 +35,8 @@ impl World {
                 if have && told.is_ok() {
                     self.phase = Phase::Serving(now);
                 } else if now > agreed + progress::CATCH_UP {
-                    progress::check_catch_up(agreed, have.then_some(now))?;
                     told?;
+                    progress::check_catch_up(agreed, have.then_some(now))?;
                 }
             }
             Phase::Serving(since) if now >= since + SERVING => self.phase = Phase::Settling(since, now),
@@ -75,14 +75,15 @@ impl World {
         self.hosts_of(members).all(knows)
     }
 
-    /// Whether no change of members is under way, all of them know it, have room on their disks, and have applied nearly
+    /// Whether no change of members is under way or on its way, all of them know it, have room on their disks, and have applied nearly
     /// everything that the leader has.
     fn have_caught_up(&self) -> bool {
         let Some((leader, members)) = self.members_of_leader() else { return false };
         let Some(raft) = self.hosts[leader].raft() else { return false };
         let (last, set_at) = (raft.log().last(), raft.memberships().newest_at());
         let is_full = raft.proposals_refused() == Some(ProposalRefused::NoSpace);
-        if members.is_joint() || set_at > raft.commit() || self.operators.has_lost_disk() || is_full {
+        let is_settled = !members.is_joint() && set_at <= raft.commit() && self.no_change_is_on_its_way();
+        if !is_settled || self.operators.has_lost_disk() || is_full {
             return false;
         }
         self.hosts_of(members).all(|host| {
