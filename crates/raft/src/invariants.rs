@@ -42,8 +42,8 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
     })?;
     require(
         "no leader with damaged payloads",
-        standing.role != RoleName::Leader || state.unreadable.is_none(),
-        || format!("{:?} cannot be read", state.unreadable),
+        standing.role != RoleName::Leader || state.unreadable().is_none(),
+        || format!("{:?} cannot be read", state.unreadable()),
     )?;
     require(
         "a log that begins later begins with members",

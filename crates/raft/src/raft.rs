@@ -73,7 +73,7 @@ impl Raft {
             Input::SnapshotReceived { id, membership } => self.install(id, membership, effects),
             Input::Fitness { fit } => self.state.applies = fit,
             Input::Unreadable { first, last } => {
-                self.state.unreadable = Some((first, last));
+                self.state.cannot_read(first, last);
                 if !matches!(self.role, Role::Follower(_)) {
                     self.follow(None, now, effects);
                 }
@@ -223,7 +223,7 @@ impl Raft {
     /// The entries of its log that cannot be read, if there are any: the first, and the last.
     #[must_use]
     pub fn unreadable(&self) -> Option<(LogIndex, LogIndex)> {
-        self.state.unreadable
+        self.state.unreadable()
     }
 
     /// Whether its disk has room for entries, as its host has said.
@@ -428,7 +428,7 @@ impl Raft {
     /// knows better if it has come in since.
     fn tell_if_removed(&mut self, node: NodeId, effects: &mut Effects) {
         // A later membership may be among what cannot be read.
-        if self.state.unreadable.is_some() {
+        if self.state.unreadable().is_some() {
             return;
         }
         let (at, membership) = self.state.memberships.at(self.state.commit);

@@ -102,7 +102,7 @@ pub(crate) struct State {
     /// The disk has room for entries, as the host says.
     pub(crate) has_room: bool,
     /// Entries whose payloads are damaged: the first and the last.
-    pub(crate) unreadable: Option<(LogIndex, LogIndex)>,
+    unreadable: Option<Box<(LogIndex, LogIndex)>>,
     stalled: bool,
     /// When a leader of any term was last heard; when the node started, if none was.
     pub(crate) heard: Time,
@@ -315,8 +315,18 @@ impl State {
     /// Whether a snapshot of an entry that is committed here has the effect of all that cannot be read, and does not lead
     /// the state machine back.
     fn is_mended_by(&self, id: LogId) -> bool {
-        let has_all = self.unreadable.is_some_and(|(_, last)| last <= id.index);
+        let has_all = self.unreadable().is_some_and(|(_, last)| last <= id.index);
         has_all && id.index >= self.ready && self.log.contains(id)
+    }
+
+    /// The entries that cannot be read: the first and the last.
+    pub(crate) fn unreadable(&self) -> Option<(LogIndex, LogIndex)> {
+        self.unreadable.as_deref().copied()
+    }
+
+    /// Takes note that these entries cannot be read.
+    pub(crate) fn cannot_read(&mut self, first: LogIndex, last: LogIndex) {
+        self.unreadable = Some(Box::new((first, last)));
     }
 
     /// Takes note of what is left of the entries that cannot be read.
@@ -325,8 +335,8 @@ impl State {
         left: impl FnOnce((LogIndex, LogIndex)) -> Option<(LogIndex, LogIndex)>,
         effects: &mut Effects,
     ) {
-        if let Some(unreadable) = self.unreadable {
-            self.unreadable = left(unreadable);
+        if let Some(unreadable) = self.unreadable() {
+            self.unreadable = left(unreadable).map(Box::new);
             if self.unreadable.is_none() {
                 effects.push(Effect::Happened(Event::Mended));
             }
@@ -344,7 +354,7 @@ impl State {
 
     /// What cannot be read is to be had from the others, as a snapshot, once it is certain that they have it.
     pub(crate) fn fetch_unreadable(&mut self, from: NodeId, effects: &mut Effects) {
-        let Some((_, last)) = self.unreadable else { return };
+        let Some((_, last)) = self.unreadable() else { return };
         let index = last.max(self.ready);
         if index <= self.commit
             && let Some(term) = self.log.term_at(index)
@@ -355,7 +365,7 @@ impl State {
 
     /// The last entry that the host may be told to apply, since it has to be read for that.
     fn readable_upto(&self) -> LogIndex {
-        match self.unreadable {
+        match self.unreadable() {
             Some((first, _)) if first > self.ready => first.prev(),
             // The snapshot that mends it must not be behind the state machine by the time that it is here.
             Some(_) => self.ready,
