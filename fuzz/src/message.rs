@@ -91,12 +91,11 @@ fn body(reader: &mut Reader<'_>, raft: &Raft) -> Body {
             let commit = LogIndex(reader.near(raft.commit().0));
             Body::Heartbeat { session: session(reader, raft), round: reader.number(), commit }
         }
-        11 => Body::HeartbeatReply {
-            session: session(reader, raft),
-            round: reader.number(),
-            fit: !reader.flag(),
-            priority: reader.byte() % 4,
-        },
+        11 => {
+            let (session, round, standing) = (session(reader, raft), reader.number(), reader.byte());
+            let (fit, full, priority) = (standing % 2 == 0, standing / 2 % 8 == 7, standing / 16 % 4);
+            Body::HeartbeatReply { session, round, fit, full, priority }
+        }
         12 => Body::SnapshotNeeded { session: session(reader, raft), of: log_id(reader, raft) },
         13 => Body::StandNow,
         14 => Body::Removed { at: LogIndex(reader.near(raft.memberships().newest_at().0)) },
