@@ -139,6 +139,7 @@ impl Follower {
         if state.commit == state.log.last() {
             state.release_memory();
         }
+        state.fetch_unreadable(from, effects);
         let fit = state.may_stand() && state.keeps_up(now);
         let (full, priority) = (!state.has_room, state.config.priority);
         state.send(from, Body::HeartbeatReply { session, round, fit, full, priority }, effects);

@@ -166,8 +166,7 @@ impl<D: Disk> Keeper<D> {
             let mut first = match inbox.recv_timeout(QUIET) {
                 Ok(task) => Some(task),
                 Err(RecvTimeoutError::Disconnected) => {
-                    // What fails here was durable all the same.
-                    drop(self.log.vouch());
+                    self.part();
                     return Ok(());
                 }
                 Err(RecvTimeoutError::Timeout) => None,
@@ -183,7 +182,10 @@ impl<D: Disk> Keeper<D> {
             while first.is_none() && untidy.is_none() {
                 first = match self.wait(inbox) {
                     Ok(task) => Some(task),
-                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                    Err(RecvTimeoutError::Disconnected) => {
+                        self.part();
+                        return Ok(());
+                    }
                     Err(RecvTimeoutError::Timeout) => {
                         // What was given up while the disk was full could not all be given back then.
                         untidy = (self.is_full && self.tidy()).then_some(0);
@@ -239,6 +241,12 @@ impl<D: Disk> Keeper<D> {
             (self.report)(Done::Fetched { group, purpose, entries });
         }
         Ok(())
+    }
+
+    /// Nobody asks any more.
+    fn part(&mut self) {
+        // What fails here was durable all the same.
+        drop(self.log.vouch());
     }
 
     fn sync(&mut self) -> Result<(), String> {

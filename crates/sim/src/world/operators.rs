@@ -182,7 +182,7 @@ impl World {
 
     /// Whether the group survives without a machine's disk, and can go on without the machine: the others are a quorum,
     /// all of them know the same members, and no change is under way by which they could become too few.
-    fn may_lose(&self, place: Place) -> bool {
+    pub(super) fn may_lose(&self, place: Place) -> bool {
         let (set_by, members) = self.operators.newest();
         let (node, host) = (node_at(place), &self.hosts[place]);
         let is_quiet = self.no_change_is_on_its_way();
