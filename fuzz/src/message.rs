@@ -92,8 +92,9 @@ fn body(reader: &mut Reader<'_>, raft: &Raft) -> Body {
             Body::Heartbeat { session: session(reader, raft), round: reader.number(), commit }
         }
         11 => {
-            let (session, round, fit, kind) = (session(reader, raft), reader.number(), !reader.flag(), reader.byte());
-            Body::HeartbeatReply { session, round, fit, full: kind >= 128, priority: kind % 4 }
+            let (session, round, standing) = (session(reader, raft), reader.number(), reader.byte());
+            let (fit, full, priority) = (standing % 2 == 0, standing / 2 % 8 == 7, standing / 16 % 4);
+            Body::HeartbeatReply { session, round, fit, full, priority }
         }
         12 => Body::SnapshotNeeded { session: session(reader, raft), of: log_id(reader, raft) },
         13 => Body::StandNow,

@@ -81,6 +81,8 @@ struct Host {
     /// Batches that are not durable, and their writes as long as they are not in the log either.
     unwritten: VecDeque<(BatchId, Vec<Write>)>,
     written: VecDeque<BatchId>,
+    /// Nothing is written.
+    is_full: bool,
     reads: VecDeque<(GroupId, LogRead)>,
     /// What each state machine has applied.
     applied: BTreeMap<GroupId, LogId>,
@@ -108,6 +110,7 @@ impl Host {
             now: Time::default(),
             unwritten: VecDeque::new(),
             written: VecDeque::new(),
+            is_full: false,
             reads: VecDeque::new(),
             applied: BTreeMap::new(),
             starts: 0,
@@ -192,7 +195,13 @@ impl Host {
                 let entry = membership_entry(reader, raft);
                 Input::SnapshotReceived { group, id, members: MembershipSet { at, entry } }
             }
-            26 => Input::Fitness { group, fit: reader.flag() },
+            26 => match reader.byte() {
+                state @ 0..=127 => Input::Fitness { group, fit: state % 2 == 1 },
+                state => {
+                    self.is_full = state % 2 == 0;
+                    Input::Room { is_there: !self.is_full }
+                }
+            },
             27 => Input::Read { group, read: reader.number() },
             28 => return self.fetch(),
             29 => Input::Connected { peer: message::node(reader) },
@@ -265,6 +274,9 @@ impl Host {
 
     /// The log takes what waits, as its thread does.
     fn write(&mut self) {
+        if self.is_full {
+            return;
+        }
         for (batch, writes) in self.unwritten.drain(..) {
             self.log.write(&writes).expect("whatever peers have sent");
             self.written.push_back(batch);
@@ -285,6 +297,9 @@ impl Host {
     /// Reads of the log bring what they find.
     fn fetch(&mut self) {
         self.write();
+        if self.is_full {
+            return;
+        }
         for (group, LogRead { purpose, after, upto, bytes_max }) in self.reads.drain(..) {
             // What was asked for may have been compacted away since.
             let entries = self.log.read(group, after, upto, bytes_max).unwrap_or_default();
@@ -296,6 +311,7 @@ impl Host {
     fn restart(&mut self, reader: &mut Reader<'_>) {
         self.unwritten.truncate(reader.below(3));
         self.write();
+        self.is_full = false;
         self.disk.crash(u64::from(reader.byte()));
         (self.unwritten, self.written, self.reads) = Default::default();
         self.start();
@@ -312,6 +328,7 @@ fn parcel(reader: &mut Reader<'_>, raft: &Raft) -> Parcel {
             let context = Bytes::copy_from_slice(reader.bytes(2));
             Parcel::Change { term, request: ChangeRequest { id, changes: member_changes(reader), context } }
         }
+        2 if reader.flag() => Parcel::ProposalsRefused { term, sequences: vec![reader.number(), 1] },
         2 => Parcel::ChangeRefused { sequence: reader.number(), why: ChangeRefused::NoVoters },
         _ => {
             let message = message::message(reader, raft);

@@ -101,7 +101,13 @@ impl Host {
                 let at = LogIndex(reader.near(log.after().index.0).min(reader.near(id.index.0)));
                 Input::SnapshotReceived { id, membership: (at, message::membership(reader, &self.raft)) }
             }
-            28 => Input::Fitness { fit: reader.flag() },
+            28 => match reader.byte() {
+                state @ 0..=127 => Input::Fitness { fit: state % 2 == 1 },
+                state => {
+                    self.disk.is_full = state % 2 == 0;
+                    Input::Room { is_there: !self.disk.is_full }
+                }
+            },
             29 => Input::Read { read: ReadId(reader.number()) },
             30 => {
                 let peer = message::node(reader);
@@ -138,6 +144,7 @@ impl Host {
     fn restart(&mut self, reader: &mut Reader<'_>) {
         self.disk.persist(reader.below(4));
         self.disk.pending.clear();
+        self.disk.is_full = false;
         let begin = self.disk.log.after().index;
         let applied = LogIndex(self.raft.ready().0.saturating_sub(reader.below(4) as u64)).max(begin);
         self.raft = self.disk.start(&self.config, applied, self.now, self.promises.process);
@@ -247,6 +254,8 @@ struct Disk {
     /// The last entry that this process ever had on disk.
     reach: LogIndex,
     pending: VecDeque<(WriteId, Act)>,
+    /// Entries wait, and what was asked for after them.
+    is_full: bool,
 }
 
 enum Act {
@@ -272,7 +281,9 @@ impl Disk {
     /// Makes up to `count` writes durable; the last of them.
     fn persist(&mut self, count: usize) -> Option<WriteId> {
         let mut last = None;
-        for (write, act) in self.pending.drain(..count.min(self.pending.len())).collect::<Vec<_>>() {
+        for _ in 0..count {
+            let fits = |(_, act): &mut (WriteId, Act)| !self.is_full || !matches!(act, Act::Append(..));
+            let Some((write, act)) = self.pending.pop_front_if(fits) else { break };
             self.apply(act);
             self.reach = self.reach.max(self.log.last());
             last = Some(write);
