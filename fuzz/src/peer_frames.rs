@@ -31,8 +31,13 @@ use crate::reader::Reader;
 
 const NODE: NodeId = NodeId(1);
 const IDENTITY: Identity = Identity { cluster: 7, node: NODE };
-const OPTIONS: Options =
-    Options { segment_bytes: 8192, keep: payload::sets_membership, slack_bytes: 0, accept_damage: false };
+const OPTIONS: Options = Options {
+    segment_bytes: 8192,
+    keep: payload::sets_membership,
+    slack_bytes: 0,
+    accept_damage: false,
+    accept_damaged_entries: false,
+};
 /// A group that the node belongs to from its beginning, and one that it is to join.
 const GROUPS: [GroupId; 2] = [GroupId(1), GroupId(2)];
 /// What a wait may be, in milliseconds: from nothing to several election timeouts.
@@ -136,6 +141,7 @@ impl Host {
                 config: Config { uncommitted_max: 8, ..Config::new(NODE) },
                 members: if group == GROUPS[0] { self.members.clone() } else { Members::default() },
                 recovered,
+                damaged: None,
                 applied: *applied,
                 limits: Limits {
                     message_bytes_max: 64,
