@@ -268,9 +268,10 @@ impl Replica {
         let reads = Reads::new(origin, config.election_timeout);
         let restored = Restored { term, vote, log: runs, applied: applied.index, memberships: roster.memberships() };
         // Those that are damaged may have set other members. Whoever was one before has a copy, or knows who has.
-        let node = config.node;
-        let has_others =
-            roster.memberships().newest().members().iter().any(|other| other.node != node && !other.witness);
+        // Who is to join knows nobody yet, and has its entries from somebody.
+        let (node, memberships) = (config.node, roster.memberships());
+        let mut members = memberships.newest().members().iter();
+        let has_others = members.len() == 0 || members.any(|other| other.node != node && !other.witness);
         if let Some((first, last)) = damaged.filter(|_| !has_others) {
             return Err(CannotBegin::Damaged { first, last });
         }
