@@ -75,7 +75,7 @@ pub struct Moved {
     pub node: Node,
     pub sent: Vec<Envelope>,
     /// That it crashed in the middle, when so many of its writes were durable.
-    pub crashed: Option<usize>,
+    pub crashed: Option<u8>,
 }
 
 impl Node {
@@ -186,9 +186,9 @@ struct Turn<'a> {
     disk: Disk,
     pending: Vec<Write>,
     /// How many writes were done in this turn.
-    done: usize,
+    done: u8,
     sent: Vec<Envelope>,
-    crashed: Option<usize>,
+    crashed: Option<u8>,
 }
 
 impl<'a> Turn<'a> {
@@ -266,7 +266,7 @@ impl<'a> Turn<'a> {
     fn finish_one(&mut self) -> Result<WriteId, Broken> {
         self.disk.finish(self.pending.remove(0))?;
         self.done += 1;
-        Ok(WriteId(self.done as u64))
+        Ok(WriteId(u64::from(self.done)))
     }
 
     fn input(&mut self, now: Time, input: Input) -> Result<(), Broken> {
@@ -330,7 +330,7 @@ impl<'a> Turn<'a> {
 
     fn write(&mut self, id: WriteId, write: Write) -> Result<(), Broken> {
         self.pending.push(write);
-        let number = (self.done + self.pending.len()) as u64;
+        let number = u64::from(self.done) + self.pending.len() as u64;
         require("writes are numbered in order", id.0 == number, || format!("{} is the {number}th", id.0))
     }
 
