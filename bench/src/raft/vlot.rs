@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use vlot_raft::effect::{Effect, Effects, Input, RoleName, Source, WriteId};
 use vlot_raft::id::{LogIndex, NodeId};
-use vlot_raft::membership::Membership;
+use vlot_raft::membership::{Membership, Memberships};
 use vlot_raft::message::{Body, Envelope, Message};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
@@ -53,12 +53,13 @@ impl Replica for VlotReplica {
     fn new(number: usize) -> Self {
         let nodes = (0..REPLICAS).map(node_id);
         let config = Config {
-            node: node_id(number),
             heartbeat: HEARTBEAT,
             election_timeout: HEARTBEATS_PER_ELECTION * HEARTBEAT,
             inflight_max: INFLIGHT_MAX,
+            ..Config::new(node_id(number))
         };
-        let restored = Restored { membership: Membership::of_voters(nodes.clone()), ..Restored::default() };
+        let memberships = Memberships::begin(Membership::of_voters(nodes.clone()));
+        let restored = Restored { memberships, ..Restored::default() };
         Self {
             raft: Raft::new(config, restored, Time::default(), Chance::new(number as u64)),
             peers: nodes.filter(|&node| node != node_id(number)).collect(),
@@ -98,7 +99,7 @@ impl Replica for VlotReplica {
         while let Some(write) = self.written.take() {
             self.step(Input::Persisted { write }, Vec::new(), wire);
         }
-        self.raft.tell_commit(&mut self.effects);
+        self.raft.end_turn(&mut self.effects);
         self.carry_out(Vec::new(), wire);
         self.apply();
     }
@@ -124,7 +125,8 @@ impl VlotReplica {
             while let Some((after, upto)) = self.raft.wants(peer) {
                 let payloads = self.log.part(after, upto, MESSAGE_BYTES_MAX);
                 let last = LogIndex(after.0 + payloads.len() as u64);
-                self.raft.send_entries(peer, last, &mut self.effects);
+                let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
+                self.raft.send_entries(peer, last, bytes, &mut self.effects);
                 self.carry_out(payloads, wire);
             }
         }
@@ -145,7 +147,7 @@ impl VlotReplica {
                 Effect::Append { write, entries, source } => {
                     self.written = Some(write);
                     match source {
-                        Source::Blank => self.log.append(&entries, vec![Bytes::new()]),
+                        Source::Blank | Source::Membership(_) => self.log.append(&entries, vec![Bytes::new()]),
                         Source::Proposed | Source::Received => {
                             self.log.append(&entries, std::mem::take(&mut payloads));
                         }
@@ -159,9 +161,8 @@ impl VlotReplica {
                     wire.send(to.0 as usize - 1, Parcel { from: self.raft.node(), message, payloads });
                 }
                 Effect::Misbehaved { from, how } => panic!("{from} is a correct peer, yet it said {how:?}"),
-                // Looked up at the end of the turn.
-                Effect::Commit { .. } | Effect::Became(_) => {}
-                Effect::ReadReady { .. } | Effect::ReadRefused { .. } | Effect::ProposalRefused { .. } => {}
+                // What is committed is looked up at the end of the turn; nothing else happens to a calm group.
+                _ => {}
             }
         }
     }

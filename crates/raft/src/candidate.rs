@@ -75,9 +75,9 @@ impl Candidate {
         // Who has lost the leader's connection may be the first to notice, and asks again soon.
         let heartbeat = state.config.heartbeat;
         let deadline = if cause == Cause::LostLeader && poll == Poll::PreVote {
-            state.deadline_within(now, heartbeat, 2 * heartbeat)
+            now + state.wait_within(heartbeat, 2 * heartbeat)
         } else {
-            state.election_deadline(now)
+            now + state.patience()
         };
         Self { poll, granted, refused: Vec::new(), cause, deadline }
     }

@@ -4,6 +4,8 @@
 //! Owns who leads and how long to wait for word of them. Must not know how votes are counted (see `candidate.rs`) or
 //! how entries are committed (see `leader.rs`).
 
+use std::time::Duration;
+
 use crate::effect::{Effect, Effects, Event, Misbehaviour, Source};
 use crate::id::{LogId, LogIndex, NodeId};
 use crate::membership::Membership;
@@ -20,14 +22,23 @@ pub(crate) struct Follower {
     /// The connection to the leader is gone. Others may have lost it too, so it is worth asking them before the
     /// timeout; it never makes this node give a vote that it could not give after it.
     lost: bool,
+    /// How long it waits for word of a leader, each time anew.
+    patience: Duration,
     /// When to ask for an election.
     pub(crate) deadline: Time,
 }
 
 impl Follower {
     /// Follows `leader`, or waits for one to appear.
-    pub(crate) fn new(leader: Option<NodeId>, deadline: Time) -> Self {
-        Self { leader, lost: false, deadline }
+    pub(crate) fn new(leader: Option<NodeId>, now: Time, state: &mut State) -> Self {
+        let patience = state.patience();
+        Self { leader, lost: false, patience, deadline: now + patience }
+    }
+
+    /// Waits from now on, for another time drawn by chance.
+    pub(crate) fn wait(&mut self, now: Time, state: &mut State) {
+        self.patience = state.patience();
+        self.deadline = now + self.patience;
     }
 
     /// Whether a leader is known to be in office, so that nobody may unseat it (Ongaro §4.2.3, §9.6).
@@ -51,7 +62,8 @@ impl Follower {
             effects.push(Effect::Happened(Event::HeardLate { silence }));
         }
         state.heard = now;
-        *self = Self::new(Some(from), state.election_deadline(now));
+        (self.leader, self.lost) = (Some(from), false);
+        self.deadline = now + self.patience;
         true
     }
 
@@ -61,8 +73,7 @@ impl Follower {
         // Under leases nobody may be elected before the timeout, whoever has noticed what.
         if self.leader == Some(peer) && state.config.lease.is_none() {
             self.lost = true;
-            self.deadline =
-                self.deadline.min(state.deadline_within(now, std::time::Duration::ZERO, state.config.heartbeat));
+            self.deadline = self.deadline.min(now + state.wait_within(Duration::ZERO, state.config.heartbeat));
         }
     }
 
@@ -70,7 +81,14 @@ impl Follower {
     pub(crate) fn ask_again_soon(&mut self, now: Time, state: &mut State) {
         self.lost = true;
         let heartbeat = state.config.heartbeat;
-        self.deadline = state.deadline_within(now, heartbeat, 2 * heartbeat);
+        self.deadline = now + state.wait_within(heartbeat, 2 * heartbeat);
+    }
+
+    /// See [`crate::canonical`]. Who may not stand still waits for ever.
+    pub(crate) fn forget_time(&mut self, now: Time) {
+        if self.deadline < Time::NEVER {
+            (self.patience, self.deadline) = (Duration::ZERO, now);
+        }
     }
 
     /// The receiver's side of AppendEntries (Raft figure 2).

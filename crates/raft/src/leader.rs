@@ -119,6 +119,9 @@ impl Leader {
 
     /// Commits what a quorum holds durably.
     fn try_commit(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
+        if state.commit == state.log.last() {
+            return state.announce_commit(effects);
+        }
         // The leader sends before its own write is done and counts itself only after it.
         let own = (state.config.node, state.durable());
         let matched =
@@ -167,6 +170,9 @@ impl Leader {
     }
 
     fn confirm_reads(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
+        if !self.reads.await_confirmation() {
+            return;
+        }
         let own = (state.config.node, self.reads.round);
         let round = |node| if node == own.0 { own.1 } else { self.progress(node).map_or(0, |p| p.round) };
         let Some(of_quorum) = state.membership().reached(round) else { return };

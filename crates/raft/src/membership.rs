@@ -117,8 +117,8 @@ impl Membership {
     /// The node's place among the members.
     #[must_use]
     pub fn get(&self, node: NodeId) -> Option<Member> {
-        let at = self.members.binary_search_by_key(&node, |member| member.node).ok()?;
-        Some(self.members[at])
+        // There are few: to look at each is faster than to search.
+        self.members.iter().find(|member| member.node == node).copied()
     }
 
     /// Whether the node is a member.

@@ -98,6 +98,11 @@ pub enum Body {
         /// How far the leader has committed of what the receiver is known to hold.
         commit: LogIndex,
     },
+    /// This is decided. Not answered, and no sign of life is lost with it: the next heartbeat says the same.
+    Committed {
+        /// How far the leader has committed of what the receiver is known to hold.
+        upto: LogIndex,
+    },
     /// You lead, as far as I know.
     HeartbeatReply {
         /// That of the heartbeat.

@@ -3,8 +3,6 @@
 //! Owns every change of role and of term. What a role does is in its own file; here a message finds the role it is
 //! for, and a role's verdict is carried out. Must not know of bytes, clocks, sockets or disks.
 
-use std::time::Duration;
-
 use crate::candidate::{Candidate, Cause, Outcome, Poll};
 use crate::effect::{
     ChangeRefused, Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, Standing, TransferRefused,
@@ -51,15 +49,14 @@ impl Raft {
         // waiting. A node that is alone waits for nobody. Under leases it could have promised its silence to a leader
         // before it stopped, so it waits in full.
         let heartbeat = state.config.heartbeat;
-        let deadline = if state.config.lease.is_some() {
-            state.election_deadline(now)
-        } else if state.membership().is_alone(state.config.node) {
-            state.deadline_within(now, Duration::ZERO, Duration::ZERO)
-        } else {
-            state.deadline_within(now, heartbeat, 4 * heartbeat)
-        };
+        let mut follower = Follower::new(None, now, &mut state);
+        if state.config.lease.is_none() {
+            let is_alone = state.membership().is_alone(state.config.node);
+            let (from, upto) = if is_alone { Default::default() } else { (heartbeat, 4 * heartbeat) };
+            follower.deadline = now + state.wait_within(from, upto);
+        }
         let standing = Standing { term: state.term, ..Standing::default() };
-        Self { state, role: Role::Follower(Follower::new(None, deadline)), standing }
+        Self { state, role: Role::Follower(follower), standing }
     }
 
     /// Takes one input and adds to `effects` what the host must do, in order.
@@ -228,7 +225,7 @@ impl Raft {
     pub(crate) fn forget_time(&mut self, now: Time) {
         self.state.forget_time(now);
         match &mut self.role {
-            Role::Follower(follower) => follower.deadline = earliest(follower.deadline, now),
+            Role::Follower(follower) => follower.forget_time(now),
             Role::Candidate(candidate) => candidate.forget_time(now),
             Role::Leader(leader) => leader.forget_time(now),
         }
@@ -241,7 +238,7 @@ impl Raft {
         match &mut self.role {
             // A node that cannot do a leader's work does not stand, and looks again later.
             Role::Follower(follower) if !self.state.keeps_up(now) => {
-                follower.deadline = self.state.election_deadline(now);
+                follower.wait(now, &mut self.state);
             }
             Role::Follower(follower) => {
                 let cause = if follower.is_lost() { Cause::LostLeader } else { Cause::Silence };
@@ -298,6 +295,11 @@ impl Raft {
             Body::Heartbeat { session, round, commit } => {
                 if let Some((follower, state)) = self.hear_leader(from, now, effects) {
                     follower.heartbeat(from, (session, round, commit), now, state, effects);
+                }
+            }
+            Body::Committed { upto } => {
+                if let Some((_, state)) = self.hear_leader(from, now, effects) {
+                    state.commit_upto(upto, effects);
                 }
             }
             Body::SnapshotNeeded { session, of } => {
@@ -410,7 +412,7 @@ impl Raft {
         }
         if let (true, Role::Follower(follower)) = (granted, &mut self.role) {
             self.state.vote = Some(from);
-            follower.deadline = self.state.election_deadline(now);
+            follower.wait(now, &mut self.state);
             self.state.send(from, Body::VoteGranted, effects);
         } else {
             self.state.send(from, Body::VoteRefused, effects);
@@ -506,7 +508,7 @@ impl Raft {
         let may_stand = self.state.may_stand();
         match &mut self.role {
             Role::Follower(follower) if may_stand != (follower.deadline < Time::NEVER) => {
-                follower.deadline = self.state.election_deadline(now);
+                follower.wait(now, &mut self.state);
             }
             Role::Candidate(_) if !may_stand => self.follow(None, now, effects),
             _ => {}
@@ -591,8 +593,8 @@ impl Raft {
 
     /// Becomes a follower of `leader`, or of whoever appears.
     fn follow(&mut self, leader: Option<NodeId>, now: Time, effects: &mut Effects) {
-        let deadline = self.state.election_deadline(now);
-        let was = std::mem::replace(&mut self.role, Role::Follower(Follower::new(leader, deadline)));
+        let follower = Follower::new(leader, now, &mut self.state);
+        let was = std::mem::replace(&mut self.role, Role::Follower(follower));
         if let Role::Leader(leader) = was {
             leader.leave(&mut self.state, effects);
         }
@@ -606,9 +608,4 @@ impl Raft {
             effects.push(Effect::Became(standing));
         }
     }
-}
-
-/// `now` for a deadline that comes some time; never stays never.
-fn earliest(deadline: Time, now: Time) -> Time {
-    if deadline < Time::NEVER { now } else { deadline }
 }

@@ -62,6 +62,11 @@ impl Reads {
         !self.waiting.is_empty() && self.confirming.is_none()
     }
 
+    /// Whether anything depends on which rounds a quorum has answered.
+    pub(crate) fn await_confirmation(&self) -> bool {
+        self.confirming.is_some() || !self.sent.is_empty()
+    }
+
     /// Numbers a round whose heartbeats go out after this; `sent` is the moment, if leases are in use.
     pub(crate) fn begin_round(&mut self, sent: Option<Time>) {
         self.round += 1;

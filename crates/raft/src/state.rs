@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::effect::{Effect, Effects, Event, Misbehaviour, Source};
 use crate::id::{LogId, LogIndex, NodeId, Term};
-use crate::membership::{Membership, Memberships};
+use crate::membership::{Membership, Memberships, Seat};
 use crate::message::{Body, Envelope, Message};
 use crate::term_runs::TermRuns;
 use crate::time::{Chance, Time};
@@ -133,8 +133,8 @@ impl State {
 
     /// Whether this node may ever stand for election: it votes, has payloads, and was not told to leave.
     pub(crate) fn may_stand(&self) -> bool {
-        let node = self.config.node;
-        self.membership().is_voter(node) && !self.membership().is_witness(node) && !self.removed
+        let own = self.membership().get(self.config.node);
+        own.is_some_and(|own| own.seat != Seat::Learner && !own.witness) && !self.removed
     }
 
     /// Whether this node could do a leader's work: its disk and its state machine keep up.
@@ -304,8 +304,10 @@ impl State {
 
     fn send_held(&mut self, to: NodeId, message: Message, answers_for_log: bool, effects: &mut Effects) {
         self.save_vote(effects);
-        if let Some(envelope) = self.unpersisted.hold(Envelope { to, message }, answers_for_log) {
-            effects.push(Effect::Send(envelope));
+        let envelope = Envelope { to, message };
+        match self.unpersisted.awaited(answers_for_log) {
+            None => effects.push(Effect::Send(envelope)),
+            Some(write) => self.unpersisted.hold(envelope, write),
         }
     }
 
@@ -336,17 +338,17 @@ impl State {
         }
     }
 
-    /// A moment at which a follower that hears nothing stands for election: between one and two election timeouts
-    /// from `now` (Raft §5.2), and one more if others should rather lead.
-    pub(crate) fn election_deadline(&mut self, now: Time) -> Time {
+    /// How long a node that hears nothing waits before it stands for election: between one and two election timeouts, by
+    /// chance (Raft §5.2), and one more if others should rather lead.
+    pub(crate) fn patience(&mut self) -> Duration {
         let timeout = self.config.election_timeout;
-        let patience = if self.config.priority == 0 { timeout } else { Duration::ZERO };
-        self.deadline_within(now, timeout + patience, 2 * timeout + patience)
+        let more = if self.config.priority == 0 { timeout } else { Duration::ZERO };
+        self.wait_within(timeout + more, 2 * timeout + more)
     }
 
-    /// A moment between `from` and `upto` after `now`, by chance. Who may not stand never does.
-    pub(crate) fn deadline_within(&mut self, now: Time, from: Duration, upto: Duration) -> Time {
-        if self.may_stand() { now + self.chance.between(from, upto) } else { Time::NEVER }
+    /// A wait between `from` and `upto`, by chance. Who may not stand waits for ever.
+    pub(crate) fn wait_within(&mut self, from: Duration, upto: Duration) -> Duration {
+        if self.may_stand() { self.chance.between(from, upto) } else { Duration::MAX }
     }
 
     pub(crate) fn misbehaved(from: NodeId, how: Misbehaviour, effects: &mut Effects) {

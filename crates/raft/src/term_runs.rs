@@ -5,14 +5,16 @@
 
 use crate::id::{LogId, LogIndex, Term};
 
-/// The terms of a stretch of log, `(after, last]`, as the index at which each term begins.
+/// The terms of a stretch of log, `(after, last]`: that of its first entry, and where each later one begins.
 ///
-/// Invariant: `starts` rises strictly in both index and term; its first index is `after.index + 1` unless it is empty;
-/// every term is at least `after.term`; `last >= after.index`, equal only when `starts` is empty.
+/// Invariant: `later` rises strictly in both index and term, its first has a later term than `first` and an index behind
+/// `after.index + 1`; `first >= after.term`, equal when the stretch is empty. So the same stretch is the same value, and
+/// one of a single term, which nearly every message has, needs no memory of its own.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct TermRuns {
     after: LogId,
-    starts: Vec<LogId>,
+    first: Term,
+    later: Vec<LogId>,
     last: LogIndex,
 }
 
@@ -20,7 +22,7 @@ impl TermRuns {
     /// An empty stretch that begins after `after`.
     #[must_use]
     pub fn empty(after: LogId) -> Self {
-        Self { after, starts: Vec::new(), last: after.index }
+        Self { after, first: after.term, later: Vec::new(), last: after.index }
     }
 
     /// `count` entries of one term after `after`.
@@ -39,9 +41,12 @@ impl TermRuns {
         if count == 0 {
             return;
         }
-        assert!(term >= self.last_id().term, "term {term} after {}", self.last_id());
-        if self.starts.last().is_none_or(|run| run.term < term) {
-            self.starts.push(LogId { term, index: self.last.next() });
+        let newest = self.last_id().term;
+        assert!(term >= newest, "term {term} after {}", self.last_id());
+        if self.is_empty() {
+            self.first = term;
+        } else if term > newest {
+            self.later.push(LogId { term, index: self.last.next() });
         }
         self.last = LogIndex(self.last.0 + count);
     }
@@ -54,7 +59,10 @@ impl TermRuns {
         assert!(index >= self.after.index, "cut after {index}, but the log begins after {}", self.after);
         if index < self.last {
             self.last = index;
-            self.starts.retain(|run| run.index <= index);
+            self.later.retain(|run| run.index <= index);
+        }
+        if self.is_empty() {
+            self.first = self.after.term;
         }
     }
 
@@ -63,13 +71,10 @@ impl TermRuns {
     /// # Panics
     /// If `index` is not within the stretch.
     pub fn begin_after(&mut self, index: LogIndex) {
-        let term = self.term_at(index).unwrap_or_else(|| panic!("{index} is not in ({}, {}]", self.after, self.last));
-        let whole = self.iter().take_while(|&(_, _, last)| last <= index).count();
-        self.starts.drain(..whole);
-        if let Some(first) = self.starts.first_mut() {
-            first.index = first.index.max(index.next());
-        }
-        self.after = LogId { term, index };
+        let after = self.id_at(index);
+        self.first = self.term_at(index.next()).unwrap_or(after.term);
+        self.later.retain(|run| run.index > index.next());
+        self.after = after;
     }
 
     /// Appends a stretch that begins where this one ends.
@@ -98,14 +103,14 @@ impl TermRuns {
     /// Names the last entry; `after` when there is none.
     #[must_use]
     pub fn last_id(&self) -> LogId {
-        let term = self.starts.last().map_or(self.after.term, |run| run.term);
+        let term = self.later.last().map_or(self.first, |run| run.term);
         LogId { term, index: self.last }
     }
 
     /// Whether there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.starts.is_empty()
+        self.last == self.after.index
     }
 
     /// The term of the entry at `index`; also of the entry before the first one. `None` outside.
@@ -114,8 +119,7 @@ impl TermRuns {
         if index < self.after.index || index > self.last {
             return None;
         }
-        let run = self.starts.partition_point(|run| run.index <= index);
-        Some(if run == 0 { self.after.term } else { self.starts[run - 1].term })
+        Some(if index == self.after.index { self.after.term } else { self.run_of(index).term })
     }
 
     /// Whether the entry is here, or is the one before the first.
@@ -129,7 +133,8 @@ impl TermRuns {
     #[must_use]
     pub fn last_at_most(&self, term: Term, index: LogIndex) -> LogId {
         let mut index = index.min(self.last);
-        while let Some(run) = self.starts.iter().rev().find(|run| run.index <= index) {
+        while index > self.after.index {
+            let run = self.run_of(index);
             if run.term <= term {
                 return LogId { term: run.term, index };
             }
@@ -144,22 +149,35 @@ impl TermRuns {
     /// If the part is not within the stretch.
     #[must_use]
     pub fn part(&self, from: LogIndex, upto: LogIndex) -> TermRuns {
-        let term = self.term_at(from).unwrap_or_else(|| panic!("{from} is not in ({}, {}]", self.after, self.last));
-        assert!(upto <= self.last, "{upto} is after the last entry {}", self.last);
-        let mut part = TermRuns::empty(LogId { term, index: from });
-        for (term, first, last) in self.iter().filter(|&(_, first, last)| last > from && first <= upto) {
-            let (first, last) = (first.max(from.next()), last.min(upto));
-            part.push(term, last.since(first.prev()));
-        }
-        part
+        let after = self.id_at(from);
+        assert!(from <= upto && upto <= self.last, "({from}, {upto}] is not in ({}, {}]", self.after, self.last);
+        let first = if from == upto { after.term } else { self.run_of(from.next()).term };
+        let later = self.later.iter().filter(|run| run.index > from.next() && run.index <= upto).copied().collect();
+        TermRuns { after, first, later, last: upto }
     }
 
     /// Each run as its term, first and last index.
     pub fn iter(&self) -> impl Iterator<Item = (Term, LogIndex, LogIndex)> + '_ {
-        self.starts.iter().enumerate().map(|(n, run)| {
-            let last = self.starts.get(n + 1).map_or(self.last, |next| next.index.prev());
+        let first = LogId { term: self.first, index: self.after.index.next() };
+        let first = (!self.is_empty()).then_some(first);
+        first.into_iter().chain(self.later.iter().copied()).enumerate().map(|(n, run)| {
+            let last = self.later.get(n).map_or(self.last, |next| next.index.prev());
             (run.term, run.index, last)
         })
+    }
+
+    /// Names the entry at `index`, or the one before the first.
+    fn id_at(&self, index: LogIndex) -> LogId {
+        let term = self.term_at(index).unwrap_or_else(|| panic!("{index} is not in ({}, {}]", self.after, self.last));
+        LogId { term, index }
+    }
+
+    /// The first entry of the run that has the one at `index`, which is in the stretch.
+    fn run_of(&self, index: LogIndex) -> LogId {
+        match self.later.partition_point(|run| run.index <= index) {
+            0 => LogId { term: self.first, index: self.after.index.next() },
+            run => self.later[run - 1],
+        }
     }
 }
 

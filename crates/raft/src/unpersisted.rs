@@ -63,28 +63,29 @@ impl Unpersisted {
         }
     }
 
-    /// Gives the message back if nothing it vouches for is outstanding; otherwise holds it.
+    /// The write that must be durable before a message may go, if it is not.
     ///
     /// Every message vouches for the term and vote under which it was sent; one that answers for the log also for
     /// every append before it.
-    pub(crate) fn hold(&mut self, envelope: Envelope, answers_for_log: bool) -> Option<Envelope> {
+    pub(crate) fn awaited(&self, answers_for_log: bool) -> Option<WriteId> {
         let needs = if answers_for_log { self.issued } else { self.vote };
-        if needs <= self.persisted {
-            return Some(envelope);
-        }
+        (needs > self.persisted).then_some(needs)
+    }
+
+    /// Holds a message until `write` is durable.
+    pub(crate) fn hold(&mut self, envelope: Envelope, write: WriteId) {
         // Kept in order of what they wait for, so that the front is released first.
-        let place = self.held.partition_point(|(id, _)| *id <= needs);
-        self.held.insert(place, (needs, envelope));
-        None
+        let place = self.held.partition_point(|(id, _)| *id <= write);
+        self.held.insert(place, (write, envelope));
     }
 
     /// Takes note of the time at the end of a step.
     pub(crate) fn watch(&mut self, now: Time) {
-        let oldest = (self.persisted < self.issued).then_some(self.persisted);
-        self.waits = match (oldest, self.waits) {
-            (Some(oldest), Some((of, since))) if of == oldest => Some((of, since)),
-            (oldest, _) => oldest.map(|oldest| (oldest, now)),
-        };
+        if self.persisted == self.issued {
+            self.waits = None;
+        } else if self.waits.is_none_or(|(oldest, _)| oldest != self.persisted) {
+            self.waits = Some((self.persisted, now));
+        }
     }
 
     /// Whether the disk has finished nothing for as long as `patience`, though it has something to do.

@@ -723,7 +723,10 @@ impl Replica {
 
 /// Whether only a leader sends it.
 fn is_of_leader(message: &Message) -> bool {
-    matches!(message.body, Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::SnapshotNeeded { .. })
+    matches!(
+        message.body,
+        Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::Committed { .. } | Body::SnapshotNeeded { .. }
+    )
 }
 
 /// The payloads that came with an input, or go with a message.

@@ -119,6 +119,7 @@ impl Parcel {
             FrameBody::Heartbeat(Heartbeat { session, round, commit }) => {
                 Body::Heartbeat { session: of(session), round, commit: LogIndex(commit) }
             }
+            FrameBody::Committed(upto) => Body::Committed { upto: LogIndex(upto) },
             FrameBody::HeartbeatReply(HeartbeatReply { session, round, fit, priority }) => {
                 let priority = u8::try_from(priority).unwrap_or(u8::MAX);
                 Body::HeartbeatReply { session: of(session), round, fit, priority }
@@ -266,6 +267,7 @@ fn encode_body(body: &Body, payloads: &[Bytes]) -> FrameBody {
         Body::Heartbeat { session, round, commit } => {
             FrameBody::Heartbeat(Heartbeat { session: session.0.0, round: *round, commit: commit.0 })
         }
+        Body::Committed { upto } => FrameBody::Committed(upto.0),
         Body::HeartbeatReply { session, round, fit, priority } => FrameBody::HeartbeatReply(HeartbeatReply {
             session: session.0.0,
             round: *round,
@@ -308,7 +310,10 @@ struct Frame {
     group: u64,
     #[prost(uint64, tag = "2")]
     term: u64,
-    #[prost(oneof = "FrameBody", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
+    #[prost(
+        oneof = "FrameBody",
+        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24"
+    )]
     body: Option<FrameBody>,
 }
 
@@ -356,6 +361,8 @@ enum FrameBody {
     Change(Bytes),
     #[prost(message, tag = "23")]
     ChangeRefused(Refusal),
+    #[prost(uint64, tag = "24")]
+    Committed(u64),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -518,6 +525,7 @@ mod tests {
             Body::EntriesAccepted { session: of(3), upto: LogIndex(5) },
             Body::EntriesRefused { session: of(3), missing: last, hint: LogId::ZERO },
             Body::Heartbeat { session: of(3), round: 4, commit: LogIndex(3) },
+            Body::Committed { upto: LogIndex(3) },
             Body::HeartbeatReply { session: of(3), round: 4, fit: true, priority: 2 },
             Body::SnapshotNeeded { session: of(3), of: last },
             Body::StandNow,

@@ -40,14 +40,14 @@ impl Leader {
     /// The end of a turn: tells those peers of a new commit index who have learnt it by no other message, and those
     /// whose next entry was compacted away that they need a snapshot.
     pub(crate) fn end_turn(&mut self, state: &mut State, effects: &mut Effects) {
-        let round = self.reads.round;
         let begin = state.log.after();
         for (peer, progress) in &mut self.peers {
             let session = progress.session;
-            let commit = state.commit.min(progress.matched);
-            if progress.told_commit < commit {
-                progress.told_commit = commit;
-                state.send(*peer, Body::Heartbeat { session, round, commit }, effects);
+            // Never more than the peer is known to hold: it has no other way to tell what it may commit (Raft §5.3).
+            let upto = state.commit.min(progress.matched);
+            if progress.told_commit < upto {
+                progress.told_commit = upto;
+                state.send(*peer, Body::Committed { upto }, effects);
             }
             if progress.pace != Pace::Snapshot && progress.needs_snapshot(begin.index) {
                 progress.pace = Pace::Snapshot;
@@ -126,8 +126,9 @@ impl Leader {
 /// membership that says so only once it is committed, and nothing behind it.
 fn last_for(to: NodeId, state: &State) -> LogIndex {
     let (set_at, counts) = (state.memberships.newest_at(), state.membership());
-    let (_, before) = state.memberships.at(set_at.prev());
-    let loses_its_vote = set_at > state.commit && before.is_voter(to) && !counts.is_voter(to);
+    // What is decided holds nobody back.
+    let before = if set_at > state.commit { &state.memberships.at(set_at.prev()).1 } else { counts };
+    let loses_its_vote = before.is_voter(to) && !counts.is_voter(to);
     let last = if loses_its_vote { set_at.prev() } else { state.log.last() };
     if counts.is_witness(to) || before.is_witness(to) { last.min(state.durable()) } else { last }
 }

@@ -24,6 +24,7 @@ pub fn may_matter(message: &Message, receiver: &Node, rules: &Rules, changes_not
         Body::EntriesAccepted { .. } | Body::EntriesRefused { .. } | Body::HeartbeatReply { .. } => {
             in_term && matches!(role, RoleName::Candidate | RoleName::Leader)
         }
+        Body::Committed { .. } if term < durable => false,
         // What is stale is answered with the later term, which anybody may hear of in other ways too.
         _ if term < durable => rules.refusals,
         // The vote of this term is durable, and another's.

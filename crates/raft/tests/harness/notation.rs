@@ -121,6 +121,7 @@ pub fn message(Message { term, body }: &Message) -> String {
         Body::EntriesAccepted { upto, .. } => format!(" upto={upto}"),
         Body::EntriesRefused { missing, hint, .. } => format!(" missing={missing} hint={hint}"),
         Body::Heartbeat { round, commit, .. } => format!(" round={round} commit={commit}"),
+        Body::Committed { upto } => format!(" upto={upto}"),
         Body::HeartbeatReply { round, fit, priority, .. } => {
             let unfit = if *fit { "" } else { " unfit" };
             let priority = if *priority == 1 { String::new() } else { format!(" priority={priority}") };
@@ -163,6 +164,7 @@ pub fn name(body: &Body) -> &'static str {
         Body::EntriesAccepted { .. } => "EntriesAccepted",
         Body::EntriesRefused { .. } => "EntriesRefused",
         Body::Heartbeat { .. } => "Heartbeat",
+        Body::Committed { .. } => "Committed",
         Body::HeartbeatReply { .. } => "HeartbeatReply",
         Body::SnapshotNeeded { .. } => "SnapshotNeeded",
         Body::StandNow => "StandNow",
@@ -247,6 +249,7 @@ pub fn parse_message(words: &[&str]) -> Message {
         "Heartbeat" => {
             Body::Heartbeat { session: session(words), round: number("round"), commit: LogIndex(number("commit")) }
         }
+        "Committed" => Body::Committed { upto: LogIndex(number("upto")) },
         "HeartbeatReply" => {
             let fit = !words.contains(&"unfit");
             let priority = field_if_any(words, "priority").map_or(1, |n| n.parse().expect("a number"));

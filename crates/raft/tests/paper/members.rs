@@ -413,7 +413,7 @@ fn who_leaves_is_part_of_it_until_the_end() {
     leader.hear(2, 1, upto(2));
     assert_eq!(counts(&leader), "n1,n2");
     let to_who_leaves = sent(&leader.end_turn(9)).into_iter().filter(|(to, _, _)| *to == 3);
-    assert!(to_who_leaves.clone().all(|(_, _, body)| matches!(body, Body::Heartbeat { .. })), "{to_who_leaves:?}");
+    assert!(to_who_leaves.clone().all(|(_, _, body)| matches!(body, Body::Committed { .. })), "{to_who_leaves:?}");
 
     let mut leaves = Lone::follower_in("-n1,n2,n3", 1, &[1]);
     leaves.time_out();
