@@ -104,7 +104,9 @@ pub(crate) fn decode(
             found: u64::from(header.durable),
         });
     }
-    let room = segment.len() - body_at;
+    // Room for the end of the segment is kept behind every record, and whoever goes on from here relies on it.
+    let kept = if header.kind == END { 0 } else { HEADER_BYTES };
+    let room = (segment.len() - body_at).saturating_sub(kept);
     if header.length as usize > room {
         return Err(length("record's body", room, header.length as usize));
     }
@@ -278,9 +280,12 @@ mod tests {
         );
         let mut segment = vec![0; 64];
         segment.extend_from_slice(&out);
+        let end = segment.len();
+        assert!(decode(&segment, SEGMENT_CRC, 64, Some(9)).is_err(), "no room is left for the end of the segment");
+        segment.extend_from_slice(&[0; HEADER_BYTES]);
         let record = decode(&segment, SEGMENT_CRC, 64, Some(9)).expect("intact").expect("a record");
         assert_eq!(record.check_payloads(&segment), Ok(()));
-        assert_eq!((record.group, record.durable, record.end as usize), (GroupId(5), 64, segment.len()));
+        assert_eq!((record.group, record.durable, record.end as usize), (GroupId(5), 64, end));
         let Body::Append { after, rows } = record.body else { panic!("{:?}", record.body) };
         assert_eq!((after, rows.iter().collect()), (LogIndex(7), placed.clone()));
         let (_, last) = placed[2];

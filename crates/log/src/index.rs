@@ -201,6 +201,11 @@ impl Live {
         at.and_then(|at| self.bytes.get(at as usize)).copied().unwrap_or(0)
     }
 
+    /// The first segment in which something is alive.
+    pub(crate) fn first(&self) -> Option<u32> {
+        (self.total > 0).then_some(self.first)
+    }
+
     /// How many bytes are alive in all segments together.
     pub(crate) fn total(&self) -> u64 {
         self.total

@@ -127,6 +127,12 @@ pub(crate) fn recover<D: Disk>(
             noted = Some(Damage::Rest { file, offset, flaw });
         }
     }
+    // Whoever has written that they are not needed had seen all records up to there: they go below.
+    if let Some(needed) = replayed.index.live.first().filter(|&needed| needed < oldest) {
+        let (file, offset) = (disk.path(&segment::name(needed)), u64::from(FIRST_RECORD));
+        let flaw = Flaw::Value { of: "oldest segment", expected: needed.into(), found: oldest.into() };
+        return Err(OpenError::Corrupt { file, offset, flaw });
+    }
     let last = &read.segments[read.segments.len() - 1];
     let mut torn = None;
     if let Some((upto, flaw)) = read.torn {

@@ -47,10 +47,11 @@ pub(crate) fn name(sequence: u32) -> String {
     format!("{sequence:016x}{SUFFIX}")
 }
 
-/// Which segment has this name; `None` if it is not the name of one.
+/// Which segment has this name; `None` if it is not the name of one. No log gets to the last number, behind which there
+/// would be none for the next segment, and none begins with zero.
 pub(crate) fn sequence_of(file: &str) -> Option<u32> {
     let sequence = u32::from_str_radix(file.strip_suffix(SUFFIX)?, 16).ok()?;
-    (file == name(sequence)).then_some(sequence)
+    ((1..u32::MAX).contains(&sequence) && file == name(sequence)).then_some(sequence)
 }
 
 /// Whether this is a segment that never came to be.
@@ -120,9 +121,10 @@ pub(crate) fn open<D: Disk>(
     let length = disk.len(&file).map_err(|error| Failure::new("measure", disk.path(&name), &error))?;
     let corrupt = |flaw| OpenError::Corrupt { file: disk.path(&name), offset: 0, flaw };
 
-    let Some(bytes) = u32::try_from(length).ok().filter(|bytes| (FIRST_RECORD..=SEGMENT_BYTES_MAX).contains(bytes))
-    else {
-        return Err(corrupt(Flaw::Length { of: "segment", expected: u64::from(FIRST_RECORD), found: length }));
+    let may_be = |bytes: &u32| (FIRST_RECORD..=SEGMENT_BYTES_MAX).contains(bytes) && bytes.is_multiple_of(FIRST_RECORD);
+    let Some(bytes) = u32::try_from(length).ok().filter(may_be) else {
+        let expected = length.clamp(1, u64::from(SEGMENT_BYTES_MAX)).next_multiple_of(u64::from(FIRST_RECORD));
+        return Err(corrupt(Flaw::Length { of: "segment", expected, found: length }));
     };
     into.clear();
     into.resize(bytes as usize, 0);
@@ -173,4 +175,26 @@ fn encode(identity: Identity, sequence: u32, bytes: u32) -> ([u8; HEADER_BYTES],
     let crc = crc32c(&header[..60]);
     header[60..64].copy_from_slice(&crc.to_le_bytes());
     (header, crc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_names_are_those_of_segments() {
+        let table = [
+            ("0000000000000001.log", Some(1)),
+            ("00000000fffffffe.log", Some(u32::MAX - 1)),
+            ("00000000ffffffff.log", None),
+            ("0000000000000000.log", None),
+            ("0000000100000001.log", None),
+            ("000000000000000A.log", None),
+            ("+000000000000001.log", None),
+            ("0000000000000001.new", None),
+        ];
+        for (name, sequence) in table {
+            assert_eq!(sequence_of(name), sequence, "{name}");
+        }
+    }
 }

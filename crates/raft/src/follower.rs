@@ -132,6 +132,9 @@ impl Follower {
         effects: &mut Effects,
     ) {
         state.commit_upto(commit, effects);
+        if state.commit == state.log.last() {
+            state.release_memory();
+        }
         let fit = state.may_stand() && state.keeps_up(now);
         let priority = state.config.priority;
         state.send(from, Body::HeartbeatReply { session, round, fit, priority }, effects);
@@ -196,7 +199,7 @@ fn agreement(own: &TermRuns, theirs: &TermRuns) -> Option<LogIndex> {
     }
     // Terms are constant within a run, so two logs part only where a run of one of them begins or ends.
     let mut agreed = from;
-    for (_, first, last) in theirs.iter().filter(|(_, _, last)| *last > from) {
+    for (_, first, last) in theirs.iter().skip_while(|&(_, _, last)| last <= from) {
         if !same(first.max(from.next())) {
             break;
         }
@@ -213,6 +216,8 @@ fn agreement(own: &TermRuns, theirs: &TermRuns) -> Option<LogIndex> {
 mod tests {
     use super::*;
     use crate::id::Term;
+    use crate::state::{Config, Restored};
+    use crate::time::Chance;
 
     fn log(after: LogId, terms: &[u64]) -> TermRuns {
         let mut runs = TermRuns::empty(after);
@@ -264,6 +269,40 @@ mod tests {
                     assert_eq!(agreed, expected.map(|n| LogIndex(n as u64)), "{own:?} {theirs:?} from {from}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_memberships_lie_within_entries() {
+        let entries = log(LogId::new(1, 3), &[1, 1, 2]);
+        let table = [
+            (&[][..], true),
+            (&[4], true),
+            (&[6], true),
+            (&[4, 5, 6], true),
+            (&[3], false),
+            (&[7], false),
+            (&[4, 4], false),
+            (&[5, 4], false),
+            (&[5, 7], false),
+        ];
+        for (indices, within) in table {
+            let memberships: Vec<_> = indices.iter().map(|&at| (LogIndex(at), Membership::default())).collect();
+            assert_eq!(lie_within(&memberships, &entries), within, "{indices:?} in 4..=6");
+        }
+    }
+
+    /// The election timeout is a second.
+    #[test]
+    fn a_leader_that_is_nearly_too_late_is_news() {
+        for (silence, late) in [(0, false), (800, false), (801, true), (2000, true)] {
+            let mut state = State::new(Config::new(NodeId(1)), Restored::default(), Time::default(), Chance::new(1));
+            let mut effects = Effects::new();
+            let mut follower = Follower::new(Some(NodeId(2)), Time::default(), &mut state);
+            assert!(follower.hear(NodeId(2), Time::from_millis(silence), &mut state, &mut effects));
+            let silence = Duration::from_millis(silence);
+            let news = late.then_some(Effect::Happened(Event::HeardLate { silence }));
+            assert_eq!(effects, Vec::from_iter(news), "after {silence:?}");
         }
     }
 }

@@ -198,7 +198,8 @@ pub fn check_log_matching(one: &Raft, other: &Raft) -> Result<(), Violation> {
     let (a, b) = (one.log(), other.log());
     let begin = a.after().index.max(b.after().index);
     let mut shared = false;
-    for index in (begin.0 + 1..=a.last().min(b.last()).0).rev().map(LogIndex) {
+    // The entry before the first counts too: its term is known.
+    for index in (begin.0..=a.last().min(b.last()).0).rev().map(LogIndex) {
         let same = a.term_at(index) == b.term_at(index);
         require("Log Matching", same || !shared, || {
             format!("{} and {} differ at {index} and agree behind it", one.node(), other.node())
@@ -225,3 +226,6 @@ fn is_witness(raft: &Raft) -> bool {
 fn require(property: &'static str, holds: bool, shown_by: impl FnOnce() -> String) -> Result<(), Violation> {
     if holds { Ok(()) } else { Err(Violation { property, shown_by: shown_by() }) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,9 @@ impl Leader {
             if !self.look_after_office(now, state, effects) {
                 return false;
             }
+            if self.committed_a_beat_ago == state.log.last() {
+                self.release_memory(state);
+            }
             self.committed_a_beat_ago = self.first.max(state.commit);
             self.finish_change(now, state, effects);
             if state.config.lease.is_some() {
@@ -84,6 +87,13 @@ impl Leader {
             self.send_heartbeats(now, state, effects);
         }
         true
+    }
+
+    /// Nothing was appended since the last heartbeat: gives back the memory that a busy time has left behind.
+    fn release_memory(&mut self, state: &mut State) {
+        self.peers.iter_mut().for_each(|(_, progress)| progress.release_memory());
+        self.peers.shrink_to_fit();
+        state.release_memory();
     }
 
     /// When a quorum, itself included, was last heard, and an election timeout after that.

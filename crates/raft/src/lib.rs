@@ -63,6 +63,8 @@ pub mod state;
 pub mod term_runs;
 pub mod time;
 
+#[cfg(test)]
+mod by_hand;
 mod candidate;
 mod follower;
 mod leader;

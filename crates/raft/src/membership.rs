@@ -375,6 +375,16 @@ mod tests {
     }
 
     #[test]
+    fn members_are_written_down_in_order_each_once() {
+        let table = [(&[][..], true), (&[1], true), (&[1, 2, 9], true), (&[2, 1], false), (&[1, 2, 2], false)];
+        for (nodes, holds) in table {
+            let member = |&node| Member { node: n(node), seat: Seat::Voter, witness: false };
+            let membership = Membership::of_members(nodes.iter().map(member).collect());
+            assert_eq!(membership.is_some(), holds, "{nodes:?}");
+        }
+    }
+
+    #[test]
     fn what_is_refused() {
         let two = Membership::of_voters([n(1), n(2)]);
         let joint = two.changed(&[Change::Voter(n(3))]).unwrap();

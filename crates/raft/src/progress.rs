@@ -183,6 +183,15 @@ impl Progress {
         }
     }
 
+    /// Gives back the memory that a busy time has left behind.
+    pub(crate) fn release_memory(&mut self) {
+        if let Pace::Replicate { inflight, .. } = &mut self.pace
+            && inflight.messages.is_empty()
+        {
+            inflight.messages = VecDeque::new();
+        }
+    }
+
     /// See [`crate::canonical`].
     pub(crate) fn forget_time(&mut self, now: Time) {
         self.heard = now;
@@ -196,5 +205,69 @@ impl Progress {
 
     fn replicate(&mut self) {
         self.pace = Pace::Replicate { next: self.matched.next(), inflight: Inflight::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAST: LogIndex = LogIndex(20);
+
+    fn probed() -> Progress {
+        Progress::unknown(Session::default(), LAST, Time::default())
+    }
+
+    /// In step, and has everything up to `matched`.
+    fn in_step(matched: u64) -> Progress {
+        let mut progress = probed();
+        progress.accepted(LogIndex(matched), LogIndex::ZERO);
+        progress
+    }
+
+    /// A peer that needs a snapshot, of a log that begins after 10.
+    fn told_of_a_snapshot() -> Progress {
+        Progress { pace: Pace::Snapshot, ..probed() }
+    }
+
+    #[test]
+    fn how_much_may_be_under_way() {
+        let window = Window { messages: 3, bytes: 100 };
+        let table = [
+            (&[][..], true),
+            (&[99], true),
+            (&[100], false),
+            (&[101], false),
+            (&[50, 49], true),
+            (&[50, 50], false),
+            (&[0, 0], true),
+            (&[0, 0, 0], false),
+        ];
+        for (under_way, has_room) in table {
+            let mut progress = in_step(10);
+            for (n, &bytes) in under_way.iter().enumerate() {
+                progress.sent(LogIndex(11 + n as u64), bytes);
+            }
+            assert_eq!(progress.next_to_send(LAST, window).is_some(), has_room, "{under_way:?} bytes");
+        }
+    }
+
+    #[test]
+    fn who_keeps_up() {
+        assert!(in_step(10).keeps_up_with(LogIndex(10)));
+        assert!(!in_step(10).keeps_up_with(LogIndex(11)), "it has not got that far");
+        let mut lost = in_step(10);
+        lost.start_over();
+        assert!(!lost.keeps_up_with(LogIndex(10)), "it is not in step");
+        assert!(!told_of_a_snapshot().keeps_up_with(LogIndex::ZERO));
+    }
+
+    #[test]
+    fn who_needs_a_snapshot_needs_it_until_it_has_what_the_log_begins_after() {
+        for (upto, in_step) in [(0, false), (9, false), (10, true), (12, true)] {
+            let mut progress = told_of_a_snapshot();
+            progress.accepted(LogIndex(upto), LogIndex(10));
+            assert_eq!(matches!(progress.pace, Pace::Replicate { .. }), in_step, "it has {upto}");
+        }
     }
 }

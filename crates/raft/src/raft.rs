@@ -221,6 +221,12 @@ impl Raft {
         &self.state
     }
 
+    /// For tests of what must hold: a replica breaks no rule by itself.
+    #[cfg(test)]
+    pub(crate) fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
     /// See [`crate::canonical`].
     pub(crate) fn forget_time(&mut self, now: Time) {
         self.state.forget_time(now);

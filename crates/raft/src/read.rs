@@ -148,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_of_too_many_rounds_is_forgotten() {
+        let confirmed = |rounds: usize, round| {
+            let mut reads = Reads::default();
+            (1..=rounds as u64).for_each(|sent| reads.begin_round(Some(Time::from_millis(sent))));
+            assert_eq!(reads.confirmed_by(round), None, "no read waits");
+            reads.confirmed()
+        };
+        assert_eq!(confirmed(SENT_MAX, 1), Some(Time::from_millis(1)));
+        assert_eq!(confirmed(SENT_MAX + 1, 1), None);
+        assert_eq!(confirmed(SENT_MAX + 1, 2), Some(Time::from_millis(2)));
+    }
+
+    #[test]
     fn a_flood_of_reads_is_refused() {
         let mut reads = Reads::default();
         let taken =

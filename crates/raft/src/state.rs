@@ -57,6 +57,10 @@ impl Config {
     }
 }
 
+/// How far a log is believed to get: a million entries a second for 146,000 years. An index beyond it was made up, and a
+/// log that went on from there would soon have no number for its next entry.
+const INDEX_MAX: LogIndex = LogIndex(1 << 62);
+
 /// What a replica had when it stopped.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Restored {
@@ -163,6 +167,12 @@ impl State {
         }
     }
 
+    /// Gives back the memory that a busy time has left behind: a node may have thousands of groups, and most of them idle.
+    pub(crate) fn release_memory(&mut self) {
+        self.unpersisted.release_memory();
+        self.log.release_memory();
+    }
+
     /// See [`crate::canonical`].
     pub(crate) fn forget_time(&mut self, now: Time) {
         self.heard = Time::default();
@@ -244,7 +254,7 @@ impl State {
     /// holds nothing that could matter (Raft §7). Neither term nor commit index goes back.
     pub(crate) fn install(&mut self, id: LogId, membership: (LogIndex, Membership), effects: &mut Effects) -> bool {
         let names_members = membership.1.voters().next().is_some() && membership.0 <= id.index;
-        if id.index <= self.commit || id.term > self.term || !names_members {
+        if id.index <= self.commit || id.index > INDEX_MAX || id.term > self.term || !names_members {
             return false;
         }
         // Terms never fall along a log: what says so was made up.
@@ -365,6 +375,34 @@ pub(crate) fn may_grant(vote: Option<NodeId>, own_last: LogId, candidate: NodeId
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A log that ends with 5@2, committed up to 3@2, in term 4. From an index at the end of all numbers it could not go
+    /// on, were it installed.
+    #[test]
+    fn what_is_made_up_is_not_installed() {
+        let table = [
+            (LogId::new(2, 4), true),
+            (LogId::new(4, 1 << 62), true),
+            (LogId::new(4, (1 << 62) + 1), false),
+            (LogId::new(4, u64::MAX), false),
+            (LogId::new(5, 9), false),
+            (LogId::new(1, 9), false),
+            (LogId::new(2, 3), false),
+        ];
+        let members = Membership::of_voters([NodeId(1), NodeId(2)]);
+        for (id, is_installed) in table {
+            let memberships = Memberships::begin(members.clone());
+            let log = TermRuns::one_term(LogId::ZERO, Term(2), 5);
+            let restored = Restored { term: Term(4), vote: None, log, applied: LogIndex(3), memberships };
+            let mut state = State::new(Config::new(NodeId(1)), restored, Time::default(), Chance::new(1));
+            let installed = state.install(id, (LogIndex::ZERO, members.clone()), &mut Effects::new());
+            assert_eq!(
+                (installed, state.log.contains(id)),
+                (is_installed, is_installed || id == LogId::new(2, 3)),
+                "{id}"
+            );
+        }
+    }
 
     #[test]
     fn who_gets_a_vote() {

@@ -57,10 +57,8 @@ impl TermRuns {
     /// If `index` is before the beginning of the stretch.
     pub fn cut_after(&mut self, index: LogIndex) {
         assert!(index >= self.after.index, "cut after {index}, but the log begins after {}", self.after);
-        if index < self.last {
-            self.last = index;
-            self.later.retain(|run| run.index <= index);
-        }
+        self.last = self.last.min(index);
+        self.later.retain(|run| run.index <= index);
         if self.is_empty() {
             self.first = self.after.term;
         }
@@ -86,6 +84,11 @@ impl TermRuns {
         for (term, first, last) in more.iter() {
             self.push(term, last.since(first.prev()));
         }
+    }
+
+    /// Gives back the memory of what was cut.
+    pub(crate) fn release_memory(&mut self) {
+        self.later.shrink_to_fit();
     }
 
     /// The entry before the first one.

@@ -98,6 +98,13 @@ impl Unpersisted {
         self.held.clear();
     }
 
+    /// Gives back the memory that a busy time has left behind.
+    pub(crate) fn release_memory(&mut self) {
+        if self.appends.is_empty() && self.held.is_empty() {
+            (self.appends, self.held) = Default::default();
+        }
+    }
+
     /// See [`crate::canonical`]. Nothing but the order of writes counts, so their numbers begin after what is durable.
     pub(crate) fn forget_time(&mut self, now: Time) {
         let durable = self.persisted.0;
@@ -125,5 +132,82 @@ impl Unpersisted {
     /// was durable before, so the least of their beginnings bounds it.
     pub(crate) fn durable(&self, last: LogIndex) -> LogIndex {
         self.appends.iter().map(|&(_, after)| after).min().unwrap_or(last).min(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{NodeId, Term};
+    use crate::message::{Body, Message};
+
+    /// Holds a message that answers for the log.
+    fn hold(unpersisted: &mut Unpersisted, to: u64) {
+        let message = Message { term: Term(1), body: Body::VoteGranted };
+        let write = unpersisted.awaited(true).expect("something is not durable");
+        unpersisted.hold(Envelope { to: NodeId(to), message }, write);
+    }
+
+    /// What is released when a write becomes durable.
+    fn released(unpersisted: &mut Unpersisted, write: u64) -> Vec<u64> {
+        let mut to = Vec::new();
+        unpersisted.persisted(WriteId(write), |envelope| to.push(envelope.to.0));
+        to
+    }
+
+    #[test]
+    fn a_disk_that_finishes_something_has_not_stalled() {
+        let (begin, patience) = (Time::from_millis(1000), Duration::from_millis(100));
+        let [half, end] = [50, 100].map(|millis| begin + Duration::from_millis(millis));
+        let mut unpersisted = Unpersisted::default();
+        unpersisted.append_written(LogIndex(4));
+        unpersisted.append_written(LogIndex(5));
+        unpersisted.watch(begin);
+        released(&mut unpersisted, 1);
+        unpersisted.watch(half);
+        unpersisted.watch(end);
+        assert!(!unpersisted.stalled(end, patience));
+        assert!(unpersisted.stalled(half + patience, patience), "the second write has taken so long");
+        released(&mut unpersisted, 2);
+        unpersisted.watch(end);
+        assert!(!unpersisted.stalled(half + patience, patience), "all is done");
+    }
+
+    #[test]
+    fn forgotten_numbers_begin_after_what_is_durable() {
+        let mut unpersisted = Unpersisted::default();
+        for after in [4, 5, 6] {
+            unpersisted.append_written(LogIndex(after));
+        }
+        hold(&mut unpersisted, 7);
+        assert_eq!(released(&mut unpersisted, 2), []);
+        unpersisted.forget_time(Time::default());
+        assert_eq!(unpersisted.durable(LogIndex(9)), LogIndex(6), "one append is left");
+        assert_eq!(released(&mut unpersisted, 1), [7]);
+        assert_eq!(unpersisted.durable(LogIndex(9)), LogIndex(9));
+    }
+
+    #[test]
+    fn what_is_held_twice_is_held_once() {
+        let mut unpersisted = Unpersisted::default();
+        unpersisted.append_written(LogIndex(4));
+        for to in [7, 7, 8, 7] {
+            hold(&mut unpersisted, to);
+        }
+        unpersisted.forget_time(Time::default());
+        assert_eq!(released(&mut unpersisted, 1), [7, 8]);
+    }
+
+    #[test]
+    fn only_what_is_under_way_has_waited_since_the_forgotten_moment() {
+        let (begin, patience) = (Time::from_millis(1000), Duration::from_millis(100));
+        let mut unpersisted = Unpersisted::default();
+        unpersisted.append_written(LogIndex(4));
+        unpersisted.forget_time(begin);
+        assert!(!unpersisted.stalled(begin, patience));
+        assert!(unpersisted.stalled(begin + patience, patience));
+        released(&mut unpersisted, 1);
+        unpersisted.forget_time(begin);
+        assert!(!unpersisted.stalled(begin + patience, patience), "nothing is under way");
     }
 }

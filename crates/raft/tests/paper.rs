@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use harness::cluster::{Cluster, ELECTION_TIMEOUT, HEARTBEAT, Habits};
 use harness::lone::{FIRST, Lone, append, sent};
-use vlot_raft::effect::{Effect, Input, ProposalRefused, RoleName, Source};
+use vlot_raft::effect::{Effect, Input, Misbehaviour, ProposalRefused, RoleName, Source, WriteId};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::message::{Body, ReadId};
 
@@ -78,13 +78,40 @@ fn a_vote_is_stored_before_it_is_told() {
     assert_eq!(sent(&lone.persist()), [(2, 2, Body::VoteGranted)]);
 }
 
+/// "Persistent state …": an answer that waits for it is not given if a later term has begun before.
+#[test]
+fn an_answer_of_an_earlier_term_is_not_given_late() {
+    let mut lone = Lone::new(3, 1, None, &[]);
+    lone.slow_disk = true;
+    lone.hear(2, 2, request(0, 0));
+    lone.hear(3, 3, request(0, 0));
+    assert_eq!(sent(&lone.persist()), [(3, 3, Body::VoteGranted)]);
+}
+
+/// "Persistent state …": a candidate's vote for itself too counts when it is stored, and not with an earlier write.
+#[test]
+fn a_candidates_own_vote_is_stored_before_it_counts() {
+    let mut lone = Lone::new(1, 0, None, &[]);
+    lone.slow_disk = true;
+    lone.hear(2, 5, BEAT);
+    lone.input(Input::Lost { peer: NodeId(2) });
+    lone.time_out();
+    assert_eq!((lone.role(), lone.term()), (RoleName::Candidate, 6));
+    lone.input(Input::Persisted { write: WriteId(1) });
+    assert_eq!(lone.role(), RoleName::Candidate, "the term that it has heard is stored, its vote is not");
+    lone.persist();
+    assert_eq!(lone.role(), RoleName::Leader);
+}
+
 /// "Persistent state on all servers (updated on stable storage before responding to RPCs)": the log.
 #[test]
 fn entries_are_stored_before_they_are_acknowledged() {
     let mut lone = Lone::follower(1, &[]);
     lone.slow_disk = true;
     assert_eq!(sent(&lone.hear(2, 1, append(LogId::ZERO, &[1, 1], 0))), []);
+    assert_eq!((lone.raft.log().last(), lone.raft.durable()), (LogIndex(2), LogIndex(0)));
     assert_eq!(sent(&lone.persist()), [(2, 1, upto(2))]);
+    assert_eq!(lone.raft.durable(), LogIndex(2));
 }
 
 /// "Persistent state …": a refusal too vouches for the term under which it is given.
@@ -264,6 +291,19 @@ fn a_later_term_in_any_message_makes_a_follower() {
             lone.hear(2, 5, body.clone());
             assert_eq!((lone.role(), lone.term(), lone.raft.vote()), (RoleName::Follower, 5, None), "{body:?}");
         }
+    }
+}
+
+/// "If RPC … contains term T > currentTerm: set currentTerm = T": here, unless no number of elections can have led to it.
+#[test]
+fn a_term_that_was_made_up_is_not_taken_over() {
+    let reach = 1 << 32;
+    for (heard, taken) in [(1 + reach, true), (2 + reach, false), (u64::MAX, false)] {
+        let mut lone = Lone::new(3, 1, None, &[]);
+        let effects = lone.hear(2, heard, BEAT);
+        assert_eq!(lone.term(), if taken { heard } else { 1 });
+        let how = Misbehaviour::TermOutOfReach { term: Term(heard) };
+        assert_eq!(effects.contains(&Effect::Misbehaved { from: NodeId(2), how }), !taken, "{heard}");
     }
 }
 

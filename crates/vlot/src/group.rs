@@ -15,7 +15,7 @@ use vlot_raft::id::{GroupId, LogIndex, NodeId};
 
 use crate::events::Events;
 use crate::machine::Waiters;
-use crate::members::{MemberChange, Members};
+use crate::members::{MemberChange, Members, is_too_large};
 use crate::node::Input;
 use crate::payload::{self, ProposalId};
 use crate::state_machine::{Command, StateMachine};
@@ -112,6 +112,9 @@ pub enum ReadError {
 pub enum ChangeError {
     /// The leader does not begin it.
     Refused(ChangeRefused),
+    /// An address is longer than [`ADDRESS_BYTES_MAX`](crate::members::ADDRESS_BYTES_MAX), or the context than
+    /// [`CONTEXT_BYTES_MAX`](crate::members::CONTEXT_BYTES_MAX). It was not asked for.
+    TooLarge,
     /// Nothing was heard in time. It may have been done, or may be yet: look at the members.
     Unknown,
     /// The node has stopped.
@@ -198,6 +201,9 @@ impl<S: StateMachine> Group<S> {
     /// # Errors
     /// If the leader refuses it, or nothing is heard in time.
     pub async fn change_members(&self, changes: Vec<MemberChange>, context: Bytes) -> Result<(), ChangeError> {
+        if is_too_large(&changes, &context) {
+            return Err(ChangeError::TooLarge);
+        }
         let shared = &*self.0;
         let sequence = shared.next.fetch_add(1, Relaxed);
         let answer = shared.changes.wait(sequence);
@@ -382,6 +388,7 @@ impl fmt::Display for ChangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(why) => write!(f, "the members are not changed: {}", explain(*why)),
+            Self::TooLarge => f.write_str("an address, or what comes with the change, is longer than it may be"),
             Self::Unknown => f.write_str("no answer in time; the members may have changed, or may yet"),
             Self::Stopped => f.write_str("the node has stopped"),
         }

@@ -10,7 +10,16 @@ use prost::Message as _;
 use vlot_raft::id::{LogIndex, NodeId};
 use vlot_raft::membership::{Change, Member, Membership, Seat};
 
+use crate::net::wire;
 use crate::payload::{BadPayload, ProposalId};
+
+/// How long an address may be: as long as one that is told.
+pub const ADDRESS_BYTES_MAX: usize = wire::ADDRESS_BYTES_MAX;
+/// How long what the state machine is given with a change may be. It is kept with the members where a log begins and with
+/// every snapshot, in a mebibyte together.
+pub const CONTEXT_BYTES_MAX: usize = 64 << 10;
+/// An entry beyond this was never written.
+const ENTRY_BYTES_MAX: usize = (1 << 20) - 64;
 
 /// The members of a group, and where each of them listens.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -168,6 +177,13 @@ impl MemberChange {
     }
 }
 
+/// Whether a change brings along more than is kept.
+#[must_use]
+pub fn is_too_large(changes: &[MemberChange], context: &[u8]) -> bool {
+    let mut addresses = changes.iter().filter_map(MemberChange::address);
+    context.len() > CONTEXT_BYTES_MAX || addresses.any(|(_, address)| address.len() > ADDRESS_BYTES_MAX)
+}
+
 impl ChangeRequest {
     /// What the entry holds that begins this change; consensus has found the seats.
     #[must_use]
@@ -293,6 +309,9 @@ impl MembershipEntry {
     /// # Errors
     /// If the bytes are none.
     pub fn decode(bytes: impl Buf) -> Result<Self, BadPayload> {
+        if bytes.remaining() > ENTRY_BYTES_MAX {
+            return Err(BadPayload);
+        }
         Self::of_frame(EntryFrame::decode(bytes).map_err(|_| BadPayload)?)
     }
 }
@@ -363,7 +382,10 @@ impl ChangeRequest {
                 _ => return Err(BadPayload),
             })
         };
-        let changes = changes.into_iter().map(change).collect::<Result<_, BadPayload>>()?;
+        let changes = changes.into_iter().map(change).collect::<Result<Vec<_>, BadPayload>>()?;
+        if is_too_large(&changes, &context) {
+            return Err(BadPayload);
+        }
         Ok(Self { id: ProposalId { origin, sequence }, changes, context })
     }
 }
@@ -390,6 +412,24 @@ mod tests {
             MemberChange::Recognise { node, disk: 77 },
         ];
         ChangeRequest { id: ProposalId { origin: 7, sequence: 9 }, changes, context: Bytes::from_static(b"why") }
+    }
+
+    #[test]
+    fn what_is_larger_than_is_kept_is_refused() {
+        let id = ProposalId::default();
+        let with = |address_bytes, context_bytes| {
+            let address = "a".repeat(address_bytes);
+            let changes = vec![MemberChange::AddLearner { node: NodeId(3), address }];
+            let request = ChangeRequest { id, changes, context: Bytes::from(vec![0; context_bytes]) };
+            ChangeRequest::decode(request.encode()).is_ok()
+        };
+        let table = [(300, 64 << 10, true), (301, 0, false), (0, (64 << 10) + 1, false)];
+        for (address_bytes, context_bytes, is_taken) in table {
+            assert_eq!(with(address_bytes, context_bytes), is_taken, "{address_bytes} {context_bytes}");
+        }
+        let entry = |bytes| MembershipEntry { context: Bytes::from(vec![0; bytes]), ..MembershipEntry::default() };
+        assert!(MembershipEntry::decode(&entry(1 << 19).encode()[..]).is_ok());
+        assert_eq!(MembershipEntry::decode(&entry(1 << 20).encode()[..]), Err(BadPayload));
     }
 
     #[test]

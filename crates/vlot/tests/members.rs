@@ -221,6 +221,34 @@ async fn three_nodes_become_five_and_three_again() {
     cluster.end().await;
 }
 
+/// What comes with a change is kept where the log begins, and with every snapshot: as much as fits there is all that may come.
+#[tokio::test]
+async fn what_a_change_brings_along_is_bounded() {
+    let mut cluster = Cluster::new("bounded", 1);
+    cluster.start(1, &[1]).await;
+    let group = cluster.group(1);
+    let change = |address: String| vec![MemberChange::AddLearner { node: NodeId(7), address }];
+    for (address_bytes, context_bytes, expected) in [
+        (301, 0, Err(ChangeError::TooLarge)),
+        (300, (64 << 10) + 1, Err(ChangeError::TooLarge)),
+        (300, 2 << 20, Err(ChangeError::TooLarge)),
+        (300, 64 << 10, Ok(())),
+    ] {
+        let context = Bytes::from(vec![b'x'; context_bytes]);
+        let mut outcome = group.change_members(change("a".repeat(address_bytes)), context.clone()).await;
+        while let Err(ChangeError::Refused(_)) = outcome {
+            pause().await;
+            outcome = group.change_members(change("a".repeat(address_bytes)), context.clone()).await;
+        }
+        assert_eq!(outcome, expected, "{address_bytes} and {context_bytes}");
+    }
+    // The log is cut after it, and the node goes on.
+    for more in 1..=200 {
+        assert_eq!(group.propose(1).await, Ok(more));
+    }
+    cluster.end().await;
+}
+
 #[tokio::test]
 async fn a_node_that_was_away_for_long_gets_a_snapshot_while_writes_go_on() {
     let mut cluster = Cluster::new("away", 3);

@@ -23,6 +23,9 @@ use super::notation;
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 
+/// More than any host has for a peer, or for its disk, in one turn.
+pub const MESSAGES_MAX: usize = 1000;
+
 /// One node: a replica while it is up, and its disk always.
 #[derive(Default)]
 pub struct Node {
@@ -223,7 +226,10 @@ impl Cluster {
         }
         let (batch, entry_bytes) = (self.habits.batch, self.habits.entry_bytes);
         for peer in self.names().into_iter().filter(|&peer| peer != name) {
+            let mut sent = 0;
             while let Some((after, last)) = self.raft(name).wants(peer) {
+                sent += 1;
+                assert!(sent <= MESSAGES_MAX, "n{name} has something for n{peer} without end");
                 let upto = LogIndex(last.0.min(after.0 + batch));
                 let bytes = upto.since(after) * entry_bytes;
                 self.change(name, |raft| {
@@ -241,7 +247,11 @@ impl Cluster {
     }
 
     fn work_disk(&mut self, name: NodeId) {
-        while self.is_up(name) && !self.nodes[&name].disk.slow && self.persist_one(name) {}
+        let mut writes = 0;
+        while self.is_up(name) && !self.nodes[&name].disk.slow && self.persist_one(name) {
+            writes += 1;
+            assert!(writes <= MESSAGES_MAX, "n{name} has something to write without end");
+        }
     }
 
     /// Makes the oldest waiting write durable and reports it. False if there is none.
@@ -316,7 +326,7 @@ impl Cluster {
 
     /// Delivers whatever nothing holds up, in order, until nothing is left. No time passes.
     pub fn settle(&mut self) {
-        for _ in 0..100_000 {
+        for _ in 0..10_000 {
             match self.network.next() {
                 Some(at) => self.deliver(at),
                 None if self.habits.fetches && self.fetch_one() => {}

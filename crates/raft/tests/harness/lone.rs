@@ -12,11 +12,14 @@ use vlot_raft::state::{Config, Restored};
 use vlot_raft::term_runs::TermRuns;
 use vlot_raft::time::{Chance, Time};
 
-use super::cluster::{ELECTION_TIMEOUT, HEARTBEAT};
+use super::cluster::{ELECTION_TIMEOUT, HEARTBEAT, MESSAGES_MAX};
 use super::notation;
 
 /// The session of a group's first members.
 pub const FIRST: Session = Session(LogIndex::ZERO);
+
+/// What follows from a write that is durable asks for another write, and so on: no more often than this.
+const WRITES_MAX: usize = 100;
 
 /// Node 1 of a group.
 pub struct Lone {
@@ -129,7 +132,9 @@ impl Lone {
     /// Time passes until its deadline.
     pub fn time_out(&mut self) -> Effects {
         self.now = self.now.max(self.raft.deadline());
-        self.input(Input::Tick)
+        let effects = self.input(Input::Tick);
+        assert!(self.raft.deadline() > self.now, "it is due again, and its host would never rest");
+        effects
     }
 
     pub fn wait(&mut self, wait: Duration) {
@@ -153,8 +158,10 @@ impl Lone {
 
     /// Everything asked for is durable.
     pub fn persist(&mut self) -> Effects {
-        let mut all = Effects::new();
+        let (mut all, mut turns) = (Effects::new(), 0);
         while let Some(write) = self.writes.pop() {
+            turns += 1;
+            assert!(turns <= WRITES_MAX, "something to write without end");
             self.writes.clear();
             let effects = self.checked(|raft, now, effects| raft.step(now, Input::Persisted { write }, effects));
             self.note_writes(&effects);
@@ -167,7 +174,10 @@ impl Lone {
     pub fn end_turn(&mut self, batch: u64) -> Effects {
         let mut all = Effects::new();
         for peer in self.raft.peers().collect::<Vec<_>>() {
+            let mut sent = 0;
             while let Some((after, last)) = self.raft.wants(peer) {
+                sent += 1;
+                assert!(sent <= MESSAGES_MAX, "something for n{peer} without end");
                 let upto = LogIndex(last.0.min(after.0 + batch));
                 all.extend(self.checked(|raft, _, effects| raft.send_entries(peer, upto, 0, effects)));
             }

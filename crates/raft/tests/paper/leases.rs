@@ -219,6 +219,18 @@ fn a_pre_vote_is_refused_with_the_later_term() {
     assert_eq!((asks.role(), asks.term()), (RoleName::Follower, 6));
 }
 
+/// §9.6: … a term that the asker does not know is told once it is stored; its own term vouches for nothing.
+#[test]
+fn a_pre_vote_is_refused_at_once_in_the_askers_own_term() {
+    let mut lone = Lone::new(3, 1, None, &[1]);
+    lone.slow_disk = true;
+    lone.hear(2, 5, crate::BEAT);
+    let asks = Body::AskPreVote { last: LogId::new(9, 9) };
+    assert_eq!(sent(&lone.hear(3, 5, asks.clone())), [(3, 5, Body::PreVoteRefused)]);
+    assert_eq!(sent(&lone.hear(3, 4, asks)), []);
+    assert!(sent(&lone.persist()).contains(&(3, 5, Body::PreVoteRefused)));
+}
+
 /// §9.6: … so many refusals that no majority is left end the poll; it is not waited for.
 #[test]
 fn a_poll_that_cannot_be_won_is_over() {

@@ -127,6 +127,32 @@ fn a_configuration_counts_when_it_is_appended() {
     assert_eq!(counts(&follower), "n1,n2,n3,+n4");
 }
 
+/// §6, §5.3: a message may repeat the entry of a configuration that is in the log already, and go on behind it.
+#[test]
+fn a_repeated_configuration_counts_once() {
+    let joint = "n1,n2,n3,+n4";
+    let mut lone = Lone::follower(1, &[1]);
+    lone.hear(2, 1, append_set(LogId::new(1, 1), &[1], &[(2, joint)], 0));
+    lone.hear(2, 1, append_set(LogId::new(1, 1), &[1, 1], &[(2, joint), (3, "n1,n2,n3,n4")], 0));
+    let set_at = |index| lone.raft.memberships().at(LogIndex(index)).0;
+    assert_eq!([1, 2, 3].map(set_at), [0, 2, 3].map(LogIndex));
+    assert_eq!(counts(&lone), "n1,n2,n3,n4");
+}
+
+/// §6: the host hears of the entry that sets one, and not of those that follow it.
+#[test]
+fn entries_behind_a_configuration_do_not_change_it() {
+    let set_at = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Happened(Event::MembershipChanged { at }) => Some(at.0),
+            _ => None,
+        })
+    };
+    let mut lone = Lone::follower(1, &[1]);
+    assert_eq!(set_at(&lone.hear(2, 1, append_set(LogId::new(1, 1), &[1], &[(2, "n1,n2,n3,+n4")], 0))), Some(2));
+    assert_eq!(set_at(&lone.hear(2, 1, append(LogId::new(1, 2), &[1], 0))), None);
+}
+
 /// §6: it is also what counts after a restart, since it is read from the log.
 #[test]
 fn the_newest_configuration_of_the_log_counts_after_a_restart() {
@@ -290,6 +316,22 @@ fn a_removed_server_disturbs_nobody() {
     }
 }
 
+/// §6: … unless it comes in again, as far as is known here, or nothing is known here of who the members are.
+#[test]
+fn only_who_is_removed_for_good_is_told() {
+    let asks = Body::AskPreVote { last: LogId::new(9, 9) };
+    let told = |lone: &mut Lone| {
+        sent(&lone.hear(4, 1, asks.clone())).iter().any(|(_, _, body)| matches!(body, Body::Removed { .. }))
+    };
+    let mut lone = Lone::follower(1, &[1]);
+    assert!(told(&mut lone));
+    lone.hear(2, 1, append_set(LogId::new(1, 1), &[1], &[(2, "n1,n2,n3,+n4")], 0));
+    assert!(!told(&mut lone), "it comes in with an entry that is not committed");
+    let mut joins = Lone::with(&vlot_raft::state::Restored::default(), |_| {}, 1);
+    joins.hear(2, 1, BEAT);
+    assert!(!told(&mut joins));
+}
+
 /// §6: this does not affect elections in which everyone has waited for an election timeout.
 #[test]
 fn a_new_member_is_voted_for_when_the_leader_is_silent() {
@@ -327,6 +369,25 @@ fn a_strangers_word_does_not_count() {
     let mut leader = Lone::leader(3, 1, &[]);
     leader.hear(7, 1, upto(1));
     assert_eq!(leader.raft.commit(), LogIndex::ZERO);
+}
+
+/// §6: what is committed already is not committed again: an acknowledgement of it begins nothing.
+#[test]
+fn a_repeated_acknowledgement_does_not_go_on_with_a_change() {
+    let mut lone = Lone::leader_of("n1,n2,n3", 1, &[]);
+    for peer in [2, 3] {
+        lone.hear(peer, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit: false, priority: 1 });
+    }
+    change(&mut lone, "-n1");
+    lone.end_turn(9);
+    lone.hear(2, 1, upto(2));
+    lone.hear(3, 1, upto(2));
+    lone.hear(2, 1, beat_answer(0));
+    lone.input(Input::Propose { count: 1 });
+    assert_eq!(lone.hear(3, 1, upto(2)), []);
+    assert_eq!(lone.raft.handing_over(), None, "n2 is fit now, and gets the office with the next heartbeat");
+    lone.time_out();
+    assert_eq!(lone.raft.handing_over(), Some(NodeId(2)));
 }
 
 /// §4.1: no change begins before the one before it is committed.
@@ -451,6 +512,16 @@ fn a_removed_server_stops_until_it_is_added_again() {
     assert_eq!(lone.role(), RoleName::PreCandidate);
 }
 
+/// §4.2.3: … another configuration that does not name it either does not bring it back.
+#[test]
+fn a_removed_server_stays_so_while_others_come_and_go() {
+    let mut lone = Lone::follower(1, &[1]);
+    lone.hear(2, 1, Body::Removed { at: LogIndex(3) });
+    let set = [(2, "-n1,n2,n3"), (3, "n2,n3"), (4, "n2,n3,(n5)")];
+    lone.hear(2, 1, append_set(LogId::new(1, 1), &[1, 1, 1], &set, 4));
+    assert!(lone.raft.is_removed());
+}
+
 /// §4.2.3: leaders that heartbeat are not deposed by a removed server, and one that was asked to hand over is: the
 /// request says so.
 #[test]
@@ -510,4 +581,21 @@ fn a_server_without_a_configuration_waits() {
         &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, priority: 1 }
     ));
     assert_eq!(parse_members("nobody"), Membership::default());
+}
+
+// Witnesses: they must have nothing that their leader could lose (see `last_for`).
+
+/// A witness that comes or goes gets what is durable at its leader, like any other.
+#[test]
+fn a_witness_gets_only_what_the_leader_has_durably() {
+    for (group, wish, witness) in [("n1,n2,n3", "+n4w", 4), ("n1,n2,n3,n4w", "-n4", 4), ("n1,n2,n3w", "+n4", 3)] {
+        let mut lone = Lone::leader_of(group, 1, &[]);
+        lone.slow_disk = true;
+        change(&mut lone, wish);
+        let upto = |lone: &Lone, peer| lone.raft.wants(NodeId(peer)).map(|(_, upto)| upto.0);
+        assert_eq!(upto(&lone, 2), Some(2), "{wish} of {group}: a voter with payloads");
+        assert_ne!(upto(&lone, witness), Some(2), "{wish} of {group}");
+        lone.persist();
+        assert_eq!(upto(&lone, witness), Some(2), "{wish} of {group}: once it is durable");
+    }
 }

@@ -4,12 +4,13 @@
 //! receiver does with it is the paper's.
 
 use vlot_raft::effect::{Effect, Event, Input, RoleName};
-use vlot_raft::id::{LogId, LogIndex, NodeId};
+use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
+use vlot_raft::membership::Memberships;
 use vlot_raft::message::Body;
 use vlot_raft::state::Restored;
 
 use crate::harness::cluster::ELECTION_TIMEOUT;
-use crate::harness::lone::{FIRST, Lone, append, append_set, sent};
+use crate::harness::lone::{FIRST, Lone, append, append_set, entries, sent};
 use crate::harness::notation::{members, parse_members};
 use crate::{answers, beat_answer, committed, upto};
 
@@ -52,6 +53,7 @@ fn only_what_is_applied_is_dropped() {
     lone.hear(2, 1, append(LogId::ZERO, &[1, 1, 1, 1], 3));
     compact(&mut lone, 4);
     assert_eq!(log(&lone), (LogId::new(1, 3), LogId::new(1, 4)));
+    assert_eq!(compact(&mut lone, 3), [], "it is gone already");
     assert_eq!(compact(&mut lone, 2), [], "and nothing comes back");
 }
 
@@ -96,9 +98,15 @@ fn a_log_that_begins_later_begins_with_its_configuration() {
 #[test]
 fn dropping_entries_is_a_write_of_its_own() {
     let mut lone = Lone::follower(1, &[]);
-    lone.hear(2, 1, append(LogId::ZERO, &[1, 1, 1], 3));
+    let appended = lone.hear(2, 1, append(LogId::ZERO, &[1, 1, 1], 3));
+    let before = appended.iter().find_map(|effect| match effect {
+        Effect::Append { write, .. } => Some(*write),
+        _ => None,
+    });
     let effects = compact(&mut lone, 2);
-    assert!(matches!(effects[..], [Effect::Compact { after, .. }] if after == LogId::new(1, 2)), "{effects:?}");
+    let [Effect::Compact { write, after }] = effects[..] else { panic!("{effects:?}") };
+    assert_eq!(after, LogId::new(1, 2));
+    assert!(Some(write) > before, "{write:?} comes after {before:?}");
 }
 
 /// §7: … a restart finds the log as it was left.
@@ -128,6 +136,42 @@ fn a_follower_behind_the_log_needs_a_snapshot() {
     assert!(sent(&effects).contains(&(2, 1, needed(1, 4))), "{effects:?}");
     assert!(effects.contains(&Effect::Happened(Event::PeerNeedsSnapshot { peer: NodeId(2) })));
     assert_eq!(lone.raft.wants(NodeId(2)), None, "no entries before it has one");
+}
+
+/// §5.3, §7: … which shows when the last entry that both could have is one that is gone.
+#[test]
+fn a_refusal_that_leads_behind_the_log_asks_for_a_snapshot() {
+    let refused = |missing, hint| {
+        let [missing, hint] = [missing, hint].map(|index: u64| LogId::new(index.min(1), index));
+        Body::EntriesRefused { session: FIRST, missing, hint }
+    };
+    let had = Restored {
+        term: Term(1),
+        log: entries(LogId::new(1, 4), &[1, 1]),
+        applied: LogIndex(4),
+        memberships: Memberships::begin(parse_members("n1,n2,n3")),
+        ..Restored::default()
+    };
+    // The log begins after 4. What the follower lacks and the last that it could have, question by question.
+    let table: [(&[(u64, u64)], bool); 6] = [
+        (&[(6, 5)], false),
+        (&[(6, 4)], false),
+        (&[(6, 3)], true),
+        (&[(6, 0)], true),
+        (&[(6, 4), (4, 4)], true),
+        (&[(6, 5), (5, 3)], true),
+    ];
+    for (answers_of_2, snapshot) in table {
+        let mut lone = Lone::with(&had, |_| {}, 1);
+        lone.win();
+        let mut effects = lone.end_turn(100);
+        for &(missing, hint) in answers_of_2 {
+            assert!(!answers(&effects, &needed(1, 4)), "{answers_of_2:?}: {effects:?}");
+            lone.hear(2, 2, refused(missing, hint));
+            effects = lone.end_turn(100);
+        }
+        assert_eq!(answers(&effects, &needed(1, 4)), snapshot, "{answers_of_2:?}: {effects:?}");
+    }
 }
 
 /// §7: … and only then: who has the last dropped entry gets what follows.
@@ -229,6 +273,27 @@ fn a_snapshot_brings_its_configuration() {
     assert_eq!(members(lone.raft.membership()), "n1,n2,n5");
     lone.hear(3, 2, append(LogId::new(1, 7), &[2], 0));
     assert_eq!(members(lone.raft.membership()), "n1,n2,(n5)", "back to that of the snapshot");
+}
+
+/// §7: … which is news only if it is another.
+#[test]
+fn a_snapshot_with_the_same_configuration_is_no_news() {
+    let news = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Happened(_)));
+    let mut lone = Lone::follower(1, &[1]);
+    assert!(!news(&receive(&mut lone, LogId::new(1, 6), (0, "n1,n2,n3"))));
+    let effects = receive(&mut lone, LogId::new(1, 9), (8, "n1,n2,n3"));
+    assert!(effects.contains(&Effect::Happened(Event::MembershipChanged { at: LogIndex(8) })), "{effects:?}");
+}
+
+/// §7: … it counts at once for who stands for election, too: one that may not lead gives up, and any other goes on.
+#[test]
+fn a_snapshot_ends_the_candidacy_of_who_does_not_vote_in_it() {
+    for (members, role) in [("n1,n2,n3,n4", RoleName::Candidate), ("(n1),n2,n3", RoleName::Follower)] {
+        let mut lone = Lone::new(3, 1, None, &[1]);
+        lone.campaign();
+        receive(&mut lone, LogId::new(1, 6), (5, members));
+        assert_eq!(lone.role(), role, "{members}");
+    }
 }
 
 /// §7: neither term nor vote nor commit index depends on a snapshot: an old one, or one of a term that this server does

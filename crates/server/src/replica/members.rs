@@ -64,6 +64,7 @@ impl Replica {
         };
         outcome.map_err(|error| match error {
             ChangeError::Refused(why) => self.unchanged_because(why),
+            ChangeError::TooLarge => Unchanged::Because(Status::REQUEST_TOO_LARGE),
             ChangeError::Unknown => Unchanged::Because(Status::TIMEOUT),
             ChangeError::Stopped => Unchanged::Because(Status::STOPPED),
         })
