@@ -69,6 +69,6 @@ fn states_of_three_nodes_that_become_four_and_three() {
     use vlot_raft::membership::Change;
     let states_max = std::env::var("VLOT_STATES_MAX").ok().and_then(|max| max.parse().ok()).unwrap_or(5_000_000);
     let changes = vec![vec![Change::Voter(NodeId(4))], vec![Change::Remove(NodeId(1))]];
-    let rules = Rules { nodes: 4, changes, changes_upto: 4, ..Rules::of_three("three, four, three") };
+    let rules = Rules { nodes: 4, changes, ..Rules::of_three("three, four, three") };
     look_at_all(&rules, states_max);
 }

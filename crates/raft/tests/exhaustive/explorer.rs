@@ -43,6 +43,8 @@ pub struct Explorer<'a> {
     posted: PairMap<u32>,
     seen: PairMap<Result<u32, Broken>>,
     forgotten: PairMap<u32>,
+    /// The past with one crash more, if there may be one.
+    crashed: Known<Option<u32>>,
 }
 
 /// What becomes of a seat by a move.
@@ -51,6 +53,7 @@ struct Step {
     by: By,
     seat: u32,
     mail: Mail,
+    crashes: bool,
     /// Whether it leads or has committed what it had not.
     has_news: bool,
 }
@@ -83,6 +86,7 @@ impl<'a> Explorer<'a> {
             posted: PairMap::default(),
             seen: PairMap::default(),
             forgotten: PairMap::default(),
+            crashed: Known::default(),
         }
     }
 
@@ -133,12 +137,16 @@ impl<'a> Explorer<'a> {
     fn follow(&mut self, place: &Place, at: usize, step: Step, visit: &mut impl FnMut(Place, By)) -> Result<(), Fault> {
         let mut next = *place;
         next.seats[at] = step.seat;
+        if step.crashes {
+            let Some(shown) = self.crash(place.shown) else { return Ok(()) };
+            next.shown = shown;
+        }
         for (to, &letters) in step.mail.iter().enumerate().filter(|(_, letters)| **letters != 0) {
             next.seats[to] = self.post(next.seats[to], letters);
         }
         if step.has_news {
             let node = self.cards.of(step.seat).node;
-            next.shown = self.see(place.shown, node).map_err(|broken| (step.by.0, broken))?;
+            next.shown = self.see(next.shown, node).map_err(|broken| (step.by.0, broken))?;
         }
         next.shown = self.forget(&next);
         visit(next, step.by);
@@ -174,12 +182,14 @@ impl<'a> Explorer<'a> {
         let Seat { node, inbox } = *self.atlas.seats.get(seat);
         let outcomes = self.outcomes(node, by).map_err(|broken| (by, broken))?;
         let inbox = self.atlas.inboxes.get(inbox);
+        let what = self.what(by);
         let steps = outcomes.iter().map(|&Outcome { node: after, mail, crashed }| {
             let seat = self.seat(after, &inbox);
             self.know_node(after);
             let (was, is) = (&self.nodes.get(node).node.raft, &self.nodes.get(after).node.raft);
             let begins_to_lead = is.standing() != was.standing() && is.standing().role == RoleName::Leader;
-            Step { by: (by, crashed), seat, mail, has_news: begins_to_lead || is.commit() > was.commit() }
+            let crashes = crashed.is_some() || matches!(&*what, Move::Crash { .. });
+            Step { by: (by, crashed), seat, mail, crashes, has_news: begins_to_lead || is.commit() > was.commit() }
         });
         Ok(steps.collect())
     }
@@ -306,6 +316,17 @@ impl<'a> Explorer<'a> {
             self.atlas.shown.get(shown).with(&self.nodes.get(node).node).map(|next| self.atlas.shown.number(next));
         self.seen.insert((shown, node), seen.clone());
         seen
+    }
+
+    fn crash(&mut self, shown: u32) -> Option<u32> {
+        if self.rules.crashes == Rules::ANY {
+            return Some(shown);
+        }
+        if !self.crashed.has(shown) {
+            let next = self.atlas.shown.get(shown).crashed(self.rules);
+            self.crashed.put(shown, next.map(|next| self.atlas.shown.number(next)));
+        }
+        *self.crashed.get(shown)
     }
 
     /// Once every disk knows a term, nobody can come to lead an earlier one.

@@ -127,12 +127,15 @@ impl Node {
         if self.proposals() < rules.proposals {
             moves.push(Move::Propose);
         }
-        if self.raft.log().last().0 < rules.changes_upto {
-            moves.extend(rules.changes.iter().cloned().map(Move::Change));
-        }
+        moves.extend(self.next_change(rules).cloned().map(Move::Change));
         if rules.reconnects {
             moves.extend(self.raft.peers().map(|peer| Move::Reconnect { peer }));
         }
+    }
+
+    /// The first change that is not made yet, as its log says.
+    fn next_change<'a>(&self, rules: &'a Rules) -> Option<&'a Vec<Change>> {
+        rules.changes.iter().find(|changes| self.raft.membership().changed(changes).is_ok())
     }
 
     /// Whether it does nothing but wait for its disk.

@@ -22,6 +22,8 @@ pub struct Rules {
     pub window: usize,
     /// How many writes may wait for a node's disk while it goes on. With none, it does nothing else until they are done.
     pub writes_behind: usize,
+    /// How many crashes there may be, of all nodes together.
+    pub crashes: u8,
     /// Whether pre-votes are asked for by message. If not, any node may win one at any time.
     pub pre_votes: bool,
     /// Whether nodes hear of later terms by message alone. If not, any node may hear of any durable term at any time,
@@ -33,15 +35,16 @@ pub struct Rules {
     pub reconnects: bool,
     /// Whether nodes compact their logs and get snapshots.
     pub compaction: bool,
-    /// Changes of membership that a leader may be asked for, at any time.
+    /// Changes of membership: any leader may be asked, at any time, for the first that its log does not have.
     pub changes: Vec<Vec<Change>>,
     /// Whether states that differ only in the names of nodes are the same, where all nodes are alike.
     pub symmetry: bool,
-    /// How many entries a log may hold before no more changes are asked for.
-    pub changes_upto: u64,
 }
 
 impl Rules {
+    /// As many as there may ever be.
+    pub const ANY: u8 = u8::MAX;
+
     /// A group of three voters, as tight as it may be.
     pub fn of_three(name: &'static str) -> Self {
         Self {
@@ -53,13 +56,13 @@ impl Rules {
             window: 2,
             symmetry: true,
             writes_behind: 0,
+            crashes: Self::ANY,
             pre_votes: false,
             refusals: false,
             heartbeats: false,
             reconnects: false,
             compaction: false,
             changes: Vec::new(),
-            changes_upto: 0,
         }
     }
 

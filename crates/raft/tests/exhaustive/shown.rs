@@ -7,6 +7,7 @@ use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::raft::Raft;
 
 use super::node::Node;
+use super::rules::Rules;
 use super::{Broken, broken, require};
 
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Shown {
     leaders: Vec<(Term, NodeId)>,
     /// The term of each committed entry.
     committed: Vec<Term>,
+    /// How many crashes there were, if they are counted.
+    crashes: u8,
 }
 
 impl Shown {
@@ -26,6 +29,11 @@ impl Shown {
         Ok(next)
     }
 
+    /// With one crash more, if there may be one.
+    pub fn crashed(&self, rules: &Rules) -> Option<Self> {
+        (self.crashes < rules.crashes).then(|| Self { crashes: self.crashes + 1, ..self.clone() })
+    }
+
     /// The last committed entry.
     pub fn last_committed(&self) -> LogId {
         let index = LogIndex(self.committed.len() as u64);
@@ -35,13 +43,13 @@ impl Shown {
     /// Without the leaders of terms before `term`, which every disk knows: nobody can come to lead an earlier one.
     pub fn since(&self, term: Term) -> Self {
         let leaders = self.leaders.iter().copied().filter(|(led, _)| *led >= term).collect();
-        Self { leaders, committed: self.committed.clone() }
+        Self { leaders, ..self.clone() }
     }
 
     /// Under other names.
     pub fn renamed(&self, name: impl Fn(NodeId) -> NodeId) -> Self {
         let leaders = self.leaders.iter().map(|&(term, leader)| (term, name(leader))).collect();
-        Self { leaders, committed: self.committed.clone() }
+        Self { leaders, ..self.clone() }
     }
 
     fn see_leader(&mut self, raft: &Raft) -> Result<(), Broken> {
