@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use vlot_raft::effect::RoleName;
 use vlot_raft::id::{NodeId, Term};
 use vlot_raft::message::{Body, Envelope, Message};
 
@@ -54,8 +53,8 @@ struct Step {
     seat: u32,
     mail: Mail,
     crashes: bool,
-    /// Whether it leads or has committed what it had not.
-    has_news: bool,
+    /// The replica, if it leads or has committed what it had not.
+    news: Option<u32>,
 }
 
 /// What becomes of a node by a move.
@@ -64,6 +63,7 @@ pub struct Outcome {
     pub node: u32,
     mail: Mail,
     crashed: Option<u8>,
+    news: Option<u32>,
 }
 
 /// The messages that are sent: for each receiver, a set of them.
@@ -144,9 +144,8 @@ impl<'a> Explorer<'a> {
         for (to, &letters) in step.mail.iter().enumerate().filter(|(_, letters)| **letters != 0) {
             next.seats[to] = self.post(next.seats[to], letters);
         }
-        if step.has_news {
-            let node = self.cards.of(step.seat).node;
-            next.shown = self.see(next.shown, node).map_err(|broken| (step.by.0, broken))?;
+        if let Some(news) = step.news {
+            next.shown = self.see(next.shown, news).map_err(|broken| (step.by.0, broken))?;
         }
         next.shown = self.forget(&next);
         visit(next, step.by);
@@ -183,13 +182,9 @@ impl<'a> Explorer<'a> {
         let outcomes = self.outcomes(node, by).map_err(|broken| (by, broken))?;
         let inbox = self.atlas.inboxes.get(inbox);
         let what = self.what(by);
-        let steps = outcomes.iter().map(|&Outcome { node: after, mail, crashed }| {
-            let seat = self.seat(after, &inbox);
-            self.know_node(after);
-            let (was, is) = (&self.nodes.get(node).node.raft, &self.nodes.get(after).node.raft);
-            let begins_to_lead = is.standing() != was.standing() && is.standing().role == RoleName::Leader;
+        let steps = outcomes.iter().map(|&Outcome { node: after, mail, crashed, news }| {
             let crashes = crashed.is_some() || matches!(&*what, Move::Crash { .. });
-            Step { by: (by, crashed), seat, mail, crashes, has_news: begins_to_lead || is.commit() > was.commit() }
+            Step { by: (by, crashed), seat: self.seat(after, &inbox), mail, crashes, news }
         });
         Ok(steps.collect())
     }
@@ -253,8 +248,12 @@ impl<'a> Explorer<'a> {
         let outcomes = life.node.after(&what, self.rules).map(|cases| {
             let outcomes = cases.into_iter().enumerate().map(|(case, Moved { node, sent, crashed })| {
                 let mail = self.mail(life.node.name(), sent);
+                let shows = crashed.as_ref().map_or(&node.raft, |crashed| &crashed.was);
+                let is_news = Shown::is_news(&life.node.raft, shows);
+                let news = is_news.then(|| self.atlas.news.number(shows.clone()));
+                let crashed = crashed.map(|crashed| crashed.done);
                 let life = Life { node, by: Some(Turning { before: number, by, case }) };
-                Outcome { node: self.atlas.nodes.number(life), mail, crashed }
+                Outcome { node: self.atlas.nodes.number(life), mail, crashed, news }
             });
             outcomes.collect()
         });
@@ -307,15 +306,10 @@ impl<'a> Explorer<'a> {
         self.atlas.inboxes.number(letters)
     }
 
-    fn see(&mut self, shown: u32, node: u32) -> Result<u32, Broken> {
-        if let Some(seen) = self.seen.get(&(shown, node)) {
-            return seen.clone();
-        }
-        self.know_node(node);
-        let seen =
-            self.atlas.shown.get(shown).with(&self.nodes.get(node).node).map(|next| self.atlas.shown.number(next));
-        self.seen.insert((shown, node), seen.clone());
-        seen
+    fn see(&mut self, shown: u32, news: u32) -> Result<u32, Broken> {
+        let atlas = self.atlas;
+        let see = || atlas.shown.get(shown).with(&atlas.news.get(news)).map(|next| atlas.shown.number(next));
+        self.seen.entry((shown, news)).or_insert_with(see).clone()
     }
 
     fn crash(&mut self, shown: u32) -> Option<u32> {

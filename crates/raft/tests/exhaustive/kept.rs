@@ -83,7 +83,12 @@ impl Kept {
         }
     }
 
-    /// Keeps a state that is new, and puts it into the queue.
+    /// Lets the newest state wait until its successors are asked for.
+    pub fn enqueue_newest(&mut self, (level, letters): (usize, usize)) {
+        self.queue.push(level, letters, self.places.len() as u32 - 1);
+    }
+
+    /// Keeps a state that is new.
     pub fn insert(&mut self, place: &Place, parent: Origin, cards: &mut Cards<'_>) -> Kind {
         if self.chains * 3 >= self.table.len() * 2 {
             self.grow(cards);
@@ -100,8 +105,6 @@ impl Kept {
         self.places.push(*place);
         self.parents.push(parent);
         self.next.push(rest);
-        let (level, letters) = cards.rank(place);
-        self.queue.push(level, letters, new);
         if head == END {
             self.chains += 1;
             return Kind::NewScene;
@@ -171,10 +174,7 @@ fn tag(scene: &Scene) -> u32 {
     (scene.hash() >> 32) as u32
 }
 
-/// States that wait, by level and by how many messages are under way.
-///
-/// Levels never fall on the way from a state to the next, and of a level those with the most messages are taken first:
-/// so most of what would be outdone is never looked at.
+/// States that wait, by level and by how many messages are under way: the lowest level first, then the most messages.
 #[derive(Default)]
 struct Queue(Vec<Vec<Vec<u32>>>);
 

@@ -3,6 +3,8 @@
 //! A search comes to an end because of these bounds; within them everything that may happen does. Owns them and knows
 //! nothing of how states are kept.
 
+use std::fmt;
+
 use vlot_raft::membership::{Change, Membership};
 use vlot_raft::message::{Body, Message};
 
@@ -24,6 +26,7 @@ pub struct Rules {
     pub writes_behind: usize,
     /// How many crashes there may be, of all nodes together.
     pub crashes: u8,
+    pub forgets: Forgets,
     /// Whether pre-votes are asked for by message. If not, any node may win one at any time.
     pub pre_votes: bool,
     /// Whether nodes hear of later terms by message alone. If not, any node may hear of any durable term at any time,
@@ -39,6 +42,14 @@ pub struct Rules {
     pub changes: Vec<Vec<Change>>,
     /// Whether states that differ only in the names of nodes are the same, where all nodes are alike.
     pub symmetry: bool,
+}
+
+/// What a crash takes from a disk, though it was reported to be durable. No search may pass over that.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Forgets {
+    Nothing,
+    Vote,
+    LastEntry,
 }
 
 impl Rules {
@@ -57,6 +68,7 @@ impl Rules {
             symmetry: true,
             writes_behind: 0,
             crashes: Self::ANY,
+            forgets: Forgets::Nothing,
             pre_votes: false,
             refusals: false,
             heartbeats: false,
@@ -75,5 +87,26 @@ impl Rules {
             Body::HeartbeatReply { .. } => !self.heartbeats,
             _ => false,
         }
+    }
+}
+
+impl fmt::Display for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { nodes, terms, proposals, window, writes_behind, .. } = self;
+        write!(f, "{nodes} nodes, terms to {terms}, {proposals} proposals in a log, window {window}, ")?;
+        write!(f, "{writes_behind} writes behind, ")?;
+        match self.crashes {
+            Self::ANY => f.write_str("any crashes")?,
+            crashes => write!(f, "{crashes} crashes")?,
+        }
+        let more = [
+            (self.pre_votes, "pre-votes"),
+            (self.refusals, "refusals"),
+            (self.heartbeats, "heartbeats"),
+            (self.reconnects, "reconnects"),
+            (self.compaction, "compaction"),
+        ];
+        more.iter().filter(|(is_on, _)| *is_on).try_for_each(|(_, what)| write!(f, ", {what}"))?;
+        self.changes.iter().try_for_each(|changes| write!(f, ", {changes:?}"))
     }
 }

@@ -1,8 +1,7 @@
-//! Breadth first, on all cores, to the end of the queue.
+//! To the end of the queue, on all cores.
 //!
-//! The list of states that were found is the queue. Each core owns the states whose hash falls to it: it finds what
-//! comes after them, and takes in what the others found for it. States are kept whole, so that none is taken for
-//! another.
+//! Each core owns the states whose scene's hash falls to it: it finds what comes after them, and takes in what the others
+//! found for it.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,12 +13,25 @@ use super::kept::{Kept, Kind, Origin};
 use super::place::Place;
 use super::rules::Rules;
 
+/// Which states are looked at first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Order {
+    /// The least advanced; of those, the ones with the most messages. So most states that others outdo are known to be
+    /// outdone before they are looked at, which saves nine of ten where there is much to replicate.
+    Progress,
+    /// The nearest to the first: if something is broken, the way there is about the shortest.
+    Breadth,
+}
+
 /// What a search has found.
 pub struct Found {
+    /// Distinct states that were kept.
     pub states: usize,
-    pub moves: u64,
-    /// Those that are outdone by no other.
+    /// Those of them that no other outdoes.
     pub counting: usize,
+    /// How many were looked at.
+    pub expanded: u64,
+    pub moves: u64,
     pub nodes: usize,
     pub messages: usize,
     pub time: Duration,
@@ -35,55 +47,50 @@ const SLICE: usize = 1 << 11;
 struct Shard<'a> {
     explorer: Explorer<'a>,
     kept: Kept,
-    moves: u64,
+    order: Order,
     expanded: u64,
+    moves: u64,
     found: Vec<Place>,
     fault: Option<(Origin, Option<u32>, Broken)>,
 }
 
 type Batch = Vec<(Place, Origin)>;
 
-pub fn search(rules: &Rules, states_max: usize) -> Found {
+pub fn search(rules: &Rules, order: Order, states_max: usize) -> Found {
     let begin = Instant::now();
     let atlas = Atlas::new();
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let mut shards: Vec<Shard<'_>> = (0..cores).map(|_| Shard::new(Explorer::new(rules, &atlas))).collect();
+    let mut shards: Vec<Shard<'_>> = (0..cores).map(|_| Shard::new(Explorer::new(rules, &atlas), order)).collect();
     let first = shards[0].explorer.first();
     let owner = shards[0].owner(&first, cores);
-    shards[owner].take(vec![(first, Origin::NONE)], owner, cores);
-    let mut shown = Instant::now();
+    shards[owner].take(vec![(first, Origin::NONE)], 0, owner, cores);
+    let mut spoke = Instant::now();
     let to_the_end = loop {
         let Some(level) = shards.iter().filter_map(|shard| shard.kept.level()).min() else { break true };
         round(&mut shards, level, cores);
         let states: usize = shards.iter().map(|shard| shard.kept.places.len()).sum();
-        if std::env::var_os("VLOT_SHOW").is_some() && shown.elapsed() > Duration::from_secs(5) {
-            shown = Instant::now();
-            println!(
-                "level {level}: {states} states, {} counting, {} expanded, {} nodes, {} moves, {} inboxes, {} seats, {} pasts, {:?}",
-                shards.iter().map(|shard| shard.kept.counting()).sum::<usize>(),
-                shards.iter().map(|shard| shard.expanded).sum::<u64>(),
-                atlas.nodes.len(),
-                atlas.moves.len(),
-                atlas.inboxes.len(),
-                atlas.seats.len(),
-                atlas.shown.len(),
-                begin.elapsed()
-            );
+        if spoke.elapsed() > Duration::from_secs(10) {
+            spoke = Instant::now();
+            println!("level {level}, {states} states, {} nodes, {} seats", atlas.nodes.len(), atlas.seats.len());
         }
         if shards.iter().any(|shard| shard.fault.is_some()) || states > states_max {
             break false;
         }
     };
-    println!("expanded {}", shards.iter().map(|shard| shard.expanded).sum::<u64>());
-    println!("level {}: inboxes {} seats {} pasts {}", 0, atlas.inboxes.len(), atlas.seats.len(), atlas.shown.len());
-    let states = shards.iter().map(|shard| shard.kept.places.len()).sum();
-    let counting = shards.iter().map(|shard| shard.kept.counting()).sum();
-    let bytes = shards.iter().map(|shard| shard.kept.bytes()).sum();
-    let moves = shards.iter().map(|shard| shard.moves).sum();
     let fault = shards.iter_mut().find_map(|shard| shard.fault.take());
     let broken = fault.map(|(origin, last, broken)| (broken, story(&mut shards, origin, last, cores)));
-    let (nodes, messages) = (atlas.nodes.len(), atlas.moves.len());
-    Found { states, counting, moves, nodes, messages, time: begin.elapsed(), bytes, to_the_end, broken }
+    Found {
+        states: shards.iter().map(|shard| shard.kept.places.len()).sum(),
+        counting: shards.iter().map(|shard| shard.kept.counting()).sum(),
+        expanded: shards.iter().map(|shard| shard.expanded).sum(),
+        moves: shards.iter().map(|shard| shard.moves).sum(),
+        nodes: atlas.nodes.len(),
+        messages: atlas.moves.len(),
+        time: begin.elapsed(),
+        bytes: shards.iter().map(|shard| shard.kept.bytes()).sum(),
+        to_the_end,
+        broken,
+    }
 }
 
 /// Every core expands a slice of its states, then takes in what was found for it.
@@ -104,28 +111,28 @@ fn round(shards: &mut [Shard<'_>], level: usize, cores: usize) {
     }
     thread::scope(|scope| {
         for (own, (shard, batches)) in shards.iter_mut().zip(for_owner).enumerate() {
-            scope.spawn(move || batches.into_iter().for_each(|batch| shard.take(batch, own, cores)));
+            scope.spawn(move || batches.into_iter().for_each(|batch| shard.take(batch, level + 1, own, cores)));
         }
     });
 }
 
 impl<'a> Shard<'a> {
-    fn new(explorer: Explorer<'a>) -> Self {
-        Self { explorer, kept: Kept::new(), moves: 0, expanded: 0, found: Vec::new(), fault: None }
+    fn new(explorer: Explorer<'a>, order: Order) -> Self {
+        Self { explorer, kept: Kept::new(), order, expanded: 0, moves: 0, found: Vec::new(), fault: None }
     }
 
     fn owner(&mut self, place: &Place, cores: usize) -> usize {
         (self.explorer.cards.scene(place).hash() >> 40) as usize % cores
     }
 
-    /// What comes after the next states, by the core that owns it.
+    /// What comes after the next states of this level, by the core that owns it.
     fn expand(&mut self, level: usize, own: usize, cores: usize) -> Vec<Batch> {
         let mut batches: Vec<Batch> = (0..cores).map(|_| Vec::new()).collect();
+        let mut found = std::mem::take(&mut self.found);
         for _ in 0..SLICE {
             let Some(at) = self.kept.pop(level) else { break };
             self.expanded += 1;
             let (place, origin) = (self.kept.places[at as usize], Origin(at * cores as u32 + own as u32));
-            let mut found = std::mem::take(&mut self.found);
             let done = self.explorer.successors(&place, &mut |next, _| found.push(next));
             self.moves += found.len() as u64;
             for next in found.drain(..) {
@@ -134,18 +141,27 @@ impl<'a> Shard<'a> {
                     batches[self.owner(&next, cores)].push((next, origin));
                 }
             }
-            self.found = found;
             if let Err((id, broken)) = done {
                 self.fault.get_or_insert((origin, Some(id), broken));
             }
         }
+        self.found = found;
         batches
     }
 
-    /// Keeps what is new, and checks it.
-    fn take(&mut self, batch: Batch, own: usize, cores: usize) {
+    /// Keeps what is new, and checks it: what must hold speaks of the scene alone.
+    fn take(&mut self, batch: Batch, depth: usize, own: usize, cores: usize) {
         for (place, parent) in batch {
-            if self.kept.insert(&place, parent, &mut self.explorer.cards) != Kind::NewScene {
+            let kind = self.kept.insert(&place, parent, &mut self.explorer.cards);
+            if kind == Kind::Known {
+                continue;
+            }
+            let rank = match self.order {
+                Order::Progress => self.explorer.cards.rank(&place),
+                Order::Breadth => (depth, 0),
+            };
+            self.kept.enqueue_newest(rank);
+            if kind == Kind::MoreMail {
                 continue;
             }
             if let Err(broken) = self.explorer.check(&place) {
@@ -156,7 +172,7 @@ impl<'a> Shard<'a> {
     }
 }
 
-/// The shortest way to a state, and the move there that broke something.
+/// The way to a state, and the move there that broke something.
 fn story(shards: &mut [Shard<'_>], end: Origin, last: Option<u32>, cores: usize) -> Vec<String> {
     let mut way = vec![end];
     while let Some(&Origin(at)) = way.last() {

@@ -6,7 +6,6 @@ use vlot_raft::effect::RoleName;
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::raft::Raft;
 
-use super::node::Node;
 use super::rules::Rules;
 use super::{Broken, broken, require};
 
@@ -21,11 +20,12 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// Takes in what a node shows after a step.
-    pub fn with(&self, node: &Node) -> Result<Self, Broken> {
+    /// Takes in what a replica shows after a step.
+    pub fn with(&self, raft: &Raft) -> Result<Self, Broken> {
         let mut next = self.clone();
-        next.see_leader(&node.raft)?;
-        next.see_commit(&node.raft)?;
+        next.see_leader(raft)?;
+        next.see_commit(raft)?;
+        next.is_complete(raft)?;
         Ok(next)
     }
 
@@ -50,6 +50,12 @@ impl Shown {
     pub fn renamed(&self, name: impl Fn(NodeId) -> NodeId) -> Self {
         let leaders = self.leaders.iter().map(|&(term, leader)| (term, name(leader))).collect();
         Self { leaders, ..self.clone() }
+    }
+
+    /// Whether a step of a replica shows what was not shown before.
+    pub fn is_news(was: &Raft, is: &Raft) -> bool {
+        let begins_to_lead = is.standing() != was.standing() && is.standing().role == RoleName::Leader;
+        begins_to_lead || is.commit() > was.commit()
     }
 
     fn see_leader(&mut self, raft: &Raft) -> Result<(), Broken> {
