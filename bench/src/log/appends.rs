@@ -3,7 +3,7 @@
 //! Owns the rows of the table and the callers. One caller that waits for each of its batches; or many threads, each of which
 //! appends one entry, waits until it is durable, and appends the next.
 
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,9 +25,11 @@ enum Callers {
     Owner { at_once: usize },
     /// So many threads, through a thread that owns the log.
     Writers { count: usize },
+    /// So many tasks of one thread, through a thread that owns the log: as in the product.
+    Tasks { count: usize },
 }
 
-use Callers::{Owner, Writers};
+use Callers::{Owner, Tasks, Writers};
 
 impl Callers {
     /// Into how many slices a round is cut, between which the sides take turns: the disk is not the same for long. Threads
@@ -35,13 +37,13 @@ impl Callers {
     fn slices(self) -> u32 {
         match self {
             Owner { .. } => 16,
-            Writers { .. } => 2,
+            Writers { .. } | Tasks { .. } => 2,
         }
     }
 }
 
 /// Who appends, and to how many groups.
-const ROWS: [(Callers, u64); 9] = [
+const ROWS: [(Callers, u64); 11] = [
     (Owner { at_once: 1 }, 1),
     (Owner { at_once: 1 }, GROUPS),
     (Writers { count: 1 }, 1),
@@ -49,6 +51,8 @@ const ROWS: [(Callers, u64); 9] = [
     (Writers { count: 8 }, GROUPS),
     (Writers { count: 64 }, 1),
     (Writers { count: 64 }, GROUPS),
+    (Tasks { count: 64 }, 1),
+    (Tasks { count: 64 }, GROUPS),
     (Owner { at_once: 64 }, 1),
     (Owner { at_once: 64 }, GROUPS),
 ];
@@ -60,7 +64,7 @@ enum Side {
     Vlot,
     /// `raft-engine` behind the same thread as the others.
     Engine,
-    /// `raft-engine`, called by every writer itself: it gathers what they write.
+    /// `raft-engine`, called by as many threads as there are writers or tasks, each for itself: it gathers what they write.
     EngineGathers,
 }
 
@@ -71,6 +75,7 @@ impl Side {
             Self::Vlot => "vlot-log",
             Self::Engine if matches!(callers, Owner { .. }) => "raft-engine",
             Self::Engine => "raft-engine, behind our thread",
+            Self::EngineGathers if matches!(callers, Tasks { .. }) => "raft-engine, its own group commit of 64 threads",
             Self::EngineGathers => "raft-engine, its own group commit",
         }
     }
@@ -156,6 +161,7 @@ impl Row {
         match self.callers {
             Owner { at_once } => format!("owner, {at_once} at once, {groups}"),
             Writers { count } => format!("{count} writers, {groups}"),
+            Tasks { count } => format!("{count} tasks, {groups}"),
         }
     }
 
@@ -210,12 +216,16 @@ fn print_ratios(rows: &[Row]) {
         let ratio = hosted.median(Side::Vlot, Turn::p50_us) / alone.median(Side::Bare, Turn::p50_us);
         println!("ratio latency_1_writer_behind_thread_vs_floor {ratio:.3}");
     }
-    for (count, groups) in [(8, 1), (8, GROUPS), (64, 1), (64, GROUPS)] {
-        let Some(row) = row(Writers { count }, groups) else { continue };
-        let name = format!("throughput_{count}_writers_{}", groups_name(groups));
+    for row in rows {
+        let who = match row.callers {
+            Writers { count: 1 } | Owner { .. } => continue,
+            Writers { count } => format!("{count}_writers"),
+            Tasks { count } => format!("{count}_tasks"),
+        };
+        let name = format!("throughput_{who}_{}", groups_name(row.groups));
         if !row.turns(Side::EngineGathers).is_empty() {
             let ratio = row.ratio(Side::Vlot, Side::EngineGathers, Turn::per_second);
-            println!("ratio throughput_{count}_writers_vs_raft_engine {ratio:.2}");
+            println!("ratio throughput_{who}_vs_raft_engine {ratio:.2}");
         }
         let behind = row.ratio(Side::Vlot, Side::Engine, Turn::per_second);
         println!("ratio {name}_vs_raft_engine_behind_our_thread {behind:.2}");
@@ -240,7 +250,7 @@ fn measure(plan: &Plan, scratch: &Scratch, bare: &mut BareFile, callers: Callers
     let mut engine = EngineJournal::open(&theirs)?;
     // It takes entries of one group in the order of their indices, so writers of one group cannot leave it to gather.
     let own = match callers {
-        Writers { count } if groups >= count as u64 && count > 1 => {
+        Writers { count } | Tasks { count } if groups >= count as u64 && count > 1 => {
             Some(EngineJournal::open(&gathering)?.into_engine())
         }
         _ => None,
@@ -249,13 +259,15 @@ fn measure(plan: &Plan, scratch: &Scratch, bare: &mut BareFile, callers: Callers
         [Side::Bare, Side::Vlot, Side::Engine].map(|side| (side, Vec::new())).into();
     turns.extend(own.is_some().then(|| (Side::EngineGathers, Vec::new())));
     let slice = plan.turn / callers.slices();
-    let load = Load { payloads: payloads(), groups, slice };
+    let load = Load { payloads: payloads().into(), groups, slice };
     for _ in 0..plan.rounds {
         turns.iter_mut().for_each(|(_, turns)| turns.push(Turn::default()));
         for _ in 0..callers.slices() {
             for (side, turns) in &mut turns {
                 let done = match (*side, &own, callers) {
-                    (Side::EngineGathers, Some(engine), Writers { count }) => load.gathered(engine, count)?,
+                    (Side::EngineGathers, Some(engine), Writers { count } | Tasks { count }) => {
+                        load.gathered(engine, count)?
+                    }
                     (Side::Bare, ..) => load.appended(bare, callers)?,
                     (Side::Vlot, ..) => load.appended(&mut vlot, callers)?,
                     _ => load.appended(&mut engine, callers)?,
@@ -275,7 +287,7 @@ fn measure(plan: &Plan, scratch: &Scratch, bare: &mut BareFile, callers: Callers
 
 /// What callers append in one slice.
 struct Load {
-    payloads: Vec<Bytes>,
+    payloads: Arc<[Bytes]>,
     groups: u64,
     slice: Duration,
 }
@@ -285,13 +297,15 @@ impl Load {
         match callers {
             Owner { at_once } => self.owned(journal, at_once),
             Writers { count } => self.hosted(journal, count),
+            Tasks { count } => self.tasked(journal, count),
         }
     }
 
     /// The entries of one of `callers`, for ever: its groups in turn, which are no other's if there are enough.
-    fn entries(&self, caller: usize, callers: usize) -> impl Iterator<Item = (u64, Bytes)> + '_ {
-        let groups = (caller as u64..).step_by(callers).map(|n| n % self.groups + 1);
-        groups.zip(self.payloads.iter().cycle().skip(caller).cloned())
+    fn entries(&self, caller: usize, callers: usize) -> impl Iterator<Item = (u64, Bytes)> + use<> {
+        let (payloads, groups) = (Arc::clone(&self.payloads), self.groups);
+        let groups = (caller as u64..).step_by(callers).map(move |n| n % groups + 1);
+        groups.zip((caller..).map(move |n| payloads[n % payloads.len()].clone()))
     }
 
     fn owned(&self, journal: &mut dyn Journal, at_once: usize) -> Outcome<Turn> {
@@ -325,6 +339,39 @@ impl Load {
             });
             host.close();
             turn
+        })
+    }
+
+    fn tasked(&self, journal: &mut dyn Journal, tasks: usize) -> Outcome<Turn> {
+        let (host, local) = (Arc::new(Host::new()), tokio::task::LocalSet::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        thread::scope(|scope| {
+            scope.spawn(|| host.serve(journal));
+            let (slice, meter, begun) = (self.slice, Meter::start(), Instant::now());
+            let latencies = local.block_on(&runtime, async {
+                let task = |task| {
+                    let (host, mut entries) = (Arc::clone(&host), self.entries(task, tasks));
+                    tokio::task::spawn_local(async move {
+                        let mut latencies = Vec::new();
+                        while begun.elapsed() < slice {
+                            let asked = Instant::now();
+                            let (group, payload) = entries.next().unwrap_or_default();
+                            host.append_from_task(group, payload).await?;
+                            latencies.push(asked.elapsed());
+                        }
+                        Outcome::Ok(latencies)
+                    })
+                };
+                let mut latencies = Vec::new();
+                for task in (0..tasks).map(task).collect::<Vec<_>>() {
+                    latencies.extend(task.await??);
+                }
+                Outcome::Ok(latencies)
+            });
+            let used = meter.stop();
+            host.close();
+            let latencies = latencies?;
+            Ok(Turn { entries: latencies.len(), used, latencies })
         })
     }
 

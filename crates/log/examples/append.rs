@@ -1,7 +1,8 @@
 //! What an append costs: `cargo run --release -p vlot-log --example append -- DIRECTORY [ENTRIES_PER_WRITE] [WRITES]`.
 //!
 //! Writes entries of 300 bytes to a log in the directory, one sync a write, and prints the time of a write and its sync,
-//! the time of the write alone, and how long it takes to open the log again. With no writes it opens the log only.
+//! the time of the write alone, how long it takes to open the log again, and how much memory it takes then. With no writes
+//! it opens the log only.
 
 use bytes::Bytes;
 use std::time::{Duration, Instant};
@@ -10,14 +11,27 @@ use vlot_log::log::{Identity, Log, Options};
 use vlot_log::record::{Entry, Write};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 
+const IDENTITY: Identity = Identity { cluster: 1, node: NodeId(1) };
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let dir = arguments.next().ok_or("a directory is needed")?;
     let per_write: u64 = arguments.next().map_or(Ok(1), |text| text.parse())?;
     let writes: u64 = arguments.next().map_or(Ok(5000), |text| text.parse())?;
 
-    let identity = Identity { cluster: 1, node: NodeId(1) };
-    let (mut log, recovered) = Log::open(RealDisk::open(&dir)?, identity, Options::default())?;
+    if writes > 0 {
+        append(&dir, per_write, writes)?;
+    }
+    let (before, begun) = (resident_bytes(), Instant::now());
+    let (_log, recovered) = Log::open(RealDisk::open(&dir)?, IDENTITY, Options::default())?;
+    let (took, grown) = (begun.elapsed(), resident_bytes().saturating_sub(before));
+    let entries = recovered.groups[&GroupId(1)].runs.last().0;
+    println!("opened in {took:?}: {entries} entries, {:.1} bytes of memory each", grown as f64 / entries as f64);
+    Ok(())
+}
+
+fn append(dir: &str, per_write: u64, writes: u64) -> Result<(), Box<dyn std::error::Error>> {
+    let (mut log, recovered) = Log::open(RealDisk::open(dir)?, IDENTITY, Options::default())?;
     let payload = Bytes::from(vec![b'x'; 300]);
     let mut whole = Vec::new();
     let mut writing = Duration::ZERO;
@@ -34,16 +48,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         whole.push(begun.elapsed());
         log.prepare()?;
     }
-    drop(log);
     whole.sort_unstable();
-    if !whole.is_empty() {
-        let at = |part: f64| whole[((whole.len() - 1) as f64 * part) as usize];
-        println!("write and sync: p50 {:?}, p90 {:?}, p99 {:?}, p99.9 {:?}", at(0.5), at(0.9), at(0.99), at(0.999));
-        println!("write alone: {:?} an entry", writing / (writes * per_write) as u32);
-    }
-
-    let begun = Instant::now();
-    let (_, recovered) = Log::open(RealDisk::open(&dir)?, identity, Options::default())?;
-    println!("opened in {:?}: {}", begun.elapsed(), recovered.groups[&GroupId(1)].runs.last());
+    let at = |part: f64| whole[((whole.len() - 1) as f64 * part) as usize];
+    println!("write and sync: p50 {:?}, p90 {:?}, p99 {:?}, p99.9 {:?}", at(0.5), at(0.9), at(0.99), at(0.999));
+    println!("write alone: {:?} an entry", writing / (writes * per_write) as u32);
     Ok(())
+}
+
+/// How much memory this process has, as far as the system tells.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }

@@ -198,12 +198,25 @@ fn check_body(covered: &[u8], header: &Header) -> Result<(), Flaw> {
 /// It need not follow from anything: its header is enough, for the header's checksum is bound to its place. Nothing is
 /// written from `upto` on.
 pub(crate) fn later_record_vouches(segment: &[u8], upto: u32, segment_crc: u32, offset: u32) -> bool {
-    let first = offset as usize + ALIGN;
+    next_header(segment, segment_crc, offset + ALIGN as u32, upto, |header| header.durable > offset).is_some()
+}
+
+/// Where, from `first` on, the next intact header of a record is that has something about it. Nothing is written from
+/// `upto` on.
+pub(crate) fn next_header(
+    segment: &[u8],
+    segment_crc: u32,
+    first: u32,
+    upto: u32,
+    is_it: impl Fn(&Header) -> bool,
+) -> Option<u32> {
     let last = segment.len().saturating_sub(HEADER_BYTES);
-    (first..=last.min(upto as usize)).step_by(ALIGN).any(|at| {
+    let found = (first as usize..=last.min(upto as usize)).step_by(ALIGN).find(|&at| {
         let may_be = (VOTE..=MARK).contains(&segment[at + 4]) && segment[at + 5..at + 8] == [0; 3];
-        may_be && Header::decode(segment, segment_crc, at as u32).is_ok_and(|(header, _)| header.durable > offset)
-    })
+        may_be && Header::decode(segment, segment_crc, at as u32).is_ok_and(|(header, _)| is_it(&header))
+    });
+    // Offsets in a segment have 32 bits.
+    found.map(|at| at as u32)
 }
 
 fn length(of: &'static str, expected: usize, found: usize) -> Flaw {

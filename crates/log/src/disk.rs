@@ -1,8 +1,9 @@
 //! The one seam to storage: what the log asks of a directory of files.
 //!
-//! Owns the trait and its two implementations: [`real`] on a file system, [`sim`] in memory with faults on demand. Must
-//! not know of records, segments or groups.
+//! Owns the trait and its implementations: [`real`] on a file system, [`sim`] in memory with faults on demand, and one
+//! for a look at a file system that changes nothing. Must not know of records, segments or groups.
 
+pub(crate) mod read_only;
 pub mod real;
 pub mod sim;
 
@@ -45,6 +46,10 @@ pub trait Disk {
 
     /// How long the file is, in bytes.
     fn len(&self, file: &Self::File) -> io::Result<u64>;
+
+    /// Says that all of a file will be read soon, so that the system may begin before it is asked. Changes nothing else, and
+    /// may do nothing.
+    fn read_ahead(&mut self, _name: &str) {}
 
     /// Fills `into` from `offset` on; an error if the file ends before.
     fn read_at(&self, file: &Self::File, into: &mut [u8], offset: u64) -> io::Result<()>;

@@ -3,7 +3,8 @@
 //! A node keeps one log however many Raft groups it has, so that one `fdatasync` makes the work of all of them durable.
 //! The log is synchronous and has one owner. Its loop: gather what is waiting, [`write`](log::Log::write) it with one
 //! call, [`sync`](log::Log::sync) once, then answer everyone; after that, when nobody waits,
-//! [`prepare`](log::Log::prepare) and [`tidy`](log::Log::tidy).
+//! [`prepare`](log::Log::prepare) and [`tidy`](log::Log::tidy), and if nothing comes for a while,
+//! [`vouch`](log::Log::vouch).
 //!
 //! ```
 //! use bytes::Bytes;
@@ -40,9 +41,11 @@
 //! - What was cut short by a loss of power and never synced is cut off when the log is opened. Anything else that is not
 //!   as it was written is *corruption*: it is refused, with file and offset, and nothing is dropped or guessed. An owner
 //!   that has peers to make up for it can ask for [`Damage`](damage::Damage) to be reported instead.
+//! - What tells the two apart is that each record says what was durable before it. So what was made durable last is in
+//!   doubt until there is another write, or a [`vouch`](log::Log::vouch).
 //! - One damaged page does not make a vote unsaid. A vote that a later record vouches for cannot be lost without notice.
-//!   A vote that is the last record for a while gets such a record from [`tidy`](log::Log::tidy). A second copy of it
-//!   would save no more: what follows damage is refused in any case, and whoever goes on without it must not vote.
+//!   A vote that is the last record for a while gets such a record from [`tidy`](log::Log::tidy) or `vouch`. A second copy
+//!   of it would save no more: what follows damage is refused in any case, and whoever goes on without it must not vote.
 //! - A full disk refuses entries before anything has changed, and only for as long as it is full. Some room is held back
 //!   for votes and begins, because these are what the cluster needs to free space and go on.
 //! - A failed write or sync is final. Every later call gets the same answer; nothing is tried twice.
@@ -63,6 +66,7 @@ mod encode;
 pub mod error;
 mod identity;
 pub mod index;
+pub mod inspect;
 mod layout;
 pub mod log;
 pub mod record;

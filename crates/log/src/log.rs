@@ -6,14 +6,14 @@
 use self::room::For;
 use crate::damage;
 use crate::disk::Disk;
-use crate::encode::Encoder;
+use crate::encode::{Encoder, mark_bytes};
 use crate::error::{Failure, OpenError, WriteError};
 pub use crate::identity::Identity;
 use crate::index::{Cursor, Group, Index};
 use crate::record::{Entry, NOTE_BYTES_MAX, Write};
 use crate::recover::{Found, Manner, Recovered, recover};
 use crate::scan::Tail;
-use crate::segment::{self, FILL_BYTES, FIRST_RECORD, SEGMENT_BYTES_MAX, Segment};
+use crate::segment::{self, FILL_BYTES, FIRST_RECORD, PAGE_BYTES, SEGMENT_BYTES_MAX, Segment};
 use std::collections::VecDeque;
 use vlot_raft::id::{GroupId, LogIndex};
 
@@ -26,8 +26,6 @@ pub const WRITE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// A write of this many bytes or more is not preceded by a layer of zeros: it would pay for them twice.
 const LARGE_WRITE_BYTES: u32 = 64 * 1024;
-/// Damage is expected to take no more than a page of this many bytes at once.
-const PAGE_BYTES: u32 = 4096;
 /// What the buffer for writes may keep from one call to the next.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
 
@@ -77,6 +75,8 @@ pub struct Log<D: Disk> {
     filled: u32,
     /// The end of a vote for which no record that is far enough away vouches.
     vote_end: Option<u32>,
+    /// Where the last segment's records ended when a mark was put on the next page, if one may be there.
+    marked: u32,
     /// Whether there was no space for the last segment that was to be made.
     is_full: bool,
     buffer: Vec<u8>,
@@ -119,6 +119,7 @@ impl<D: Disk> Log<D> {
             durable: found.tail.offset,
             filled: found.tail.offset,
             vote_end,
+            marked: found.tail.offset,
             is_full: false,
             buffer: Vec::new(),
             search: (0, Cursor::default()),
@@ -226,18 +227,23 @@ impl<D: Disk> Log<D> {
 
     /// Fills the buffer with what is to be written at the tail.
     fn encode(&mut self, records: impl FnOnce(&mut Encoder<'_>, &mut Index)) {
+        self.tail.previous = self.encode_at(self.tail.offset, records);
+    }
+
+    /// The same at any place of the last segment. Returns the checksum of the last record.
+    fn encode_at(&mut self, start: u32, records: impl FnOnce(&mut Encoder<'_>, &mut Index)) -> u32 {
         let segment = &self.segments[self.segments.len() - 1];
         self.buffer.clear();
         let mut encoder = Encoder {
             out: &mut self.buffer,
-            start: self.tail.offset,
+            start,
             segment: segment.sequence,
             segment_crc: segment.crc,
             durable: self.durable,
             previous: self.tail.previous,
         };
         records(&mut encoder, &mut self.index);
-        self.tail.previous = encoder.previous;
+        encoder.previous
     }
 
     /// Writes the buffer at the tail, with zeros behind it where blocks have never been written.
@@ -251,6 +257,12 @@ impl<D: Disk> Log<D> {
             self.filled =
                 if bytes < LARGE_WRITE_BYTES { end.next_multiple_of(FILL_BYTES).min(segment.bytes) } else { end };
             self.buffer.resize((self.filled - self.tail.offset) as usize, 0);
+        }
+        // What is left of a mark that is overwritten in part would look like the remains of a write.
+        let mark = self.marked.next_multiple_of(PAGE_BYTES);
+        if (mark + 1..mark + mark_bytes(0) as u32).contains(&end) {
+            let upto = (mark - self.tail.offset) as usize + mark_bytes(0) as usize;
+            self.buffer.resize(upto.max(self.buffer.len()), 0);
         }
         let vouches = |vote: u32| self.durable >= vote && self.tail.offset >= vote + PAGE_BYTES;
         self.vote_end = self.vote_end.filter(|&vote| !vouches(vote));

@@ -8,7 +8,7 @@ use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
 use crate::index::{GroupState, Index};
-use crate::replay::Replay;
+use crate::replay::{Replay, Replayed};
 use crate::scan::{Stop, Tail, scan, written_upto};
 use crate::segment::{self, FIRST_RECORD, Segment};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,7 +31,7 @@ pub struct Recovered {
 
 /// The remains of a write that was never known to be durable. They are gone.
 ///
-/// Damage to the very last records, written after the last that tells of a sync, looks the same.
+/// Damage to the very last records looks the same if nothing vouches for them: see [`Log::vouch`](crate::log::Log::vouch).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TornTail {
     /// The segment.
@@ -81,15 +81,17 @@ impl<F> Found<F> {
 }
 
 /// All segments, read but not changed.
-struct Read<F> {
-    segments: VecDeque<Segment<F>>,
+pub(crate) struct Read<F> {
+    pub segments: VecDeque<Segment<F>>,
     spare: Option<Segment<F>>,
-    tail: Tail,
-    replay: Replay,
-    /// Where the torn tail ends, if there is one, and what is wrong with it.
-    torn: Option<(u32, Flaw)>,
+    pub tail: Tail,
+    /// What is to be cut off at the end.
+    pub torn: Option<TornTail>,
     /// Parts of segments, by their place in `segments`, that may not be durable.
     doubtful: Vec<(usize, std::ops::Range<u32>)>,
+    /// The first segment that is needed.
+    oldest: u32,
+    pub replayed: Replayed,
 }
 
 /// How a log is to be read.
@@ -110,13 +112,13 @@ pub(crate) fn recover<D: Disk>(
     if noted.is_some() && !manner.accept_damage {
         return Err(OpenError::Damaged { file: disk.path(damage::NOTE) });
     }
-    let Some(survey) = survey(disk)? else { return Ok(None) };
-    let mut read = read(disk, identity, &survey, manner)?;
-    let oldest = read.replay.oldest();
-    if oldest < survey.first && noted.is_none() {
-        return Err(OpenError::Missing { file: disk.path(&segment::name(survey.first - 1)) });
+    let names = list(disk)?;
+    for name in names.iter().filter(|name| segment::is_unfinished(name)) {
+        disk.remove(name).map_err(|error| Failure::new("remove", disk.path(name), &error))?;
     }
-    let replayed = read.replay.finish();
+    let Some(survey) = survey(&names) else { return Ok(None) };
+    let Read { mut segments, spare, tail, torn, doubtful, oldest, replayed } =
+        read(disk, identity, &survey, manner, noted.is_some())?;
     if let Some((flaw, at)) = replayed.gap {
         let (file, offset) = (disk.path(&segment::name(at.segment)), u64::from(at.payload.offset));
         if !manner.accept_damage {
@@ -133,20 +135,18 @@ pub(crate) fn recover<D: Disk>(
         let flaw = Flaw::Value { of: "oldest segment", expected: needed.into(), found: oldest.into() };
         return Err(OpenError::Corrupt { file, offset, flaw });
     }
-    let last = &read.segments[read.segments.len() - 1];
-    let mut torn = None;
-    if let Some((upto, flaw)) = read.torn {
-        damage::wipe(disk, last, read.tail.offset, upto)?;
-        let (file, offset) = (disk.path(&segment::name(last.sequence)), u64::from(read.tail.offset));
-        torn = Some(TornTail { file, offset, bytes: u64::from(upto) - offset, flaw });
+    if let Some(torn) = &torn {
+        // Within a segment, whose offsets have 32 bits.
+        let upto = (torn.offset + torn.bytes) as u32;
+        damage::wipe(disk, &segments[segments.len() - 1], tail.offset, upto)?;
     }
-    for (at, range) in read.doubtful {
-        rewrite(disk, &read.segments[at], range.start, range.end)?;
+    for (at, range) in doubtful {
+        rewrite(disk, &segments[at], range.start, range.end)?;
     }
     let dir = disk.path("");
     disk.sync_dir().map_err(|error| Failure::new("sync", dir, &error))?;
     // What says that they are not needed is durable.
-    read.segments.retain(|segment| segment.sequence >= oldest);
+    segments.retain(|segment| segment.sequence >= oldest);
     for sequence in survey.all.range(..oldest) {
         let name = segment::name(*sequence);
         disk.remove(&name).map_err(|error| Failure::new("remove", disk.path(&name), &error))?;
@@ -154,61 +154,68 @@ pub(crate) fn recover<D: Disk>(
     let entries = replayed.damaged.into_iter().map(|damaged| damaged.report(disk));
     Ok(Some(Found {
         index: replayed.index,
-        spare: read.spare,
-        tail: read.tail,
+        spare,
+        tail,
         recovered: Recovered { groups: replayed.states, torn, damaged: noted.into_iter().chain(entries).collect() },
         cut: replayed.cut,
-        lacks_floor: oldest < read.segments[0].sequence,
-        segments: read.segments,
+        lacks_floor: oldest < segments[0].sequence,
+        segments,
     }))
 }
 
 /// Which segments there are.
-struct Survey {
-    all: BTreeSet<u32>,
+pub(crate) struct Survey {
+    pub all: BTreeSet<u32>,
     /// The log goes from this one to the last without a gap. One before the gap can only be there because it is not
     /// needed and the end of it was lost.
     first: u32,
     last: u32,
 }
 
-/// Finds the segments; `None` if there are none. Removes those that never came to be.
-fn survey<D: Disk>(disk: &mut D) -> Result<Option<Survey>, OpenError> {
-    let names = disk.list().map_err(|error| Failure::new("list", disk.path(""), &error))?;
-    for name in names.iter().filter(|name| segment::is_unfinished(name)) {
-        disk.remove(name).map_err(|error| Failure::new("remove", disk.path(name), &error))?;
-    }
-    let all: BTreeSet<u32> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
-    let Some(&last) = all.last() else { return Ok(None) };
-    let first = (0..=last).rev().take_while(|sequence| all.contains(sequence)).last().unwrap_or(last);
-    Ok(Some(Survey { all, first, last }))
+/// The names of all files.
+pub(crate) fn list<D: Disk>(disk: &mut D) -> Result<Vec<String>, Failure> {
+    disk.list().map_err(|error| Failure::new("list", disk.path(""), &error))
 }
 
-/// Reads all segments in order.
-fn read<D: Disk>(
+/// Finds the segments among the names of files; `None` if there are none.
+pub(crate) fn survey(names: &[String]) -> Option<Survey> {
+    let all: BTreeSet<u32> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
+    let last = *all.last()?;
+    let first = (0..=last).rev().take_while(|sequence| all.contains(sequence)).last().unwrap_or(last);
+    Some(Survey { all, first, last })
+}
+
+/// Reads all segments in order, and changes nothing. Segments that are needed may be missing if the log `was_cut` because
+/// of damage.
+pub(crate) fn read<D: Disk>(
     disk: &mut D,
     identity: Identity,
     survey: &Survey,
     manner: Manner,
+    was_cut: bool,
 ) -> Result<Read<D::File>, OpenError> {
+    let mut replay = Replay::new(manner.keep);
     let mut read = Read {
         segments: VecDeque::new(),
         spare: None,
         tail: Tail { offset: FIRST_RECORD, previous: 0 },
-        replay: Replay::new(manner.keep),
         torn: None,
         doubtful: Vec::new(),
+        oldest: 0,
+        replayed: Replayed::default(),
     };
     let mut bytes = Vec::new();
     for sequence in survey.first..=survey.last {
         let mut segment = segment::open(disk, identity, sequence, &mut bytes)?;
+        // The disk is at work on the next one while this one is looked at.
+        disk.read_ahead(&segment::name(sequence.saturating_add(1)));
         let path = disk.path(&segment::name(sequence));
         let previous = (sequence == 1 || sequence > survey.first).then_some(read.tail.previous);
         let mut is_followed =
             || sequence + 1 < survey.last || (sequence < survey.last && segment::holds_something(disk, sequence + 1));
         let followed: Option<&mut dyn FnMut() -> bool> =
             if manner.accept_damage { Some(&mut is_followed) } else { None };
-        let scan = scan(&bytes, &segment, previous, &path, followed, &mut read.replay)?;
+        let scan = scan(&bytes, &segment, previous, &path, followed, &mut replay)?;
         segment.used = scan.tail.offset;
         // The end of a segment is in doubt until a record of the next one is seen.
         if scan.tail.offset > FIRST_RECORD {
@@ -224,7 +231,8 @@ fn read<D: Disk>(
             Stop::End => continue,
             Stop::Blank => Flaw::Missing,
             Stop::Bad { flaw, upto } => {
-                read.torn = Some((upto, flaw));
+                let offset = u64::from(scan.tail.offset);
+                read.torn = Some(TornTail { file: path.clone(), offset, bytes: u64::from(upto) - offset, flaw });
                 flaw
             }
         };
@@ -239,6 +247,11 @@ fn read<D: Disk>(
         }
         break;
     }
+    read.oldest = replay.oldest();
+    if read.oldest < survey.first && !was_cut {
+        return Err(OpenError::Missing { file: disk.path(&segment::name(survey.first - 1)) });
+    }
+    read.replayed = replay.finish();
     Ok(read)
 }
 

@@ -7,10 +7,11 @@
 //! Only what is vouched for by nothing may be missing or bad, for only that may have been in flight when power was
 //! lost.
 
-use crate::decode::{Body, decode, later_record_vouches};
+use crate::decode::{Body, Record, decode, later_record_vouches};
 use crate::error::{Flaw, OpenError};
+use crate::layout::HEADER_BYTES;
 use crate::replay::Replay;
-use crate::segment::{FIRST_RECORD, Segment};
+use crate::segment::{FIRST_RECORD, PAGE_BYTES, Segment};
 use std::path::Path;
 
 /// Where writing goes on in the last segment.
@@ -32,7 +33,7 @@ pub(crate) struct Scan {
 pub(crate) enum Stop {
     /// The segment says that there is a next one.
     End,
-    /// Nothing more is written.
+    /// Nothing more is written, but for a mark.
     Blank,
     /// What follows is no record. `upto` is where the segment's last byte is that is not zero.
     Bad { flaw: Flaw, upto: u32 },
@@ -76,13 +77,23 @@ pub(crate) fn scan<F>(
         replay.take_in(bytes, segment.sequence, &record, payloads.is_err()).map_err(|flaw| corrupt(offset, flaw))?;
     };
     let upto = written_upto(bytes, tail.offset);
-    if upto == tail.offset {
-        return Ok(Scan { tail, durable, stop: Stop::Blank });
-    }
-    if vouched(tail.offset) {
+    if upto > tail.offset && vouched(tail.offset) {
         return Err(corrupt(tail.offset, flaw));
     }
+    if upto == tail.offset || loose_mark(bytes, segment.crc, tail.offset, upto).is_some() {
+        return Ok(Scan { tail, durable, stop: Stop::Blank });
+    }
     Ok(Scan { tail, durable, stop: Stop::Bad { flaw, upto } })
+}
+
+/// Where the mark stands that was put on the next page when there was quiet, if it is all that follows. It continues
+/// nothing, and says nothing of what has been written in front of it since.
+pub(crate) fn loose_mark(bytes: &[u8], segment_crc: u32, from: u32, upto: u32) -> Option<u32> {
+    let place = from.next_multiple_of(PAGE_BYTES);
+    let is_last = (place + 1..=place + HEADER_BYTES as u32).contains(&upto);
+    let is_alone = is_last && bytes[from as usize..place as usize].iter().all(|&byte| byte == 0);
+    let is_mark = |record: Option<Record<'_>>| record.is_some_and(|record| matches!(record.body, Body::Mark));
+    (is_alone && decode(bytes, segment_crc, place, None).is_ok_and(is_mark)).then_some(place)
 }
 
 /// Where the last byte that is not zero ends; `from` if there is none after it.

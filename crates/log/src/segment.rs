@@ -7,13 +7,15 @@
 use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
-use crate::layout::{u32_at, u64_at};
+use crate::layout::{ALIGN, u32_at, u64_at};
 use crc32c::crc32c;
 use std::io;
 use vlot_raft::id::NodeId;
 
 /// Where the first record of a segment begins: on a page of its own, so that the header's is never written again.
 pub(crate) const FIRST_RECORD: u32 = 4096;
+/// Damage is expected to take no more than one page of this many bytes at once.
+pub(crate) const PAGE_BYTES: u32 = 4096;
 /// Small writes go into blocks that hold zeros already, which are laid down this many bytes at a time. A sync of a
 /// block that was never written has to write the file's map of blocks as well, which shows in the slowest calls.
 pub(crate) const FILL_BYTES: u32 = 256 * 1024;
@@ -126,7 +128,6 @@ pub(crate) fn open<D: Disk>(
         let expected = length.clamp(1, u64::from(SEGMENT_BYTES_MAX)).next_multiple_of(u64::from(FIRST_RECORD));
         return Err(corrupt(Flaw::Length { of: "segment", expected, found: length }));
     };
-    into.clear();
     into.resize(bytes as usize, 0);
     disk.read_at(&file, into, 0).map_err(|error| Failure::new("read", disk.path(&name), &error))?;
 
@@ -155,6 +156,34 @@ pub(crate) fn open<D: Disk>(
         return Err(corrupt(Flaw::Length { of: "segment", expected: u64_at(header, 40), found: length }));
     }
     Ok(Segment { sequence, file, bytes, crc, used: FIRST_RECORD })
+}
+
+/// Reads what there is of a segment that is refused, as far as it could be one; nothing if it cannot be read.
+pub(crate) fn read_leniently<D: Disk>(disk: &mut D, sequence: u32, into: &mut Vec<u8>) {
+    into.clear();
+    let read = disk.open(&name(sequence)).and_then(|file| {
+        let bytes = disk.len(&file)?.min(u64::from(SEGMENT_BYTES_MAX)) as usize;
+        into.resize(bytes / ALIGN * ALIGN, 0);
+        disk.read_at(&file, into, 0)
+    });
+    if read.is_err() {
+        into.clear();
+    }
+}
+
+/// The checksum of the header of a segment with these bytes, if the header is intact.
+pub(crate) fn crc_of(bytes: &[u8]) -> Option<u32> {
+    let header = bytes.get(..HEADER_BYTES)?;
+    let crc = crc32c(&header[..60]);
+    (header[..8] == MAGIC && crc == u32_at(header, 60)).then_some(crc)
+}
+
+/// Whose log a segment is of; `None` if its header does not tell.
+pub(crate) fn identity_of<D: Disk>(disk: &mut D, sequence: u32) -> Option<Identity> {
+    let mut header = [0; HEADER_BYTES];
+    disk.open(&name(sequence)).and_then(|file| disk.read_at(&file, &mut header, 0)).ok()?;
+    crc_of(&header)?;
+    Some(Identity { cluster: u64_at(&header, 16), node: NodeId(u64_at(&header, 24)) })
 }
 
 /// Whether there is something where the first record of a segment would be.

@@ -13,9 +13,15 @@ use vlot_raft::id::LogIndex;
 /// Every state that the log may be found in: one per write, from what is durable on.
 struct Possible {
     states: Vec<Model>,
+    groups: u64,
 }
 
 impl Possible {
+    /// A new log, to which so many groups write.
+    fn new(groups: u64) -> Self {
+        Self { states: vec![Model::default()], groups }
+    }
+
     fn now(&self) -> &Model {
         self.states.last().expect("there is always a state")
     }
@@ -30,7 +36,7 @@ fn work(log: &mut Log<SimDisk>, possible: &mut Possible, turns: u64, chance: &mu
     for _ in 0..turns {
         let mut batch: Vec<Write> = Vec::new();
         for _ in 0..1 + chance.below(4) {
-            let write = possible.now().draw(chance);
+            let write = possible.now().draw_among(possible.groups, chance);
             let mut next = possible.now().clone();
             next.apply(&write);
             possible.states.push(next);
@@ -46,6 +52,10 @@ fn work(log: &mut Log<SimDisk>, possible: &mut Possible, turns: u64, chance: &mu
         }
         if chance.below(3) == 0 {
             unless_full(log.prepare())?;
+        }
+        if chance.below(4) == 0 {
+            unless_full(log.vouch())?;
+            possible.synced();
         }
         if chance.below(2) == 0 {
             let tidied = unless_full(tidy(log))?;
@@ -95,7 +105,7 @@ fn reopen(disk: &SimDisk, chance: &mut Chance) -> (Log<SimDisk>, Model) {
 fn life(seed: u64) {
     let mut chance = Chance::new(seed);
     let disk = SimDisk::new();
-    let mut possible = Possible { states: vec![Model::default()] };
+    let mut possible = Possible::new(3);
     for round in 0..5 {
         let (mut log, found) = reopen(&disk, &mut chance);
         let groups = |model: &Model| model.0.values().map(|group| group.entries.len()).collect::<Vec<_>>();
@@ -143,7 +153,7 @@ fn a_torn_batch_leaves_whole_writes() {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk).expect("a new log");
     let mut chance = Chance::new(7);
-    let mut possible = Possible { states: vec![Model::default()] };
+    let mut possible = Possible::new(3);
     work(&mut log, &mut possible, 1, &mut chance).expect("no fault");
     log.sync().expect("no fault");
     possible.synced();
@@ -163,7 +173,7 @@ fn the_log_is_a_list_per_group() {
     for seed in 0..100 {
         let mut chance = Chance::new(seed);
         let disk = SimDisk::new();
-        let mut possible = Possible { states: vec![Model::default()] };
+        let mut possible = Possible::new([1, 3, 40, 1000][seed as usize % 4]);
         for _ in 0..4 {
             let (mut log, recovered) = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             assert_eq!(recovered.torn, None, "seed {seed}");
@@ -177,4 +187,80 @@ fn the_log_is_a_list_per_group() {
             }
         }
     }
+}
+
+/// Calls `run` once for each way in which the choices it makes can come out if there are at most `runs_max`, else with so
+/// many drawn from a seed. Returns how often, and whether that was each way.
+fn every_way(runs_max: u64, seed: u64, mut run: impl FnMut(&mut dyn FnMut(u64) -> u64)) -> (u64, bool) {
+    let mut chosen: Vec<(u64, u64)> = Vec::new();
+    let mut runs = 0;
+    loop {
+        let mut made = 0;
+        run(&mut |bound| {
+            if made == chosen.len() {
+                chosen.push((0, bound));
+            }
+            made += 1;
+            chosen[made - 1].0
+        });
+        runs += 1;
+        let ways = chosen.iter().fold(1_u64, |ways, &(_, bound)| ways.saturating_mul(bound));
+        if ways > runs_max {
+            let mut chance = Chance::new(seed);
+            (0..runs_max).for_each(|_| run(&mut |bound| chance.below(bound)));
+            return (runs + runs_max, false);
+        }
+        // The next way: as a number is counted up.
+        while let Some((digit, bound)) = chosen.pop() {
+            if digit + 1 < bound {
+                chosen.push((digit + 1, bound));
+                break;
+            }
+        }
+        if chosen.is_empty() {
+            return (runs, true);
+        }
+    }
+}
+
+/// Power is lost after each single write and each sync of a workload. Each sector that was not synced has any of the
+/// contents it had since, each name that was not synced is there or not, in any combination: all of them if there are at
+/// most 256, else 256 by chance. Whatever was found then is found again if power is lost once more while it is recovered.
+#[test]
+fn every_crash_point_in_every_order() {
+    const WAYS_MAX: u64 = 256;
+    let (mut crashes, mut complete, mut points) = (0, 0, 0);
+    for act in 0.. {
+        let disk = SimDisk::new();
+        let (mut log, _) = open(&disk).expect("a new log");
+        let mut possible = Possible::new(3);
+        disk.turn_off(act);
+        let worked = work(&mut log, &mut possible, 24, &mut Chance::new(11));
+        points += 1;
+        let (ways, is_complete) = every_way(WAYS_MAX, act, |choose| {
+            let disk = disk.fork();
+            disk.crash_as(choose);
+            let again = disk.fork();
+            let (log, recovered) = open(&disk).unwrap_or_else(|error| panic!("act {act}: {error}"));
+            let found = Model::of(&log, &recovered);
+            assert!(possible.states.contains(&found), "act {act}: what was acknowledged is there, nothing by half");
+
+            let mut chance = Chance::new(act + crashes);
+            let acts = disk.acts() - again.acts();
+            again.turn_off(chance.below(acts));
+            assert!(open(&again).is_err(), "act {act}: power is lost while it is recovered");
+            again.crash_as(&mut |bound| chance.below(bound));
+            let (log, recovered) = open(&again).unwrap_or_else(|error| panic!("act {act}, again: {error}"));
+            assert!(found == Model::of(&log, &recovered), "act {act}: a second crash changes nothing");
+            crashes += 1;
+        });
+        assert!(ways > 0);
+        complete += u64::from(is_complete);
+        if worked.is_ok() {
+            break;
+        }
+    }
+    assert!(points > 80 && complete * 10 > points * 9, "{points} points, {complete} of them completely");
+    assert!(crashes > 1000, "{crashes} crashes");
+    println!("{points} points, {complete} of them in every order, {crashes} crashes");
 }

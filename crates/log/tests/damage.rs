@@ -3,17 +3,45 @@
 
 mod model;
 
+use bytes::Bytes;
 use model::{IDENTITY, Model, SMALL, append, begin, open};
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::error::OpenError;
 use vlot_log::log::{Log, Options};
-use vlot_log::record::Write;
-use vlot_raft::id::{GroupId, LogIndex, NodeId, Term};
+use vlot_log::record::{Entry, Write};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
-/// A log of two segments, each write synced by itself, and all the states it went through.
+/// A log of two segments, each write synced by itself, and all the states it went through. Nothing has come after the last.
 fn log_at_rest() -> (SimDisk, Vec<Model>) {
+    let (disk, _, states) = written_log(8192);
+    assert!(disk.bytes(LAST).is_some() && disk.bytes("0000000000000003.log").is_none());
+    (disk, states)
+}
+
+/// The same in one segment, after a while of quiet; where its records end, and where the mark is that was left then.
+fn log_after_quiet() -> (SimDisk, Vec<Model>, [usize; 2]) {
+    let (disk, mut log, mut states) = written_log(32768);
+    // For a vote the mark is a part of the log. The one after it is not.
+    log.vouch().expect("no fault");
+    let write = append(2, 301, 7, "k");
+    let mut next = states[states.len() - 1].clone();
+    next.apply(&write);
+    states.push(next);
+    log.write(&[write]).expect("no fault");
+    log.vouch().expect("no fault");
+    let acts = disk.acts();
+    log.vouch().expect("no fault");
+    assert_eq!(disk.acts(), acts, "once is enough");
+    let written = written(&disk, FIRST);
+    assert_eq!(written % 4096, 32, "a mark on a page of its own");
+    let end = 4096 + log.sizes().record_bytes as usize;
+    assert!(end < written - 32 && written - end < 4096, "{end} {written}");
+    (disk, states, [end, written - 32])
+}
+
+fn written_log(segment_bytes: u32) -> (SimDisk, Log<SimDisk>, Vec<Model>) {
     let disk = SimDisk::new();
-    let (mut log, _) = open(&disk).expect("a new log");
+    let (mut log, _) = Log::open(disk.clone(), IDENTITY, Options { segment_bytes, ..SMALL }).expect("a new log");
     let mut states = vec![Model::default()];
     let long = "x".repeat(220);
     let writes = [
@@ -35,8 +63,16 @@ fn log_at_rest() -> (SimDisk, Vec<Model>) {
         next.apply(&write);
         states.push(next);
     }
-    assert!(disk.bytes("0000000000000002.log").is_some() && disk.bytes("0000000000000003.log").is_none());
-    (disk, states)
+    (disk, log, states)
+}
+
+const FIRST: &str = "0000000000000001.log";
+const LAST: &str = "0000000000000002.log";
+
+/// Where the last byte ends that is not zero.
+fn written(disk: &SimDisk, file: &str) -> usize {
+    let bytes = disk.bytes(file).expect("it is there");
+    bytes.iter().rposition(|&byte| byte != 0).expect("something is written") + 1
 }
 
 /// Opens a log that was changed at a byte of a file; how it was judged.
@@ -67,44 +103,105 @@ fn judge(disk: &SimDisk, states: &[Model], file: &str, at: u64) -> &'static str 
     }
 }
 
+/// Changes one byte and judges. What was zero may be padding, which has no checksum.
+fn flip(disk: &SimDisk, states: &[Model], file: &str, at: usize) -> &'static str {
+    let damaged = disk.fork();
+    let mut was_zero = false;
+    damaged.tamper(file, |bytes| {
+        was_zero = bytes[at] == 0;
+        bytes[at] ^= 1 << (at % 8);
+    });
+    match judge(&damaged, states, file, at as u64) {
+        "harmless" if !was_zero => panic!("{file} {at}: something was written here"),
+        judged => judged,
+    }
+}
+
+/// While there is work, what was written last is in doubt, and nothing else is.
 #[test]
 fn every_flipped_byte_is_found_or_harmless() {
     let (disk, states) = log_at_rest();
-    for file in ["0000000000000001.log", "0000000000000002.log"] {
-        let bytes = disk.bytes(file).expect("it is there");
-        let written = bytes.iter().rposition(|&byte| byte != 0).expect("something is written") + 1;
-        for at in (0..written).chain((written..bytes.len()).step_by(97)) {
-            let damaged = disk.fork();
-            damaged.tamper(file, |bytes| bytes[at] ^= 1 << (at % 8));
-            let judged = judge(&damaged, &states, file, at as u64);
+    // An append of one letter: header, front, one row, the letter, and padding.
+    let last_record = written(&disk, LAST).next_multiple_of(8) - (32 + 16 + 16 + 8);
+    for file in [FIRST, LAST] {
+        let end = disk.bytes(file).expect("it is there").len();
+        let written = written(&disk, file);
+        for at in (0..written).chain((written..end).step_by(97)) {
+            let judged = flip(&disk, &states, file, at);
             match at {
                 0..64 => assert_eq!(judged, "corrupt", "{file} {at}: the header"),
                 64..4096 => assert_eq!(judged, "harmless", "{file} {at}: nothing is here"),
-                _ if file.ends_with("1.log") => assert!(["corrupt", "harmless"].contains(&judged), "{at}: {judged}"),
-                _ => {}
+                _ if file == LAST && at >= last_record => assert_ne!(judged, "corrupt", "{file} {at}"),
+                _ => assert!(["corrupt", "harmless"].contains(&judged), "{file} {at}: {judged}"),
             }
         }
     }
 }
 
-/// Only in a segment that others follow: zeros from somewhere on to the end of the log are what it looks like when
-/// nothing has been written there.
+/// After quiet nothing is in doubt: damage to what is in the log is found, and damage to the mark costs nothing.
+#[test]
+fn after_quiet_every_flipped_byte_is_found_or_harmless() {
+    let (disk, states, [end, mark]) = log_after_quiet();
+    for at in 4096..mark + 32 {
+        let judged = flip(&disk, &states, FIRST, at);
+        let expected: &[_] = if at >= end { &["blank"] } else { &["corrupt", "harmless"] };
+        assert!(expected.contains(&judged), "{at}: {judged}");
+    }
+}
+
+/// In a segment that others follow, or after quiet: otherwise zeros from somewhere on to the end of the log are what it
+/// looks like when nothing has been written there.
 #[test]
 fn zeros_where_something_was_durable_are_found() {
-    let (disk, states) = log_at_rest();
-    let file = "0000000000000001.log";
-    for at in (4096..8192).step_by(512) {
-        let damaged = disk.fork();
-        damaged.tamper(file, |bytes| bytes[at..at + 512].fill(0));
-        let judged = judge(&damaged, &states, file, at as u64 + 511);
-        assert!(judged == "corrupt" || damaged.bytes(file) == disk.bytes(file), "{at}: {judged}");
+    let (quiet, quiet_states, [_, mark]) = log_after_quiet();
+    let (followed, states) = log_at_rest();
+    for (disk, states, end) in [(&quiet, &quiet_states, mark), (&followed, &states, 8192)] {
+        for bytes in [8, 512, 4096] {
+            for at in (4096..end).step_by(bytes) {
+                let damaged = disk.fork();
+                damaged.tamper(FIRST, |all| all[at..(at + bytes).min(end)].fill(0));
+                let judged = judge(&damaged, states, FIRST, (at + bytes) as u64 - 1);
+                assert!(judged == "corrupt" || damaged.bytes(FIRST) == disk.bytes(FIRST), "{at} {bytes}: {judged}");
+            }
+        }
     }
+    quiet.tamper(FIRST, |all| all[mark..].fill(0));
+    assert_eq!(judge(&quiet, &quiet_states, FIRST, mark as u64), "harmless", "without its mark");
+}
+
+/// Whatever is written after a mark, up to it or over it: the log ends where it ends, and nothing is torn.
+#[test]
+fn a_mark_is_no_part_of_the_log() {
+    let mut ends_at_mark = [0; 5];
+    for bytes in (3900..4100).step_by(4) {
+        let disk = SimDisk::new();
+        let mut model = Model::default();
+        let options = Options { segment_bytes: 32768, ..SMALL };
+        let (mut log, _) = Log::open(disk.clone(), IDENTITY, options).expect("a new log");
+        for (after, bytes) in [(0, 1), (1, bytes), (2, 1)] {
+            let entry = Entry { id: LogId::new(1, after + 1), payload: Bytes::from(vec![7; bytes]) };
+            let write = Write::Append { group: GroupId(1), after: LogIndex(after), entries: vec![entry] };
+            model.apply(&write);
+            log.write(&[write]).expect("no fault");
+            log.sync().expect("no fault");
+            if let Some(over) = log.sizes().record_bytes.checked_sub(4096).filter(|over| *over <= 32) {
+                ends_at_mark[over as usize / 8] += 1;
+            }
+            for vouched in [false, true] {
+                let (again, recovered) = open(&disk.fork()).unwrap_or_else(|error| panic!("{bytes}: {error}"));
+                let found = (Model::of(&again, &recovered), recovered.torn);
+                assert_eq!(found, (model.clone(), None), "{bytes} bytes, vouched {vouched}");
+                log.vouch().expect("no fault");
+            }
+        }
+    }
+    assert!(!ends_at_mark.contains(&0), "records end where the mark begins, in it and with it: {ends_at_mark:?}");
 }
 
 #[test]
 fn a_segment_cut_short_is_refused() {
     let (disk, _) = log_at_rest();
-    for file in ["0000000000000001.log", "0000000000000002.log"] {
+    for file in [FIRST, LAST] {
         let whole = disk.bytes(file).expect("it is there").len();
         for length in 0..whole {
             let damaged = disk.fork();
@@ -120,7 +217,7 @@ fn a_segment_cut_short_is_refused() {
 
 #[test]
 fn a_segment_that_is_gone_is_missed() {
-    for file in ["0000000000000001.log", "0000000000000002.log"] {
+    for file in [FIRST, LAST] {
         use vlot_log::disk::Disk;
         let (mut disk, _) = log_at_rest();
         disk.remove(file).expect("it is there");
@@ -142,7 +239,7 @@ fn a_record_in_the_wrong_place_is_found() {
 fn damage_after_opening_is_found_when_it_is_read() {
     let (disk, _) = log_at_rest();
     let (log, _) = open(&disk).expect("undamaged");
-    for file in ["0000000000000001.log", "0000000000000002.log"] {
+    for file in [FIRST, LAST] {
         disk.tamper(file, |bytes| bytes[4096..].iter_mut().for_each(|byte| *byte ^= 0x10));
     }
     for (group, after) in [(1, 2), (2, 300)] {

@@ -110,7 +110,8 @@ mod tests {
         let leads = || come_to(RoleName::Leader, NOW, with_chance(1));
         let answered_at = |millis| {
             let mut raft = leads();
-            let body = Body::HeartbeatReply { session: Session::default(), round: 0, fit: true, priority: 1 };
+            let body =
+                Body::HeartbeatReply { session: Session::default(), round: 0, fit: true, full: false, priority: 1 };
             hear(&mut raft, later(millis), NodeId(2), body);
             raft
         };
@@ -138,7 +139,8 @@ mod tests {
             let leader = Raft::new(config, restored, Time::default(), Chance::new(1));
             let mut raft = come_to(RoleName::Leader, NOW, leader);
             step(&mut raft, later(millis), Input::Tick);
-            let round = Body::HeartbeatReply { session: Session::default(), round: 1, fit: true, priority: 1 };
+            let round =
+                Body::HeartbeatReply { session: Session::default(), round: 1, fit: true, full: false, priority: 1 };
             hear(&mut raft, later(150), NodeId(2), round);
             step(&mut raft, later(200 + millis), Input::Tick);
             raft

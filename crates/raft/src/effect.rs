@@ -54,6 +54,12 @@ pub enum Input {
         /// It does.
         fit: bool,
     },
+    /// Whether the disk has room for entries. What is refused for want of it waits in the host, in order, and is reported
+    /// by [`Input::Persisted`] once there is room again; until then no more entries are taken.
+    Room {
+        /// It has.
+        is_there: bool,
+    },
     /// From which index on is a read answered by the present state?
     Read {
         /// The host's name for it.
@@ -61,6 +67,12 @@ pub enum Input {
     },
     /// This write and all before it are durable.
     Persisted {
+        /// The number that came with the effect.
+        write: WriteId,
+    },
+    /// This write and all before it are durable but for entries, which wait for room: votes, and where the log begins,
+    /// overtake them on a full disk.
+    VotePersisted {
         /// The number that came with the effect.
         write: WriteId,
     },
@@ -197,8 +209,11 @@ pub enum ProposalRefused {
         /// To whom.
         to: NodeId,
     },
-    /// Too much is not committed yet. It may be proposed again when something is.
+    /// Too much is not committed yet, or this node's disk is full and another is about to take over. It may be proposed
+    /// again soon.
     Busy,
+    /// No quorum has room on its disks, so nothing new could be decided.
+    NoSpace,
 }
 
 /// Why a membership is not changed.
@@ -240,6 +255,8 @@ pub enum ChangeRefused {
     },
     /// It is so already.
     NothingToDo,
+    /// This node's disk is full, or no quorum has room.
+    NoSpace,
 }
 
 /// Why a leadership is not handed over.
@@ -301,6 +318,10 @@ pub enum Event {
     DiskStalled,
     /// The disk keeps up again.
     DiskRecovered,
+    /// The disk has no room for entries: they are refused, and this node should not lead.
+    DiskFull,
+    /// It has room again.
+    DiskHasRoom,
     /// The leader was heard after more than four fifths of an election timeout: heartbeats are too rare for this
     /// network, or a machine is overloaded.
     HeardLate {

@@ -112,6 +112,10 @@ impl Follower {
                 let how = Misbehaviour::ReplacesCommitted { commit: state.commit, agreed };
                 return State::misbehaved(from, how, effects);
             }
+            // What cannot be written cannot be acknowledged. The leader asks again with it once there is room.
+            if !state.has_room {
+                return;
+            }
             // Cut only where an entry truly conflicts: a late message must not remove what came after it.
             memberships.retain(|(at, _)| *at > agreed);
             state.append(entries.part(agreed, last), memberships, Source::Received, effects);
@@ -136,8 +140,8 @@ impl Follower {
             state.release_memory();
         }
         let fit = state.may_stand() && state.keeps_up(now);
-        let priority = state.config.priority;
-        state.send(from, Body::HeartbeatReply { session, round, fit, priority }, effects);
+        let (full, priority) = (!state.has_room, state.config.priority);
+        state.send(from, Body::HeartbeatReply { session, round, fit, full, priority }, effects);
     }
 
     /// The leader has compacted away what this log needs (Raft §7).

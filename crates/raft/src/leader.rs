@@ -119,7 +119,22 @@ impl Leader {
             return Some(ProposalRefused::HandingOver { to: transfer.to });
         }
         let uncommitted = state.log.last().since(state.commit);
-        (uncommitted >= state.config.uncommitted_max).then_some(ProposalRefused::Busy)
+        let is_busy = uncommitted >= state.config.uncommitted_max;
+        match (self.quorum_has_room(state), state.has_room) {
+            (false, _) => Some(ProposalRefused::NoSpace),
+            // Others could decide without this disk. But its log would grow in memory, and its state machine stands
+            // still: who has room takes over with the next heartbeat, if there is anyone.
+            (true, false) if self.has_successor(state) => Some(ProposalRefused::Busy),
+            (true, false) => Some(ProposalRefused::NoSpace),
+            (true, true) => is_busy.then_some(ProposalRefused::Busy),
+        }
+    }
+
+    /// Whether the disks of a quorum have room for entries, as far as is known.
+    fn quorum_has_room(&self, state: &State) -> bool {
+        let own = state.config.node;
+        let has_room = |node| if node == own { state.has_room } else { self.progress(node).is_none_or(|p| !p.full) };
+        state.membership().is_quorum(has_room)
     }
 
     /// Own writes have become durable.
@@ -220,7 +235,7 @@ impl Leader {
         let Some(progress) = self.progress_of(from, answer.session) else { return };
         progress.heard = now;
         progress.round = progress.round.max(round);
-        (progress.fit, progress.priority) = (answer.fit, answer.priority);
+        (progress.fit, progress.full, progress.priority) = (answer.fit, answer.full, answer.priority);
         progress.heartbeat_answered(now, lost_after(state));
         self.confirm_reads(now, state, effects);
     }
@@ -264,6 +279,7 @@ pub(crate) struct HeartbeatAnswer {
     pub(crate) session: Session,
     pub(crate) round: u64,
     pub(crate) fit: bool,
+    pub(crate) full: bool,
     pub(crate) priority: u8,
 }
 

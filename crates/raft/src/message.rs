@@ -111,6 +111,8 @@ pub enum Body {
         round: u64,
         /// Whether this node could lead: its disk and its state machine keep up, and it has payloads.
         fit: bool,
+        /// Its disk has no room for entries: it takes none.
+        full: bool,
         /// How much it should be preferred as leader.
         priority: u8,
     },

@@ -28,6 +28,8 @@ pub(crate) struct Progress {
     pub(crate) told_commit: LogIndex,
     /// Whether it could lead, and how much it should be preferred, as it last said.
     pub(crate) fit: bool,
+    /// Whether its disk has no room for entries, as it last said.
+    pub(crate) full: bool,
     pub(crate) priority: u8,
     /// When it first answered a heartbeat without having answered what is under way.
     silent_since: Option<Time>,
@@ -83,6 +85,7 @@ impl Progress {
             round: 0,
             told_commit: LogIndex::ZERO,
             fit: false,
+            full: false,
             priority: 0,
             silent_since: None,
         }
@@ -91,6 +94,8 @@ impl Progress {
     /// The next entry to send, if any may be sent.
     pub(crate) fn next_to_send(&self, last: LogIndex, window: Window) -> Option<LogIndex> {
         match &self.pace {
+            // It would take none.
+            _ if self.full => None,
             // A probe may be empty: it asks whether the entry before `next` is there.
             Pace::Probe { next, awaiting_reply } => (!awaiting_reply).then_some(*next),
             Pace::Replicate { next, inflight } => {

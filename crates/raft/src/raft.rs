@@ -72,9 +72,14 @@ impl Raft {
             Input::Compact { upto } => self.state.compact(upto, effects),
             Input::SnapshotReceived { id, membership } => self.install(id, membership, effects),
             Input::Fitness { fit } => self.state.applies = fit,
+            Input::Room { is_there } => self.state.tell_room(is_there, effects),
             Input::Read { read } => self.read(read, now, effects),
             Input::Persisted { write } => {
                 self.state.unpersisted.persisted(write, |envelope| effects.push(Effect::Send(envelope)));
+                self.persisted(now, effects);
+            }
+            Input::VotePersisted { write } => {
+                self.state.unpersisted.vote_persisted(write, |envelope| effects.push(Effect::Send(envelope)));
                 self.persisted(now, effects);
             }
             Input::Connected { peer } => self.reconnected(peer),
@@ -191,7 +196,28 @@ impl Raft {
     /// Whether it leads and takes proposals at this moment.
     #[must_use]
     pub fn takes_proposals(&self) -> bool {
-        matches!(&self.role, Role::Leader(leader) if leader.proposals_refused(&self.state).is_none())
+        self.proposals_refused().is_none()
+    }
+
+    /// Why it takes no proposals at this moment, if it takes none.
+    #[must_use]
+    pub fn proposals_refused(&self) -> Option<ProposalRefused> {
+        match &self.role {
+            Role::Leader(leader) => leader.proposals_refused(&self.state),
+            _ => Some(ProposalRefused::NotLeader { leader: self.standing().leader }),
+        }
+    }
+
+    /// Whether a write has waited for its disk for longer than an election timeout, as of the last step.
+    #[must_use]
+    pub fn disk_has_stalled(&self) -> bool {
+        self.state.has_stalled()
+    }
+
+    /// Whether its disk has room for entries, as its host has said.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.state.has_room
     }
 
     /// Whether it hands over, and to whom.
@@ -334,9 +360,9 @@ impl Raft {
                     leader.refused(from, session, (missing, hint), now, &self.state);
                 }
             }
-            Body::HeartbeatReply { session, round, fit, priority } => {
+            Body::HeartbeatReply { session, round, fit, full, priority } => {
                 if let Role::Leader(leader) = &mut self.role {
-                    let answer = HeartbeatAnswer { session, round, fit, priority };
+                    let answer = HeartbeatAnswer { session, round, fit, full, priority };
                     leader.heartbeat_answered(from, answer, now, &mut self.state, effects);
                 }
             }

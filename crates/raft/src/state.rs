@@ -99,6 +99,8 @@ pub(crate) struct State {
     pub(crate) removed: bool,
     /// The state machine keeps up, as the host says.
     pub(crate) applies: bool,
+    /// The disk has room for entries, as the host says.
+    pub(crate) has_room: bool,
     stalled: bool,
     /// When a leader of any term was last heard; when the node started, if none was.
     pub(crate) heard: Time,
@@ -123,6 +125,7 @@ impl State {
             membership_moved: false,
             removed: false,
             applies: true,
+            has_room: true,
             stalled: false,
             heard: now,
             unpersisted: Unpersisted::default(),
@@ -143,6 +146,11 @@ impl State {
 
     /// Whether this node could do a leader's work: its disk and its state machine keep up.
     pub(crate) fn keeps_up(&self, now: Time) -> bool {
+        self.has_room && self.keeps_up_but_for_room(now)
+    }
+
+    /// The same, whether or not the disk has room for entries.
+    pub(crate) fn keeps_up_but_for_room(&self, now: Time) -> bool {
         self.applies && !self.unpersisted.stalled(now, self.config.election_timeout)
     }
 
@@ -159,7 +167,7 @@ impl State {
 
     /// The end of a step: a disk that has stalled, or does so no longer, is news.
     pub(crate) fn watch_disk(&mut self, now: Time, effects: &mut Effects) {
-        self.unpersisted.watch(now);
+        self.unpersisted.watch(now, self.has_room);
         let stalled = self.unpersisted.stalled(now, self.config.election_timeout);
         if stalled != self.stalled {
             self.stalled = stalled;
@@ -171,6 +179,18 @@ impl State {
     pub(crate) fn release_memory(&mut self) {
         self.unpersisted.release_memory();
         self.log.release_memory();
+    }
+
+    /// Whether the disk has stalled, as the host was last told.
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// The host says whether the disk has room for entries.
+    pub(crate) fn tell_room(&mut self, is_there: bool, effects: &mut Effects) {
+        if std::mem::replace(&mut self.has_room, is_there) != is_there {
+            effects.push(Effect::Happened(if is_there { Event::DiskHasRoom } else { Event::DiskFull }));
+        }
     }
 
     /// See [`crate::canonical`].
@@ -317,7 +337,7 @@ impl State {
         let envelope = Envelope { to, message };
         match self.unpersisted.awaited(answers_for_log) {
             None => effects.push(Effect::Send(envelope)),
-            Some(write) => self.unpersisted.hold(envelope, write),
+            Some(needs) => self.unpersisted.hold(envelope, needs, answers_for_log),
         }
     }
 

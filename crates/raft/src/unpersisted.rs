@@ -15,17 +15,30 @@ use crate::time::Time;
 ///
 /// Invariant: `persisted <= vote <= issued`, or no vote was written yet; ids in `appends` and `held` are later than
 /// `persisted` and never fall.
+///
+/// On a full disk votes overtake entries: `passed` is then ahead of `persisted`. Nothing that answers for the log is
+/// released by it, and a vote vouches for no entry.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct Unpersisted {
     issued: WriteId,
     persisted: WriteId,
+    /// Everything up to here is durable but for appends.
+    passed: WriteId,
     /// The newest write of term and vote.
     vote: WriteId,
     /// Each append that is not durable, with the index after which it cut and wrote.
     appends: VecDeque<(WriteId, LogIndex)>,
-    held: VecDeque<(WriteId, Envelope)>,
+    held: VecDeque<Held>,
     /// Since when the oldest write has been the oldest, as far as steps have shown; none if all is durable.
     waits: Option<(WriteId, Time)>,
+}
+
+/// A message, and the write that it waits for.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Held {
+    needs: WriteId,
+    answers_for_log: bool,
+    envelope: Envelope,
 }
 
 impl Unpersisted {
@@ -50,16 +63,38 @@ impl Unpersisted {
     }
 
     /// Takes note that everything up to `write` is durable; `release` gets the messages that waited for it.
-    pub(crate) fn persisted(&mut self, write: WriteId, mut release: impl FnMut(Envelope)) {
+    pub(crate) fn persisted(&mut self, write: WriteId, release: impl FnMut(Envelope)) {
         // A host that reports a write which was never asked for is wrong; nothing more becomes durable by it.
         self.persisted = self.persisted.max(write.min(self.issued));
         while self.appends.front().is_some_and(|(id, _)| *id <= self.persisted) {
             self.appends.pop_front();
         }
-        while self.held.front().is_some_and(|(id, _)| *id <= self.persisted) {
-            if let Some((_, envelope)) = self.held.pop_front() {
-                release(envelope);
+        self.release(release);
+    }
+
+    /// Takes note that everything up to `write` is durable but for appends that were not reported before.
+    pub(crate) fn vote_persisted(&mut self, write: WriteId, release: impl FnMut(Envelope)) {
+        self.passed = self.passed.max(write.min(self.issued));
+        let whole = self.appends.front().map_or(self.passed, |(id, _)| self.passed.min(WriteId(id.0 - 1)));
+        self.persisted = self.persisted.max(whole);
+        self.release(release);
+    }
+
+    fn release(&mut self, mut release: impl FnMut(Envelope)) {
+        let (all, votes) = (self.persisted, self.persisted.max(self.passed));
+        while self.held.front().is_some_and(|held| held.needs <= all) {
+            if let Some(held) = self.held.pop_front() {
+                release(held.envelope);
             }
+        }
+        // Those that are left answer for the log, but on a full disk.
+        if votes > all {
+            let (free, held) = std::mem::take(&mut self.held)
+                .into_iter()
+                .partition(|held: &Held| !held.answers_for_log && held.needs <= votes);
+            self.held = held;
+            let free: VecDeque<Held> = free;
+            free.into_iter().for_each(|held| release(held.envelope));
         }
     }
 
@@ -69,19 +104,24 @@ impl Unpersisted {
     /// every append before it.
     pub(crate) fn awaited(&self, answers_for_log: bool) -> Option<WriteId> {
         let needs = if answers_for_log { self.issued } else { self.vote };
-        (needs > self.persisted).then_some(needs)
+        let has_passed = !answers_for_log && needs <= self.passed;
+        (needs > self.persisted && !has_passed).then_some(needs)
     }
 
-    /// Holds a message until `write` is durable.
-    pub(crate) fn hold(&mut self, envelope: Envelope, write: WriteId) {
+    /// Holds a message until `needs` is durable.
+    pub(crate) fn hold(&mut self, envelope: Envelope, needs: WriteId, answers_for_log: bool) {
         // Kept in order of what they wait for, so that the front is released first.
-        let place = self.held.partition_point(|(id, _)| *id <= write);
-        self.held.insert(place, (write, envelope));
+        let place = self.held.partition_point(|held| held.needs <= needs);
+        let held = Held { needs, answers_for_log, envelope };
+        // Who asks the same again while a disk is full, or stalls, for hours gets one answer.
+        if place == 0 || self.held[place - 1] != held {
+            self.held.insert(place, held);
+        }
     }
 
-    /// Takes note of the time at the end of a step.
-    pub(crate) fn watch(&mut self, now: Time) {
-        if self.persisted == self.issued {
+    /// Takes note of the time at the end of a step. A disk that has no room is not one that stalls.
+    pub(crate) fn watch(&mut self, now: Time, has_room: bool) {
+        if self.persisted == self.issued || !has_room {
             self.waits = None;
         } else if self.waits.is_none_or(|(oldest, _)| oldest != self.persisted) {
             self.waits = Some((self.persisted, now));
@@ -110,7 +150,7 @@ impl Unpersisted {
         let durable = self.persisted.0;
         let renumber = |id: &mut WriteId| id.0 = id.0.saturating_sub(durable);
         self.appends.iter_mut().for_each(|(id, _)| renumber(id));
-        self.held.iter_mut().for_each(|(id, _)| renumber(id));
+        self.held.iter_mut().for_each(|held| renumber(&mut held.needs));
         // What is held twice will be sent twice, as any network may do.
         let mut once = VecDeque::new();
         for held in self.held.drain(..) {
@@ -119,13 +159,13 @@ impl Unpersisted {
             }
         }
         self.held = once;
-        [&mut self.issued, &mut self.persisted, &mut self.vote].into_iter().for_each(renumber);
+        [&mut self.issued, &mut self.persisted, &mut self.passed, &mut self.vote].into_iter().for_each(renumber);
         self.waits = (self.persisted < self.issued).then_some((self.persisted, now));
     }
 
     /// Whether term and vote are durable as they are.
     pub(crate) fn vote_is_durable(&self) -> bool {
-        self.vote <= self.persisted
+        self.vote <= self.persisted.max(self.passed)
     }
 
     /// The last entry of a log ending at `last` that is durable and will stay: an outstanding append may have cut what
@@ -145,7 +185,7 @@ mod tests {
     fn hold(unpersisted: &mut Unpersisted, to: u64) {
         let message = Message { term: Term(1), body: Body::VoteGranted };
         let write = unpersisted.awaited(true).expect("something is not durable");
-        unpersisted.hold(Envelope { to: NodeId(to), message }, write);
+        unpersisted.hold(Envelope { to: NodeId(to), message }, write, true);
     }
 
     /// What is released when a write becomes durable.
@@ -162,14 +202,17 @@ mod tests {
         let mut unpersisted = Unpersisted::default();
         unpersisted.append_written(LogIndex(4));
         unpersisted.append_written(LogIndex(5));
-        unpersisted.watch(begin);
+        unpersisted.watch(begin, true);
         released(&mut unpersisted, 1);
-        unpersisted.watch(half);
-        unpersisted.watch(end);
+        unpersisted.watch(half, true);
+        unpersisted.watch(end, true);
         assert!(!unpersisted.stalled(end, patience));
         assert!(unpersisted.stalled(half + patience, patience), "the second write has taken so long");
+        let mut full = unpersisted.clone();
+        full.watch(half + patience, false);
+        assert!(!full.stalled(half + patience, patience), "it waits for room and not for the disk");
         released(&mut unpersisted, 2);
-        unpersisted.watch(end);
+        unpersisted.watch(end, true);
         assert!(!unpersisted.stalled(half + patience, patience), "all is done");
     }
 

@@ -15,6 +15,7 @@ mod edge;
 mod identity;
 mod join;
 mod keeper;
+mod log;
 mod logging;
 mod member;
 mod metrics;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Ok(matches) => match matches.subcommand() {
             Some(("dev", matches)) => dev::run(matches),
             Some(("bench", matches)) => bench::run(matches),
+            Some(("log", matches)) => log::run(matches),
             _ => ctl::run(&matches),
         },
         Err(error) => ctl::refuse(&error),
@@ -54,4 +56,5 @@ fn root() -> Command {
         .subcommand(dev::command())
         .subcommands(ctl::commands())
         .subcommand(bench::command())
+        .subcommand(log::command())
 }

@@ -22,6 +22,9 @@ pub(crate) struct Metrics {
     pub(crate) leader_changes: AtomicU64,
     pub(crate) snapshots_sent: AtomicU64,
     pub(crate) snapshots_received: AtomicU64,
+    /// How often the disk of the log has stalled, and how often it was full.
+    pub(crate) disk_stalls: AtomicU64,
+    pub(crate) disk_fillings: AtomicU64,
     process_start: f64,
 }
 
@@ -38,6 +41,8 @@ impl Metrics {
             leader_changes: AtomicU64::new(0),
             snapshots_sent: AtomicU64::new(0),
             snapshots_received: AtomicU64::new(0),
+            disk_stalls: AtomicU64::new(0),
+            disk_fillings: AtomicU64::new(0),
             process_start: now.as_secs_f64(),
         }
     }
@@ -81,6 +86,15 @@ impl Metrics {
         text.counter("etcd_network_snapshot_send_success", "Snapshots sent to other members.", sent);
         let received = self.snapshots_received.load(Relaxed);
         text.counter("etcd_network_snapshot_receive_success", "Snapshots received and restored.", received);
+        let disk = services.replica.disk();
+        let full = u64::from(disk.is_full);
+        text.gauge("vlot_log_disk_full", "Whether the disk of the log has no room for entries.", full);
+        let fillings = self.disk_fillings.load(Relaxed);
+        text.counter("vlot_log_disk_full_total", "How often the disk of the log has come to be full.", fillings);
+        let stalled = u64::from(disk.has_stalled);
+        text.gauge("vlot_log_disk_stalled", "Whether a write waits longer than an election timeout.", stalled);
+        let stalls = self.disk_stalls.load(Relaxed);
+        text.counter("vlot_log_disk_stalls_total", "How often the disk of the log has stalled.", stalls);
         let changes = self.leader_changes.load(Relaxed);
         text.counter("etcd_server_leader_changes_seen_total", "Changes of the leader seen.", changes);
         text.gauge("etcd_server_proposals_committed_total", "Index of the newest committed entry.", standing.commit);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
-use vlot::{Group, NodeId, ProposeError, ReadError};
+use vlot::{DiskState, Group, NodeId, ProposeError, ReadError};
 use vlot_store::refusal::Refusal;
 use vlot_store::store::{Applied, Store};
 
@@ -97,6 +97,7 @@ impl Replica {
             match error {
                 ProposeError::Unknown => Status::TIMEOUT,
                 ProposeError::Busy => Status::TOO_MANY_REQUESTS,
+                ProposeError::NoSpace => Status::NO_SPACE,
                 ProposeError::TooLarge { .. } => Status::REQUEST_TOO_LARGE,
                 ProposeError::Stopped => Status::STOPPED,
             }
@@ -140,6 +141,11 @@ impl Replica {
             commit: commit.0,
             applied: applied.0,
         }
+    }
+
+    /// How the disk of this node's log does.
+    pub(crate) fn disk(&self) -> DiskState {
+        self.group.status().disk
     }
 
     pub(crate) fn has_leader(&self) -> bool {

@@ -218,11 +218,16 @@ fn node_options(
         pages: Some(pages.pages()),
         heartbeat: config.heartbeat,
         election_timeout: config.election_timeout,
+        headroom_bytes: HEADROOM_BYTES,
         retention: vlot::retention::Limits { entries: snapshot_count, entries_kept: catch_up, ..Default::default() },
         group: vlot::group::Limits { timeout: config.request_timeout(), ..Default::default() },
         ..vlot::Options::new(data_dir.join("log"))
     })
 }
+
+/// How much of the data directory's file system must be free for the log to take entries: the store writes down there
+/// what the log has decided, and its file cannot be written to any more once that has failed.
+const HEADROOM_BYTES: u64 = 64 << 20;
 
 fn listen(config: &Config) -> Result<Vec<(tokio::net::TcpListener, Serves)>, String> {
     let listen = &config.listen;

@@ -1,18 +1,20 @@
 //! A node's log thread, on the real log over a simulated disk.
 //!
 //! Owns the jobs that wait for the disk, what was written and not synced, and what must be there after a crash. Like the
-//! thread it stands for, it takes all that waits, writes it, and syncs once. Must not know of replicas or of messages.
+//! thread it stands for, it takes all that waits, writes it, and syncs once; what is refused for want of room waits in the
+//! library's own `LogWriter`. Must not know of replicas or of messages.
 
 use crate::agenda::Span;
 use crate::chance::Chance;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use vlot::log_writer::{Durable, LogWriter};
 use vlot::members::MembershipSet;
 use vlot::node::BatchId;
 use vlot::payload::{self, Payload};
 use vlot::replica::{LogRead, Purpose};
 use vlot_log::disk::sim::SimDisk;
-use vlot_log::error::{OpenError, ReadError, TidyError, WriteError};
+use vlot_log::error::{Failure, OpenError, ReadError, TidyError, WriteError};
 use vlot_log::index::GroupState;
 use vlot_log::log::{Identity, Log, Options};
 use vlot_log::record::{Entry, Write};
@@ -30,12 +32,17 @@ pub struct Disk {
     unsynced: Vec<Rc<Vec<Write>>>,
     /// How many times slower than usual.
     pub slowness: u64,
+    /// Entries are refused, as by a log whose last segment is full.
+    pub has_no_room: bool,
 }
 
 /// The log thread of one process.
 #[derive(Debug)]
 pub struct LogThread {
     log: Log<SimDisk>,
+    writer: LogWriter,
+    /// As was last reported.
+    is_full: bool,
     waiting: VecDeque<Job>,
     /// What is under way: the last batch, and what was read.
     working: Option<Done>,
@@ -48,6 +55,8 @@ pub struct LogThread {
 pub enum Job {
     /// Make these durable.
     Write(BatchId, Rc<Vec<Write>>),
+    /// Write what waits for room, if there is some.
+    TryAgain,
     /// Read these.
     Read(GroupId, LogRead),
 }
@@ -55,8 +64,12 @@ pub enum Job {
 /// What has been done.
 #[derive(Debug, Default)]
 pub struct Done {
-    /// This batch, and all before it, are durable.
-    pub written: Option<BatchId>,
+    /// Something was written.
+    pub wrote: bool,
+    /// How much is durable, if that is more than before.
+    pub durable: Option<Durable>,
+    /// Whether there is room for entries, if that is news.
+    pub has_room: Option<bool>,
     /// These were read.
     pub fetched: Vec<(GroupId, Purpose, Vec<Entry>)>,
 }
@@ -79,9 +92,16 @@ impl Disk {
         &self.sim
     }
 
+    /// There is room for new segments.
+    pub fn make_room(&mut self) {
+        self.sim.limit_capacity(None);
+        self.has_no_room = false;
+    }
+
     /// Takes back all faults that are to come.
     pub fn heal(&mut self) {
         self.slowness = 1;
+        self.has_no_room = false;
         forget_faults(&self.sim);
     }
 
@@ -120,7 +140,8 @@ impl Disk {
             })?;
         let state = recovered.groups.remove(&group).unwrap_or_default();
         self.recovered(&state).map_err(|shown_by| wrong(format!("n{node}: {shown_by}")))?;
-        Ok((LogThread { log, waiting: VecDeque::new(), working: None, begun: 0 }, state))
+        let (writer, waiting) = (LogWriter::default(), VecDeque::new());
+        Ok((LogThread { log, writer, is_full: false, waiting, working: None, begun: 0 }, state))
     }
 
     /// What is recovered must be what was synced, followed by a first part of what was written after it. It is durable
@@ -158,15 +179,15 @@ impl LogThread {
         while let Some(job) = self.waiting.pop_front() {
             match job {
                 Job::Write(batch, writes) => {
-                    // A write that fails may have happened in part.
-                    disk.unsynced.push(Rc::clone(&writes));
-                    self.log.write(&writes).map_err(|error| match error {
-                        WriteError::Failed(_) | WriteError::NoSpace(_) => Broken::Storage,
-                        error @ (WriteError::TooLarge { .. } | WriteError::NoteTooLong { .. }) => {
-                            wrong(format!("{error:?}"))
-                        }
-                    })?;
-                    done.written = Some(batch);
+                    let writes = Rc::unwrap_or_clone(writes);
+                    let put = &mut |writes: &[Write]| put(&mut self.log, disk, writes);
+                    self.writer.write(batch, writes, put).map_err(broken)?;
+                    done.wrote = true;
+                }
+                Job::TryAgain => {
+                    let put = &mut |writes: &[Write]| put(&mut self.log, disk, writes);
+                    self.writer.try_again(put).map_err(broken)?;
+                    done.wrote = true;
                 }
                 Job::Read(group, read) => reads.push((group, read)),
             }
@@ -181,7 +202,7 @@ impl LogThread {
             };
             done.fetched.push((group, purpose, entries));
         }
-        let took = if done.written.is_some() { chance.skewed(sync) } else { Span(sync.0 / 10) };
+        let took = if done.wrote { chance.skewed(sync) } else { Span(sync.0 / 10) };
         self.working = Some(done);
         self.begun += 1;
         Ok(Some((took + Span(1)) * disk.slowness.max(1)))
@@ -193,17 +214,27 @@ impl LogThread {
         self.working.as_ref().map(|_| self.begun)
     }
 
+    /// Whether something waits for room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
     /// Ends what is under way: it is durable.
     ///
     /// # Errors
     /// If storage fails.
     pub fn finish(&mut self, disk: &mut Disk) -> Result<Done, Broken> {
-        let done = self.working.take().unwrap_or_default();
-        if done.written.is_some() {
+        let mut done = self.working.take().unwrap_or_default();
+        if done.wrote {
             self.log.sync().map_err(|_| Broken::Storage)?;
             for writes in disk.unsynced.drain(..) {
                 writes.iter().for_each(|write| apply(&mut disk.durable, write));
             }
+            done.durable = self.writer.synced();
+            let is_full = self.writer.waits();
+            let is_news = std::mem::replace(&mut self.is_full, is_full) != is_full;
+            done.has_room = is_news.then_some(!is_full);
             if let Err(TidyError::Write(WriteError::Failed(_))) = self.log.tidy() {
                 return Err(Broken::Storage);
             }
@@ -213,6 +244,29 @@ impl LogThread {
             }
         }
         Ok(done)
+    }
+}
+
+/// Writes, and notes what must be there once it is synced. A write that fails may have happened in part; one that there is
+/// no room for has not.
+fn put(log: &mut Log<SimDisk>, disk: &mut Disk, writes: &[Write]) -> Result<(), WriteError> {
+    let has_entries = |write: &Write| matches!(write, Write::Append { entries, .. } if !entries.is_empty());
+    if disk.has_no_room && writes.iter().any(has_entries) {
+        let (kind, message) = (std::io::ErrorKind::StorageFull, "a fault has it".into());
+        return Err(WriteError::NoSpace(Failure { act: "create", file: "a segment".into(), kind, message }));
+    }
+    disk.unsynced.push(Rc::new(writes.to_vec()));
+    let done = log.write(writes);
+    if let Err(WriteError::NoSpace(_)) = done {
+        disk.unsynced.pop();
+    }
+    done
+}
+
+fn broken(error: WriteError) -> Broken {
+    match error {
+        WriteError::Failed(_) | WriteError::NoSpace(_) => Broken::Storage,
+        error @ (WriteError::TooLarge { .. } | WriteError::NoteTooLong { .. }) => wrong(format!("{error:?}")),
     }
 }
 
@@ -299,7 +353,7 @@ mod tests {
             let (mut thread, _) = disk.open(NodeId(1), GroupId(1), 8192).unwrap();
             thread.ask(Job::Write(BatchId(1), Rc::new(vec![vote(1), append(1)])));
             assert!(thread.begin(&mut disk, Span::millis(1), chance).unwrap().is_some());
-            assert_eq!(thread.finish(&mut disk).unwrap().written, Some(BatchId(1)));
+            assert_eq!(thread.finish(&mut disk).unwrap().durable, Some(Durable::All(BatchId(1))));
             thread.ask(Job::Write(BatchId(2), Rc::new(vec![append(2)])));
             thread.ask(Job::Write(BatchId(3), Rc::new(vec![append(3)])));
             assert!(thread.begin(&mut disk, Span::millis(1), chance).unwrap().is_some());

@@ -99,10 +99,12 @@ pub enum Fault {
         /// A sync rather than a write.
         sync: bool,
     },
-    /// A disk has no room for new segments for a while.
+    /// A disk has no room for a while.
     DiskFull {
         /// Whose.
         place: Place,
+        /// For entries at once; otherwise once the log's last segment is full.
+        at_once: bool,
         /// For how long.
         full: Span,
     },
@@ -224,7 +226,13 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, chance: &mut Chance)
             let after = chance.below(if of_snapshots { 3 } else { 20 });
             vec![Fault::DiskError { place, of_snapshots, after, sync }]
         }
-        FaultKind::DiskFull => vec![Fault::DiskFull { place, full: lasts * 2 }],
+        FaultKind::DiskFull => {
+            let place = if chance.coin() { leader.unwrap_or(place) } else { place };
+            let (all, at_once) = (chance.below(3) == 0, chance.below(3) > 0);
+            let places = (0..nodes).filter(|&each| each == place || (all && chance.below(3) > 0));
+            let places: Vec<Place> = places.collect();
+            places.into_iter().map(|place| Fault::DiskFull { place, at_once, full: chance.skewed(lasts * 2) }).collect()
+        }
         FaultKind::SlowDisk => vec![Fault::SlowDisk { place, times: chance.pick(&[10, 100, 1000]), slow: lasts }],
         FaultKind::Split => cut(split(nodes, None, chance), chance),
         FaultKind::Isolate | FaultKind::IsolateLeader => cut(around(nodes, place, true, true), chance),

@@ -49,8 +49,8 @@ pub enum Note {
     Disconnected(Place, Place),
     /// A node asks its disk for these.
     Wrote(Place, u64, Rc<Vec<Write>>),
-    /// They are durable.
-    Synced(Place, u64),
+    /// They are durable, or all of them but the entries, which wait for room.
+    Synced(Place, u64, bool),
     /// Term, role or leader have changed.
     Became(Place, Standing),
     /// What else has happened to a replica.
@@ -96,6 +96,8 @@ pub enum Answer {
     NotWritten(Value),
     /// The register held this.
     Held(Value),
+    /// It was not taken, for want of room: it is never applied.
+    Refused,
     /// Its client knows nothing.
     Unknown,
 }
@@ -153,7 +155,8 @@ impl fmt::Display for Note {
                 write!(f, "{} write #{batch}", Node(*place))?;
                 writes.iter().try_for_each(|act| write_act(f, act))
             }
-            Self::Synced(place, batch) => write!(f, "{} synced #{batch}", Node(*place)),
+            Self::Synced(place, batch, true) => write!(f, "{} synced #{batch}", Node(*place)),
+            Self::Synced(place, batch, false) => write!(f, "{} synced #{batch} but for entries", Node(*place)),
             Self::Became(place, Standing { term, role, leader }) => {
                 write!(f, "{} {role:?} t{term}", Node(*place))?;
                 leader.map_or(Ok(()), |leader| write!(f, " of n{leader}"))
@@ -191,6 +194,7 @@ impl fmt::Display for Note {
             Self::Answered(op, Answer::Written) => write!(f, "op{} written", op.0),
             Self::Answered(op, Answer::NotWritten(value)) => write!(f, "op{} not written: {}", op.0, Shown(*value)),
             Self::Answered(op, Answer::Held(value)) => write!(f, "op{} read {}", op.0, Shown(*value)),
+            Self::Answered(op, Answer::Refused) => write!(f, "op{} refused", op.0),
             Self::Answered(op, Answer::Unknown) => write!(f, "op{} unknown", op.0),
             Self::Healed => write!(f, "! all faults are over"),
         }
@@ -247,6 +251,9 @@ fn write_sent(f: &mut fmt::Formatter<'_>, from: Place, to: Place, bytes: &Bytes,
             write_changes(f, &request.changes)
         }
         Ok((_, Parcel::ChangeRefused { why, .. })) => write!(f, "ChangeRefused {why:?}"),
+        Ok((_, Parcel::ProposalsRefused { term, sequences })) => {
+            write!(f, "t{term} ProposalsRefused count={}", sequences.len())
+        }
         Err(bad) => write!(f, "{bad}"),
     }
 }
@@ -317,7 +324,9 @@ impl fmt::Display for Fault {
                 let of = if *of_snapshots { " of snapshots" } else { "" };
                 write!(f, "{} {what}{of} after {after} more", Node(*place))
             }
-            Self::DiskFull { place, full } => write!(f, "{} for {full}", Node(*place)),
+            Self::DiskFull { place, at_once, full } => {
+                write!(f, "{}{} for {full}", Node(*place), if *at_once { " at once" } else { "" })
+            }
             Self::SlowDisk { place, times, slow } => write!(f, "{} {times} times for {slow}", Node(*place)),
             Self::Cut { directions, breaks, cut } => {
                 let how = if *breaks { "breaks" } else { "loses" };

@@ -141,7 +141,7 @@ impl Workload {
         match answer {
             Answer::Written => self.seen[usize::from(key)] = Some(op),
             Answer::NotWritten(value) | Answer::Held(value) => self.seen[usize::from(key)] = value,
-            Answer::Unknown => {}
+            Answer::Refused | Answer::Unknown => {}
         }
         let client = self.owners[op.0 as usize];
         self.clients[client].waiting = None;

@@ -98,6 +98,8 @@ enum Event {
     Alarm(Place, u32),
     /// A process's log thread is done with the job of this number.
     Disk(Place, u32, u64),
+    /// A process whose disk is full looks whether there is room.
+    Room(Place, u32),
     /// Two nodes try to connect.
     Dial(Place, Place),
     /// A client goes on.
@@ -139,6 +141,7 @@ enum Phase {
 const WATCH_EVERY: Span = Span::millis(20);
 const DIAL_AGAIN: Span = Span::millis(100);
 const START_AGAIN: Span = Span::millis(500);
+const LOOK_FOR_ROOM: Span = Span::millis(100);
 
 /// Runs the world of a seed to its end, or to the first violation.
 #[must_use]
@@ -263,6 +266,7 @@ impl World {
                 Ok(())
             }
             Event::Disk(place, incarnation, job) => self.disk_done(place, incarnation, job),
+            Event::Room(place, incarnation) => self.look_for_room(place, incarnation),
             Event::Dial(a, b) => {
                 self.dial(a, b);
                 Ok(())

@@ -15,6 +15,8 @@ use crate::revision::Revision;
 
 /// With so many bytes waiting the thread does not wait for the interval to end.
 const BATCH_BYTES: usize = 8 << 20;
+/// How often it is looked whether there is room, while there is none.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(250);
 /// How many blocks one transaction thins out, so that new history does not wait long behind old.
 const THINNED_BLOCKS_MAX: usize = 1024;
 
@@ -59,6 +61,8 @@ struct State {
     thinning: bool,
     hurry: bool,
     stop: bool,
+    /// The engine had no room when it was last asked. What waits is tried again soon.
+    lacks_room: bool,
     failure: Option<EngineError>,
 }
 
@@ -92,6 +96,7 @@ impl Backlog {
             thinning: false,
             hurry: false,
             stop: false,
+            lacks_room: false,
             failure: None,
         };
         let shared = Arc::new(Shared { engine, state: Mutex::new(state), bell: Condvar::new() });
@@ -111,10 +116,12 @@ impl Backlog {
         self.thread.is_some()
     }
 
-    /// Takes over a batch's history and where it led. Blocks while too much waits, unless nobody would take it.
+    /// Takes over a batch's history and where it led. Blocks while too much waits, unless nobody would take it: then it
+    /// is the owner's to see that no more comes.
     pub fn push(&self, blocks: &mut Vec<Block>, records: &mut Vec<Record>, standing: Standing) {
         let mut state = self.shared.state();
-        while self.thread.is_some() && state.bytes() > self.bytes_max && state.failure.is_none() {
+        let takes = |state: &State| state.failure.is_none() && !state.lacks_room;
+        while self.thread.is_some() && state.bytes() > self.bytes_max && takes(&state) {
             state = self.shared.wait(state);
         }
         let was_idle = state.is_durable();
@@ -151,6 +158,9 @@ impl Backlog {
     }
 
     /// Waits until all that was handed over is durable. Without a thread, does the work itself.
+    ///
+    /// # Errors
+    /// If the engine has failed, or has no room.
     pub fn flush(&self) -> Result<(), EngineError> {
         if self.thread.is_none() {
             self.shared.write_waiting();
@@ -159,11 +169,13 @@ impl Backlog {
         let mut state = self.shared.state();
         state.hurry = true;
         self.shared.bell.notify_all();
-        while !state.is_durable() && state.failure.is_none() {
+        while !state.is_durable() && state.failure.is_none() && !state.lacks_room {
             state = self.shared.wait(state);
         }
         state.hurry = false;
-        state.failure.clone().map_or(Ok(()), Err)
+        let lacks_room = state.lacks_room && !state.is_durable();
+        let no_room = lacks_room.then(|| EngineError("there is no room for what waits to be written".into()));
+        state.failure.clone().or(no_room).map_or(Ok(()), Err)
     }
 
     pub fn durable(&self) -> Standing {
@@ -231,9 +243,28 @@ impl Shared {
             return false;
         }
         drop(state);
+        if !self.has_room() {
+            let state = self.state();
+            // Rung when it is to end, too.
+            drop(self.bell.wait_timeout(state, LOOK_FOR_ROOM).unwrap_or_else(PoisonError::into_inner));
+            return true;
+        }
         self.write_waiting();
         self.thin_out();
         true
+    }
+
+    /// Whether the engine has room for what waits, and for thinning out.
+    fn has_room(&self) -> bool {
+        let bytes = self.state().bytes();
+        let has_room = self.engine.has_room_for(bytes);
+        let mut state = self.state();
+        if state.lacks_room == has_room {
+            state.lacks_room = !has_room;
+            // Who waits for what is not written soon goes on.
+            self.bell.notify_all();
+        }
+        has_room
     }
 
     /// Writes all that waits in one transaction.

@@ -20,6 +20,10 @@ pub trait Engine: Send + Sync {
     /// It may or may not have been done; the engine must not be written to again.
     fn write(&self, batch: &WriteBatch) -> Result<(), EngineError>;
 
+    /// Whether a batch of so many bytes finds room where it would be written. Asked before each write, since one that
+    /// fails for want of room is as final as any other.
+    fn has_room_for(&self, bytes: usize) -> bool;
+
     /// The block with the greatest key at or below this revision, and its key.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! crashes at any point.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vlot_proto::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest};
 use vlot_store::command::Command;
@@ -203,6 +203,31 @@ fn damage_is_refused_and_a_failed_engine_stops_the_store() {
     assert!(store.flush().is_err());
     assert!(store.failure().is_some());
     assert_eq!(store.durable(), Position::default());
+}
+
+/// A full disk delays what is written down. Nothing fails by it, and nobody who applies has to wait.
+#[test]
+fn what_finds_no_room_is_written_once_there_is_some() {
+    let engine = MemoryEngine::default();
+    let options = Options { commit_interval: Duration::from_millis(1), backlog_bytes_max: 100, ..Options::default() };
+    let mut store = Store::open_on(Arc::new(engine.clone()), options).unwrap();
+    let put = || Command::Put(PutRequest { key: "a".into(), value: "b".into(), ..Default::default() });
+    engine.fill(true);
+    for index in 1..100 {
+        store.apply(at(index), put()).unwrap();
+        store.end_batch();
+    }
+    let get = RangeRequest { key: "a".into(), ..Default::default() };
+    assert_eq!(store.range(&get).unwrap().count, 1);
+    assert!(store.flush().is_err(), "it does not wait for room");
+    assert_eq!((store.durable(), store.failure().is_some()), (Position::default(), false));
+    engine.fill(false);
+    let begun = Instant::now();
+    while store.durable() != at(99) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it is written by itself");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(store.flush(), Ok(()));
 }
 
 #[test]

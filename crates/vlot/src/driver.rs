@@ -129,6 +129,13 @@ impl Driver {
         match event {
             Event::Input(input) => self.core.handle(now, input),
             Event::Log(Done::Written(batch)) => self.core.handle(now, Input::Written { batch }),
+            Event::Log(Done::VotesWritten(batch)) => self.core.handle(now, Input::VotesWritten { batch }),
+            Event::Log(Done::Room { is_there }) => {
+                self.core.handle(now, Input::Room { is_there });
+                if !is_there {
+                    self.make_room(now);
+                }
+            }
             Event::Log(Done::Fetched { group, purpose, entries }) => {
                 self.core.handle(now, Input::Fetched { group, purpose, entries });
             }
@@ -184,8 +191,15 @@ impl Driver {
             }
             self.tell(group, Happening::Consensus(event));
         }
-        for (group, leader, reach) in turn.fetch {
+        // A snapshot takes room, too. It is asked for again until it is here.
+        let has_room = !self.core.is_full();
+        for (group, leader, reach) in turn.fetch.into_iter().filter(|_| has_room) {
             self.fetch(group, leader, reach);
+        }
+        for (group, sequences) in turn.proposals_refused {
+            if let Some(driven) = self.groups.get_mut(&group) {
+                driven.machine.refuse_proposals(sequences);
+            }
         }
         for (group, sequence, why) in turn.changes_refused {
             if let Some(driven) = self.groups.get_mut(&group) {
@@ -405,6 +419,17 @@ impl Driver {
             self.tell(group, Happening::Compacted { after });
         } else if own == LogId::ZERO && !driven.saving {
             self.save(group);
+        }
+    }
+
+    /// The disk is full: each log is cut as far as it can be. Who lags behind it gets a snapshot, which is better than
+    /// that nothing goes on.
+    fn make_room(&mut self, now: Time) {
+        for (&group, driven) in &mut self.groups {
+            if driven.machine.snapshot().is_some() {
+                let upto = driven.machine.durable().max(driven.saved).index;
+                self.core.handle(now, Input::Compact { group, upto });
+            }
         }
     }
 

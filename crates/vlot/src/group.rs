@@ -14,7 +14,7 @@ use vlot_raft::effect::{ChangeRefused, Standing, TransferRefused};
 use vlot_raft::id::{GroupId, LogIndex, NodeId};
 
 use crate::events::Events;
-use crate::machine::Waiters;
+use crate::machine::{NoSpace, Waiters};
 use crate::members::{MemberChange, Members, is_too_large};
 use crate::node::Input;
 use crate::payload::{self, ProposalId};
@@ -32,7 +32,7 @@ pub(crate) struct Shared<S: StateMachine> {
     pub(crate) origin: u64,
     pub(crate) next: AtomicU64,
     pub(crate) state: Arc<RwLock<S>>,
-    pub(crate) proposals: Arc<Waiters<S::Reply>>,
+    pub(crate) proposals: Arc<Waiters<Result<S::Reply, NoSpace>>>,
     pub(crate) reads: Arc<Waiters<()>>,
     pub(crate) changes: Arc<Waiters<Result<(), ChangeRefused>>>,
     pub(crate) transfers: Arc<Waiters<Result<(), TransferRefused>>>,
@@ -78,6 +78,17 @@ pub struct Status {
     pub commit: LogIndex,
     /// What its state machine has applied.
     pub applied: LogIndex,
+    /// How the disk of this node's log does.
+    pub disk: DiskState,
+}
+
+/// How the disk of a node's log does.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct DiskState {
+    /// It has no room for entries: none are taken here.
+    pub is_full: bool,
+    /// A write has waited for it for longer than an election timeout.
+    pub has_stalled: bool,
 }
 
 /// Why a proposal has no reply.
@@ -87,6 +98,9 @@ pub enum ProposeError {
     Unknown,
     /// Too much waits on this node. It was not proposed.
     Busy,
+    /// The disks of a quorum have no room for it, or this node's has none, so that it would not learn the outcome. It was
+    /// not proposed.
+    NoSpace,
     /// The command is longer than `command_bytes_max`. It was not proposed.
     TooLarge {
         /// How long it may be.
@@ -160,10 +174,11 @@ impl<S: StateMachine> Group<S> {
         if outcome.is_ok() {
             waiting.settle();
         }
-        outcome.map_err(|error| match error {
-            NoAnswer::TimedOut => ProposeError::Unknown,
-            NoAnswer::Stopped => ProposeError::Stopped,
-        })
+        match outcome {
+            Ok(reply) => reply.map_err(|NoSpace| ProposeError::NoSpace),
+            Err(NoAnswer::TimedOut) => Err(ProposeError::Unknown),
+            Err(NoAnswer::Stopped) => Err(ProposeError::Stopped),
+        }
     }
 
     /// Reads the state as it is after everything that was decided before the call (linearizable). Costs no log entry.
@@ -284,6 +299,10 @@ impl<S: StateMachine> Group<S> {
             last: LogIndex(view.last.load(Relaxed)),
             commit: LogIndex(view.commit.load(Relaxed)),
             applied: LogIndex(view.applied.load(Relaxed)),
+            disk: DiskState {
+                is_full: view.disk_is_full.load(Relaxed),
+                has_stalled: view.disk_has_stalled.load(Relaxed),
+            },
         }
     }
 
@@ -364,6 +383,7 @@ impl fmt::Display for ProposeError {
         match self {
             Self::Unknown => f.write_str("no answer in time; the command may have been applied, or may be yet"),
             Self::Busy => f.write_str("too much waits to be agreed on; the command was not proposed"),
+            Self::NoSpace => f.write_str("the disks have no room; the command was not proposed"),
             Self::TooLarge { bytes_max } => write!(f, "the command is longer than {bytes_max} bytes"),
             Self::Stopped => f.write_str("the node has stopped"),
         }
@@ -412,6 +432,7 @@ fn explain(why: ChangeRefused) -> String {
             format!("node {node} must be removed before it comes back as another kind")
         }
         ChangeRefused::NothingToDo => "it is so already".into(),
+        ChangeRefused::NoSpace => "the disks have no room".into(),
     }
 }
 

@@ -1,19 +1,21 @@
 //! The one thread that waits for the disk: writes what has gathered, makes it durable at once, and reads what is asked
 //! for.
 //!
-//! Owns the log. Must not know of groups' roles, of the network, or of who waits.
+//! Owns the log, and notices that its disk is full and that it is not any more. What waits then is in `log_writer.rs`.
+//! Must not know of groups' roles, of the network, or of who waits.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vlot_log::disk::Disk;
-use vlot_log::error::ReadError;
+use vlot_log::error::{ReadError, TidyError, WriteError};
 use vlot_log::log::Log;
 use vlot_log::record::{Entry, Write};
 use vlot_raft::id::GroupId;
 
+use crate::log_writer::{Durable, LogWriter};
 use crate::node::BatchId;
 use crate::replica::{LogRead, Purpose};
 
@@ -35,6 +37,10 @@ impl Task {
 pub(crate) enum Done {
     /// This batch, and all before it, are durable.
     Written(BatchId),
+    /// The same, but for entries, which wait for room.
+    VotesWritten(BatchId),
+    /// Whether the disk has room for entries.
+    Room { is_there: bool },
     /// What was read.
     Fetched { group: GroupId, purpose: Purpose, entries: Vec<Entry> },
     /// The log is unusable. Nothing else will be reported.
@@ -58,13 +64,15 @@ impl LogThread {
     /// If the system gives no thread.
     pub(crate) fn start<D: Disk + Send + 'static>(
         log: Log<D>,
+        headroom: Headroom,
         report: Arc<dyn Fn(Done) + Send + Sync>,
     ) -> std::io::Result<Self>
     where
         Log<D>: Send,
     {
         let (tasks, inbox) = sync_channel(TASKS_MAX);
-        let thread = std::thread::Builder::new().name("log".into()).spawn(move || run(log, &inbox, &*report))?;
+        let keeper = Keeper { log, writer: LogWriter::default(), headroom, is_full: false, report };
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || keeper.run(&inbox))?;
         Ok(Self { tasks: Some(tasks), thread: Some(thread) })
     }
 
@@ -98,92 +106,195 @@ impl Drop for LogThread {
     }
 }
 
-/// How long the thread waits before it uses the quiet to make the next segment, and to give space back.
+/// How long the thread waits before it uses the quiet to vouch for what was written last, to make the next segment, and
+/// to give space back.
 const QUIET: Duration = Duration::from_millis(20);
 /// How often the thread is asked for something before it gives space back although there is no quiet.
 const BUSY_TASKS: u32 = 256;
+/// How often it looks whether there is room.
+const LOOK: Duration = Duration::from_millis(250);
 
-fn run<D: Disk>(mut log: Log<D>, inbox: &Receiver<Task>, report: &(dyn Fn(Done) + Send + Sync)) {
-    // Tasks since something was given up, if its space is not given back.
-    let mut untidy: Option<u32> = None;
-    loop {
-        let first = match inbox.recv_timeout(QUIET) {
-            Ok(task) => Some(task),
-            Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => None,
-        };
-        if first.is_none()
-            && let Err(error) = log.prepare()
-        {
-            tracing::warn!(%error, "cannot make the next log segment");
+/// How much of a file system must be free, so that what else is kept there has room too.
+pub(crate) struct Headroom {
+    bytes: u64,
+    /// How many bytes are free; none if that cannot be told.
+    free: Box<dyn FnMut() -> Option<u64> + Send>,
+    looked: Option<Instant>,
+    lacks: bool,
+}
+
+impl Headroom {
+    pub(crate) fn new(bytes: u64, free: impl FnMut() -> Option<u64> + Send + 'static) -> Self {
+        Self { bytes, free: Box::new(free), looked: None, lacks: false }
+    }
+
+    /// Whether too little is free. Looks now and then.
+    fn lacks(&mut self) -> bool {
+        if self.bytes > 0 && self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            self.looked = Some(Instant::now());
+            // A little more is wanted before it is taken for enough, so that not every segment that comes and goes
+            // counts.
+            let wanted = if self.lacks { self.bytes + self.bytes / 4 } else { self.bytes };
+            self.lacks = (self.free)().is_some_and(|free| free < wanted);
         }
-        if untidy.is_some_and(|tasks| first.is_none() || tasks >= BUSY_TASKS) {
-            untidy = tidy(&mut log).then_some(0);
-        }
-        let first = match first {
-            Some(task) => task,
-            // There is more to tidy up, unless something comes.
-            None if untidy.is_some() => continue,
-            None => match inbox.recv() {
-                Ok(task) => task,
-                Err(_) => return,
-            },
-        };
-        let tasks: Vec<Task> = std::iter::once(first).chain(inbox.try_iter()).collect();
-        if untidy.is_some() || tasks.iter().any(Task::gives_something_up) {
-            untidy = Some(untidy.unwrap_or(0).saturating_add(1));
-        }
-        if let Err(failure) = carry_out(&mut log, tasks.into_iter(), report) {
-            return report(Done::Failed(failure));
-        }
+        self.lacks
     }
 }
 
-/// Gives space back. True if there is more to do.
-fn tidy<D: Disk>(log: &mut Log<D>) -> bool {
-    match log.tidy() {
-        Ok(tidied) => {
-            if tidied.segments_dropped > 0 {
-                tracing::debug!(segments = tidied.segments_dropped, "dropped log segments");
-            }
-            tidied.more
-        }
-        Err(error) => {
-            tracing::warn!(%error, "cannot give space of the log back");
-            false
-        }
-    }
+/// The log, in the hands of its thread.
+struct Keeper<D: Disk> {
+    log: Log<D>,
+    writer: LogWriter,
+    headroom: Headroom,
+    /// As was last reported.
+    is_full: bool,
+    report: Arc<dyn Fn(Done) + Send + Sync>,
 }
 
-/// Carries out all that has gathered: one sync for every write in it.
-fn carry_out<D: Disk>(
-    log: &mut Log<D>,
-    tasks: impl Iterator<Item = Task>,
-    report: &(dyn Fn(Done) + Send + Sync),
-) -> Result<(), String> {
-    let mut written = None;
-    let mut reads = Vec::new();
-    for task in tasks {
-        match task {
-            Task::Write(batch, writes) => {
-                log.write(&writes).map_err(|error| error.to_string())?;
-                written = Some(batch);
-            }
-            Task::Read(group, read) => reads.push((group, read)),
+impl<D: Disk> Keeper<D> {
+    fn run(mut self, inbox: &Receiver<Task>) {
+        if let Err(failure) = self.carry_out_all(inbox) {
+            (self.report)(Done::Failed(failure));
         }
     }
-    if let Some(batch) = written {
-        log.sync().map_err(|error| error.to_string())?;
-        report(Done::Written(batch));
+
+    /// Until nobody can ask for anything any more, or storage fails.
+    fn carry_out_all(&mut self, inbox: &Receiver<Task>) -> Result<(), String> {
+        // Tasks since something was given up, if its space is not given back.
+        let mut untidy: Option<u32> = None;
+        loop {
+            let mut first = match inbox.recv_timeout(QUIET) {
+                Ok(task) => Some(task),
+                Err(RecvTimeoutError::Disconnected) => {
+                    // What fails here was durable all the same.
+                    drop(self.log.vouch());
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Timeout) => None,
+            };
+            if first.is_none() && !self.is_full {
+                self.prepare();
+            }
+            if untidy.is_some_and(|tasks| first.is_none() || tasks >= BUSY_TASKS) {
+                untidy = self.tidy().then_some(0);
+            }
+            self.look_for_room()?;
+            // There may be more to tidy up, unless something comes.
+            while first.is_none() && untidy.is_none() {
+                first = match self.wait(inbox) {
+                    Ok(task) => Some(task),
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                    Err(RecvTimeoutError::Timeout) => {
+                        // What was given up while the disk was full could not all be given back then.
+                        untidy = (self.is_full && self.tidy()).then_some(0);
+                        self.look_for_room()?;
+                        None
+                    }
+                };
+            }
+            let Some(first) = first else { continue };
+            let tasks: Vec<Task> = std::iter::once(first).chain(inbox.try_iter()).collect();
+            if untidy.is_some() || tasks.iter().any(Task::gives_something_up) {
+                untidy = Some(untidy.unwrap_or(0).saturating_add(1));
+            }
+            self.carry_out(tasks)?;
+        }
     }
-    for (group, LogRead { purpose, after, upto, bytes_max }) in reads {
-        let entries = match log.read(group, after, upto, bytes_max) {
-            Ok(entries) => entries,
-            // They were given up after they were asked for; whoever needs them gets a snapshot.
-            Err(ReadError::Compacted { .. }) => Vec::new(),
-            Err(error) => return Err(error.to_string()),
-        };
-        report(Done::Fetched { group, purpose, entries });
+
+    /// Waits for a task; not for ever, if there may be room by then.
+    fn wait(&self, inbox: &Receiver<Task>) -> Result<Task, RecvTimeoutError> {
+        if self.is_full { inbox.recv_timeout(LOOK) } else { inbox.recv().map_err(|_| RecvTimeoutError::Disconnected) }
     }
-    Ok(())
+
+    /// Carries out all that has gathered: one sync for every write in it.
+    fn carry_out(&mut self, tasks: Vec<Task>) -> Result<(), String> {
+        let mut reads = Vec::new();
+        let mut wrote = false;
+        for task in tasks {
+            match task {
+                Task::Write(batch, writes) => {
+                    let log = &mut self.log;
+                    let written = self.writer.write(batch, writes, &mut |writes| log.write(writes));
+                    written.map_err(|error| error.to_string())?;
+                    wrote = true;
+                }
+                Task::Read(group, read) => reads.push((group, read)),
+            }
+        }
+        if wrote {
+            self.sync()?;
+            self.look_for_room()?;
+        }
+        for (group, LogRead { purpose, after, upto, bytes_max }) in reads {
+            let entries = match self.log.read(group, after, upto, bytes_max) {
+                Ok(entries) => entries,
+                // They were given up after they were asked for; whoever needs them gets a snapshot.
+                Err(ReadError::Compacted { .. }) => Vec::new(),
+                Err(error) => return Err(error.to_string()),
+            };
+            (self.report)(Done::Fetched { group, purpose, entries });
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), String> {
+        self.log.sync().map_err(|error| error.to_string())?;
+        match self.writer.synced() {
+            Some(Durable::All(batch)) => (self.report)(Done::Written(batch)),
+            Some(Durable::ButForEntries(batch)) => (self.report)(Done::VotesWritten(batch)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Writes what waits for room if there is some, and reports whether there is.
+    fn look_for_room(&mut self) -> Result<(), String> {
+        let lacks = self.headroom.lacks();
+        if self.writer.waits() {
+            let log = &mut self.log;
+            let done = self.writer.try_again(&mut |writes| log.write(writes));
+            done.map_err(|error| error.to_string())?;
+            self.sync()?;
+        }
+        let is_full = lacks || self.writer.waits();
+        if std::mem::replace(&mut self.is_full, is_full) != is_full {
+            if is_full {
+                tracing::error!("the disk of the log is full: no entries are taken until there is room");
+            } else {
+                tracing::info!("the disk of the log has room again");
+            }
+            (self.report)(Done::Room { is_there: !is_full });
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self) {
+        match self.log.vouch().and_then(|()| self.log.prepare()) {
+            Ok(()) => {}
+            // It is told when something has to wait for it.
+            Err(WriteError::NoSpace(failure)) => tracing::debug!(%failure, "cannot make the next log segment"),
+            Err(error) => tracing::warn!(%error, "cannot vouch for the end of the log, or make its next segment"),
+        }
+    }
+
+    /// Gives space back. True if there is more to do.
+    fn tidy(&mut self) -> bool {
+        match self.log.tidy() {
+            Ok(tidied) => {
+                if tidied.segments_dropped > 0 {
+                    tracing::debug!(segments = tidied.segments_dropped, "dropped log segments");
+                }
+                tidied.more
+            }
+            // On a full disk that is tried again and again.
+            Err(TidyError::Write(WriteError::NoSpace(failure))) => {
+                tracing::debug!(%failure, "cannot give space of the log back");
+                false
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot give space of the log back");
+                false
+            }
+        }
+    }
 }

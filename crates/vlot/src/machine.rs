@@ -60,12 +60,18 @@ impl<T> Waiters<T> {
     }
 }
 
+/// There is no room for a proposal: nobody has taken it, and nobody will.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoSpace;
+
 /// What the driver needs of a state machine.
 pub(crate) trait Machine: Send {
     /// Applies these, in order, and answers who waits for them.
     fn apply(&mut self, batch: Vec<Committed>) -> Result<(), String>;
     /// Answers reads: everything they wait for is applied.
     fn answer_reads(&mut self, reads: Vec<u64>);
+    /// Answers who has proposed what is not taken for want of room.
+    fn refuse_proposals(&mut self, sequences: Vec<u64>);
     /// Answers who has asked for a change of members that was refused.
     fn refuse_change(&mut self, sequence: u64, why: ChangeRefused);
     /// Answers who has asked for the leadership to be handed over.
@@ -85,7 +91,7 @@ pub(crate) struct Typed<S: StateMachine> {
     /// Names this process in its proposals.
     pub(crate) origin: u64,
     pub(crate) state: Arc<RwLock<S>>,
-    pub(crate) proposals: Arc<Waiters<S::Reply>>,
+    pub(crate) proposals: Arc<Waiters<Result<S::Reply, NoSpace>>>,
     pub(crate) reads: Arc<Waiters<()>>,
     pub(crate) changes: Arc<Waiters<Result<(), ChangeRefused>>>,
     pub(crate) transfers: Arc<Waiters<Result<(), TransferRefused>>>,
@@ -128,7 +134,7 @@ impl<S: StateMachine> Machine for Typed<S> {
         state.end_batch();
         drop(state);
         for (sequence, reply) in replies {
-            self.proposals.answer(sequence, reply);
+            self.proposals.answer(sequence, Ok(reply));
         }
         for sequence in changed {
             self.changes.answer(sequence, Ok(()));
@@ -139,6 +145,12 @@ impl<S: StateMachine> Machine for Typed<S> {
     fn answer_reads(&mut self, reads: Vec<u64>) {
         for read in reads {
             self.reads.answer(read, ());
+        }
+    }
+
+    fn refuse_proposals(&mut self, sequences: Vec<u64>) {
+        for sequence in sequences {
+            self.proposals.answer(sequence, Err(NoSpace));
         }
     }
 

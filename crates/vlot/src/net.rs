@@ -43,7 +43,7 @@ mod refusal;
 mod roster;
 mod socket;
 mod stats;
-mod wire;
+pub(crate) mod wire;
 
 pub use inbox::{Event, Inbox};
 pub use lane::Lane;

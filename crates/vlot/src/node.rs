@@ -102,6 +102,16 @@ pub enum Input {
         /// The batch's number.
         batch: BatchId,
     },
+    /// Of this batch of writes, and of those before it, everything is durable but entries that wait for room.
+    VotesWritten {
+        /// The batch's number.
+        batch: BatchId,
+    },
+    /// Whether the disk has room for entries.
+    Room {
+        /// It has.
+        is_there: bool,
+    },
     /// A [`LogRead`] has brought these.
     Fetched {
         /// Of which group.
@@ -138,6 +148,8 @@ pub struct Turn {
     pub committed: Vec<(GroupId, Vec<Committed>)>,
     /// Snapshots to get: from this member or another, of this entry or a later one. Asked again until one is here.
     pub fetch: Vec<(GroupId, NodeId, LogId)>,
+    /// Proposals that nobody has taken, or ever will, for want of room; by their sequence numbers.
+    pub proposals_refused: Vec<(GroupId, Vec<u64>)>,
     /// Changes of members that were refused, by their sequence numbers.
     pub changes_refused: Vec<(GroupId, u64, ChangeRefused)>,
     /// Whether hand-overs were begun, by their sequence numbers.
@@ -172,6 +184,8 @@ pub struct NodeCore {
     batch: BatchId,
     /// For each batch that is not durable, the last write of each group in it.
     unwritten: VecDeque<(BatchId, Vec<(GroupId, WriteId)>)>,
+    /// The disk has no room for entries.
+    is_full: bool,
     complaints: Vec<(NodeId, Complaint)>,
 }
 
@@ -191,7 +205,10 @@ impl NodeCore {
     pub fn add(&mut self, now: Time, begin: Begin) -> Result<(), CannotBegin> {
         let group = begin.group;
         let mut work = Work::default();
-        let replica = Replica::new(now, begin, &mut work)?;
+        let mut replica = Replica::new(now, begin, &mut work)?;
+        if self.is_full {
+            replica.room(now, false, &mut work);
+        }
         self.groups.insert(group, Member { replica, work, broken: None });
         Ok(())
     }
@@ -218,6 +235,12 @@ impl NodeCore {
     #[must_use]
     pub fn handed(&self, group: GroupId) -> Option<LogId> {
         self.groups.get(&group).map(|member| member.replica.handed())
+    }
+
+    /// Whether the disk has no room for entries, as was last said.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// When to end a turn, though nothing else has happened.
@@ -251,6 +274,11 @@ impl NodeCore {
             }
             Input::Read { group, read } => self.with(group, |member| member.replica.read(read)),
             Input::Written { batch } => self.written(now, batch),
+            Input::VotesWritten { batch } => self.votes_written(now, batch),
+            Input::Room { is_there } => {
+                self.is_full = !is_there;
+                self.groups.values_mut().for_each(|member| member.replica.room(now, is_there, &mut member.work));
+            }
             Input::Fetched { group, purpose, entries } => self.with(group, |member| {
                 member.broken = member.replica.fetched(purpose, entries, &mut member.work).err();
             }),
@@ -284,6 +312,9 @@ impl NodeCore {
             turn.happened.extend(work.happened.into_iter().map(|event| (group, event)));
             turn.restore.extend(work.restore.map(|id| (group, id)));
             turn.fetch.extend(work.fetch.map(|(from, reach)| (group, from, reach)));
+            if !work.proposals_refused.is_empty() {
+                turn.proposals_refused.push((group, work.proposals_refused));
+            }
             turn.changes_refused.extend(work.changes_refused.into_iter().map(|(n, why)| (group, n, why)));
             turn.transfers.extend(work.transfers.into_iter().map(|(n, begun)| (group, n, begun)));
             turn.complaints.extend(work.misbehaved.into_iter().map(|(from, how)| (from, Complaint::Message(how))));
@@ -319,6 +350,18 @@ impl NodeCore {
                 self.with(group, |member| member.replica.persisted(now, write, &mut member.work));
             }
         }
+    }
+
+    fn votes_written(&mut self, now: Time, batch: BatchId) {
+        // They stay unwritten, as one batch: of each group the last write counts.
+        let mut last_writes: BTreeMap<GroupId, WriteId> = BTreeMap::new();
+        while let Some((_, writes)) = self.unwritten.pop_front_if(|(id, _)| *id <= batch) {
+            last_writes.extend(writes);
+        }
+        for (&group, &write) in &last_writes {
+            self.with(group, |member| member.replica.vote_persisted(now, write, &mut member.work));
+        }
+        self.unwritten.push_front((batch, last_writes.into_iter().collect()));
     }
 
     fn with(&mut self, group: GroupId, act: impl FnOnce(&mut Member)) {

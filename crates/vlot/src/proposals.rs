@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use vlot_raft::id::Term;
+use vlot_raft::id::{NodeId, Term};
+
+use crate::payload;
 
 /// Proposals of one group.
 #[derive(Debug, Default)]
@@ -15,8 +17,8 @@ pub(crate) struct Proposals {
     own: BTreeMap<u64, Proposal>,
     /// Which of them are yet to be sent.
     unsent: BTreeSet<u64>,
-    /// Proposals of followers, and the term for which they were meant.
-    forwarded: (Term, Vec<Bytes>),
+    /// Proposals of followers, who has sent them, and the term for which they were meant.
+    forwarded: (Term, Vec<(NodeId, Bytes)>),
 }
 
 #[derive(Debug)]
@@ -41,21 +43,48 @@ impl Proposals {
 
     /// Takes proposals of a follower that were meant for the leader of `term`. They are taken into the log or dropped
     /// at the end of a turn, when it is certain in which term its entries are made.
-    pub(crate) fn forward(&mut self, term: Term, payloads: Vec<Bytes>) {
+    pub(crate) fn forward(&mut self, from: NodeId, term: Term, payloads: Vec<Bytes>) {
         if self.forwarded.0 != term {
             self.forwarded = (term, Vec::new());
         }
-        self.forwarded.1.extend(payloads);
+        self.forwarded.1.extend(payloads.into_iter().map(|payload| (from, payload)));
     }
 
     /// Everything that the leader of `term`, this node, may append.
     pub(crate) fn take_for_own_term(&mut self, term: Term) -> Vec<Bytes> {
-        let (meant_for, mut payloads) = std::mem::take(&mut self.forwarded);
-        if meant_for != term {
-            payloads.clear();
-        }
+        let (meant_for, forwarded) = std::mem::take(&mut self.forwarded);
+        let forwarded = forwarded.into_iter().filter(|_| meant_for == term);
+        let mut payloads: Vec<Bytes> = forwarded.map(|(_, payload)| payload).collect();
         payloads.extend(self.take_unsent(term));
         payloads
+    }
+
+    /// Gives back this node's own that nobody can have taken, by their sequence numbers, and forgets them.
+    pub(crate) fn refuse_unsent(&mut self) -> Vec<u64> {
+        let own: Vec<u64> = std::mem::take(&mut self.unsent).into_iter().collect();
+        own.iter().for_each(|sequence| drop(self.own.remove(sequence)));
+        own
+    }
+
+    /// The leader of `term`, this node, takes nothing and will not soon. Gives back what followers have sent it, by its
+    /// sequence numbers, and forgets it.
+    pub(crate) fn refuse_forwarded(&mut self, term: Term) -> BTreeMap<NodeId, Vec<u64>> {
+        let (meant_for, forwarded) = std::mem::take(&mut self.forwarded);
+        let mut others: BTreeMap<NodeId, Vec<u64>> = BTreeMap::new();
+        for (from, payload) in forwarded.into_iter().filter(|_| meant_for == term) {
+            // What is no proposal was refused with its frame.
+            let sequence = payload::proposal_id(&payload).map(|id| id.sequence);
+            others.entry(from).or_default().extend(sequence);
+        }
+        others
+    }
+
+    /// The leader of `term` has not taken what was sent to it, and never will. Gives back what nobody else can have
+    /// taken: a late answer may be about what has gone to a later leader since.
+    pub(crate) fn refused(&mut self, term: Term, mut sequences: Vec<u64>) -> Vec<u64> {
+        sequences.retain(|sequence| self.own.get(sequence).is_some_and(|proposal| proposal.sent_in == Some(term)));
+        sequences.iter().for_each(|sequence| self.settle(*sequence));
+        sequences
     }
 
     /// Drops what followers have sent: this node does not lead.

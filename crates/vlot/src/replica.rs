@@ -10,9 +10,10 @@ use bytes::Bytes;
 use vlot_log::index::GroupState;
 use vlot_log::record::{Entry, Write};
 use vlot_raft::effect::{
-    ChangeRefused, Effect, Effects, Event, Input, Misbehaviour, RoleName, Source, Standing, TransferRefused, WriteId,
+    ChangeRefused, Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, Source, Standing,
+    TransferRefused, WriteId,
 };
-use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 use vlot_raft::message::{Body, Envelope, Message};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
@@ -97,6 +98,8 @@ pub struct Work {
     pub committed: Vec<Committed>,
     /// A snapshot that reaches this entry is needed; this member has one.
     pub fetch: Option<(NodeId, LogId)>,
+    /// Proposals that nobody has taken, or ever will, for want of room; by their sequence numbers.
+    pub proposals_refused: Vec<u64>,
     /// Changes of members that were refused, by their sequence numbers.
     pub changes_refused: Vec<(u64, ChangeRefused)>,
     /// Whether hand-overs were begun, by their sequence numbers.
@@ -309,7 +312,7 @@ impl Replica {
                 self.step(now, Input::Receive { from, message }, payloads, work);
             }
             Parcel::Propose { term, payloads } if term == self.raft.standing().term => {
-                self.proposals.forward(term, payloads);
+                self.proposals.forward(from, term, payloads);
             }
             Parcel::Change { term, request } if term == self.raft.standing().term => {
                 let sequence = request.id.sequence;
@@ -324,6 +327,9 @@ impl Replica {
                 work.parcels.push((from, Parcel::ChangeRefused { sequence, why }));
             }
             Parcel::ChangeRefused { sequence, why } => work.changes_refused.push((sequence, why)),
+            Parcel::ProposalsRefused { term, sequences } => {
+                work.proposals_refused.extend(self.proposals.refused(term, sequences));
+            }
         }
     }
 
@@ -396,6 +402,16 @@ impl Replica {
         self.step(now, Input::Persisted { write }, Vec::new(), work);
     }
 
+    /// The write with this number, and all before, are durable but for entries, which wait for room.
+    pub fn vote_persisted(&mut self, now: Time, write: WriteId, work: &mut Work) {
+        self.step(now, Input::VotePersisted { write }, Vec::new(), work);
+    }
+
+    /// Whether the disk has room for entries.
+    pub fn room(&mut self, now: Time, is_there: bool, work: &mut Work) {
+        self.step(now, Input::Room { is_there }, Vec::new(), work);
+    }
+
     /// The connection to a peer is up.
     pub fn connected(&mut self, now: Time, peer: NodeId, work: &mut Work) {
         self.connected.insert(peer);
@@ -449,10 +465,17 @@ impl Replica {
     /// Sends what waits to whoever leads: appends it, if that is this node.
     fn send_proposals(&mut self, now: Time, work: &mut Work) {
         let Standing { term, role, leader } = self.raft.standing();
+        // What others decide cannot be applied here, so whoever proposes here would learn nothing of it.
+        if !self.raft.has_room() {
+            work.proposals_refused.extend(self.proposals.refuse_unsent());
+        }
         if role == RoleName::Leader {
-            // What cannot be taken at this moment waits: a hand-over ends, and so does a queue.
-            if !self.raft.takes_proposals() {
-                return;
+            match self.raft.proposals_refused() {
+                None => {}
+                // Nobody knows when there will be room, and whoever proposes can free some.
+                Some(ProposalRefused::NoSpace) => return self.refuse_proposals(term, work),
+                // What cannot be taken at this moment waits: a hand-over ends, and so does a queue.
+                Some(_) => return,
             }
             let payloads = self.proposals.take_for_own_term(term);
             if !payloads.is_empty() {
@@ -468,6 +491,12 @@ impl Replica {
                 work.parcels.push((leader, Parcel::Propose { term, payloads }));
             }
         }
+    }
+
+    fn refuse_proposals(&mut self, term: Term, work: &mut Work) {
+        work.proposals_refused.extend(self.proposals.refuse_unsent());
+        let refused = |(from, sequences)| (from, Parcel::ProposalsRefused { term, sequences });
+        work.parcels.extend(self.proposals.refuse_forwarded(term).into_iter().map(refused));
     }
 
     /// Sends changes of members to whoever leads. Nobody waits for a leader with one: an operator asks again.
@@ -545,6 +574,8 @@ impl Replica {
         if let Some(entries) = fetched.filter(|entries| entries.first().is_some_and(|e| e.id.index == after.next())) {
             return Some(entries);
         }
+        // What waits for the disk is in memory, and what the log holds in its place may be another leader's.
+        let upto = upto.min(self.raft.durable().max(after.next()));
         self.fetch(Purpose::Send(peer), after, upto, self.limits.message_bytes_max, work);
         None
     }

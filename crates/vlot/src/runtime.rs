@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use vlot_log::disk::real::RealDisk;
+use vlot_log::disk::real::{RealDisk, free_bytes};
 use vlot_log::index::GroupState;
 use vlot_log::log::{self, Log};
 use vlot_raft::id::{GroupId, LogId, NodeId};
@@ -25,7 +25,7 @@ use crate::driver::Driver;
 use crate::events::{Event, Events, NewGroup};
 use crate::exchange::Exchange;
 use crate::group::{self, Group, Shared};
-use crate::log_thread::LogThread;
+use crate::log_thread::{Headroom, LogThread};
 use crate::machine::{Typed, Waiters, restore};
 use crate::members::Members;
 use crate::net::{self, Listen, Net};
@@ -68,6 +68,10 @@ pub struct Options {
     pub retention: retention::Limits,
     /// Bounds of the log.
     pub log: log::Options,
+    /// How many bytes of the file system that holds `dir` must be free for entries to be taken; zero, the default, is as
+    /// long as the log finds room. For who keeps something else there, such as the state machine's own files, which
+    /// then still has room to write down what was decided.
+    pub headroom_bytes: u64,
     /// Bounds of the transport.
     pub net: net::Limits,
     /// Bounds of each replica.
@@ -95,6 +99,7 @@ impl Options {
             lease: None,
             retention: retention::Limits::default(),
             log: log::Options::default(),
+            headroom_bytes: 0,
             net: net::Limits::default(),
             replica: replica::Limits::default(),
             group: group::Limits::default(),
@@ -187,8 +192,9 @@ impl Node {
         let address = net.address();
         let exchange = Exchange::new(shelf.clone(), Arc::clone(&net), Arc::clone(&events), draw());
         let report = Arc::clone(&events);
-        let log =
-            LogThread::start(log, Arc::new(move |done| report.push(Event::Log(done)))).map_err(OpenError::Thread)?;
+        let headroom = Headroom::new(options.headroom_bytes, move || free_bytes(&dir).ok());
+        let log = LogThread::start(log, headroom, Arc::new(move |done| report.push(Event::Log(done))));
+        let log = log.map_err(OpenError::Thread)?;
         let driver = Driver {
             core: NodeCore::default(),
             events: Arc::clone(&events),

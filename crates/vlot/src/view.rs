@@ -1,7 +1,7 @@
 //! What is shown of a group to those who hold a handle to it.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use tokio::sync::{broadcast, watch};
 use vlot_raft::effect::{Event, Standing};
@@ -48,6 +48,8 @@ pub(crate) struct View {
     pub(crate) last: AtomicU64,
     pub(crate) commit: AtomicU64,
     pub(crate) applied: AtomicU64,
+    pub(crate) disk_is_full: AtomicBool,
+    pub(crate) disk_has_stalled: AtomicBool,
 }
 
 impl View {
@@ -60,6 +62,8 @@ impl View {
             last: AtomicU64::new(0),
             commit: AtomicU64::new(0),
             applied: AtomicU64::new(applied.index.0),
+            disk_is_full: AtomicBool::new(false),
+            disk_has_stalled: AtomicBool::new(false),
         }
     }
 
@@ -74,6 +78,8 @@ impl View {
             self.last.store(raft.log().last().0, Relaxed);
             self.commit.store(raft.commit().0, Relaxed);
             self.applied.store(handed.index.0, Relaxed);
+            self.disk_is_full.store(!raft.has_room(), Relaxed);
+            self.disk_has_stalled.store(raft.disk_has_stalled(), Relaxed);
         }
     }
 }

@@ -47,6 +47,14 @@ pub enum Parcel {
         /// Why not.
         why: ChangeRefused,
     },
+    /// The leader of this term has not taken these proposals, which were sent to it in the term, and never will: there is
+    /// no room for them on the disks of a quorum.
+    ProposalsRefused {
+        /// The term.
+        term: Term,
+        /// Their sequence numbers.
+        sequences: Vec<u64>,
+    },
 }
 
 impl Parcel {
@@ -55,7 +63,7 @@ impl Parcel {
     pub fn lane(&self) -> Lane {
         match self {
             Self::Raft { payloads, .. } if payloads.is_empty() => Lane::Control,
-            Self::Change { .. } | Self::ChangeRefused { .. } => Lane::Control,
+            Self::Change { .. } | Self::ChangeRefused { .. } | Self::ProposalsRefused { .. } => Lane::Control,
             Self::Raft { .. } | Self::Propose { .. } => Lane::Entries,
         }
     }
@@ -79,6 +87,10 @@ impl Parcel {
                 let (why, node) = encode_refusal(*why);
                 let body = FrameBody::ChangeRefused(Refusal { sequence: *sequence, why, node: node.0 });
                 Frame { group: group.0, term: 0, body: Some(body) }
+            }
+            Self::ProposalsRefused { term, sequences } => {
+                let body = FrameBody::ProposalsRefused(Sequences { sequences: sequences.clone() });
+                Frame { group: group.0, term: term.0, body: Some(body) }
             }
         };
         frame.encode_to_vec().into()
@@ -120,9 +132,9 @@ impl Parcel {
                 Body::Heartbeat { session: of(session), round, commit: LogIndex(commit) }
             }
             FrameBody::Committed(upto) => Body::Committed { upto: LogIndex(upto) },
-            FrameBody::HeartbeatReply(HeartbeatReply { session, round, fit, priority }) => {
+            FrameBody::HeartbeatReply(HeartbeatReply { session, round, fit, full, priority }) => {
                 let priority = u8::try_from(priority).unwrap_or(u8::MAX);
-                Body::HeartbeatReply { session: of(session), round, fit, priority }
+                Body::HeartbeatReply { session: of(session), round, fit, full, priority }
             }
             FrameBody::SnapshotNeeded(SnapshotNeeded { session, of: reach }) => {
                 Body::SnapshotNeeded { session: of(session), of: named(reach)? }
@@ -148,6 +160,9 @@ impl Parcel {
             FrameBody::ChangeRefused(Refusal { sequence, why, node }) => {
                 let why = decode_refusal(why, NodeId(node)).ok_or(BadFrame::UnknownKind)?;
                 return Ok((group, Self::ChangeRefused { sequence, why }));
+            }
+            FrameBody::ProposalsRefused(Sequences { sequences }) => {
+                return Ok((group, Self::ProposalsRefused { term, sequences }));
             }
         };
         Ok((group, Self::Raft { message: Message { term, body }, payloads }))
@@ -217,6 +232,7 @@ fn encode_refusal(why: ChangeRefused) -> (u32, NodeId) {
         ChangeRefused::NotAMember { node } => (8, node),
         ChangeRefused::KeepsItsKind { node } => (9, node),
         ChangeRefused::NothingToDo => (10, nobody),
+        ChangeRefused::NoSpace => (11, nobody),
     }
 }
 
@@ -232,6 +248,7 @@ fn decode_refusal(why: u32, node: NodeId) -> Option<ChangeRefused> {
         8 => ChangeRefused::NotAMember { node },
         9 => ChangeRefused::KeepsItsKind { node },
         10 => ChangeRefused::NothingToDo,
+        11 => ChangeRefused::NoSpace,
         _ => return None,
     })
 }
@@ -268,10 +285,11 @@ fn encode_body(body: &Body, payloads: &[Bytes]) -> FrameBody {
             FrameBody::Heartbeat(Heartbeat { session: session.0.0, round: *round, commit: commit.0 })
         }
         Body::Committed { upto } => FrameBody::Committed(upto.0),
-        Body::HeartbeatReply { session, round, fit, priority } => FrameBody::HeartbeatReply(HeartbeatReply {
+        Body::HeartbeatReply { session, round, fit, full, priority } => FrameBody::HeartbeatReply(HeartbeatReply {
             session: session.0.0,
             round: *round,
             fit: *fit,
+            full: *full,
             priority: u32::from(*priority),
         }),
         Body::SnapshotNeeded { session, of } => {
@@ -312,7 +330,7 @@ struct Frame {
     term: u64,
     #[prost(
         oneof = "FrameBody",
-        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24"
+        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
     )]
     body: Option<FrameBody>,
 }
@@ -363,6 +381,8 @@ enum FrameBody {
     ChangeRefused(Refusal),
     #[prost(uint64, tag = "24")]
     Committed(u64),
+    #[prost(message, tag = "25")]
+    ProposalsRefused(Sequences),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -408,6 +428,8 @@ struct HeartbeatReply {
     fit: bool,
     #[prost(uint32, tag = "4")]
     priority: u32,
+    #[prost(bool, tag = "5")]
+    full: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -484,13 +506,19 @@ struct Payloads {
     payloads: Vec<Bytes>,
 }
 
+#[derive(Clone, PartialEq, prost::Message)]
+struct Sequences {
+    #[prost(uint64, repeated, tag = "1")]
+    sequences: Vec<u64>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::members::{MemberChange, Members};
     use crate::payload::ProposalId;
 
-    const REFUSALS: [ChangeRefused; 11] = [
+    const REFUSALS: [ChangeRefused; 12] = [
         ChangeRefused::NotLeader { leader: None },
         ChangeRefused::NotLeader { leader: Some(NodeId(1)) },
         ChangeRefused::TooSoon,
@@ -502,6 +530,7 @@ mod tests {
         ChangeRefused::NotAMember { node: NodeId(4) },
         ChangeRefused::KeepsItsKind { node: NodeId(5) },
         ChangeRefused::NothingToDo,
+        ChangeRefused::NoSpace,
     ];
 
     fn every_parcel() -> Vec<Parcel> {
@@ -526,7 +555,7 @@ mod tests {
             Body::EntriesRefused { session: of(3), missing: last, hint: LogId::ZERO },
             Body::Heartbeat { session: of(3), round: 4, commit: LogIndex(3) },
             Body::Committed { upto: LogIndex(3) },
-            Body::HeartbeatReply { session: of(3), round: 4, fit: true, priority: 2 },
+            Body::HeartbeatReply { session: of(3), round: 4, fit: true, full: true, priority: 2 },
             Body::SnapshotNeeded { session: of(3), of: last },
             Body::StandNow,
             Body::Removed { at: LogIndex(8) },
@@ -546,6 +575,7 @@ mod tests {
         let id = ProposalId { origin: 1, sequence: 2 };
         let changes = vec![MemberChange::Remove(NodeId(4))];
         parcels.push(Parcel::Change { term: Term(6), request: ChangeRequest { id, changes, context: Bytes::new() } });
+        parcels.push(Parcel::ProposalsRefused { term: Term(6), sequences: vec![1, 1 << 40] });
         parcels.extend(REFUSALS.map(|why| Parcel::ChangeRefused { sequence: 5, why }));
         parcels
     }

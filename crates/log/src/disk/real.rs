@@ -3,7 +3,7 @@
 //! Owns the directory's lock, so that two processes never write one log. Knows nothing of what is in the files.
 
 use crate::disk::Disk;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
 use rustix::io::Errno;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -129,6 +129,11 @@ impl Disk for RealDisk {
         Ok(file.metadata()?.len())
     }
 
+    fn read_ahead(&mut self, name: &str) {
+        // Where it does not help, the file is read when it is read.
+        let _ = File::open(self.place.join(name)).map(|file| fadvise(file, 0, None, Advice::WillNeed));
+    }
+
     fn read_at(&self, file: &File, into: &mut [u8], offset: u64) -> io::Result<()> {
         file.read_exact_at(into, offset)
     }
@@ -144,6 +149,15 @@ impl Disk for RealDisk {
     fn path(&self, name: &str) -> PathBuf {
         self.place.join(name)
     }
+}
+
+/// How many bytes are free in the file system that a directory is in, for who is not its administrator.
+///
+/// # Errors
+/// If the system does not tell.
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let system = statvfs(dir)?;
+    Ok(system.f_bavail.saturating_mul(system.f_frsize))
 }
 
 /// Reserves space on a file system that has no call for it.
@@ -177,6 +191,12 @@ impl std::error::Error for DirError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_system_tells_what_is_free() {
+        assert!(free_bytes(&std::env::temp_dir()).expect("it is there") > 0);
+        assert!(free_bytes(Path::new("/not there")).is_err());
+    }
 
     #[test]
     fn zeros_fill_a_file() {

@@ -4,7 +4,7 @@
 //! what is in the files. Two runs with the same calls and seeds are the same, byte for byte.
 
 use crate::disk::Disk;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Error, ErrorKind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -86,6 +86,8 @@ struct Faults {
     sync: Option<u64>,
     act: Option<u64>,
     chance: Option<Chance>,
+    /// How many acts there are before none is done any more.
+    off_at: Option<u64>,
 }
 
 impl SimDisk {
@@ -99,6 +101,20 @@ impl SimDisk {
     /// a name happens or does not.
     pub fn crash(&self, seed: u64) {
         self.state().crash(&mut Chance::new(seed));
+    }
+
+    /// Cuts the power, and lets `choose` decide what is left: it is asked for a number below another once for each sector
+    /// that may have one of several contents, for each file that may have one of two lengths, and for each change to a
+    /// name. With 0 each time nothing is left of what was not synced.
+    pub fn crash_as(&self, choose: &mut dyn FnMut(u64) -> u64) {
+        self.state().crash_as(choose);
+    }
+
+    /// Lets every act fail from the `nth` write or sync from here on (0 is the next), and do nothing: what was written
+    /// until then is what [`SimDisk::crash`] decides about.
+    pub fn turn_off(&self, nth: u64) {
+        let mut state = self.state();
+        state.faults.off_at = Some(state.acts + nth);
     }
 
     /// Lets the `nth` write from here on (0 is the next) fail after it was done in part.
@@ -174,12 +190,26 @@ impl SimDisk {
 
 impl State {
     fn crash(&mut self, chance: &mut Chance) {
-        for file in &mut self.files {
-            file.settle(chance);
-            file.shown.clone_from(&file.durable);
-        }
+        self.files.iter_mut().for_each(|file| file.settle(chance));
+        self.start_again(|| chance.below(2) == 0);
+    }
+
+    fn crash_as(&mut self, choose: &mut dyn FnMut(u64) -> u64) {
+        // What has no name and cannot get one again makes no difference.
+        let created = self.names_acts.iter().filter_map(|act| match act {
+            NameAct::Create(_, file) => Some(file),
+            NameAct::Rename(..) | NameAct::Remove(_) => None,
+        });
+        let reachable: BTreeSet<usize> = self.names_durable.values().chain(created).copied().collect();
+        reachable.into_iter().for_each(|file| self.files[file].settle_as(choose));
+        self.start_again(|| choose(2) == 1);
+    }
+
+    /// Shows what is on the disk, and of the changes to names those that it has.
+    fn start_again(&mut self, mut has: impl FnMut() -> bool) {
+        self.files.iter_mut().for_each(|file| file.shown.clone_from(&file.durable));
         for act in std::mem::take(&mut self.names_acts) {
-            if chance.below(2) == 0 {
+            if has() {
                 act.apply(&mut self.names_durable);
             }
         }
@@ -187,9 +217,16 @@ impl State {
         self.faults = Faults::default();
     }
 
-    fn act_on_names(&mut self, act: NameAct) {
+    fn refuse_if_off(&self) -> io::Result<()> {
+        let is_off = self.faults.off_at.is_some_and(|at| self.acts >= at);
+        if is_off { Err(Error::from_raw_os_error(5)) } else { Ok(()) }
+    }
+
+    fn act_on_names(&mut self, act: NameAct) -> io::Result<()> {
+        self.refuse_if_off()?;
         act.apply(&mut self.names);
         self.names_acts.push(act);
+        Ok(())
     }
 
     fn find(&self, name: &str) -> io::Result<usize> {
@@ -268,6 +305,30 @@ impl File {
         }
     }
 
+    /// Lets `choose` decide the same.
+    fn settle_as(&mut self, choose: &mut dyn FnMut(u64) -> u64) {
+        if self.shown.len() != self.durable.len() && choose(2) == 1 {
+            self.durable.resize(self.shown.len(), 0);
+        }
+        for (sector, contents) in std::mem::take(&mut self.versions) {
+            let from = sector * SECTOR;
+            if from >= self.durable.len() {
+                continue;
+            }
+            let place = from..(from + SECTOR).min(self.durable.len());
+            let mut different: Vec<&[u8]> = vec![&self.durable[place.clone()]];
+            for content in contents.iter().map(|content| &content[..place.len()]) {
+                if !different.contains(&content) {
+                    different.push(content);
+                }
+            }
+            if different.len() > 1 {
+                let chosen = different[choose(different.len() as u64) as usize].to_vec();
+                self.durable[place].copy_from_slice(&chosen);
+            }
+        }
+    }
+
     fn copy(&self) -> Self {
         Self { shown: self.shown.clone(), durable: self.durable.clone(), versions: self.versions.clone() }
     }
@@ -297,8 +358,8 @@ impl Disk for SimDisk {
     fn create(&mut self, name: &str) -> io::Result<SimFile> {
         let mut state = self.state();
         let file = state.files.len();
+        state.act_on_names(NameAct::Create(name.to_owned(), file))?;
         state.files.push(File::default());
-        state.act_on_names(NameAct::Create(name.to_owned(), file));
         Ok(SimFile(file))
     }
 
@@ -309,19 +370,18 @@ impl Disk for SimDisk {
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
         state.find(from)?;
-        state.act_on_names(NameAct::Rename(from.to_owned(), to.to_owned()));
-        Ok(())
+        state.act_on_names(NameAct::Rename(from.to_owned(), to.to_owned()))
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         let mut state = self.state();
         state.find(name)?;
-        state.act_on_names(NameAct::Remove(name.to_owned()));
-        Ok(())
+        state.act_on_names(NameAct::Remove(name.to_owned()))
     }
 
     fn sync_dir(&mut self) -> io::Result<()> {
         let mut state = self.state();
+        state.refuse_if_off()?;
         if state.sync_fails() {
             return Err(Error::from_raw_os_error(5));
         }
@@ -332,6 +392,7 @@ impl Disk for SimDisk {
 
     fn preallocate(&mut self, file: &SimFile, bytes: u64) -> io::Result<()> {
         let mut state = self.state();
+        state.refuse_if_off()?;
         let others = state.names.values().filter(|&&other| other != file.0);
         let used: u64 = others.map(|&other| state.files[other].shown.len() as u64).sum();
         if state.capacity.is_some_and(|capacity| used + bytes > capacity) {
@@ -343,7 +404,9 @@ impl Disk for SimDisk {
     }
 
     fn shorten(&mut self, file: &SimFile, bytes: u64) -> io::Result<()> {
-        self.state().files[file.0] = File { shown: vec![0; bytes as usize], ..File::default() };
+        let mut state = self.state();
+        state.refuse_if_off()?;
+        state.files[file.0] = File { shown: vec![0; bytes as usize], ..File::default() };
         Ok(())
     }
 
@@ -361,6 +424,7 @@ impl Disk for SimDisk {
 
     fn write_at(&mut self, file: &SimFile, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.state();
+        state.refuse_if_off()?;
         state.acts += 1;
         let fails = counts_down(&mut state.faults.act) | counts_down(&mut state.faults.write);
         let done = if fails { state.chance().below(bytes.len() as u64 + 1) as usize } else { bytes.len() };
@@ -370,6 +434,7 @@ impl Disk for SimDisk {
 
     fn sync_data(&mut self, file: &SimFile) -> io::Result<()> {
         let mut state = self.state();
+        state.refuse_if_off()?;
         if state.sync_fails() {
             let mut chance = state.chance();
             state.files[file.0].settle(&mut chance);

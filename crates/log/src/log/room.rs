@@ -5,13 +5,13 @@
 //! A vote or a begin is needed most when there is no space: without votes there is no leader, and it is the begin that
 //! frees space. So an append is refused if neither another segment can be made nor enough room is left for them.
 
-use super::{Log, PAGE_BYTES};
+use super::Log;
 use crate::disk::Disk;
 use crate::encode::mark_bytes;
 use crate::error::WriteError;
 use crate::layout::HEADER_BYTES;
 use crate::record::Write;
-use crate::segment::{self, FILL_BYTES, FIRST_RECORD, NotCreated};
+use crate::segment::{self, FILL_BYTES, FIRST_RECORD, NotCreated, PAGE_BYTES};
 
 /// How much room is held back, if that is not too much of a segment.
 const RESERVE_BYTES: u32 = 2 * 1024 * 1024;
@@ -51,14 +51,27 @@ impl<D: Disk> Log<D> {
         self.create_spare(self.segment_bytes)
     }
 
-    /// Makes everything durable, and leaves a mark that says so, far enough from the last record that one damaged page
-    /// does not take both. Damage to what was written before is never mistaken for a torn tail then. For votes
-    /// [`Log::tidy`] does it; a host that stops may do it for all the rest.
+    /// Makes everything durable, and leaves a mark that says so, so far away that one damaged page does not take both. Then
+    /// damage to what was written before is never mistaken for a torn tail. A host calls this when nothing has come for a
+    /// while, and before it stops: while there is work, each write says the same of those before it.
+    ///
+    /// For a vote the mark is a part of the log, and durable. For anything else it takes no room, for the next write may go
+    /// over it, and no sync of its own: a loss of power before the system has written it leaves things as they would be
+    /// without it.
     ///
     /// # Errors
     /// As for [`Log::write`] and [`Log::sync`].
     pub fn vouch(&mut self) -> Result<(), WriteError> {
         self.sync()?;
+        if self.vote_end.is_none() {
+            if [FIRST_RECORD, self.marked].contains(&self.tail.offset) {
+                return Ok(());
+            }
+            let next_page = self.tail.offset.next_multiple_of(PAGE_BYTES);
+            if next_page < self.segments[self.last()].bytes {
+                return self.mark_loosely(next_page);
+            }
+        }
         let bytes = mark_bytes(PAGE_BYTES) + mark_bytes(0);
         if self.has_room_for(bytes) {
             self.make_room_for(bytes, For::Entries)?;
@@ -73,7 +86,17 @@ impl<D: Disk> Log<D> {
         }
         self.write_buffer()?;
         self.sync()?;
-        self.vote_end = None;
+        (self.vote_end, self.marked) = (None, self.tail.offset);
+        Ok(())
+    }
+
+    /// Puts a mark on a page where nothing is written yet. All that is written is durable.
+    fn mark_loosely(&mut self, place: u32) -> Result<(), WriteError> {
+        self.encode_at(place, |encoder, _| encoder.mark(0));
+        let last = self.last();
+        let done = self.disk.write_at(&self.segments[last].file, &self.buffer, u64::from(place));
+        done.map_err(|error| self.fail("write", self.segments[last].sequence, &error))?;
+        self.marked = self.tail.offset;
         Ok(())
     }
 
@@ -106,7 +129,7 @@ impl<D: Disk> Log<D> {
         self.segments[last].used = self.tail.offset;
         self.segments.extend(self.spare.take());
         // Whatever comes first in the next segment vouches for all of this one.
-        self.vote_end = None;
+        (self.vote_end, self.marked) = (None, 0);
         (self.tail.offset, self.durable, self.filled) = (FIRST_RECORD, FIRST_RECORD, FILL_BYTES);
         Ok(())
     }

@@ -113,9 +113,14 @@ impl Model {
         Self(groups.collect())
     }
 
-    /// Something that a replica could ask for.
+    /// Something that a replica of one of three groups could ask for.
     pub fn draw(&self, chance: &mut Chance) -> Write {
-        let id = GroupId(chance.below(3));
+        self.draw_among(3, chance)
+    }
+
+    /// The same with so many groups.
+    pub fn draw_among(&self, groups: u64, chance: &mut Chance) -> Write {
+        let id = GroupId(chance.below(groups));
         let group = self.0.get(&id).cloned().unwrap_or_default();
         if chance.below(4) == 0 {
             let vote = (chance.below(2) == 0).then(|| NodeId(chance.below(5)));

@@ -27,6 +27,9 @@ impl Leader {
         if let Some(transfer) = &self.transfer {
             return Err(ChangeRefused::HandingOver { to: transfer.to });
         }
+        if !state.has_room || !self.quorum_has_room(state) {
+            return Err(ChangeRefused::NoSpace);
+        }
         // Before that it could build on a membership that a quorum of another one has replaced (Ongaro's correction of
         // 2015 to §4.1).
         if state.commit < self.first {
@@ -74,6 +77,10 @@ impl Leader {
         }
         if !state.membership().is_joint() {
             return self.dismiss_members(set_at, state, effects);
+        }
+        // It is looked at again with each heartbeat.
+        if !state.has_room && state.membership().stays_voter(state.config.node) {
+            return;
         }
         if self.transfer.is_some() {
             return;

@@ -55,6 +55,11 @@ impl Leader {
         }
     }
 
+    /// Whether anyone could take over.
+    pub(super) fn has_successor(&self, state: &State) -> bool {
+        self.fittest(state).is_some()
+    }
+
     /// The peer that should lead next: one that is fit, preferred, and has the longest log.
     fn fittest(&self, state: &State) -> Option<NodeId> {
         let candidates = self.peers.iter().filter(|(peer, progress)| progress.fit && may_lead(*peer, state));
@@ -84,7 +89,10 @@ impl Leader {
     /// With each heartbeat: gives up a hand-over that takes too long, and begins one if another should lead. False if
     /// this node cannot do the work and nobody has taken it over: it must fall silent.
     pub(super) fn look_after_office(&mut self, now: Time, state: &mut State, effects: &mut Effects) -> bool {
-        let keeps_up = state.keeps_up(now);
+        // Without a quorum that has room the next leader could not commit its first entry, and would answer no read; this
+        // one does.
+        let only_room_is_missing = state.keeps_up_but_for_room(now) && !self.quorum_has_room(state);
+        let keeps_up = state.keeps_up(now) || only_room_is_missing;
         if let Some(Transfer { to, .. }) = self.transfer.take_if(|transfer| now >= transfer.until) {
             effects.push(Effect::Happened(Event::TransferAborted { to }));
             return keeps_up;

@@ -256,11 +256,19 @@ impl Cluster {
 
     /// Makes the oldest waiting write durable and reports it. False if there is none.
     pub fn persist_one(&mut self, name: NodeId) -> bool {
-        let Some(write) = self.node_mut(name).disk.finish_one() else { return false };
-        self.journal.line(|| format!("n{name} persisted"));
-        self.step(name, Input::Persisted { write });
+        let disk = &mut self.node_mut(name).disk;
+        let is_full = disk.full;
+        let Some(write) = (if is_full { disk.pass_one() } else { disk.finish_one() }) else { return false };
+        self.journal.line(|| format!("n{name} persisted{}", if is_full { " its vote" } else { "" }));
+        self.step(name, if is_full { Input::VotePersisted { write } } else { Input::Persisted { write } });
         self.end_turn(name);
         true
+    }
+
+    /// A node's disk has no room for entries any more, or has it again.
+    pub fn fill(&mut self, name: NodeId, full: bool) {
+        self.node_mut(name).disk.full = full;
+        self.act(name, Input::Room { is_there: !full });
     }
 
     /// Asks for a read, under a name of its own.

@@ -17,6 +17,8 @@ pub struct Disk {
     pub memberships: Memberships,
     /// Whether writes wait until the test lets them finish.
     pub slow: bool,
+    /// Whether there is no room: entries wait, and snapshots; votes, and logs that are cut short from the front, do not.
+    pub full: bool,
     pending: VecDeque<(WriteId, Write)>,
 }
 
@@ -51,9 +53,23 @@ impl Disk {
         self.pending.len()
     }
 
+    /// Makes the oldest write durable that needs no room.
+    pub fn pass_one(&mut self) -> Option<WriteId> {
+        let needs_no_room = |write: &Write| matches!(write, Write::Vote { .. } | Write::Compact { .. });
+        let at = self.pending.iter().position(|(_, write)| needs_no_room(write))?;
+        let (id, write) = self.pending.remove(at)?;
+        self.carry_out(write);
+        Some(id)
+    }
+
     /// Makes the oldest write durable.
     pub fn finish_one(&mut self) -> Option<WriteId> {
         let (id, write) = self.pending.pop_front()?;
+        self.carry_out(write);
+        Some(id)
+    }
+
+    fn carry_out(&mut self, write: Write) {
         match write {
             Write::Vote { term, vote } => {
                 assert!(term >= self.term, "a later term is not overwritten");
@@ -73,7 +89,6 @@ impl Disk {
                 self.memberships = Memberships::new(membership, Vec::new());
             }
         }
-        Some(id)
     }
 
     /// The power fails. The first `survive` writes had reached the medium, though nobody was told.

@@ -55,6 +55,7 @@ pub fn proposal_refused(why: ProposalRefused) -> String {
         ProposalRefused::NotLeader { leader } => format!("NotLeader, leader {}", vote(leader)),
         ProposalRefused::HandingOver { to } => format!("HandingOver to n{to}"),
         ProposalRefused::Busy => "Busy".into(),
+        ProposalRefused::NoSpace => "NoSpace".into(),
     }
 }
 
@@ -70,6 +71,7 @@ pub fn change_refused(why: ChangeRefused) -> String {
         ChangeRefused::NoVoters => "NoVoters".into(),
         ChangeRefused::TooManyWitnesses => "TooManyWitnesses".into(),
         ChangeRefused::NothingToDo => "NothingToDo".into(),
+        ChangeRefused::NoSpace => "NoSpace".into(),
     }
 }
 
@@ -93,6 +95,8 @@ pub fn event(event: Event) -> Option<String> {
         Event::TransferAborted { to } => Some(format!("gives up handing over to n{to}")),
         Event::DiskStalled => Some("disk has stalled".into()),
         Event::DiskRecovered => Some("disk keeps up again".into()),
+        Event::DiskFull => Some("disk is full".into()),
+        Event::DiskHasRoom => Some("disk has room again".into()),
     }
 }
 
@@ -122,10 +126,11 @@ pub fn message(Message { term, body }: &Message) -> String {
         Body::EntriesRefused { missing, hint, .. } => format!(" missing={missing} hint={hint}"),
         Body::Heartbeat { round, commit, .. } => format!(" round={round} commit={commit}"),
         Body::Committed { upto } => format!(" upto={upto}"),
-        Body::HeartbeatReply { round, fit, priority, .. } => {
+        Body::HeartbeatReply { round, fit, full, priority, .. } => {
             let unfit = if *fit { "" } else { " unfit" };
+            let full = if *full { " full" } else { "" };
             let priority = if *priority == 1 { String::new() } else { format!(" priority={priority}") };
-            format!(" round={round}{unfit}{priority}")
+            format!(" round={round}{unfit}{full}{priority}")
         }
         Body::SnapshotNeeded { of, .. } => format!(" of={of}"),
         Body::Removed { at } => format!(" at={at}"),
@@ -251,9 +256,9 @@ pub fn parse_message(words: &[&str]) -> Message {
         }
         "Committed" => Body::Committed { upto: LogIndex(number("upto")) },
         "HeartbeatReply" => {
-            let fit = !words.contains(&"unfit");
+            let (fit, full) = (!words.contains(&"unfit"), words.contains(&"full"));
             let priority = field_if_any(words, "priority").map_or(1, |n| n.parse().expect("a number"));
-            Body::HeartbeatReply { session: session(words), round: number("round"), fit, priority }
+            Body::HeartbeatReply { session: session(words), round: number("round"), fit, full, priority }
         }
         "SnapshotNeeded" => Body::SnapshotNeeded { session: session(words), of: id("of") },
         "StandNow" => Body::StandNow,

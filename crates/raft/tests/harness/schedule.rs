@@ -107,6 +107,10 @@ impl Schedule {
             82..=85 => self.read(&up),
             86..=87 => self.crash_or_start(node),
             88..=90 => self.cut_or_heal(node),
+            91 if self.cluster.is_up(node) => {
+                let full = !self.cluster.node(node).disk.full && self.dice.one_in(2);
+                self.cluster.fill(node, full);
+            }
             91..=93 => self.cluster.node_mut(node).disk.slow = !self.dice.one_in(4),
             94..=95 => self.connections(node),
             _ => self.time_out(&up),
@@ -369,6 +373,7 @@ impl Schedule {
                 self.start(node);
             }
             self.cluster.act(node, Input::Fitness { fit: true });
+            self.cluster.fill(node, false);
             while self.cluster.persist_one(node) {}
             self.cluster.end_turn(node);
         }

@@ -49,7 +49,7 @@ fn command(words: &[&str], slot: &mut Option<Cluster>) {
     match words[0] {
         "campaign" | "crash" | "fast" | "isolate" | "join" | "persist" | "propose" | "read" | "restart" | "restore"
         | "slow" => of_node(words[0], parse_node(arguments[0]), &arguments[1..], cluster),
-        "change" | "compact" | "fetch" | "fit" | "install" | "transfer" | "unfit" => {
+        "change" | "compact" | "fetch" | "fill" | "fit" | "free" | "install" | "transfer" | "unfit" => {
             of_replica(words[0], parse_node(arguments[0]), &arguments[1..], cluster);
         }
         "connect" | "lose" => {
@@ -163,6 +163,7 @@ fn of_replica(command: &str, node: NodeId, arguments: &[&str], cluster: &mut Clu
             cluster.act(node, Input::Compact { upto });
         }
         "fetch" => cluster.fetch(node, field_if_any(arguments, "from").map(parse_node)),
+        "fill" | "free" => cluster.fill(node, command == "fill"),
         "fit" | "unfit" => cluster.act(node, Input::Fitness { fit: command == "fit" }),
         "install" => {
             // A snapshot that was fetched long ago, or that nobody has asked for.

@@ -159,7 +159,7 @@ fn the_fittest_is_chosen() {
         lone.input(Input::Propose { count: 1 });
         lone.end_turn(9);
         for (peer, fit, priority, has) in answers_of {
-            lone.hear(peer, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit, priority });
+            lone.hear(peer, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit, full: false, priority });
             lone.hear(peer, 1, upto(has));
         }
         let effects = transfer(&mut lone, None);
@@ -172,7 +172,7 @@ fn the_fittest_is_chosen() {
 /// has all that was committed a heartbeat ago. It tries once a term.
 #[test]
 fn a_preferred_server_gets_the_office_once_it_keeps_up() {
-    let prefers = |priority| Body::HeartbeatReply { session: FIRST, round: 0, fit: true, priority };
+    let prefers = |priority| Body::HeartbeatReply { session: FIRST, round: 0, fit: true, full: false, priority };
     let mut lone = Lone::leader(3, 1, &[]);
     lone.end_turn(9);
     lone.hear(2, 1, upto(1));
@@ -225,7 +225,7 @@ fn a_leader_that_cannot_do_the_work_gives_it_up() {
     lone.input(Input::Fitness { fit: false });
     for _ in 0..30 {
         lone.time_out();
-        lone.hear(2, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit: false, priority: 1 });
+        lone.hear(2, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1 });
     }
     assert_eq!((lone.role(), lone.raft.handing_over()), (RoleName::Leader, None));
 }
@@ -236,7 +236,10 @@ fn who_cannot_do_the_work_does_not_stand() {
     let mut lone = Lone::follower(1, &[1]);
     lone.input(Input::Fitness { fit: false });
     let effects = lone.hear(2, 1, crate::BEAT);
-    assert!(answers(&effects, &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, priority: 1 }));
+    assert!(answers(
+        &effects,
+        &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1 }
+    ));
     lone.hear(2, 1, Body::StandNow);
     assert_eq!(lone.role(), RoleName::Follower);
     for _ in 0..5 {

@@ -94,7 +94,12 @@ impl Check {
 
 /// `/health`: one line of JSON; `health` is a string there, not a boolean.
 async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
+    let disk = services.replica.disk();
+    let excludes = |alarm: &str| query.values("exclude").any(|excluded| excluded == alarm);
     let reason = match query.flag("serializable") {
+        // As etcd, which raises an alarm of this name.
+        _ if disk.is_full && !excludes("NOSPACE") => Some("ALARM NOSPACE".to_owned()),
+        _ if disk.has_stalled && !excludes("DISK_STALLED") => Some("DISK_STALLED".to_owned()),
         true => services.replica.failure(),
         false if !services.replica.has_leader() => Some("RAFT NO LEADER".to_owned()),
         false => services.replica.barrier().await.err().map(|status| format!("RANGE ERROR:{}", status.message)),

@@ -82,6 +82,7 @@ impl Replica {
                 Unchanged::Because(Status::NOT_ENOUGH_STARTED)
             }
             ChangeRefused::NotCaughtUp { .. } => Unchanged::Because(Status::LEARNER_NOT_READY),
+            ChangeRefused::NoSpace => Unchanged::Because(Status::NO_SPACE),
             ChangeRefused::NotAMember { .. } => Unchanged::Because(Status::MEMBER_NOT_FOUND),
             // Only a promotion can find that everything is as it should be.
             ChangeRefused::NothingToDo => Unchanged::Because(Status::MEMBER_NOT_LEARNER),
@@ -145,6 +146,8 @@ impl Replica {
                 Ok(Happening::SnapshotSent { .. }) => drop(self.metrics.snapshots_sent.fetch_add(1, Relaxed)),
                 Ok(Happening::SnapshotRestored { .. }) => drop(self.metrics.snapshots_received.fetch_add(1, Relaxed)),
                 Ok(Happening::Consensus(Event::Removed { .. })) => self.note_removed(),
+                Ok(Happening::Consensus(Event::DiskStalled)) => drop(self.metrics.disk_stalls.fetch_add(1, Relaxed)),
+                Ok(Happening::Consensus(Event::DiskFull)) => drop(self.metrics.disk_fillings.fetch_add(1, Relaxed)),
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 // Ends with the node.
                 Err(RecvError::Closed) => return,

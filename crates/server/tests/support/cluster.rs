@@ -42,7 +42,21 @@ impl Cluster {
         Cluster::start("etcd", server, &[], nodes, ctl)
     }
 
+    /// Starts a cluster of ours, each node with its data in one of these directories, and waits until it serves.
+    pub fn vlot_in(dirs: &[PathBuf], ctl: &Path) -> Cluster {
+        let mut cluster = Cluster::of("vlot", Path::new(VLOT), &["server", "--stop-with-parent"], dirs.len(), ctl);
+        for (node, dir) in cluster.nodes.iter_mut().zip(dirs) {
+            node.data_dir.clone_from(dir);
+            node.flag("data-dir", &dir.display().to_string());
+        }
+        cluster.begun()
+    }
+
     fn start(what: &str, program: &Path, first: &[&str], nodes: usize, ctl: &Path) -> Cluster {
+        Cluster::of(what, program, first, nodes, ctl).begun()
+    }
+
+    fn of(what: &str, program: &Path, first: &[&str], nodes: usize, ctl: &Path) -> Cluster {
         let dir = TempDir::new(what);
         let ports: Vec<_> = (0..nodes).map(|_| (free_port(), free_port())).collect();
         let members: Vec<_> = (1..).zip(&ports).map(|(n, (_, peer))| format!("n{n}=http://127.0.0.1:{peer}")).collect();
@@ -52,10 +66,13 @@ impl Cluster {
             node
         };
         let nodes = (1..).zip(&ports).map(node).collect();
-        let mut cluster = Cluster { dir, nodes, ctl: ctl.to_owned() };
-        cluster.nodes.iter_mut().for_each(Node::start);
-        cluster.ready();
-        cluster
+        Cluster { dir, nodes, ctl: ctl.to_owned() }
+    }
+
+    fn begun(mut self) -> Cluster {
+        self.nodes.iter_mut().for_each(Node::start);
+        self.ready();
+        self
     }
 
     /// One more node, which is not started. Returns its place.

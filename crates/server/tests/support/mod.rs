@@ -8,6 +8,7 @@
 pub mod cluster;
 pub mod http;
 pub mod process;
+pub mod volume;
 
 use std::fs;
 use std::io::Write;

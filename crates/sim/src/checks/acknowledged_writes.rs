@@ -1,5 +1,5 @@
 //! Acknowledged writes are never lost: at the end, what a client was told is on a quorum of disks, with that
-//! outcome.
+//! outcome. And what a client was told to be refused was never applied.
 
 use super::{has_had, violation};
 use crate::network::place_of;
@@ -29,6 +29,9 @@ pub fn check(
         let told = match operation.ended {
             Some((_, Answer::Written)) => Written::Yes,
             Some((_, Answer::NotWritten(value))) => Written::No(value),
+            Some((_, Answer::Refused)) if outcomes.contains_key(&OpId(n as u64)) => {
+                return violation(PROPERTY, format!("{:?} was refused and then applied", OpId(n as u64)));
+            }
             _ => continue,
         };
         let op = OpId(n as u64);
@@ -69,6 +72,8 @@ mod tests {
     fn what_was_acknowledged_must_be_there() {
         assert_eq!(judge(Answer::Written, Some(Written::Yes), [5, 4, 5]), Ok(()));
         assert_eq!(judge(Answer::Unknown, None, [4, 4, 4]), Ok(()));
+        assert_eq!(judge(Answer::Refused, None, [4, 4, 4]), Ok(()));
+        assert!(judge(Answer::Refused, Some(Written::Yes), [5, 5, 5]).is_err(), "refused and applied");
         assert!(judge(Answer::Written, None, [5, 5, 5]).is_err(), "never applied");
         assert!(judge(Answer::Written, Some(Written::No(None)), [5, 5, 5]).is_err(), "told otherwise");
         assert!(judge(Answer::Written, Some(Written::Yes), [4, 4, 5]).is_err(), "lost");

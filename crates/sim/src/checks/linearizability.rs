@@ -61,11 +61,11 @@ fn observed_by(operation: &Operation) -> Value {
             Condition::Holds(value) => value,
             Condition::Always => None,
         },
-        (_, Answer::Written | Answer::Unknown) => None,
+        (_, Answer::Written | Answer::Refused | Answer::Unknown) => None,
     }
 }
 
-/// What an operation did; none if it need not have done anything.
+/// What an operation did; none if it need not have done anything, or must not.
 ///
 /// A write of unknown outcome whose value nobody has seen need not have happened: taken out of any order, it leaves one
 /// that is as good, for nothing between it and the next write has looked at the register. If its value was seen, it has
@@ -86,7 +86,8 @@ fn step_of(op: OpId, operation: &Operation, observed: &HashSet<OpId>) -> Option<
             let answered = if is_known { answered } else { Moment::NEVER };
             (is_known || observed.contains(&op)).then_some(Step { invoked, answered, requires, writes: Some(op) })
         }
-        (Request::Read(_), Answer::Written | Answer::Unknown) => None,
+        // Whoever has seen a value that was refused has seen what nothing has written.
+        (_, Answer::Refused) | (Request::Read(_), Answer::Written | Answer::Unknown) => None,
     }
 }
 

@@ -53,14 +53,25 @@ pub fn check_catch_up(agreed: Moment, caught_up: Option<Moment>) -> Result<(), V
     }
 }
 
-/// Whether everything that began after `since` has succeeded.
+/// For how long a leader may believe an old word of a full disk, which has come late: until the next heartbeat is
+/// answered.
+const NEWS: Span = Span::millis(300);
+
+/// Whether everything that began after `since` has succeeded. What was refused for want of room is excused if something
+/// succeeds that begins soon after it.
 ///
 /// # Errors
 /// The first operation that has not.
 pub fn check_operations(history: &[Operation], since: Moment) -> Result<(), Violation> {
     let late = history.iter().enumerate().rev().take_while(|(_, operation)| operation.invoked > since);
+    let mut succeeded = Moment::NEVER;
     for (n, operation) in late {
-        if matches!(operation.ended, None | Some((_, Answer::Unknown))) {
+        match operation.ended {
+            Some((_, Answer::Refused)) if succeeded <= operation.invoked + NEWS => continue,
+            Some((_, Answer::Written | Answer::NotWritten(_))) => succeeded = operation.invoked,
+            _ => {}
+        }
+        if matches!(operation.ended, None | Some((_, Answer::Unknown | Answer::Refused))) {
             let (place, invoked) = (operation.place + 1, operation.invoked);
             return violation(PROPERTY, format!("op{n} at n{place}, begun at {invoked}, has not succeeded"));
         }
@@ -114,6 +125,12 @@ mod tests {
         assert_eq!(check_operations(&[read(1, unknown), read(2, None), read(11, good)], Moment(10)), Ok(()));
         assert!(check_operations(&[read(11, unknown), read(12, good)], Moment(10)).is_err());
         assert!(check_operations(&[read(11, None)], Moment(10)).is_err());
+        let [refused, written] = [Answer::Refused, Answer::Written].map(|answer| Some((Moment(99), answer)));
+        assert!(check_operations(&[read(11, refused)], Moment(10)).is_err());
+        assert!(check_operations(&[read(11, refused), read(12, good)], Moment(10)).is_err(), "a read needs no room");
+        assert_eq!(check_operations(&[read(11, refused), read(12, written)], Moment(10)), Ok(()));
+        let much_later = 12 + NEWS.0;
+        assert!(check_operations(&[read(11, refused), read(much_later, written)], Moment(10)).is_err());
     }
 
     #[test]

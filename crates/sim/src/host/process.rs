@@ -144,6 +144,11 @@ impl Process {
         if id.origin == self.origin { self.proposals.remove(&id.sequence) } else { None }
     }
 
+    /// Who waits for a proposal that was not taken.
+    pub fn refused(&mut self, sequence: u64) -> Option<OpId> {
+        self.proposals.remove(&sequence)
+    }
+
     /// Who waits for a read that may be answered, and of which register.
     pub fn read_ready(&mut self, read: u64) -> Option<(OpId, u8)> {
         self.reads.remove(&read)

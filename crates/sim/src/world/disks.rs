@@ -1,9 +1,10 @@
 //! Disks: what log threads are asked, and what comes of it.
 
-use super::{Event, START_AGAIN, World};
+use super::{Event, LOOK_FOR_ROOM, START_AGAIN, World};
 use crate::disk::{Broken, Job};
 use crate::network::Place;
 use crate::transcript::Note;
+use vlot::log_writer::Durable;
 use vlot::node::Input;
 use vlot_raft::invariants::Violation;
 
@@ -42,16 +43,51 @@ impl World {
             Ok(done) => done,
             Err(broken) => return self.storage_failed(place, broken),
         };
-        if let Some(batch) = done.written {
-            process.inbox.push(Input::Written { batch });
+        let batch = match done.durable {
+            Some(Durable::All(batch)) => {
+                process.inbox.push(Input::Written { batch });
+                Some((batch, true))
+            }
+            Some(Durable::ButForEntries(batch)) => {
+                process.inbox.push(Input::VotesWritten { batch });
+                Some((batch, false))
+            }
+            None => None,
+        };
+        if let Some(is_there) = done.has_room {
+            process.inbox.push(Input::Room { is_there });
+            if !is_there {
+                self.agenda.after(LOOK_FOR_ROOM, Event::Room(place, incarnation));
+                // The library makes what room it can.
+                self.cut_log(place, 1000);
+            }
+        }
+        if done.wrote {
             self.checks.synced(place, self.hosts[place].disk.durable())?;
-            self.note(Note::Synced(place, batch.0));
+        }
+        if let Some((batch, whole)) = batch {
+            self.note(Note::Synced(place, batch.0, whole));
         }
         if let Some(process) = &mut self.hosts[place].process {
             let fetched = done.fetched.into_iter();
             process.inbox.extend(fetched.map(|(group, purpose, entries)| Input::Fetched { group, purpose, entries }));
         }
         self.wake(place);
+        self.begin_disk(place)
+    }
+
+    /// A process with a full disk looks whether there is room.
+    pub(super) fn look_for_room(&mut self, place: Place, incarnation: u32) -> Result<(), Violation> {
+        let host = &mut self.hosts[place];
+        let Some(process) = host.process.as_mut().filter(|_| host.incarnation == incarnation) else { return Ok(()) };
+        if !process.log.is_full() {
+            return Ok(());
+        }
+        self.agenda.after(LOOK_FOR_ROOM, Event::Room(place, incarnation));
+        if self.agenda.now() < host.paused_until {
+            return Ok(());
+        }
+        self.ask_disk(place, Job::TryAgain);
         self.begin_disk(place)
     }
 

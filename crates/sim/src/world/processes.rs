@@ -165,6 +165,9 @@ impl World {
         for (_, leader, reach) in turn.fetch {
             self.fetch(place, leader, reach);
         }
+        for (_, sequences) in turn.proposals_refused {
+            self.refuse(place, sequences);
+        }
         for (_, _, why) in turn.changes_refused {
             self.note(Note::ChangeRefused(place, why));
         }
@@ -289,6 +292,15 @@ impl World {
         }
         self.note(Note::Applied(place, registers.applied));
         self.cut_long_log(place);
+    }
+
+    fn refuse(&mut self, place: Place, sequences: Vec<u64>) {
+        for sequence in sequences {
+            let Some(process) = &mut self.hosts[place].process else { return };
+            if let Some(op) = process.refused(sequence) {
+                self.answer(op, Answer::Refused);
+            }
+        }
     }
 
     pub(super) fn answer_reads(&mut self, place: Place, reads: Vec<u64>) {

@@ -93,8 +93,10 @@ impl World {
                 }
                 return true;
             }
-            Fault::DiskFull { place, full } => {
-                self.hosts[*place].disk.sim().limit_capacity(Some(0));
+            Fault::DiskFull { place, at_once, full } => {
+                let disk = &mut self.hosts[*place].disk;
+                disk.sim().limit_capacity(Some(0));
+                disk.has_no_room = *at_once;
                 *full
             }
             Fault::SlowDisk { place, times, slow } => {
@@ -158,7 +160,7 @@ impl World {
         match fault {
             // A process that was to end in its turn may have had none, and goes on.
             Fault::Crash { place, .. } => self.agenda.after(Span::ZERO, Event::Start(*place)),
-            Fault::DiskFull { place, .. } => self.hosts[*place].disk.sim().limit_capacity(None),
+            Fault::DiskFull { place, .. } => self.hosts[*place].disk.make_room(),
             Fault::SlowDisk { place, .. } => self.hosts[*place].disk.slowness = 1,
             Fault::Cut { directions, .. } => directions.iter().for_each(|&(from, to)| self.network.mend(from, to)),
             Fault::SlowLink { from, to, .. } => self.network.slow(*from, *to, 1),

@@ -8,7 +8,7 @@ use crate::checks::removed_are_told::{self, Stray};
 use crate::checks::{acknowledged_writes, linearizability, progress};
 use crate::host::Host;
 use crate::network::{Place, node_at, place_of};
-use vlot_raft::effect::RoleName;
+use vlot_raft::effect::{ProposalRefused, RoleName};
 use vlot_raft::invariants::Violation;
 use vlot_raft::membership::Membership;
 
@@ -74,13 +74,14 @@ impl World {
         self.hosts_of(members).all(knows)
     }
 
-    /// Whether no change of members is under way, all of them know it, and have applied nearly everything that the
-    /// leader has.
+    /// Whether no change of members is under way, all of them know it, have room on their disks, and have applied nearly
+    /// everything that the leader has.
     fn have_caught_up(&self) -> bool {
         let Some((leader, members)) = self.members_of_leader() else { return false };
         let Some(raft) = self.hosts[leader].raft() else { return false };
         let (begin, last, set_at) = (raft.log().after().index, raft.log().last(), raft.memberships().newest_at());
-        if members.is_joint() || set_at > raft.commit() || self.operators.has_lost_disk() {
+        let is_full = raft.proposals_refused() == Some(ProposalRefused::NoSpace);
+        if members.is_joint() || set_at > raft.commit() || self.operators.has_lost_disk() || is_full {
             return false;
         }
         self.hosts_of(members).all(|host| {
@@ -89,7 +90,7 @@ impl World {
             let upto = if members.is_witness(host.node()) { theirs.ready() } else { process.registers.applied.index };
             let needs_snapshot = theirs.log().last() < begin || process.fetching.is_some();
             let knows_members = upto >= set_at && theirs.memberships().newest_at() == set_at;
-            last.since(upto) < LAG_MAX && knows_members && !needs_snapshot
+            last.since(upto) < LAG_MAX && knows_members && !needs_snapshot && theirs.has_room()
         })
     }
 

@@ -18,12 +18,18 @@ struct Disk {
     blocks: BTreeMap<Revision, Vec<u8>>,
     records: BTreeMap<Vec<u8>, Vec<u8>>,
     fails: bool,
+    is_full: bool,
 }
 
 impl MemoryEngine {
     /// From here on every write fails.
     pub fn fail(&self) {
         self.disk().fails = true;
+    }
+
+    /// From here on there is no room for any write, or there is again.
+    pub fn fill(&self, is_full: bool) {
+        self.disk().is_full = is_full;
     }
 
     /// Damages each stored block, as a disk might.
@@ -47,6 +53,10 @@ impl MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
+    fn has_room_for(&self, _: usize) -> bool {
+        !self.disk().is_full
+    }
+
     fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
         let mut disk = self.disk();
         if disk.fails {

@@ -10,6 +10,7 @@ use redb::{
     Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
     TableDefinition,
 };
+use rustix::fs::statvfs;
 
 use super::{Engine, EngineError, OpenError, Record, Successor, View, Visit, WriteBatch};
 use crate::revision::Revision;
@@ -17,6 +18,9 @@ use crate::revision::Revision;
 /// First revision (main u64, sub u32, both big-endian, so that bytes order as revisions do) to sealed block.
 const BLOCKS: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("blocks");
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
+
+/// How much of the file system must be free at least before anything is written.
+const ROOM_BYTES: u64 = 4 << 20;
 
 const FILE_NAME: &str = "history.redb";
 /// A file that is being filled to take the place of the other.
@@ -97,6 +101,14 @@ fn sync(dir: &Path) -> io::Result<()> {
 impl Engine for RedbEngine {
     fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
         self.write_with(batch, Durability::Immediate)
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        // A block that is written has the way to it in the tree written again, page by page.
+        let wanted = ROOM_BYTES + 2 * bytes as u64;
+        let system = statvfs(&self.dir);
+        // Where it cannot be told, writing tells.
+        system.map_or(true, |system| system.f_bavail.saturating_mul(system.f_frsize) >= wanted)
     }
 
     fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError> {

@@ -1,0 +1,117 @@
+use super::*;
+use vlot_log::disk::sim::{Chance, SimDisk};
+use vlot_log::log::{Identity, Log, Options};
+use vlot_log::recover::Recovered;
+
+const GROUPS: [GroupId; 2] = [GroupId(1), GroupId(2)];
+
+fn open(disk: &SimDisk) -> (Log<SimDisk>, Recovered) {
+    let options = Options { segment_bytes: 8192, slack_bytes: 8192, ..Options::default() };
+    Log::open(disk.clone(), Identity { cluster: 1, node: NodeId(1) }, options).expect("no fault")
+}
+
+fn entries(after: u64, term: u64, count: u64, bytes: usize) -> Vec<Entry> {
+    let payload = |index: u64| Bytes::from(vec![(index + term) as u8; bytes]);
+    (after + 1..=after + count).map(|index| Entry { id: LogId::new(term, index), payload: payload(index) }).collect()
+}
+
+/// All that a log holds of its groups.
+fn held(log: &Log<SimDisk>, recovered: &Recovered) -> Vec<(Term, Option<NodeId>, LogId, Vec<Entry>)> {
+    let of = |group: &GroupId| {
+        let state = recovered.groups.get(group).cloned().unwrap_or_default();
+        let (after, last) = (state.runs.after(), state.runs.last());
+        let entries = if last > after.index { log.read(*group, after.index, last, usize::MAX) } else { Ok(Vec::new()) };
+        (state.term, state.vote, after, entries.expect("whole"))
+    };
+    GROUPS.iter().map(of).collect()
+}
+
+/// Random writes of the kind that consensus asks for, on a disk that is full most of the time. Once there is room the log
+/// is what it is where there always was; until then a crash leaves a log whose votes and begins are those reported, and
+/// whose entries are from its past.
+#[test]
+fn what_waits_comes_to_the_same() {
+    let mut overtaken = 0;
+    for seed in 0..200 {
+        let chance = &mut Chance::new(seed);
+        let (full, roomy) = (SimDisk::new(), SimDisk::new());
+        let ((mut log, _), (mut twin, _)) = (open(&full), open(&roomy));
+        let mut writer = LogWriter::default();
+        // Of each group: term, beginning, and the terms of the entries behind it.
+        let mut groups = [(1, 0, Vec::new()), (1, 0, Vec::new())];
+        for batch in 1..60 {
+            if chance.below(4) == 0 {
+                full.limit_capacity(if chance.below(4) > 0 { Some(0) } else { None });
+            }
+            let which = chance.below(2) as usize;
+            let writes = some_writes(GROUPS[which], &mut groups[which], chance);
+            twin.write(&writes).expect("there is room");
+            twin.sync().expect("no fault");
+            let told: Vec<Term> = groups.iter().map(|(term, ..)| Term(*term)).collect();
+            writer.write(BatchId(batch), writes, &mut |writes| log.write(writes)).expect("no fault");
+            if chance.below(3) == 0 {
+                writer.try_again(&mut |writes| log.write(writes)).expect("no fault");
+            }
+            log.sync().expect("no fault");
+            match writer.synced() {
+                Some(Durable::All(at)) => assert!(at == BatchId(batch) && !writer.waits()),
+                Some(Durable::ButForEntries(at)) => {
+                    assert!(at == BatchId(batch) && writer.waits());
+                    overtaken += 1;
+                    let (_, after_crash) = open(&full.fork());
+                    for (group, term) in GROUPS.iter().zip(told) {
+                        let found = after_crash.groups.get(group).map(|state| state.term).unwrap_or_default();
+                        assert!(found == term || term == Term(1), "seed {seed}: {found} for {term}");
+                    }
+                }
+                None => assert!(writer.waits()),
+            }
+            while log.tidy().is_ok_and(|tidied| tidied.more) {}
+            while twin.tidy().expect("no fault").more {}
+        }
+        full.limit_capacity(None);
+        writer.try_again(&mut |writes| log.write(writes)).expect("no fault");
+        log.sync().expect("no fault");
+        assert!(!writer.waits());
+        drop((log, twin));
+        let ((log, recovered), (twin, expected)) = (open(&full), open(&roomy));
+        assert_eq!(held(&log, &recovered), held(&twin, &expected), "seed {seed}");
+    }
+    assert!(overtaken > 100, "{overtaken} times a vote or a begin has overtaken entries");
+}
+
+/// One turn's writes of a group: a later term, entries at the end or in the place of others, a log that begins later,
+/// with what it has or beyond it.
+fn some_writes(group: GroupId, state: &mut (u64, u64, Vec<u64>), chance: &mut Chance) -> Vec<Write> {
+    let (term, begin, terms) = state;
+    let mut writes = Vec::new();
+    if chance.below(3) == 0 {
+        *term += 1;
+        let vote = (chance.below(2) == 0).then_some(NodeId(1 + chance.below(3)));
+        writes.push(Write::Vote { group, term: Term(*term), vote });
+    }
+    if chance.below(3) > 0 {
+        let kept = if chance.below(3) == 0 { chance.below(terms.len() as u64 + 1) } else { terms.len() as u64 };
+        terms.truncate(kept as usize);
+        let count = 1 + chance.below(4);
+        terms.extend((0..count).map(|_| *term));
+        let entries = entries(*begin + kept, *term, count, 100 + chance.below(900) as usize);
+        writes.push(Write::Append { group, after: LogIndex(*begin + kept), entries });
+    }
+    let within = chance.below(terms.len() as u64 + 1);
+    match chance.below(5) {
+        0 if within > 0 => {
+            let last = terms[within as usize - 1];
+            *begin += within;
+            terms.drain(..within as usize);
+            writes.push(Write::Begin { group, after: LogId::new(last, *begin), note: Bytes::from_static(b"cut") });
+        }
+        1 if chance.below(4) == 0 => {
+            *begin += terms.len() as u64 + 1 + chance.below(10);
+            terms.clear();
+            writes.push(Write::Begin { group, after: LogId::new(*term, *begin), note: Bytes::from_static(b"snap") });
+        }
+        _ => {}
+    }
+    writes
+}
