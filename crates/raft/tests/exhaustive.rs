@@ -11,7 +11,7 @@ mod space;
 use space::rules::{Forgets, Rules};
 use space::search::{Found, Order, search};
 use vlot_raft::id::NodeId;
-use vlot_raft::membership::Change;
+use vlot_raft::membership::{Change, Membership};
 
 fn show(rules: &Rules, found: &Found) {
     let Found { states, counting, expanded, moves, nodes, messages, time, bytes, to_the_end, .. } = found;
@@ -58,11 +58,33 @@ fn every_state_of_three_nodes_in_two_terms() {
     look_to_the_end(&Rules::of_three("three nodes, two terms"), 50_000);
 }
 
-/// Three become four in one term, with any crashes.
+/// Three terms, blank entries alone, no crashes: as many elections as figure 8 of the paper needs.
+#[test]
+fn every_state_of_three_nodes_in_three_terms_without_proposals() {
+    let rules = Rules { terms: 3, proposals: 0, crashes: 0, ..Rules::of_three("three terms, blank entries") };
+    look_to_the_end(&rules, 20_000);
+}
+
+/// Two terms, blank entries alone, one crash; and every message that was ever sent, however stale, may come at any time.
+#[test]
+fn every_state_of_three_nodes_and_whatever_was_ever_sent() {
+    let rules = Rules { proposals: 0, crashes: 1, stale: true, ..Rules::of_three("two terms, stale messages") };
+    look_to_the_end(&rules, 20_000);
+}
+
+/// Three become four in one term, with one crash.
 #[test]
 fn every_state_of_three_nodes_that_become_four() {
     let rules = three_four_three("three, four");
-    look_to_the_end(&Rules { changes: rules.changes[..1].to_vec(), window: 1, ..rules }, 10_000);
+    look_to_the_end(&Rules { changes: rules.changes[..1].to_vec(), window: 1, crashes: 1, ..rules }, 10_000);
+}
+
+/// Four become three in one term, with one crash.
+#[test]
+fn every_state_of_four_nodes_that_become_three() {
+    let rules = three_four_three("four, three");
+    let (members, changes) = (Membership::of_voters((1..=4).map(NodeId)), rules.changes[1..].to_vec());
+    look_to_the_end(&Rules { members, changes, window: 1, crashes: 1, ..rules }, 10_000);
 }
 
 /// A crash takes a vote that was durable: two leaders in a term, or a search that finds nothing.
@@ -127,12 +149,20 @@ fn every_state_of_three_nodes_that_compact() {
     look_to_the_end(&Rules { compaction: true, ..Rules::of_three("compaction") }, 100_000);
 }
 
-/// Pre-votes and refusals as messages, in one term. For a release build.
+/// Two terms, an entry, one crash; and every message that was ever sent, however stale. For a release build.
+#[test]
+#[ignore = "takes minutes and gigabytes"]
+fn every_state_of_an_entry_and_whatever_was_ever_sent() {
+    let rules = Rules { crashes: 1, stale: true, ..Rules::of_three("an entry, stale messages") };
+    look_to_the_end(&rules, 100_000);
+}
+
+/// Two terms, blank entries alone, pre-votes and refusals as messages. For a release build.
 #[test]
 #[ignore = "takes a minute"]
-fn every_state_of_an_election_with_pre_votes() {
-    let rules = Rules { terms: 1, proposals: 0, pre_votes: true, refusals: true, ..Rules::of_three("pre-votes") };
-    look_to_the_end(&rules, 100);
+fn every_state_of_elections_with_pre_votes() {
+    let rules = Rules { proposals: 0, pre_votes: true, refusals: true, ..Rules::of_three("pre-votes") };
+    look_to_the_end(&rules, 100_000);
 }
 
 /// Three to four to three in one term, with any crashes. For a release build.

@@ -13,31 +13,57 @@ use super::rules::Rules;
 pub struct Card {
     pub node: u32,
     inbox: u32,
-    /// A bit for each message, the same for some: who lacks a bit lacks a message.
-    bits: u64,
-    /// How many messages may come.
-    letters: u16,
+    mail: Digest,
     rank: u16,
     pub term: u8,
     pub disk_term: u8,
     pub is_busy: bool,
 }
 
+/// What can be told of a set of messages without looking at it.
+#[derive(Clone, Copy, Default)]
+pub struct Digest {
+    /// A bit for each message, the same for some.
+    bits: u128,
+    pub letters: u16,
+}
+
+impl Digest {
+    fn of(letters: &[u32]) -> Self {
+        let bits = letters.iter().fold(0, |bits, by| bits | 1 << (by % u128::BITS));
+        Self { bits, letters: u16::try_from(letters.len()).expect("few messages") }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { bits: self.bits | other.bits, letters: self.letters + other.letters }
+    }
+
+    /// Whether all messages may be among the others, and are not the same: who lacks a bit lacks a message.
+    pub fn may_be_within(self, other: Self) -> bool {
+        self.letters < other.letters && self.bits & !other.bits == 0
+    }
+}
+
 impl Card {
     /// No seat's yet.
-    const BLANK: Self =
-        Self { node: u32::MAX, inbox: 0, bits: 0, letters: 0, rank: 0, term: 0, disk_term: 0, is_busy: false };
+    const BLANK: Self = Self {
+        node: u32::MAX,
+        inbox: 0,
+        mail: Digest { bits: 0, letters: 0 },
+        rank: 0,
+        term: 0,
+        disk_term: 0,
+        is_busy: false,
+    };
 
     fn of(seat: Seat, atlas: &Atlas, rules: &Rules) -> Self {
         let Seat { node, inbox } = seat;
         let (life, letters) = (atlas.nodes.get(node), atlas.inboxes.get(inbox));
-        let bits = letters.iter().fold(0, |bits, by| bits | 1 << (by % 64));
         let small = |term: Term| u8::try_from(term.0).expect("few terms");
         Self {
             node,
             inbox,
-            bits,
-            letters: u16::try_from(letters.len()).expect("few messages"),
+            mail: Digest::of(&letters),
             rank: rank(&life.node),
             term: small(life.node.term()),
             disk_term: small(life.node.disk.term),
@@ -90,8 +116,8 @@ impl<'a> Cards<'a> {
     pub fn is_within(&mut self, less: &Place, more: &Place) -> bool {
         let others = || less.seats.iter().zip(&more.seats).filter(|(less, more)| less != more);
         let may_be = others().all(|(&less, &more)| {
-            let (less, more) = (*self.of(less), self.of(more));
-            less.letters < more.letters && less.bits & !more.bits == 0
+            let (less, more) = (self.of(less).mail, self.of(more).mail);
+            less.may_be_within(more)
         });
         may_be && others().all(|(&less, &more)| self.is_inbox_within(less, more))
     }
@@ -105,14 +131,13 @@ impl<'a> Cards<'a> {
         })
     }
 
-    /// When a state should be looked at: by how far its nodes have come, and then by how many messages are under way.
-    pub fn rank(&mut self, place: &Place) -> (usize, usize) {
-        let (mut level, mut letters) = (0, 0);
-        for at in 0..self.rules.nodes as usize {
-            let card = self.of(place.seats[at]);
-            level += usize::from(card.rank);
-            letters += usize::from(card.letters);
-        }
-        (level, letters)
+    /// How far the nodes have come.
+    pub fn rank(&mut self, place: &Place) -> usize {
+        (0..self.rules.nodes as usize).map(|at| usize::from(self.of(place.seats[at]).rank)).sum()
+    }
+
+    /// What is under way to all of them.
+    pub fn mail(&mut self, place: &Place) -> Digest {
+        (0..self.rules.nodes as usize).fold(Digest::default(), |mail, at| mail.and(self.of(place.seats[at]).mail))
     }
 }

@@ -5,7 +5,7 @@
 //! be looked at, and since no property speaks of messages, nothing is missed. States are kept whole, so that none is
 //! taken for another. Owns what is kept; must not know what comes after a state.
 
-use super::cards::Cards;
+use super::cards::{Cards, Digest};
 use super::place::{Place, Scene};
 
 /// A state by its core and its place there.
@@ -20,20 +20,27 @@ impl Origin {
 /// The end of a chain.
 const END: u32 = u32::MAX;
 const EMPTY: (u32, u32) = (END, 0);
-/// In the place of the next in its chain: another state counts instead.
+/// In place of the next in a chain: another state counts instead.
 const OUTDONE: u32 = u32::MAX - 1;
 
 pub struct Kept {
     pub places: Vec<Place>,
     /// Where each was found from.
     pub parents: Vec<Origin>,
-    /// Those of the same scene, none of which outdoes another, are a chain.
-    next: Vec<u32>,
+    links: Vec<Link>,
     /// The first of each chain, by the hash of its scene, with a part of the hash.
-    table: Vec<(u32, u32)>,
-    chains: usize,
+    chains: Vec<(u32, u32)>,
+    scenes: usize,
+    /// Each state by its hash: most that are found are known, and need not be looked for in their chain.
+    table: Vec<u32>,
     outdone: usize,
     queue: Queue,
+}
+
+/// States of the same scene, none of which outdoes another, are a chain.
+struct Link {
+    mail: Digest,
+    next: u32,
 }
 
 /// What became of a state that was found.
@@ -51,9 +58,10 @@ impl Kept {
         Self {
             places: Vec::new(),
             parents: Vec::new(),
-            next: Vec::new(),
-            table: vec![EMPTY; 1 << 12],
-            chains: 0,
+            links: Vec::new(),
+            chains: vec![EMPTY; 1 << 12],
+            scenes: 0,
+            table: vec![END; 1 << 12],
             outdone: 0,
             queue: Queue::default(),
         }
@@ -65,7 +73,8 @@ impl Kept {
     }
 
     pub fn bytes(&self) -> usize {
-        self.places.capacity() * (size_of::<Place>() + 4 + 4) + self.table.len() * 8
+        let each = size_of::<Place>() + size_of::<Origin>() + size_of::<Link>();
+        self.places.capacity() * each + self.chains.len() * 8 + self.table.len() * 4
     }
 
     /// The least level at which a state waits.
@@ -77,78 +86,94 @@ impl Kept {
     pub fn pop(&mut self, level: usize) -> Option<u32> {
         loop {
             let at = self.queue.pop(level)?;
-            if self.next[at as usize] != OUTDONE {
+            if self.links[at as usize].next != OUTDONE {
                 return Some(at);
             }
         }
     }
 
     /// Lets the newest state wait until its successors are asked for.
-    pub fn enqueue_newest(&mut self, (level, letters): (usize, usize)) {
-        self.queue.push(level, letters, self.places.len() as u32 - 1);
+    pub fn enqueue_newest(&mut self, level: usize) {
+        let newest = self.places.len() - 1;
+        self.queue.push(level, usize::from(self.links[newest].mail.letters), newest as u32);
     }
 
     /// Keeps a state that is new.
     pub fn insert(&mut self, place: &Place, parent: Origin, cards: &mut Cards<'_>) -> Kind {
-        if self.chains * 3 >= self.table.len() * 2 {
-            self.grow(cards);
+        self.make_room(cards);
+        let own_slot = self.slot_of(place);
+        if self.table[own_slot] != END {
+            return Kind::Known;
         }
-        let scene = cards.scene(place);
-        let slot = self.slot(&scene, cards);
-        let (head, _) = self.table[slot];
-        if self.chain(head).any(|at| cards.is_within(place, &self.places[at])) {
+        let (scene, mail) = (cards.scene(place), cards.mail(place));
+        let slot = self.slot_of_chain(&scene, cards);
+        let (head, _) = self.chains[slot];
+        if self.is_outdone(place, mail, head, cards) {
             return Kind::Known;
         }
         let new = self.places.len() as u32;
-        let rest = self.drop_outdone(place, head, cards);
-        self.table[slot] = (new, tag(&scene));
+        let next = self.drop_outdone(place, mail, head, cards);
+        self.chains[slot] = (new, tag(&scene));
+        self.table[own_slot] = new;
         self.places.push(*place);
         self.parents.push(parent);
-        self.next.push(rest);
+        self.links.push(Link { mail, next });
         if head == END {
-            self.chains += 1;
+            self.scenes += 1;
             return Kind::NewScene;
         }
         Kind::MoreMail
     }
 
-    fn chain(&self, head: u32) -> impl Iterator<Item = usize> + '_ {
+    fn is_outdone(&self, place: &Place, mail: Digest, head: u32, cards: &mut Cards<'_>) -> bool {
         let mut at = head;
-        std::iter::from_fn(move || {
-            let here = (at != END).then_some(at as usize)?;
-            at = self.next[here];
-            Some(here)
-        })
+        while at != END {
+            let link = &self.links[at as usize];
+            if mail.may_be_within(link.mail) && cards.is_within(place, &self.places[at as usize]) {
+                return true;
+            }
+            at = link.next;
+        }
+        false
     }
 
     /// The chain without those that `place` outdoes.
-    fn drop_outdone(&mut self, place: &Place, head: u32, cards: &mut Cards<'_>) -> u32 {
+    fn drop_outdone(&mut self, place: &Place, mail: Digest, head: u32, cards: &mut Cards<'_>) -> u32 {
         let (mut first, mut last, mut at) = (END, END, head);
         while at != END {
-            let next = self.next[at as usize];
-            if cards.is_within(&self.places[at as usize], place) {
-                self.next[at as usize] = OUTDONE;
+            let Link { mail: theirs, next } = self.links[at as usize];
+            if theirs.may_be_within(mail) && cards.is_within(&self.places[at as usize], place) {
+                self.links[at as usize].next = OUTDONE;
                 self.outdone += 1;
             } else {
-                if last == END {
-                    first = at;
-                } else {
-                    self.next[last as usize] = at;
-                }
-                self.next[at as usize] = END;
+                let before = if last == END { &mut first } else { &mut self.links[last as usize].next };
+                *before = at;
                 last = at;
             }
             at = next;
         }
+        if last != END {
+            self.links[last as usize].next = END;
+        }
         first
     }
 
-    /// Where the chain of a scene begins, or would.
-    fn slot(&self, scene: &Scene, cards: &mut Cards<'_>) -> usize {
+    /// Where a state is in the table, or would be.
+    fn slot_of(&self, place: &Place) -> usize {
         let mask = self.table.len() - 1;
+        let mut slot = place.hash() as usize & mask;
+        while self.table[slot] != END && self.places[self.table[slot] as usize] != *place {
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+
+    /// Where the chain of a scene begins, or would.
+    fn slot_of_chain(&self, scene: &Scene, cards: &mut Cards<'_>) -> usize {
+        let mask = self.chains.len() - 1;
         let mut slot = scene.hash() as usize & mask;
         loop {
-            let (head, known) = self.table[slot];
+            let (head, known) = self.chains[slot];
             if head == END || (known == tag(scene) && cards.scene(&self.places[head as usize]) == *scene) {
                 return slot;
             }
@@ -156,16 +181,22 @@ impl Kept {
         }
     }
 
-    fn grow(&mut self, cards: &mut Cards<'_>) {
-        let twice = vec![EMPTY; self.table.len() * 2];
-        let chains = std::mem::replace(&mut self.table, twice);
-        let mask = self.table.len() - 1;
-        for (head, tag) in chains.into_iter().filter(|&chain| chain != EMPTY) {
-            let mut slot = cards.scene(&self.places[head as usize]).hash() as usize & mask;
-            while self.table[slot] != EMPTY {
-                slot = (slot + 1) & mask;
+    /// For one state more.
+    fn make_room(&mut self, cards: &mut Cards<'_>) {
+        if self.places.len() * 3 >= self.table.len() * 2 {
+            self.table = vec![END; self.table.len() * 2];
+            for at in 0..self.places.len() {
+                let slot = self.slot_of(&self.places[at]);
+                self.table[slot] = at as u32;
             }
-            self.table[slot] = (head, tag);
+        }
+        if self.scenes * 3 >= self.chains.len() * 2 {
+            let twice = vec![EMPTY; self.chains.len() * 2];
+            let chains = std::mem::replace(&mut self.chains, twice);
+            for (head, tag) in chains.into_iter().filter(|&chain| chain != EMPTY) {
+                let slot = self.slot_of_chain(&cards.scene(&self.places[head as usize]), cards);
+                self.chains[slot] = (head, tag);
+            }
         }
     }
 }

@@ -13,6 +13,12 @@ pub struct Place {
     pub shown: u32,
 }
 
+impl Place {
+    pub fn hash(&self) -> u64 {
+        hash(&self.seats, self.shown)
+    }
+}
+
 /// A state without the messages that are under way: the numbers of the nodes and of what the group has shown.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Scene {
@@ -22,9 +28,13 @@ pub struct Scene {
 
 impl Scene {
     pub fn hash(&self) -> u64 {
-        let mut hasher = Multiply::default();
-        self.nodes.iter().for_each(|&node| hasher.write_u32(node));
-        hasher.write_u32(self.shown);
-        hasher.finish()
+        hash(&self.nodes, self.shown)
     }
+}
+
+fn hash(numbers: &[u32], shown: u32) -> u64 {
+    let mut hasher = Multiply::default();
+    numbers.iter().for_each(|&number| hasher.write_u32(number));
+    hasher.write_u32(shown);
+    hasher.finish()
 }

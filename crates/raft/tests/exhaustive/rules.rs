@@ -27,6 +27,8 @@ pub struct Rules {
     /// How many crashes there may be, of all nodes together.
     pub crashes: u8,
     pub forgets: Forgets,
+    /// Whether messages may come that a correct replica ignores for good, such as answers of an earlier term.
+    pub stale: bool,
     /// Whether pre-votes are asked for by message. If not, any node may win one at any time.
     pub pre_votes: bool,
     /// Whether nodes hear of later terms by message alone. If not, any node may hear of any durable term at any time,
@@ -69,6 +71,7 @@ impl Rules {
             writes_behind: 0,
             crashes: Self::ANY,
             forgets: Forgets::Nothing,
+            stale: false,
             pre_votes: false,
             refusals: false,
             heartbeats: false,
@@ -101,6 +104,7 @@ impl fmt::Display for Rules {
         }
         let more = [
             (self.pre_votes, "pre-votes"),
+            (self.stale, "stale messages"),
             (self.refusals, "refusals"),
             (self.heartbeats, "heartbeats"),
             (self.reconnects, "reconnects"),

@@ -156,11 +156,10 @@ impl<'a> Shard<'a> {
             if kind == Kind::Known {
                 continue;
             }
-            let rank = match self.order {
-                Order::Progress => self.explorer.cards.rank(&place),
-                Order::Breadth => (depth, 0),
-            };
-            self.kept.enqueue_newest(rank);
+            match self.order {
+                Order::Progress => self.kept.enqueue_newest(self.explorer.cards.rank(&place)),
+                Order::Breadth => self.kept.enqueue_newest(depth),
+            }
             if kind == Kind::MoreMail {
                 continue;
             }
