@@ -121,7 +121,7 @@ fn read_all(dir: &Path, accept_damage: bool) -> Result<Judgement, OpenError> {
     };
     let Some(survey) = survey(&names) else { return Ok(judgement) };
     let identity = identity_of(&mut disk, survey.all.iter().copied());
-    let manner = Manner { keep: |_| false, accept_damage };
+    let manner = Manner { keep: |_| false, accept_damage, accept_cuts: accept_damage };
     let read = read(&mut disk, identity, &survey, manner, noted.is_some())?;
     if let Some((flaw, at)) = read.replayed.gap {
         let (file, offset) = (dir.join(segment::name(at.segment)), u64::from(at.payload.offset));

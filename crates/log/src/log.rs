@@ -13,7 +13,7 @@ use crate::index::{Cursor, Group, Index};
 use crate::record::{Entry, NOTE_BYTES_MAX, Write};
 use crate::recover::{Found, Manner, Recovered, recover};
 use crate::scan::Tail;
-use crate::segment::{self, FILL_BYTES, FIRST_RECORD, PAGE_BYTES, SEGMENT_BYTES_MAX, Segment};
+use crate::segment::{self, FILL_BYTES, FIRST_RECORD, PAGE_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Segment};
 use std::collections::VecDeque;
 use vlot_raft::id::{GroupId, LogIndex};
 
@@ -47,11 +47,20 @@ pub struct Options {
     /// Damage to what was durable is reported as [`Recovered::damaged`] and not refused. Whoever sets this answers for
     /// what follows: see [`Damage`](crate::damage::Damage). Off by default.
     pub accept_damage: bool,
+    /// Only damage to the payloads of entries ([`Damage::Entries`](crate::damage::Damage::Entries)) is reported and not
+    /// refused: what the log is, which entries it has, and all votes are known. Nothing is cut. Off by default.
+    pub accept_damaged_entries: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024, keep: |_| false, slack_bytes: 256 * 1024 * 1024, accept_damage: false }
+        Self {
+            segment_bytes: 64 * 1024 * 1024,
+            keep: |_| false,
+            slack_bytes: 256 * 1024 * 1024,
+            accept_damage: false,
+            accept_damaged_entries: false,
+        }
     }
 }
 
@@ -97,7 +106,7 @@ impl<D: Disk> Log<D> {
     /// If the log is another's, is damaged, or storage fails. See [`OpenError`].
     pub fn open(mut disk: D, identity: Identity, options: Options) -> Result<(Self, Recovered), OpenError> {
         let segment_bytes =
-            options.segment_bytes.clamp(2 * FIRST_RECORD, SEGMENT_BYTES_MAX).next_multiple_of(FIRST_RECORD);
+            options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(FIRST_RECORD);
         let found = match find(&mut disk, identity, segment_bytes, options)? {
             Some(found) => found,
             None => {
@@ -285,11 +294,12 @@ fn find<D: Disk>(
     segment_bytes: u32,
     options: Options,
 ) -> Result<Option<Found<D::File>>, OpenError> {
-    let Options { keep, accept_damage, .. } = options;
+    let Options { keep, accept_damage, accept_damaged_entries, .. } = options;
+    let manner = Manner { keep, accept_damage: accept_damage || accept_damaged_entries, accept_cuts: accept_damage };
     let mut first = None;
     // Each cut leaves less of the log than the one before.
     loop {
-        match recover(disk, identity, Manner { keep, accept_damage }) {
+        match recover(disk, identity, manner) {
             Err(refusal) if accept_damage => {
                 let cut = damage::cut(disk, identity, segment_bytes, refusal)?;
                 first.get_or_insert(cut);

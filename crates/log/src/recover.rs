@@ -25,7 +25,7 @@ pub struct Recovered {
     pub groups: BTreeMap<GroupId, GroupState>,
     /// What was cut off at the end, if anything was.
     pub torn: Option<TornTail>,
-    /// What is damaged; always empty without [`Options::accept_damage`](crate::log::Options::accept_damage).
+    /// What is damaged; always empty unless [`Options`](crate::log::Options) accept damage.
     pub damaged: Vec<Damage>,
 }
 
@@ -98,8 +98,10 @@ pub(crate) struct Read<F> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
     pub keep: fn(&[u8]) -> bool,
-    /// Damage is reported and not refused.
+    /// Damage to entries is reported and not refused.
     pub accept_damage: bool,
+    /// And so is any other, for which the log is cut.
+    pub accept_cuts: bool,
 }
 
 /// Reads a log. `None` if there is none in the directory.
@@ -109,7 +111,7 @@ pub(crate) fn recover<D: Disk>(
     manner: Manner,
 ) -> Result<Option<Found<D::File>>, OpenError> {
     let mut noted = damage::noted(disk)?;
-    if noted.is_some() && !manner.accept_damage {
+    if noted.is_some() && !manner.accept_cuts {
         return Err(OpenError::Damaged { file: disk.path(damage::NOTE) });
     }
     let names = list(disk)?;
@@ -121,7 +123,7 @@ pub(crate) fn recover<D: Disk>(
         read(disk, identity, &survey, manner, noted.is_some())?;
     if let Some((flaw, at)) = replayed.gap {
         let (file, offset) = (disk.path(&segment::name(at.segment)), u64::from(at.payload.offset));
-        if !manner.accept_damage {
+        if !manner.accept_cuts {
             return Err(OpenError::Corrupt { file, offset, flaw });
         }
         if noted.is_none() {

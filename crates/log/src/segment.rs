@@ -20,6 +20,8 @@ pub(crate) const PAGE_BYTES: u32 = 4096;
 /// block that was never written has to write the file's map of blocks as well, which shows in the slowest calls.
 pub(crate) const FILL_BYTES: u32 = 256 * 1024;
 
+/// How short a segment may be: it has room for records, and for its end.
+pub(crate) const SEGMENT_BYTES_MIN: u32 = 2 * FIRST_RECORD;
 /// How long a segment may be. Offsets in it have room to grow in 32 bits, and one fits in memory while it is read.
 pub(crate) const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 
@@ -123,9 +125,12 @@ pub(crate) fn open<D: Disk>(
     let length = disk.len(&file).map_err(|error| Failure::new("measure", disk.path(&name), &error))?;
     let corrupt = |flaw| OpenError::Corrupt { file: disk.path(&name), offset: 0, flaw };
 
-    let may_be = |bytes: &u32| (FIRST_RECORD..=SEGMENT_BYTES_MAX).contains(bytes) && bytes.is_multiple_of(FIRST_RECORD);
+    let may_be =
+        |bytes: &u32| (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(bytes) && bytes.is_multiple_of(FIRST_RECORD);
     let Some(bytes) = u32::try_from(length).ok().filter(may_be) else {
-        let expected = length.clamp(1, u64::from(SEGMENT_BYTES_MAX)).next_multiple_of(u64::from(FIRST_RECORD));
+        let expected = length
+            .clamp(u64::from(SEGMENT_BYTES_MIN), u64::from(SEGMENT_BYTES_MAX))
+            .next_multiple_of(u64::from(FIRST_RECORD));
         return Err(corrupt(Flaw::Length { of: "segment", expected, found: length }));
     };
     into.resize(bytes as usize, 0);

@@ -60,6 +60,14 @@ pub enum Input {
         /// It has.
         is_there: bool,
     },
+    /// The payloads of these entries of the log cannot be read any more, and those of others between them; what entries
+    /// they are is known. Until a snapshot takes their place this node does not lead, and applies nothing from there on.
+    Unreadable {
+        /// The first of them.
+        first: LogIndex,
+        /// The last of them.
+        last: LogIndex,
+    },
     /// From which index on is a read answered by the present state?
     Read {
         /// The host's name for it.
@@ -322,6 +330,9 @@ pub enum Event {
     DiskFull,
     /// It has room again.
     DiskHasRoom,
+    /// Entries that could not be read any more are out of the log: a snapshot of a peer has taken their place, or other
+    /// entries have.
+    Mended,
     /// The leader was heard after more than four fifths of an election timeout: heartbeats are too rare for this
     /// network, or a machine is overloaded.
     HeardLate {

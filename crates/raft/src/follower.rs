@@ -123,7 +123,9 @@ impl Follower {
         // Only what this message has shown to be the leader's may be taken as committed; what lies behind it in this
         // log may still conflict.
         state.commit_upto(commit.min(last), effects);
-        state.send_after_log(from, Body::EntriesAccepted { session, upto: last }, effects);
+        // A snapshot may have led further than the leader knows. What is before this log is committed, so it is the leader's.
+        let upto = last.max(state.log.after().index);
+        state.send_after_log(from, Body::EntriesAccepted { session, upto }, effects);
     }
 
     /// The receiver's side of a heartbeat. The leader bounds `commit` by what it knows to be here.
@@ -139,6 +141,7 @@ impl Follower {
         if state.commit == state.log.last() {
             state.release_memory();
         }
+        state.fetch_unreadable(from, effects);
         let fit = state.may_stand() && state.keeps_up(now);
         let (full, priority) = (!state.has_room, state.config.priority);
         state.send(from, Body::HeartbeatReply { session, round, fit, full, priority }, effects);

@@ -41,6 +41,11 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
         "it is a witness".into()
     })?;
     require(
+        "no leader with damaged payloads",
+        standing.role != RoleName::Leader || state.unreadable().is_none(),
+        || format!("{:?} cannot be read", state.unreadable()),
+    )?;
+    require(
         "a log that begins later begins with members",
         begin == LogIndex::ZERO || knows_its_first_members(state),
         || format!("begins after {begin}"),

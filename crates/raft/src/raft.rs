@@ -72,6 +72,12 @@ impl Raft {
             Input::Compact { upto } => self.state.compact(upto, effects),
             Input::SnapshotReceived { id, membership } => self.install(id, membership, effects),
             Input::Fitness { fit } => self.state.applies = fit,
+            Input::Unreadable { first, last } => {
+                self.state.cannot_read(first, last);
+                if !matches!(self.role, Role::Follower(_)) {
+                    self.follow(None, now, effects);
+                }
+            }
             Input::Room { is_there } => self.state.tell_room(is_there, effects),
             Input::Read { read } => self.read(read, now, effects),
             Input::Persisted { write } => {
@@ -214,6 +220,12 @@ impl Raft {
         self.state.has_stalled()
     }
 
+    /// The entries of its log that cannot be read, if there are any: the first, and the last.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<(LogIndex, LogIndex)> {
+        self.state.unreadable()
+    }
+
     /// Whether its disk has room for entries, as its host has said.
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -271,6 +283,7 @@ impl Raft {
             // A node that cannot do a leader's work does not stand, and looks again later.
             Role::Follower(follower) if !self.state.keeps_up(now) => {
                 follower.wait(now, &mut self.state);
+                self.state.ask_whether_removed(effects);
             }
             Role::Follower(follower) => {
                 let cause = if follower.is_lost() { Cause::LostLeader } else { Cause::Silence };
@@ -414,6 +427,10 @@ impl Raft {
     /// Tells a node that stands for election, and is no member as far as is committed here, since when it is none. It
     /// knows better if it has come in since.
     fn tell_if_removed(&mut self, node: NodeId, effects: &mut Effects) {
+        // A later membership may be among what cannot be read.
+        if self.state.unreadable().is_some() {
+            return;
+        }
         let (at, membership) = self.state.memberships.at(self.state.commit);
         let knows_members = membership.voters().next().is_some();
         if knows_members && !membership.contains(node) && !self.state.membership().contains(node) {

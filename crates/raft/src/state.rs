@@ -101,6 +101,8 @@ pub(crate) struct State {
     pub(crate) applies: bool,
     /// The disk has room for entries, as the host says.
     pub(crate) has_room: bool,
+    /// Entries whose payloads are damaged: the first and the last.
+    unreadable: Option<Box<(LogIndex, LogIndex)>>,
     stalled: bool,
     /// When a leader of any term was last heard; when the node started, if none was.
     pub(crate) heard: Time,
@@ -126,6 +128,7 @@ impl State {
             removed: false,
             applies: true,
             has_room: true,
+            unreadable: None,
             stalled: false,
             heard: now,
             unpersisted: Unpersisted::default(),
@@ -151,7 +154,8 @@ impl State {
 
     /// The same, whether or not the disk has room for entries.
     pub(crate) fn keeps_up_but_for_room(&self, now: Time) -> bool {
-        self.applies && !self.unpersisted.stalled(now, self.config.election_timeout)
+        // Who has not the payloads cannot hand them out.
+        self.applies && self.unreadable.is_none() && !self.unpersisted.stalled(now, self.config.election_timeout)
     }
 
     /// Whether a leader may answer reads without asking because this node has heard of it lately. No vote may be given
@@ -233,6 +237,7 @@ impl State {
         assert!(after >= self.commit, "committed {} stays, cut {}", self.commit, entries.after());
         self.log.cut_after(after);
         self.log.extend(&entries);
+        self.keep_unreadable(|(first, last)| (first <= after).then_some((first, last.min(after))), effects);
         // Told by what is cut and what comes, not by the index: another membership may take the place of the first.
         let changes = after < self.memberships.newest_at() || !memberships.is_empty();
         self.memberships.cut_after(after);
@@ -257,7 +262,8 @@ impl State {
     /// has joined by the log and no entry has told it who the members are, or its log would begin with nobody.
     pub(crate) fn compact(&mut self, upto: LogIndex, effects: &mut Effects) {
         let upto = upto.min(self.ready);
-        let knows_members = self.memberships.at(upto).1.voters().next().is_some();
+        // What cannot be read may have set a membership, with which the log would have to begin.
+        let knows_members = self.memberships.at(upto).1.voters().next().is_some() && self.unreadable.is_none();
         if upto > self.log.after().index && knows_members {
             self.log.begin_after(upto);
             self.memberships.begin_after(upto);
@@ -274,11 +280,12 @@ impl State {
     /// holds nothing that could matter (Raft §7). Neither term nor commit index goes back.
     pub(crate) fn install(&mut self, id: LogId, membership: (LogIndex, Membership), effects: &mut Effects) -> bool {
         let names_members = membership.1.voters().next().is_some() && membership.0 <= id.index;
-        if id.index <= self.commit || id.index > INDEX_MAX || id.term > self.term || !names_members {
+        let mends = self.is_mended_by(id);
+        if (id.index <= self.commit && !mends) || id.index > INDEX_MAX || id.term > self.term || !names_members {
             return false;
         }
         // Terms never fall along a log: what says so was made up.
-        if self.log.term_at(self.commit).is_some_and(|committed| id.term < committed) {
+        if !mends && self.log.term_at(self.commit).is_some_and(|committed| id.term < committed) {
             return false;
         }
         self.save_vote(effects);
@@ -296,10 +303,74 @@ impl State {
         if (was.newest_at(), was.newest()) != (self.memberships.newest_at(), self.memberships.newest()) {
             self.membership_changed(effects);
         }
-        self.commit = id.index;
+        self.commit = self.commit.max(id.index);
         let write = self.unpersisted.append_written(durable);
         effects.push(Effect::InstallSnapshot { write, id });
+        let kept_upto = self.log.last();
+        let is_kept = |last: LogIndex| id.index < last && last <= kept_upto;
+        self.keep_unreadable(|(first, last)| is_kept(last).then_some((first.max(id.index.next()), last)), effects);
         true
+    }
+
+    /// Whether a snapshot of an entry that is committed here has the effect of all that cannot be read, and does not lead
+    /// the state machine back.
+    fn is_mended_by(&self, id: LogId) -> bool {
+        let has_all = self.unreadable().is_some_and(|(_, last)| last <= id.index);
+        has_all && id.index >= self.ready && self.log.contains(id)
+    }
+
+    /// The entries that cannot be read: the first and the last.
+    pub(crate) fn unreadable(&self) -> Option<(LogIndex, LogIndex)> {
+        self.unreadable.as_deref().copied()
+    }
+
+    /// Takes note that these entries cannot be read.
+    pub(crate) fn cannot_read(&mut self, first: LogIndex, last: LogIndex) {
+        self.unreadable = Some(Box::new((first, last)));
+    }
+
+    /// Takes note of what is left of the entries that cannot be read.
+    fn keep_unreadable(
+        &mut self,
+        left: impl FnOnce((LogIndex, LogIndex)) -> Option<(LogIndex, LogIndex)>,
+        effects: &mut Effects,
+    ) {
+        if let Some(unreadable) = self.unreadable() {
+            self.unreadable = left(unreadable).map(Box::new);
+            if self.unreadable.is_none() {
+                effects.push(Effect::Happened(Event::Mended));
+            }
+        }
+    }
+
+    /// Who cannot read some of its entries may wait for a leader in vain: it was removed, and is told so when it asks for
+    /// pre-votes. It does nothing with them.
+    pub(crate) fn ask_whether_removed(&self, effects: &mut Effects) {
+        let last = self.log.last_id();
+        for peer in self.voting_peers().into_iter().filter(|_| self.unreadable.is_some()) {
+            Self::send_unheld(peer, self.term, Body::AskPreVote { last }, effects);
+        }
+    }
+
+    /// What cannot be read is to be had from the others, as a snapshot, once it is certain that they have it.
+    pub(crate) fn fetch_unreadable(&mut self, from: NodeId, effects: &mut Effects) {
+        let Some((_, last)) = self.unreadable() else { return };
+        let index = last.max(self.ready);
+        if index <= self.commit
+            && let Some(term) = self.log.term_at(index)
+        {
+            effects.push(Effect::FetchSnapshot { from, reach: LogId { term, index } });
+        }
+    }
+
+    /// The last entry that the host may be told to apply, since it has to be read for that.
+    fn readable_upto(&self) -> LogIndex {
+        match self.unreadable() {
+            Some((first, _)) if first > self.ready => first.prev(),
+            // The snapshot that mends it must not be behind the state machine by the time that it is here.
+            Some(_) => self.ready,
+            None => LogIndex(u64::MAX),
+        }
     }
 
     /// Another membership counts: who was told to leave may be a member again.
@@ -361,7 +432,7 @@ impl State {
     /// Tells the host what it may apply: what is decided *and* durable here, so that no state machine is ever ahead of
     /// its own log.
     pub(crate) fn announce_commit(&mut self, effects: &mut Effects) {
-        let ready = self.commit.min(self.durable());
+        let ready = self.commit.min(self.durable()).min(self.readable_upto());
         if ready > self.ready {
             self.ready = ready;
             effects.push(Effect::Commit { upto: ready });

@@ -16,15 +16,13 @@ use crate::time::Time;
 /// Invariant: `persisted <= vote <= issued`, or no vote was written yet; ids in `appends` and `held` are later than
 /// `persisted` and never fall.
 ///
-/// On a full disk votes overtake entries: `passed` is then ahead of `persisted`. Nothing that answers for the log is
-/// released by it, and a vote vouches for no entry.
+/// On a full disk votes overtake entries. Nothing that answers for the log is released by it, and a vote vouches for no
+/// entry.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct Unpersisted {
     issued: WriteId,
     persisted: WriteId,
-    /// Everything up to here is durable but for appends.
-    passed: WriteId,
-    /// The newest write of term and vote.
+    /// The newest write of term and vote; none of them, once it has overtaken appends.
     vote: WriteId,
     /// Each append that is not durable, with the index after which it cut and wrote.
     appends: VecDeque<(WriteId, LogIndex)>,
@@ -73,28 +71,29 @@ impl Unpersisted {
     }
 
     /// Takes note that everything up to `write` is durable but for appends that were not reported before.
-    pub(crate) fn vote_persisted(&mut self, write: WriteId, release: impl FnMut(Envelope)) {
-        self.passed = self.passed.max(write.min(self.issued));
-        let whole = self.appends.front().map_or(self.passed, |(id, _)| self.passed.min(WriteId(id.0 - 1)));
-        self.persisted = self.persisted.max(whole);
-        self.release(release);
-    }
-
-    fn release(&mut self, mut release: impl FnMut(Envelope)) {
-        let (all, votes) = (self.persisted, self.persisted.max(self.passed));
-        while self.held.front().is_some_and(|held| held.needs <= all) {
-            if let Some(held) = self.held.pop_front() {
-                release(held.envelope);
-            }
+    pub(crate) fn vote_persisted(&mut self, write: WriteId, mut release: impl FnMut(Envelope)) {
+        let passed = write.min(self.issued);
+        if passed >= self.vote {
+            // Nothing has to wait for it any more.
+            self.vote = WriteId::default();
         }
-        // Those that are left answer for the log, but on a full disk.
-        if votes > all {
-            let (free, held) = std::mem::take(&mut self.held)
-                .into_iter()
-                .partition(|held: &Held| !held.answers_for_log && held.needs <= votes);
+        let whole = self.appends.front().map_or(passed, |(id, _)| passed.min(WriteId(id.0 - 1)));
+        self.persisted = self.persisted.max(whole);
+        self.release(&mut release);
+        if self.vote_is_durable() {
+            let (free, held) =
+                std::mem::take(&mut self.held).into_iter().partition(|held: &Held| !held.answers_for_log);
             self.held = held;
             let free: VecDeque<Held> = free;
             free.into_iter().for_each(|held| release(held.envelope));
+        }
+    }
+
+    fn release(&mut self, mut release: impl FnMut(Envelope)) {
+        while self.held.front().is_some_and(|held| held.needs <= self.persisted) {
+            if let Some(held) = self.held.pop_front() {
+                release(held.envelope);
+            }
         }
     }
 
@@ -104,8 +103,7 @@ impl Unpersisted {
     /// every append before it.
     pub(crate) fn awaited(&self, answers_for_log: bool) -> Option<WriteId> {
         let needs = if answers_for_log { self.issued } else { self.vote };
-        let has_passed = !answers_for_log && needs <= self.passed;
-        (needs > self.persisted && !has_passed).then_some(needs)
+        (needs > self.persisted).then_some(needs)
     }
 
     /// Holds a message until `needs` is durable.
@@ -159,13 +157,13 @@ impl Unpersisted {
             }
         }
         self.held = once;
-        [&mut self.issued, &mut self.persisted, &mut self.passed, &mut self.vote].into_iter().for_each(renumber);
+        [&mut self.issued, &mut self.persisted, &mut self.vote].into_iter().for_each(renumber);
         self.waits = (self.persisted < self.issued).then_some((self.persisted, now));
     }
 
     /// Whether term and vote are durable as they are.
     pub(crate) fn vote_is_durable(&self) -> bool {
-        self.vote <= self.persisted.max(self.passed)
+        self.vote <= self.persisted
     }
 
     /// The last entry of a log ending at `last` that is durable and will stay: an outstanding append may have cut what

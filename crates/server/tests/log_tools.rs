@@ -175,12 +175,13 @@ fn a_torn_tail_is_no_damage() {
     let left = Left::new();
     let dir = left.changed("torn", |bytes| {
         let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+        // Behind the mark that a node leaves when nothing has come for a while, if it has.
         bytes[end.next_multiple_of(8)..][..500].fill(0xa5);
     });
     let [dump, verify, stat] = look(&dir);
     assert_eq!((dump.code, verify.code, stat.code), (Some(0), Some(0), Some(0)));
-    assert!(dump.stdout.contains(" unreadable bytes=500 "), "{}", dump.stdout);
-    assert!(verify.stdout.starts_with("torn tail: 500 bytes at "), "{}", verify.stdout);
+    assert!(dump.stdout.lines().last().unwrap().contains(" unreadable bytes=500 "), "{}", dump.stdout);
+    assert!(verify.stdout.starts_with("torn tail: "), "{}", verify.stdout);
     assert!(verify.stdout.contains("\nintact: 1 segments, "), "{}", verify.stdout);
 }
 

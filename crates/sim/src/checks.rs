@@ -51,6 +51,9 @@ pub struct View<'a> {
     pub commit: LogIndex,
     /// What it may apply.
     pub ready: LogIndex,
+    /// It cannot read some of its entries. If one of them has set a membership it goes by the one before, and decides
+    /// nothing by it.
+    pub is_damaged: bool,
 }
 
 impl<'a> View<'a> {
@@ -65,6 +68,7 @@ impl<'a> View<'a> {
             memberships: raft.memberships(),
             commit: raft.commit(),
             ready: raft.ready(),
+            is_damaged: raft.unreadable().is_some(),
         }
     }
 
@@ -146,7 +150,9 @@ impl Checks {
         for write in writes {
             if let Write::Append { after, entries, .. } = write {
                 self.log_matching.appended(view, *after, entries)?;
-                self.membership_safety.appended(view, entries)?;
+                if !view.is_damaged {
+                    self.membership_safety.appended(view, entries)?;
+                }
             }
         }
         Ok(())
@@ -171,7 +177,9 @@ impl Checks {
         disks: impl Fn(Place) -> &'a GroupState,
     ) -> Result<(), Violation> {
         invariants::check_one(raft)?;
-        self.membership_safety.check(view)?;
+        if !view.is_damaged {
+            self.membership_safety.check(view)?;
+        }
         if let Some(voters) = self.election_safety.check(view)? {
             self.membership_safety.elected(view.term, voters)?;
         }
@@ -238,7 +246,8 @@ mod testing {
     /// A leader that has committed nothing.
     pub fn leader<'a>(place: Place, term: u64, log: &'a TermRuns, memberships: &'a Memberships) -> View<'a> {
         let (commit, ready) = (LogIndex::ZERO, LogIndex::ZERO);
-        View { place, role: RoleName::Leader, term: Term(term), log, memberships, commit, ready }
+        let (role, term, is_damaged) = (RoleName::Leader, Term(term), false);
+        View { place, role, term, log, memberships, commit, ready, is_damaged }
     }
 
     /// A log with entries of these terms.

@@ -13,12 +13,14 @@ use vlot::members::MembershipSet;
 use vlot::node::BatchId;
 use vlot::payload::{self, Payload};
 use vlot::replica::{LogRead, Purpose};
+use vlot_log::damage::Damage;
+use vlot_log::disk::Disk as _;
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::error::{Failure, OpenError, ReadError, TidyError, WriteError};
 use vlot_log::index::GroupState;
 use vlot_log::log::{Identity, Log, Options};
 use vlot_log::record::{Entry, Write};
-use vlot_raft::id::{GroupId, NodeId};
+use vlot_raft::id::{GroupId, LogIndex, NodeId};
 use vlot_raft::invariants::Violation;
 use vlot_raft::term_runs::TermRuns;
 
@@ -34,6 +36,10 @@ pub struct Disk {
     pub slowness: u64,
     /// Entries are refused, as by a log whose last segment is full.
     pub has_no_room: bool,
+    /// There are entries on it that cannot be read.
+    pub has_rot: bool,
+    /// The first and the last of them, once a process has found them.
+    rotten: Option<(LogIndex, LogIndex)>,
 }
 
 /// The log thread of one process.
@@ -49,6 +55,9 @@ pub struct LogThread {
     /// How many times it has begun something.
     begun: u64,
 }
+
+/// A log thread, what it has recovered, and the first and the last of the entries that it cannot read.
+pub type Opened = (LogThread, GroupState, Option<(LogIndex, LogIndex)>);
 
 /// Something to do, in order.
 #[derive(Debug)]
@@ -85,11 +94,38 @@ pub enum Broken {
 
 const PROPERTY: &str = "What Was Synced Stays";
 
+/// How many bits are tried, to find one in a payload.
+const ROT_ATTEMPTS: u64 = 20;
+
 impl Disk {
     /// The simulated disk itself, for faults.
     #[must_use]
     pub fn sim(&self) -> &SimDisk {
         &self.sim
+    }
+
+    /// Flips a bit in the payload of an entry that was synced, if one is found. False if not.
+    pub fn rot(&mut self, node: NodeId, segment_bytes: u32, chance: &mut Chance) -> bool {
+        let names = self.sim.clone().list().unwrap_or_default();
+        let logs: Vec<String> = names.into_iter().filter(|name| name.ends_with(".log")).collect();
+        for _ in 0..ROT_ATTEMPTS {
+            let Some(name) = logs.get(chance.below(logs.len().max(1) as u64) as usize) else { return false };
+            let written = self.sim.bytes(name).and_then(|bytes| bytes.iter().rposition(|&byte| byte != 0));
+            let (at, bit) = (chance.below(written.unwrap_or(0) as u64 + 1) as usize, chance.below(8));
+            let flip = |disk: &SimDisk| disk.tamper(name, |bytes| bytes[at] ^= 1 << bit);
+            // Only what is synced rots here: what is not is lost by other faults. And only what hits a payload: what a vote
+            // or a record's own bytes are is not made up for.
+            let copy = self.sim.fork();
+            copy.crash(0);
+            flip(&copy);
+            let opened = Log::open(copy, Identity { cluster: 1, node }, options(segment_bytes));
+            if opened.is_ok_and(|(_, recovered)| !recovered.damaged.is_empty() && recovered.torn.is_none()) {
+                flip(&self.sim);
+                self.has_rot = true;
+                return true;
+            }
+        }
+        false
     }
 
     /// There is room for new segments.
@@ -126,12 +162,7 @@ impl Disk {
     ///
     /// # Errors
     /// If that fails, or is not what was written.
-    pub fn open(
-        &mut self,
-        node: NodeId,
-        group: GroupId,
-        segment_bytes: u32,
-    ) -> Result<(LogThread, GroupState), Broken> {
+    pub fn open(&mut self, node: NodeId, group: GroupId, segment_bytes: u32) -> Result<Opened, Broken> {
         let identity = Identity { cluster: 1, node };
         let (log, mut recovered) =
             Log::open(self.sim.clone(), identity, options(segment_bytes)).map_err(|error| match error {
@@ -139,20 +170,33 @@ impl Disk {
                 error => wrong(format!("n{node} cannot open its log: {error:?}")),
             })?;
         let state = recovered.groups.remove(&group).unwrap_or_default();
-        self.recovered(&state).map_err(|shown_by| wrong(format!("n{node}: {shown_by}")))?;
+        let damaged = damaged_in(&recovered.damaged);
+        if !self.has_rot && damaged.is_some() {
+            return Err(wrong(format!("n{node}: {damaged:?} are damaged, and nobody has done it")));
+        }
+        (self.has_rot, self.rotten) = (damaged.is_some(), damaged);
+        self.recovered(&state, damaged).map_err(|shown_by| wrong(format!("n{node}: {shown_by}")))?;
         let (writer, waiting) = (LogWriter::default(), VecDeque::new());
-        Ok((LogThread { log, writer, is_full: false, waiting, working: None, begun: 0 }, state))
+        Ok((LogThread { log, writer, is_full: false, waiting, working: None, begun: 0 }, state, damaged))
     }
 
     /// What is recovered must be what was synced, followed by a first part of what was written after it. It is durable
     /// from then on.
-    fn recovered(&mut self, found: &GroupState) -> Result<(), String> {
+    fn recovered(&mut self, found: &GroupState, damaged: Option<(LogIndex, LogIndex)>) -> Result<(), String> {
+        // A membership that is damaged is not told.
+        let is_told =
+            |entry: &Entry| damaged.is_none_or(|(first, last)| entry.id.index < first || entry.id.index > last);
+        let told = |state: &GroupState| {
+            let kept = state.kept.iter().filter(|entry| is_told(entry)).cloned().collect();
+            GroupState { kept, ..state.clone() }
+        };
+        let (whole, found) = (found, &told(found));
         let synced = self.durable.clone();
         let unsynced = std::mem::take(&mut self.unsynced);
         let mut unsynced = unsynced.iter().flat_map(|writes| writes.iter());
-        while self.durable != *found {
+        while told(&self.durable) != *found {
             let Some(write) = unsynced.next() else {
-                return Err(format!("recovered {found:?}, synced was {synced:?}"));
+                return Err(format!("recovered {whole:?}, synced was {synced:?}"));
             };
             apply(&mut self.durable, write);
         }
@@ -198,6 +242,7 @@ impl LogThread {
                 // They were given up after they were asked for; whoever needs them gets a snapshot.
                 Err(ReadError::Compacted { .. }) => Vec::new(),
                 Err(ReadError::Failed(_) | ReadError::Io(_)) => return Err(Broken::Storage),
+                Err(ReadError::Corrupt { .. }) if disk.has_rot => return Err(Broken::Storage),
                 Err(error) => return Err(wrong(format!("{error:?}"))),
             };
             done.fetched.push((group, purpose, entries));
@@ -230,6 +275,10 @@ impl LogThread {
             self.log.sync().map_err(|_| Broken::Storage)?;
             for writes in disk.unsynced.drain(..) {
                 writes.iter().for_each(|write| apply(&mut disk.durable, write));
+            }
+            let (begin, end) = (disk.durable.runs.after().index, disk.durable.runs.last());
+            if disk.rotten.is_some_and(|(first, last)| begin >= last || end < first) {
+                (disk.has_rot, disk.rotten) = (false, None);
             }
             done.durable = self.writer.synced();
             let is_full = self.writer.waits();
@@ -281,7 +330,17 @@ pub fn forget_faults(sim: &SimDisk) {
 /// Small segments, and little room for what one group keeps alone, so that both are seen often.
 fn options(segment_bytes: u32) -> Options {
     let slack_bytes = u64::from(segment_bytes);
-    Options { segment_bytes, slack_bytes, keep: payload::sets_membership, ..Options::default() }
+    let keep = payload::sets_membership;
+    Options { segment_bytes, slack_bytes, keep, accept_damaged_entries: true, ..Options::default() }
+}
+
+/// The first and the last entry that is damaged.
+fn damaged_in(all: &[Damage]) -> Option<(LogIndex, LogIndex)> {
+    let entries = all.iter().filter_map(|damage| match damage {
+        Damage::Entries { first, last, .. } => Some((*first, *last)),
+        Damage::Rest { .. } => None,
+    });
+    entries.reduce(|(first, last), (other_first, other_last)| (first.min(other_first), last.max(other_last)))
 }
 
 /// Does to the obvious log what a write does to the real one.
@@ -339,10 +398,10 @@ mod tests {
         let disk =
             || Disk { durable: state(&writes[..2]), unsynced: vec![Rc::new(writes[2..].to_vec())], ..Disk::default() };
         for kept in 2..=4 {
-            assert_eq!(disk().recovered(&state(&writes[..kept])), Ok(()), "{kept} writes kept");
+            assert_eq!(disk().recovered(&state(&writes[..kept]), None), Ok(()), "{kept} writes kept");
         }
-        assert!(disk().recovered(&state(&writes[..1])).is_err(), "what was synced is gone");
-        assert!(disk().recovered(&state(&[vote(1), append(1), vote(2)])).is_err(), "a write in between is gone");
+        assert!(disk().recovered(&state(&writes[..1]), None).is_err(), "what was synced is gone");
+        assert!(disk().recovered(&state(&[vote(1), append(1), vote(2)]), None).is_err(), "a write in between is gone");
     }
 
     #[test]
@@ -350,7 +409,7 @@ mod tests {
         for seed in 0..20 {
             let mut disk = Disk::default();
             let chance = &mut Chance::new(seed, 1);
-            let (mut thread, _) = disk.open(NodeId(1), GroupId(1), 8192).unwrap();
+            let (mut thread, ..) = disk.open(NodeId(1), GroupId(1), 8192).unwrap();
             thread.ask(Job::Write(BatchId(1), Rc::new(vec![vote(1), append(1)])));
             assert!(thread.begin(&mut disk, Span::millis(1), chance).unwrap().is_some());
             assert_eq!(thread.finish(&mut disk).unwrap().durable, Some(Durable::All(BatchId(1))));
@@ -358,7 +417,7 @@ mod tests {
             thread.ask(Job::Write(BatchId(3), Rc::new(vec![append(3)])));
             assert!(thread.begin(&mut disk, Span::millis(1), chance).unwrap().is_some());
             disk.sim().crash(seed);
-            let (_, recovered) = disk.open(NodeId(1), GroupId(1), 8192).unwrap();
+            let (_, recovered, _) = disk.open(NodeId(1), GroupId(1), 8192).unwrap();
             assert!((1..=3).contains(&recovered.runs.last().0));
         }
     }

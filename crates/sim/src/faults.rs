@@ -106,6 +106,13 @@ pub enum Fault {
         /// A sync rather than a write.
         sync: bool,
     },
+    /// A bit of what was synced flips, and the process ends; it is started again after a while.
+    Rot {
+        /// Whose.
+        place: Place,
+        /// When it is started again.
+        down: Span,
+    },
     /// A disk has no room for a while.
     DiskFull {
         /// Whose.
@@ -233,6 +240,7 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, chance: &mut Chance)
             let after = chance.below(if of_snapshots { 3 } else { 20 });
             vec![Fault::DiskError { place, of_snapshots, after, sync }]
         }
+        FaultKind::Rot => vec![Fault::Rot { place, down: lasts }],
         FaultKind::DiskFull => {
             let place = if chance.coin() { leader.unwrap_or(place) } else { place };
             let (all, at_once) = (chance.below(3) == 0, chance.below(3) > 0);

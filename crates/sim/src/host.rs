@@ -116,7 +116,7 @@ impl Host {
     pub fn start(&mut self, now: Moment, conditions: &Conditions, origin: u64, seed: u64) -> Result<(), Broken> {
         self.incarnation += 1;
         self.shelf.open().map_err(|_| Broken::Storage)?;
-        let (log, recovered) = self.disk.open(self.node(), GROUP, conditions.segment_bytes)?;
+        let (log, recovered, damaged) = self.disk.open(self.node(), GROUP, conditions.segment_bytes)?;
         let (registers, saved) = self.bring_up(&recovered, conditions.in_memory);
         let mut core = NodeCore::default();
         let founders = if self.is_founder { conditions.nodes } else { 0 };
@@ -125,6 +125,7 @@ impl Host {
             config: config(conditions, self.place),
             members: Members::of_voters((0..founders).map(node_at).map(|node| (node, format!("n{node}:1")))),
             recovered,
+            damaged,
             applied: registers.applied,
             limits: Limits {
                 message_bytes_max: conditions.message_bytes_max,

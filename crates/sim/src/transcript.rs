@@ -325,6 +325,7 @@ impl fmt::Display for Fault {
                 let of = if *of_snapshots { " of snapshots" } else { "" };
                 write!(f, "{} {what}{of} after {after} more", Node(*place))
             }
+            Self::Rot { place, down } => write!(f, "{} down for {down}", Node(*place)),
             Self::DiskFull { place, at_once, full } => {
                 write!(f, "{}{} for {full}", Node(*place), if *at_once { " at once" } else { "" })
             }

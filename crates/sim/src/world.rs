@@ -132,8 +132,8 @@ enum Phase {
     Storm,
     /// They are over since then, and a leader must be found.
     Electing(Moment),
-    /// There is one since then, and all nodes must come to have what it has.
-    CatchingUp(Moment),
+    /// There is one since the first moment, and all nodes must come to have what it has; they do since the second.
+    CatchingUp(Moment, Option<Moment>),
     /// They do since then, and every operation must succeed.
     Serving(Moment),
     /// Nothing more is asked, since the second moment.

@@ -338,12 +338,13 @@ impl Driver {
 
     /// Keeps out whoever has another disk than its seat's, where this node counts votes or acknowledgements.
     ///
-    /// Who follows counts nothing, and may lag behind: a member that was removed and added again may lead by now, and
-    /// nobody else could tell it so.
+    /// Who follows, or asks whether it should stand, counts nothing that binds anybody, and may lag behind: a member that
+    /// was removed and added again may lead by now, or know that this node was removed, and nobody else could tell it so.
     fn meet_disks(&self) {
         let mut disks = BTreeMap::new();
         for group in self.groups.keys() {
-            let counts = self.core.raft(*group).is_some_and(|raft| raft.standing().role != RoleName::Follower);
+            let role = self.core.raft(*group).map(|raft| raft.standing().role);
+            let counts = matches!(role, Some(RoleName::Candidate | RoleName::Leader));
             disks.extend(self.core.members(*group).filter(|_| counts).into_iter().flat_map(Members::disks));
         }
         self.net.set_disks(disks);

@@ -47,6 +47,8 @@ mod driver;
 mod entries;
 mod events;
 mod exchange;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod group;
 mod log_thread;
 pub mod log_writer;

@@ -166,8 +166,7 @@ impl<D: Disk> Keeper<D> {
             let mut first = match inbox.recv_timeout(QUIET) {
                 Ok(task) => Some(task),
                 Err(RecvTimeoutError::Disconnected) => {
-                    // What fails here was durable all the same.
-                    drop(self.log.vouch());
+                    self.part();
                     return Ok(());
                 }
                 Err(RecvTimeoutError::Timeout) => None,
@@ -183,7 +182,10 @@ impl<D: Disk> Keeper<D> {
             while first.is_none() && untidy.is_none() {
                 first = match self.wait(inbox) {
                     Ok(task) => Some(task),
-                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                    Err(RecvTimeoutError::Disconnected) => {
+                        self.part();
+                        return Ok(());
+                    }
                     Err(RecvTimeoutError::Timeout) => {
                         // What was given up while the disk was full could not all be given back then.
                         untidy = (self.is_full && self.tidy()).then_some(0);
@@ -201,9 +203,13 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
-    /// Waits for a task; not for ever, if there may be room by then.
+    /// Waits for a task; not for ever, if there may be less room by then, or more.
     fn wait(&self, inbox: &Receiver<Task>) -> Result<Task, RecvTimeoutError> {
-        if self.is_full { inbox.recv_timeout(LOOK) } else { inbox.recv().map_err(|_| RecvTimeoutError::Disconnected) }
+        if self.is_full || self.headroom.bytes > 0 {
+            inbox.recv_timeout(LOOK)
+        } else {
+            inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        }
     }
 
     /// Carries out all that has gathered: one sync for every write in it.
@@ -235,6 +241,12 @@ impl<D: Disk> Keeper<D> {
             (self.report)(Done::Fetched { group, purpose, entries });
         }
         Ok(())
+    }
+
+    /// Nobody asks any more.
+    fn part(&mut self) {
+        // What fails here was durable all the same.
+        drop(self.log.vouch());
     }
 
     fn sync(&mut self) -> Result<(), String> {

@@ -219,10 +219,12 @@ impl NodeCore {
         self.groups.get(&group).map(|member| member.replica.members())
     }
 
-    /// Who belonged to a group when everything up to `index` was applied.
+    /// Who belonged to a group when everything up to `index` was applied. None if that is not known for certain: entries of
+    /// its log cannot be read, and one of them may have changed it.
     #[must_use]
     pub fn members_at(&self, group: GroupId, index: LogIndex) -> Option<&MembershipSet> {
-        self.groups.get(&group).map(|member| member.replica.members_at(index))
+        let replica = &self.groups.get(&group)?.replica;
+        replica.raft().unreadable().is_none().then(|| replica.members_at(index))
     }
 
     /// A group's consensus, to look at.

@@ -71,6 +71,8 @@ pub struct Begin {
     pub members: Members,
     /// What the log holds of it.
     pub recovered: GroupState,
+    /// Entries that the log has and cannot read: the first and the last. They are got from the others.
+    pub damaged: Option<(LogIndex, LogIndex)>,
     /// What its state machine has durably applied.
     pub applied: LogId,
     /// Its bounds.
@@ -164,6 +166,13 @@ pub enum CannotBegin {
     },
     /// The log holds a membership that this version does not know.
     BadMembership,
+    /// Entries of the log cannot be read, and there is nobody to get them from.
+    Damaged {
+        /// The first of them.
+        first: LogIndex,
+        /// The last of them.
+        last: LogIndex,
+    },
 }
 
 impl std::fmt::Display for CannotBegin {
@@ -178,6 +187,10 @@ impl std::fmt::Display for CannotBegin {
                 "the state machine has applied {applied}, and the log begins only after {begin}: they do not belong together, or a snapshot was lost"
             ),
             Self::BadMembership => f.write_str("the log holds a membership that this version does not know"),
+            Self::Damaged { first, last } => write!(
+                f,
+                "entries {first} to {last} of the log are damaged, and no other member has them; restore a backup, or begin anew"
+            ),
         }
     }
 }
@@ -231,7 +244,7 @@ impl Replica {
     /// # Errors
     /// If they do not belong together.
     pub fn new(now: Time, begin: Begin, work: &mut Work) -> Result<Self, CannotBegin> {
-        let Begin { group, config, members, recovered, applied, limits, origin, seed } = begin;
+        let Begin { group, config, members, recovered, damaged, applied, limits, origin, seed } = begin;
         let GroupState { term, vote, runs, note, kept } = recovered;
         if applied < runs.after() {
             return Err(CannotBegin::StateIsBehind { applied, begin: runs.after() });
@@ -254,7 +267,15 @@ impl Replica {
         let recent = RecentEntries::after(runs.last());
         let reads = Reads::new(origin, config.election_timeout);
         let restored = Restored { term, vote, log: runs, applied: applied.index, memberships: roster.memberships() };
-        Ok(Self {
+        // Those that are damaged may have set other members. Whoever was one before has a copy, or knows who has.
+        // Who is to join knows nobody yet, and has its entries from somebody.
+        let (node, memberships) = (config.node, roster.memberships());
+        let mut members = memberships.newest().members().iter();
+        let has_others = members.len() == 0 || members.any(|other| other.node != node && !other.witness);
+        if let Some((first, last)) = damaged.filter(|_| !has_others) {
+            return Err(CannotBegin::Damaged { first, last });
+        }
+        let mut replica = Self {
             group,
             origin,
             limits,
@@ -275,7 +296,11 @@ impl Replica {
             fetched: BTreeMap::new(),
             connected: BTreeSet::new(),
             lost: BTreeSet::new(),
-        })
+        };
+        if let Some((first, last)) = damaged {
+            replica.step(now, Input::Unreadable { first, last }, Vec::new(), work);
+        }
+        Ok(replica)
     }
 
     /// Its consensus, to look at.
@@ -716,8 +741,7 @@ impl Replica {
             }
             Effect::InstallSnapshot { write, id } => {
                 if let Some(set) = self.arriving.take() {
-                    let is_replaced = self.raft.log().is_empty();
-                    if is_replaced { self.roster.replace(set) } else { self.roster.begin_after(id.index) }
+                    self.roster.begin_with(set, id.index, self.raft.log().is_empty());
                 }
                 if self.raft.log().is_empty() {
                     self.recent = RecentEntries::after(id.index);

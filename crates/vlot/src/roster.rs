@@ -61,9 +61,11 @@ impl Roster {
         }
     }
 
-    /// A snapshot has taken the place of the log.
-    pub(crate) fn replace(&mut self, set: MembershipSet) {
-        self.0 = vec![set];
+    /// A snapshot of the state at `index` has taken the place of the log up to there, or of all of it. Its members count,
+    /// whatever the log has said: it may be damaged.
+    pub(crate) fn begin_with(&mut self, set: MembershipSet, index: LogIndex, of_all: bool) {
+        self.0.retain(|later| later.at > index && !of_all);
+        self.0.insert(0, set);
     }
 
     /// The one that counts, committed or not.

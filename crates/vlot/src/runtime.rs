@@ -15,10 +15,11 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use vlot_log::damage::Damage;
 use vlot_log::disk::real::{RealDisk, free_bytes};
 use vlot_log::index::GroupState;
 use vlot_log::log::{self, Log};
-use vlot_raft::id::{GroupId, LogId, NodeId};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::state::Config;
 
 use crate::driver::Driver;
@@ -121,6 +122,8 @@ pub struct Node {
     group_limits: group::Limits,
     /// What the log held of each group; nothing once the group is taken up.
     recovered: Mutex<BTreeMap<GroupId, Option<GroupState>>>,
+    /// Of each group, the first and the last entry that the log cannot read, if there are any.
+    damaged: BTreeMap<GroupId, (LogIndex, LogIndex)>,
     events: Arc<Events>,
     driver: Option<JoinHandle<()>>,
     failure: watch::Receiver<Option<String>>,
@@ -177,11 +180,13 @@ impl Node {
         let shelf = Shelf::open(&dir.join("snapshots")).map_err(OpenError::Shelf)?;
         let identity = log::Identity { cluster, node };
         // Who belongs to a group is known before any entry is read again.
-        let log = log::Options { keep: payload::sets_membership, ..options.log };
+        let keep = payload::sets_membership;
+        let log = log::Options { keep, accept_damaged_entries: true, ..options.log };
         let (log, recovered) = Log::open(disk, identity, log).map_err(|error| OpenError::Log(error.to_string()))?;
         if let Some(torn) = &recovered.torn {
             tracing::warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes, "cut off a write that was never finished");
         }
+        let damaged = damaged_entries(&recovered.damaged);
         let events = Arc::new(Events::default());
         let disk = disk_id(&dir).map_err(|error| OpenError::Log(format!("cannot keep the disk's number: {error}")))?;
         let identity = net::Identity { cluster, node, disk };
@@ -222,6 +227,7 @@ impl Node {
             shelf,
             replica_limits: options.replica,
             group_limits: options.group,
+            damaged,
             recovered: Mutex::new(recovered.groups.into_iter().map(|(id, state)| (id, Some(state))).collect()),
             events,
             driver: Some(driver),
@@ -264,6 +270,7 @@ impl Node {
             config: self.config.clone(),
             members: Members::of_voters(voters.into_iter().map(address)),
             recovered,
+            damaged: self.damaged.get(&id).copied(),
             applied,
             limits: self.replica_limits.clone(),
             origin: self.origin,
@@ -348,6 +355,20 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("node", &self.node).field("address", &self.address).finish_non_exhaustive()
     }
+}
+
+/// Of each group, the first and the last entry that is damaged. Each place is said: if no other member has the entries,
+/// somebody will look there.
+fn damaged_entries(all: &[Damage]) -> BTreeMap<GroupId, (LogIndex, LogIndex)> {
+    let mut damaged: BTreeMap<GroupId, (LogIndex, LogIndex)> = BTreeMap::new();
+    for damage in all {
+        // Any other is refused.
+        let Damage::Entries { group, first, last, file, offset, flaw } = damage else { continue };
+        tracing::error!(%group, %first, %last, file = %file.display(), offset, %flaw, "entries of the log are damaged");
+        let range = damaged.entry(*group).or_insert((*first, *last));
+        *range = (range.0.min(*first), range.1.max(*last));
+    }
+    damaged
 }
 
 /// The number of this disk, drawn when it is first used. Whoever loses the disk loses the number with it.

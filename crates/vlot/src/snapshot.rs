@@ -48,7 +48,7 @@ pub(crate) fn write(header: &Header, snapshot: &mut dyn Snapshot, out: &mut dyn 
 }
 
 impl Header {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let members = self.members.encode();
         let mut bytes = Vec::with_capacity(FRONT_BYTES + members.len() + 4);
         bytes.extend_from_slice(MAGIC);
@@ -65,7 +65,7 @@ impl Header {
     }
 
     /// Reads the header, and leaves `from` where the state begins.
-    fn read(from: &mut dyn Read) -> io::Result<Self> {
+    pub(crate) fn read(from: &mut dyn Read) -> io::Result<Self> {
         let mut front = [0; FRONT_BYTES];
         from.read_exact(&mut front)?;
         let word = |at: usize| u32::from_le_bytes([front[at], front[at + 1], front[at + 2], front[at + 3]]);

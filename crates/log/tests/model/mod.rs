@@ -12,7 +12,8 @@ use vlot_log::recover::Recovered;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
 pub const IDENTITY: Identity = Identity { cluster: 0xc0ffee, node: NodeId(3) };
-pub const SMALL: Options = Options { segment_bytes: 8192, keep, slack_bytes: 0, accept_damage: false };
+pub const SMALL: Options =
+    Options { segment_bytes: 8192, keep, slack_bytes: 0, accept_damage: false, accept_damaged_entries: false };
 
 /// Which entries are handed over when a log is opened: some at random, and the letter k.
 fn keep(payload: &[u8]) -> bool {

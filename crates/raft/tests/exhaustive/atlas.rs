@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::{Arc, RwLock};
 
+use vlot_raft::raft::Raft;
+
 use super::node::{Move, Node};
 use super::shown::Shown;
 
@@ -18,6 +20,8 @@ pub struct Atlas {
     /// Messages that may come to a node: the numbers of their moves, sorted. The empty set has number 0.
     pub inboxes: Numbered<Vec<u32>>,
     pub seats: Numbered<Seat>,
+    /// Replicas that have shown something.
+    pub news: Numbered<Raft>,
 }
 
 /// A node's state, and how it was first come to. Only the state counts.
@@ -125,10 +129,6 @@ impl<T> Known<T> {
             self.0.resize_with((at + 1).next_power_of_two(), || None);
         }
         self.0[at] = Some(value);
-    }
-
-    pub fn get_mut(&mut self, number: u32) -> &mut T {
-        self.0[number as usize].as_mut().expect("it was put there")
     }
 
     pub fn get(&self, number: u32) -> &T {

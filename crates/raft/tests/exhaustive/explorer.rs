@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
-use vlot_raft::effect::RoleName;
 use vlot_raft::id::{NodeId, Term};
 use vlot_raft::message::{Body, Envelope, Message};
 
 use super::Broken;
 use super::atlas::{Atlas, Known, Life, PairMap, Seat, Turning};
+use super::cards::Cards;
 use super::checks;
 use super::mail;
+use super::names::Images;
 use super::node::{Move, Moved, Node};
 use super::place::{NODES_MAX, Place};
 use super::rules::Rules;
@@ -23,16 +24,17 @@ use super::symmetry::Renaming;
 pub type Fault = (u32, Broken);
 
 /// A move, and whether the node crashed in the middle of it.
-pub type By = (u32, Option<usize>);
+pub type By = (u32, Option<u8>);
 
 /// Finds what comes after a state. Remembers every step of a node, so that each is taken once.
 pub struct Explorer<'a> {
     pub rules: &'a Rules,
-    atlas: &'a Atlas,
-    renamings: Vec<Renaming>,
+    pub atlas: &'a Atlas,
+    pub renamings: Vec<Renaming>,
+    pub images: Images,
+    pub cards: Cards<'a>,
     nodes: Known<Arc<Life>>,
     pasts: Known<Arc<Shown>>,
-    cards: Known<Card>,
     steps: Known<Result<Box<[Step]>, Fault>>,
     /// Steps that begin with what another node knows or has.
     rumours: PairMap<Result<Arc<[Step]>, Fault>>,
@@ -40,24 +42,8 @@ pub struct Explorer<'a> {
     posted: PairMap<u32>,
     seen: PairMap<Result<u32, Broken>>,
     forgotten: PairMap<u32>,
-    /// What each number is under each renaming.
-    images: Images,
-}
-
-#[derive(Default)]
-struct Images {
-    nodes: Known<Vec<Option<u32>>>,
-    seats: Known<Arc<[u32]>>,
-    shown: Known<Arc<[u32]>>,
-}
-
-/// What is asked of a seat again and again.
-#[derive(Clone, Copy)]
-struct Card {
-    node: u32,
-    term: Term,
-    disk_term: Term,
-    is_busy: bool,
+    /// The past with one crash more, if there may be one.
+    crashed: Known<Option<u32>>,
 }
 
 /// What becomes of a seat by a move.
@@ -66,16 +52,18 @@ struct Step {
     by: By,
     seat: u32,
     mail: Mail,
-    /// Whether it leads or has committed what it had not.
-    has_news: bool,
+    crashes: bool,
+    /// The replica, if it leads or has committed what it had not.
+    news: Option<u32>,
 }
 
 /// What becomes of a node by a move.
 #[derive(Clone, Copy, Debug)]
-struct Outcome {
-    node: u32,
+pub struct Outcome {
+    pub node: u32,
     mail: Mail,
-    crashed: Option<usize>,
+    crashed: Option<u8>,
+    news: Option<u32>,
 }
 
 /// The messages that are sent: for each receiver, a set of them.
@@ -88,16 +76,17 @@ impl<'a> Explorer<'a> {
             rules,
             atlas,
             renamings: Renaming::all(rules),
+            images: Images::default(),
+            cards: Cards::new(rules, atlas),
             nodes: Known::default(),
             pasts: Known::default(),
-            cards: Known::default(),
             steps: Known::default(),
             rumours: PairMap::default(),
             outcomes: PairMap::default(),
             posted: PairMap::default(),
             seen: PairMap::default(),
             forgotten: PairMap::default(),
-            images: Images::default(),
+            crashed: Known::default(),
         }
     }
 
@@ -131,7 +120,7 @@ impl<'a> Explorer<'a> {
     pub fn check(&mut self, place: &Place) -> Result<(), Broken> {
         self.know_past(place.shown);
         // Behind the last node is seat 0, which is a node's too.
-        let numbers = place.seats.map(|seat| self.card(seat).node);
+        let numbers = place.seats.map(|seat| self.cards.of(seat).node);
         numbers.iter().for_each(|&number| self.know_node(number));
         let nodes: [&Node; NODES_MAX] = numbers.map(|number| &self.nodes.get(number).node);
         checks::check(self.pasts.get(place.shown), &nodes[..self.rules.nodes as usize])
@@ -148,12 +137,15 @@ impl<'a> Explorer<'a> {
     fn follow(&mut self, place: &Place, at: usize, step: Step, visit: &mut impl FnMut(Place, By)) -> Result<(), Fault> {
         let mut next = *place;
         next.seats[at] = step.seat;
+        if step.crashes {
+            let Some(shown) = self.crash(place.shown) else { return Ok(()) };
+            next.shown = shown;
+        }
         for (to, &letters) in step.mail.iter().enumerate().filter(|(_, letters)| **letters != 0) {
             next.seats[to] = self.post(next.seats[to], letters);
         }
-        if step.has_news {
-            let node = self.card(step.seat).node;
-            next.shown = self.see(place.shown, node).map_err(|broken| (step.by.0, broken))?;
+        if let Some(news) = step.news {
+            next.shown = self.see(next.shown, news).map_err(|broken| (step.by.0, broken))?;
         }
         next.shown = self.forget(&next);
         visit(next, step.by);
@@ -175,7 +167,7 @@ impl<'a> Explorer<'a> {
         let own = self.nodes.get(node).node.moves(self.rules);
         let own = own.into_iter().map(|what| self.atlas.moves.number(what));
         let inbox = self.atlas.inboxes.get(inbox);
-        let letters = if self.card(seat).is_busy { &[] } else { inbox.as_slice() };
+        let letters = if self.cards.of(seat).is_busy { &[] } else { inbox.as_slice() };
         let all: Vec<u32> = own.chain(letters.iter().copied()).collect();
         let mut steps = Vec::new();
         for by in all {
@@ -189,27 +181,25 @@ impl<'a> Explorer<'a> {
         let Seat { node, inbox } = *self.atlas.seats.get(seat);
         let outcomes = self.outcomes(node, by).map_err(|broken| (by, broken))?;
         let inbox = self.atlas.inboxes.get(inbox);
-        let steps = outcomes.iter().map(|&Outcome { node: after, mail, crashed }| {
-            let seat = self.seat(after, &inbox);
-            self.know_node(after);
-            let (was, is) = (&self.nodes.get(node).node.raft, &self.nodes.get(after).node.raft);
-            let begins_to_lead = is.standing() != was.standing() && is.standing().role == RoleName::Leader;
-            Step { by: (by, crashed), seat, mail, has_news: begins_to_lead || is.commit() > was.commit() }
+        let what = self.what(by);
+        let steps = outcomes.iter().map(|&Outcome { node: after, mail, crashed, news }| {
+            let crashes = crashed.is_some() || matches!(&*what, Move::Crash { .. });
+            Step { by: (by, crashed), seat: self.seat(after, &inbox), mail, crashes, news }
         });
         Ok(steps.collect())
     }
 
     /// What a node may hear or get without a message that is under way: a later term, or a snapshot.
     fn follow_rumours(&mut self, place: &Place, at: usize, visit: &mut impl FnMut(Place, By)) -> Result<(), Fault> {
-        let own = self.card(place.seats[at]);
+        let own = *self.cards.of(place.seats[at]);
         if own.is_busy {
             return Ok(());
         }
         let mut heard = Term::ZERO;
         for other in (0..self.rules.nodes as usize).filter(|&other| other != at) {
-            let from = self.card(place.seats[other]);
-            let term = from.disk_term;
-            if !self.rules.refusals && term > own.term && term != heard {
+            let from = *self.cards.of(place.seats[other]);
+            let term = Term(u64::from(from.disk_term));
+            if !self.rules.refusals && from.disk_term > own.term && term != heard {
                 heard = term;
                 for &step in &*self.rumour(place.seats[at], at, NodeId(other as u64 + 1), term)? {
                     self.follow(place, at, step, visit)?;
@@ -249,7 +239,7 @@ impl<'a> Explorer<'a> {
         steps
     }
 
-    fn outcomes(&mut self, number: u32, by: u32) -> Result<Arc<[Outcome]>, Broken> {
+    pub fn outcomes(&mut self, number: u32, by: u32) -> Result<Arc<[Outcome]>, Broken> {
         if let Some(outcomes) = self.outcomes.get(&(number, by)) {
             return outcomes.clone();
         }
@@ -258,8 +248,12 @@ impl<'a> Explorer<'a> {
         let outcomes = life.node.after(&what, self.rules).map(|cases| {
             let outcomes = cases.into_iter().enumerate().map(|(case, Moved { node, sent, crashed })| {
                 let mail = self.mail(life.node.name(), sent);
+                let shows = crashed.as_ref().map_or(&node.raft, |crashed| &crashed.was);
+                let is_news = Shown::is_news(&life.node.raft, shows);
+                let news = is_news.then(|| self.atlas.news.number(shows.clone()));
+                let crashed = crashed.map(|crashed| crashed.done);
                 let life = Life { node, by: Some(Turning { before: number, by, case }) };
-                Outcome { node: self.atlas.nodes.number(life), mail, crashed }
+                Outcome { node: self.atlas.nodes.number(life), mail, crashed, news }
             });
             outcomes.collect()
         });
@@ -306,120 +300,40 @@ impl<'a> Explorer<'a> {
         self.atlas.seats.number(Seat { node, inbox })
     }
 
-    fn inbox(&self, mut letters: Vec<u32>) -> u32 {
+    pub fn inbox(&self, mut letters: Vec<u32>) -> u32 {
         letters.sort_unstable();
         letters.dedup();
         self.atlas.inboxes.number(letters)
     }
 
-    fn see(&mut self, shown: u32, node: u32) -> Result<u32, Broken> {
-        if let Some(seen) = self.seen.get(&(shown, node)) {
-            return seen.clone();
+    fn see(&mut self, shown: u32, news: u32) -> Result<u32, Broken> {
+        let atlas = self.atlas;
+        let see = || atlas.shown.get(shown).with(&atlas.news.get(news)).map(|next| atlas.shown.number(next));
+        self.seen.entry((shown, news)).or_insert_with(see).clone()
+    }
+
+    fn crash(&mut self, shown: u32) -> Option<u32> {
+        if self.rules.crashes == Rules::ANY {
+            return Some(shown);
         }
-        self.know_node(node);
-        let seen =
-            self.atlas.shown.get(shown).with(&self.nodes.get(node).node).map(|next| self.atlas.shown.number(next));
-        self.seen.insert((shown, node), seen.clone());
-        seen
+        if !self.crashed.has(shown) {
+            let next = self.atlas.shown.get(shown).crashed(self.rules);
+            self.crashed.put(shown, next.map(|next| self.atlas.shown.number(next)));
+        }
+        *self.crashed.get(shown)
     }
 
     /// Once every disk knows a term, nobody can come to lead an earlier one.
     fn forget(&mut self, place: &Place) -> u32 {
-        let mut least = u64::MAX;
+        let mut least = u8::MAX;
         for at in 0..self.rules.nodes as usize {
-            least = least.min(self.card(place.seats[at]).disk_term.0);
+            least = least.min(self.cards.of(place.seats[at]).disk_term);
         }
         let atlas = self.atlas;
-        *self.forgotten.entry((place.shown, least as u32)).or_insert_with(|| {
-            let past = atlas.shown.get(place.shown).since(Term(least));
+        *self.forgotten.entry((place.shown, u32::from(least))).or_insert_with(|| {
+            let past = atlas.shown.get(place.shown).since(Term(u64::from(least)));
             atlas.shown.number(past)
         })
-    }
-
-    /// The one state that stands for all that differ from this one in names alone.
-    pub fn canonical(&mut self, place: &Place) -> Place {
-        if self.renamings.len() == 1 {
-            return *place;
-        }
-        for &seat in &place.seats[..self.rules.nodes as usize] {
-            self.know_images_of_seat(seat);
-        }
-        self.know_images_of_shown(place.shown);
-        let mut least = *place;
-        for (n, renaming) in self.renamings.iter().enumerate().skip(1) {
-            let mut image = Place { seats: [0; NODES_MAX], shown: self.images.shown.get(place.shown)[n] };
-            for at in 0..self.rules.nodes as usize {
-                image.seats[renaming.place(at)] = self.images.seats.get(place.seats[at])[n];
-            }
-            if image.seats < least.seats || (image.seats == least.seats && image.shown < least.shown) {
-                least = image;
-            }
-        }
-        least
-    }
-
-    fn know_images_of_seat(&mut self, number: u32) {
-        if self.images.seats.has(number) {
-            return;
-        }
-        let Seat { node, inbox } = *self.atlas.seats.get(number);
-        let images = (0..self.renamings.len()).map(|n| {
-            let node = self.image_of_node(node, n);
-            let letters = self.atlas.inboxes.get(inbox);
-            let letters = letters.iter().map(|&by| self.image_of_move(by, n)).collect();
-            self.atlas.seats.number(Seat { node, inbox: self.inbox(letters) })
-        });
-        let images = images.collect();
-        self.images.seats.put(number, images);
-    }
-
-    fn know_images_of_shown(&mut self, number: u32) {
-        if self.images.shown.has(number) {
-            return;
-        }
-        let shown = self.atlas.shown.get(number);
-        let images = self.renamings.iter().map(|renaming| shown.renamed(|name| renaming.name(name)));
-        let images = images.map(|image| self.atlas.shown.number(image)).collect();
-        self.images.shown.put(number, images);
-    }
-
-    fn image_of_move(&self, by: u32, n: usize) -> u32 {
-        self.atlas.moves.number(self.renamings[n].renamed(&self.what(by)))
-    }
-
-    /// A node's state as it would be if all names had been others from the beginning.
-    fn image_of_node(&mut self, number: u32, n: usize) -> u32 {
-        if !self.images.nodes.has(number) {
-            self.images.nodes.put(number, vec![None; self.renamings.len()]);
-        }
-        if let Some(image) = self.images.nodes.get(number)[n] {
-            return image;
-        }
-        self.know_node(number);
-        let life = self.nodes.get(number).clone();
-        let image = match life.by {
-            None => {
-                let node = Node::first(self.renamings[n].name(life.node.name()), self.rules);
-                self.atlas.nodes.number(Life { node, by: None })
-            }
-            Some(Turning { before, by, case }) => {
-                let (before, by) = (self.image_of_node(before, n), self.image_of_move(by, n));
-                self.outcomes(before, by).expect("nothing breaks, as it has not under other names")[case].node
-            }
-        };
-        self.images.nodes.get_mut(number)[n] = Some(image);
-        image
-    }
-
-    fn card(&mut self, seat: u32) -> Card {
-        if !self.cards.has(seat) {
-            let Seat { node, .. } = *self.atlas.seats.get(seat);
-            self.know_node(node);
-            let state = &self.nodes.get(node).node;
-            let (term, disk_term, is_busy) = (state.term(), state.disk.term, state.is_busy(self.rules));
-            self.cards.put(seat, Card { node, term, disk_term, is_busy });
-        }
-        *self.cards.get(seat)
     }
 
     fn know_node(&mut self, number: u32) {

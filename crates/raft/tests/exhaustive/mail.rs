@@ -12,6 +12,9 @@ use super::rules::Rules;
 ///
 /// `changes_nothing` tells whether the message, if it came at once, would do nothing at all.
 pub fn may_matter(message: &Message, receiver: &Node, rules: &Rules, changes_nothing: impl FnOnce() -> bool) -> bool {
+    if rules.stale {
+        return true;
+    }
     let (term, durable) = (message.term, receiver.disk.term);
     if matches!(message.body, Body::AskPreVote { .. } | Body::PreVoteGranted | Body::PreVoteRefused) || term > durable {
         return true;

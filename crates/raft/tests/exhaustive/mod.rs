@@ -1,10 +1,13 @@
 //! Every state that a small group of real replicas can come to.
 
 pub mod atlas;
+pub mod cards;
 pub mod checks;
 pub mod disk;
 pub mod explorer;
+pub mod kept;
 pub mod mail;
+pub mod names;
 pub mod node;
 pub mod place;
 pub mod rules;

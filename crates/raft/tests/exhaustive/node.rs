@@ -17,7 +17,7 @@ use vlot_raft::state::Config;
 use vlot_raft::time::{Chance, Time};
 
 use super::disk::{Disk, Write};
-use super::rules::Rules;
+use super::rules::{Forgets, Rules};
 use super::{Broken, broken, held, require};
 
 /// When everything happens but the end of an office.
@@ -74,8 +74,16 @@ pub enum Move {
 pub struct Moved {
     pub node: Node,
     pub sent: Vec<Envelope>,
-    /// That it crashed in the middle, when so many of its writes were durable.
-    pub crashed: Option<usize>,
+    /// That it crashed in the middle.
+    pub crashed: Option<Crashed>,
+}
+
+/// A crash in the middle of a turn.
+pub struct Crashed {
+    /// So many of its writes were durable.
+    pub done: u8,
+    /// The replica as it was: it may have led or committed, and told so.
+    pub was: Raft,
 }
 
 impl Node {
@@ -127,12 +135,15 @@ impl Node {
         if self.proposals() < rules.proposals {
             moves.push(Move::Propose);
         }
-        if self.raft.log().last().0 < rules.changes_upto {
-            moves.extend(rules.changes.iter().cloned().map(Move::Change));
-        }
+        moves.extend(self.next_change(rules).cloned().map(Move::Change));
         if rules.reconnects {
             moves.extend(self.raft.peers().map(|peer| Move::Reconnect { peer }));
         }
+    }
+
+    /// The first change that is not made yet, as its log says.
+    fn next_change<'a>(&self, rules: &'a Rules) -> Option<&'a Vec<Change>> {
+        rules.changes.iter().find(|changes| self.raft.membership().changed(changes).is_ok())
     }
 
     /// Whether it does nothing but wait for its disk.
@@ -186,14 +197,13 @@ struct Turn<'a> {
     disk: Disk,
     pending: Vec<Write>,
     /// How many writes were done in this turn.
-    done: usize,
+    done: u8,
     sent: Vec<Envelope>,
-    crashed: Option<usize>,
 }
 
 impl<'a> Turn<'a> {
     fn begin(Node { raft, disk, pending }: Node, rules: &'a Rules) -> Self {
-        Self { rules, raft, disk, pending, done: 0, sent: Vec::new(), crashed: None }
+        Self { rules, raft, disk, pending, done: 0, sent: Vec::new() }
     }
 
     fn carry_out(&mut self, happens: &Move) -> Result<(), Broken> {
@@ -239,6 +249,11 @@ impl<'a> Turn<'a> {
             self.finish_one()?;
         }
         self.pending.clear();
+        match self.rules.forgets {
+            Forgets::Nothing => {}
+            Forgets::Vote => self.disk.vote = None,
+            Forgets::LastEntry => self.disk.log.cut_after(self.disk.log.last().prev().max(self.disk.log.after().index)),
+        }
         self.raft = start(self.raft.node(), &self.disk, self.rules);
         held(check_one(&self.raft))
     }
@@ -254,8 +269,8 @@ impl<'a> Turn<'a> {
         while !self.pending.is_empty() {
             let mut crashed = self.clone();
             crashed.crash(0)?;
-            crashed.crashed = Some(self.done);
-            cases.push(crashed.moved());
+            let crashed = crashed.moved();
+            cases.push(Moved { crashed: Some(Crashed { done: self.done, was: self.raft.clone() }), ..crashed });
             self.persist()?;
             self.end()?;
         }
@@ -266,7 +281,7 @@ impl<'a> Turn<'a> {
     fn finish_one(&mut self) -> Result<WriteId, Broken> {
         self.disk.finish(self.pending.remove(0))?;
         self.done += 1;
-        Ok(WriteId(self.done as u64))
+        Ok(WriteId(u64::from(self.done)))
     }
 
     fn input(&mut self, now: Time, input: Input) -> Result<(), Broken> {
@@ -286,8 +301,8 @@ impl<'a> Turn<'a> {
 
     fn moved(mut self) -> Moved {
         forget_time(&mut self.raft, NOW);
-        let Self { raft, disk, pending, sent, crashed, .. } = self;
-        Moved { node: Node { raft, disk, pending }, sent, crashed }
+        let Self { raft, disk, pending, sent, .. } = self;
+        Moved { node: Node { raft, disk, pending }, sent, crashed: None }
     }
 
     fn call(&mut self, change: impl FnOnce(&mut Raft, &mut Effects)) -> Result<(), Broken> {
@@ -330,7 +345,7 @@ impl<'a> Turn<'a> {
 
     fn write(&mut self, id: WriteId, write: Write) -> Result<(), Broken> {
         self.pending.push(write);
-        let number = (self.done + self.pending.len()) as u64;
+        let number = u64::from(self.done) + self.pending.len() as u64;
         require("writes are numbered in order", id.0 == number, || format!("{} is the {number}th", id.0))
     }
 

@@ -3,6 +3,8 @@
 //! A search comes to an end because of these bounds; within them everything that may happen does. Owns them and knows
 //! nothing of how states are kept.
 
+use std::fmt;
+
 use vlot_raft::membership::{Change, Membership};
 use vlot_raft::message::{Body, Message};
 
@@ -22,6 +24,11 @@ pub struct Rules {
     pub window: usize,
     /// How many writes may wait for a node's disk while it goes on. With none, it does nothing else until they are done.
     pub writes_behind: usize,
+    /// How many crashes there may be, of all nodes together.
+    pub crashes: u8,
+    pub forgets: Forgets,
+    /// Whether messages may come that a correct replica ignores for good, such as answers of an earlier term.
+    pub stale: bool,
     /// Whether pre-votes are asked for by message. If not, any node may win one at any time.
     pub pre_votes: bool,
     /// Whether nodes hear of later terms by message alone. If not, any node may hear of any durable term at any time,
@@ -33,15 +40,24 @@ pub struct Rules {
     pub reconnects: bool,
     /// Whether nodes compact their logs and get snapshots.
     pub compaction: bool,
-    /// Changes of membership that a leader may be asked for, at any time.
+    /// Changes of membership: any leader may be asked, at any time, for the first that its log does not have.
     pub changes: Vec<Vec<Change>>,
     /// Whether states that differ only in the names of nodes are the same, where all nodes are alike.
     pub symmetry: bool,
-    /// How many entries a log may hold before no more changes are asked for.
-    pub changes_upto: u64,
+}
+
+/// What a crash takes from a disk, though it was reported to be durable. No search may pass over that.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Forgets {
+    Nothing,
+    Vote,
+    LastEntry,
 }
 
 impl Rules {
+    /// As many as there may ever be.
+    pub const ANY: u8 = u8::MAX;
+
     /// A group of three voters, as tight as it may be.
     pub fn of_three(name: &'static str) -> Self {
         Self {
@@ -53,13 +69,15 @@ impl Rules {
             window: 2,
             symmetry: true,
             writes_behind: 0,
+            crashes: Self::ANY,
+            forgets: Forgets::Nothing,
+            stale: false,
             pre_votes: false,
             refusals: false,
             heartbeats: false,
             reconnects: false,
             compaction: false,
             changes: Vec::new(),
-            changes_upto: 0,
         }
     }
 
@@ -72,5 +90,27 @@ impl Rules {
             Body::HeartbeatReply { .. } => !self.heartbeats,
             _ => false,
         }
+    }
+}
+
+impl fmt::Display for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { nodes, terms, proposals, window, writes_behind, .. } = self;
+        write!(f, "{nodes} nodes, terms to {terms}, {proposals} proposals in a log, window {window}, ")?;
+        write!(f, "{writes_behind} writes behind, ")?;
+        match self.crashes {
+            Self::ANY => f.write_str("any crashes")?,
+            crashes => write!(f, "{crashes} crashes")?,
+        }
+        let more = [
+            (self.pre_votes, "pre-votes"),
+            (self.stale, "stale messages"),
+            (self.refusals, "refusals"),
+            (self.heartbeats, "heartbeats"),
+            (self.reconnects, "reconnects"),
+            (self.compaction, "compaction"),
+        ];
+        more.iter().filter(|(is_on, _)| *is_on).try_for_each(|(_, what)| write!(f, ", {what}"))?;
+        self.changes.iter().try_for_each(|changes| write!(f, ", {changes:?}"))
     }
 }

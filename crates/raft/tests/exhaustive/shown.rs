@@ -6,7 +6,7 @@ use vlot_raft::effect::RoleName;
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::raft::Raft;
 
-use super::node::Node;
+use super::rules::Rules;
 use super::{Broken, broken, require};
 
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
@@ -15,15 +15,23 @@ pub struct Shown {
     leaders: Vec<(Term, NodeId)>,
     /// The term of each committed entry.
     committed: Vec<Term>,
+    /// How many crashes there were, if they are counted.
+    crashes: u8,
 }
 
 impl Shown {
-    /// Takes in what a node shows after a step.
-    pub fn with(&self, node: &Node) -> Result<Self, Broken> {
+    /// Takes in what a replica shows after a step.
+    pub fn with(&self, raft: &Raft) -> Result<Self, Broken> {
         let mut next = self.clone();
-        next.see_leader(&node.raft)?;
-        next.see_commit(&node.raft)?;
+        next.see_leader(raft)?;
+        next.see_commit(raft)?;
+        next.is_complete(raft)?;
         Ok(next)
+    }
+
+    /// With one crash more, if there may be one.
+    pub fn crashed(&self, rules: &Rules) -> Option<Self> {
+        (self.crashes < rules.crashes).then(|| Self { crashes: self.crashes + 1, ..self.clone() })
     }
 
     /// The last committed entry.
@@ -35,13 +43,19 @@ impl Shown {
     /// Without the leaders of terms before `term`, which every disk knows: nobody can come to lead an earlier one.
     pub fn since(&self, term: Term) -> Self {
         let leaders = self.leaders.iter().copied().filter(|(led, _)| *led >= term).collect();
-        Self { leaders, committed: self.committed.clone() }
+        Self { leaders, ..self.clone() }
     }
 
     /// Under other names.
     pub fn renamed(&self, name: impl Fn(NodeId) -> NodeId) -> Self {
         let leaders = self.leaders.iter().map(|&(term, leader)| (term, name(leader))).collect();
-        Self { leaders, committed: self.committed.clone() }
+        Self { leaders, ..self.clone() }
+    }
+
+    /// Whether a step of a replica shows what was not shown before.
+    pub fn is_news(was: &Raft, is: &Raft) -> bool {
+        let begins_to_lead = is.standing() != was.standing() && is.standing().role == RoleName::Leader;
+        begins_to_lead || is.commit() > was.commit()
     }
 
     fn see_leader(&mut self, raft: &Raft) -> Result<(), Broken> {

@@ -36,10 +36,10 @@ impl Renaming {
         all.into_iter().filter(keep).filter(|renaming| renaming.keeps(rules)).collect()
     }
 
-    /// Whether the same nodes belong to the group, and the same changes may be asked for.
+    /// Whether the same nodes belong to the group, and the same changes are asked for.
     fn keeps(self, rules: &Rules) -> bool {
-        let is_asked_for = |changes: &Vec<Change>| rules.changes.contains(&self.changes(changes));
-        self.membership(&rules.members) == rules.members && rules.changes.iter().all(is_asked_for)
+        let stays = |changes: &Vec<Change>| self.changes(changes) == *changes;
+        self.membership(&rules.members) == rules.members && rules.changes.iter().all(stays)
     }
 
     pub fn place(self, at: usize) -> usize {

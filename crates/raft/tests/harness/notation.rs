@@ -96,6 +96,7 @@ pub fn event(event: Event) -> Option<String> {
         Event::DiskStalled => Some("disk has stalled".into()),
         Event::DiskRecovered => Some("disk keeps up again".into()),
         Event::DiskFull => Some("disk is full".into()),
+        Event::Mended => Some("has nothing any more that cannot be read".into()),
         Event::DiskHasRoom => Some("disk has room again".into()),
     }
 }

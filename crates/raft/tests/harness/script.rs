@@ -49,7 +49,7 @@ fn command(words: &[&str], slot: &mut Option<Cluster>) {
     match words[0] {
         "campaign" | "crash" | "fast" | "isolate" | "join" | "persist" | "propose" | "read" | "restart" | "restore"
         | "slow" => of_node(words[0], parse_node(arguments[0]), &arguments[1..], cluster),
-        "change" | "compact" | "fetch" | "fill" | "fit" | "free" | "install" | "transfer" | "unfit" => {
+        "change" | "compact" | "damage" | "fetch" | "fill" | "fit" | "free" | "install" | "transfer" | "unfit" => {
             of_replica(words[0], parse_node(arguments[0]), &arguments[1..], cluster);
         }
         "connect" | "lose" => {
@@ -161,6 +161,10 @@ fn of_replica(command: &str, node: NodeId, arguments: &[&str], cluster: &mut Clu
         "compact" => {
             let upto = LogIndex(field(arguments, "upto").parse().expect("an index"));
             cluster.act(node, Input::Compact { upto });
+        }
+        "damage" => {
+            let [first, last] = ["first", "last"].map(|key| LogIndex(field(arguments, key).parse().expect("an index")));
+            cluster.act(node, Input::Unreadable { first, last });
         }
         "fetch" => cluster.fetch(node, field_if_any(arguments, "from").map(parse_node)),
         "fill" | "free" => cluster.fill(node, command == "fill"),

@@ -58,6 +58,8 @@ kinds! {
     WriteError = "write-error",
     /// A sync of a disk fails.
     SyncError = "sync-error",
+    /// A bit of an entry on a disk flips, and the process is started again.
+    Rot = "rot",
     /// A disk is full.
     DiskFull = "disk-full",
     /// A disk is slow.

@@ -58,10 +58,10 @@ impl World {
         self.tell(a, b, true);
     }
 
-    /// Whether a node takes the disk of another for the wrong one, as the members in its log say. Who follows counts
-    /// neither votes nor acknowledgements, and lets it in (`vlot/src/driver.rs`).
+    /// Whether a node takes the disk of another for the wrong one, as the members in its log say. Who counts neither votes
+    /// nor acknowledgements lets it in (`vlot/src/driver.rs`).
     fn knows_by_another_disk(&self, place: Place, peer: Place) -> bool {
-        let counts = |raft: &Raft| raft.standing().role != RoleName::Follower;
+        let counts = |raft: &Raft| matches!(raft.standing().role, RoleName::Candidate | RoleName::Leader);
         let process = self.hosts[place].process.as_ref().filter(|_| self.hosts[place].raft().is_some_and(counts));
         let members = process.and_then(|process| process.core.members(GROUP));
         let known = members.map_or(0, |members| members.disk(node_at(peer)));

@@ -182,12 +182,10 @@ impl World {
 
     /// Whether the group survives without a machine's disk, and can go on without the machine: the others are a quorum,
     /// all of them know the same members, and no change is under way by which they could become too few.
-    fn may_lose(&self, place: Place) -> bool {
+    pub(super) fn may_lose(&self, place: Place) -> bool {
         let (set_by, members) = self.operators.newest();
         let (node, host) = (node_at(place), &self.hosts[place]);
-        let changes_in_inbox = |host: &Host| host.process.as_ref().map_or(0, |process| process.changes_in_inbox);
-        let is_quiet =
-            self.operators.changes_under_way == 0 && self.hosts.iter().all(|host| changes_in_inbox(host) == 0);
+        let is_quiet = self.no_change_is_on_its_way();
         let knows = |node: NodeId| self.views(place_of(node)).all(|at| at == set_by.index);
         let is_settled = !members.is_joint() && is_quiet && members.nodes().all(knows);
         if !host.in_service || self.operators.has_lost_disk() || !is_settled {
@@ -213,6 +211,12 @@ impl World {
             let is_behind = |other| other == node || (self.hosts[place_of(other)].in_service && !has(other, *next));
             !members.is_voter(node) || !(members.is_quorum(is_behind) || members.settled().is_quorum(is_behind))
         })
+    }
+
+    /// Whether every change that was asked for has come to a leader, or is lost.
+    pub(super) fn no_change_is_on_its_way(&self) -> bool {
+        let in_inbox = |host: &Host| host.process.as_ref().map_or(0, |process| process.changes_in_inbox);
+        self.operators.changes_under_way == 0 && self.hosts.iter().all(|host| in_inbox(host) == 0)
     }
 
     /// What a machine takes for the entry that sets the members: what its log says on disk, and what it says in memory.

@@ -91,6 +91,14 @@ impl World {
         if fetch.attempt != attempt || stands_still || !self.network.connected(from, to) {
             return;
         }
+        // A state machine is asked now and then, and has made itself durable by the time that it is asked again.
+        let host = &mut self.hosts[from];
+        if let Some(process) = host.process.as_ref().filter(|_| !self.conditions.in_memory)
+            && host.image.applied.index < fetch.reach.index
+            && fetch.reach.index <= process.registers.applied.index
+        {
+            host.image = process.registers;
+        }
         let Some(snapshot) = self.snapshot_of(from).filter(|it| it.registers.applied.index >= fetch.reach.index) else {
             return;
         };

@@ -5,7 +5,7 @@ use crate::agenda::{Moment, Span};
 use crate::faults;
 use crate::faults::{Crash, Fault, FaultKind};
 use crate::host::GROUP;
-use crate::network::Place;
+use crate::network::{Place, node_at};
 use crate::transcript::Note;
 use vlot::node::Input;
 
@@ -23,7 +23,7 @@ impl World {
         let faults = faults::plan(kind, &scene, self.conditions.clock_drift, &mut chance);
         self.fault_chance = chance;
         // Nobody changes the members while one of them is missed.
-        let waits = kind.is_churn() && self.operators.has_lost_disk();
+        let waits = kind.is_churn() && (self.operators.has_lost_disk() || self.has_rot());
         let mut has_struck = false;
         for fault in faults.into_iter().filter(|_| !waits) {
             self.note(Note::Struck(kind.name(), fault.clone()));
@@ -94,6 +94,15 @@ impl World {
                 }
                 return true;
             }
+            Fault::Rot { place, down } => {
+                // One at a time, and where the others are a quorum: what one has lost they must have, and must be able to
+                // elect one of them.
+                if self.has_rot() || !self.may_lose(*place) || !self.rots(*place) {
+                    return false;
+                }
+                self.crash(*place, Crash::Kill);
+                *down
+            }
             Fault::DiskFull { place, at_once, full } => {
                 let disk = &mut self.hosts[*place].disk;
                 disk.sim().limit_capacity(Some(0));
@@ -132,6 +141,15 @@ impl World {
         true
     }
 
+    fn has_rot(&self) -> bool {
+        self.hosts.iter().any(|host| host.disk.has_rot)
+    }
+
+    fn rots(&mut self, place: Place) -> bool {
+        let (node, host) = (node_at(place), &mut self.hosts[place]);
+        host.disk.rot(node, self.conditions.segment_bytes, &mut self.fault_chance)
+    }
+
     fn tell_fitness(&mut self, place: Place, fit: bool) {
         let incarnation = self.hosts[place].incarnation;
         self.give(place, incarnation, Input::Fitness { group: GROUP, fit });
@@ -160,7 +178,9 @@ impl World {
         }
         match fault {
             // A process that was to end in its turn may have had none, and goes on.
-            Fault::Crash { place, .. } => self.agenda.after(Span::ZERO, Event::Start(*place)),
+            Fault::Crash { place, .. } | Fault::Rot { place, .. } => {
+                self.agenda.after(Span::ZERO, Event::Start(*place))
+            }
             Fault::DiskFull { place, .. } => self.hosts[*place].disk.make_room(),
             Fault::SlowDisk { place, .. } => self.hosts[*place].disk.slowness = 1,
             Fault::Cut { directions, .. } => directions.iter().for_each(|&(from, to)| self.network.mend(from, to)),

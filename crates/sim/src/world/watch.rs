@@ -13,6 +13,8 @@ use vlot_raft::invariants::Violation;
 use vlot_raft::membership::Membership;
 
 const SERVING: Span = Span::seconds(2);
+/// For how long all must have caught up: what has waited for a leader in the meantime comes at once, and may be much.
+const STEADY: Span = Span::seconds(1);
 pub(super) const SETTLING: Span = Span::millis(2_500);
 /// How many entries a node may be behind that has caught up: those of the last moments.
 const LAG_MAX: u64 = 10;
@@ -25,18 +27,22 @@ impl World {
                 let timeout = self.election_timeout();
                 if self.agree_on_leader() {
                     progress::check_leader(healed, Some(now), timeout)?;
-                    self.phase = Phase::CatchingUp(now);
+                    self.phase = Phase::CatchingUp(now, None);
                 } else if now > healed + timeout * progress::ELECTION_TIMEOUTS {
                     progress::check_leader(healed, None, timeout)?;
                 }
             }
-            Phase::CatchingUp(agreed) => {
+            Phase::CatchingUp(agreed, since) => {
                 let (have, told) = (self.have_caught_up(), self.check_strays());
                 if have && told.is_ok() {
-                    self.phase = Phase::Serving(now);
+                    let since = since.unwrap_or(now);
+                    let is_steady = now >= since + STEADY;
+                    self.phase = if is_steady { Phase::Serving(now) } else { Phase::CatchingUp(agreed, Some(since)) };
                 } else if now > agreed + progress::CATCH_UP {
-                    progress::check_catch_up(agreed, have.then_some(now))?;
                     told?;
+                    progress::check_catch_up(agreed, have.then_some(now))?;
+                } else {
+                    self.phase = Phase::CatchingUp(agreed, None);
                 }
             }
             Phase::Serving(since) if now >= since + SERVING => self.phase = Phase::Settling(since, now),
@@ -75,14 +81,15 @@ impl World {
         self.hosts_of(members).all(knows)
     }
 
-    /// Whether no change of members is under way, all of them know it, have room on their disks, and have applied nearly
+    /// Whether no change of members is under way or on its way, all of them know it, have room on their disks, and have applied nearly
     /// everything that the leader has.
     fn have_caught_up(&self) -> bool {
         let Some((leader, members)) = self.members_of_leader() else { return false };
         let Some(raft) = self.hosts[leader].raft() else { return false };
         let (last, set_at) = (raft.log().last(), raft.memberships().newest_at());
         let is_full = raft.proposals_refused() == Some(ProposalRefused::NoSpace);
-        if members.is_joint() || set_at > raft.commit() || self.operators.has_lost_disk() || is_full {
+        let is_settled = !members.is_joint() && set_at <= raft.commit() && self.no_change_is_on_its_way();
+        if !is_settled || self.operators.has_lost_disk() || is_full {
             return false;
         }
         self.hosts_of(members).all(|host| {

@@ -1,0 +1,13 @@
+//! What is fed to Vlot by `cargo fuzz`, and by the ordinary tests of the crates concerned (`docs/fuzzing.md`).
+//!
+//! Each target is a function from bytes to nothing that panics when something does not hold.
+
+#![forbid(unsafe_code)]
+
+pub mod log_recovery;
+pub mod message;
+#[path = "../../crates/log/tests/model/mod.rs"]
+mod model;
+pub mod peer_frames;
+pub mod reader;
+pub mod replica;
