@@ -186,6 +186,13 @@ mod tests {
         unpersisted.hold(Envelope { to: NodeId(to), message }, write, true);
     }
 
+    /// Holds a message that answers for the vote alone.
+    fn hold_vote(unpersisted: &mut Unpersisted, to: u64) {
+        let message = Message { term: Term(1), body: Body::VoteGranted };
+        let write = unpersisted.awaited(false).expect("the vote is not durable");
+        unpersisted.hold(Envelope { to: NodeId(to), message }, write, false);
+    }
+
     /// What is released when a write becomes durable.
     fn released(unpersisted: &mut Unpersisted, write: u64) -> Vec<u64> {
         let mut to = Vec::new();
@@ -212,6 +219,26 @@ mod tests {
         released(&mut unpersisted, 2);
         unpersisted.watch(end, true);
         assert!(!unpersisted.stalled(half + patience, patience), "all is done");
+    }
+
+    #[test]
+    fn a_vote_that_passes_entries_by_vouches_for_none_of_them() {
+        let mut unpersisted = Unpersisted::default();
+        let append = unpersisted.append_written(LogIndex(4));
+        hold(&mut unpersisted, 7);
+        let vote = unpersisted.vote_written();
+        hold_vote(&mut unpersisted, 8);
+        let later = unpersisted.vote_written();
+        hold_vote(&mut unpersisted, 9);
+        let mut passed = |write| {
+            let mut to = Vec::new();
+            unpersisted.vote_persisted(write, |envelope| to.push(envelope.to.0));
+            (to, unpersisted.durable(LogIndex(9)))
+        };
+        assert_eq!(passed(vote), (vec![], LogIndex(4)), "a later vote is not durable");
+        assert_eq!(passed(later), (vec![8, 9], LogIndex(4)));
+        assert_eq!(released(&mut unpersisted, append.0), [7]);
+        assert_eq!(unpersisted.durable(LogIndex(9)), LogIndex(9));
     }
 
     #[test]

@@ -204,10 +204,35 @@ fn a_leader_whose_disk_has_stalled_hands_over() {
     lone.end_turn(9);
     lone.hear(2, 1, upto(2));
     let before = beats(&mut lone, ELECTION_TIMEOUT - HEARTBEAT);
-    assert_eq!(stand_now(&before), None);
+    assert_eq!((stand_now(&before), lone.raft.disk_has_stalled()), (None, false));
     let after = beats(&mut lone, 2 * HEARTBEAT);
     assert!(after.contains(&Effect::Happened(Event::DiskStalled)));
-    assert_eq!(stand_now(&after), Some(2));
+    assert_eq!((stand_now(&after), lone.raft.disk_has_stalled()), (Some(2), true));
+}
+
+/// A leader with a full disk asks to wait for who takes over; if nobody can, it says why it takes nothing.
+#[test]
+fn what_a_leader_with_a_full_disk_says_of_proposals() {
+    for (fit, why) in [(true, ProposalRefused::Busy), (false, ProposalRefused::NoSpace)] {
+        let mut lone = Lone::leader_of("n1,n2,n3", 1, &[]);
+        for peer in [2, 3] {
+            lone.hear(peer, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit, full: false, priority: 1 });
+        }
+        lone.input(Input::Room { is_there: false });
+        assert_eq!(lone.raft.proposals_refused(), Some(why), "others are fit: {fit}");
+    }
+}
+
+/// Whether the disk has room is what the host has said last, and news when it is another thing than before.
+#[test]
+fn a_full_disk_is_news_once() {
+    let mut lone = Lone::follower(1, &[1]);
+    assert!(lone.raft.has_room());
+    for (is_there, news) in [(false, Some(Event::DiskFull)), (false, None), (true, Some(Event::DiskHasRoom))] {
+        let effects = lone.input(Input::Room { is_there });
+        assert_eq!(lone.raft.has_room(), is_there);
+        assert_eq!(effects, Vec::from_iter(news.map(Effect::Happened)));
+    }
 }
 
 /// … and so does one whose state machine does not keep up. If nobody takes over it falls silent; if there was nobody to
