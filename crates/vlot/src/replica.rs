@@ -743,14 +743,16 @@ impl Replica {
                 if let Some(set) = self.arriving.take() {
                     self.roster.begin_with(set, id.index, self.raft.log().is_empty());
                 }
+                let note = self.roster.at(id.index).encode();
+                work.writes.push(Write::Begin { group: self.group, after: id, note });
                 if self.raft.log().is_empty() {
                     self.recent = RecentEntries::after(id.index);
+                    // Entries of the log that is gone may still wait for room.
+                    work.writes.push(Write::Append { group: self.group, after: id.index, entries: Vec::new() });
                 }
                 self.fetched.clear();
                 self.proposals.forget_sent();
                 self.installing = Some(id);
-                let note = self.roster.at(id.index).encode();
-                work.writes.push(Write::Begin { group: self.group, after: id, note });
                 work.last_write = Some(write);
             }
             Effect::FetchSnapshot { from, reach } => work.fetch = Some((from, reach)),
