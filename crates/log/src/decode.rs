@@ -106,9 +106,9 @@ pub(crate) fn decode(
     }
     // Room for the end of the segment is kept behind every record, and whoever goes on from here relies on it.
     let kept = if header.kind == END { 0 } else { HEADER_BYTES };
-    let room = (segment.len() - body_at).saturating_sub(kept);
-    if header.length as usize > room {
-        return Err(length("record's body", room, header.length as usize));
+    let room = segment.len() - body_at;
+    if header.length as usize + kept > room {
+        return Err(length("record's body", room.saturating_sub(kept), header.length as usize));
     }
     let body = &segment[body_at..body_at + header.length as usize];
     let body = match header.kind {
@@ -275,6 +275,24 @@ mod tests {
             later_record_vouches(&segment, 256, SEGMENT_CRC, 0);
         }
         assert!(accepted > 100, "some are as they should be: {accepted}");
+    }
+
+    /// An empty mark is as long as the end that would have to follow it.
+    #[test]
+    fn room_for_the_end_of_a_segment_is_kept() {
+        let marked = |bytes_behind: usize| {
+            let mut out = Vec::new();
+            let (segment, segment_crc, previous) = (1, SEGMENT_CRC, 9);
+            Encoder { out: &mut out, start: 64, segment, segment_crc, durable: 64, previous }.mark(0);
+            let mut segment = vec![0; 64];
+            segment.extend_from_slice(&out);
+            segment.resize(segment.len() + bytes_behind, 0);
+            decode(&segment, SEGMENT_CRC, 64, Some(9)).map(|record| record.is_some())
+        };
+        assert_eq!(marked(HEADER_BYTES), Ok(true));
+        for bytes_behind in [0, HEADER_BYTES - ALIGN] {
+            assert!(matches!(marked(bytes_behind), Err(Flaw::Length { .. })), "{bytes_behind} bytes are behind it");
+        }
     }
 
     #[test]
