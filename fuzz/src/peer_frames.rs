@@ -18,7 +18,8 @@ use vlot::wire::Parcel;
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::log::{Identity, Log, Options};
 use vlot_log::record::Write;
-use vlot_raft::effect::ChangeRefused;
+use vlot_raft::membership::ChangeRefused;
+
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::invariants;
 use vlot_raft::message::{Body, Message};

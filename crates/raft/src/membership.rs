@@ -4,7 +4,6 @@
 //! asked of [`Membership`], so that none can overlook a joint configuration, a learner or a witness. Must not know of
 //! roles or of progress.
 
-use crate::effect::ChangeRefused;
 use crate::id::{LogIndex, NodeId};
 use crate::quorum;
 
@@ -77,6 +76,49 @@ pub enum Change {
     Remove(NodeId),
     /// Nobody's seat changes, but what the host keeps with the membership does: an entry is written all the same.
     Renew,
+}
+
+/// Why a membership is not changed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ChangeRefused {
+    /// This node does not lead.
+    NotLeader {
+        /// Who does, as far as is known.
+        leader: Option<NodeId>,
+    },
+    /// The leader has committed nothing of its term yet, so it cannot know what was changed before it (a bug of the
+    /// dissertation's single-server change, found in 2015).
+    TooSoon,
+    /// Another change is not finished. One at a time.
+    InProgress,
+    /// The leadership is being handed over.
+    HandingOver {
+        /// To whom.
+        to: NodeId,
+    },
+    /// A learner may vote only once its log is nearly the leader's.
+    NotCaughtUp {
+        /// The learner.
+        node: NodeId,
+    },
+    /// There would be nobody left to decide.
+    NoVoters,
+    /// A majority of witnesses could decide without anyone who has the payloads.
+    TooManyWitnesses,
+    /// Who is no member cannot be removed.
+    NotAMember {
+        /// Who.
+        node: NodeId,
+    },
+    /// A witness does not become a voter with payloads, nor the other way; remove it and add it again.
+    KeepsItsKind {
+        /// Who.
+        node: NodeId,
+    },
+    /// It is so already.
+    NothingToDo,
+    /// This node's disk is full, or no quorum has room.
+    NoSpace,
 }
 
 impl Membership {

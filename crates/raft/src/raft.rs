@@ -5,12 +5,12 @@
 
 use crate::candidate::{Candidate, Cause, Outcome, Poll};
 use crate::effect::{
-    ChangeRefused, Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, Standing, TransferRefused,
+    Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, Standing, TransferRefused,
 };
 use crate::follower::{Follower, NewEntries};
 use crate::id::{LogId, LogIndex, NodeId, Term};
 use crate::leader::{self, HeartbeatAnswer, Leader};
-use crate::membership::{Change, Membership, Memberships};
+use crate::membership::{Change, ChangeRefused, Membership, Memberships};
 use crate::message::{Body, Message, ReadId};
 use crate::read::Asked;
 use crate::state::{Config, Restored, State, may_grant};

@@ -14,9 +14,9 @@ use std::rc::Rc;
 use vlot::MemberChange;
 use vlot::wire::Parcel;
 use vlot_log::record::Write;
-use vlot_raft::effect::{ChangeRefused, Event, Standing, TransferRefused};
+use vlot_raft::effect::{Event, Standing, TransferRefused};
 use vlot_raft::id::LogId;
-use vlot_raft::membership::{Membership, Seat};
+use vlot_raft::membership::{ChangeRefused, Membership, Seat};
 use vlot_raft::message::Body;
 
 /// How many notes are kept when only the end is of interest.

@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::timeout;
-use vlot_raft::effect::{ChangeRefused, Standing, TransferRefused};
+use vlot_raft::effect::{Standing, TransferRefused};
 use vlot_raft::id::{GroupId, LogIndex, NodeId};
+use vlot_raft::membership::ChangeRefused;
 
 use crate::events::Events;
 use crate::machine::{NoSpace, Waiters};

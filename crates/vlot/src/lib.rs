@@ -75,6 +75,6 @@ pub use runtime::{GroupError, Node, OpenError, Options};
 pub use state_machine::{BadCommand, BadSnapshot, Command, Snapshot, StateMachine};
 pub use view::Happening;
 pub use vlot_log::inspect;
-pub use vlot_raft::effect::{ChangeRefused, Event, RoleName, Standing, TransferRefused};
+pub use vlot_raft::effect::{Event, RoleName, Standing, TransferRefused};
 pub use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
-pub use vlot_raft::membership::{Member, Seat};
+pub use vlot_raft::membership::{ChangeRefused, Member, Seat};

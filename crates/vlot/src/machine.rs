@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::oneshot;
 
-use vlot_raft::effect::{ChangeRefused, TransferRefused};
+use vlot_raft::effect::TransferRefused;
 use vlot_raft::id::LogId;
+use vlot_raft::membership::ChangeRefused;
 
 use crate::payload::Payload;
 use crate::replica::Committed;

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use vlot_log::record::{Entry, Write};
-use vlot_raft::effect::{ChangeRefused, Event, Misbehaviour, Standing, TransferRefused, WriteId};
+use vlot_raft::effect::{Event, Misbehaviour, Standing, TransferRefused, WriteId};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
+use vlot_raft::membership::ChangeRefused;
 use vlot_raft::raft::Raft;
 use vlot_raft::time::Time;
 

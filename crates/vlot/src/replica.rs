@@ -10,10 +10,10 @@ use bytes::Bytes;
 use vlot_log::index::GroupState;
 use vlot_log::record::{Entry, Write};
 use vlot_raft::effect::{
-    ChangeRefused, Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, Source, Standing,
-    TransferRefused, WriteId,
+    Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, Source, Standing, TransferRefused, WriteId,
 };
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
+use vlot_raft::membership::ChangeRefused;
 use vlot_raft::message::{Body, Envelope, Message};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};

@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use vlot_raft::effect::ChangeRefused;
+
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::Membership;
+use vlot_raft::membership::{ChangeRefused, Membership};
 use vlot_raft::message::{Body, Message, ReadId, Session};
 use vlot_raft::term_runs::TermRuns;
 

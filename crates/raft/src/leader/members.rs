@@ -4,9 +4,9 @@
 //! leader, this one or a later, sees it committed and appends what is left of it. One at a time.
 
 use super::Leader;
-use crate::effect::{ChangeRefused, Effects};
+use crate::effect::Effects;
 use crate::id::{LogIndex, NodeId};
-use crate::membership::{Change, Seat};
+use crate::membership::{Change, ChangeRefused, Seat};
 use crate::message::{Body, Session};
 use crate::progress::Progress;
 use crate::state::State;

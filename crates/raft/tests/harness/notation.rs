@@ -2,9 +2,9 @@
 //!
 //! A node is `n1`, a term `t1`, an entry `5@2` (index 5 of term 2), a stretch `2..3@1,4@2`, no entries `none`.
 
-use vlot_raft::effect::{ChangeRefused, Event, Misbehaviour, ProposalRefused, RoleName, Standing, TransferRefused};
+use vlot_raft::effect::{Event, Misbehaviour, ProposalRefused, RoleName, Standing, TransferRefused};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::{Change, Member, Membership, Seat};
+use vlot_raft::membership::{Change, ChangeRefused, Member, Membership, Seat};
 use vlot_raft::message::{Body, Message, ReadId, Session};
 use vlot_raft::term_runs::TermRuns;
 

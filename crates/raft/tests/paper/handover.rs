@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use vlot_raft::effect::{ChangeRefused, Effect, Event, Input, ProposalRefused, RoleName, TransferRefused};
+use vlot_raft::effect::{Effect, Event, Input, ProposalRefused, RoleName, TransferRefused};
 use vlot_raft::id::NodeId;
-use vlot_raft::membership::Change;
+use vlot_raft::membership::{Change, ChangeRefused};
 use vlot_raft::message::Body;
 
 use crate::harness::cluster::{ELECTION_TIMEOUT, HEARTBEAT};

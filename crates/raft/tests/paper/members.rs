@@ -1,8 +1,8 @@
 //! Cluster membership changes: Raft §6, Ongaro §4.
 
-use vlot_raft::effect::{ChangeRefused, Effect, Event, Input, RoleName, Source};
+use vlot_raft::effect::{Effect, Event, Input, RoleName, Source};
 use vlot_raft::id::{LogId, LogIndex, NodeId};
-use vlot_raft::membership::{Change, Membership};
+use vlot_raft::membership::{Change, ChangeRefused, Membership};
 use vlot_raft::message::{Body, Session};
 
 use crate::harness::cluster::ELECTION_TIMEOUT;
