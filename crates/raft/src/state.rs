@@ -304,7 +304,7 @@ impl State {
             self.membership_changed(effects);
         }
         self.commit = self.commit.max(id.index);
-        let write = self.unpersisted.append_written(durable);
+        let write = self.unpersisted.snapshot_written(durable, id.index);
         effects.push(Effect::InstallSnapshot { write, id });
         let kept_upto = self.log.last();
         let is_kept = |last: LogIndex| id.index < last && last <= kept_upto;

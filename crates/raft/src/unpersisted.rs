@@ -24,11 +24,20 @@ pub(crate) struct Unpersisted {
     persisted: WriteId,
     /// The newest write of term and vote; none of them, once it has overtaken appends.
     vote: WriteId,
-    /// Each append that is not durable, with the index after which it cut and wrote.
-    appends: VecDeque<(WriteId, LogIndex)>,
+    appends: VecDeque<Append>,
     held: VecDeque<Held>,
     /// Since when the oldest write has been the oldest, as far as steps have shown; none if all is durable.
     waits: Option<(WriteId, Time)>,
+}
+
+/// A change of the log's entries that is not durable.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Append {
+    write: WriteId,
+    /// All of the log up to here is durable and stays, whether or not this write is.
+    after: LogIndex,
+    /// The snapshot whose place in the log this write is, if it is one: once it is durable, so is all up to here.
+    snapshot: Option<LogIndex>,
 }
 
 /// A message, and the write that it waits for.
@@ -49,8 +58,18 @@ impl Unpersisted {
 
     /// Numbers an append that cuts and writes after `after`.
     pub(crate) fn append_written(&mut self, after: LogIndex) -> WriteId {
+        self.changed_log(after, None)
+    }
+
+    /// Numbers a write by which the log begins after the last entry of a snapshot. What is durable before it, and stays
+    /// if it is lost, goes up to `durable`.
+    pub(crate) fn snapshot_written(&mut self, durable: LogIndex, snapshot: LogIndex) -> WriteId {
+        self.changed_log(durable, Some(snapshot))
+    }
+
+    fn changed_log(&mut self, after: LogIndex, snapshot: Option<LogIndex>) -> WriteId {
         self.issued = WriteId(self.issued.0 + 1);
-        self.appends.push_back((self.issued, after));
+        self.appends.push_back(Append { write: self.issued, after, snapshot });
         self.issued
     }
 
@@ -64,20 +83,19 @@ impl Unpersisted {
     pub(crate) fn persisted(&mut self, write: WriteId, release: impl FnMut(Envelope)) {
         // A host that reports a write which was never asked for is wrong; nothing more becomes durable by it.
         self.persisted = self.persisted.max(write.min(self.issued));
-        while self.appends.front().is_some_and(|(id, _)| *id <= self.persisted) {
-            self.appends.pop_front();
-        }
+        while self.appends.pop_front_if(|append| append.write <= self.persisted).is_some() {}
         self.release(release);
     }
 
-    /// Takes note that everything up to `write` is durable but for appends that were not reported before.
+    /// Takes note that everything up to `write` is durable but for entries that were not reported before.
     pub(crate) fn vote_persisted(&mut self, write: WriteId, mut release: impl FnMut(Envelope)) {
         let passed = write.min(self.issued);
+        self.snapshots_persisted(passed);
         if passed >= self.vote {
             // Nothing has to wait for it any more.
             self.vote = WriteId::default();
         }
-        let whole = self.appends.front().map_or(passed, |(id, _)| passed.min(WriteId(id.0 - 1)));
+        let whole = self.appends.front().map_or(passed, |append| passed.min(WriteId(append.write.0 - 1)));
         self.persisted = self.persisted.max(whole);
         self.release(&mut release);
         if self.vote_is_durable() {
@@ -87,6 +105,15 @@ impl Unpersisted {
             let free: VecDeque<Held> = free;
             free.into_iter().for_each(|held| release(held.envelope));
         }
+    }
+
+    /// Snapshots have taken their places in the log: what they have the effect of is durable, though entries that were
+    /// written before are not.
+    fn snapshots_persisted(&mut self, passed: WriteId) {
+        let snapshot_of = |append: &Append| append.snapshot.filter(|_| append.write <= passed);
+        let Some(upto) = self.appends.iter().filter_map(snapshot_of).max() else { return };
+        self.appends.retain(|append| snapshot_of(append).is_none());
+        self.appends.iter_mut().for_each(|append| append.after = append.after.max(upto));
     }
 
     fn release(&mut self, mut release: impl FnMut(Envelope)) {
@@ -147,7 +174,7 @@ impl Unpersisted {
     pub(crate) fn forget_time(&mut self, now: Time) {
         let durable = self.persisted.0;
         let renumber = |id: &mut WriteId| id.0 = id.0.saturating_sub(durable);
-        self.appends.iter_mut().for_each(|(id, _)| renumber(id));
+        self.appends.iter_mut().for_each(|append| renumber(&mut append.write));
         self.held.iter_mut().for_each(|held| renumber(&mut held.needs));
         // What is held twice will be sent twice, as any network may do.
         let mut once = VecDeque::new();
@@ -169,7 +196,7 @@ impl Unpersisted {
     /// The last entry of a log ending at `last` that is durable and will stay: an outstanding append may have cut what
     /// was durable before, so the least of their beginnings bounds it.
     pub(crate) fn durable(&self, last: LogIndex) -> LogIndex {
-        self.appends.iter().map(|&(_, after)| after).min().unwrap_or(last).min(last)
+        self.appends.iter().map(|append| append.after).min().unwrap_or(last).min(last)
     }
 }
 
@@ -238,6 +265,28 @@ mod tests {
         assert_eq!(passed(vote), (vec![], LogIndex(4)), "a later vote is not durable");
         assert_eq!(passed(later), (vec![8, 9], LogIndex(4)));
         assert_eq!(released(&mut unpersisted, append.0), [7]);
+        assert_eq!(unpersisted.durable(LogIndex(9)), LogIndex(9));
+    }
+
+    #[test]
+    fn a_snapshot_that_passes_entries_by_is_durable_without_them() {
+        let mut unpersisted = Unpersisted::default();
+        let append = unpersisted.append_written(LogIndex(4));
+        let snapshot = unpersisted.snapshot_written(LogIndex(4), LogIndex(6));
+        let later = unpersisted.append_written(LogIndex(7));
+        let vote = unpersisted.vote_written();
+        hold_vote(&mut unpersisted, 8);
+        let mut passed = |write| {
+            let mut to = Vec::new();
+            unpersisted.vote_persisted(write, |envelope| to.push(envelope.to.0));
+            (to, unpersisted.durable(LogIndex(9)))
+        };
+        assert_eq!(passed(append), (vec![], LogIndex(4)), "the snapshot is not durable");
+        assert_eq!(passed(snapshot), (vec![], LogIndex(6)));
+        assert_eq!(passed(vote), (vec![8], LogIndex(6)), "what follows the snapshot waits for room");
+        assert_eq!(released(&mut unpersisted, snapshot.0), []);
+        assert_eq!(unpersisted.durable(LogIndex(9)), LogIndex(7));
+        assert_eq!(released(&mut unpersisted, later.0), []);
         assert_eq!(unpersisted.durable(LogIndex(9)), LogIndex(9));
     }
 

@@ -17,7 +17,7 @@ pub struct Disk {
     pub memberships: Memberships,
     /// Whether writes wait until the test lets them finish.
     pub slow: bool,
-    /// Whether there is no room: entries wait, and snapshots; votes, and logs that are cut short from the front, do not.
+    /// Whether there is no room: entries wait; votes, and where the log begins, do not.
     pub full: bool,
     pending: VecDeque<(WriteId, Write)>,
 }
@@ -55,11 +55,29 @@ impl Disk {
 
     /// Makes the oldest write durable that needs no room.
     pub fn pass_one(&mut self) -> Option<WriteId> {
-        let needs_no_room = |write: &Write| matches!(write, Write::Vote { .. } | Write::Compact { .. });
-        let at = self.pending.iter().position(|(_, write)| needs_no_room(write))?;
+        let at = self.pending.iter().position(|(_, write)| !matches!(write, Write::Append { .. }))?;
         let (id, write) = self.pending.remove(at)?;
+        if let Write::Install(snapshot) = &write {
+            self.shorten_what_waits(at, snapshot);
+        }
         self.carry_out(write);
         Some(id)
+    }
+
+    /// A snapshot takes its place before the first `passed` writes, all of them appends, do: in the end the log is what
+    /// it would be if it had come after them.
+    fn shorten_what_waits(&mut self, passed: usize, snapshot: &Snapshot) {
+        let mut in_order = self.clone();
+        let mut newest = None;
+        for (id, append) in self.pending.drain(..passed) {
+            in_order.carry_out(append);
+            newest = Some(id);
+        }
+        in_order.carry_out(Write::Install(snapshot.clone()));
+        if let Some(id) = newest {
+            let set = in_order.memberships.part(snapshot.id.index, in_order.log.last());
+            self.pending.push_front((id, Write::Append { entries: in_order.log, set }));
+        }
     }
 
     /// Makes the oldest write durable.
