@@ -314,7 +314,7 @@ impl Raft {
             // Asking changes no term, neither the asker's nor the asked one's (Ongaro §9.6).
             Body::AskPreVote { last } => self.asked_pre_vote(from, term, last, now, effects),
             // A leader in office is not unseated by a node that cannot hear it (Ongaro §4.2.3), unless it asked for it.
-            Body::RequestVote { handed_over: false, .. } if self.is_bound(now) => {
+            Body::RequestVote { handed_over: false, .. } if self.is_bound(from, now) => {
                 self.tell_if_removed(from, effects);
             }
             // What is committed is so in every term: a node that was removed is so too, however late its own is.
@@ -411,7 +411,7 @@ impl Raft {
     /// Would this node vote for `from` in the term after `term`?
     fn asked_pre_vote(&mut self, from: NodeId, term: Term, last: LogId, now: Time, effects: &mut Effects) {
         let would_be_new = term.next() > self.state.term;
-        let granted = would_be_new && !self.is_bound(now) && may_grant(None, self.state.log.last_id(), from, last);
+        let granted = would_be_new && !self.is_bound(from, now) && may_grant(None, self.state.log.last_id(), from, last);
         if granted {
             State::send_unheld(from, term, Body::PreVoteGranted, effects);
             return;
@@ -468,9 +468,12 @@ impl Raft {
         }
     }
 
-    /// Whether no vote may be asked of this node: someone leads, or may answer reads by a lease that it has granted.
-    fn is_bound(&self, now: Time) -> bool {
-        self.has_live_leader(now) || self.state.lease_binds(now)
+    /// Whether `candidate` may not ask this node for a vote: another leads, or may answer reads by a lease that this node
+    /// has granted. A leader that asks for votes leads its term no more and never will again, whatever it has said before
+    /// that comes only now.
+    fn is_bound(&self, candidate: NodeId, now: Time) -> bool {
+        let was_leader = self.standing().leader == Some(candidate);
+        !was_leader && (self.has_live_leader(now) || self.state.lease_binds(now))
     }
 
     /// Whether someone leads, so that an election would only disturb.
