@@ -5,7 +5,6 @@
 use super::{DIAL_AGAIN, Event, Phase, World};
 use crate::agenda::Moment;
 use crate::checks::no_disruption::{self, Office};
-use crate::checks::progress::ELECTION_TIMEOUTS;
 use crate::faults::{self, Fault};
 use crate::network::{Place, place_of};
 use crate::transcript::Note;
@@ -38,6 +37,9 @@ enum Kind {
 }
 
 const TRIAL: &str = "trial";
+/// How long a deaf leader may have no successor, in election timeouts. The two that are left of three stand at the same
+/// moment, and in vain, once in three times where a frame takes a fifteenth of an election timeout.
+const SUCCESSION: u64 = 20;
 /// For so many election timeouts a voter is gone: long enough to stand for election.
 const GONE: u64 = 3;
 /// So many election timeouts after it is back it has unseated whom it could.
@@ -81,7 +83,7 @@ impl World {
                     self.phase = Phase::Over;
                     return Ok(());
                 }
-                no_disruption::check_successor(before, since, now, timeout * ELECTION_TIMEOUTS)
+                no_disruption::check_successor(before, since, now, timeout * SUCCESSION)
             }
             Trial { is_back: false, .. } => {
                 if gone >= timeout * GONE {
