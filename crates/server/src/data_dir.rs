@@ -49,6 +49,8 @@ impl DataDir {
             }
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
+        // A process before this one may have failed to make durable what is read here.
+        File::open(path).and_then(|dir| dir.sync_all()).map_err(unusable)?;
         Ok(DataDir { path: path.to_owned(), mark: read_mark(path)?, _lock: lock })
     }
 

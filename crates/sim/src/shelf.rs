@@ -51,7 +51,8 @@ impl Shelf {
         disk::forget_faults(&self.sim);
     }
 
-    /// A process begins: what was never finished is removed.
+    /// A process begins: what was never finished is removed, and the names of what was are made durable, which the
+    /// process before may have failed to do.
     ///
     /// # Errors
     /// If storage fails.
@@ -59,7 +60,7 @@ impl Shelf {
         for name in self.sim.list()?.iter().filter(|name| name.ends_with(".part")) {
             self.sim.remove(name)?;
         }
-        Ok(())
+        self.sim.sync_dir()
     }
 
     /// Writes a file that nobody sees yet.
@@ -172,6 +173,24 @@ mod tests {
         shelf.remove_before(LogId::new(1, 6));
         assert_eq!(shelf.newest(|_| true), Some(snapshot(7)));
         assert_eq!(shelf.newest(|id| id.index.0 < 7), None);
+    }
+
+    #[test]
+    fn what_the_next_process_finds_is_durable() {
+        for seed in 0..50 {
+            let mut shelf = Shelf::default();
+            shelf.write(Purpose::Received, &snapshot(3)).unwrap();
+            shelf.finish(Purpose::Received).unwrap();
+            shelf.write(Purpose::Received, &snapshot(9)).unwrap();
+            shelf.sim().fail_sync(1, seed);
+            assert!(shelf.finish(Purpose::Received).is_err(), "it has its name, which is not durable");
+            shelf.heal();
+            shelf.open().unwrap();
+            let found = shelf.newest(|_| true).unwrap();
+            shelf.remove_before(found.registers.applied);
+            shelf.sim().crash(seed);
+            assert_eq!(shelf.newest(|_| true), Some(found));
+        }
     }
 
     #[test]

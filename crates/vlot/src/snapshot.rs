@@ -116,7 +116,8 @@ pub(crate) struct Saved {
 }
 
 impl Shelf {
-    /// The folder, which is made if need be. What was never finished is removed.
+    /// The folder, which is made if need be. What was never finished is removed, and the names of what was are durable,
+    /// even if the process that has given them failed to make them so: the log is cut in reliance on what is seen here.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         for file in fs::read_dir(dir)? {
@@ -125,6 +126,7 @@ impl Shelf {
                 fs::remove_file(path)?;
             }
         }
+        File::open(dir)?.sync_all()?;
         Ok(Self(dir.to_owned()))
     }
 
