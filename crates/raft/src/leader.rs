@@ -234,8 +234,11 @@ impl Leader {
         let round = answer.round.min(self.reads.round);
         let Some(progress) = self.progress_of(from, answer.session) else { return };
         progress.heard = now;
-        progress.round = progress.round.max(round);
-        (progress.fit, progress.full, progress.priority) = (answer.fit, answer.full, answer.priority);
+        // What an answer to an earlier round says of the peer is old.
+        if round >= progress.round {
+            progress.round = round;
+            (progress.fit, progress.full, progress.priority) = (answer.fit, answer.full, answer.priority);
+        }
         progress.heartbeat_answered(now, lost_after(state));
         self.confirm_reads(now, state, effects);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use vlot_raft::effect::{Effect, Event, Input, ProposalRefused, RoleName, TransferRefused};
 use vlot_raft::id::NodeId;
 use vlot_raft::membership::{Change, ChangeRefused};
-use vlot_raft::message::Body;
+use vlot_raft::message::{Body, ReadId};
 
 use crate::harness::cluster::{ELECTION_TIMEOUT, HEARTBEAT};
 use crate::harness::lone::{FIRST, Lone, had, sent};
@@ -54,6 +54,25 @@ fn nothing_is_proposed_during_a_hand_over() {
     let changes = vec![Change::Learner(NodeId(4))];
     assert_eq!(lone.input(Input::ChangeMembership { changes }), [Effect::ChangeRefused { why }]);
     assert_eq!(lone.log(), [1]);
+}
+
+/// What an answer says of a peer's disk is as old as the round that it answers, however late it comes.
+#[test]
+fn an_answer_to_an_earlier_round_is_no_news() {
+    let mut lone = Lone::leader_of("n1,n2,n3", 1, &[]);
+    let answer = |lone: &mut Lone, round, full| {
+        for peer in lone.others() {
+            lone.hear(peer, 1, Body::HeartbeatReply { session: FIRST, round, fit: true, full, priority: 1 });
+        }
+        lone.raft.proposals_refused()
+    };
+    for read in 1..=2 {
+        lone.input(Input::Read { read: ReadId(read) });
+        assert_eq!(answer(&mut lone, read, false), None);
+    }
+    assert_eq!(answer(&mut lone, 1, true), None, "they have room since");
+    assert_eq!(answer(&mut lone, 2, true), Some(ProposalRefused::NoSpace));
+    assert_eq!(answer(&mut lone, 1, false), Some(ProposalRefused::NoSpace), "their disks are full since");
 }
 
 /// §3.10, 2: it brings the target's log up to its own, by the usual means.
