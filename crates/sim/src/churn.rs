@@ -107,7 +107,9 @@ pub fn learner(node: NodeId) -> MemberChange {
     MemberChange::AddLearner { node, address: address(node) }
 }
 
-fn witness(node: NodeId) -> MemberChange {
+/// A node comes in, votes, and keeps no payloads.
+#[must_use]
+pub fn witness(node: NodeId) -> MemberChange {
     MemberChange::AddWitness { node, address: address(node) }
 }
 

@@ -141,7 +141,12 @@ impl World {
             Errand::Promote(place, tries) if self.phase == Phase::Storm && tries > 0 => self.promote(place, tries),
             Errand::Return(place) if self.phase == Phase::Storm && !self.operators.has_lost_disk() => {
                 if !self.operators.members().contains(node_at(place)) {
-                    let change = if self.operators.chance.coin() { churn::voter } else { churn::learner };
+                    let change = match self.hosts[place].was_witness {
+                        // It has been let in already, and is out again.
+                        true => churn::witness,
+                        false if self.operators.chance.coin() => churn::voter,
+                        false => churn::learner,
+                    };
                     self.ask_change(vec![change(node_at(place))]);
                 }
             }
