@@ -411,7 +411,8 @@ impl Raft {
     /// Would this node vote for `from` in the term after `term`?
     fn asked_pre_vote(&mut self, from: NodeId, term: Term, last: LogId, now: Time, effects: &mut Effects) {
         let would_be_new = term.next() > self.state.term;
-        let granted = would_be_new && !self.is_bound(from, now) && may_grant(None, self.state.log.last_id(), from, last);
+        let granted =
+            would_be_new && !self.is_bound(from, now) && may_grant(None, self.state.log.last_id(), from, last);
         if granted {
             State::send_unheld(from, term, Body::PreVoteGranted, effects);
             return;

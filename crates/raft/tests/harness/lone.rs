@@ -21,6 +21,9 @@ pub const FIRST: Session = Session(LogIndex::ZERO);
 /// What follows from a write that is durable asks for another write, and so on: no more often than this.
 const WRITES_MAX: usize = 100;
 
+/// When it starts: long after the origin of its clock, as after a restart.
+pub const START: Time = Time::from_millis(1_000_000);
+
 /// Node 1 of a group.
 pub struct Lone {
     pub raft: Raft,
@@ -55,8 +58,8 @@ impl Lone {
             ..Config::new(NodeId(1))
         };
         configure(&mut config);
-        let raft = Raft::new(config, restored.clone(), Time::default(), Chance::new(seed));
-        Self { raft, now: Time::default(), writes: Vec::new(), slow_disk: false }
+        let raft = Raft::new(config, restored.clone(), START, Chance::new(seed));
+        Self { raft, now: START, writes: Vec::new(), slow_disk: false }
     }
 
     /// Leads `term`, whose first entry is appended and durable; nobody has acknowledged anything.

@@ -6,10 +6,9 @@ use vlot_raft::effect::{Effect, Input, RoleName};
 use vlot_raft::id::{LogId, LogIndex, NodeId};
 use vlot_raft::membership::Change;
 use vlot_raft::message::{Body, ReadId, Session};
-use vlot_raft::time::Time;
 
 use crate::harness::cluster::{ELECTION_TIMEOUT, HEARTBEAT};
-use crate::harness::lone::{FIRST, Lone, had, sent};
+use crate::harness::lone::{FIRST, Lone, START, had, sent};
 use crate::harness::notation::{parse_change, parse_members};
 use crate::{BEAT, answers, beat_answer, request, upto};
 
@@ -122,7 +121,7 @@ fn a_later_term_does_not_end_a_promise() {
 #[test]
 fn a_restarted_server_keeps_its_promise() {
     let mut lone = leased(1, &[1]);
-    assert!(lone.raft.deadline() >= Time::default() + ELECTION_TIMEOUT);
+    assert!(lone.raft.deadline() >= START + ELECTION_TIMEOUT);
     lone.wait(ELECTION_TIMEOUT - Duration::from_millis(1));
     assert!(answers(&lone.hear(3, 1, Body::AskPreVote { last: LogId::new(9, 9) }), &Body::PreVoteRefused));
     assert_eq!(sent(&lone.hear(3, 2, request(9, 9))), []);
@@ -134,7 +133,7 @@ fn a_restarted_server_keeps_its_promise() {
 #[test]
 fn without_leases_nobody_is_bound() {
     let mut lone = Lone::new(3, 1, None, &[1]);
-    assert!(lone.raft.deadline() < Time::default() + ELECTION_TIMEOUT);
+    assert!(lone.raft.deadline() < START + ELECTION_TIMEOUT);
     assert!(answers(&lone.hear(3, 2, request(9, 9)), &Body::VoteGranted));
 }
 
