@@ -40,6 +40,8 @@ const OPTIONS: Options = Options {
     accept_damaged_entries: false,
 };
 /// A group that the node belongs to from its beginning, and one that it is to join.
+/// Some entries must be read from the log.
+const RECENT_BYTES_MAX: usize = 64;
 const GROUPS: [GroupId; 2] = [GroupId(1), GroupId(2)];
 /// What a wait may be, in milliseconds: from nothing to several election timeouts.
 const WAITS: [u64; 6] = [0, 20, 100, 300, 700, 2500];
@@ -109,7 +111,7 @@ impl Host {
         let disk = SimDisk::new();
         let (log, _) = Log::open(disk.clone(), IDENTITY, OPTIONS).expect("a new log");
         let mut host = Self {
-            core: NodeCore::default(),
+            core: NodeCore::new(RECENT_BYTES_MAX),
             log,
             disk,
             members,
@@ -129,7 +131,7 @@ impl Host {
     /// A process begins with what the log and the state machines hold.
     fn start(&mut self) {
         let (log, mut recovered) = Log::open(self.disk.clone(), IDENTITY, OPTIONS).expect("whatever peers have sent");
-        (self.log, self.core) = (log, NodeCore::default());
+        (self.log, self.core) = (log, NodeCore::new(RECENT_BYTES_MAX));
         self.starts += 1;
         for group in GROUPS {
             let recovered = recovered.groups.remove(&group).unwrap_or_default();
@@ -149,7 +151,6 @@ impl Host {
                     inflight_max: 2,
                     inflight_bytes_max: 200,
                     uncommitted_max: 8,
-                    recent_bytes_max: 64,
                     replay_bytes_max: 64,
                 },
                 origin: self.starts,

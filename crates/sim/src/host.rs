@@ -118,7 +118,7 @@ impl Host {
         self.shelf.open().map_err(|_| Broken::Storage)?;
         let (log, recovered, damaged) = self.disk.open(self.node(), GROUP, conditions.segment_bytes)?;
         let (registers, saved) = self.bring_up(&recovered, conditions.in_memory);
-        let mut core = NodeCore::default();
+        let mut core = NodeCore::new(conditions.recent_bytes_max);
         let founders = if self.is_founder { conditions.nodes } else { 0 };
         let begin = Begin {
             group: GROUP,
@@ -132,7 +132,6 @@ impl Host {
                 inflight_max: conditions.inflight_max,
                 inflight_bytes_max: conditions.inflight_bytes_max,
                 uncommitted_max: conditions.uncommitted_max,
-                recent_bytes_max: conditions.recent_bytes_max,
                 replay_bytes_max: conditions.replay_bytes_max,
             },
             origin,

@@ -31,6 +31,11 @@ impl RecentEntries {
         index >= self.after
     }
 
+    /// The bytes of all payloads.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Cuts after the beginning of `runs` and appends its entries.
     ///
     /// # Panics
@@ -94,6 +99,21 @@ impl RecentEntries {
     }
 }
 
+/// How many bytes each may keep of those that it has, so that all together keep at most `budget`: who has little keeps it,
+/// and the rest is shared evenly.
+pub(crate) fn fair_share(mut sizes: Vec<usize>, budget: usize) -> usize {
+    sizes.sort_unstable();
+    let (mut left, mut others) = (budget, sizes.len());
+    for size in sizes {
+        let share = left / others;
+        if size > share {
+            return share;
+        }
+        (left, others) = (left - size, others - 1);
+    }
+    usize::MAX
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,5 +152,18 @@ mod tests {
         recent.append(&TermRuns::one_term(LogId::ZERO, Term(3), 1), payloads(&[1]));
         assert_eq!((recent.after, recent.bytes), (LogIndex::ZERO, 1), "cut into what only the disk had");
         assert_eq!(indices(recent.part(LogIndex::ZERO, LogIndex(9), 9)), [1]);
+    }
+
+    #[test]
+    fn who_has_little_keeps_it() {
+        for (sizes, budget, share) in [
+            (&[][..], 0, usize::MAX),
+            (&[10, 30], 40, usize::MAX),
+            (&[10, 30], 39, 29),
+            (&[90, 1, 90], 21, 10),
+            (&[5, 5], 1, 0),
+        ] {
+            assert_eq!(fair_share(sizes.to_vec(), budget), share, "{sizes:?}");
+        }
     }
 }

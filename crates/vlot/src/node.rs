@@ -13,6 +13,7 @@ use vlot_raft::membership::ChangeRefused;
 use vlot_raft::raft::Raft;
 use vlot_raft::time::Time;
 
+use crate::entries::fair_share;
 use crate::members::{MemberChange, Members, MembershipSet};
 use crate::net::Lane;
 use crate::replica::{BadEntry, Begin, CannotBegin, Committed, LogRead, Purpose, Replica, Work};
@@ -179,9 +180,11 @@ pub enum Complaint {
 }
 
 /// All replicas of one node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct NodeCore {
     groups: BTreeMap<GroupId, Member>,
+    /// Payload bytes of recent entries that all replicas together keep in memory.
+    recent_bytes_max: usize,
     batch: BatchId,
     /// For each batch that is not durable, the last write of each group in it.
     unwritten: VecDeque<(BatchId, Vec<(GroupId, WriteId)>)>,
@@ -199,6 +202,20 @@ struct Member {
 }
 
 impl NodeCore {
+    /// A node without replicas. Of the entries that are written and applied, the newest stay in memory, up to so many
+    /// bytes of payload in all groups together; others are read from the log when a peer needs them.
+    #[must_use]
+    pub fn new(recent_bytes_max: usize) -> Self {
+        Self {
+            groups: BTreeMap::new(),
+            recent_bytes_max,
+            batch: BatchId::default(),
+            unwritten: VecDeque::new(),
+            is_full: false,
+            complaints: Vec::new(),
+        }
+    }
+
     /// Adds a replica.
     ///
     /// # Errors
@@ -329,12 +346,23 @@ impl NodeCore {
             }
             turn.broken = turn.broken.or(member.broken);
         }
+        self.shrink_recent();
         if !writes.is_empty() {
             self.batch = BatchId(self.batch.0 + 1);
             self.unwritten.push_back((self.batch, last_writes));
             turn.write = Some((self.batch, writes));
         }
         turn
+    }
+
+    /// Forgets recent entries if there are too many bytes of them. An eighth more than that goes, so that this is not
+    /// done again each turn.
+    fn shrink_recent(&mut self) {
+        let sizes = || self.groups.values().map(|member| member.replica.recent_bytes());
+        if sizes().sum::<usize>() > self.recent_bytes_max {
+            let share = fair_share(sizes().collect(), self.recent_bytes_max / 8 * 7);
+            self.groups.values_mut().for_each(|member| member.replica.shrink_recent(share));
+        }
     }
 
     fn receive(&mut self, now: Time, from: NodeId, bytes: Bytes) {
@@ -371,5 +399,105 @@ impl NodeCore {
         if let Some(member) = self.groups.get_mut(&group) {
             act(member);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::{self, ProposalId};
+    use crate::replica::Limits;
+    use std::time::Duration;
+    use vlot_log::index::GroupState;
+    use vlot_raft::state::Config;
+
+    const GROUPS: u64 = 3;
+    const RECENT_BYTES_MAX: usize = 10_000;
+
+    /// Groups of one, whose disk is always done at once.
+    struct Lone {
+        core: NodeCore,
+        now: Time,
+        sequence: u64,
+    }
+
+    impl Lone {
+        fn new() -> Self {
+            let (node, now) = (NodeId(1), Time::default());
+            let mut core = NodeCore::new(RECENT_BYTES_MAX);
+            for group in 1..=GROUPS {
+                let begin = Begin {
+                    group: GroupId(group),
+                    config: Config::new(node),
+                    members: Members::of_voters([(node, "n1:1".to_owned())]),
+                    recovered: GroupState::default(),
+                    damaged: None,
+                    applied: LogId::ZERO,
+                    limits: Limits::default(),
+                    origin: 1,
+                    seed: 1,
+                };
+                core.add(now, begin).unwrap();
+            }
+            let mut lone = Self { core, now, sequence: 0 };
+            lone.now = lone.now + Duration::from_secs(10);
+            lone.turns();
+            lone
+        }
+
+        /// Turns, until nothing is to be written. Returns how many payloads were committed.
+        fn turns(&mut self) -> usize {
+            let mut committed = 0;
+            loop {
+                let turn = self.core.end_turn(self.now);
+                committed += turn.committed.iter().map(|(_, entries)| entries.len()).sum::<usize>();
+                let Some((batch, _)) = turn.write else { return committed };
+                self.core.handle(self.now, Input::Written { batch });
+            }
+        }
+
+        fn propose(&mut self, group: u64, bytes: usize) {
+            self.sequence += 1;
+            let id = ProposalId { origin: 1, sequence: self.sequence };
+            let payload = payload::command(id, bytes, |out| out.extend(std::iter::repeat_n(7, bytes)));
+            let group = GroupId(group);
+            self.core.handle(self.now, Input::Propose { group, sequence: self.sequence, payload });
+        }
+
+        fn recent_bytes(&self) -> Vec<usize> {
+            self.core.groups.values().map(|member| member.replica.recent_bytes()).collect()
+        }
+    }
+
+    #[test]
+    fn groups_share_the_memory_for_recent_entries() {
+        let mut lone = Lone::new();
+        lone.propose(3, 1000);
+        lone.turns();
+        let little = lone.recent_bytes()[2];
+        for _ in 0..20 {
+            for group in [1, 2] {
+                lone.propose(group, 1000);
+            }
+            assert_eq!(lone.turns(), 2);
+            assert!(lone.recent_bytes().iter().sum::<usize>() <= RECENT_BYTES_MAX, "{:?}", lone.recent_bytes());
+        }
+        let [one, other, idle] = lone.recent_bytes()[..] else { panic!("three groups") };
+        assert_eq!(idle, little, "who has little keeps it");
+        assert!(one == other && one > 2000, "{one} {other}");
+    }
+
+    #[test]
+    fn what_is_not_written_stays_in_memory() {
+        let mut lone = Lone::new();
+        for _ in 0..20 {
+            lone.propose(1, 1000);
+        }
+        let turn = lone.core.end_turn(lone.now);
+        assert!(lone.recent_bytes()[0] > 20_000, "more than there should be, and needed");
+        let (batch, _) = turn.write.expect("they are to be written");
+        lone.core.handle(lone.now, Input::Written { batch });
+        assert_eq!(lone.turns(), 20);
+        assert!(lone.recent_bytes()[0] <= RECENT_BYTES_MAX);
     }
 }

@@ -39,8 +39,6 @@ pub struct Limits {
     pub inflight_bytes_max: u64,
     /// Entries that wait to be committed before the leader takes no more.
     pub uncommitted_max: u64,
-    /// Payload bytes of recent entries kept in memory.
-    pub recent_bytes_max: usize,
     /// Payload bytes handed to the state machine at once, when it catches up from disk.
     pub replay_bytes_max: usize,
 }
@@ -53,7 +51,6 @@ impl Default for Limits {
             inflight_max: 128,
             inflight_bytes_max: 32 << 20,
             uncommitted_max: 1 << 20,
-            recent_bytes_max: 16 * MIB,
             replay_bytes_max: 4 * MIB,
         }
     }
@@ -482,9 +479,20 @@ impl Replica {
         self.apply(work)?;
         self.tell_fitness(now, work);
         self.reads.take_ready(self.handed.index, &mut work.reads_ready);
-        let needed = if self.only_counts() { self.raft.ready() } else { self.handed.index };
-        self.recent.shrink(needed.min(self.raft.durable()), self.limits.recent_bytes_max);
         Ok(())
+    }
+
+    /// Payload bytes of the entries that are in memory.
+    #[must_use]
+    pub fn recent_bytes(&self) -> usize {
+        self.recent.bytes()
+    }
+
+    /// Forgets the oldest entries in memory until the rest has at most so many bytes, but for those that have yet to be
+    /// written or applied.
+    pub fn shrink_recent(&mut self, bytes_max: usize) {
+        let needed = if self.only_counts() { self.raft.ready() } else { self.handed.index };
+        self.recent.shrink(needed.min(self.raft.durable()), bytes_max);
     }
 
     /// Sends what waits to whoever leads: appends it, if that is this node.

@@ -73,6 +73,9 @@ pub struct Options {
     /// long as the log finds room. For who keeps something else there, such as the state machine's own files, which
     /// then still has room to write down what was decided.
     pub headroom_bytes: u64,
+    /// Payload bytes of recent entries that are kept in memory, of all groups together, for peers that lag behind a
+    /// little. What is not written or not applied yet is in memory besides.
+    pub recent_bytes_max: usize,
     /// Bounds of the transport.
     pub net: net::Limits,
     /// Bounds of each replica.
@@ -101,6 +104,7 @@ impl Options {
             retention: retention::Limits::default(),
             log: log::Options::default(),
             headroom_bytes: 0,
+            recent_bytes_max: 16 << 20,
             net: net::Limits::default(),
             replica: replica::Limits::default(),
             group: group::Limits::default(),
@@ -201,7 +205,7 @@ impl Node {
         let log = LogThread::start(log, headroom, Arc::new(move |done| report.push(Event::Log(done))));
         let log = log.map_err(OpenError::Thread)?;
         let driver = Driver {
-            core: NodeCore::default(),
+            core: NodeCore::new(options.recent_bytes_max),
             events: Arc::clone(&events),
             net,
             inbox,
