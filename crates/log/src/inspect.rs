@@ -53,6 +53,20 @@ pub struct Judgement {
     pub torn: Option<TornTail>,
     /// What is damaged, of a log that can still be opened by an owner that accepts damage.
     pub damaged: Vec<Damage>,
+    /// The first record whose entries are damaged and in no group's log any more. An owner that accepts damage is not told
+    /// of it; any other is refused.
+    pub outlived: Option<Outlived>,
+}
+
+/// A place where damage is that nobody will meet: what was there has left the log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outlived {
+    /// The segment.
+    pub file: PathBuf,
+    /// Where in it the record is, in bytes.
+    pub offset: u64,
+    /// What is wrong there.
+    pub flaw: Flaw,
 }
 
 /// How much there is of one segment.
@@ -77,7 +91,7 @@ pub struct GroupSizes {
     pub payload_bytes: u64,
 }
 
-/// Judges a log as opening it would, and leaves it as it is.
+/// Judges a log as opening it would by an owner that accepts damaged entries, and leaves it as it is.
 ///
 /// # Errors
 /// As opening it does. [`OpenError::Corrupt`] and [`OpenError::Missing`] mean that what comes after cannot be told.
@@ -97,14 +111,15 @@ pub fn judge(dir: &Path) -> Result<Judgement, OpenError> {
     judge_once(dir)
 }
 
-/// Reads strictly first. If that is refused, what an owner that accepts damage is told; what is damaged and in no group's
-/// log any more it is not told of, so the refusal stands then.
+/// Reads strictly first. If that is refused, what an owner that accepts damage is told. What it is not told of is in no
+/// group's log any more.
 fn judge_once(dir: &Path) -> Result<Judgement, OpenError> {
     match read_all(dir, false) {
-        Err(refusal @ OpenError::Corrupt { .. }) => match read_all(dir, true)? {
-            judgement if judgement.damaged.is_empty() => Err(refusal),
-            judgement => Ok(judgement),
-        },
+        Err(OpenError::Corrupt { file, offset, flaw }) => {
+            let judgement = read_all(dir, true)?;
+            let outlived = judgement.damaged.is_empty().then_some(Outlived { file, offset, flaw });
+            Ok(Judgement { outlived, ..judgement })
+        }
         done => done,
     }
 }
@@ -118,6 +133,7 @@ fn read_all(dir: &Path, accept_damage: bool) -> Result<Judgement, OpenError> {
         groups: BTreeMap::new(),
         torn: None,
         damaged: noted.iter().cloned().collect(),
+        outlived: None,
     };
     let Some(survey) = survey(&names) else { return Ok(judgement) };
     let identity = identity_of(&mut disk, survey.all.iter().copied());

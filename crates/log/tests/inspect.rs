@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use vlot_log::disk::Disk;
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::inspect::{self, Damage, OpenError, Sight, What};
+use vlot_log::log::{Log, Options};
 use vlot_log::record::Write;
 use vlot_raft::id::{GroupId, LogId, NodeId, Term};
 
@@ -119,7 +120,7 @@ fn a_log_is_seen_in_order() {
 fn what_is_judged_is_what_an_open_finds() {
     let (scratch, disk) = (Scratch::new("judge"), log_at_rest());
     scratch.fill(&disk);
-    let (mut intact, mut entries, mut rest) = (0, 0, 0);
+    let (mut intact, mut entries, mut left, mut rest) = (0, 0, 0, 0);
     for file in disk.clone().list().expect("no fault") {
         let bytes = disk.bytes(&file).expect("it is there");
         let written = bytes.iter().rposition(|&byte| byte != 0).expect("something is written") + 1;
@@ -134,16 +135,23 @@ fn what_is_judged_is_what_an_open_finds() {
             let opened = open(&damaged);
             match (&judged, &opened) {
                 (Ok(judgement), Ok((_, recovered))) => {
-                    assert!(judgement.damaged.is_empty(), "{case}: {judgement:?}");
+                    assert!(judgement.damaged.is_empty() && judgement.outlived.is_none(), "{case}: {judgement:?}");
                     let torn = |torn: &inspect::TornTail| (torn.offset, torn.bytes, torn.flaw);
                     assert_eq!(judgement.torn.as_ref().map(torn), recovered.torn.as_ref().map(torn), "{case}");
                     intact += 1;
                 }
                 (Ok(judgement), Err(OpenError::Corrupt { offset, .. })) => {
-                    let [Damage::Entries { offset: found, .. }] = &judgement.damaged[..] else {
-                        panic!("{case}: {judgement:?}")
-                    };
-                    assert!(offset <= found, "{case}");
+                    match (&judgement.damaged[..], &judgement.outlived) {
+                        ([Damage::Entries { offset: found, .. }], None) => assert!(offset <= found, "{case}"),
+                        ([], Some(outlived)) => {
+                            assert_eq!(outlived.offset, *offset, "{case}");
+                            let accepted = Options { accept_damaged_entries: true, ..SMALL };
+                            let (_, recovered) = Log::open(damaged.clone(), model::IDENTITY, accepted).expect(&case);
+                            assert_eq!(recovered.damaged, [], "{case}");
+                            left += 1;
+                        }
+                        other => panic!("{case}: {other:?}"),
+                    }
                     entries += 1;
                 }
                 (
@@ -158,7 +166,7 @@ fn what_is_judged_is_what_an_open_finds() {
         }
         scratch.put(&disk, &file);
     }
-    assert!(intact > 10 && entries > 10 && rest > 100, "{intact} {entries} {rest}");
+    assert!(intact > 10 && entries > 10 && left > 0 && rest > 100, "{intact} {entries} {left} {rest}");
 }
 
 /// What a node that runs writes meanwhile may be seen in part; it is never taken for damage.
@@ -166,7 +174,7 @@ fn what_is_judged_is_what_an_open_finds() {
 fn a_log_that_is_written_to_is_never_damaged() {
     use std::sync::atomic::{AtomicBool, Ordering};
     use vlot_log::disk::real::RealDisk;
-    use vlot_log::log::Log;
+
     let done = AtomicBool::new(false);
     let scratch = Scratch::new("running");
     let (mut log, _) = Log::open(RealDisk::open(&scratch.0).expect("free"), model::IDENTITY, SMALL).expect("a new log");

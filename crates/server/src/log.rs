@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
-use vlot::inspect::{self, Damage, Judgement, OpenError, TornTail};
+use vlot::inspect::{self, Damage, Judgement, OpenError, Outlived, TornTail};
 
 mod dump;
 mod stat;
@@ -51,6 +51,7 @@ Read the whole log as a node does when it starts, check every checksum, and say 
 
   intact: ...                 all that was ever known to be durable is there
   torn tail: ...              a write that nobody was told to be durable is there in part
+  outlived damage: ...        entries have changed that have left the log since
   damaged: entries ...        these entries have changed; a node gets them from its peers
   damaged: all after ...      the log can be told up to there, and no further";
 
@@ -170,9 +171,12 @@ fn verify(log: &Path) -> Result<(), End> {
     let mut output = output();
     let judged = inspect::judge(log);
     match &judged {
-        Ok(Judgement { segments, groups, torn, damaged }) => {
+        Ok(Judgement { segments, groups, torn, damaged, outlived }) => {
             damaged.iter().try_for_each(|damage| writeln!(output, "damaged: {}", described(damage)))?;
             torn.iter().try_for_each(|torn| writeln!(output, "torn tail: {}", described_tail(torn)))?;
+            if let Some(Outlived { file, offset, flaw }) = outlived {
+                writeln!(output, "outlived damage: {}:{offset}: {flaw}", file.display())?;
+            }
             if damaged.is_empty() {
                 let records: u64 = segments.iter().map(|segment| u64::from(segment.record_bytes)).sum();
                 let (segments, groups) = (segments.len(), groups.len());
