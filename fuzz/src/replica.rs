@@ -118,11 +118,12 @@ impl Host {
         self.step(input);
     }
 
-    /// Some of what waits becomes durable.
+    /// Some of what waits becomes durable; on a full disk only what needs no room.
     fn persist(&mut self, reader: &mut Reader<'_>) {
         let count = 1 + reader.below(4);
         if let Some(write) = self.disk.persist(count) {
-            self.step(Input::Persisted { write });
+            let is_full = self.disk.is_full;
+            self.step(if is_full { Input::VotePersisted { write } } else { Input::Persisted { write } });
         }
     }
 
@@ -144,6 +145,7 @@ impl Host {
     fn restart(&mut self, reader: &mut Reader<'_>) {
         self.disk.persist(reader.below(4));
         self.disk.pending.clear();
+        self.disk.issued = WriteId::default();
         self.disk.is_full = false;
         let begin = self.disk.log.after().index;
         let applied = LogIndex(self.raft.ready().0.saturating_sub(reader.below(4) as u64)).max(begin);
@@ -254,7 +256,9 @@ struct Disk {
     /// The last entry that this process ever had on disk.
     reach: LogIndex,
     pending: VecDeque<(WriteId, Act)>,
-    /// Entries wait, and what was asked for after them.
+    /// The last write that was asked for.
+    issued: WriteId,
+    /// Entries wait; votes, and where the log begins, do not.
     is_full: bool,
 }
 
@@ -274,21 +278,41 @@ impl Disk {
     }
 
     fn write(&mut self, write: WriteId, act: Act) {
-        assert!(self.pending.back().is_none_or(|(last, _)| *last < write), "{write:?} comes after others");
+        assert!(write > self.issued, "{write:?} comes after others");
+        self.issued = write;
         self.pending.push_back((write, act));
     }
 
-    /// Makes up to `count` writes durable; the last of them.
+    /// Makes up to `count` writes durable. Gives back up to where all are; on a full disk, all but entries.
     fn persist(&mut self, count: usize) -> Option<WriteId> {
-        let mut last = None;
+        let before = self.pending.len();
         for _ in 0..count {
-            let fits = |(_, act): &mut (WriteId, Act)| !self.is_full || !matches!(act, Act::Append(..));
-            let Some((write, act)) = self.pending.pop_front_if(fits) else { break };
+            let fits = |(_, act): &(WriteId, Act)| !self.is_full || !matches!(act, Act::Append(..));
+            let Some(at) = self.pending.iter().position(fits) else { break };
+            let Some((_, act)) = self.pending.remove(at) else { break };
+            if let (Act::Begin(after, snapshot), 1..) = (&act, at) {
+                self.shorten_what_waits(at, *after, snapshot.clone());
+            }
             self.apply(act);
             self.reach = self.reach.max(self.log.last());
-            last = Some(write);
         }
-        last
+        let mut waiting = self.pending.iter().filter(|(_, act)| !self.is_full || !matches!(act, Act::Append(..)));
+        let durable = waiting.next().map_or(self.issued, |(next, _)| WriteId(next.0 - 1));
+        (self.pending.len() < before).then_some(durable)
+    }
+
+    /// The log begins before the first `passed` writes are done, all of them appends: in the end it is what it would be if
+    /// that had come after them.
+    fn shorten_what_waits(&mut self, passed: usize, after: LogId, snapshot: Option<(LogIndex, Membership)>) {
+        let (term, vote, log, memberships) = (self.term, self.vote, self.log.clone(), self.memberships.clone());
+        let mut in_order = Self { term, vote, log, memberships, ..Self::default() };
+        let appends: Vec<(WriteId, Act)> = self.pending.drain(..passed).collect();
+        let newest = appends.last().map(|(write, _)| *write);
+        appends.into_iter().for_each(|(_, append)| in_order.apply(append));
+        in_order.apply(Act::Begin(after, snapshot));
+        let set = in_order.memberships.split_off(1);
+        self.pending.extend(newest.map(|write| (write, Act::Append(in_order.log, set))));
+        self.pending.rotate_right(usize::from(newest.is_some()));
     }
 
     fn apply(&mut self, act: Act) {
