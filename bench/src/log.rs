@@ -8,23 +8,19 @@ mod bare_file;
 mod engine;
 mod host;
 mod kept;
-mod scratch;
 mod vlot;
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::Outcome;
 use crate::measure::processor;
-use scratch::Scratch;
+use crate::scratch::Scratch;
 
 const ENTRY_BYTES: usize = 256;
 const GROUPS: u64 = 1000;
-
-/// Errors of all sides.
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What to measure.
 pub(crate) struct Plan {

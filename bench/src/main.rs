@@ -5,8 +5,14 @@
 mod log;
 mod measure;
 mod raft;
+mod ring;
+mod scratch;
 
+use std::error::Error;
 use std::process::ExitCode;
+
+/// Errors of all sides.
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const USAGE: &str = "\
 vlot-bench raft [--rounds N] [--batch N] [--only vlot|tikv]
@@ -16,6 +22,8 @@ vlot-bench log [--dir DIR] [--rounds N] [--millis N]
     The log beside tikv's raft-engine, and beside the bare file under both: appends, recovery, reads.
     Works in a new directory in DIR (the system's place for temporary files, if it is not given), which it removes.
     A round of a row of appends takes --millis for each side.
+vlot-bench ring [--dir DIR] [--rounds N] [--millis N]
+    Ways to ask the system for a durable write: two calls, one call, and io_uring.
 ";
 
 fn main() -> ExitCode {
@@ -23,6 +31,9 @@ fn main() -> ExitCode {
     let outcome = match arguments.next().as_deref() {
         Some("raft") => raft::Plan::parse(arguments).map(|plan| raft::run(&plan)),
         Some("log") => log::Plan::parse(arguments).and_then(|plan| log::run(&plan).map_err(|error| error.to_string())),
+        Some("ring") => {
+            ring::Plan::parse(arguments).and_then(|plan| ring::run(&plan).map_err(|error| error.to_string()))
+        }
         _ => Err(String::new()),
     };
     match outcome {

@@ -13,10 +13,11 @@ use raft_engine::{Engine, LogBatch};
 use super::bare_file::BareFile;
 use super::engine::{self, EngineJournal};
 use super::host::Host;
-use super::scratch::Scratch;
 use super::vlot::VlotJournal;
-use super::{GROUPS, Journal, Kept, Outcome, Plan, payloads};
+use super::{GROUPS, Journal, Kept, Plan, payloads};
+use crate::Outcome;
 use crate::measure::{Meter, Used, median, print_table, with_commas};
+use crate::scratch::Scratch;
 
 /// Who appends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

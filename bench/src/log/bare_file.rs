@@ -7,8 +7,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::Journal;
 use super::vlot::frame_bytes;
-use super::{Journal, Outcome};
+use crate::Outcome;
 
 const FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// The system remembers the file in pieces of this size, and a sync of a small write takes longer in large ones.

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use raft::eraftpb::Entry;
 use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
 
-use super::{GROUPS, Journal, Kept, Outcome};
+use super::{GROUPS, Journal, Kept};
+use crate::Outcome;
 
 const TERM: u64 = 1;
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Journal, Outcome};
+use super::Journal;
+use crate::Outcome;
 
 /// Where entries wait for the next write.
 pub(crate) struct Host {

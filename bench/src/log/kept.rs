@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::engine::EngineJournal;
-use super::scratch::{Scratch, make_cold};
 use super::vlot::VlotJournal;
-use super::{ENTRY_BYTES, GROUPS, Kept, Outcome, Plan, payloads};
+use super::{ENTRY_BYTES, GROUPS, Kept, Plan, payloads};
+use crate::Outcome;
 use crate::measure::{median, noise, print_table};
+use crate::scratch::{Scratch, make_cold};
 
 /// Entries of the log that is opened, and how many were written at once.
 const ENTRIES: u64 = 256_000;

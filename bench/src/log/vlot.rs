@@ -8,7 +8,8 @@ use vlot_log::log::{Identity, Log, Options};
 use vlot_log::record::{Entry, Write};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 
-use super::{ENTRY_BYTES, GROUPS, Journal, Kept, Outcome};
+use super::{ENTRY_BYTES, GROUPS, Journal, Kept};
+use crate::Outcome;
 
 const TERM: u64 = 1;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::Outcome;
+use crate::Outcome;
 
 /// Removed with all that is in it when the value is dropped.
 pub(crate) struct Scratch {
