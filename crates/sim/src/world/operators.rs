@@ -140,7 +140,8 @@ impl World {
             Errand::SetUp(place, tries) => self.set_up(place, tries),
             Errand::Promote(place, tries) if self.phase == Phase::Storm && tries > 0 => self.promote(place, tries),
             Errand::Return(place) if self.phase == Phase::Storm && !self.operators.has_lost_disk() => {
-                if !self.operators.members().contains(node_at(place)) {
+                // One that is lost again comes back when it is set up.
+                if !self.operators.members().contains(node_at(place)) && !self.hosts[place].is_lost {
                     let change = match self.hosts[place].was_witness {
                         // It has been let in already, and is out again.
                         true => churn::witness,
