@@ -2,6 +2,7 @@
 //!
 //! As the product's log thread does, but for what is one there: that its callers wait, each for its own entry.
 
+use std::thread;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -70,6 +71,14 @@ impl Host {
                     return;
                 }
                 gathering = self.something_waits.wait(gathering).unwrap_or_else(PoisonError::into_inner);
+            }
+            // Who has just been told comes back with the next entry.
+            let mut count = 0;
+            while gathering.entries.len() > count {
+                count = gathering.entries.len();
+                drop(gathering);
+                thread::yield_now();
+                gathering = self.gathering();
             }
             std::mem::swap(&mut entries, &mut gathering.entries);
             let written = std::mem::take(&mut gathering.written);
