@@ -236,7 +236,9 @@ fn of_up(name: NodeId, cluster: &Cluster) -> String {
     let (raft, applied) = (cluster.raft(name), cluster.node(name).applied);
     let (standing, log, commit) = (notation::standing(raft.standing()), notation::log(raft.log()), raft.commit());
     let members = members_if_changed(raft.memberships());
-    format!("n{name} is {standing}, log {log}, commit {commit}, applied {applied}{members}")
+    let unreadable =
+        raft.unreadable().map_or_else(String::new, |(first, last)| format!(", cannot read {first}..{last}"));
+    format!("n{name} is {standing}, log {log}, commit {commit}, applied {applied}{unreadable}{members}")
 }
 
 fn of_down(name: NodeId, cluster: &Cluster) -> String {
