@@ -363,14 +363,10 @@ impl State {
         }
     }
 
-    /// The last entry that the host may be told to apply, since it has to be read for that.
+    /// The last entry that the host may be told to apply, since it has to be read for that. Behind what is applied, nothing
+    /// more is: the snapshot that mends it must not be behind the state machine by the time that it is here.
     fn readable_upto(&self) -> LogIndex {
-        match self.unreadable() {
-            Some((first, _)) if first > self.ready => first.prev(),
-            // The snapshot that mends it must not be behind the state machine by the time that it is here.
-            Some(_) => self.ready,
-            None => LogIndex(u64::MAX),
-        }
+        self.unreadable().map_or(LogIndex(u64::MAX), |(first, _)| first.prev())
     }
 
     /// Another membership counts: who was told to leave may be a member again.
