@@ -12,7 +12,7 @@ use vlot_raft::term_runs::TermRuns;
 
 /// The entries after `after`, to the end of the log.
 ///
-/// Invariant: the entries' indices follow `after` one by one; `bytes` is the sum of their payloads.
+/// Invariant: the entries' indices follow `after` one by one; `bytes` is the sum of what they take.
 #[derive(Debug, Default)]
 pub(crate) struct RecentEntries {
     after: LogIndex,
@@ -31,7 +31,7 @@ impl RecentEntries {
         index >= self.after
     }
 
-    /// The bytes of all payloads.
+    /// How many bytes of memory they take.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -51,7 +51,7 @@ impl RecentEntries {
                 appended.push(Entry { id: vlot_raft::id::LogId { term, index: LogIndex(index) }, payload });
             }
         }
-        self.bytes += appended.iter().map(|entry| entry.payload.len()).sum::<usize>();
+        self.bytes += appended.iter().map(bytes_of).sum::<usize>();
         self.entries.extend(appended.iter().cloned());
         appended
     }
@@ -77,7 +77,7 @@ impl RecentEntries {
         while self.bytes > bytes_max {
             match self.entries.front() {
                 Some(entry) if entry.id.index <= keep_after => {
-                    self.bytes -= entry.payload.len();
+                    self.bytes -= bytes_of(entry);
                     self.after = entry.id.index;
                     self.entries.pop_front();
                 }
@@ -89,7 +89,7 @@ impl RecentEntries {
     fn cut_after(&mut self, index: LogIndex) {
         while self.entries.back().is_some_and(|entry| entry.id.index > index) {
             if let Some(entry) = self.entries.pop_back() {
-                self.bytes -= entry.payload.len();
+                self.bytes -= bytes_of(&entry);
             }
         }
         if self.entries.is_empty() {
@@ -97,6 +97,11 @@ impl RecentEntries {
             self.after = index;
         }
     }
+}
+
+/// A payload may be short, and then it is the entry itself that counts.
+fn bytes_of(entry: &Entry) -> usize {
+    size_of::<Entry>() + entry.payload.len()
 }
 
 /// How many bytes each may keep of those that it has, so that all together keep at most `budget`: who has little keeps it,
@@ -146,11 +151,13 @@ mod tests {
         let mut recent = RecentEntries::after(LogIndex::ZERO);
         recent.append(&TermRuns::one_term(LogId::ZERO, Term(1), 4), payloads(&[10; 4]));
         recent.append(&TermRuns::one_term(LogId::new(1, 2), Term(2), 1), payloads(&[20]));
-        assert_eq!(recent.bytes, 40);
+        let bytes = |entries: usize, payloads: usize| entries * size_of::<Entry>() + payloads;
+        assert_eq!(recent.bytes, bytes(3, 40));
         recent.shrink(LogIndex(1), 0);
-        assert_eq!((recent.after, recent.bytes), (LogIndex(1), 30), "what is after 1 is kept, whatever the budget");
+        let left = bytes(2, 30);
+        assert_eq!((recent.after, recent.bytes), (LogIndex(1), left), "what is after 1 is kept, whatever the budget");
         recent.append(&TermRuns::one_term(LogId::ZERO, Term(3), 1), payloads(&[1]));
-        assert_eq!((recent.after, recent.bytes), (LogIndex::ZERO, 1), "cut into what only the disk had");
+        assert_eq!((recent.after, recent.bytes), (LogIndex::ZERO, bytes(1, 1)), "cut into what only the disk had");
         assert_eq!(indices(recent.part(LogIndex::ZERO, LogIndex(9), 9)), [1]);
     }
 

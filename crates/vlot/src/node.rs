@@ -183,7 +183,7 @@ pub enum Complaint {
 #[derive(Debug)]
 pub struct NodeCore {
     groups: BTreeMap<GroupId, Member>,
-    /// Payload bytes of recent entries that all replicas together keep in memory.
+    /// How many bytes of recent entries all replicas together keep in memory.
     recent_bytes_max: usize,
     batch: BatchId,
     /// For each batch that is not durable, the last write of each group in it.
@@ -203,7 +203,7 @@ struct Member {
 
 impl NodeCore {
     /// A node without replicas. Of the entries that are written and applied, the newest stay in memory, up to so many
-    /// bytes of payload in all groups together; others are read from the log when a peer needs them.
+    /// bytes in all groups together; others are read from the log when a peer needs them.
     #[must_use]
     pub fn new(recent_bytes_max: usize) -> Self {
         Self {

@@ -482,7 +482,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Payload bytes of the entries that are in memory.
+    /// How many bytes the entries take that are in memory.
     #[must_use]
     pub fn recent_bytes(&self) -> usize {
         self.recent.bytes()

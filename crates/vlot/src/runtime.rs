@@ -73,7 +73,7 @@ pub struct Options {
     /// long as the log finds room. For who keeps something else there, such as the state machine's own files, which
     /// then still has room to write down what was decided.
     pub headroom_bytes: u64,
-    /// Payload bytes of recent entries that are kept in memory, of all groups together, for peers that lag behind a
+    /// How many bytes of recent entries are kept in memory, of all groups together, for peers that lag behind a
     /// little. What is not written or not applied yet is in memory besides.
     pub recent_bytes_max: usize,
     /// Bounds of the transport.
