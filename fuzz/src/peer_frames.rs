@@ -141,7 +141,7 @@ impl Host {
             *applied = (*applied).max(begin);
             let begin = Begin {
                 group,
-                config: Config { uncommitted_max: 8, ..Config::new(NODE) },
+                config: Config { uncommitted_max: 8, ..Config::new(NODE) }.into(),
                 members: if group == GROUPS[0] { self.members.clone() } else { Members::default() },
                 recovered,
                 damaged: None,

@@ -303,7 +303,8 @@ mod tests {
     #[test]
     fn a_leader_that_is_nearly_too_late_is_news() {
         for (silence, late) in [(0, false), (800, false), (801, true), (2000, true)] {
-            let mut state = State::new(Config::new(NodeId(1)), Restored::default(), Time::default(), Chance::new(1));
+            let mut state =
+                State::new(Config::new(NodeId(1)).into(), Restored::default(), Time::default(), Chance::new(1));
             let mut effects = Effects::new();
             let mut follower = Follower::new(Some(NodeId(2)), Time::default(), &mut state);
             assert!(follower.hear(NodeId(2), Time::from_millis(silence), &mut state, &mut effects));

@@ -4,6 +4,7 @@
 //! commitment or of other peers.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use crate::id::LogIndex;
@@ -31,8 +32,8 @@ pub(crate) struct Progress {
     /// Whether its disk has no room for entries, as it last said.
     pub(crate) full: bool,
     pub(crate) priority: u8,
-    /// When it first answered a heartbeat without having answered what is under way.
-    silent_since: Option<Time>,
+    /// When it first answered a heartbeat without having answered what is under way; never, if it has not.
+    silent_since: Time,
 }
 
 /// How entries are sent to a peer.
@@ -46,24 +47,68 @@ pub(crate) enum Pace {
     Snapshot,
 }
 
-/// The messages that are not acknowledged.
-#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+/// The messages that are not acknowledged. Equal if the messages are, whatever room there is for more.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Inflight {
-    /// The last entry of each, and the bytes of its payloads.
+    /// Nothing while a group is idle: there may be thousands.
+    under_way: Option<Box<UnderWay>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct UnderWay {
+    /// The last entry of each message, and the bytes of its payloads.
     messages: VecDeque<(LogIndex, u64)>,
     bytes: u64,
 }
 
 impl Inflight {
+    fn messages(&self) -> impl ExactSizeIterator<Item = &(LogIndex, u64)> {
+        self.under_way.as_ref().map(|under_way| under_way.messages.iter()).unwrap_or_default()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.messages().len() == 0
+    }
+
+    fn has_room(&self, window: Window) -> bool {
+        let has_room =
+            |under_way: &UnderWay| under_way.messages.len() < window.messages && under_way.bytes < window.bytes;
+        self.under_way.as_deref().is_none_or(has_room)
+    }
+
     fn push(&mut self, upto: LogIndex, bytes: u64) {
-        self.messages.push_back((upto, bytes));
-        self.bytes += bytes;
+        let under_way = self.under_way.get_or_insert_default();
+        under_way.messages.push_back((upto, bytes));
+        under_way.bytes += bytes;
     }
 
     fn acknowledge(&mut self, upto: LogIndex) {
-        while let Some((_, bytes)) = self.messages.pop_front_if(|(sent, _)| *sent <= upto) {
-            self.bytes -= bytes;
+        let Some(under_way) = &mut self.under_way else { return };
+        while let Some((_, bytes)) = under_way.messages.pop_front_if(|(sent, _)| *sent <= upto) {
+            under_way.bytes -= bytes;
         }
+    }
+
+    /// Gives back the memory that a busy time has left behind.
+    fn release_memory(&mut self) {
+        if self.is_empty() {
+            self.under_way = None;
+        }
+    }
+}
+
+impl PartialEq for Inflight {
+    fn eq(&self, other: &Self) -> bool {
+        self.messages().eq(other.messages())
+    }
+}
+
+impl Eq for Inflight {}
+
+impl Hash for Inflight {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.messages().len().hash(state);
+        self.messages().for_each(|message| message.hash(state));
     }
 }
 
@@ -87,7 +132,7 @@ impl Progress {
             fit: false,
             full: false,
             priority: 0,
-            silent_since: None,
+            silent_since: Time::NEVER,
         }
     }
 
@@ -98,10 +143,7 @@ impl Progress {
             _ if self.full => None,
             // A probe may be empty: it asks whether the entry before `next` is there.
             Pace::Probe { next, awaiting_reply } => (!awaiting_reply).then_some(*next),
-            Pace::Replicate { next, inflight } => {
-                let has_room = inflight.messages.len() < window.messages && inflight.bytes < window.bytes;
-                (*next <= last && has_room).then_some(*next)
-            }
+            Pace::Replicate { next, inflight } => (*next <= last && inflight.has_room(window)).then_some(*next),
             Pace::Snapshot => None,
         }
     }
@@ -135,7 +177,7 @@ impl Progress {
     /// begins after `begin`.
     pub(crate) fn accepted(&mut self, upto: LogIndex, begin: LogIndex) {
         self.matched = self.matched.max(upto);
-        self.silent_since = None;
+        self.silent_since = Time::NEVER;
         match &mut self.pace {
             Pace::Probe { .. } => self.replicate(),
             Pace::Replicate { next, inflight } => {
@@ -170,11 +212,14 @@ impl Progress {
     pub(crate) fn heartbeat_answered(&mut self, now: Time, patience: Duration) {
         let awaits_answer = match &self.pace {
             Pace::Probe { awaiting_reply, .. } => *awaiting_reply,
-            Pace::Replicate { inflight, .. } => !inflight.messages.is_empty(),
+            Pace::Replicate { inflight, .. } => !inflight.is_empty(),
             Pace::Snapshot => false,
         };
-        if awaits_answer && now.since(*self.silent_since.get_or_insert(now)) >= patience {
-            self.start_over();
+        if awaits_answer {
+            self.silent_since = self.silent_since.min(now);
+            if now.since(self.silent_since) >= patience {
+                self.start_over();
+            }
         }
     }
 
@@ -190,22 +235,20 @@ impl Progress {
 
     /// Gives back the memory that a busy time has left behind.
     pub(crate) fn release_memory(&mut self) {
-        if let Pace::Replicate { inflight, .. } = &mut self.pace
-            && inflight.messages.is_empty()
-        {
-            inflight.messages = VecDeque::new();
+        if let Pace::Replicate { inflight, .. } = &mut self.pace {
+            inflight.release_memory();
         }
     }
 
     /// See [`crate::canonical`].
     pub(crate) fn forget_time(&mut self, now: Time) {
         self.heard = now;
-        self.silent_since = None;
+        self.silent_since = Time::NEVER;
     }
 
     fn probe(&mut self, next: LogIndex) {
         self.pace = Pace::Probe { next, awaiting_reply: false };
-        self.silent_since = None;
+        self.silent_since = Time::NEVER;
     }
 
     fn replicate(&mut self) {

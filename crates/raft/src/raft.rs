@@ -3,6 +3,8 @@
 //! Owns every change of role and of term. What a role does is in its own file; here a message finds the role it is
 //! for, and a role's verdict is carried out. Must not know of bytes, clocks, sockets or disks.
 
+use std::sync::Arc;
+
 use crate::candidate::{Candidate, Cause, Outcome, Poll};
 use crate::effect::{
     Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, Standing, TransferRefused,
@@ -38,13 +40,14 @@ enum Role {
 }
 
 impl Raft {
-    /// A replica that goes on from what it had, as a follower. Everything in `restored` is durable.
+    /// A replica that goes on from what it had, as a follower. Everything in `restored` is durable;
+    /// `config` may be shared by all groups of a node.
     ///
     /// # Panics
     /// If more is applied than the log holds.
     #[must_use]
-    pub fn new(config: Config, restored: Restored, now: Time, chance: Chance) -> Self {
-        let mut state = State::new(config, restored, now, chance);
+    pub fn new(config: impl Into<Arc<Config>>, restored: Restored, now: Time, chance: Chance) -> Self {
+        let mut state = State::new(config.into(), restored, now, chance);
         // The first wait is short: a leader in office refuses the pre-vote, and if there is none, nothing is gained by
         // waiting. A node that is alone waits for nobody. Under leases it could have promised its silence to a leader
         // before it stopped, so it waits in full.

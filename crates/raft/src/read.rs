@@ -18,7 +18,8 @@ pub(crate) struct Asked {
 
 /// The reads a leader has not answered, and the rounds of heartbeats that confirm them.
 ///
-/// Invariant: at most one round with reads is unconfirmed; no round has a greater number than `round`; `sent` rises.
+/// Invariant: at most one round with reads is unconfirmed; no round has a greater number than `round`; the rounds of
+/// `lease` rise.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct Reads {
     /// Waiting for the next round.
@@ -27,7 +28,14 @@ pub(crate) struct Reads {
     confirming: Option<Round>,
     /// The newest round of this term; zero before the first.
     pub(crate) round: u64,
-    /// When each unconfirmed round was sent; kept only for leases.
+    /// Nothing unless leases are in use.
+    lease: Option<Box<LeaseRounds>>,
+}
+
+/// When rounds were sent: what leases count from.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+struct LeaseRounds {
+    /// Each unconfirmed round, and when it was sent.
     sent: VecDeque<(u64, Time)>,
     /// When the newest round was sent that a quorum has answered.
     confirmed: Option<Time>,
@@ -64,16 +72,17 @@ impl Reads {
 
     /// Whether anything depends on which rounds a quorum has answered.
     pub(crate) fn await_confirmation(&self) -> bool {
-        self.confirming.is_some() || !self.sent.is_empty()
+        self.confirming.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.sent.is_empty())
     }
 
     /// Numbers a round whose heartbeats go out after this; `sent` is the moment, if leases are in use.
     pub(crate) fn begin_round(&mut self, sent: Option<Time>) {
         self.round += 1;
         if let Some(now) = sent {
-            self.sent.push_back((self.round, now));
-            if self.sent.len() > SENT_MAX {
-                self.sent.pop_front();
+            let sent = &mut self.lease.get_or_insert_default().sent;
+            sent.push_back((self.round, now));
+            if sent.len() > SENT_MAX {
+                sent.pop_front();
             }
         }
     }
@@ -89,21 +98,22 @@ impl Reads {
 
     /// A quorum has answered this round, or a later one: the reads that it confirms.
     pub(crate) fn confirmed_by(&mut self, round_of_quorum: u64) -> Option<Round> {
-        while let Some((_, sent)) = self.sent.pop_front_if(|(round, _)| *round <= round_of_quorum) {
-            self.confirmed = Some(sent);
+        if let Some(LeaseRounds { sent, confirmed }) = self.lease.as_deref_mut() {
+            while let Some((_, sent)) = sent.pop_front_if(|(round, _)| *round <= round_of_quorum) {
+                *confirmed = Some(sent);
+            }
         }
         self.confirming.take_if(|round| round.number <= round_of_quorum)
     }
 
     /// When the newest round was sent that a quorum has answered, if leases are in use.
     pub(crate) fn confirmed(&self) -> Option<Time> {
-        self.confirmed
+        self.lease.as_ref()?.confirmed
     }
 
     /// See [`crate::canonical`].
     pub(crate) fn forget_time(&mut self) {
-        self.sent.clear();
-        self.confirmed = None;
+        self.lease = None;
     }
 
     /// All reads that will not be answered by this leader.

@@ -2,6 +2,7 @@
 //!
 //! Owns the rules that hold in any role (Raft figure 2, "State" and "All Servers"). Must not know of roles.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::effect::{Effect, Effects, Event, Misbehaviour, Source};
@@ -82,7 +83,7 @@ pub struct Restored {
 /// Invariant: `ready <= commit <= log.last()`; none of the three, nor `term`, ever falls.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct State {
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     pub(crate) term: Term,
     pub(crate) vote: Option<NodeId>,
     /// Term and vote as they were last written.
@@ -111,7 +112,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(config: Config, restored: Restored, now: Time, chance: Chance) -> Self {
+    pub(crate) fn new(config: Arc<Config>, restored: Restored, now: Time, chance: Chance) -> Self {
         let Restored { term, vote, log, applied, memberships } = restored;
         let begin = log.after().index;
         assert!(begin <= applied && applied <= log.last(), "applied {applied} is in the log ({begin}, {}]", log.last());
@@ -481,7 +482,7 @@ mod tests {
             let memberships = Memberships::begin(members.clone());
             let log = TermRuns::one_term(LogId::ZERO, Term(2), 5);
             let restored = Restored { term: Term(4), vote: None, log, applied: LogIndex(3), memberships };
-            let mut state = State::new(Config::new(NodeId(1)), restored, Time::default(), Chance::new(1));
+            let mut state = State::new(Config::new(NodeId(1)).into(), restored, Time::default(), Chance::new(1));
             let installed = state.install(id, (LogIndex::ZERO, members.clone()), &mut Effects::new());
             assert_eq!(
                 (installed, state.log.contains(id)),

@@ -6,24 +6,36 @@
 use std::ops::Add;
 use std::time::Duration;
 
-/// A moment: how long after the host's own, arbitrary origin. Never goes back (a monotonic clock).
+/// A moment: how long after the host's own, arbitrary origin, to the nanosecond. Never goes back (a monotonic clock).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Time(pub Duration);
+pub struct Time(u64);
 
 impl Time {
-    /// Later than every moment: what waits for it waits for ever.
-    pub const NEVER: Self = Self(Duration::MAX);
+    /// Later than every moment: what waits for it waits for ever. Five centuries after the origin.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// The moment so long after the origin.
+    #[must_use]
+    pub const fn after_origin(passed: Duration) -> Self {
+        Self(nanos(passed))
+    }
 
     /// The moment this many milliseconds after the origin.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
-        Self(Duration::from_millis(millis))
+        Self::after_origin(Duration::from_millis(millis))
+    }
+
+    /// How long after the origin this is.
+    #[must_use]
+    pub const fn since_origin(self) -> Duration {
+        Duration::from_nanos(self.0)
     }
 
     /// How long after `earlier` this is; zero if it is not later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -31,8 +43,13 @@ impl Add<Duration> for Time {
     type Output = Self;
 
     fn add(self, wait: Duration) -> Self {
-        Self(self.0.saturating_add(wait))
+        Self(self.0.saturating_add(nanos(wait)))
     }
+}
+
+/// In nanoseconds, as far as they can be told.
+const fn nanos(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos() as u64)
 }
 
 /// A seeded sequence of numbers (SplitMix64).

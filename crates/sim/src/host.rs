@@ -122,7 +122,7 @@ impl Host {
         let founders = if self.is_founder { conditions.nodes } else { 0 };
         let begin = Begin {
             group: GROUP,
-            config: config(conditions, self.place),
+            config: config(conditions, self.place).into(),
             members: Members::of_voters((0..founders).map(node_at).map(|node| (node, format!("n{node}:1")))),
             recovered,
             damaged,

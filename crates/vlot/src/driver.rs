@@ -106,7 +106,7 @@ impl Driver {
             self.events.take(&mut gathered);
             // Read after everything is in hand: a read that came while the process stood still must not be taken for one
             // of the moment before (the contract of leases).
-            let now = Time(self.started.elapsed());
+            let now = Time::after_origin(self.started.elapsed());
             for delivery in deliveries {
                 self.deliver(now, delivery);
             }
@@ -220,7 +220,7 @@ impl Driver {
                 driven.machine.apply(committed)?;
             }
             self.compact(group);
-            self.recognise_disks(Time(self.started.elapsed()), group);
+            self.recognise_disks(Time::after_origin(self.started.elapsed()), group);
         }
         for (group, driven) in &self.groups {
             driven.view.show(&self.core, *group);
@@ -414,7 +414,7 @@ impl Driver {
         }
         let own = driven.machine.durable();
         if let Some(upto) = driven.retention.cut(begin, own.max(driven.saved).index, handed.index) {
-            let now = Time(self.started.elapsed());
+            let now = Time::after_origin(self.started.elapsed());
             self.core.handle(now, Input::Compact { group, upto });
             let after = self.core.raft(group).map(|raft| raft.log().after()).unwrap_or_default();
             self.tell(group, Happening::Compacted { after });
@@ -472,7 +472,7 @@ impl Driver {
     /// The clock's moment of `time`, or one far away.
     fn moment(&self, time: Time) -> Instant {
         const FAR: Duration = Duration::from_secs(3600);
-        self.started + time.0.min(self.started.elapsed() + FAR)
+        self.started + time.since_origin().min(self.started.elapsed() + FAR)
     }
 }
 

@@ -428,7 +428,7 @@ mod tests {
             for group in 1..=GROUPS {
                 let begin = Begin {
                     group: GroupId(group),
-                    config: Config::new(node),
+                    config: Config::new(node).into(),
                     members: Members::of_voters([(node, "n1:1".to_owned())]),
                     recovered: GroupState::default(),
                     damaged: None,

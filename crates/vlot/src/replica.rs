@@ -5,6 +5,7 @@
 //! is gathered in [`Work`]. Must not know of files, sockets, tasks, or of what a command means.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use vlot_log::index::GroupState;
@@ -61,8 +62,8 @@ impl Default for Limits {
 pub struct Begin {
     /// The group.
     pub group: GroupId,
-    /// How it behaves.
-    pub config: Config,
+    /// How it behaves; shared by all groups of a node.
+    pub config: Arc<Config>,
     /// Its first members, for a node that is one of them; nobody, for a node that is to join. Once the log says who
     /// belongs to the group, that counts.
     pub members: Members,

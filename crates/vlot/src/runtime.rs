@@ -118,7 +118,7 @@ pub struct Node {
     address: std::net::SocketAddr,
     origin: u64,
     /// What is the same for all its groups.
-    config: Config,
+    config: Arc<Config>,
     /// Where nodes listen, as was told when it was opened.
     addresses: BTreeMap<NodeId, String>,
     shelf: Shelf,
@@ -226,7 +226,7 @@ impl Node {
             node,
             address,
             origin: draw(),
-            config,
+            config: Arc::new(config),
             addresses: peers,
             shelf,
             replica_limits: options.replica,
@@ -271,7 +271,7 @@ impl Node {
         let address = |node| (node, self.addresses.get(&node).cloned().unwrap_or_default());
         let begin = Begin {
             group: id,
-            config: self.config.clone(),
+            config: Arc::clone(&self.config),
             members: Members::of_voters(voters.into_iter().map(address)),
             recovered,
             damaged: self.damaged.get(&id).copied(),

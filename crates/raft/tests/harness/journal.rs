@@ -27,7 +27,7 @@ impl Journal {
             return;
         }
         if let Some(moment) = self.moment.take() {
-            self.lines.push(format!("at {}ms", moment.0.as_millis()));
+            self.lines.push(format!("at {}ms", moment.since_origin().as_millis()));
         }
         self.lines.push(line());
     }

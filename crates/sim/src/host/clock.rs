@@ -25,7 +25,7 @@ impl Clock {
     /// What it shows.
     #[must_use]
     pub fn local(&self, now: Moment) -> Time {
-        Time(Duration::from_nanos(
+        Time::after_origin(Duration::from_nanos(
             self.shown + (u128::from((now - self.at).0) * u128::from(self.rate) / 1_000_000) as u64,
         ))
     }
@@ -36,14 +36,14 @@ impl Clock {
         if time == Time::NEVER {
             return Moment::NEVER;
         }
-        let passed = time.0.as_nanos().saturating_sub(u128::from(self.shown));
+        let passed = time.since_origin().as_nanos().saturating_sub(u128::from(self.shown));
         let span = (passed * 1_000_000).div_ceil(u128::from(self.rate));
         self.at + Span(u64::try_from(span).unwrap_or(u64::MAX))
     }
 
     /// It leaps ahead, and runs at this rate from now on.
     pub fn change(&mut self, now: Moment, leap: Span, rate: u64) {
-        let shown = u64::try_from(self.local(now).0.as_nanos()).unwrap_or(u64::MAX);
+        let shown = u64::try_from(self.local(now).since_origin().as_nanos()).unwrap_or(u64::MAX);
         *self = Self { shown: shown.saturating_add(leap.0), at: now, rate };
     }
 }
@@ -57,7 +57,7 @@ mod tests {
         for rate in [900_000, 1_000_000, 1_100_000] {
             let clock = Clock::new(7_000_000_000, rate);
             for nanos in [0, 1, 999_999_937, 60_000_000_001] {
-                let time = Time(Duration::from_nanos(7_000_000_000 + nanos));
+                let time = Time::after_origin(Duration::from_nanos(7_000_000_000 + nanos));
                 let moment = clock.moment(time);
                 assert!(clock.local(moment) >= time);
                 assert!(moment.0 == 0 || clock.local(Moment(moment.0 - 1)) < time, "rate {rate}, {nanos} ns");
