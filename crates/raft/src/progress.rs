@@ -259,6 +259,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hash::DefaultHasher;
 
     const LAST: LogIndex = LogIndex(20);
 
@@ -298,6 +299,23 @@ mod tests {
             }
             assert_eq!(progress.next_to_send(LAST, window).is_some(), has_room, "{under_way:?} bytes");
         }
+    }
+
+    #[test]
+    fn what_is_under_way_counts_and_not_the_room_for_it() {
+        let hash = |progress: &Progress| {
+            let mut hasher = DefaultHasher::new();
+            progress.hash(&mut hasher);
+            hasher.finish()
+        };
+        let mut was_busy = in_step(10);
+        was_busy.sent(LogIndex(11), 5);
+        let mut other = in_step(10);
+        other.sent(LogIndex(11), 6);
+        assert_ne!(was_busy, other);
+        assert_ne!(hash(&was_busy), hash(&other));
+        was_busy.accepted(LogIndex(11), LogIndex::ZERO);
+        assert_eq!((&was_busy, hash(&was_busy)), (&in_step(11), hash(&in_step(11))));
     }
 
     #[test]
