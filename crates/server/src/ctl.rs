@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command};
 
 use flags::Settings;
+pub use flags::flag_before_command;
 
 /// The flags that may stand before the command too, for the program's root command.
 pub fn flags() -> Vec<clap::Arg> {

@@ -28,22 +28,30 @@ mod status;
 
 use std::process::ExitCode;
 
-use clap::Command;
+use clap::{ArgMatches, Command};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
     if arguments.nth(1).as_deref() == Some("server") {
         return serve::run(arguments.collect());
     }
-    match root().try_get_matches() {
-        Ok(matches) => match matches.subcommand() {
-            Some(("dev", matches)) => dev::run(matches),
-            Some(("bench", matches)) => bench::run(matches),
-            Some(("log", matches)) => log::run(matches),
-            _ => ctl::run(&matches),
-        },
-        Err(error) => ctl::refuse(&error),
+    let root = match root().try_get_matches() {
+        Ok(root) => root,
+        Err(error) => return ctl::refuse(&error),
+    };
+    let (name, run): (_, fn(&ArgMatches) -> ExitCode) = match root.subcommand_name() {
+        Some("dev") => ("dev", dev::run),
+        Some("bench") => ("bench", bench::run),
+        Some("log") => ("log", log::run),
+        _ => return ctl::run(&root),
+    };
+    if let Some(flag) = ctl::flag_before_command(&root) {
+        eprintln!(
+            "vlot {name}: --{flag} is no flag of it where it stands; see 'vlot {name} --help' for what may follow"
+        );
+        return ExitCode::FAILURE;
     }
+    root.subcommand_matches(name).map_or(ExitCode::FAILURE, run)
 }
 
 fn root() -> Command {

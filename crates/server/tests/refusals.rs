@@ -94,6 +94,18 @@ fn flags_are_refused_with_one_line() {
 }
 
 #[test]
+fn a_flag_that_would_not_be_heeded_is_refused() {
+    let scratch = Scratch::new("unheeded");
+    for (given, flag) in [("--endpoints=h:1", "endpoints"), ("-w json", "write-out"), ("--debug", "debug")] {
+        for command in ["bench put", "dev", "log verify"] {
+            let name = command.split(' ').next().unwrap();
+            let said = refusal(&scratch, &format!("{given} {command} {}", if name == "log" { "." } else { "" }));
+            assert!(said.starts_with(&format!("vlot {name}: --{flag} is no flag of it where it stands")), "{said}");
+        }
+    }
+}
+
+#[test]
 fn variables_are_refused_like_flags() {
     let scratch = Scratch::new("variables");
     let output = vlot(&scratch, "server").env("ETCD_AUTO_TLS", "true").output().unwrap();

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use prost::Message;
 
@@ -58,6 +59,13 @@ pub fn global() -> Vec<Arg> {
     });
     let refused = REFUSED.into_iter().map(|(name, short, value, _)| flag(name, short, value).hide(true));
     supported.chain(refused).collect()
+}
+
+/// The first of them that was given before the command, if one was. A command that is none of etcdctl's has flags of its own,
+/// and would not heed it.
+pub fn flag_before_command(root: &ArgMatches) -> Option<&'static str> {
+    let mut names = SUPPORTED.iter().map(|(name, ..)| *name).chain(REFUSED.iter().map(|(name, ..)| *name));
+    names.find(|name| root.value_source(name) == Some(ValueSource::CommandLine))
 }
 
 fn flag(name: &'static str, short: Option<char>, value: Option<&'static str>) -> Arg {
