@@ -112,7 +112,10 @@ impl Disk {
             let Some(name) = logs.get(chance.below(logs.len().max(1) as u64) as usize) else { return false };
             let written = self.sim.bytes(name).and_then(|bytes| bytes.iter().rposition(|&byte| byte != 0));
             let (at, bit) = (chance.below(written.unwrap_or(0) as u64 + 1) as usize, chance.below(8));
-            let flip = |disk: &SimDisk| disk.tamper(name, |bytes| bytes[at] ^= 1 << bit);
+            // Of a file that is not synced, nothing may be there without power.
+            let flip = |disk: &SimDisk| {
+                disk.tamper(name, |bytes| bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << bit))
+            };
             // Only what is synced rots here: what is not is lost by other faults. And only what hits a payload: what a vote
             // or a record's own bytes are is not made up for.
             let copy = self.sim.fork();
