@@ -201,6 +201,15 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_what_was_cut_is_given_back() {
+        let mut log = TermRuns::one_term(LogId::ZERO, Term(1), 1);
+        (2..=100).for_each(|term| log.push(Term(term), 1));
+        log.begin_after(LogIndex(98));
+        log.release_memory();
+        assert!(log.later.capacity() < 4, "{}", log.later.capacity());
+    }
+
+    #[test]
     fn a_part_leaves_out_the_runs_before_it() {
         let mut log = TermRuns::one_term(LogId::ZERO, Term(1), 5);
         log.push(Term(2), 2);
