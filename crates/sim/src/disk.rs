@@ -114,7 +114,11 @@ impl Disk {
             let (at, bit) = (chance.below(written.unwrap_or(0) as u64 + 1) as usize, chance.below(8));
             // Of a file that is not synced, nothing may be there without power.
             let flip = |disk: &SimDisk| {
-                disk.tamper(name, |bytes| bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << bit))
+                disk.tamper(name, |bytes| {
+                    if let Some(byte) = bytes.get_mut(at) {
+                        *byte ^= 1 << bit;
+                    }
+                })
             };
             // Only what is synced rots here: what is not is lost by other faults. And only what hits a payload: what a vote
             // or a record's own bytes are is not made up for.
