@@ -10,39 +10,17 @@ mod host;
 mod kept;
 mod vlot;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use bytes::Bytes;
 
 use crate::Outcome;
 use crate::measure::processor;
+use crate::plan::Plan;
 use crate::scratch::Scratch;
 
 const ENTRY_BYTES: usize = 256;
 const GROUPS: u64 = 1000;
-
-/// What to measure.
-pub(crate) struct Plan {
-    dir: PathBuf,
-    rounds: usize,
-    turn: Duration,
-}
-
-impl Plan {
-    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut plan = Self { dir: std::env::temp_dir(), rounds: 9, turn: Duration::from_millis(160) };
-        while let Some(flag) = arguments.next() {
-            match flag.as_str() {
-                "--dir" => plan.dir = crate::value(&flag, &mut arguments)?,
-                "--rounds" => plan.rounds = crate::value::<usize>(&flag, &mut arguments)?.max(1),
-                "--millis" => plan.turn = Duration::from_millis(crate::value(&flag, &mut arguments)?),
-                _ => return Err(format!("{flag} is no flag of log")),
-            }
-        }
-        Ok(plan)
-    }
-}
 
 /// A log that one caller owns.
 trait Journal: Send {

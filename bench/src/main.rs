@@ -4,12 +4,15 @@
 
 mod log;
 mod measure;
+mod plan;
 mod raft;
 mod ring;
 mod scratch;
 
 use std::error::Error;
 use std::process::ExitCode;
+
+use plan::Plan;
 
 /// Errors of all sides.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -30,9 +33,11 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let outcome = match arguments.next().as_deref() {
         Some("raft") => raft::Plan::parse(arguments).map(|plan| raft::run(&plan)),
-        Some("log") => log::Plan::parse(arguments).and_then(|plan| log::run(&plan).map_err(|error| error.to_string())),
-        Some("ring") => {
-            ring::Plan::parse(arguments).and_then(|plan| ring::run(&plan).map_err(|error| error.to_string()))
+        Some(name @ "log") => {
+            Plan::parse(name, arguments).and_then(|plan| log::run(&plan).map_err(|error| error.to_string()))
+        }
+        Some(name @ "ring") => {
+            Plan::parse(name, arguments).and_then(|plan| ring::run(&plan).map_err(|error| error.to_string()))
         }
         _ => Err(String::new()),
     };

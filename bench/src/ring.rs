@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, squeue::Flags, types};
@@ -16,33 +16,12 @@ use rustix::io::ReadWriteFlags;
 
 use crate::Outcome;
 use crate::measure::{Meter, Used, median, print_table, processor};
+use crate::plan::Plan;
 use crate::scratch::Scratch;
 
 const FILE_BYTES: u64 = 16 << 20;
 /// One entry of 256 bytes and 64 of them, as a log frames them.
 const BATCHES: [(&str, usize); 2] = [("1 entry", 320), ("64 entries", 17_456)];
-
-/// What to measure.
-pub(crate) struct Plan {
-    dir: PathBuf,
-    rounds: usize,
-    turn: Duration,
-}
-
-impl Plan {
-    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut plan = Self { dir: std::env::temp_dir(), rounds: 9, turn: Duration::from_millis(160) };
-        while let Some(flag) = arguments.next() {
-            match flag.as_str() {
-                "--dir" => plan.dir = crate::value(&flag, &mut arguments)?,
-                "--rounds" => plan.rounds = crate::value::<usize>(&flag, &mut arguments)?.max(1),
-                "--millis" => plan.turn = Duration::from_millis(crate::value(&flag, &mut arguments)?),
-                _ => return Err(format!("{flag} is no flag of ring")),
-            }
-        }
-        Ok(plan)
-    }
-}
 
 /// A way to make bytes durable.
 enum Way {

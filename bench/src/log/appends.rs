@@ -14,9 +14,10 @@ use super::bare_file::BareFile;
 use super::engine::{self, EngineJournal};
 use super::host::Host;
 use super::vlot::VlotJournal;
-use super::{GROUPS, Journal, Kept, Plan, payloads};
+use super::{GROUPS, Journal, Kept, payloads};
 use crate::Outcome;
 use crate::measure::{Meter, Used, median, print_table, with_commas};
+use crate::plan::Plan;
 use crate::scratch::Scratch;
 
 /// Who appends.

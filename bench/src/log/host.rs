@@ -2,8 +2,8 @@
 //!
 //! As the product's log thread does, but for what is one there: that its callers wait, each for its own entry.
 
-use std::thread;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 
 use bytes::Bytes;
 use tokio::sync::watch;

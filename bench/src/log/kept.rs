@@ -10,9 +10,10 @@ use bytes::Bytes;
 
 use super::engine::EngineJournal;
 use super::vlot::VlotJournal;
-use super::{ENTRY_BYTES, GROUPS, Kept, Plan, payloads};
+use super::{ENTRY_BYTES, GROUPS, Kept, payloads};
 use crate::Outcome;
 use crate::measure::{median, noise, print_table};
+use crate::plan::Plan;
 use crate::scratch::{Scratch, make_cold};
 
 /// Entries of the log that is opened, and how many were written at once.
