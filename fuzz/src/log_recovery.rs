@@ -348,8 +348,9 @@ fn mend_checksums(disk: &SimDisk) {
                 bytes[40..48].copy_from_slice(&length.to_le_bytes());
                 let crc = crc32c(&bytes[..60]);
                 bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+                let salt = [bytes[48], bytes[49], bytes[50]];
                 for (at, end) in records(bytes).collect::<Vec<_>>() {
-                    previous = mend_record(&mut bytes[at..end], at as u32, crc, previous);
+                    previous = mend_record(&mut bytes[at..end], at as u32, (crc, salt), previous);
                 }
             }
         });
@@ -357,7 +358,7 @@ fn mend_checksums(disk: &SimDisk) {
 }
 
 /// The checksum of the record, which matches afterwards.
-fn mend_record(record: &mut [u8], at: u32, segment_crc: u32, previous: u32) -> u32 {
+fn mend_record(record: &mut [u8], at: u32, (segment_crc, salt): (u32, [u8; 3]), previous: u32) -> u32 {
     let (header, body) = record.split_at_mut(HEADER_BYTES);
     let body = &mut body[..number(&header[..4]) as usize];
     let covered = match header[4] {
@@ -365,6 +366,7 @@ fn mend_record(record: &mut [u8], at: u32, segment_crc: u32, previous: u32) -> u
         2 | 5 => mend_payloads(body).unwrap_or_default(),
         _ => 0,
     };
+    header[5..8].copy_from_slice(&salt);
     header[20..24].copy_from_slice(&crc32c(&body[..covered]).to_le_bytes());
     header[24..28].copy_from_slice(&previous.to_le_bytes());
     let crc = crc32c_append(crc32c_append(segment_crc, &at.to_le_bytes()), &header[..28]);

@@ -5,7 +5,7 @@
 use crate::error::Flaw;
 use crate::layout::{
     ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, MARK, Payload,
-    REWRITE, ROW_BYTES, VOTE, VOTE_BYTES, u32_at, u64_at,
+    REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES, u32_at, u64_at,
 };
 use crc32c::crc32c;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
@@ -85,7 +85,7 @@ impl<'a> Record<'a> {
 /// no room.
 pub(crate) fn decode(
     segment: &[u8],
-    segment_crc: u32,
+    stamp: Stamp,
     offset: u32,
     previous: Option<u32>,
 ) -> Result<Option<Record<'_>>, Flaw> {
@@ -93,7 +93,7 @@ pub(crate) fn decode(
     if body_at > segment.len() || segment[offset as usize..body_at] == [0; HEADER_BYTES] {
         return Ok(None);
     }
-    let (header, crc) = Header::decode(segment, segment_crc, offset)?;
+    let (header, crc) = Header::decode(segment, stamp, offset)?;
     if let Some(expected) = previous.filter(|&expected| expected != header.previous) {
         return Err(Flaw::Chain { expected, found: header.previous });
     }
@@ -195,28 +195,23 @@ fn check_body(covered: &[u8], header: &Header) -> Result<(), Flaw> {
 
 /// Whether a record later in the segment was written when everything up to and beyond `offset` was durable.
 ///
-/// It need not follow from anything: its header is enough, for the header's checksum is bound to its place. Nothing is
-/// written from `upto` on.
-pub(crate) fn later_record_vouches(segment: &[u8], upto: u32, segment_crc: u32, offset: u32) -> bool {
-    next_header(segment, segment_crc, offset + ALIGN as u32, upto, |header| header.durable > offset).is_some()
+/// It need not follow from anything: its header is enough, for the header's checksum is bound to its place.
+pub(crate) fn later_record_vouches(segment: &[u8], stamp: Stamp, offset: u32) -> bool {
+    headers(segment, stamp, offset + ALIGN as u32).any(|(_, header)| header.durable > offset)
 }
 
-/// Where, from `first` on, the next intact header of a record is that has something about it. Nothing is written from
-/// `upto` on.
-pub(crate) fn next_header(
-    segment: &[u8],
-    segment_crc: u32,
-    first: u32,
-    upto: u32,
-    is_it: impl Fn(&Header) -> bool,
-) -> Option<u32> {
+/// Each intact header of a record from `first` on, and where it is; records that cannot be read may be between them.
+///
+/// Whatever else stands there, of an earlier life of the file or in a payload, is not taken for one: not by mistake, and not
+/// if somebody meant it to be, for nobody who writes entries knows the salt.
+pub(crate) fn headers(segment: &[u8], stamp: Stamp, first: u32) -> impl Iterator<Item = (u32, Header)> + '_ {
     let last = segment.len().saturating_sub(HEADER_BYTES);
-    let found = (first as usize..=last.min(upto as usize)).step_by(ALIGN).find(|&at| {
-        let may_be = (VOTE..=MARK).contains(&segment[at + 4]) && segment[at + 5..at + 8] == [0; 3];
-        may_be && Header::decode(segment, segment_crc, at as u32).is_ok_and(|(header, _)| is_it(&header))
-    });
-    // Offsets in a segment have 32 bits.
-    found.map(|at| at as u32)
+    (first as usize..=last).step_by(ALIGN).filter_map(move |at| {
+        let may_be = segment[at + 5..at + 8] == stamp.salt && (VOTE..=MARK).contains(&segment[at + 4]);
+        // Offsets in a segment have 32 bits.
+        let intact = may_be.then(|| Header::decode(segment, stamp, at as u32).ok()).flatten();
+        intact.map(|(header, _)| (at as u32, header))
+    })
 }
 
 fn length(of: &'static str, expected: usize, found: usize) -> Flaw {
@@ -228,11 +223,10 @@ mod tests {
     use super::*;
     use crate::disk::sim::Chance;
     use crate::encode::Encoder;
-    use crate::layout::seed;
     use crate::record::{Entry, Write};
     use bytes::Bytes;
 
-    const SEGMENT_CRC: u32 = 0x1234_5678;
+    const STAMP: Stamp = Stamp { crc: 0x1234_5678, salt: [0, 8, 15] };
 
     /// A segment with one record whose checksums match whatever its fields say.
     fn crafted(chance: &mut Chance) -> Vec<u8> {
@@ -255,7 +249,7 @@ mod tests {
             body_crc: crc32c(&segment[body..body + covered]),
             previous: 9,
         };
-        segment[64..body].copy_from_slice(&header.encode(seed(SEGMENT_CRC, 64)).0);
+        segment[64..body].copy_from_slice(&header.encode(STAMP, 64).0);
         segment
     }
 
@@ -265,14 +259,14 @@ mod tests {
         let mut accepted = 0;
         for _ in 0..200_000 {
             let segment = crafted(&mut chance);
-            let Ok(Some(record)) = decode(&segment, SEGMENT_CRC, 64, Some(9)) else { continue };
+            let Ok(Some(record)) = decode(&segment, STAMP, 64, Some(9)) else { continue };
             accepted += 1;
             let _ = record.check_payloads(&segment);
             assert!(record.end as usize <= segment.len());
             if let Body::Append { rows, .. } | Body::Rewrite { rows, .. } = record.body {
                 assert!(rows.iter().all(|(_, payload)| payload.offset + payload.length <= record.end));
             }
-            later_record_vouches(&segment, 256, SEGMENT_CRC, 0);
+            later_record_vouches(&segment, STAMP, 0);
         }
         assert!(accepted > 100, "some are as they should be: {accepted}");
     }
@@ -282,12 +276,12 @@ mod tests {
     fn room_for_the_end_of_a_segment_is_kept() {
         let marked = |bytes_behind: usize| {
             let mut out = Vec::new();
-            let (segment, segment_crc, previous) = (1, SEGMENT_CRC, 9);
-            Encoder { out: &mut out, start: 64, segment, segment_crc, durable: 64, previous }.mark(0);
+            let (segment, stamp, previous) = (1, STAMP, 9);
+            Encoder { out: &mut out, start: 64, segment, stamp, durable: 64, previous }.mark(0);
             let mut segment = vec![0; 64];
             segment.extend_from_slice(&out);
             segment.resize(segment.len() + bytes_behind, 0);
-            decode(&segment, SEGMENT_CRC, 64, Some(9)).map(|record| record.is_some())
+            decode(&segment, STAMP, 64, Some(9)).map(|record| record.is_some())
         };
         assert_eq!(marked(HEADER_BYTES), Ok(true));
         for bytes_behind in [0, HEADER_BYTES - ALIGN] {
@@ -298,8 +292,7 @@ mod tests {
     #[test]
     fn a_record_decodes_to_what_was_encoded() {
         let mut out = Vec::new();
-        let mut encoder =
-            Encoder { out: &mut out, start: 64, segment: 1, segment_crc: SEGMENT_CRC, durable: 64, previous: 9 };
+        let mut encoder = Encoder { out: &mut out, start: 64, segment: 1, stamp: STAMP, durable: 64, previous: 9 };
         let entry = |index, payload| Entry { id: LogId::new(4, index), payload: Bytes::from_static(payload) };
         let entries = vec![entry(8, b"one"), entry(9, b""), entry(10, b"three")];
         let mut placed = Vec::new();
@@ -312,9 +305,9 @@ mod tests {
         let mut segment = vec![0; 64];
         segment.extend_from_slice(&out);
         let end = segment.len();
-        assert!(decode(&segment, SEGMENT_CRC, 64, Some(9)).is_err(), "no room is left for the end of the segment");
+        assert!(decode(&segment, STAMP, 64, Some(9)).is_err(), "no room is left for the end of the segment");
         segment.extend_from_slice(&[0; HEADER_BYTES]);
-        let record = decode(&segment, SEGMENT_CRC, 64, Some(9)).expect("intact").expect("a record");
+        let record = decode(&segment, STAMP, 64, Some(9)).expect("intact").expect("a record");
         assert_eq!(record.check_payloads(&segment), Ok(()));
         assert_eq!((record.group, record.durable, record.end as usize), (GroupId(5), 64, end));
         let Body::Append { after, rows } = record.body else { panic!("{:?}", record.body) };

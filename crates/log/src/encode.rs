@@ -4,7 +4,7 @@
 
 use crate::layout::{
     ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, MARK, Payload,
-    REWRITE, ROW_BYTES, VOTE, VOTE_BYTES, seed,
+    REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES,
 };
 use crate::record::{Entry, Write};
 use crate::stretch::Position;
@@ -61,8 +61,8 @@ pub(crate) struct Encoder<'a> {
     pub start: u32,
     /// The segment's sequence number.
     pub segment: u32,
-    /// The checksum of the segment's header, with which every record's checksum begins.
-    pub segment_crc: u32,
+    /// What all records of the segment have.
+    pub stamp: Stamp,
     /// Everything in the segment before this offset is known to be durable, and so are all segments before it.
     pub durable: u32,
     /// The checksum of the record before.
@@ -184,7 +184,7 @@ impl Encoder<'_> {
             body_crc: crc32c(&self.out[body..body + checked]),
             previous: self.previous,
         };
-        let (bytes, crc) = header.encode(seed(self.segment_crc, self.start + at as u32));
+        let (bytes, crc) = header.encode(self.stamp, self.start + at as u32);
         self.out[at..body].copy_from_slice(&bytes);
         self.out.resize(self.out.len().next_multiple_of(ALIGN), 0);
         self.previous = crc;

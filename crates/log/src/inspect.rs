@@ -4,10 +4,12 @@
 //! is written and nothing is locked: the log of a running node may be looked at, and that node does not notice. What is
 //! seen of it is what it was at some moment; a write that is under way looks like a torn tail.
 
-use crate::decode::{Body, Rows, decode, later_record_vouches, next_header};
+use crate::decode::{Body, Rows, decode, headers, later_record_vouches};
+use crate::disk::Disk;
 use crate::disk::read_only::ReadOnlyDisk;
+use crate::layout::{ALIGN, Stamp};
 use crate::recover::{Manner, list, read, survey};
-use crate::scan::{loose_mark, written_upto};
+use crate::scan::{Rest, rest};
 use crate::segment::{self, FIRST_RECORD};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -193,7 +195,7 @@ pub enum Sight<'a> {
         sequence: u32,
         /// From where on.
         offset: u32,
-        /// Up to where: the next record that can be told, or the last byte that is not zero.
+        /// Up to where, as far as can be told: the next record, or the end of what was meant to be one.
         upto: u32,
         /// What is wrong there.
         flaw: Flaw,
@@ -288,15 +290,18 @@ pub fn walk(dir: &Path, see: &mut dyn FnMut(Sight<'_>) -> ControlFlow<()>) -> Re
     let identity = identity_of(&mut disk, survey.all.iter().copied());
     let mut bytes = Vec::new();
     for sequence in survey.all {
-        let crc = match segment::open(&mut disk, identity, sequence, &mut bytes) {
+        let opened = segment::open(&mut disk, identity, sequence, &mut bytes);
+        // A node that runs has dropped it since the directory was read, and may have used it again while it was read.
+        if disk.open(&segment::name(sequence)).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            continue;
+        }
+        let stamp = match opened {
             Ok(segment) => {
                 if see(Sight::Segment { sequence, bytes: segment.bytes, identity }).is_break() {
                     return Ok(());
                 }
-                segment.crc
+                segment.stamp
             }
-            // A node that runs has dropped it since the directory was read.
-            Err(OpenError::Io(failure)) if failure.kind == ErrorKind::NotFound => continue,
             Err(OpenError::Io(failure)) => return Err(OpenError::Io(failure)),
             Err(refusal) => {
                 if see(Sight::Refused { sequence, refusal: &refusal }).is_break() {
@@ -304,11 +309,11 @@ pub fn walk(dir: &Path, see: &mut dyn FnMut(Sight<'_>) -> ControlFlow<()>) -> Re
                 }
                 segment::read_leniently(&mut disk, sequence, &mut bytes);
                 // Without it no record can be told from other bytes.
-                let Some(crc) = segment::crc_of(&bytes) else { continue };
-                crc
+                let Some(stamp) = segment::stamp_of(&bytes) else { continue };
+                stamp
             }
         };
-        if walk_segment(&bytes, sequence, crc, see).is_break() {
+        if walk_segment(&bytes, sequence, stamp, see).is_break() {
             return Ok(());
         }
     }
@@ -318,13 +323,13 @@ pub fn walk(dir: &Path, see: &mut dyn FnMut(Sight<'_>) -> ControlFlow<()>) -> Re
 fn walk_segment(
     bytes: &[u8],
     sequence: u32,
-    crc: u32,
+    stamp: Stamp,
     see: &mut dyn FnMut(Sight<'_>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let mut offset = FIRST_RECORD;
     let mut previous = None;
     loop {
-        let flaw = match decode(bytes, crc, offset, previous) {
+        let flaw = match decode(bytes, stamp, offset, previous) {
             Ok(Some(record)) => {
                 let what = What::of(&record, bytes);
                 let (end, is_end) = (record.end, matches!(what, What::End));
@@ -338,17 +343,17 @@ fn walk_segment(
             Ok(None) => Flaw::Missing,
             Err(flaw) => flaw,
         };
-        let upto = written_upto(bytes, offset);
-        if upto == offset {
-            return ControlFlow::Continue(());
-        }
-        let is_vouched = later_record_vouches(bytes, upto, crc, offset);
-        if let Some(mark) = loose_mark(bytes, crc, offset, upto).filter(|_| !is_vouched) {
+        let upto = match rest(bytes, stamp, offset, previous) {
+            Rest::Nothing => return ControlFlow::Continue(()),
             // What it says is told as of a record.
-            (offset, previous) = (mark, None);
-            continue;
-        }
-        let next = next_header(bytes, crc, offset + 8, upto, |_| true);
+            Rest::Mark(mark) if !later_record_vouches(bytes, stamp, offset) => {
+                (offset, previous) = (mark, None);
+                continue;
+            }
+            Rest::Mark(mark) => mark,
+            Rest::Remains { upto } => upto,
+        };
+        let next = headers(bytes, stamp, offset + ALIGN as u32).next().map(|(at, _)| at);
         see(Sight::Unreadable { sequence, offset, upto: next.unwrap_or(upto), flaw })?;
         let Some(next) = next else { return ControlFlow::Continue(()) };
         (offset, previous) = (next, None);

@@ -19,6 +19,8 @@ pub(crate) const VOTE_BYTES: usize = 24;
 pub(crate) const BEGIN_BYTES: usize = 24;
 /// The body of a floor.
 pub(crate) const FLOOR_BYTES: usize = 8;
+/// How much of a segment's salt each of its records has.
+pub(crate) const SALT_BYTES: usize = 3;
 /// Records begin at multiples of this.
 pub(crate) const ALIGN: usize = 8;
 
@@ -52,10 +54,23 @@ impl Payload {
     }
 }
 
-/// What a header's checksum begins with. A record that lies in another segment, or elsewhere in its own, than where it
-/// was written to does not match.
-pub(crate) fn seed(segment_crc: u32, offset: u32) -> u32 {
-    crc32c_append(segment_crc, &offset.to_le_bytes())
+/// What tells the records of a segment from those of any other, and from all that stood in its file before. Both are of
+/// the segment's header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Stamp {
+    /// The checksum.
+    pub crc: u32,
+    /// The first bytes of the salt.
+    pub salt: [u8; SALT_BYTES],
+}
+
+impl Stamp {
+    /// Whether this was a record's header of the segment, or most of it: it has the salt, or the checksum of the record
+    /// before. So it was meant to be one even if its own checksum does not match.
+    pub(crate) fn is_on(self, header: &[u8], previous: Option<u32>) -> bool {
+        let names_previous = previous.is_some_and(|previous| u32_at(header, 24) == previous);
+        header[..HEADER_BYTES] != [0; HEADER_BYTES] && (header[5..8] == self.salt || names_previous)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,27 +84,34 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    pub(crate) fn encode(&self, seed: u32) -> ([u8; HEADER_BYTES], u32) {
+    /// For the place at `offset`. A record that lies in another segment, or elsewhere in its own, than where it was written
+    /// to does not match.
+    pub(crate) fn encode(&self, stamp: Stamp, offset: u32) -> ([u8; HEADER_BYTES], u32) {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..4].copy_from_slice(&self.length.to_le_bytes());
         bytes[4] = self.kind;
+        bytes[5..8].copy_from_slice(&stamp.salt);
         bytes[8..16].copy_from_slice(&self.group.0.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.durable.to_le_bytes());
         bytes[20..24].copy_from_slice(&self.body_crc.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.previous.to_le_bytes());
-        let crc = crc32c_append(seed, &bytes[..28]);
+        let crc = checksum(stamp, offset, &bytes);
         bytes[28..32].copy_from_slice(&crc.to_le_bytes());
         (bytes, crc)
     }
 
     /// The header at `offset` with its own checksum; `bytes` is the whole segment. There must be room for a header.
-    pub(crate) fn decode(bytes: &[u8], segment_crc: u32, offset: u32) -> Result<(Self, u32), Flaw> {
+    pub(crate) fn decode(bytes: &[u8], stamp: Stamp, offset: u32) -> Result<(Self, u32), Flaw> {
         let at = offset as usize;
         let header = &bytes[at..at + HEADER_BYTES];
-        let crc = crc32c_append(seed(segment_crc, offset), &header[..28]);
+        let crc = checksum(stamp, offset, header);
         let written = u32_at(header, 28);
         if crc != written {
             return Err(Flaw::Checksum { of: "record's header", expected: written, found: crc });
+        }
+        if header[5..8] != stamp.salt {
+            let [expected, found] = [&stamp.salt[..], &header[5..8]].map(salt_number);
+            return Err(Flaw::Value { of: "record's salt", expected, found });
         }
         let header = Self {
             length: u32_at(header, 0),
@@ -101,6 +123,14 @@ impl Header {
         };
         Ok((header, crc))
     }
+}
+
+fn checksum(stamp: Stamp, offset: u32, header: &[u8]) -> u32 {
+    crc32c_append(crc32c_append(stamp.crc, &offset.to_le_bytes()), &header[..28])
+}
+
+fn salt_number(salt: &[u8]) -> u64 {
+    salt.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -6,7 +6,7 @@
 use self::room::For;
 use crate::damage;
 use crate::disk::Disk;
-use crate::encode::{Encoder, mark_bytes};
+use crate::encode::Encoder;
 use crate::error::{Failure, OpenError, WriteError};
 pub use crate::identity::Identity;
 use crate::index::{Cursor, Group, Index};
@@ -66,7 +66,7 @@ impl Default for Options {
 
 /// The write-ahead log of one node.
 ///
-/// Invariant: `durable <= tail.offset <= filled` in the last of `segments`, and all segments before it are durable.
+/// Invariant: `durable <= tail.offset` in the last of `segments`, and all segments before it are durable.
 #[derive(Debug)]
 pub struct Log<D: Disk> {
     disk: D,
@@ -80,8 +80,6 @@ pub struct Log<D: Disk> {
     spare: Option<Segment<D::File>>,
     tail: Tail,
     durable: u32,
-    /// Up to here the blocks of the last segment have been written before, if only with zeros.
-    filled: u32,
     /// The end of a vote for which no record that is far enough away vouches.
     vote_end: Option<u32>,
     /// Where the last segment's records ended when a mark was put on the next page, if one may be there.
@@ -126,7 +124,6 @@ impl<D: Disk> Log<D> {
             spare: found.spare,
             tail: found.tail,
             durable: found.tail.offset,
-            filled: found.tail.offset,
             vote_end,
             marked: found.tail.offset,
             is_full: false,
@@ -247,7 +244,7 @@ impl<D: Disk> Log<D> {
             out: &mut self.buffer,
             start,
             segment: segment.sequence,
-            segment_crc: segment.crc,
+            stamp: segment.stamp,
             durable: self.durable,
             previous: self.tail.previous,
         };
@@ -258,20 +255,14 @@ impl<D: Disk> Log<D> {
     /// Writes the buffer at the tail, with zeros behind it where blocks have never been written.
     fn write_buffer(&mut self) -> Result<(), WriteError> {
         let last = self.last();
-        let segment = &self.segments[last];
+        let segment = &mut self.segments[last];
         // Fits: the caller has made sure that there is room in the segment.
         let bytes = self.buffer.len() as u32;
         let end = self.tail.offset + bytes;
-        if end > self.filled {
-            self.filled =
+        if end > segment.filled {
+            segment.filled =
                 if bytes < LARGE_WRITE_BYTES { end.next_multiple_of(FILL_BYTES).min(segment.bytes) } else { end };
-            self.buffer.resize((self.filled - self.tail.offset) as usize, 0);
-        }
-        // What is left of a mark that is overwritten in part would look like the remains of a write.
-        let mark = self.marked.next_multiple_of(PAGE_BYTES);
-        if (mark + 1..mark + mark_bytes(0) as u32).contains(&end) {
-            let upto = (mark - self.tail.offset) as usize + mark_bytes(0) as usize;
-            self.buffer.resize(upto.max(self.buffer.len()), 0);
+            self.buffer.resize((segment.filled - self.tail.offset) as usize, 0);
         }
         let vouches = |vote: u32| self.durable >= vote && self.tail.offset >= vote + PAGE_BYTES;
         self.vote_end = self.vote_end.filter(|&vote| !vouches(vote));

@@ -9,7 +9,7 @@ use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
 use crate::index::{GroupState, Index};
 use crate::replay::{Replay, Replayed};
-use crate::scan::{Stop, Tail, scan, written_upto};
+use crate::scan::{Rest, Stop, Tail, rest, scan};
 use crate::segment::{self, FIRST_RECORD, Segment};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ pub struct TornTail {
     pub file: PathBuf,
     /// From where on it was cut, in bytes.
     pub offset: u64,
-    /// How many bytes lay between there and the last that was not zero.
+    /// How many bytes lay between there and the end of the last record that can be told to have been meant.
     pub bytes: u64,
     /// What was wrong with the first record that was cut.
     pub flaw: Flaw,
@@ -231,10 +231,10 @@ pub(crate) fn read<D: Disk>(
                 return Err(OpenError::Missing { file: disk.path(&segment::name(sequence.saturating_add(1))) });
             }
             Stop::End => continue,
-            Stop::Blank => Flaw::Missing,
-            Stop::Bad { flaw, upto } => {
+            Stop::Open { flaw, remains } => {
                 let offset = u64::from(scan.tail.offset);
-                read.torn = Some(TornTail { file: path.clone(), offset, bytes: u64::from(upto) - offset, flaw });
+                let torn = |upto| TornTail { file: path.clone(), offset, bytes: u64::from(upto) - offset, flaw };
+                read.torn = remains.map(torn);
                 flaw
             }
         };
@@ -257,7 +257,7 @@ pub(crate) fn read<D: Disk>(
     Ok(read)
 }
 
-/// Opens a segment; `None` if it holds a record, or something else.
+/// Opens a segment; `None` if it holds a record, or remains of one.
 fn open_blank<D: Disk>(
     disk: &mut D,
     identity: Identity,
@@ -265,7 +265,8 @@ fn open_blank<D: Disk>(
     bytes: &mut Vec<u8>,
 ) -> Result<Option<Segment<D::File>>, OpenError> {
     let segment = segment::open(disk, identity, sequence, bytes)?;
-    Ok((written_upto(bytes, FIRST_RECORD) == FIRST_RECORD).then_some(segment))
+    let is_blank = matches!(rest(bytes, segment.stamp, FIRST_RECORD, None), Rest::Nothing);
+    Ok(is_blank.then_some(segment))
 }
 
 /// Writes again what is there and syncs it. What was read may never have reached the disk: after a failed sync the

@@ -7,9 +7,9 @@
 //! Only what is vouched for by nothing may be missing or bad, for only that may have been in flight when power was
 //! lost.
 
-use crate::decode::{Body, Record, decode, later_record_vouches};
+use crate::decode::{Body, Record, decode, headers, later_record_vouches};
 use crate::error::{Flaw, OpenError};
-use crate::layout::HEADER_BYTES;
+use crate::layout::{HEADER_BYTES, Stamp};
 use crate::replay::Replay;
 use crate::segment::{FIRST_RECORD, PAGE_BYTES, Segment};
 use std::path::Path;
@@ -33,10 +33,8 @@ pub(crate) struct Scan {
 pub(crate) enum Stop {
     /// The segment says that there is a next one.
     End,
-    /// Nothing more is written, but for a mark.
-    Blank,
-    /// What follows is no record. `upto` is where the segment's last byte is that is not zero.
-    Bad { flaw: Flaw, upto: u32 },
+    /// What follows is no record, and nothing vouches for one. Up to where there are `remains` of what was meant to be some.
+    Open { flaw: Flaw, remains: Option<u32> },
 }
 
 /// Takes in the records of one segment until there are no more.
@@ -54,9 +52,9 @@ pub(crate) fn scan<F>(
     let mut tail = Tail { offset: FIRST_RECORD, previous: previous.unwrap_or_default() };
     let mut durable = FIRST_RECORD;
     let corrupt = |offset: u32, flaw| OpenError::Corrupt { file: path.to_owned(), offset: u64::from(offset), flaw };
-    let vouched = |offset| later_record_vouches(bytes, written_upto(bytes, offset), segment.crc, offset);
+    let vouched = |offset| later_record_vouches(bytes, segment.stamp, offset);
     let flaw = loop {
-        let record = match decode(bytes, segment.crc, tail.offset, previous) {
+        let record = match decode(bytes, segment.stamp, tail.offset, previous) {
             Ok(Some(record)) => record,
             Ok(None) => break Flaw::Missing,
             Err(flaw) => break flaw,
@@ -76,34 +74,58 @@ pub(crate) fn scan<F>(
         // The checksums match, so this is what was written: not a torn write, whatever follows.
         replay.take_in(bytes, segment.sequence, &record, payloads.is_err()).map_err(|flaw| corrupt(offset, flaw))?;
     };
-    let upto = written_upto(bytes, tail.offset);
-    if upto > tail.offset && vouched(tail.offset) {
+    if vouched(tail.offset) {
         return Err(corrupt(tail.offset, flaw));
     }
-    if upto == tail.offset || loose_mark(bytes, segment.crc, tail.offset, upto).is_some() {
-        return Ok(Scan { tail, durable, stop: Stop::Blank });
+    let remains = match rest(bytes, segment.stamp, tail.offset, previous) {
+        Rest::Nothing | Rest::Mark(_) => None,
+        Rest::Remains { upto } => Some(upto),
+    };
+    Ok(Scan { tail, durable, stop: Stop::Open { flaw, remains } })
+}
+
+/// What follows the last record that is intact.
+pub(crate) enum Rest {
+    /// Nothing that was written since the segment was made.
+    Nothing,
+    /// The mark that was put on the next page when there was quiet, here. It continues nothing, and says nothing of what has
+    /// been written in front of it since.
+    Mark(u32),
+    /// Something that was meant to be a record.
+    Remains {
+        /// Where the last such thing ends.
+        upto: u32,
+    },
+}
+
+/// Tells what follows the last record, of which `previous` is the checksum, if it is known, and which ends at `from`.
+///
+/// What stands there of an earlier life of the file is nothing, whatever it is. The remains of a torn write are told by the
+/// headers in them: without one no record can come of them.
+pub(crate) fn rest(bytes: &[u8], stamp: Stamp, from: u32, previous: Option<u32>) -> Rest {
+    let next_page = from.next_multiple_of(PAGE_BYTES);
+    let first = bytes.get(from as usize..from as usize + HEADER_BYTES);
+    let is_begun = first.is_some_and(|first| stamp.is_on(first, previous));
+    let mut upto = if is_begun { from + HEADER_BYTES as u32 } else { from };
+    let mut mark = None;
+    let mut is_more = is_begun && from != next_page;
+    for (at, header) in headers(bytes, stamp, from) {
+        let end = u64::from(at) + HEADER_BYTES as u64 + u64::from(header.length);
+        // Offsets in a segment have 32 bits.
+        upto = upto.max(end.min(bytes.len() as u64) as u32);
+        if at == next_page && header.length == 0 && is_mark(bytes, stamp, at) {
+            mark = Some(at);
+        } else {
+            is_more = true;
+        }
     }
-    Ok(Scan { tail, durable, stop: Stop::Bad { flaw, upto } })
+    match mark {
+        Some(mark) if !is_more => Rest::Mark(mark),
+        _ if upto == from => Rest::Nothing,
+        _ => Rest::Remains { upto },
+    }
 }
 
-/// Where the mark stands that was put on the next page when there was quiet, if it is all that follows. It continues
-/// nothing, and says nothing of what has been written in front of it since.
-pub(crate) fn loose_mark(bytes: &[u8], segment_crc: u32, from: u32, upto: u32) -> Option<u32> {
-    let place = from.next_multiple_of(PAGE_BYTES);
-    let is_last = (place + 1..=place + HEADER_BYTES as u32).contains(&upto);
-    let is_alone = is_last && bytes[from as usize..place as usize].iter().all(|&byte| byte == 0);
-    let is_mark = |record: Option<Record<'_>>| record.is_some_and(|record| matches!(record.body, Body::Mark));
-    (is_alone && decode(bytes, segment_crc, place, None).is_ok_and(is_mark)).then_some(place)
-}
-
-/// Where the last byte that is not zero ends; `from` if there is none after it.
-pub(crate) fn written_upto(bytes: &[u8], from: u32) -> u32 {
-    const BLOCK: usize = 4096;
-    let rest = bytes.get(from as usize..).unwrap_or_default();
-    let full = rest.rchunks(BLOCK).position(|block| *block != [0; BLOCK][..block.len()]);
-    let upto = full.map_or(0, |blank| {
-        let rest = &rest[..rest.len() - blank * BLOCK];
-        rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
-    });
-    from + upto as u32
+fn is_mark(bytes: &[u8], stamp: Stamp, at: u32) -> bool {
+    matches!(decode(bytes, stamp, at, None), Ok(Some(Record { body: Body::Mark, .. })))
 }

@@ -1,13 +1,14 @@
 //! Segments: files of fixed size that hold records one after the other.
 //!
-//! Owns a segment's name, its header and how it comes to be. Must not know of records. A segment is made under another
-//! name and gets its own when it is durable, so a segment that has its name has an intact header and its full length,
-//! or is damaged. The layout is described byte by byte in `docs/disk-format.md`.
+//! Owns a segment's name, its header and how it comes to be: new, or of one that is not needed any more. Must not know of
+//! records, but for how to tell whether there is one. A segment is made under another name and gets its own when it is
+//! durable, so a segment that has its name has an intact header and its full length, or is damaged. The layout is
+//! described byte by byte in `docs/disk-format.md`.
 
 use crate::disk::Disk;
 use crate::error::{Failure, Flaw, OpenError};
 use crate::identity::Identity;
-use crate::layout::{ALIGN, u32_at, u64_at};
+use crate::layout::{self, ALIGN, Stamp, u32_at, u64_at};
 use crc32c::crc32c;
 use std::io;
 use vlot_raft::id::NodeId;
@@ -26,7 +27,10 @@ pub(crate) const SEGMENT_BYTES_MIN: u32 = 2 * FIRST_RECORD;
 pub(crate) const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 
 const MAGIC: [u8; 8] = *b"vlot-log";
-const VERSION: u32 = 1;
+/// What is written. A segment of version 1 has no salt, which is a salt of zero, and is otherwise the same: it is read, and
+/// written to until it is full.
+const VERSION: u32 = 2;
+const VERSION_OLDEST: u32 = 1;
 const HEADER_BYTES: usize = 64;
 /// What the name of a segment ends with.
 const SUFFIX: &str = ".log";
@@ -40,10 +44,19 @@ pub(crate) struct Segment<F> {
     pub file: F,
     /// How long the file is.
     pub bytes: u32,
-    /// The checksum of its header.
-    pub crc: u32,
+    pub stamp: Stamp,
     /// Where its last record ends, once it is known that there are no more.
     pub used: u32,
+    /// Up to here its blocks are known to have been written before it was written to, or while: with zeros, or with what
+    /// stood in the file.
+    pub filled: u32,
+}
+
+impl<F> Segment<F> {
+    /// Up to where the blocks of a segment that has ended have been written.
+    pub(crate) fn written(&self) -> u32 {
+        self.filled.max(self.used)
+    }
 }
 
 /// The name of a segment.
@@ -89,7 +102,7 @@ pub(crate) fn create<D: Disk>(
     bytes: u32,
 ) -> Result<Segment<D::File>, NotCreated> {
     let (new, name) = (format!("{sequence:016x}{SUFFIX_NEW}"), name(sequence));
-    let (header, crc) = encode(identity, sequence, bytes);
+    let (header, stamp) = encode(identity, sequence, bytes, disk.salt());
     let file = write_out(disk, &new, &header, bytes).map_err(|error| {
         // What is left of it is also removed when the log is opened; here it gives its space back at once.
         let _ = disk.remove(&new);
@@ -98,9 +111,33 @@ pub(crate) fn create<D: Disk>(
     })?;
     // From here on the one that had the name may be gone, whatever the error.
     match disk.rename(&new, &name).and_then(|()| disk.sync_dir()) {
-        Ok(()) => Ok(Segment { sequence, file, bytes, crc, used: FIRST_RECORD }),
+        Ok(()) => Ok(Segment { sequence, file, bytes, stamp, used: FIRST_RECORD, filled: FILL_BYTES.min(bytes) }),
         Err(error) => Err(NotCreated::Failed(Failure::new("name", disk.path(&name), &error))),
     }
+}
+
+/// Makes a segment durable of one that has ended and is not needed any more. Its blocks have been written before, which saves
+/// laying them down. What stands in them is left there, as none of it has the new stamp.
+pub(crate) fn recycle<D: Disk>(
+    disk: &mut D,
+    identity: Identity,
+    old: Segment<D::File>,
+    sequence: u32,
+) -> Result<Segment<D::File>, Failure> {
+    let (new, name) = (format!("{sequence:016x}{SUFFIX_NEW}"), name(sequence));
+    let (header, stamp) = encode(identity, sequence, old.bytes, disk.salt());
+    let mut page = vec![0; FIRST_RECORD as usize];
+    page[..HEADER_BYTES].copy_from_slice(&header);
+    let done = disk
+        .rename(&self::name(old.sequence), &new)
+        // The old name must not lead to another's header, whenever power is lost.
+        .and_then(|()| disk.sync_dir())
+        .and_then(|()| disk.write_at(&old.file, &page, 0))
+        .and_then(|()| disk.sync_data(&old.file))
+        .and_then(|()| disk.rename(&new, &name))
+        .and_then(|()| disk.sync_dir());
+    done.map_err(|error| Failure::new("recycle", disk.path(&name), &error))?;
+    Ok(Segment { sequence, stamp, used: FIRST_RECORD, filled: old.written(), ..old })
 }
 
 fn write_out<D: Disk>(disk: &mut D, new: &str, header: &[u8; HEADER_BYTES], bytes: u32) -> io::Result<D::File> {
@@ -146,7 +183,7 @@ pub(crate) fn open<D: Disk>(
         return Err(corrupt(Flaw::Value { of: "magic number", expected, found }));
     }
     let version = u32_at(header, 8);
-    if version != VERSION {
+    if !(VERSION_OLDEST..=VERSION).contains(&version) {
         return Err(OpenError::OtherVersion { file: disk.path(&name), expected: VERSION, found: version });
     }
     let found = Identity { cluster: u64_at(header, 16), node: NodeId(u64_at(header, 24)) };
@@ -160,7 +197,8 @@ pub(crate) fn open<D: Disk>(
     if u64_at(header, 40) != length {
         return Err(corrupt(Flaw::Length { of: "segment", expected: u64_at(header, 40), found: length }));
     }
-    Ok(Segment { sequence, file, bytes, crc, used: FIRST_RECORD })
+    let stamp = stamp_on(header, crc);
+    Ok(Segment { sequence, file, bytes, stamp, used: FIRST_RECORD, filled: FIRST_RECORD })
 }
 
 /// Reads what there is of a segment that is refused, as far as it could be one; nothing if it cannot be read.
@@ -176,29 +214,34 @@ pub(crate) fn read_leniently<D: Disk>(disk: &mut D, sequence: u32, into: &mut Ve
     }
 }
 
-/// The checksum of the header of a segment with these bytes, if the header is intact.
-pub(crate) fn crc_of(bytes: &[u8]) -> Option<u32> {
+/// The stamp of a segment with these bytes, if its header is intact.
+pub(crate) fn stamp_of(bytes: &[u8]) -> Option<Stamp> {
     let header = bytes.get(..HEADER_BYTES)?;
     let crc = crc32c(&header[..60]);
-    (header[..8] == MAGIC && crc == u32_at(header, 60)).then_some(crc)
+    (header[..8] == MAGIC && crc == u32_at(header, 60)).then(|| stamp_on(header, crc))
+}
+
+fn stamp_on(header: &[u8], crc: u32) -> Stamp {
+    Stamp { crc, salt: [header[48], header[49], header[50]] }
 }
 
 /// Whose log a segment is of; `None` if its header does not tell.
 pub(crate) fn identity_of<D: Disk>(disk: &mut D, sequence: u32) -> Option<Identity> {
     let mut header = [0; HEADER_BYTES];
     disk.open(&name(sequence)).and_then(|file| disk.read_at(&file, &mut header, 0)).ok()?;
-    crc_of(&header)?;
+    stamp_of(&header)?;
     Some(Identity { cluster: u64_at(&header, 16), node: NodeId(u64_at(&header, 24)) })
 }
 
 /// Whether there is something where the first record of a segment would be.
 pub(crate) fn holds_something<D: Disk>(disk: &mut D, sequence: u32) -> bool {
-    let mut front = [0; 32];
-    let read = disk.open(&name(sequence)).and_then(|file| disk.read_at(&file, &mut front, u64::from(FIRST_RECORD)));
-    read.is_ok() && front != [0; 32]
+    let mut front = [0; FIRST_RECORD as usize + layout::HEADER_BYTES];
+    let read = disk.open(&name(sequence)).and_then(|file| disk.read_at(&file, &mut front, 0));
+    let record = &front[FIRST_RECORD as usize..];
+    read.is_ok() && stamp_of(&front).is_some_and(|stamp| stamp.is_on(record, None))
 }
 
-fn encode(identity: Identity, sequence: u32, bytes: u32) -> ([u8; HEADER_BYTES], u32) {
+fn encode(identity: Identity, sequence: u32, bytes: u32, salt: u64) -> ([u8; HEADER_BYTES], Stamp) {
     let mut header = [0; HEADER_BYTES];
     header[0..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -206,9 +249,10 @@ fn encode(identity: Identity, sequence: u32, bytes: u32) -> ([u8; HEADER_BYTES],
     header[24..32].copy_from_slice(&identity.node.0.to_le_bytes());
     header[32..40].copy_from_slice(&u64::from(sequence).to_le_bytes());
     header[40..48].copy_from_slice(&u64::from(bytes).to_le_bytes());
+    header[48..56].copy_from_slice(&salt.to_le_bytes());
     let crc = crc32c(&header[..60]);
     header[60..64].copy_from_slice(&crc.to_le_bytes());
-    (header, crc)
+    (header, stamp_on(&header, crc))
 }
 
 #[cfg(test)]

@@ -222,7 +222,8 @@ fn a_segment_that_is_needed_is_missed_and_one_that_is_not_is_not() {
     }
     let full = disk.fork();
     tidy_up(&mut log);
-    let left = segments(&disk);
+    let mut left = segments(&disk);
+    assert!(left.pop() > segments(&full).pop(), "one that was dropped comes next, and holds nothing yet");
     let (_, recovered) = open(&disk).expect("what is gone is not needed");
     assert_eq!(recovered.torn, None);
     // Before they were dropped, all were needed.

@@ -42,6 +42,11 @@ impl Disk for ReadOnlyDisk {
         file.read_exact_at(into, offset)
     }
 
+    fn salt(&mut self) -> u64 {
+        // For a file that is refused.
+        0
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.place.join(name)
     }

@@ -7,6 +7,7 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
 use rustix::io::Errno;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -144,6 +145,11 @@ impl Disk for RealDisk {
 
     fn sync_data(&mut self, file: &File) -> io::Result<()> {
         file.sync_data()
+    }
+
+    fn salt(&mut self) -> u64 {
+        // Its keys are the system's random numbers.
+        RandomState::new().build_hasher().finish()
     }
 
     fn path(&self, name: &str) -> PathBuf {

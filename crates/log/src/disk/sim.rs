@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 const SECTOR: usize = 512;
 
 /// Numbers drawn from a seed (splitmix64).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Chance(u64);
 
 impl Chance {
@@ -58,6 +58,7 @@ struct State {
     acts: u64,
     /// How many bytes files may be long together.
     capacity: Option<u64>,
+    salts: Chance,
 }
 
 type Names = BTreeMap<String, usize>;
@@ -147,6 +148,11 @@ impl SimDisk {
         self.state().capacity = bytes;
     }
 
+    /// Lets [`Disk::salt`] give other numbers from here on, drawn from a seed.
+    pub fn salt_from(&self, seed: u64) {
+        self.state().salts = Chance::new(seed);
+    }
+
     /// How many writes and syncs there were.
     #[must_use]
     pub fn acts(&self) -> u64 {
@@ -160,7 +166,8 @@ impl SimDisk {
         let files = state.files.iter().map(File::copy).collect();
         let (names, names_durable) = (state.names.clone(), state.names_durable.clone());
         let names_acts = state.names_acts.clone();
-        let copy = State { files, names, names_durable, names_acts, capacity: state.capacity, ..State::default() };
+        let (capacity, salts) = (state.capacity, state.salts.clone());
+        let copy = State { files, names, names_durable, names_acts, capacity, salts, ..State::default() };
         Self(Arc::new(Mutex::new(copy)))
     }
 
@@ -442,6 +449,10 @@ impl Disk for SimDisk {
         }
         state.files[file.0].sync();
         Ok(())
+    }
+
+    fn salt(&mut self) -> u64 {
+        self.state().salts.draw()
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -11,7 +11,7 @@ use crate::encode::mark_bytes;
 use crate::error::WriteError;
 use crate::layout::HEADER_BYTES;
 use crate::record::Write;
-use crate::segment::{self, FILL_BYTES, FIRST_RECORD, NotCreated, PAGE_BYTES};
+use crate::segment::{self, FIRST_RECORD, NotCreated, PAGE_BYTES};
 
 /// How much room is held back, if that is not too much of a segment.
 const RESERVE_BYTES: u32 = 2 * 1024 * 1024;
@@ -130,7 +130,7 @@ impl<D: Disk> Log<D> {
         self.segments.extend(self.spare.take());
         // Whatever comes first in the next segment vouches for all of this one.
         (self.vote_end, self.marked) = (None, 0);
-        (self.tail.offset, self.durable, self.filled) = (FIRST_RECORD, FIRST_RECORD, FILL_BYTES);
+        (self.tail.offset, self.durable) = (FIRST_RECORD, FIRST_RECORD);
         Ok(())
     }
 

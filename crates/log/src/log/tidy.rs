@@ -1,4 +1,4 @@
-//! Space comes back: segments that hold nothing that is needed are dropped.
+//! Space comes back: segments that hold nothing that is needed are dropped, or used again.
 //!
 //! Owns the choice of what is written again so that an old segment may go, and the order in which that is safe. Segments
 //! are dropped from the oldest on, so that those that are left are the end of the log. What keeps one is each group's
@@ -11,7 +11,7 @@ use crate::encode::floor_bytes;
 use crate::error::{ReadError, TidyError, WriteError};
 use crate::index::{Cursor, Needed};
 use crate::record::Write;
-use crate::segment::{self, FIRST_RECORD};
+use crate::segment::{self, FIRST_RECORD, Segment};
 use bytes::Bytes;
 use vlot_raft::id::GroupId;
 
@@ -52,8 +52,8 @@ pub struct Sizes {
 impl<D: Disk> Log<D> {
     /// Frees space, a bounded piece of work at a time: a few milliseconds, beside one sync or two.
     ///
-    /// Segments at the beginning of the log that hold nothing that is needed are dropped, and their space is given back
-    /// by 8 MiB a call. If there is none, and more is on disk than there should be, what is needed in the oldest is
+    /// Segments at the beginning of the log that hold nothing that is needed are dropped. One becomes the next that will be
+    /// written to, if there is none yet or that is new; the space of the others is given back by 8 MiB a call. If there is none, and more is on disk than there should be, what is needed in the oldest is
     /// written again at the end, about 1 MiB of it, and made durable. And if the last vote could be mistaken for a torn
     /// tail if it were damaged, there is a [`Log::vouch`].
     ///
@@ -126,6 +126,10 @@ impl<D: Disk> Log<D> {
         self.sync()?;
         for _ in 0..count {
             let Some(segment) = self.segments.pop_front() else { break };
+            if self.is_wanted_again(&segment) {
+                self.recycle(segment)?;
+                continue;
+            }
             if let Err(error) = self.disk.remove(&segment::name(segment.sequence)) {
                 return Err(self.fail("remove", segment.sequence, &error));
             }
@@ -133,6 +137,23 @@ impl<D: Disk> Log<D> {
         }
         // A name that came back after a loss of power must not lead to a file that was cut short.
         self.disk.sync_dir().map_err(|error| self.fail_dir(&error))
+    }
+
+    /// Whether the file of a segment that is dropped should become the next one: that is not made yet, or fewer of its blocks
+    /// have been written.
+    fn is_wanted_again(&self, dropped: &Segment<D::File>) -> bool {
+        let is_better = |spare: &Segment<D::File>| spare.filled < dropped.written();
+        dropped.bytes == self.segment_bytes && self.spare.as_ref().is_none_or(is_better)
+    }
+
+    /// Makes the next segment of one that is dropped.
+    fn recycle(&mut self, dropped: Segment<D::File>) -> Result<(), WriteError> {
+        let sequence = self.segments[self.last()].sequence + 1;
+        let recycled = segment::recycle(&mut self.disk, self.identity, dropped, sequence);
+        let recycled = recycled.map_err(|failure| self.keep(failure))?;
+        self.going.extend(self.spare.replace(recycled));
+        self.is_full = false;
+        Ok(())
     }
 
     /// Gives back some space of the segments that were dropped.
