@@ -8,6 +8,7 @@ mod bare_file;
 mod engine;
 mod host;
 mod kept;
+mod steady;
 mod vlot;
 
 use std::path::Path;

@@ -13,8 +13,9 @@ use raft_engine::{Engine, LogBatch};
 use super::bare_file::BareFile;
 use super::engine::{self, EngineJournal};
 use super::host::Host;
+use super::steady::Steady;
 use super::vlot::VlotJournal;
-use super::{GROUPS, Journal, Kept, payloads};
+use super::{GROUPS, Journal, payloads};
 use crate::Outcome;
 use crate::measure::{Meter, Used, median, print_table, with_commas};
 use crate::plan::Plan;
@@ -68,6 +69,8 @@ enum Side {
     Engine,
     /// `raft-engine`, called by as many threads as there are writers or tasks, each for itself: it gathers what they write.
     EngineGathers,
+    /// The same, new and as it is set up if nobody says otherwise: it uses no file again before it has 10 GB.
+    NewEngineGathers,
 }
 
 impl Side {
@@ -79,6 +82,7 @@ impl Side {
             Self::Engine => "raft-engine, behind our thread",
             Self::EngineGathers if matches!(callers, Tasks { .. }) => "raft-engine, its own group commit of 64 threads",
             Self::EngineGathers => "raft-engine, its own group commit",
+            Self::NewEngineGathers => "the same, files not used before",
         }
     }
 }
@@ -225,9 +229,11 @@ fn print_ratios(rows: &[Row]) {
             Tasks { count } => format!("{count}_tasks"),
         };
         let name = format!("throughput_{who}_{}", groups_name(row.groups));
-        if !row.turns(Side::EngineGathers).is_empty() {
-            let ratio = row.ratio(Side::Vlot, Side::EngineGathers, Turn::per_second);
-            println!("ratio throughput_{who}_vs_raft_engine {ratio:.2}");
+        for (side, name) in [(Side::EngineGathers, "raft_engine"), (Side::NewEngineGathers, "new_raft_engine")] {
+            if !row.turns(side).is_empty() {
+                let ratio = row.ratio(Side::Vlot, side, Turn::per_second);
+                println!("ratio throughput_{who}_vs_{name} {ratio:.2}");
+            }
         }
         let behind = row.ratio(Side::Vlot, Side::Engine, Turn::per_second);
         println!("ratio {name}_vs_raft_engine_behind_our_thread {behind:.2}");
@@ -247,27 +253,37 @@ fn print_ratios(rows: &[Row]) {
 }
 
 fn measure(plan: &Plan, scratch: &Scratch, bare: &mut BareFile, callers: Callers, groups: u64) -> Outcome<Row> {
-    let [ours, theirs, gathering] = ["vlot", "engine", "engine-gathers"].map(|name| scratch.place(name));
-    let mut vlot = VlotJournal::open(&ours)?;
-    let mut engine = EngineJournal::open(&theirs)?;
+    let places = ["vlot", "engine", "engine-gathers", "new-engine"].map(|name| scratch.place(name));
+    let [ours, theirs, gathering, new] = &places;
+    let payloads: Arc<[Bytes]> = payloads().into();
+    let mut vlot = Steady::<VlotJournal>::open(ours, &payloads)?;
+    let mut engine = Steady::<EngineJournal>::open(theirs, &payloads)?;
     // It takes entries of one group in the order of their indices, so writers of one group cannot leave it to gather.
     let own = match callers {
         Writers { count } | Tasks { count } if groups >= count as u64 && count > 1 => {
-            Some(EngineJournal::open(&gathering)?.into_engine())
+            let steady = Steady::<EngineJournal>::open(gathering, &payloads)?;
+            Some([steady.into_inner().into_engine(), EngineJournal::open_plain(new)?.into_engine()])
         }
         _ => None,
     };
     let mut turns: Vec<(Side, Vec<Turn>)> =
         [Side::Bare, Side::Vlot, Side::Engine].map(|side| (side, Vec::new())).into();
-    turns.extend(own.is_some().then(|| (Side::EngineGathers, Vec::new())));
+    if own.is_some() {
+        turns.extend([Side::EngineGathers, Side::NewEngineGathers].map(|side| (side, Vec::new())));
+    }
     let slice = plan.turn / callers.slices();
-    let load = Load { payloads: payloads().into(), groups, slice };
+    let load = Load { payloads, groups, slice };
     for _ in 0..plan.rounds {
         turns.iter_mut().for_each(|(_, turns)| turns.push(Turn::default()));
         for _ in 0..callers.slices() {
             for (side, turns) in &mut turns {
                 let done = match (*side, &own, callers) {
-                    (Side::EngineGathers, Some(engine), Writers { count } | Tasks { count }) => {
+                    (Side::EngineGathers, Some([engine, _]), Writers { count } | Tasks { count }) => {
+                        let done = load.gathered(engine, count)?;
+                        engine::compact(engine)?;
+                        done
+                    }
+                    (Side::NewEngineGathers, Some([_, engine]), Writers { count } | Tasks { count }) => {
                         load.gathered(engine, count)?
                     }
                     (Side::Bare, ..) => load.appended(bare, callers)?,
@@ -281,7 +297,7 @@ fn measure(plan: &Plan, scratch: &Scratch, bare: &mut BareFile, callers: Callers
         }
     }
     drop((vlot, engine, own));
-    for dir in [ours, theirs, gathering].iter().filter(|dir| dir.is_dir()) {
+    for dir in places.iter().filter(|dir| dir.is_dir()) {
         std::fs::remove_dir_all(dir)?;
     }
     Ok(Row { callers, groups, turns })

@@ -4,12 +4,17 @@ use std::path::Path;
 
 use bytes::Bytes;
 use raft::eraftpb::Entry;
-use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
+use raft_engine::{Command, Config, Engine, LogBatch, MessageExt, ReadableSize};
 
+use super::steady::Compacts;
 use super::{GROUPS, Journal, Kept};
 use crate::Outcome;
 
 const TERM: u64 = 1;
+/// As our log's.
+const FILE_BYTES: ReadableSize = ReadableSize::mb(64);
+/// Above this much it gives files back that nothing is needed of, to be used again. It would keep 10 GB.
+const PURGE_BYTES: ReadableSize = ReadableSize::mb(128);
 
 struct Entries;
 
@@ -30,10 +35,39 @@ pub(crate) struct EngineJournal {
 }
 
 impl EngineJournal {
+    /// As it is set up if nobody says otherwise.
+    pub(crate) fn open_plain(dir: &Path) -> Outcome<Self> {
+        Self::open_as(dir, Config::default())
+    }
+
     /// The engine alone, for callers who leave it to the engine to gather what they write.
     pub(crate) fn into_engine(self) -> Engine {
         self.engine
     }
+
+    fn open_as(dir: &Path, config: Config) -> Outcome<Self> {
+        let config = Config {
+            dir: dir.to_str().ok_or("the directory's name is not UTF-8")?.to_owned(),
+            batch_compression_threshold: ReadableSize::kb(0),
+            ..config
+        };
+        let engine = Engine::open(config)?;
+        let last = (0..=GROUPS).map(|group| engine.last_index(group).unwrap_or(0)).collect();
+        Ok(Self { engine, batch: LogBatch::default(), last })
+    }
+}
+
+/// Gives up all entries of all groups, and the files that hold nothing else.
+pub(crate) fn compact(engine: &Engine) -> Outcome<()> {
+    let mut batch = LogBatch::default();
+    for group in 1..=GROUPS {
+        if let Some(last) = engine.last_index(group) {
+            batch.add_command(group, Command::Compact { index: last });
+        }
+    }
+    engine.write(&mut batch, false)?;
+    engine.purge_expired_files()?;
+    Ok(())
 }
 
 /// Adds entries of one group and gives the index of the last.
@@ -49,6 +83,12 @@ pub(crate) fn add(batch: &mut LogBatch, group: u64, after: u64, payloads: &[(u64
     Ok(after + payloads.len() as u64)
 }
 
+impl Compacts for EngineJournal {
+    fn compact(&mut self) -> Outcome<()> {
+        compact(&self.engine)
+    }
+}
+
 impl Journal for EngineJournal {
     fn append(&mut self, batch: &[(u64, Bytes)]) -> Outcome<()> {
         for run in batch.chunk_by(|(one, _), (next, _)| one == next) {
@@ -62,14 +102,8 @@ impl Journal for EngineJournal {
 
 impl Kept for EngineJournal {
     fn open(dir: &Path) -> Outcome<Self> {
-        let config = Config {
-            dir: dir.to_str().ok_or("the directory's name is not UTF-8")?.to_owned(),
-            batch_compression_threshold: ReadableSize::kb(0),
-            ..Config::default()
-        };
-        let engine = Engine::open(config)?;
-        let last = (0..=GROUPS).map(|group| engine.last_index(group).unwrap_or(0)).collect();
-        Ok(Self { engine, batch: LogBatch::default(), last })
+        let config = Config { target_file_size: FILE_BYTES, purge_threshold: PURGE_BYTES, ..Config::default() };
+        Self::open_as(dir, config)
     }
 
     fn read(&self, group: u64, first: u64, count: u64, mut visit: impl FnMut(&[u8])) -> Outcome<()> {

@@ -8,6 +8,7 @@ use vlot_log::log::{Identity, Log, Options};
 use vlot_log::record::{Entry, Write};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 
+use super::steady::Compacts;
 use super::{ENTRY_BYTES, GROUPS, Journal, Kept};
 use crate::Outcome;
 
@@ -37,6 +38,17 @@ impl Journal for VlotJournal {
 
     fn prepare(&mut self) -> Outcome<()> {
         Ok(self.log.prepare()?)
+    }
+}
+
+impl Compacts for VlotJournal {
+    fn compact(&mut self) -> Outcome<()> {
+        let ends = (1..).map(GroupId).zip(&self.last[1..]).filter(|(_, last)| **last > 0);
+        let begin =
+            |(group, last): (GroupId, &u64)| Write::Begin { group, after: LogId::new(TERM, *last), note: Bytes::new() };
+        self.log.write(&ends.map(begin).collect::<Vec<_>>())?;
+        while self.log.tidy()?.more {}
+        Ok(())
     }
 }
 
