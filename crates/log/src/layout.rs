@@ -19,8 +19,6 @@ pub(crate) const VOTE_BYTES: usize = 24;
 pub(crate) const BEGIN_BYTES: usize = 24;
 /// The body of a floor.
 pub(crate) const FLOOR_BYTES: usize = 8;
-/// How much of a segment's salt each of its records has.
-pub(crate) const SALT_BYTES: usize = 3;
 /// Records begin at multiples of this.
 pub(crate) const ALIGN: usize = 8;
 
@@ -60,8 +58,8 @@ impl Payload {
 pub(crate) struct Stamp {
     /// The checksum.
     pub crc: u32,
-    /// The first bytes of the salt.
-    pub salt: [u8; SALT_BYTES],
+    /// Three bytes of the salt, as they stand above the byte of a record's kind.
+    pub salt: u32,
 }
 
 impl Stamp {
@@ -69,7 +67,7 @@ impl Stamp {
     /// before. So it was meant to be one even if its own checksum does not match.
     pub(crate) fn is_on(self, header: &[u8], previous: Option<u32>) -> bool {
         let names_previous = previous.is_some_and(|previous| u32_at(header, 24) == previous);
-        header[..HEADER_BYTES] != [0; HEADER_BYTES] && (header[5..8] == self.salt || names_previous)
+        header[..HEADER_BYTES] != [0; HEADER_BYTES] && (salt_at(header, 0) == self.salt || names_previous)
     }
 }
 
@@ -89,8 +87,7 @@ impl Header {
     pub(crate) fn encode(&self, stamp: Stamp, offset: u32) -> ([u8; HEADER_BYTES], u32) {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..4].copy_from_slice(&self.length.to_le_bytes());
-        bytes[4] = self.kind;
-        bytes[5..8].copy_from_slice(&stamp.salt);
+        bytes[4..8].copy_from_slice(&(stamp.salt | u32::from(self.kind)).to_le_bytes());
         bytes[8..16].copy_from_slice(&self.group.0.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.durable.to_le_bytes());
         bytes[20..24].copy_from_slice(&self.body_crc.to_le_bytes());
@@ -109,9 +106,9 @@ impl Header {
         if crc != written {
             return Err(Flaw::Checksum { of: "record's header", expected: written, found: crc });
         }
-        if header[5..8] != stamp.salt {
-            let [expected, found] = [&stamp.salt[..], &header[5..8]].map(salt_number);
-            return Err(Flaw::Value { of: "record's salt", expected, found });
+        let salt = salt_at(header, 0);
+        if salt != stamp.salt {
+            return Err(Flaw::Value { of: "record's salt", expected: stamp.salt.into(), found: salt.into() });
         }
         let header = Self {
             length: u32_at(header, 0),
@@ -129,8 +126,9 @@ fn checksum(stamp: Stamp, offset: u32, header: &[u8]) -> u32 {
     crc32c_append(crc32c_append(stamp.crc, &offset.to_le_bytes()), &header[..28])
 }
 
-fn salt_number(salt: &[u8]) -> u64 {
-    salt.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+/// The salt of a header that begins at `at`, if one does.
+pub(crate) fn salt_at(bytes: &[u8], at: usize) -> u32 {
+    u32_at(bytes, at + 4) & !0xff
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -222,7 +222,8 @@ pub(crate) fn stamp_of(bytes: &[u8]) -> Option<Stamp> {
 }
 
 fn stamp_on(header: &[u8], crc: u32) -> Stamp {
-    Stamp { crc, salt: [header[48], header[49], header[50]] }
+    // The highest byte has no place beside the kind.
+    Stamp { crc, salt: u32_at(header, 48) << 8 }
 }
 
 /// Whose log a segment is of; `None` if its header does not tell.

@@ -293,6 +293,7 @@ fn a_record_of_another_life_is_not_taken() {
     let torn = recovered.torn.expect("it is reported");
     assert!(matches!(torn.flaw, vlot_log::error::Flaw::Chain { .. }), "{torn:?}");
     assert_eq!(torn.offset, second.start as u64);
+    assert_eq!(torn.bytes, 32 + 16 + 16 + 1);
 
     let rest = disk.bytes(file).expect("it is there").split_off(second.start);
     assert!(rest.iter().all(|&byte| byte == 0), "what was cut is gone");

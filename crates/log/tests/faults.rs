@@ -3,7 +3,7 @@
 mod model;
 
 use bytes::Bytes;
-use model::{IDENTITY, Model, SMALL, append, entries, open};
+use model::{IDENTITY, Model, SMALL, append, begin, entries, open};
 use vlot_log::disk::real::{DirError, RealDisk};
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::error::{OpenError, ReadError, WriteError};
@@ -42,6 +42,62 @@ fn a_failed_write_is_final() {
     let error = log.write(&[append(1, 0, 1, "a")]).expect_err("the write fails");
     assert!(matches!(error, WriteError::Failed(_)));
     assert_eq!(log.sync(), Err(error));
+}
+
+/// A disk says that it has written, and has not, or has written somewhere else. That shows when power is lost. What was there
+/// before is found for what it is, also where it is a record of a segment that the file was once: the log is refused, or
+/// it is as it was left, or it ends where nothing says that there was more.
+#[test]
+fn a_write_that_went_astray_is_found() {
+    const WRITES: u64 = 60;
+    let work = |disk: &SimDisk| {
+        let (mut log, _) = open(disk).expect("a new log");
+        let mut states = vec![Model::default()];
+        for n in 0..WRITES {
+            let snapshot = (n % 16 == 15).then(|| begin(1, 1, n - 1, "snapshot"));
+            for write in [Some(one_large(n, 700)), snapshot].into_iter().flatten() {
+                let mut next = states[states.len() - 1].clone();
+                next.apply(&write);
+                states.push(next);
+                log.write(&[write]).expect("no fault that shows");
+                log.sync().expect("no fault that shows");
+            }
+            log.tidy().expect("no fault that shows");
+        }
+        log.vouch().expect("no fault that shows");
+        states
+    };
+    let (mut refused, mut harmless, mut shorter) = (0, 0, 0);
+    let count = {
+        let disk = SimDisk::new();
+        work(&disk);
+        disk.acts()
+    };
+    for nth in 0..count {
+        for seed in 0..4 {
+            let disk = SimDisk::new();
+            if seed == 0 {
+                disk.lose_write(nth)
+            } else {
+                disk.misdirect_write(nth, seed)
+            }
+            let states = work(&disk);
+            disk.crash_as(&mut |_| 0);
+            match open(&disk) {
+                Ok((log, recovered)) => {
+                    let found = Model::of(&log, &recovered);
+                    let place = states.iter().rposition(|state| *state == found);
+                    let lost = states.len() - 1 - place.expect("it was so once");
+                    // The last write, and the mark that would vouch for it.
+                    assert!(lost <= 1, "write {nth} seed {seed}: {lost} are lost without notice");
+                    if lost == 0 { harmless += 1 } else { shorter += 1 }
+                }
+                Err(OpenError::Corrupt { .. } | OpenError::Missing { .. }) => refused += 1,
+                Err(error) => panic!("write {nth} seed {seed}: {error}"),
+            }
+        }
+    }
+    assert!(refused > 50 && harmless > 100, "{refused} refused, {harmless} harmless, {shorter} shorter");
 }
 
 #[test]

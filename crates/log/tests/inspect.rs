@@ -115,6 +115,39 @@ fn a_log_is_seen_in_order() {
     assert_eq!(sum(|segment| segment.record_bytes.into()), sizes.record_bytes);
 }
 
+/// What tells the records of a segment from other bytes is in its header.
+#[test]
+fn of_a_segment_without_a_header_nothing_is_seen() {
+    let (scratch, disk) = (Scratch::new("header"), log_at_rest());
+    disk.tamper("0000000000000001.log", |bytes| bytes[20] ^= 1);
+    scratch.fill(&disk);
+    let seen = seen(&scratch.0);
+    assert_eq!(seen[..3], ["refused 1", "segment 2", "append 1 4 gh 0"]);
+}
+
+/// A mark that was left when there was quiet is seen behind the last record, as one that is no part of the log. What it
+/// vouches for is missed if it is gone.
+#[test]
+fn a_mark_is_seen_and_what_it_vouches_for_is_missed() {
+    let (scratch, disk) = (Scratch::new("mark"), SimDisk::new());
+    let options = Options { segment_bytes: 32768, ..SMALL };
+    let (mut log, _) = Log::open(disk.clone(), model::IDENTITY, options).expect("a new log");
+    for letters in ["a", "bc"] {
+        log.write(&[append(1, letters.len() as u64 - 1, 1, letters)]).expect("no fault");
+    }
+    log.vouch().expect("no fault");
+    scratch.fill(&disk);
+    let whole = ["segment 1", "append 1 0 a 0", "append 1 1 bc 0", "Mark"];
+    assert_eq!(seen(&scratch.0), whole);
+    let second = 4096 + 32 + 16 + 16 + 8;
+    disk.tamper("0000000000000001.log", |bytes| bytes[second..second + 512].fill(0));
+    scratch.fill(&disk);
+    assert_eq!(seen(&scratch.0), ["segment 1", "append 1 0 a 0", &format!("unreadable 1 {second}"), "Mark"]);
+    disk.tamper("0000000000000001.log", |bytes| bytes[8192..].fill(0));
+    scratch.fill(&disk);
+    assert_eq!(seen(&scratch.0), ["segment 1", "append 1 0 a 0"], "without the mark nothing is known of it");
+}
+
 /// To look never panics, and finds damage exactly where an open is refused.
 #[test]
 fn what_is_judged_is_what_an_open_finds() {

@@ -119,6 +119,35 @@ fn one_segment_is_ready_and_its_blocks_have_been_written() {
     assert_eq!(reopen(&disk).expect("whole"), (writer.model, false));
 }
 
+/// A small write to a block that was never written has the blocks around it laid down as zeros. A large one has not, nor has
+/// any in a file that was a segment before.
+#[test]
+fn no_zeros_are_laid_down_twice() {
+    const FILL_BYTES: u64 = 256 * 1024;
+    let disk = SimDisk::new();
+    let mut writer = Writer::new(&disk, Options { segment_bytes: 1024 * 1024, ..SMALL });
+    let written = |writer: &mut Writer, bytes: usize| {
+        let before = disk.bytes_written();
+        writer.add(vec![b'w'; bytes]);
+        (disk.bytes_written() - before, bytes as u64 + 32 + 16 + 16)
+    };
+    // Its front was laid down when the segment was made.
+    for (bytes, zeros) in [(200_000, 0), (40_000, 0), (40_000, FILL_BYTES), (300_000, 0), (1000, FILL_BYTES)] {
+        let (found, record) = written(&mut writer, bytes);
+        assert!((record..record + 8).contains(&found) == (zeros == 0), "{bytes}: {found}");
+        assert!(found <= record + 8 + zeros, "{bytes}: {found}");
+    }
+    writer.add_until(&disk, SECOND, |second| second[4096] != 0);
+    writer.snapshot();
+    let first = disk.bytes(FIRST).expect("it is there");
+    while writer.log.tidy().expect("no fault").more {}
+    writer.add_until(&disk, THIRD, |third| third[4096..4200] != first[4096..4200]);
+    for bytes in [1000, 40_000, 200_000, 1000] {
+        let (found, record) = written(&mut writer, bytes);
+        assert!((record..record + 8).contains(&found), "{bytes}: {found}");
+    }
+}
+
 /// A client knows the format, the names of cluster and node, and where its value will lie. It puts a record there that says
 /// that more was durable than is, for the time when the segment is used again. Only with the salt would it be believed.
 #[test]

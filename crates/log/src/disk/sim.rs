@@ -56,6 +56,8 @@ struct State {
     faults: Faults,
     /// How many writes and syncs there were, of files and of the directory.
     acts: u64,
+    /// How many bytes were written.
+    bytes_written: u64,
     /// How many bytes files may be long together.
     capacity: Option<u64>,
     salts: Chance,
@@ -86,6 +88,10 @@ struct Faults {
     write: Option<u64>,
     sync: Option<u64>,
     act: Option<u64>,
+    /// The write that reaches no disk, or another place.
+    astray: Option<u64>,
+    /// Where a write goes that does not get to where it should; nowhere if there is none.
+    elsewhere: Option<Chance>,
     chance: Option<Chance>,
     /// How many acts there are before none is done any more.
     off_at: Option<u64>,
@@ -131,6 +137,20 @@ impl SimDisk {
         (faults.sync, faults.chance) = (Some(nth), Some(Chance::new(seed)));
     }
 
+    /// Lets the `nth` write from here on (0 is the next) never reach the disk, although that and the next sync say that it
+    /// has. Until power is lost the system shows it, and a later write to one of its sectors brings all of that sector.
+    pub fn lose_write(&self, nth: u64) {
+        let faults = &mut self.state().faults;
+        (faults.astray, faults.elsewhere) = (Some(nth), None);
+    }
+
+    /// The same, and the disk puts it somewhere else: over other sectors of any file, which the system does not notice
+    /// until power is lost.
+    pub fn misdirect_write(&self, nth: u64, seed: u64) {
+        let faults = &mut self.state().faults;
+        (faults.astray, faults.elsewhere) = (Some(nth), Some(Chance::new(seed)));
+    }
+
     /// Lets the `nth` write or sync from here on (0 is the next) fail, as [`SimDisk::fail_write`] and
     /// [`SimDisk::fail_sync`] do.
     pub fn fail_act(&self, nth: u64, seed: u64) {
@@ -157,6 +177,12 @@ impl SimDisk {
     #[must_use]
     pub fn acts(&self) -> u64 {
         self.state().acts
+    }
+
+    /// How many bytes were written.
+    #[must_use]
+    pub fn bytes_written(&self) -> u64 {
+        self.state().bytes_written
     }
 
     /// A copy that shares nothing with this one.
@@ -238,6 +264,23 @@ impl State {
 
     fn find(&self, name: &str) -> io::Result<usize> {
         self.names.get(name).copied().ok_or_else(|| Error::from(ErrorKind::NotFound))
+    }
+
+    /// Shows a write that does not get to where it should.
+    fn write_astray(&mut self, file: usize, bytes: &[u8], offset: usize) {
+        let before = std::mem::take(&mut self.files[file].versions);
+        self.files[file].write(bytes, offset);
+        let astray = std::mem::replace(&mut self.files[file].versions, before);
+        let Some(mut elsewhere) = self.faults.elsewhere.take() else { return };
+        let sectors = astray.len();
+        let files: Vec<usize> = self.names.values().copied().collect();
+        let to = &mut self.files[files[elsewhere.below(files.len() as u64) as usize]].durable;
+        let first = elsewhere.below((to.len() / SECTOR).saturating_sub(sectors) as u64 + 1) as usize;
+        let contents = astray.into_values().filter_map(|mut contents| contents.pop());
+        to.chunks_exact_mut(SECTOR)
+            .skip(first)
+            .zip(contents)
+            .for_each(|(sector, content)| sector.copy_from_slice(&content));
     }
 
     /// Counts a sync, and says whether it is the one to fail.
@@ -433,6 +476,11 @@ impl Disk for SimDisk {
         let mut state = self.state();
         state.refuse_if_off()?;
         state.acts += 1;
+        state.bytes_written += bytes.len() as u64;
+        if counts_down(&mut state.faults.astray) {
+            state.write_astray(file.0, bytes, offset as usize);
+            return Ok(());
+        }
         let fails = counts_down(&mut state.faults.act) | counts_down(&mut state.faults.write);
         let done = if fails { state.chance().below(bytes.len() as u64 + 1) as usize } else { bytes.len() };
         state.files[file.0].write(&bytes[..done], offset as usize);
