@@ -390,3 +390,50 @@ fn a_note_without_a_log_is_not_overlooked() {
     drop(log);
     open_strictly(&disk).expect("a log like any other");
 }
+
+/// The last record of a segment was not durable when the segment ended. What comes in the next one says that it is since; a
+/// next segment that holds nothing says nothing, be it new or used before.
+#[test]
+fn a_later_segment_vouches_if_something_is_in_it() {
+    for (is_used_before, is_begun) in [(false, false), (false, true), (true, false), (true, true)] {
+        let case = format!("used before: {is_used_before}, begun: {is_begun}");
+        let disk = SimDisk::new();
+        let (mut log, _) = open_strictly(&disk).expect("a new log");
+        let mut last = 0;
+        let mut add = |log: &mut Log<SimDisk>, letter: u8, bytes: usize| {
+            let entry = Entry { id: LogId::new(1, last + 1), payload: Bytes::from(vec![letter; bytes]) };
+            let write = Write::Append { group: GroupId(1), after: LogIndex(last), entries: vec![entry] };
+            log.write(&[write]).expect("no fault");
+            last += 1;
+            LogIndex(last)
+        };
+        add(&mut log, b'x', 3000);
+        if is_used_before {
+            add(&mut log, b'x', 3000);
+            log.write(&[begin(1, 1, 2, "note")]).expect("no fault");
+            assert_eq!(log.tidy().expect("no fault").segments_dropped, 1);
+        }
+        let index = add(&mut log, b'v', 500);
+        if is_begun {
+            add(&mut log, b'x', 6000);
+        } else {
+            log.prepare().expect("no fault");
+        }
+        log.sync().expect("no fault");
+
+        let names = disk.clone().list().expect("no fault");
+        let find = |name: &String| {
+            let bytes = disk.bytes(name).expect("it is there");
+            bytes.windows(500).position(|bytes| bytes == [b'v'; 500]).map(|at| (name.clone(), at))
+        };
+        let (name, at) = names.iter().find_map(find).expect("it is written");
+        assert!(names.last() > Some(&name), "{case}: there is a next segment");
+        disk.tamper(&name, |bytes| bytes[at] ^= 1);
+        let (_, recovered) = open(&disk).expect(&case);
+        let damaged = if is_begun { BTreeMap::from([(GroupId(1), vec![index])]) } else { BTreeMap::new() };
+        assert_eq!(damaged_entries(&recovered), damaged, "{case}");
+        assert_eq!((recovered.torn.is_some(), is_cut(&recovered)), (!is_begun, false), "{case}");
+        let end = recovered.groups[&GroupId(1)].runs.last();
+        assert_eq!(end, if is_begun { index.next() } else { index.prev() }, "{case}");
+    }
+}
