@@ -205,6 +205,15 @@ mod tests {
     }
 
     #[test]
+    fn no_salt_is_drawn_twice() {
+        let dir = std::env::temp_dir().join(format!("vlot-log-salt-{}", std::process::id()));
+        let mut disk = RealDisk::open(&dir).expect("a new directory");
+        let salts: std::collections::BTreeSet<u64> = (0..1000).map(|_| disk.salt()).collect();
+        assert_eq!(salts.len(), 1000);
+        fs::remove_dir_all(dir).expect("it is ours");
+    }
+
+    #[test]
     fn zeros_fill_a_file() {
         let path = std::env::temp_dir().join(format!("vlot-log-zeros-{}", std::process::id()));
         let file = File::create(&path).expect("a new file");
