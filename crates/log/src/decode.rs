@@ -5,7 +5,7 @@
 use crate::error::Flaw;
 use crate::layout::{
     ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, MARK, Payload,
-    REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES, salt_at, u32_at, u64_at,
+    REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES, u32_at, u64_at,
 };
 use crc32c::crc32c;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
@@ -207,9 +207,8 @@ pub(crate) fn later_record_vouches(segment: &[u8], stamp: Stamp, offset: u32) ->
 pub(crate) fn headers(segment: &[u8], stamp: Stamp, first: u32) -> impl Iterator<Item = (u32, Header)> + '_ {
     let last = segment.len().saturating_sub(HEADER_BYTES);
     (first as usize..=last).step_by(ALIGN).filter_map(move |at| {
-        let may_be = salt_at(segment, at) == stamp.salt && (VOTE..=MARK).contains(&segment[at + 4]);
         // Offsets in a segment have 32 bits.
-        let intact = may_be.then(|| Header::decode(segment, stamp, at as u32).ok()).flatten();
+        let intact = stamp.may_begin(segment, at).then(|| Header::decode(segment, stamp, at as u32).ok()).flatten();
         intact.map(|(header, _)| (at as u32, header))
     })
 }

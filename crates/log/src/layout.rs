@@ -63,11 +63,16 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// Whether this was a record's header of the segment, or most of it: it has the salt, or the checksum of the record
-    /// before. So it was meant to be one even if its own checksum does not match.
+    /// Whether this was a record's header of the segment, or most of it: it has a kind and the salt, or the checksum of the
+    /// record before. So it was meant to be one even if its own checksum does not match.
     pub(crate) fn is_on(self, header: &[u8], previous: Option<u32>) -> bool {
         let names_previous = previous.is_some_and(|previous| u32_at(header, 24) == previous);
-        header[..HEADER_BYTES] != [0; HEADER_BYTES] && (salt_at(header, 0) == self.salt || names_previous)
+        self.may_begin(header, 0) || (names_previous && header[..HEADER_BYTES] != [0; HEADER_BYTES])
+    }
+
+    /// Whether a record of the segment may begin here: a kind that there is, and the salt.
+    pub(crate) fn may_begin(self, bytes: &[u8], at: usize) -> bool {
+        (VOTE..=MARK).contains(&bytes[at + 4]) && salt_at(bytes, at) == self.salt
     }
 }
 
@@ -127,7 +132,7 @@ fn checksum(stamp: Stamp, offset: u32, header: &[u8]) -> u32 {
 }
 
 /// The salt of a header that begins at `at`, if one does.
-pub(crate) fn salt_at(bytes: &[u8], at: usize) -> u32 {
+fn salt_at(bytes: &[u8], at: usize) -> u32 {
     u32_at(bytes, at + 4) & !0xff
 }
 

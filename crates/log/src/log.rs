@@ -11,7 +11,7 @@ use crate::error::{Failure, OpenError, WriteError};
 pub use crate::identity::Identity;
 use crate::index::{Cursor, Group, Index};
 use crate::record::{Entry, NOTE_BYTES_MAX, Write};
-use crate::recover::{Found, Manner, Recovered, recover};
+use crate::recover::{Found, Recovered};
 use crate::scan::Tail;
 use crate::segment::{self, FILL_BYTES, FIRST_RECORD, PAGE_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Segment};
 use std::collections::VecDeque;
@@ -19,6 +19,7 @@ use vlot_raft::id::{GroupId, LogIndex};
 
 mod read;
 mod room;
+mod start;
 pub mod tidy;
 
 /// How much one call of [`Log::write`] may hold, in bytes as written: payloads and about 16 bytes for each of them.
@@ -105,11 +106,11 @@ impl<D: Disk> Log<D> {
     pub fn open(mut disk: D, identity: Identity, options: Options) -> Result<(Self, Recovered), OpenError> {
         let segment_bytes =
             options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(FIRST_RECORD);
-        let found = match find(&mut disk, identity, segment_bytes, options)? {
-            Some(found) => found,
+        let (found, is_new) = match start::find(&mut disk, identity, segment_bytes, options)? {
+            Some(found) => (found, false),
             None => {
                 let first = segment::create(&mut disk, identity, 1, segment_bytes)?;
-                Found::new(first, damage::noted(&mut disk)?)
+                (Found::new(first, damage::noted(&mut disk)?), true)
             }
         };
         // Which records were votes is not known here. One mark more does no harm.
@@ -132,6 +133,9 @@ impl<D: Disk> Log<D> {
             going: VecDeque::new(),
             failed: None,
         };
+        if !is_new {
+            log.take_over(&found.recovered)?;
+        }
         log.settle(&found.cut, found.lacks_floor)?;
         Ok((log, found.recovered))
     }
@@ -178,13 +182,16 @@ impl<D: Disk> Log<D> {
     pub fn sync(&mut self) -> Result<(), WriteError> {
         self.refuse_if_failed()?;
         if self.durable < self.tail.offset {
-            let last = self.last();
-            if let Err(error) = self.disk.sync_data(&self.segments[last].file) {
-                return Err(self.fail("sync", self.segments[last].sequence, &error));
-            }
+            self.sync_last()?;
             self.durable = self.tail.offset;
         }
         Ok(())
+    }
+
+    fn sync_last(&mut self) -> Result<(), WriteError> {
+        let last = self.last();
+        let done = self.disk.sync_data(&self.segments[last].file);
+        done.map_err(|error| self.fail("sync", self.segments[last].sequence, &error))
     }
 
     /// Says that all that was damaged and reported is made up for: every group of this node has caught up with what a
@@ -195,18 +202,6 @@ impl<D: Disk> Log<D> {
     pub fn mended(&mut self) -> Result<(), WriteError> {
         self.refuse_if_failed()?;
         damage::forget(&mut self.disk).map_err(|failure| self.keep(failure))
-    }
-
-    /// Writes what is known only because of damage: where groups end, and that the segments before are not needed.
-    fn settle(&mut self, cut: &[(GroupId, LogIndex)], lacks_floor: bool) -> Result<(), WriteError> {
-        let end = |&(group, after): &(GroupId, LogIndex)| Write::Append { group, after, entries: Vec::new() };
-        for some in cut.chunks(1000) {
-            self.write(&some.iter().map(end).collect::<Vec<_>>())?;
-        }
-        if lacks_floor {
-            self.write_floor(self.segments[0].sequence)?;
-        }
-        self.sync()
     }
 
     fn refuse_if_failed(&self) -> Result<(), WriteError> {
@@ -264,45 +259,23 @@ impl<D: Disk> Log<D> {
                 if bytes < LARGE_WRITE_BYTES { end.next_multiple_of(FILL_BYTES).min(segment.bytes) } else { end };
             self.buffer.resize((segment.filled - self.tail.offset) as usize, 0);
         }
+        self.write_exactly(bytes)
+    }
+
+    /// Writes the buffer at the tail. It has records of so many bytes, and maybe zeros behind them.
+    fn write_exactly(&mut self, bytes: u32) -> Result<(), WriteError> {
+        let last = self.last();
         let vouches = |vote: u32| self.durable >= vote && self.tail.offset >= vote + PAGE_BYTES;
         self.vote_end = self.vote_end.filter(|&vote| !vouches(vote));
-        let done = self.disk.write_at(&segment.file, &self.buffer, u64::from(self.tail.offset));
+        let done = self.disk.write_at(&self.segments[last].file, &self.buffer, u64::from(self.tail.offset));
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
             self.buffer = Vec::new();
         }
         if let Err(error) = done {
             return Err(self.fail("write", self.segments[last].sequence, &error));
         }
-        self.tail.offset = end;
+        self.tail.offset += bytes;
         Ok(())
-    }
-}
-
-/// Reads the log, and cuts it where it is damaged if that is accepted.
-fn find<D: Disk>(
-    disk: &mut D,
-    identity: Identity,
-    segment_bytes: u32,
-    options: Options,
-) -> Result<Option<Found<D::File>>, OpenError> {
-    let Options { keep, accept_damage, accept_damaged_entries, .. } = options;
-    let manner = Manner { keep, accept_damage: accept_damage || accept_damaged_entries, accept_cuts: accept_damage };
-    let mut first = None;
-    // Each cut leaves less of the log than the one before.
-    loop {
-        match recover(disk, identity, manner) {
-            Err(refusal) if accept_damage => {
-                let cut = damage::cut(disk, identity, segment_bytes, refusal)?;
-                first.get_or_insert(cut);
-            }
-            Ok(Some(mut found)) => {
-                if let (Some(first), Some(noted)) = (first, found.recovered.damaged.first_mut()) {
-                    *noted = first;
-                }
-                return Ok(Some(found));
-            }
-            done => return done,
-        }
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Recovered {
     pub damaged: Vec<Damage>,
 }
 
-/// The remains of a write that was never known to be durable. They are gone.
+/// The remains of a write that was never known to be durable. They are no part of the log.
 ///
 /// Damage to the very last records looks the same if nothing vouches for them: see [`Log::vouch`](crate::log::Log::vouch).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -136,11 +136,6 @@ pub(crate) fn recover<D: Disk>(
         let (file, offset) = (disk.path(&segment::name(needed)), u64::from(FIRST_RECORD));
         let flaw = Flaw::Value { of: "oldest segment", expected: needed.into(), found: oldest.into() };
         return Err(OpenError::Corrupt { file, offset, flaw });
-    }
-    if let Some(torn) = &torn {
-        // Within a segment, whose offsets have 32 bits.
-        let upto = (torn.offset + torn.bytes) as u32;
-        damage::wipe(disk, &segments[segments.len() - 1], tail.offset, upto)?;
     }
     for (at, range) in doubtful {
         rewrite(disk, &segments[at], range.start, range.end)?;
