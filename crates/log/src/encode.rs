@@ -132,13 +132,6 @@ impl Encoder<'_> {
         self.finish(at, MARK, GroupId(0), 0);
     }
 
-    /// A mark with a number of its own, so that its checksum and those of all records after it are no others' that ever stood
-    /// there.
-    pub(crate) fn numbered_mark(&mut self, number: u64) {
-        let at = self.begin();
-        self.finish(at, MARK, GroupId(number), 0);
-    }
-
     fn entries(
         &mut self,
         kind: u8,

@@ -10,7 +10,7 @@ use crate::disk::read_only::ReadOnlyDisk;
 use crate::layout::{ALIGN, Stamp};
 use crate::recover::{Manner, list, read, survey};
 use crate::scan::{Rest, rest};
-use crate::segment::{self, FIRST_RECORD};
+use crate::segment::{self, FIRST_RECORD, PAGE_BYTES};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
@@ -24,8 +24,8 @@ pub use crate::index::GroupState;
 pub use crate::recover::TornTail;
 
 /// A log is looked at so often until damage is found twice at one place. Once is not enough: a segment takes a moment to
-/// read, and a node that writes to it meanwhile makes its end look older than what comes after.
-const LOOKS_MAX: usize = 8;
+/// read, and a node that writes to it meanwhile makes its end look older than what comes after, or uses its file again.
+const LOOKS_MAX: usize = 32;
 
 /// Where the log of a directory lies: in it, or in the folder in it that has this name. `None` if there is no log.
 ///
@@ -102,8 +102,10 @@ pub fn judge(dir: &Path) -> Result<Judgement, OpenError> {
     for _ in 1..LOOKS_MAX {
         let found = judge_once(dir);
         let damage = match &found {
-            Ok(judgement) if judgement.damaged.is_empty() => return found,
-            Ok(judgement) => format!("{:?}", judgement.damaged),
+            Ok(judgement) if judgement.damaged.is_empty() && judgement.outlived.is_none() => return found,
+            Ok(judgement) => format!("{:?} {:?}", judgement.damaged, judgement.outlived),
+            // A node that runs has dropped it meanwhile.
+            Err(OpenError::Corrupt { file, .. }) if !file.exists() => continue,
             Err(refusal) => refusal.to_string(),
         };
         if before.replace(damage.clone()) == Some(damage) {
@@ -290,7 +292,13 @@ pub fn walk(dir: &Path, see: &mut dyn FnMut(Sight<'_>) -> ControlFlow<()>) -> Re
     let identity = identity_of(&mut disk, survey.all.iter().copied());
     let mut bytes = Vec::new();
     for sequence in survey.all {
-        let opened = segment::open(&mut disk, identity, sequence, &mut bytes);
+        let mut opened = segment::open(&mut disk, identity, sequence, &mut bytes);
+        if let Err(OpenError::Io(failure)) = &opened
+            && failure.kind == ErrorKind::UnexpectedEof
+        {
+            // A node that runs has put another file in its place and cuts this one short.
+            opened = segment::open(&mut disk, identity, sequence, &mut bytes);
+        }
         // A node that runs has dropped it since the directory was read, and may have used it again while it was read.
         if disk.open(&segment::name(sequence)).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             continue;
@@ -313,7 +321,8 @@ pub fn walk(dir: &Path, see: &mut dyn FnMut(Sight<'_>) -> ControlFlow<()>) -> Re
                 stamp
             }
         };
-        if walk_segment(&bytes, sequence, stamp, see).is_break() {
+        let is_followed = segment::holds_something(&mut disk, sequence.saturating_add(1));
+        if walk_segment(&bytes, sequence, stamp, is_followed, see).is_break() {
             return Ok(());
         }
     }
@@ -324,6 +333,7 @@ fn walk_segment(
     bytes: &[u8],
     sequence: u32,
     stamp: Stamp,
+    is_followed: bool,
     see: &mut dyn FnMut(Sight<'_>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let mut offset = FIRST_RECORD;
@@ -343,18 +353,21 @@ fn walk_segment(
             Ok(None) => Flaw::Missing,
             Err(flaw) => flaw,
         };
-        let upto = match rest(bytes, stamp, offset, previous) {
-            Rest::Nothing => return ControlFlow::Continue(()),
+        let next = headers(bytes, stamp, offset + ALIGN as u32).next().map(|(at, _)| at);
+        let may_be_mark = next.is_none_or(|next| next == offset.next_multiple_of(PAGE_BYTES));
+        let upto = match (next, may_be_mark.then(|| rest(bytes, stamp, offset, previous))) {
             // What it says is told as of a record.
-            Rest::Mark(mark) if !later_record_vouches(bytes, stamp, offset) => {
+            (_, Some(Rest::Mark(mark))) if !later_record_vouches(bytes, stamp, offset) => {
                 (offset, previous) = (mark, None);
                 continue;
             }
-            Rest::Mark(mark) => mark,
-            Rest::Remains { upto } => upto,
+            (Some(next), _) => next,
+            (None, Some(Rest::Remains { upto })) => upto,
+            // It has no end, and there is more behind it.
+            (None, _) if is_followed => bytes.len() as u32,
+            (None, _) => return ControlFlow::Continue(()),
         };
-        let next = headers(bytes, stamp, offset + ALIGN as u32).next().map(|(at, _)| at);
-        see(Sight::Unreadable { sequence, offset, upto: next.unwrap_or(upto), flaw })?;
+        see(Sight::Unreadable { sequence, offset, upto, flaw })?;
         let Some(next) = next else { return ControlFlow::Continue(()) };
         (offset, previous) = (next, None);
     }

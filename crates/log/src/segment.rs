@@ -50,6 +50,8 @@ pub(crate) struct Segment<F> {
     /// Up to here its blocks are known to have been written before it was written to, or while: with zeros, or with what
     /// stood in the file.
     pub filled: u32,
+    /// Whether it was another segment before, or may have been.
+    pub is_recycled: bool,
 }
 
 impl<F> Segment<F> {
@@ -62,6 +64,11 @@ impl<F> Segment<F> {
 /// The name of a segment.
 pub(crate) fn name(sequence: u32) -> String {
     format!("{sequence:016x}{SUFFIX}")
+}
+
+/// The name that it has before.
+fn name_new(sequence: u32) -> String {
+    format!("{sequence:016x}{SUFFIX_NEW}")
 }
 
 /// Which segment has this name; `None` if it is not the name of one. No log gets to the last number, behind which there
@@ -101,53 +108,66 @@ pub(crate) fn create<D: Disk>(
     sequence: u32,
     bytes: u32,
 ) -> Result<Segment<D::File>, NotCreated> {
-    let (new, name) = (format!("{sequence:016x}{SUFFIX_NEW}"), name(sequence));
-    let (header, stamp) = encode(identity, sequence, bytes, disk.salt());
-    let file = write_out(disk, &new, &header, bytes).map_err(|error| {
-        // What is left of it is also removed when the log is opened; here it gives its space back at once.
-        let _ = disk.remove(&new);
-        let failure = Failure::new("create", disk.path(&name), &error);
-        if failure.is_for_space() { NotCreated::NoSpace(failure) } else { NotCreated::Failed(failure) }
-    })?;
-    // From here on the one that had the name may be gone, whatever the error.
-    match disk.rename(&new, &name).and_then(|()| disk.sync_dir()) {
-        Ok(()) => Ok(Segment { sequence, file, bytes, stamp, used: FIRST_RECORD, filled: FILL_BYTES.min(bytes) }),
-        Err(error) => Err(NotCreated::Failed(Failure::new("name", disk.path(&name), &error))),
-    }
+    let (header, stamp) = draw(disk, identity, sequence, bytes, 0);
+    let file = lay_down(disk, &name_new(sequence), &header, bytes);
+    let file = file.map_err(|error| not_created(disk, sequence, &error))?;
+    give_name(disk, sequence)?;
+    let filled = FILL_BYTES.min(bytes);
+    Ok(Segment { sequence, file, bytes, stamp, used: FIRST_RECORD, filled, is_recycled: false })
 }
 
 /// Makes a segment durable of one that has ended and is not needed any more. Its blocks have been written before, which saves
-/// laying them down. What stands in them is left there, as none of it has the new stamp.
+/// laying them down. What stands in them is left there, as none of it has the new stamp. There must be no segment of the
+/// name; if there is no space, the old one goes.
 pub(crate) fn recycle<D: Disk>(
     disk: &mut D,
     identity: Identity,
     old: Segment<D::File>,
     sequence: u32,
-) -> Result<Segment<D::File>, Failure> {
-    let (new, name) = (format!("{sequence:016x}{SUFFIX_NEW}"), name(sequence));
-    let (header, stamp) = encode(identity, sequence, old.bytes, disk.salt());
+) -> Result<Segment<D::File>, NotCreated> {
+    let (header, stamp) = draw(disk, identity, sequence, old.bytes, old.stamp.salt);
     let mut page = vec![0; FIRST_RECORD as usize];
     page[..HEADER_BYTES].copy_from_slice(&header);
     let done = disk
-        .rename(&self::name(old.sequence), &new)
+        .rename(&name(old.sequence), &name_new(sequence))
         // The old name must not lead to another's header, whenever power is lost.
         .and_then(|()| disk.sync_dir())
         .and_then(|()| disk.write_at(&old.file, &page, 0))
-        .and_then(|()| disk.sync_data(&old.file))
-        .and_then(|()| disk.rename(&new, &name))
-        .and_then(|()| disk.sync_dir());
-    done.map_err(|error| Failure::new("recycle", disk.path(&name), &error))?;
-    Ok(Segment { sequence, stamp, used: FIRST_RECORD, filled: old.written(), ..old })
+        .and_then(|()| disk.sync_data(&old.file));
+    if let Err(error) = done {
+        // It has one of the two.
+        let _ = disk.remove(&name(old.sequence));
+        return Err(not_created(disk, sequence, &error));
+    }
+    give_name(disk, sequence)?;
+    Ok(Segment { sequence, stamp, used: FIRST_RECORD, filled: old.written(), is_recycled: true, ..old })
 }
 
-fn write_out<D: Disk>(disk: &mut D, new: &str, header: &[u8; HEADER_BYTES], bytes: u32) -> io::Result<D::File> {
-    let file = disk.create(new)?;
+/// A new file with a segment's front.
+fn lay_down<D: Disk>(disk: &mut D, name: &str, header: &[u8; HEADER_BYTES], bytes: u32) -> io::Result<D::File> {
+    let file = disk.create(name)?;
     disk.preallocate(&file, u64::from(bytes))?;
     let mut front = vec![0; bytes.min(FILL_BYTES) as usize];
     front[..HEADER_BYTES].copy_from_slice(header);
     disk.write_at(&file, &front, 0)?;
     disk.sync_data(&file)?;
+    // This name may have led to another file, which must not get the name that comes.
+    disk.sync_dir()?;
     Ok(file)
+}
+
+/// Gives a segment its name. From here on one that had it may be gone, whatever the error.
+fn give_name<D: Disk>(disk: &mut D, sequence: u32) -> Result<(), NotCreated> {
+    let name = name(sequence);
+    let done = disk.rename(&name_new(sequence), &name).and_then(|()| disk.sync_dir());
+    done.map_err(|error| NotCreated::Failed(Failure::new("name", disk.path(&name), &error)))
+}
+
+/// What is left of it is also removed when the log is opened; here it gives its space back at once.
+fn not_created<D: Disk>(disk: &mut D, sequence: u32, error: &io::Error) -> NotCreated {
+    let _ = disk.remove(&name_new(sequence));
+    let failure = Failure::new("create", disk.path(&name(sequence)), error);
+    if failure.is_for_space() { NotCreated::NoSpace(failure) } else { NotCreated::Failed(failure) }
 }
 
 /// Opens a segment and checks that it is whole, is ours and is what its name says. `into` gets its bytes, all of them.
@@ -198,7 +218,7 @@ pub(crate) fn open<D: Disk>(
         return Err(corrupt(Flaw::Length { of: "segment", expected: u64_at(header, 40), found: length }));
     }
     let stamp = stamp_on(header, crc);
-    Ok(Segment { sequence, file, bytes, stamp, used: FIRST_RECORD, filled: FIRST_RECORD })
+    Ok(Segment { sequence, file, bytes, stamp, used: FIRST_RECORD, filled: FIRST_RECORD, is_recycled: true })
 }
 
 /// Reads what there is of a segment that is refused, as far as it could be one; nothing if it cannot be read.
@@ -240,6 +260,22 @@ pub(crate) fn holds_something<D: Disk>(disk: &mut D, sequence: u32) -> bool {
     let read = disk.open(&name(sequence)).and_then(|file| disk.read_at(&file, &mut front, 0));
     let record = &front[FIRST_RECORD as usize..];
     read.is_ok() && stamp_of(&front).is_some_and(|stamp| stamp.is_on(record, None))
+}
+
+/// The header of a new segment. None of its records is taken for one of before: their salt is neither `old_salt` nor zero.
+fn draw<D: Disk>(
+    disk: &mut D,
+    identity: Identity,
+    sequence: u32,
+    bytes: u32,
+    old_salt: u32,
+) -> ([u8; HEADER_BYTES], Stamp) {
+    loop {
+        let (header, stamp) = encode(identity, sequence, bytes, disk.salt());
+        if ![0, old_salt].contains(&stamp.salt) {
+            return (header, stamp);
+        }
+    }
 }
 
 fn encode(identity: Identity, sequence: u32, bytes: u32, salt: u64) -> ([u8; HEADER_BYTES], Stamp) {

@@ -126,6 +126,19 @@ fn of_a_segment_without_a_header_nothing_is_seen() {
     assert_eq!(seen[..3], ["refused 1", "segment 2", "append 1 4 gh 0"]);
 }
 
+/// From somewhere on a segment is gone, its end included. There is more behind it, so that is seen.
+#[test]
+fn what_a_segment_lacks_at_its_end_is_seen() {
+    let (scratch, disk) = (Scratch::new("end"), log_at_rest());
+    // A vote and an append of six letters come before.
+    let third = 4096 + 56 + (32 + 16 + 6 * 16 + 8);
+    disk.tamper("0000000000000001.log", |bytes| bytes[third..].fill(0xa5));
+    scratch.fill(&disk);
+    let seen = seen(&scratch.0);
+    assert_eq!(seen[..3], ["segment 1", "vote 1 1 Some(NodeId(2))", "append 1 0 abcdef 0"]);
+    assert_eq!(seen[3..5], [&format!("unreadable 1 {third}"), "segment 2"]);
+}
+
 /// A mark that was left when there was quiet is seen behind the last record, as one that is no part of the log. What it
 /// vouches for is missed if it is gone.
 #[test]

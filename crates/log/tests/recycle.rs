@@ -119,6 +119,82 @@ fn one_segment_is_ready_and_its_blocks_have_been_written() {
     assert_eq!(reopen(&disk).expect("whole"), (writer.model, false));
 }
 
+/// However many are dropped at once, one of them is used again: the one with the most blocks that have been written.
+#[test]
+fn one_of_many_is_used_again() {
+    let disk = SimDisk::new();
+    let options = Options { segment_bytes: 512 * 1024, ..SMALL };
+    let mut writer = Writer::new(&disk, options);
+    for n in 0..17 {
+        // Each to a segment, the longest somewhere between.
+        writer.add(vec![b'0' + n; 300_000 + 1000 * usize::from(n * 7 % 17)]);
+    }
+    // What is known of blocks is forgotten.
+    let (log, _) = Log::open(disk.clone(), IDENTITY, options).expect("whole");
+    writer.log = log;
+    writer.log.vouch().expect("no fault");
+    writer.snapshot();
+    let acts = disk.acts();
+    assert_eq!(writer.log.tidy().expect("no fault").segments_dropped, 16);
+    assert!(disk.acts() - acts <= 8, "{} writes and syncs", disk.acts() - acts);
+    let names = disk.clone().list().expect("no fault");
+    let next = disk.bytes(&names[names.len() - 1]).expect("it is there");
+    assert_eq!(next[5000], b'0' + 12, "the longest of the first 16");
+    assert_eq!(Model::of(&writer.log, &Log::open(disk.fork(), IDENTITY, options).expect("whole").1), writer.model);
+}
+
+/// The next segment is there already, and was used before: it stays as it is.
+#[test]
+fn what_is_recycled_already_is_left_alone() {
+    const FOURTH: &str = "0000000000000004.log";
+    let disk = SimDisk::new();
+    let mut writer = Writer::new(&disk, OPTIONS);
+    let mut ends = Vec::new();
+    for next in [SECOND, THIRD] {
+        writer.add_until(&disk, next, |next| next[4096] != 0);
+        ends.push(writer.last - 1);
+    }
+    let mut drop_upto = |last| {
+        writer.write(begin(GROUP.0, 1, last, "snapshot"));
+        assert_eq!(writer.log.tidy().expect("no fault").segments_dropped, 1);
+        disk.bytes(FOURTH).expect("it is made of the first")
+    };
+    let fourth = drop_upto(ends[0]);
+    assert!(drop_upto(ends[1]) == fourth);
+    assert_eq!(disk.clone().list().expect("no fault"), [THIRD, FOURTH]);
+}
+
+/// To write a file again takes space on some file systems. Then the segment is dropped as if it were not wanted.
+#[test]
+fn a_full_disk_drops_what_it_cannot_use_again() {
+    let disk = SimDisk::new();
+    let mut writer = Writer::new(&disk, OPTIONS);
+    writer.add_until(&disk, SECOND, |second| second[4096] != 0);
+    writer.snapshot();
+    // The floor is the first write.
+    disk.refuse_write(1);
+    assert_eq!(writer.log.tidy().expect("that is no failure").segments_dropped, 1);
+    assert_eq!(disk.clone().list().expect("no fault"), [SECOND]);
+    writer.add_until(&disk, THIRD, |third| third[4096] != 0);
+    assert_eq!(reopen(&disk).expect("whole"), (writer.model, false));
+}
+
+/// The same salt is drawn again: another takes its place.
+#[test]
+fn no_segment_has_the_salt_of_its_file_before() {
+    let disk = SimDisk::new();
+    disk.salt_from(1);
+    let mut writer = Writer::new(&disk, OPTIONS);
+    writer.add_until(&disk, SECOND, |second| second[4096] != 0);
+    writer.snapshot();
+    disk.salt_from(1);
+    let first = disk.bytes(FIRST).expect("it is there");
+    assert_eq!(writer.log.tidy().expect("no fault").segments_dropped, 1);
+    let third = disk.bytes(THIRD).expect("it is made of the first");
+    assert_ne!(first[48..56], third[48..56]);
+    assert_eq!(reopen(&disk).expect("whole"), (writer.model, false));
+}
+
 /// A small write to a block that was never written has the blocks around it laid down as zeros. A large one has not, nor has
 /// any in a file that was a segment before.
 #[test]
@@ -227,6 +303,32 @@ fn every_flipped_byte_is_found_or_is_old() {
             Err(error) => panic!("{at}: {error}"),
             Ok((found, true)) => assert!(at >= last && states.contains(&&found), "{at}: torn"),
             Ok((found, false)) => assert!((at >= end || is_padding) && found == writer.model, "{at}: not noticed"),
+        }
+    }
+}
+
+/// A write ends in the mark that was left when there was quiet. What is left of the mark is nothing, with a salt and without.
+#[test]
+fn half_a_mark_is_not_torn() {
+    for version in [1, 2] {
+        for over in [8, 16, 24] {
+            let disk = SimDisk::new();
+            drop(Writer::new(&disk, OPTIONS));
+            if version == 1 {
+                disk.tamper(FIRST, |bytes| {
+                    bytes[8] = 1;
+                    bytes[48..56].fill(0);
+                    let crc = crc32c::crc32c(&bytes[..60]);
+                    bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+                });
+            }
+            let mut writer = Writer::new(&disk, OPTIONS);
+            writer.add(vec![b'a'; 100]);
+            writer.log.vouch().expect("no fault");
+            let end = 4096 + writer.log.sizes().record_bytes as usize;
+            writer.add(vec![b'b'; 8192 + over - end - 64]);
+            assert_eq!(4096 + writer.log.sizes().record_bytes as usize, 8192 + over);
+            assert_eq!(reopen(&disk).expect("whole"), (writer.model, false), "version {version}, {over} over");
         }
     }
 }

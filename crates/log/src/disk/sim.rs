@@ -88,6 +88,8 @@ struct Faults {
     write: Option<u64>,
     sync: Option<u64>,
     act: Option<u64>,
+    /// The write for which there is no space.
+    full: Option<u64>,
     /// The write that reaches no disk, or another place.
     astray: Option<u64>,
     /// Where a write goes that does not get to where it should; nowhere if there is none.
@@ -135,6 +137,11 @@ impl SimDisk {
     pub fn fail_sync(&self, nth: u64, seed: u64) {
         let faults = &mut self.state().faults;
         (faults.sync, faults.chance) = (Some(nth), Some(Chance::new(seed)));
+    }
+
+    /// Lets the `nth` write from here on (0 is the next) find no space, as on a file system that writes nothing in place.
+    pub fn refuse_write(&self, nth: u64) {
+        self.state().faults.full = Some(nth);
     }
 
     /// Lets the `nth` write from here on (0 is the next) never reach the disk, although that and the next sync say that it
@@ -477,6 +484,9 @@ impl Disk for SimDisk {
         state.refuse_if_off()?;
         state.acts += 1;
         state.bytes_written += bytes.len() as u64;
+        if counts_down(&mut state.faults.full) {
+            return Err(Error::from(ErrorKind::StorageFull));
+        }
         if counts_down(&mut state.faults.astray) {
             state.write_astray(file.0, bytes, offset as usize);
             return Ok(());

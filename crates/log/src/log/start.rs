@@ -3,9 +3,9 @@
 //! Owns what is written before the owner gets the log. What is in it is for `recover.rs`.
 //!
 //! Behind the end there may be remains of torn writes that cannot be told from anything else: half a header, a payload. A
-//! write that is the same as one of them, as a proposal that is sent again can be, would bring them back to life if it was
-//! torn in turn. So the first record after a start is a mark with a number that was drawn: with it the checksums of all that
-//! follows are others.
+//! write that begins like one of them, as a proposal that is sent again can, would bring them back to life if it was torn in
+//! turn. So the first record after a start is a mark, and it is durable before there is another: whatever stood after the
+//! same record before does not continue this one.
 
 use super::Log;
 use super::room::For;
@@ -62,8 +62,7 @@ impl<D: Disk> Log<D> {
             Err(WriteError::NoSpace(_)) => return Ok(()),
             done => done?,
         }
-        let number = self.disk.salt();
-        self.encode(|encoder, _| encoder.numbered_mark(number));
+        self.encode(|encoder, _| encoder.mark(0));
         self.write_exactly(mark_bytes(0) as u32)?;
         self.sync()?;
         // Within a segment, whose offsets have 32 bits.

@@ -11,7 +11,7 @@ use crate::encode::floor_bytes;
 use crate::error::{ReadError, TidyError, WriteError};
 use crate::index::{Cursor, Needed};
 use crate::record::Write;
-use crate::segment::{self, FIRST_RECORD, Segment};
+use crate::segment::{self, FIRST_RECORD, NotCreated, Segment};
 use bytes::Bytes;
 use vlot_raft::id::GroupId;
 
@@ -50,7 +50,7 @@ pub struct Sizes {
 }
 
 impl<D: Disk> Log<D> {
-    /// Frees space, a bounded piece of work at a time: a few milliseconds, beside one sync or two.
+    /// Frees space, a bounded piece of work at a time: a few milliseconds, beside a handful of syncs at most.
     ///
     /// Segments at the beginning of the log that hold nothing that is needed are dropped. One becomes the next that will be
     /// written to, if there is none yet or that is new; the space of the others is given back by 8 MiB a call. If there is none, and more is on disk than there should be, what is needed in the oldest is
@@ -124,35 +124,48 @@ impl<D: Disk> Log<D> {
         let oldest = self.segments[count].sequence;
         self.write_floor(oldest)?;
         self.sync()?;
-        for _ in 0..count {
-            let Some(segment) = self.segments.pop_front() else { break };
-            if self.is_wanted_again(&segment) {
+        let wanted = self.wanted_again(count).map(|segment| segment.sequence);
+        for segment in self.segments.drain(..count).collect::<Vec<_>>() {
+            if wanted == Some(segment.sequence) {
                 self.recycle(segment)?;
-                continue;
+            } else {
+                self.remove(segment)?;
             }
-            if let Err(error) = self.disk.remove(&segment::name(segment.sequence)) {
-                return Err(self.fail("remove", segment.sequence, &error));
-            }
-            self.going.push_back(segment);
         }
         // A name that came back after a loss of power must not lead to a file that was cut short.
         self.disk.sync_dir().map_err(|error| self.fail_dir(&error))
     }
 
-    /// Whether the file of a segment that is dropped should become the next one: that is not made yet, or fewer of its blocks
-    /// have been written.
-    fn is_wanted_again(&self, dropped: &Segment<D::File>) -> bool {
-        let is_better = |spare: &Segment<D::File>| spare.filled < dropped.written();
-        dropped.bytes == self.segment_bytes && self.spare.as_ref().is_none_or(is_better)
+    /// Which of the first segments should become the next one, if that is not made yet or is new: the one with the most
+    /// blocks that have been written.
+    fn wanted_again(&self, count: usize) -> Option<&Segment<D::File>> {
+        if self.spare.as_ref().is_some_and(|spare| spare.is_recycled) {
+            return None;
+        }
+        let dropped = self.segments.iter().take(count);
+        dropped.filter(|segment| segment.bytes == self.segment_bytes).max_by_key(|segment| segment.written())
     }
 
     /// Makes the next segment of one that is dropped.
     fn recycle(&mut self, dropped: Segment<D::File>) -> Result<(), WriteError> {
+        if let Some(spare) = self.spare.take() {
+            self.remove(spare)?;
+        }
         let sequence = self.segments[self.last()].sequence + 1;
-        let recycled = segment::recycle(&mut self.disk, self.identity, dropped, sequence);
-        let recycled = recycled.map_err(|failure| self.keep(failure))?;
-        self.going.extend(self.spare.replace(recycled));
-        self.is_full = false;
+        match segment::recycle(&mut self.disk, self.identity, dropped, sequence) {
+            Ok(recycled) => (self.spare, self.is_full) = (Some(recycled), false),
+            // On some file systems to write again takes space. It is given back instead.
+            Err(NotCreated::NoSpace(_)) => {}
+            Err(NotCreated::Failed(failure)) => return Err(self.keep(failure)),
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, segment: Segment<D::File>) -> Result<(), WriteError> {
+        if let Err(error) = self.disk.remove(&segment::name(segment.sequence)) {
+            return Err(self.fail("remove", segment.sequence, &error));
+        }
+        self.going.push_back(segment);
         Ok(())
     }
 
