@@ -7,14 +7,13 @@
 //! turn. So the first record after a start is a mark, and it is durable before there is another: whatever stood after the
 //! same record before does not continue this one.
 
-use super::Log;
 use super::room::For;
+use super::{Log, Options};
 use crate::damage;
 use crate::disk::Disk;
 use crate::encode::mark_bytes;
 use crate::error::{OpenError, WriteError};
 use crate::identity::Identity;
-use crate::log::Options;
 use crate::record::Write;
 use crate::recover::{Found, Manner, Recovered, recover};
 use crate::segment::PAGE_BYTES;
@@ -53,8 +52,8 @@ impl<D: Disk> Log<D> {
     /// durable.
     pub(super) fn take_over(&mut self, recovered: &Recovered) -> Result<(), WriteError> {
         let found_in = self.last();
-        if !recovered.damaged.is_empty() {
-            // What vouches for the damaged records may stand where the mark comes, and the mark may be torn.
+        if recovered.torn.is_some() {
+            // The only thing that vouches for damaged records may be where the mark comes, and the mark may be torn.
             self.mark_next_page()?;
         }
         match self.make_room_for(mark_bytes(0), For::Votes) {
