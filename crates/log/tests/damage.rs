@@ -318,9 +318,11 @@ fn a_vote_is_not_lost_with_one_page() {
                 log.sync().expect("no fault");
             }
             if tidied {
-                log.tidy().expect("no fault");
+                let is_done = !log.tidy().expect("no fault").more;
                 let acts = disk.acts();
-                log.tidy().expect("no fault");
+                if is_done {
+                    log.tidy().expect("no fault");
+                }
                 assert_eq!(disk.acts(), acts, "once is enough");
             }
             let last = 4096 + 56 * (before as usize + 1);

@@ -297,6 +297,32 @@ fn damage_keeps_a_segment_until_it_is_mended() {
     assert_eq!(Model::of(&again, &recovered), model);
 }
 
+/// What little is needed of an idle group keeps no more segments than it is worth: it is written again long before there is
+/// too much.
+#[test]
+fn what_is_little_keeps_few_segments() {
+    for count in [0, 2, 20, 60] {
+        let disk = SimDisk::new();
+        let options = Options { slack_bytes: 1 << 30, ..SMALL };
+        let (mut log, _) = Log::open(disk.clone(), IDENTITY, options).expect("a new log");
+        let mut model = Model::default();
+        let vote = Write::Vote { group: GroupId(IDLE), term: Term(3), vote: Some(NodeId(2)) };
+        write(&mut log, &mut model, &[vote, append(IDLE, 0, 1, &"i".repeat(count))]).expect("no fault");
+        let idle_bytes = log.sizes().live_bytes as usize;
+        let mut most = 0;
+        for n in 0..200 {
+            write(&mut log, &mut model, &busy_writes(n)).expect("no fault");
+            tidy_up(&mut log);
+            most = most.max(segments(&disk).len());
+        }
+        // Beside those that are free: up to ten entries of the busy group, three to a segment, and the next one.
+        let (least, bound) = (32 * idle_bytes / 8192, 32 * idle_bytes / 8192 + 7);
+        assert!((least..=bound).contains(&most), "{count} entries, {idle_bytes} bytes: {most} segments");
+        let (again, recovered) = open(&disk).expect("whole");
+        assert_eq!(Model::of(&again, &recovered), model);
+    }
+}
+
 #[test]
 fn a_log_that_is_small_is_left_alone() {
     let disk = SimDisk::new();

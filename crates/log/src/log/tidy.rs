@@ -17,6 +17,8 @@ use vlot_raft::id::GroupId;
 
 /// How much one call of [`Log::tidy`] writes again, if it is more than one thing.
 const CARRY_BYTES: u64 = 1024 * 1024;
+/// How much has to become free for what is written again, so that it is done although there is not too much.
+const FREED_FOR_CARRIED: u64 = 32;
 /// How many entries one call looks at.
 const LOOK_ENTRIES: usize = 1 << 20;
 /// How much of a dropped segment's space one call gives back. A file system takes a few milliseconds for it.
@@ -53,14 +55,16 @@ impl<D: Disk> Log<D> {
     /// Frees space, a bounded piece of work at a time: a few milliseconds, beside a handful of syncs at most.
     ///
     /// Segments at the beginning of the log that hold nothing that is needed are dropped. One becomes the next that will be
-    /// written to, if there is none yet or that is new; the space of the others is given back by 8 MiB a call. If there is none, and more is on disk than there should be, what is needed in the oldest is
-    /// written again at the end, about 1 MiB of it, and made durable. And if the last vote could be mistaken for a torn
-    /// tail if it were damaged, there is a [`Log::vouch`].
+    /// written to, if there is none yet or that is new; the space of the others is given back by 8 MiB a call. If there is
+    /// none, and more is on disk than there should be, what is needed in the oldest is written again at the end, about 1 MiB
+    /// of it, and made durable. And if the last vote could be mistaken for a torn tail if it were damaged, there is a
+    /// [`Log::vouch`].
     ///
     /// When this says that there is no more to do, the records in all segments but the last have at most
-    /// `2 * live_bytes + slack_bytes` together (see [`Sizes`] and [`Options::slack_bytes`]). Segments take more than
-    /// their records: 4 KiB, and at the end what the next write did not fit into. To keep that bound while the log is
-    /// written to, a host calls this at least once for each MiB that it writes, and better when nobody waits.
+    /// `2 * live_bytes + slack_bytes` together (see [`Sizes`] and [`Options::slack_bytes`]), and these segments are at most
+    /// `32 * live_bytes` long: a vote alone does not keep them. Segments take more than their records: 4 KiB, and at the end
+    /// what the next write did not fit into. To keep that bound while the log is written to, a host calls this at least once
+    /// for each MiB that it writes, and better when nobody waits.
     ///
     /// [`Options::slack_bytes`]: super::Options::slack_bytes
     ///
@@ -78,14 +82,14 @@ impl<D: Disk> Log<D> {
         self.give_back()?;
         let mut tidied = Tidied::default();
         match self.dead_segments() {
-            0 if self.has_too_much() => tidied.bytes_carried = self.carry()?,
+            0 if self.has_too_much() || self.frees_much() => tidied.bytes_carried = self.carry()?,
             0 => {}
             dead => {
                 tidied.segments_dropped = dead.min(DROP_SEGMENTS);
                 self.drop_segments(tidied.segments_dropped)?;
             }
         }
-        tidied.more = self.has_too_much() || self.dead_segments() > 0 || !self.going.is_empty();
+        tidied.more = self.has_too_much() || self.frees_much() || self.dead_segments() > 0 || !self.going.is_empty();
         Ok(tidied)
     }
 
@@ -110,6 +114,17 @@ impl<D: Disk> Log<D> {
         // On a full disk there is no slack.
         let slack = if self.is_full { 0 } else { self.slack_bytes };
         self.last() > 0 && self.sealed_bytes() > 2 * self.index.live.total() + slack
+    }
+
+    /// Whether little is needed of the oldest segments, however many, beside what is free without them.
+    fn frees_much(&self) -> bool {
+        let sealed = self.segments.iter().take(self.last());
+        let sums = sealed.scan((0, 0), |(live, all), segment| {
+            *live += self.index.live.of(segment.sequence);
+            *all += u64::from(segment.bytes);
+            Some(*live * FREED_FOR_CARRIED <= *all)
+        });
+        sums.into_iter().any(|is_worth_it| is_worth_it)
     }
 
     /// How many segments at the beginning hold nothing that is needed.
