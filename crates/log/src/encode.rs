@@ -132,6 +132,13 @@ impl Encoder<'_> {
         self.finish(at, MARK, GroupId(0), 0);
     }
 
+    /// A mark with a number that was drawn: its checksum, and with it those of all records that follow, are others than any
+    /// that ever stood there.
+    pub(crate) fn numbered_mark(&mut self, number: u64) {
+        let at = self.begin();
+        self.finish(at, MARK, GroupId(number), 0);
+    }
+
     fn entries(
         &mut self,
         kind: u8,

@@ -17,6 +17,8 @@ use vlot_raft::id::NodeId;
 pub(crate) const FIRST_RECORD: u32 = 4096;
 /// Damage is expected to take no more than one page of this many bytes at once.
 pub(crate) const PAGE_BYTES: u32 = 4096;
+/// A disk writes so many bytes as a whole or not at all, if they begin at a multiple of it.
+pub(crate) const SECTOR_BYTES: u32 = 512;
 /// Small writes go into blocks that hold zeros already, which are laid down this many bytes at a time. A sync of a
 /// block that was never written has to write the file's map of blocks as well, which shows in the slowest calls.
 pub(crate) const FILL_BYTES: u32 = 256 * 1024;

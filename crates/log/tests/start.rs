@@ -4,8 +4,10 @@ mod model;
 
 use bytes::Bytes;
 use model::{IDENTITY, Model, SMALL};
+use std::collections::BTreeMap;
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::error::OpenError;
+use vlot_log::index::GroupState;
 use vlot_log::log::{Log, Options};
 use vlot_log::record::{Entry, Write};
 use vlot_log::recover::Recovered;
@@ -38,39 +40,139 @@ fn crash_but_for(disk: &SimDisk, number: u64) {
     });
 }
 
+/// Where a log ends.
+fn end_of(log: &Log<SimDisk>) -> usize {
+    4096 + log.sizes().record_bytes as usize
+}
+
+/// Damages the payload of the first entry; then, whatever act of a start power is lost at, and whatever of it is on the disk,
+/// later starts find what one without loss of power finds, which is returned.
+fn assert_stays_known(disk: &SimDisk, segment_bytes: u32, case: &str) -> BTreeMap<GroupId, GroupState> {
+    disk.tamper(FIRST, |bytes| bytes[4096 + 64 + 5] ^= 1);
+    let known = |disk: &SimDisk, case: &str| {
+        let (_, recovered) = open(disk, segment_bytes).unwrap_or_else(|error| panic!("{case}: {error}"));
+        (recovered.groups, recovered.damaged)
+    };
+    let expected = known(&disk.fork(), case);
+    for (off_at, seed) in (0..10).flat_map(|off_at| (0..10).map(move |seed| (off_at, seed))) {
+        let case = format!("{case}, power lost at act {off_at}, seed {seed}");
+        let disk = disk.fork();
+        disk.turn_off(off_at);
+        let _ = open(&disk, segment_bytes);
+        for crash in 0..2 {
+            disk.crash(seed + crash);
+            assert!(known(&disk, &case) == expected, "{case}, start {crash}");
+        }
+    }
+    expected.0
+}
+
 /// An entry and a vote are durable, and the only thing that says so is the header of a write that was torn. The entry rots.
-/// However often the log is opened and power is lost, also while it is opened: the entry is reported as damaged, and the vote
-/// is there.
+/// However often the log is opened and power is lost meanwhile: what is damaged stays known, and the vote is there. The header
+/// lies in a sector, in two, in two pages, on the last page, or in the next segment.
 #[test]
 fn what_vouches_for_damage_is_not_wiped() {
-    // The vouching header lies behind them in one sector, or in two, or in the next segment.
-    for (segment_bytes, payload_bytes, torn_bytes, sectors_left) in
-        [(32 * 1024, 100, 2000, 1), (32 * 1024, 368, 2000, 2), (32 * 1024, 384, 2000, 2), (8192, 1500, 3000, 1)]
-    {
-        for (off_at, seed) in (0..12).flat_map(|off_at| (0..8).map(move |seed| (off_at, seed))) {
-            let case = format!("{segment_bytes} {payload_bytes}, power lost at act {off_at}, seed {seed}");
+    let (first, on_two_pages, on_the_last) =
+        ((4544..4616).step_by(8), (8144..8208).step_by(8), (6600..6664).step_by(8));
+    let ends = first.chain(on_two_pages).map(|end| (32 * 1024, end)).chain(on_the_last.map(|end| (8192, end)));
+    for (segment_bytes, end) in ends.chain([(8192, 7128)]) {
+        for is_outlived in [false, true] {
+            let case = format!("{segment_bytes}, end {end}, outlived {is_outlived}");
             let disk = SimDisk::new();
             let (mut log, _) = open(&disk, segment_bytes).expect("a new log");
-            log.write(&[entry(1, payload_bytes), vote(2, 30)]).expect("no fault");
+            // Another entry in the place of the first, which is in no log then: nobody is told of its damage.
+            let others = if is_outlived { vec![vote(2, 30), entry(1, 8)] } else { vec![vote(2, 30)] };
+            let payload_bytes = end - 4096 - 64 - if is_outlived { 56 + 72 } else { 56 };
+            log.write(&[vec![entry(1, payload_bytes)], others].concat()).expect("no fault");
             log.sync().expect("no fault");
-            log.write(&[entry(2, torn_bytes)]).expect("no fault");
+            assert_eq!(end_of(&log), end, "{case}");
+            log.write(&[entry(2, 1000)]).expect("no fault");
             let mut n = 0;
             disk.crash_as(&mut |_| {
                 n += 1;
-                u64::from(n <= sectors_left)
+                u64::from(n <= 2)
             });
-            disk.tamper(FIRST, |bytes| bytes[4096 + 64 + 5] ^= 1);
-            disk.turn_off(off_at);
-            let _ = open(&disk, segment_bytes);
-            disk.crash(seed);
-            for turn in 0..2 {
-                let (_, recovered) = open(&disk, segment_bytes).unwrap_or_else(|error| panic!("{case}: {error}"));
-                assert_eq!(recovered.damaged.len(), 1, "{case}, turn {turn}");
-                let state = recovered.groups.get(&GroupId(2)).map(|state| (state.term, state.vote));
-                assert_eq!(state, Some((Term(30), Some(NodeId(9)))), "{case}, turn {turn}");
-                disk.crash(turn);
-            }
+            let known = assert_stays_known(&disk, segment_bytes, &case);
+            assert_eq!(known[&GroupId(2)].term, Term(30), "{case}");
         }
+    }
+}
+
+/// The same where the mark vouches that was left when there was quiet.
+#[test]
+fn the_mark_of_quiet_is_not_lost_to_that_of_a_start() {
+    for end in (8128..8232).step_by(8) {
+        let disk = SimDisk::new();
+        let (mut log, _) = open(&disk, 32 * 1024).expect("a new log");
+        log.write(&[entry(1, end - 4096 - 64 - 72), entry(2, 8)]).expect("no fault");
+        log.vouch().expect("no fault");
+        assert_eq!(end_of(&log), end);
+        let known = assert_stays_known(&disk, 32 * 1024, &format!("end {end}"));
+        assert_eq!(known[&GroupId(1)].runs.last(), LogIndex(2), "end {end}");
+    }
+}
+
+/// The mark of a start is damaged, or never got to the disk. The next one does not bring back what came after it.
+#[test]
+fn no_mark_of_a_start_is_like_another() {
+    for is_lost in [false, true] {
+        let disk = SimDisk::new();
+        let (mut log, _) = open(&disk, 32 * 1024).expect("a new log");
+        // The mark, a vote, and another of which the first eight bytes are in the same sector.
+        let end = 4096 + 504 - 56 - 32;
+        log.write(&[entry(1, end - 4096 - 64)]).expect("no fault");
+        log.sync().expect("no fault");
+        if is_lost {
+            // What was written last is written again before.
+            disk.lose_write(1);
+        }
+        let (mut log, _) = open(&disk, 32 * 1024).expect("whole");
+        assert_eq!(end_of(&log), end + 32);
+        log.write(&[vote(1, 20), vote(2, 30)]).expect("no fault");
+        crash_but_for(&disk, 2);
+        if !is_lost {
+            disk.tamper(FIRST, |bytes| bytes[end + 20] ^= 1);
+        }
+        let (mut log, recovered) = open(&disk, 32 * 1024).expect("nothing vouches for the mark");
+        assert!(!recovered.groups.contains_key(&GroupId(2)));
+        log.write(&[vote(1, 20), vote(3, 1)]).expect("no fault");
+        crash_but_for(&disk, 1);
+        let (_, recovered) = open(&disk, 32 * 1024).expect("whole");
+        assert!(!recovered.groups.contains_key(&GroupId(2)), "lost: {is_lost}, {recovered:?}");
+    }
+}
+
+/// A log is cut because of damage, and a sync fails meanwhile. The next start reads zeros that are not on the disk. What was
+/// behind them is gone all the same.
+#[test]
+fn what_was_cut_stays_cut() {
+    let options = Options { segment_bytes: 32 * 1024, accept_damage: true, ..SMALL };
+    for (mark_at, sync, is_mended) in [8192 - 32, 4096 + 3 * 512 - 32, 6096]
+        .into_iter()
+        .flat_map(|at| (0..8).flat_map(move |sync| [false, true].map(|is_mended| (at, sync, is_mended))))
+    {
+        let case = format!("the mark of a start at {mark_at} rots, sync {sync} fails, mended {is_mended}");
+        let disk = SimDisk::new();
+        let (mut log, _) = Log::open(disk.clone(), IDENTITY, options).expect("a new log");
+        log.write(&[entry(1, mark_at - 4096 - 64)]).expect("no fault");
+        log.sync().expect("no fault");
+        let (mut log, _) = Log::open(disk.clone(), IDENTITY, options).expect("whole");
+        for term in 1..60 {
+            log.write(&[vote(2, term), entry(term + 1, 100)]).expect("no fault");
+            log.sync().expect("no fault");
+        }
+        disk.tamper(FIRST, |bytes| bytes[mark_at + 30] ^= 1);
+        disk.fail_sync(sync, 3);
+        let _ = Log::open(disk.clone(), IDENTITY, options);
+        disk.heal();
+        let (mut log, recovered) = Log::open(disk.clone(), IDENTITY, options).expect(&case);
+        if is_mended {
+            log.mended().expect("no fault");
+        }
+        disk.crash(1);
+        let options = Options { accept_damage: !is_mended, ..options };
+        let (_, again) = Log::open(disk.clone(), IDENTITY, options).unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(again.groups, recovered.groups, "{case}");
     }
 }
 

@@ -91,7 +91,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Puts a mark on a page that no record is on. All that is written is durable.
-    pub(super) fn mark_loosely(&mut self, place: u32) -> Result<(), WriteError> {
+    fn mark_loosely(&mut self, place: u32) -> Result<(), WriteError> {
         self.encode_at(place, |encoder, _| encoder.mark(0));
         let last = self.last();
         let done = self.disk.write_at(&self.segments[last].file, &self.buffer, u64::from(place));

@@ -4,19 +4,21 @@
 //!
 //! Behind the end there may be remains of torn writes that cannot be told from anything else: half a header, a payload. A
 //! write that begins like one of them, as a proposal that is sent again can, would bring them back to life if it was torn in
-//! turn. So the first record after a start is a mark, and it is durable before there is another: whatever stood after the
-//! same record before does not continue this one.
+//! turn. So the first record after a start is a mark with a number that was drawn, and it is durable before there is another:
+//! nothing that ever stood there continues it. Remains may also be all that vouches for damaged records that were accepted. So
+//! they are wiped when the mark is durable, which vouches as well.
 
 use super::room::For;
 use super::{Log, Options};
-use crate::damage;
+use crate::damage::{self, Damage};
 use crate::disk::Disk;
 use crate::encode::mark_bytes;
 use crate::error::{OpenError, WriteError};
 use crate::identity::Identity;
+use crate::layout::HEADER_BYTES;
 use crate::record::Write;
 use crate::recover::{Found, Manner, Recovered, recover};
-use crate::segment::PAGE_BYTES;
+use crate::segment::SECTOR_BYTES;
 use vlot_raft::id::{GroupId, LogIndex};
 
 /// Reads the log, and cuts it where it is damaged if that is accepted.
@@ -52,20 +54,13 @@ impl<D: Disk> Log<D> {
     /// durable.
     pub(super) fn take_over(&mut self, recovered: &Recovered) -> Result<(), WriteError> {
         let found_in = self.last();
-        if recovered.torn.is_some() {
-            // The only thing that vouches for damaged records may be where the mark comes, and the mark may be torn.
-            self.mark_next_page()?;
-        }
         match self.make_room_for(mark_bytes(0), For::Votes) {
             // Nor is there room for any other record. The next segment will have a salt of its own.
             Err(WriteError::NoSpace(_)) => return Ok(()),
             done => done?,
         }
-        self.encode(|encoder, _| encoder.mark(0));
-        self.write_exactly(mark_bytes(0) as u32)?;
-        self.sync()?;
-        // Within a segment, whose offsets have 32 bits.
-        let upto = recovered.torn.as_ref().map_or(0, |torn| (torn.offset + torn.bytes) as u32);
+        self.mark_end()?;
+        let upto = self.remains_upto(recovered);
         if self.last() == found_in && self.tail.offset < upto {
             let wiped = damage::wipe(&mut self.disk, &self.segments[found_in], self.tail.offset, upto);
             wiped.map_err(|failure| self.keep(failure))?;
@@ -74,14 +69,38 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Leaves a mark on the next page, if there is one, and makes it durable.
-    fn mark_next_page(&mut self) -> Result<(), WriteError> {
-        let next_page = self.tail.offset.next_multiple_of(PAGE_BYTES);
-        if next_page < self.segments[self.last()].bytes {
-            self.mark_loosely(next_page)?;
+    /// Writes a mark, and makes it durable. Part of it may get into one sector and the rest not into the next, and what it
+    /// goes over may be the only thing that vouches for damaged records. Then one more mark, which will follow it, comes
+    /// first: it vouches as well, and lies in the second of the sectors, whatever else gets there.
+    fn mark_end(&mut self) -> Result<(), WriteError> {
+        const MARK_BYTES: u32 = HEADER_BYTES as u32;
+        let (number, start, last) = (self.disk.salt(), self.tail.offset, self.last());
+        let is_in_two_sectors = start % SECTOR_BYTES > SECTOR_BYTES - MARK_BYTES;
+        self.encode(|encoder, _| {
+            encoder.numbered_mark(number);
+            if is_in_two_sectors {
+                encoder.mark(0);
+            }
+        });
+        if is_in_two_sectors {
+            let second = &self.buffer[HEADER_BYTES..];
+            let done = self.disk.write_at(&self.segments[last].file, second, u64::from(start + MARK_BYTES));
+            done.map_err(|error| self.fail("write", self.segments[last].sequence, &error))?;
             self.sync_last()?;
         }
-        Ok(())
+        self.write_exactly(self.buffer.len() as u32)?;
+        self.sync()
+    }
+
+    /// Up to where there are remains of writes in the last segment. Where the log was cut because of damage, they may be there
+    /// although they are not seen, if the wiping was not made durable.
+    fn remains_upto(&self, recovered: &Recovered) -> u32 {
+        let is_cut = recovered.damaged.iter().any(|damage| matches!(damage, Damage::Rest { .. }));
+        if is_cut {
+            return self.segments[self.last()].bytes;
+        }
+        // Within a segment, whose offsets have 32 bits.
+        recovered.torn.as_ref().map_or(0, |torn| (torn.offset + torn.bytes) as u32)
     }
 
     /// Writes what is known only because of damage: where groups end, and that the segments before are not needed.
