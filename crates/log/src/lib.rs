@@ -52,7 +52,9 @@
 //!
 //! Space comes back. A group whose state is in a snapshot says so with a [`Write::Begin`](record::Write::Begin): its log
 //! begins later. `tidy` drops segments that hold nothing that is needed, from the oldest on, and carries what is needed
-//! of old ones to the end, so that a group that lags keeps no more than its own entries.
+//! of old ones to the end, so that a group that lags keeps no more than its own entries. The file of a dropped segment becomes
+//! the next one: its blocks have been written, so that each byte is written once. What stands in it is never taken for a part
+//! of the log, whoever wrote it.
 //!
 //! In memory an entry takes 16 bytes: its place. To open a log takes about as long as to read its files once.
 //!

@@ -99,7 +99,7 @@ impl<D: Disk> Log<D> {
     /// Opens the log in a directory, or begins one if there is none.
     ///
     /// What is reported as recovered is durable: the end of the log, which may never have reached the disk although it
-    /// can be read, has been written again.
+    /// can be read, has been written again, and marked, so that nothing that stands behind it becomes a part of it.
     ///
     /// # Errors
     /// If the log is another's, is damaged, or storage fails. See [`OpenError`].
