@@ -7,11 +7,11 @@
 use super::Log;
 use super::room::For;
 use crate::disk::Disk;
-use crate::encode::floor_bytes;
+use crate::encode::{floor_bytes, mark_bytes};
 use crate::error::{ReadError, TidyError, WriteError};
 use crate::index::{Cursor, Needed};
 use crate::record::Write;
-use crate::segment::{self, FIRST_RECORD, NotCreated, Segment};
+use crate::segment::{self, FIRST_RECORD, NotCreated, PAGE_BYTES, Segment};
 use bytes::Bytes;
 use vlot_raft::id::GroupId;
 
@@ -62,7 +62,7 @@ impl<D: Disk> Log<D> {
     ///
     /// When this says that there is no more to do, the records in all segments but the last have at most
     /// `2 * live_bytes + slack_bytes` together (see [`Sizes`] and [`Options::slack_bytes`]), and these segments are at most
-    /// `32 * live_bytes` long: a vote alone does not keep them. Segments take more than their records: 4 KiB, and at the end
+    /// `32 * live_bytes` and 133 KiB long: a vote alone does not keep them. Segments take more than their records: 4 KiB, and at the end
     /// what the next write did not fit into. To keep that bound while the log is written to, a host calls this at least once
     /// for each MiB that it writes, and better when nobody waits.
     ///
@@ -116,15 +116,16 @@ impl<D: Disk> Log<D> {
         self.last() > 0 && self.sealed_bytes() > 2 * self.index.live.total() + slack
     }
 
-    /// Whether little is needed of the oldest segments, however many, beside what is free without them.
+    /// Whether little is needed of the oldest segments, however many, beside what is free without them. A vote that is written
+    /// again takes a page for the marks behind it, so that all of it is for nothing where segments are short.
     fn frees_much(&self) -> bool {
         let sealed = self.segments.iter().take(self.last());
-        let sums = sealed.scan((0, 0), |(live, all), segment| {
+        let mut sums = sealed.scan((mark_bytes(PAGE_BYTES) + mark_bytes(0), 0), |(live, all), segment| {
             *live += self.index.live.of(segment.sequence);
             *all += u64::from(segment.bytes);
             Some(*live * FREED_FOR_CARRIED <= *all)
         });
-        sums.into_iter().any(|is_worth_it| is_worth_it)
+        sums.any(|is_worth_it| is_worth_it)
     }
 
     /// How many segments at the beginning hold nothing that is needed.
