@@ -229,7 +229,9 @@ fn print_ratios(rows: &[Row]) {
             Tasks { count } => format!("{count}_tasks"),
         };
         let name = format!("throughput_{who}_{}", groups_name(row.groups));
-        for (side, name) in [(Side::EngineGathers, "raft_engine"), (Side::NewEngineGathers, "new_raft_engine")] {
+        for (side, name) in
+            [(Side::NewEngineGathers, "raft_engine"), (Side::EngineGathers, "raft_engine_at_work_for_long")]
+        {
             if !row.turns(side).is_empty() {
                 let ratio = row.ratio(Side::Vlot, side, Turn::per_second);
                 println!("ratio throughput_{who}_vs_{name} {ratio:.2}");
