@@ -31,12 +31,12 @@ fn entry(index: u64, bytes: usize) -> Write {
     Write::Append { group: GroupId(1), after: LogIndex(index - 1), entries: vec![entry] }
 }
 
-/// Cuts the power; of what may be there or not, only the choice of this number is.
-fn crash_but_for(disk: &SimDisk, number: u64) {
+/// Cuts the power; of what may be there or not, in order, only those are of which `is_left` says so by their number, from 1.
+fn crash_with(disk: &SimDisk, is_left: impl Fn(u64) -> bool) {
     let mut n = 0;
     disk.crash_as(&mut |_| {
         n += 1;
-        u64::from(n == number)
+        u64::from(is_left(n))
     });
 }
 
@@ -87,11 +87,7 @@ fn what_vouches_for_damage_is_not_wiped() {
             log.sync().expect("no fault");
             assert_eq!(end_of(&log), end, "{case}");
             log.write(&[entry(2, 1000)]).expect("no fault");
-            let mut n = 0;
-            disk.crash_as(&mut |_| {
-                n += 1;
-                u64::from(n <= 2)
-            });
+            crash_with(&disk, |n| n <= 2);
             let known = assert_stays_known(&disk, segment_bytes, &case);
             assert_eq!(known[&GroupId(2)].term, Term(30), "{case}");
         }
@@ -129,14 +125,14 @@ fn no_mark_of_a_start_is_like_another() {
         let (mut log, _) = open(&disk, 32 * 1024).expect("whole");
         assert_eq!(end_of(&log), end + 32);
         log.write(&[vote(1, 20), vote(2, 30)]).expect("no fault");
-        crash_but_for(&disk, 2);
+        crash_with(&disk, |n| n == 2);
         if !is_lost {
             disk.tamper(FIRST, |bytes| bytes[end + 20] ^= 1);
         }
         let (mut log, recovered) = open(&disk, 32 * 1024).expect("nothing vouches for the mark");
         assert!(!recovered.groups.contains_key(&GroupId(2)));
         log.write(&[vote(1, 20), vote(3, 1)]).expect("no fault");
-        crash_but_for(&disk, 1);
+        crash_with(&disk, |n| n == 1);
         let (_, recovered) = open(&disk, 32 * 1024).expect("whole");
         assert!(!recovered.groups.contains_key(&GroupId(2)), "lost: {is_lost}, {recovered:?}");
     }
@@ -190,7 +186,7 @@ fn two_torn_writes_do_not_make_a_whole_one() {
     }
     // The header of the second begins eight bytes before the end of a sector.
     log.write(&[vote(1, 20), vote(2, 30)]).expect("no fault");
-    crash_but_for(&disk, 2);
+    crash_with(&disk, |n| n == 2);
     let (mut log, recovered) = open(&disk, 32 * 1024).expect("whole");
     assert_eq!(Model::of(&log, &recovered), base, "all of it is lost");
 
@@ -209,7 +205,7 @@ fn two_torn_writes_do_not_make_a_whole_one() {
     }
     for number in 1..6 {
         let disk = disk.fork();
-        crash_but_for(&disk, number);
+        crash_with(&disk, |n| n == number);
         let (log, recovered) = open(&disk, 32 * 1024).expect("whole");
         assert!(possible.contains(&Model::of(&log, &recovered)), "choice {number}: {:?}", recovered.groups);
     }
@@ -227,11 +223,7 @@ fn what_was_wiped_in_memory_alone_does_not_come_back() {
             // It ends with a sector.
             let first = entry(1, 140 * 512 - 64);
             log.write(&[first.clone(), vote(2, 30)]).expect("no fault");
-            let mut n = 0;
-            disk.crash_as(&mut |_| {
-                n += 1;
-                u64::from(n > 1)
-            });
+            crash_with(&disk, |n| n > 1);
             disk.fail_sync(sync, seed);
             let _ = open(&disk, SEGMENT_BYTES);
             disk.heal();
