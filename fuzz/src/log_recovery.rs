@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
 use vlot_log::damage::Damage;
 use vlot_log::disk::Disk;
-use vlot_log::disk::sim::{Chance, SimDisk};
+use vlot_log::disk::sim::{Rng, SimDisk};
 use vlot_log::error::{OpenError, ReadError};
 use vlot_log::log::{Log, Options};
 use vlot_log::record::{Entry, Write};
@@ -92,12 +92,12 @@ struct Base {
 
 impl Base {
     fn new(seed: u64) -> Self {
-        let (mut chance, disk) = (Chance::new(seed), SimDisk::new());
+        let (mut rng, disk) = (Rng::new(seed), SimDisk::new());
         let (mut log, _) = Log::open(disk.clone(), IDENTITY, SMALL).expect("a new log");
         let (mut states, mut written) = (vec![Model::default()], BTreeSet::new());
         for _ in 0..2 + 3 * seed {
             let now = &states[states.len() - 1];
-            let write = now.draw(&mut chance);
+            let write = now.draw(&mut rng);
             let mut next = now.clone();
             next.apply(&write);
             if let Write::Append { group, entries, .. } = &write {
@@ -106,13 +106,13 @@ impl Base {
             states.push(next);
             log.write(&[write]).expect("no fault");
             // The last ones may have been in flight.
-            if chance.below(3) > 0 {
+            if rng.below(3) > 0 {
                 log.sync().expect("no fault");
             }
-            if chance.below(4) == 0 {
+            if rng.below(4) == 0 {
                 log.prepare().expect("no fault");
             }
-            if chance.below(4) == 0 {
+            if rng.below(4) == 0 {
                 log.tidy().expect("no fault");
             }
         }
@@ -206,8 +206,8 @@ fn damage(disk: &SimDisk, reader: &mut Reader<'_>) {
         4 => edit(disk, &name, reader, 4096, |part, _| part.fill(0)),
         5 => edit(disk, &name, reader, 4096, |part, _| part.fill(0xff)),
         6 => edit(disk, &name, reader, 4096, |part, reader| {
-            let mut chance = Chance::new(u64::from(reader.byte()));
-            part.iter_mut().for_each(|byte| *byte = chance.draw() as u8);
+            let mut rng = Rng::new(u64::from(reader.byte()));
+            part.iter_mut().for_each(|byte| *byte = rng.draw() as u8);
         }),
         // A write went elsewhere.
         7 => edit(disk, &name, reader, 4096, |part, reader| {

@@ -2,8 +2,8 @@
 
 #![allow(dead_code, reason = "each target and each test uses a part of it")]
 
+use vlot_raft::configuration::{Change, Configuration, Member, Seat};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::{Change, Member, Membership, Seat};
 use vlot_raft::message::{Body, Message, ReadId, Session};
 use vlot_raft::raft::Raft;
 use vlot_raft::term_runs::TermRuns;
@@ -19,7 +19,7 @@ pub fn node(reader: &mut Reader<'_>) -> NodeId {
 
 /// A message to this replica.
 pub fn message(reader: &mut Reader<'_>, raft: &Raft) -> Message {
-    let term = Term(reader.near(raft.standing().term.0));
+    let term = Term(reader.near(raft.role_state().term.0));
     Message { term, body: body(reader, raft) }
 }
 
@@ -33,20 +33,20 @@ pub fn log_id(reader: &mut Reader<'_>, raft: &Raft) -> LogId {
     }
 }
 
-/// A membership that follows the one that counts, or any other.
-pub fn membership(reader: &mut Reader<'_>, raft: &Raft) -> Membership {
-    let now = raft.membership();
+/// A configuration that follows the one that counts, or any other.
+pub fn configuration(reader: &mut Reader<'_>, raft: &Raft) -> Configuration {
+    let now = raft.configuration();
     match reader.below(4) {
         0 => now.changed(&changes(reader)).unwrap_or_else(|_| now.clone()),
         1 => now.settled(),
-        2 => Membership::default(),
+        2 => Configuration::default(),
         _ => {
             let kinds = [reader.byte(), reader.byte(), reader.byte(), reader.byte(), reader.byte()];
             let member = |(node, kind): (u64, u8)| {
                 let seat = SEATS.get(usize::from(kind % 8)).copied()?;
                 Some(Member { node: NodeId(node), seat, witness: kind / 8 % 8 == 7 })
             };
-            Membership::of_members((1..).zip(kinds).filter_map(member).collect()).unwrap_or_default()
+            Configuration::of_members((1..).zip(kinds).filter_map(member).collect()).unwrap_or_default()
         }
     }
 }
@@ -71,14 +71,14 @@ fn body(reader: &mut Reader<'_>, raft: &Raft) -> Body {
     match reader.below(21) {
         0 | 1 => {
             let entries = entries(reader, raft);
-            let memberships = memberships(reader, raft, &entries);
+            let configurations = configurations(reader, raft, &entries);
             let commit = LogIndex(reader.near(raft.log().last().0));
-            Body::AppendEntries { session: session(reader, raft), entries, memberships, commit }
+            Body::AppendEntries { session: session(reader, raft), entries, configurations, commit }
         }
-        2 => Body::AskPreVote { last: log_id(reader, raft) },
+        2 => Body::RequestPreVote { last: log_id(reader, raft) },
         3 => Body::PreVoteGranted,
         4 => Body::PreVoteRefused,
-        5 => Body::RequestVote { last: log_id(reader, raft), handed_over: reader.flag() },
+        5 => Body::RequestVote { last: log_id(reader, raft), transfer: reader.flag() },
         6 => Body::VoteGranted,
         7 => Body::VoteRefused,
         8 => Body::EntriesAccepted { session: session(reader, raft), upto: LogIndex(reader.near(raft.log().last().0)) },
@@ -92,14 +92,14 @@ fn body(reader: &mut Reader<'_>, raft: &Raft) -> Body {
             Body::Heartbeat { session: session(reader, raft), round: reader.number(), commit }
         }
         11 => {
-            let (session, round, standing) = (session(reader, raft), reader.number(), reader.byte());
-            let (fit, full, priority) = (standing % 2 == 0, standing / 2 % 8 == 7, standing / 16 % 4);
+            let (session, round, role_state) = (session(reader, raft), reader.number(), reader.byte());
+            let (fit, full, priority) = (role_state % 2 == 0, role_state / 2 % 8 == 7, role_state / 16 % 4);
             Body::HeartbeatReply { session, round, fit, full, priority }
         }
         12 => Body::SnapshotNeeded { session: session(reader, raft), of: log_id(reader, raft) },
-        13 => Body::StandNow,
-        14 => Body::Removed { at: LogIndex(reader.near(raft.memberships().newest_at().0)) },
-        15 => Body::TermIsOver,
+        13 => Body::TimeoutNow,
+        14 => Body::Removed { at: LogIndex(reader.near(raft.configurations().newest_at().0)) },
+        15 => Body::StaleTerm,
         16 => Body::ReadIndex { read: ReadId(reader.number()) },
         17 => Body::ReadIndexReply { read: ReadId(reader.number()), index: LogIndex(reader.near(raft.commit().0)) },
         18 => Body::ReadIndexRefused { read: ReadId(reader.number()) },
@@ -113,8 +113,8 @@ fn body(reader: &mut Reader<'_>, raft: &Raft) -> Body {
 }
 
 fn session(reader: &mut Reader<'_>, raft: &Raft) -> Session {
-    // What brought most peers in: the group's beginning, or the newest membership.
-    let at = reader.among(&[LogIndex::ZERO, raft.memberships().newest_at()]);
+    // What brought most peers in: the group's beginning, or the newest configuration.
+    let at = reader.among(&[LogIndex::ZERO, raft.configurations().newest_at()]);
     Session(if reader.one_in(8) { LogIndex(reader.number()) } else { at })
 }
 
@@ -125,7 +125,7 @@ fn entries(reader: &mut Reader<'_>, raft: &Raft) -> TermRuns {
     let mut entries = TermRuns::empty(after);
     for _ in 0..reader.below(4) {
         let count = reader.below(4) as u64;
-        let term = Term(reader.near(raft.standing().term.0)).max(entries.last_id().term);
+        let term = Term(reader.near(raft.role_state().term.0)).max(entries.last_id().term);
         if entries.last().0.checked_add(count).is_some_and(|last| last < u64::MAX) {
             entries.push(term, count);
         }
@@ -133,7 +133,7 @@ fn entries(reader: &mut Reader<'_>, raft: &Raft) -> TermRuns {
     entries
 }
 
-fn memberships(reader: &mut Reader<'_>, raft: &Raft, entries: &TermRuns) -> Vec<(LogIndex, Membership)> {
+fn configurations(reader: &mut Reader<'_>, raft: &Raft, entries: &TermRuns) -> Vec<(LogIndex, Configuration)> {
     let count = reader.below(8).saturating_sub(5);
-    (0..count).map(|_| (LogIndex(reader.near(entries.last().0)), membership(reader, raft))).collect()
+    (0..count).map(|_| (LogIndex(reader.near(entries.last().0)), configuration(reader, raft))).collect()
 }

@@ -27,7 +27,7 @@ pub fn run_corpus(target: &str, run: fn(&[u8])) {
 ///
 /// # Panics
 /// If one fails.
-pub fn run_chance(target: &str, run: fn(&[u8]), count: u64, bytes_max: usize) {
+pub fn run_rng(target: &str, run: fn(&[u8]), count: u64, bytes_max: usize) {
     for seed in 0..count {
         let mut state = seed;
         let length = draw(&mut state) as usize % bytes_max;

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vlot::fuzzing;
-use vlot::members::{ChangeRequest, MemberChange, Members, MembershipEntry, MembershipSet};
+use vlot::members::{ChangeRequest, MemberChange, Members, MembersAt, MembersEntry};
 use vlot::node::{BatchId, Input, NodeCore, Turn};
 use vlot::payload::{self, ProposalId};
 use vlot::replica::{Begin, Limits, LogRead};
-use vlot::wire::Parcel;
+use vlot::wire::PeerMessage;
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::log::{Identity, Log, Options};
 use vlot_log::record::Write;
-use vlot_raft::membership::ChangeRefused;
+use vlot_raft::configuration::ChangeRefused;
 
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::invariants;
@@ -34,7 +34,7 @@ const NODE: NodeId = NodeId(1);
 const IDENTITY: Identity = Identity { cluster: 7, node: NODE };
 const OPTIONS: Options = Options {
     segment_bytes: 8192,
-    keep: payload::sets_membership,
+    keep: payload::sets_configuration,
     slack_bytes: 0,
     accept_damage: false,
     accept_damaged_entries: false,
@@ -66,11 +66,11 @@ pub fn run(bytes: &[u8]) {
 /// Reads the bytes as whatever a peer may send. What can be read is the same when it is sent on.
 fn decode_all(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
-    if let Ok((group, parcel)) = Parcel::decode(bytes.clone()) {
-        assert_eq!(Parcel::decode(parcel.encode(group)), Ok((group, parcel)));
+    if let Ok((group, message)) = PeerMessage::decode(bytes.clone()) {
+        assert_eq!(PeerMessage::decode(message.encode(group)), Ok((group, message)));
     }
-    if let Ok(set) = MembershipSet::decode(bytes.clone()) {
-        assert_eq!(MembershipSet::decode(set.encode()), Ok(set));
+    if let Ok(set) = MembersAt::decode(bytes.clone()) {
+        assert_eq!(MembersAt::decode(set.encode()), Ok(set));
     }
     if let Ok(request) = ChangeRequest::decode(bytes.clone()) {
         assert_eq!(ChangeRequest::decode(request.encode()), Ok(request));
@@ -165,8 +165,8 @@ impl Host {
         let raft = self.core.raft(group).expect("a group of this node");
         let input = match reader.below(32) {
             0..=9 => {
-                let parcel = parcel(reader, raft);
-                self.receive_parcel(reader, group, &parcel);
+                let message = message(reader, raft);
+                self.receive_parcel(reader, group, &message);
                 return;
             }
             10 => {
@@ -200,8 +200,8 @@ impl Host {
             24 | 25 => {
                 let id = message::log_id(reader, raft);
                 let at = LogIndex(reader.near(id.index.0));
-                let entry = membership_entry(reader, raft);
-                Input::SnapshotReceived { group, id, members: MembershipSet { at, entry } }
+                let entry = configuration_entry(reader, raft);
+                Input::SnapshotReceived { group, id, members: MembersAt { at, entry } }
             }
             26 => match reader.byte() {
                 state @ 0..=127 => Input::Fitness { group, fit: state % 2 == 1 },
@@ -227,10 +227,10 @@ impl Host {
     }
 
     /// A peer sends this, or something like it.
-    fn receive_parcel(&mut self, reader: &mut Reader<'_>, group: GroupId, parcel: &Parcel) {
+    fn receive_parcel(&mut self, reader: &mut Reader<'_>, group: GroupId, message: &PeerMessage) {
         // The transport takes no connection from who says that it is this node.
         let from = NodeId(2 + reader.below(5) as u64);
-        let mut bytes = parcel.encode(group).to_vec();
+        let mut bytes = message.encode(group).to_vec();
         if reader.one_in(8) && !bytes.is_empty() {
             let at = usize::from(reader.byte()) % bytes.len();
             bytes[at] ^= reader.byte();
@@ -261,7 +261,7 @@ impl Host {
         self.reads.extend(turn.log_reads);
         for (to, _, frame) in turn.frames {
             assert_ne!(to, NODE, "nobody speaks to itself");
-            Parcel::decode(frame).unwrap_or_else(|bad| panic!("{to} could not read this: {bad}"));
+            PeerMessage::decode(frame).unwrap_or_else(|bad| panic!("{to} could not read this: {bad}"));
         }
         for (group, id) in turn.restore {
             assert!(id.index > self.applied[&group].index, "{group:?} goes back to {id}");
@@ -327,17 +327,19 @@ impl Host {
 }
 
 /// What a peer may send to a replica.
-fn parcel(reader: &mut Reader<'_>, raft: &Raft) -> Parcel {
-    let term = raft.standing().term;
+fn message(reader: &mut Reader<'_>, raft: &Raft) -> PeerMessage {
+    let term = raft.role_state().term;
     match reader.below(16) {
-        0 => Parcel::Propose { term, payloads: (0..reader.below(3)).map(|_| some_payload(reader, raft)).collect() },
+        0 => {
+            PeerMessage::Propose { term, payloads: (0..reader.below(3)).map(|_| some_payload(reader, raft)).collect() }
+        }
         1 => {
             let id = ProposalId { origin: reader.number(), sequence: reader.number() };
             let context = Bytes::copy_from_slice(reader.bytes(2));
-            Parcel::Change { term, request: ChangeRequest { id, changes: member_changes(reader), context } }
+            PeerMessage::Change { term, request: ChangeRequest { id, changes: member_changes(reader), context } }
         }
-        2 if reader.flag() => Parcel::ProposalsRefused { term, sequences: vec![reader.number(), 1] },
-        2 => Parcel::ChangeRefused { sequence: reader.number(), why: ChangeRefused::NoVoters },
+        2 if reader.flag() => PeerMessage::ProposalsRefused { term, sequences: vec![reader.number(), 1] },
+        2 => PeerMessage::ChangeRefused { sequence: reader.number(), why: ChangeRefused::NoVoters },
         _ => {
             let message = message::message(reader, raft);
             let payloads = match &message {
@@ -347,7 +349,7 @@ fn parcel(reader: &mut Reader<'_>, raft: &Raft) -> Parcel {
                 }
                 _ => Vec::new(),
             };
-            Parcel::Raft { message, payloads }
+            PeerMessage::Raft { message, payloads }
         }
     }
 }
@@ -359,16 +361,16 @@ fn some_payload(reader: &mut Reader<'_>, raft: &Raft) -> Bytes {
             payload::command(id, 0, |out| out.extend_from_slice(reader.bytes(5)))
         }
         8..=10 => payload::blank(),
-        11..=13 => payload::membership(&membership_entry(reader, raft)),
+        11..=13 => payload::configuration(&configuration_entry(reader, raft)),
         14 => payload::for_witness(&payload::blank()),
         _ => Bytes::copy_from_slice(reader.bytes(20)),
     }
 }
 
-fn membership_entry(reader: &mut Reader<'_>, raft: &Raft) -> MembershipEntry {
-    let members = Members::default().with_seats(message::membership(reader, raft));
+fn configuration_entry(reader: &mut Reader<'_>, raft: &Raft) -> MembersEntry {
+    let members = Members::default().with_seats(message::configuration(reader, raft));
     let change = ProposalId { origin: reader.number(), sequence: reader.number() };
-    MembershipEntry { change, members, context: Bytes::copy_from_slice(reader.bytes(2)) }
+    MembersEntry { change, members, context: Bytes::copy_from_slice(reader.bytes(2)) }
 }
 
 fn member_changes(reader: &mut Reader<'_>) -> Vec<MemberChange> {
@@ -383,7 +385,7 @@ fn member_changes(reader: &mut Reader<'_>) -> Vec<MemberChange> {
             4 => MemberChange::Demote(node),
             5 => MemberChange::Remove(node),
             6 => MemberChange::Move { node, address },
-            _ => MemberChange::Recognise { node, disk: reader.number() },
+            _ => MemberChange::BindDisk { node, disk: reader.number() },
         }
     };
     (0..reader.below(4)).map(|_| change(reader)).collect()

@@ -8,15 +8,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use vlot_raft::configuration::{Change, Configuration, Configurations};
 use vlot_raft::effect::{Effect, Effects, Input, WriteId};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::invariants;
-use vlot_raft::membership::{Change, Membership, Memberships};
 use vlot_raft::message::{Body, Envelope, Message, ReadId};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
 use vlot_raft::term_runs::TermRuns;
-use vlot_raft::time::{Chance, Time};
+use vlot_raft::time::{Rng, Time};
 
 use crate::message;
 use crate::reader::Reader;
@@ -50,15 +50,16 @@ struct Host {
 impl Host {
     fn new(reader: &mut Reader<'_>) -> Self {
         let kind = reader.byte();
-        let learner = Membership::of_voters((2..=4).map(NodeId)).changed(&[Change::Learner(NODE)]).unwrap_or_default();
+        let learner =
+            Configuration::of_voters((2..=4).map(NodeId)).changed(&[Change::Learner(NODE)]).unwrap_or_default();
         let members = match kind % 8 {
-            0 | 1 => Membership::of_voters((1..=3).map(NodeId)),
-            2 => Membership::of_voters([NODE]),
-            3 => Membership::of_voters([NODE, NodeId(2)]),
-            4 => Membership::of_voters((1..=5).map(NodeId)),
+            0 | 1 => Configuration::of_voters((1..=3).map(NodeId)),
+            2 => Configuration::of_voters([NODE]),
+            3 => Configuration::of_voters([NODE, NodeId(2)]),
+            4 => Configuration::of_voters((1..=5).map(NodeId)),
             // It is to join.
-            5 => Membership::default(),
-            6 => Membership::of_voters((2..=4).map(NodeId)),
+            5 => Configuration::default(),
+            6 => Configuration::of_voters((2..=4).map(NodeId)),
             _ => learner.settled(),
         };
         let config = Config {
@@ -69,7 +70,7 @@ impl Host {
             lease: (kind / 32 % 4 == 3).then_some(Duration::from_millis(500)),
             ..Config::new(NODE)
         };
-        let disk = Disk { memberships: vec![(LogIndex::ZERO, members)], ..Disk::default() };
+        let disk = Disk { configurations: vec![(LogIndex::ZERO, members)], ..Disk::default() };
         let raft = disk.start(&config, LogIndex::ZERO, Time::default(), 0);
         let (promises, effects) = (Promises::default(), Effects::new());
         Self { config, raft, now: Time::default(), disk, promises, effects }
@@ -93,13 +94,13 @@ impl Host {
             }
             19 | 20 => Input::Propose { count: 1 + reader.below(4) as u64 },
             21..=23 => return self.end_turn(reader),
-            24 => Input::ChangeMembership { changes: message::changes(reader) },
+            24 => Input::ChangeConfiguration { changes: message::changes(reader) },
             25 => Input::Transfer { to: reader.flag().then(|| message::node(reader)) },
             26 => Input::Compact { upto: LogIndex(reader.near(self.raft.ready().0)) },
             27 => {
                 let id = message::log_id(reader, &self.raft);
                 let at = LogIndex(reader.near(log.after().index.0).min(reader.near(id.index.0)));
-                Input::SnapshotReceived { id, membership: (at, message::membership(reader, &self.raft)) }
+                Input::SnapshotReceived { id, configuration: (at, message::configuration(reader, &self.raft)) }
             }
             28 => match reader.byte() {
                 state @ 0..=127 => Input::Fitness { fit: state % 2 == 1 },
@@ -132,7 +133,7 @@ impl Host {
         for peer in self.raft.peers().collect::<Vec<_>>() {
             // At most as often as there are messages in a window.
             for _ in 0..=self.config.inflight_max {
-                let Some((after, upto)) = self.raft.wants(peer) else { break };
+                let Some((after, upto)) = self.raft.next_range(peer) else { break };
                 assert!(self.raft.log().after().index <= after && after <= upto && upto <= self.raft.log().last());
                 let upto = LogIndex(after.0 + upto.since(after).min(1 + reader.below(3) as u64));
                 self.checked(|raft, _, effects| raft.send_entries(peer, upto, 100, effects));
@@ -176,13 +177,13 @@ impl Host {
             Effect::SaveVote { write, term, vote } => self.disk.write(write, Act::Vote(term, vote)),
             Effect::Append { write, entries, .. } => {
                 assert!(entries.after().index >= committed, "{committed} is committed, cut {}", entries.after());
-                let set = self.raft.memberships().part(entries.after().index, entries.last());
+                let set = self.raft.configurations().part(entries.after().index, entries.last());
                 self.disk.write(write, Act::Append(entries, set));
             }
             Effect::Compact { write, after } => self.disk.write(write, Act::Begin(after, None)),
             Effect::InstallSnapshot { write, id } => {
-                let membership = self.raft.memberships().at(id.index).clone();
-                self.disk.write(write, Act::Begin(id, Some(membership)));
+                let configuration = self.raft.configurations().at(id.index).clone();
+                self.disk.write(write, Act::Begin(id, Some(configuration)));
             }
             Effect::Send(envelope) => self.promises.check_sent(&envelope, &self.disk),
             Effect::Commit { upto } => {
@@ -221,7 +222,7 @@ impl Promises {
         assert_ne!(*to, NODE, "nobody speaks to itself");
         match body {
             // Asking commits to nothing, and so does the answer.
-            Body::AskPreVote { .. } | Body::PreVoteGranted | Body::PreVoteRefused => return,
+            Body::RequestPreVote { .. } | Body::PreVoteGranted | Body::PreVoteRefused => return,
             Body::RequestVote { .. } => {
                 assert_eq!((disk.term, disk.vote), (*term, Some(NODE)), "it stands");
                 self.vote(*term, NODE);
@@ -230,7 +231,7 @@ impl Promises {
                 assert_eq!((disk.term, disk.vote), (*term, Some(*to)), "it has given its vote");
                 self.vote(*term, *to);
             }
-            Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::Committed { .. } | Body::StandNow => {
+            Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::Committed { .. } | Body::TimeoutNow => {
                 let process = *self.led.entry(*term).or_insert(self.process);
                 assert_eq!(process, self.process, "two processes lead term {term}");
                 self.vote(*term, NODE);
@@ -251,8 +252,8 @@ struct Disk {
     term: Term,
     vote: Option<NodeId>,
     log: TermRuns,
-    /// The membership with which the log begins, and those that entries set.
-    memberships: Vec<(LogIndex, Membership)>,
+    /// The configuration with which the log begins, and those that entries set.
+    configurations: Vec<(LogIndex, Configuration)>,
     /// The last entry that this process ever had on disk.
     reach: LogIndex,
     pending: VecDeque<(WriteId, Act)>,
@@ -264,17 +265,17 @@ struct Disk {
 
 enum Act {
     Vote(Term, Option<NodeId>),
-    Append(TermRuns, Vec<(LogIndex, Membership)>),
-    /// With the membership of a snapshot, if the log begins with one.
-    Begin(LogId, Option<(LogIndex, Membership)>),
+    Append(TermRuns, Vec<(LogIndex, Configuration)>),
+    /// With the configuration of a snapshot, if the log begins with one.
+    Begin(LogId, Option<(LogIndex, Configuration)>),
 }
 
 impl Disk {
     fn start(&self, config: &Config, applied: LogIndex, now: Time, seed: u64) -> Raft {
         let (term, vote, log) = (self.term, self.vote, self.log.clone());
-        let [base, later @ ..] = &self.memberships[..] else { unreachable!("the first is never cut") };
-        let memberships = Memberships::new(base.clone(), later.to_vec());
-        Raft::new(config.clone(), Restored { term, vote, log, applied, memberships }, now, Chance::new(seed))
+        let [base, later @ ..] = &self.configurations[..] else { unreachable!("the first is never cut") };
+        let configurations = Configurations::new(base.clone(), later.to_vec());
+        Raft::new(config.clone(), Restored { term, vote, log, applied, configurations }, now, Rng::new(seed))
     }
 
     fn write(&mut self, write: WriteId, act: Act) {
@@ -303,14 +304,14 @@ impl Disk {
 
     /// The log begins before the first `passed` writes are done, all of them appends: in the end it is what it would be if
     /// that had come after them.
-    fn shorten_what_waits(&mut self, passed: usize, after: LogId, snapshot: Option<(LogIndex, Membership)>) {
-        let (term, vote, log, memberships) = (self.term, self.vote, self.log.clone(), self.memberships.clone());
-        let mut in_order = Self { term, vote, log, memberships, ..Self::default() };
+    fn shorten_what_waits(&mut self, passed: usize, after: LogId, snapshot: Option<(LogIndex, Configuration)>) {
+        let (term, vote, log, configurations) = (self.term, self.vote, self.log.clone(), self.configurations.clone());
+        let mut in_order = Self { term, vote, log, configurations, ..Self::default() };
         let appends: Vec<(WriteId, Act)> = self.pending.drain(..passed).collect();
         let newest = appends.last().map(|(write, _)| *write);
         appends.into_iter().for_each(|(_, append)| in_order.apply(append));
         in_order.apply(Act::Begin(after, snapshot));
-        let set = in_order.memberships.split_off(1);
+        let set = in_order.configurations.split_off(1);
         self.pending.extend(newest.map(|write| (write, Act::Append(in_order.log, set))));
         self.pending.rotate_right(usize::from(newest.is_some()));
     }
@@ -322,24 +323,24 @@ impl Disk {
                 assert!(kept, "{:?} in {}, then {vote:?} in {term}", self.vote, self.term);
                 (self.term, self.vote) = (term, vote);
             }
-            Act::Append(entries, memberships) => {
+            Act::Append(entries, configurations) => {
                 assert!(entries.last_id().term <= self.term, "an entry of a term that is not on disk");
                 self.log.cut_after(entries.after().index);
                 self.log.extend(&entries);
-                self.memberships.retain(|(at, _)| *at <= entries.after().index);
-                self.memberships.extend(memberships);
+                self.configurations.retain(|(at, _)| *at <= entries.after().index);
+                self.configurations.extend(configurations);
             }
             Act::Begin(after, snapshot) => {
                 if self.log.contains(after) {
                     self.log.begin_after(after.index);
                 } else {
                     self.log = TermRuns::empty(after);
-                    self.memberships.clear();
+                    self.configurations.clear();
                 }
-                let gone = self.memberships.iter().take_while(|(at, _)| *at <= after.index).count();
+                let gone = self.configurations.iter().take_while(|(at, _)| *at <= after.index).count();
                 match snapshot {
-                    Some(base) => drop(self.memberships.splice(..gone, [base])),
-                    None => drop(self.memberships.drain(..gone.saturating_sub(1))),
+                    Some(base) => drop(self.configurations.splice(..gone, [base])),
+                    None => drop(self.configurations.drain(..gone.saturating_sub(1))),
                 }
             }
         }

@@ -28,7 +28,7 @@ const BY_CHANCE: usize = 20_000;
 struct Took {
     opened: Duration,
     in_order: Duration,
-    by_chance: Duration,
+    by_rng: Duration,
 }
 
 /// Measures and prints.
@@ -62,14 +62,14 @@ pub(crate) fn run(plan: &Plan, scratch: &Scratch) -> Outcome<()> {
         };
         ratio("recovery", |took| took.opened);
         ratio("reads_in_order", |took| took.in_order);
-        ratio("reads_by_chance", |took| took.by_chance);
+        ratio("reads_by_rng", |took| took.by_rng);
         for dir in [ours, theirs] {
             fs::remove_dir_all(dir)?;
         }
     }
     println!("\n{ENTRIES} entries, {AT_ONCE} written at once. Opened with none of it in memory, then read:");
     let in_order = format!("{IN_ORDER_AT_ONCE} at once, in order, us/entry");
-    print_table(&["groups", "log", "opened in s", &in_order, "one by one, by chance, us/entry"], &lines);
+    print_table(&["groups", "log", "opened in s", &in_order, "one by one, by rng, us/entry"], &lines);
     ratios.iter().for_each(|ratio| println!("{ratio}"));
     Ok(())
 }
@@ -91,7 +91,7 @@ fn line(groups: u64, name: &str, rounds: &[Took]) -> Vec<String> {
         name.to_owned(),
         seconds(rounds.iter().map(|took| took.opened)),
         micros(IN_ORDER as f64, |took| took.in_order),
-        micros(BY_CHANCE as f64, |took| took.by_chance),
+        micros(BY_CHANCE as f64, |took| took.by_rng),
     ]
 }
 
@@ -134,7 +134,7 @@ impl Stored {
         let begun = Instant::now();
         let journal = K::open(dir)?;
         let opened = begun.elapsed();
-        Ok(Took { opened, in_order: self.read_in_order(&journal)?, by_chance: self.read_by_chance(&journal)? })
+        Ok(Took { opened, in_order: self.read_in_order(&journal)?, by_rng: self.read_by_rng(&journal)? })
     }
 
     fn read_in_order<K: Kept>(&self, journal: &K) -> Outcome<Duration> {
@@ -153,7 +153,7 @@ impl Stored {
         Ok(begun.elapsed())
     }
 
-    fn read_by_chance<K: Kept>(&self, journal: &K) -> Outcome<Duration> {
+    fn read_by_rng<K: Kept>(&self, journal: &K) -> Outcome<Duration> {
         let places: Vec<(u64, u64)> = noise(8 * BY_CHANCE)
             .chunks(8)
             .map(|word| {

@@ -45,7 +45,7 @@ impl Compacts for VlotJournal {
     fn compact(&mut self) -> Outcome<()> {
         let ends = (1..).map(GroupId).zip(&self.last[1..]).filter(|(_, last)| **last > 0);
         let begin =
-            |(group, last): (GroupId, &u64)| Write::Begin { group, after: LogId::new(TERM, *last), note: Bytes::new() };
+            |(group, last): (GroupId, &u64)| Write::LogStart { group, after: LogId::new(TERM, *last), note: Bytes::new() };
         self.log.write(&ends.map(begin).collect::<Vec<_>>())?;
         while self.log.tidy()?.more {}
         Ok(())

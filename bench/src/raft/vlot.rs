@@ -8,12 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use vlot_raft::effect::{Effect, Effects, Input, RoleName, Source, WriteId};
 use vlot_raft::id::{LogIndex, NodeId};
-use vlot_raft::membership::{Membership, Memberships};
+use vlot_raft::configuration::{Configuration, Configurations};
 use vlot_raft::message::{Body, Envelope, Message};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
 use vlot_raft::term_runs::TermRuns;
-use vlot_raft::time::{Chance, Time};
+use vlot_raft::time::{Rng, Time};
 
 use super::{
     FORGOTTEN_AT_ONCE, HEARTBEATS_PER_ELECTION, INFLIGHT_MAX, KEPT_ENTRIES, MESSAGE_BYTES_MAX, Machine, REPLICAS,
@@ -35,7 +35,7 @@ pub(crate) struct VlotReplica {
 }
 
 /// A message of the core, with the payloads of the entries that it names.
-pub(crate) struct Parcel {
+pub(crate) struct PeerMessage {
     from: NodeId,
     message: Message,
     payloads: Vec<Bytes>,
@@ -48,7 +48,7 @@ struct Payloads {
 }
 
 impl Replica for VlotReplica {
-    type Message = Parcel;
+    type Message = PeerMessage;
 
     fn new(number: usize) -> Self {
         let nodes = (0..REPLICAS).map(node_id);
@@ -58,10 +58,10 @@ impl Replica for VlotReplica {
             inflight_max: INFLIGHT_MAX,
             ..Config::new(node_id(number))
         };
-        let memberships = Memberships::begin(Membership::of_voters(nodes.clone()));
-        let restored = Restored { memberships, ..Restored::default() };
+        let configurations = Configurations::begin(Configuration::of_voters(nodes.clone()));
+        let restored = Restored { configurations, ..Restored::default() };
         Self {
-            raft: Raft::new(config, restored, Time::default(), Chance::new(number as u64)),
+            raft: Raft::new(config, restored, Time::default(), Rng::new(number as u64)),
             peers: nodes.filter(|&node| node != node_id(number)).collect(),
             log: Payloads { after: LogIndex::ZERO, payloads: Vec::new() },
             machine: Machine::default(),
@@ -72,28 +72,28 @@ impl Replica for VlotReplica {
         }
     }
 
-    fn campaign(&mut self, wire: &mut Wire<Parcel>) {
+    fn campaign(&mut self, wire: &mut Wire<PeerMessage>) {
         self.now = self.raft.deadline();
         self.step(Input::Tick, Vec::new(), wire);
     }
 
-    fn beat(&mut self, wire: &mut Wire<Parcel>) {
+    fn beat(&mut self, wire: &mut Wire<PeerMessage>) {
         self.now = self.now + HEARTBEAT;
         if self.now >= self.raft.deadline() {
             self.step(Input::Tick, Vec::new(), wire);
         }
     }
 
-    fn propose(&mut self, payloads: Vec<Bytes>, wire: &mut Wire<Parcel>) {
+    fn propose(&mut self, payloads: Vec<Bytes>, wire: &mut Wire<PeerMessage>) {
         let count = payloads.len() as u64;
         self.step(Input::Propose { count }, payloads, wire);
     }
 
-    fn receive(&mut self, Parcel { from, message, payloads }: Parcel, wire: &mut Wire<Parcel>) {
+    fn receive(&mut self, PeerMessage { from, message, payloads }: PeerMessage, wire: &mut Wire<PeerMessage>) {
         self.step(Input::Receive { from, message }, payloads, wire);
     }
 
-    fn end_turn(&mut self, wire: &mut Wire<Parcel>) {
+    fn end_turn(&mut self, wire: &mut Wire<PeerMessage>) {
         self.send_entries(wire);
         // Storage is durable at once. The leader's entries are under way before it reports its own.
         while let Some(write) = self.written.take() {
@@ -105,7 +105,7 @@ impl Replica for VlotReplica {
     }
 
     fn leads(&self) -> bool {
-        self.raft.standing().role == RoleName::Leader
+        self.raft.role_state().role == RoleName::Leader
     }
 
     fn machine(&self) -> &Machine {
@@ -114,15 +114,15 @@ impl Replica for VlotReplica {
 }
 
 impl VlotReplica {
-    fn step(&mut self, input: Input, payloads: Vec<Bytes>, wire: &mut Wire<Parcel>) {
+    fn step(&mut self, input: Input, payloads: Vec<Bytes>, wire: &mut Wire<PeerMessage>) {
         self.raft.step(self.now, input, &mut self.effects);
         self.carry_out(payloads, wire);
     }
 
-    fn send_entries(&mut self, wire: &mut Wire<Parcel>) {
+    fn send_entries(&mut self, wire: &mut Wire<PeerMessage>) {
         for n in 0..self.peers.len() {
             let peer = self.peers[n];
-            while let Some((after, upto)) = self.raft.wants(peer) {
+            while let Some((after, upto)) = self.raft.next_range(peer) {
                 let payloads = self.log.part(after, upto, MESSAGE_BYTES_MAX);
                 let last = LogIndex(after.0 + payloads.len() as u64);
                 let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
@@ -134,20 +134,20 @@ impl VlotReplica {
 
     /// Carries out the effects of one call, if there are any; `payloads` are those that came with it or go with it.
     #[inline]
-    fn carry_out(&mut self, payloads: Vec<Bytes>, wire: &mut Wire<Parcel>) {
+    fn carry_out(&mut self, payloads: Vec<Bytes>, wire: &mut Wire<PeerMessage>) {
         if !self.effects.is_empty() {
             self.carry_out_all(payloads, wire);
         }
     }
 
-    fn carry_out_all(&mut self, mut payloads: Vec<Bytes>, wire: &mut Wire<Parcel>) {
+    fn carry_out_all(&mut self, mut payloads: Vec<Bytes>, wire: &mut Wire<PeerMessage>) {
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::SaveVote { write, .. } => self.written = Some(write),
                 Effect::Append { write, entries, source } => {
                     self.written = Some(write);
                     match source {
-                        Source::Blank | Source::Membership(_) => self.log.append(&entries, vec![Bytes::new()]),
+                        Source::Blank | Source::Configuration(_) => self.log.append(&entries, vec![Bytes::new()]),
                         Source::Proposed | Source::Received => {
                             self.log.append(&entries, std::mem::take(&mut payloads));
                         }
@@ -158,7 +158,7 @@ impl VlotReplica {
                         Body::AppendEntries { .. } => std::mem::take(&mut payloads),
                         _ => Vec::new(),
                     };
-                    wire.send(to.0 as usize - 1, Parcel { from: self.raft.node(), message, payloads });
+                    wire.send(to.0 as usize - 1, PeerMessage { from: self.raft.node(), message, payloads });
                 }
                 Effect::Misbehaved { from, how } => panic!("{from} is a correct peer, yet it said {how:?}"),
                 // What is committed is looked up at the end of the turn; nothing else happens to a calm group.

@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         untidied += BATCH * ENTRY_BYTES;
         since_snapshot += BATCH * ENTRY_BYTES;
         if since_snapshot >= SNAPSHOT_BYTES {
-            log.write(&[Write::Begin { group: GroupId(1), after: LogId::new(1, after), note: Bytes::new() }])?;
+            log.write(&[Write::LogStart { group: GroupId(1), after: LogId::new(1, after), note: Bytes::new() }])?;
             since_snapshot = 0;
         }
         log.sync()?;
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let begun = Instant::now();
             let done = log.tidy()?;
             tidied.push(begun.elapsed());
-            carried += done.bytes_carried;
+            carried += done.bytes_rewritten;
             untidied = 0;
         }
         largest = largest.max(log.sizes().disk_bytes);
@@ -77,7 +77,7 @@ fn idle_group(group: GroupId) -> [Write; 3] {
     let entry = |index| Entry { id: LogId::new(1, index), payload: Bytes::from_static(&[b'y'; 100]) };
     [
         Write::Vote { group, term: Term(1), vote: Some(NodeId(1)) },
-        Write::Begin { group, after: LogId::new(1, 100), note: Bytes::from_static(b"a snapshot") },
+        Write::LogStart { group, after: LogId::new(1, 100), note: Bytes::from_static(b"a snapshot") },
         Write::Append { group, after: LogIndex(100), entries: (101..=110).map(entry).collect() },
     ]
 }

@@ -27,9 +27,9 @@ pub(crate) struct Record<'a> {
 pub(crate) enum Body<'a> {
     Vote { term: Term, vote: Option<NodeId> },
     Append { after: LogIndex, rows: Rows<'a> },
-    Begin { after: LogId, stays: bool, note: Note<'a> },
+    LogStart { after: LogId, stays: bool, note: Note<'a> },
     Rewrite { after: LogIndex, rows: Rows<'a> },
-    Floor { oldest: u32 },
+    FirstSegment { oldest: u32 },
     Mark,
     End,
 }
@@ -143,7 +143,7 @@ fn decode_begin<'a>(body: &'a [u8], header: &Header, body_at: usize) -> Result<B
     let stays = decode_mark("mark of entries that stay", u64_at(front, 16))?;
     let payload = Payload { offset: (body_at + BEGIN_BYTES) as u32, length: note.len() as u32, crc: crc32c(note) };
     let note = Note { bytes: note, payload };
-    Ok(Body::Begin { after: LogId::new(u64_at(front, 0), u64_at(front, 8)), stays, note })
+    Ok(Body::LogStart { after: LogId::new(u64_at(front, 0), u64_at(front, 8)), stays, note })
 }
 
 fn decode_floor(body: &[u8], header: &Header) -> Result<Body<'static>, Flaw> {
@@ -153,7 +153,7 @@ fn decode_floor(body: &[u8], header: &Header) -> Result<Body<'static>, Flaw> {
     check_body(body, header)?;
     let oldest = u64_at(body, 0);
     let refuse = |_| Flaw::Value { of: "oldest segment", expected: u64::from(u32::MAX), found: oldest };
-    Ok(Body::Floor { oldest: u32::try_from(oldest).map_err(refuse)? })
+    Ok(Body::FirstSegment { oldest: u32::try_from(oldest).map_err(refuse)? })
 }
 
 fn decode_mark(of: &'static str, mark: u64) -> Result<bool, Flaw> {
@@ -220,7 +220,7 @@ fn length(of: &'static str, expected: usize, found: usize) -> Flaw {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::sim::Chance;
+    use crate::disk::sim::Rng;
     use crate::encode::Encoder;
     use crate::record::{Entry, Write};
     use bytes::Bytes;
@@ -228,9 +228,9 @@ mod tests {
     const STAMP: Stamp = Stamp { crc: 0x1234_5678, salt: 0x0f08_0000 };
 
     /// A segment with one record whose checksums match whatever its fields say.
-    fn crafted(chance: &mut Chance) -> Vec<u8> {
+    fn crafted(rng: &mut Rng) -> Vec<u8> {
         let extremes = [0, 1, 8, 15, 16, 24, 31, 32, 200, 1 << 31, u32::MAX - 7, u32::MAX];
-        let mut number = |of: &[u32]| of[chance.below(of.len() as u64) as usize];
+        let mut number = |of: &[u32]| of[rng.below(of.len() as u64) as usize];
         let mut segment = vec![0; 256];
         let body = HEADER_BYTES + 64;
         segment[body + 8..body + 12].copy_from_slice(&number(&extremes).to_le_bytes());
@@ -254,10 +254,10 @@ mod tests {
 
     #[test]
     fn crafted_lengths_are_refused_or_fit() {
-        let mut chance = Chance::new(1);
+        let mut rng = Rng::new(1);
         let mut accepted = 0;
         for _ in 0..200_000 {
-            let segment = crafted(&mut chance);
+            let segment = crafted(&mut rng);
             let Ok(Some(record)) = decode(&segment, STAMP, 64, Some(9)) else { continue };
             accepted += 1;
             let _ = record.check_payloads(&segment);

@@ -2,12 +2,12 @@
 //!
 //! Owns how each kind of record is written. Must not know of files, nor of what a term or a vote means.
 
+use crate::entry_range::Position;
 use crate::layout::{
     ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, MARK, Payload,
     REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES,
 };
 use crate::record::{Entry, Write};
-use crate::stretch::Position;
 use crc32c::crc32c;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
@@ -19,7 +19,7 @@ impl Write {
             Self::Append { entries, .. } | Self::Rewrite { entries, .. } => {
                 append_bytes(entries.len(), entries.iter().map(|entry| entry.payload.len() as u64).sum())
             }
-            Self::Begin { note, .. } => begin_bytes(note.len()),
+            Self::LogStart { note, .. } => begin_bytes(note.len()),
         }
     }
 }

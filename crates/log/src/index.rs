@@ -4,8 +4,8 @@
 //! group, and the entries of its log. Must not know how to read or write them.
 
 use crate::encode::{append_bytes, begin_bytes, vote_bytes};
+use crate::entry_range::{EntryRange, Position};
 use crate::record::Entry;
-use crate::stretch::{Position, Stretch};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
@@ -20,7 +20,7 @@ pub struct GroupState {
     pub vote: Option<NodeId>,
     /// Where its log begins, and the terms of its entries.
     pub runs: TermRuns,
-    /// The note of the newest [`Write::Begin`](crate::record::Write::Begin); empty if there is none.
+    /// The note of the newest [`Write::LogStart`](crate::record::Write::LogStart); empty if there is none.
     pub note: Bytes,
     /// The entries for which [`Options::keep`](crate::log::Options::keep) holds, in order.
     pub kept: Vec<Entry>,
@@ -44,7 +44,7 @@ pub(crate) struct Group {
     pub voted_in: Option<u32>,
     /// The note of the newest begin.
     pub note: Option<Position>,
-    pub entries: Stretch,
+    pub entries: EntryRange,
 }
 
 /// How many bytes of each segment are alive, each thing reckoned as the record that it would need for itself. So what
@@ -61,7 +61,7 @@ pub(crate) struct Live {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Needed {
     Vote(GroupId),
-    Begin(GroupId),
+    LogStart(GroupId),
     /// The entries of `(after, upto]`.
     Entries {
         group: GroupId,
@@ -107,7 +107,7 @@ impl Index {
                 return (found.needed, here);
             }
             let note = group.note.filter(|note| note.segment == segment);
-            if note.is_some_and(|note| !found.add(note_bytes(&note), Needed::Begin(id))) {
+            if note.is_some_and(|note| !found.add(note_bytes(&note), Needed::LogStart(id))) {
                 return (found.needed, here);
             }
             let mut seen = after;
@@ -169,7 +169,7 @@ impl Group {
         live.add(segment, vote_bytes());
     }
 
-    /// Lets the log begin after an entry, as [`Stretch::begin_after`] does; `note` is where the note is.
+    /// Lets the log begin after an entry, as [`EntryRange::begin_after`] does; `note` is where the note is.
     pub(crate) fn begin_after(&mut self, after: LogId, stays: bool, note: Position, live: &mut Live) {
         if let Some(old) = self.note.replace(note) {
             live.remove(old.segment, note_bytes(&old));

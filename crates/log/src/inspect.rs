@@ -241,7 +241,7 @@ pub enum What<'a> {
         entries: Vec<WrittenEntry<'a>>,
     },
     /// The group's log begins after an entry.
-    Begin {
+    LogStart {
         /// Whose.
         group: GroupId,
         /// The last entry that is not in the log.
@@ -259,7 +259,7 @@ pub enum What<'a> {
         entries: Vec<WrittenEntry<'a>>,
     },
     /// Segments before this one are not needed.
-    Floor {
+    FirstSegment {
         /// Its sequence number.
         oldest: u32,
     },
@@ -379,9 +379,9 @@ impl<'a> What<'a> {
         match record.body {
             Body::Vote { term, vote } => Self::Vote { group, term, vote },
             Body::Append { after, rows } => Self::Append { group, after, entries: written(after, rows, bytes) },
-            Body::Begin { after, stays, note } => Self::Begin { group, after, stays, note: note.bytes },
+            Body::LogStart { after, stays, note } => Self::LogStart { group, after, stays, note: note.bytes },
             Body::Rewrite { after, rows } => Self::Rewrite { group, entries: written(after, rows, bytes) },
-            Body::Floor { oldest } => Self::Floor { oldest },
+            Body::FirstSegment { oldest } => Self::FirstSegment { oldest },
             Body::Mark => Self::Mark,
             Body::End => Self::End,
         }

@@ -4,7 +4,7 @@
 //! The log is synchronous and has one owner. Its loop: gather what is waiting, [`write`](log::Log::write) it with one
 //! call, [`sync`](log::Log::sync) once, then answer everyone; after that, when nobody waits,
 //! [`prepare`](log::Log::prepare) and [`tidy`](log::Log::tidy), and if nothing comes for a while,
-//! [`vouch`](log::Log::vouch).
+//! [`seal`](log::Log::seal).
 //!
 //! ```
 //! use bytes::Bytes;
@@ -42,15 +42,15 @@
 //!   as it was written is *corruption*: it is refused, with file and offset, and nothing is dropped or guessed. An owner
 //!   that has peers to make up for it can ask for [`Damage`](damage::Damage) to be reported instead.
 //! - What tells the two apart is that each record says what was durable before it. So what was made durable last is in
-//!   doubt until there is another write, or a [`vouch`](log::Log::vouch).
+//!   doubt until there is another write, or a [`seal`](log::Log::seal).
 //! - One damaged page does not make a vote unsaid. A vote that a later record vouches for cannot be lost without notice.
-//!   A vote that is the last record for a while gets such a record from [`tidy`](log::Log::tidy) or `vouch`. A second copy
+//!   A vote that is the last record for a while gets such a record from [`tidy`](log::Log::tidy) or `seal`. A second copy
 //!   of it would save no more: what follows damage is refused in any case, and whoever goes on without it must not vote.
 //! - A full disk refuses entries before anything has changed, and only for as long as it is full. Some room is held back
 //!   for votes and begins, because these are what the cluster needs to free space and go on.
 //! - A failed write or sync is final. Every later call gets the same answer; nothing is tried twice.
 //!
-//! Space comes back. A group whose state is in a snapshot says so with a [`Write::Begin`](record::Write::Begin): its log
+//! Space comes back. A group whose state is in a snapshot says so with a [`Write::LogStart`](record::Write::LogStart): its log
 //! begins later. `tidy` drops segments that hold nothing that is needed, from the oldest on, and carries what is needed
 //! of old ones to the end, so that a group that lags keeps no more than its own entries. The file of a dropped segment becomes
 //! the next one: its blocks have been written, so that each byte is written once. What stands in it is never taken for a part
@@ -65,6 +65,7 @@ pub mod damage;
 mod decode;
 pub mod disk;
 mod encode;
+mod entry_range;
 pub mod error;
 mod identity;
 pub mod index;
@@ -76,4 +77,3 @@ pub mod recover;
 mod replay;
 mod scan;
 mod segment;
-mod stretch;

@@ -91,7 +91,7 @@ pub struct Log<D: Disk> {
     /// In which segment the search for what is needed is under way, and how far it has come.
     search: (u32, Cursor),
     /// Files of segments that were dropped, whose space is given back by and by.
-    going: VecDeque<Segment<D::File>>,
+    pending_delete: VecDeque<Segment<D::File>>,
     failed: Option<Failure>,
 }
 
@@ -130,7 +130,7 @@ impl<D: Disk> Log<D> {
             is_full: false,
             buffer: Vec::new(),
             search: (0, Cursor::default()),
-            going: VecDeque::new(),
+            pending_delete: VecDeque::new(),
             failed: None,
         };
         if !is_new {
@@ -292,7 +292,7 @@ fn put(write: &Write, encoder: &mut Encoder<'_>, Index { groups, live }: &mut In
             group.cut_after(*after, live);
             encoder.append(*id, *after, entries, |entry, position| group.push(entry.id.term, position, live));
         }
-        Write::Begin { group: id, after, note } => {
+        Write::LogStart { group: id, after, note } => {
             let group = groups.entry(*id).or_default();
             let present = group.entries.runs().after();
             if after.index < present.index {
@@ -319,7 +319,7 @@ fn put(write: &Write, encoder: &mut Encoder<'_>, Index { groups, live }: &mut In
 
 fn refuse_long_notes(writes: &[Write]) -> Result<(), WriteError> {
     for write in writes {
-        if let Write::Begin { group, note, .. } = write
+        if let Write::LogStart { group, note, .. } = write
             && note.len() > NOTE_BYTES_MAX
         {
             return Err(WriteError::NoteTooLong { group: *group, bytes: note.len(), bytes_max: NOTE_BYTES_MAX });

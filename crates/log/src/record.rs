@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
-/// How long the note of a [`Write::Begin`] may be.
+/// How long the note of a [`Write::LogStart`] may be.
 pub const NOTE_BYTES_MAX: usize = 1024 * 1024;
 
 /// One entry of a group's log.
@@ -43,7 +43,7 @@ pub enum Write {
     /// If the log holds exactly that entry, what follows it stays. Otherwise the snapshot lies beyond the end of the
     /// log, or belongs to another history, and the log is empty after `after`. Where the log begins later already, this
     /// is a straggler and does nothing.
-    Begin {
+    LogStart {
         /// Whose.
         group: GroupId,
         /// The last entry that is not in the log.

@@ -31,7 +31,7 @@ pub struct Recovered {
 
 /// The remains of a write that was never known to be durable. They are no part of the log.
 ///
-/// Damage to the very last records looks the same if nothing vouches for them: see [`Log::vouch`](crate::log::Log::vouch).
+/// Damage to the very last records looks the same if nothing vouches for them: see [`Log::seal`](crate::log::Log::seal).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TornTail {
     /// The segment.

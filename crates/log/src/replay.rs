@@ -9,12 +9,12 @@
 use crate::damage::Damage;
 use crate::decode::{Body, Note, Record, Rows};
 use crate::disk::Disk;
+use crate::entry_range::{EntryRange, Position, check_terms};
 use crate::error::Flaw;
 use crate::index::{Group, GroupState, Index};
 use crate::layout::Payload;
 use crate::record::Entry;
 use crate::segment;
-use crate::stretch::{Position, Stretch, check_terms};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
@@ -22,7 +22,7 @@ use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 /// All groups, as of the records that were taken in.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    drafts: BTreeMap<GroupId, Draft>,
+    builders: BTreeMap<GroupId, GroupBuilder>,
     keep: fn(&[u8]) -> bool,
     /// The first segment that is needed, as far as is known.
     oldest: u32,
@@ -69,7 +69,7 @@ impl DamagedEntries {
 ///
 /// Invariant: no entry is at or before the one after which the log is known to begin.
 #[derive(Debug, Default)]
-struct Draft {
+struct GroupBuilder {
     term: Term,
     vote: Option<NodeId>,
     voted_in: Option<u32>,
@@ -77,14 +77,14 @@ struct Draft {
     begin: Option<(LogId, Position)>,
     note: Bytes,
     /// Each under the index before its first entry, whose term is taken to be zero. None is empty.
-    pieces: BTreeMap<LogIndex, Stretch>,
+    pieces: BTreeMap<LogIndex, EntryRange>,
     kept: BTreeMap<LogIndex, Entry>,
     damaged: BTreeMap<LogIndex, (Position, Flaw)>,
 }
 
 impl Replay {
     pub(crate) fn new(keep: fn(&[u8]) -> bool) -> Self {
-        Self { drafts: BTreeMap::new(), keep, oldest: 1 }
+        Self { builders: BTreeMap::new(), keep, oldest: 1 }
     }
 
     /// Takes in the next record, which lies in the segment with these bytes. Its payloads are intact unless it is said
@@ -96,21 +96,21 @@ impl Replay {
         record: &Record<'_>,
         damaged: bool,
     ) -> Result<(), Flaw> {
-        let draft = match record.body {
-            Body::Floor { oldest } => return self.raise(oldest, segment),
+        let builder = match record.body {
+            Body::FirstSegment { oldest } => return self.raise(oldest, segment),
             Body::Mark | Body::End => return Ok(()),
-            _ => self.drafts.entry(record.group).or_default(),
+            _ => self.builders.entry(record.group).or_default(),
         };
         match record.body {
-            Body::Vote { term, vote } => draft.save_vote(term, vote, segment),
-            Body::Append { after, rows } => draft.append(segment, after, rows)?,
-            Body::Begin { after, stays, note } => draft.begin_after(segment, after, stays, note)?,
-            Body::Rewrite { after, rows } => draft.rewrite(segment, after, rows)?,
-            Body::Floor { .. } | Body::Mark | Body::End => {}
+            Body::Vote { term, vote } => builder.save_vote(term, vote, segment),
+            Body::Append { after, rows } => builder.append(segment, after, rows)?,
+            Body::LogStart { after, stays, note } => builder.begin_after(segment, after, stays, note)?,
+            Body::Rewrite { after, rows } => builder.rewrite(segment, after, rows)?,
+            Body::FirstSegment { .. } | Body::Mark | Body::End => {}
         }
         if let Some((after, rows)) = record.entries() {
             let payloads = rows.iter().map(|(term, payload)| (term, payload, payload.of(bytes)));
-            draft.look_at(segment, after, payloads, damaged, self.keep);
+            builder.look_at(segment, after, payloads, damaged, self.keep);
         }
         Ok(())
     }
@@ -132,15 +132,15 @@ impl Replay {
     pub(crate) fn finish(self) -> Replayed {
         let mut replayed = Replayed::default();
         let mut groups = BTreeMap::new();
-        for (id, draft) in self.drafts {
-            groups.insert(id, draft.finish(id, &mut replayed));
+        for (id, builder) in self.builders {
+            groups.insert(id, builder.finish(id, &mut replayed));
         }
         replayed.index = Index::new(groups);
         replayed
     }
 }
 
-impl Draft {
+impl GroupBuilder {
     fn save_vote(&mut self, term: Term, vote: Option<NodeId>, segment: u32) {
         (self.term, self.vote, self.voted_in) = (term, vote, Some(segment));
     }
@@ -161,7 +161,7 @@ impl Draft {
             Some((_, piece)) if piece.runs().last() == after => piece,
             _ => {
                 let unknown = LogId { term: Term::ZERO, index: after };
-                self.pieces.entry(after).or_insert(Stretch::empty(unknown))
+                self.pieces.entry(after).or_insert(EntryRange::empty(unknown))
             }
         };
         piece.check(after, terms)?;
@@ -187,7 +187,7 @@ impl Draft {
                     piece.push(term, position);
                 }
                 _ => {
-                    let mut piece = Stretch::empty(LogId { term: Term::ZERO, index: before });
+                    let mut piece = EntryRange::empty(LogId { term: Term::ZERO, index: before });
                     piece.push(term, position);
                     self.pieces.insert(before, piece);
                 }
@@ -285,7 +285,7 @@ impl Draft {
     fn finish(mut self, id: GroupId, into: &mut Replayed) -> Group {
         let (after, note) = self.begin.unzip();
         let pieces = std::mem::take(&mut self.pieces).into_values();
-        let (entries, gap) = Stretch::join(after.unwrap_or_default(), pieces);
+        let (entries, gap) = EntryRange::join(after.unwrap_or_default(), pieces);
         let last = entries.runs().last();
         if gap.is_some() {
             self.cut_after(last);
@@ -306,7 +306,7 @@ impl Draft {
 }
 
 /// An entry that is in the piece must be this one.
-fn refuse_other_term(piece: &Stretch, id: LogId) -> Result<(), Flaw> {
+fn refuse_other_term(piece: &EntryRange, id: LogId) -> Result<(), Flaw> {
     match piece.runs().term_at(id.index) {
         Some(term) if term != id.term => {
             Err(Flaw::Value { of: "term of an entry", expected: term.0, found: id.term.0 })

@@ -84,7 +84,7 @@ fn two_histories_of_one_group_are_refused() {
 fn a_note_has_a_bound() {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk).expect("a new log");
-    let with_note = |bytes| Write::Begin { group: GROUP, after: LogId::ZERO, note: Bytes::from(vec![7; bytes]) };
+    let with_note = |bytes| Write::LogStart { group: GROUP, after: LogId::ZERO, note: Bytes::from(vec![7; bytes]) };
     log.write(&[with_note(NOTE_BYTES_MAX)]).expect("as long as it may be");
     let error = log.write(&[append(1, 0, 1, "a"), with_note(NOTE_BYTES_MAX + 1)]).expect_err("too long");
     let (bytes, bytes_max) = (NOTE_BYTES_MAX + 1, NOTE_BYTES_MAX);

@@ -3,7 +3,7 @@
 mod model;
 
 use model::{Model, open};
-use vlot_log::disk::sim::{Chance, SimDisk};
+use vlot_log::disk::sim::{Rng, SimDisk};
 use vlot_log::error::{TidyError, WriteError};
 use vlot_log::log::Log;
 use vlot_log::log::tidy::Tidied;
@@ -32,11 +32,11 @@ impl Possible {
 }
 
 /// Writes and syncs at random, until storage fails or `turns` are over.
-fn work(log: &mut Log<SimDisk>, possible: &mut Possible, turns: u64, chance: &mut Chance) -> Result<(), WriteError> {
+fn work(log: &mut Log<SimDisk>, possible: &mut Possible, turns: u64, rng: &mut Rng) -> Result<(), WriteError> {
     for _ in 0..turns {
         let mut batch: Vec<Write> = Vec::new();
-        for _ in 0..1 + chance.below(4) {
-            let write = possible.now().draw_among(possible.groups, chance);
+        for _ in 0..1 + rng.below(4) {
+            let write = possible.now().draw_among(possible.groups, rng);
             let mut next = possible.now().clone();
             next.apply(&write);
             possible.states.push(next);
@@ -46,20 +46,20 @@ fn work(log: &mut Log<SimDisk>, possible: &mut Possible, turns: u64, chance: &mu
             Err(WriteError::NoSpace(_)) => possible.states.truncate(possible.states.len() - batch.len()),
             done => done?,
         }
-        if chance.below(3) > 0 {
+        if rng.below(3) > 0 {
             log.sync()?;
             possible.synced();
         }
-        if chance.below(3) == 0 {
+        if rng.below(3) == 0 {
             unless_full(log.prepare())?;
         }
-        if chance.below(4) == 0 {
-            unless_full(log.vouch())?;
+        if rng.below(4) == 0 {
+            unless_full(log.seal())?;
             possible.synced();
         }
-        if chance.below(2) == 0 {
+        if rng.below(2) == 0 {
             let tidied = unless_full(tidy(log))?;
-            if tidied.segments_dropped > 0 || tidied.bytes_carried > 0 {
+            if tidied.segments_dropped > 0 || tidied.bytes_rewritten > 0 {
                 possible.synced();
             }
         }
@@ -83,31 +83,31 @@ fn tidy(log: &mut Log<SimDisk>) -> Result<Tidied, WriteError> {
 }
 
 /// Opens the log, in vain a few times.
-fn reopen(disk: &SimDisk, chance: &mut Chance) -> (Log<SimDisk>, Model) {
-    for _ in 0..chance.below(3) {
-        if chance.below(2) == 0 {
-            disk.fail_write(chance.below(4), chance.draw());
+fn reopen(disk: &SimDisk, rng: &mut Rng) -> (Log<SimDisk>, Model) {
+    for _ in 0..rng.below(3) {
+        if rng.below(2) == 0 {
+            disk.fail_write(rng.below(4), rng.draw());
         } else {
-            disk.fail_sync(chance.below(4), chance.draw());
+            disk.fail_sync(rng.below(4), rng.draw());
         }
         let _ = open(disk);
         disk.heal();
-        if chance.below(3) > 0 {
-            disk.crash(chance.draw());
+        if rng.below(3) > 0 {
+            disk.crash(rng.draw());
         }
     }
-    disk.crash(chance.draw());
+    disk.crash(rng.draw());
     let (log, recovered) = open(disk).unwrap_or_else(|error| panic!("{error}"));
     let found = Model::of(&log, &recovered);
     (log, found)
 }
 
 fn life(seed: u64) {
-    let mut chance = Chance::new(seed);
+    let mut rng = Rng::new(seed);
     let disk = SimDisk::new();
     let mut possible = Possible::new(3);
     for round in 0..5 {
-        let (mut log, found) = reopen(&disk, &mut chance);
+        let (mut log, found) = reopen(&disk, &mut rng);
         let groups = |model: &Model| model.0.values().map(|group| group.entries.len()).collect::<Vec<_>>();
         assert!(
             possible.states.contains(&found),
@@ -116,23 +116,23 @@ fn life(seed: u64) {
             possible.states.iter().map(groups).collect::<Vec<_>>()
         );
         possible.states = vec![found];
-        match chance.below(3) {
-            0 => disk.fail_write(chance.below(40), chance.draw()),
-            1 => disk.fail_sync(chance.below(30), chance.draw()),
+        match rng.below(3) {
+            0 => disk.fail_write(rng.below(40), rng.draw()),
+            1 => disk.fail_sync(rng.below(30), rng.draw()),
             _ => {}
         }
-        if chance.below(3) == 0 {
-            disk.limit_capacity(Some(40_000 + chance.below(100_000)));
+        if rng.below(3) == 0 {
+            disk.limit_capacity(Some(40_000 + rng.below(100_000)));
         }
-        let turns = chance.below(40);
-        if let Err(error) = work(&mut log, &mut possible, turns, &mut chance) {
+        let turns = rng.below(40);
+        if let Err(error) = work(&mut log, &mut possible, turns, &mut rng) {
             assert!(matches!(error, WriteError::Failed(_)), "seed {seed}: {error}");
             assert_eq!(log.sync(), Err(error), "seed {seed}: a failure is final");
         }
         drop(log);
         disk.heal();
         disk.limit_capacity(None);
-        if chance.below(2) == 0 {
+        if rng.below(2) == 0 {
             // The process alone dies. What the next one reads and calls durable must outlive the loss of power.
             let (log, recovered) = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             let found = Model::of(&log, &recovered);
@@ -152,17 +152,17 @@ fn what_was_synced_is_there_and_nothing_by_half() {
 fn a_torn_batch_leaves_whole_writes() {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk).expect("a new log");
-    let mut chance = Chance::new(7);
+    let mut rng = Rng::new(7);
     let mut possible = Possible::new(3);
-    work(&mut log, &mut possible, 1, &mut chance).expect("no fault");
+    work(&mut log, &mut possible, 1, &mut rng).expect("no fault");
     log.sync().expect("no fault");
     possible.synced();
     let durable = possible.now().clone();
-    work(&mut log, &mut possible, 1, &mut chance).expect("no fault");
+    work(&mut log, &mut possible, 1, &mut rng).expect("no fault");
     possible.states.insert(0, durable);
     for seed in 0..400 {
         let disk = disk.fork();
-        let (_, found) = reopen(&disk, &mut Chance::new(seed));
+        let (_, found) = reopen(&disk, &mut Rng::new(seed));
         assert!(possible.states.contains(&found), "seed {seed}");
     }
 }
@@ -171,14 +171,14 @@ fn a_torn_batch_leaves_whole_writes() {
 #[test]
 fn the_log_is_a_list_per_group() {
     for seed in 0..100 {
-        let mut chance = Chance::new(seed);
+        let mut rng = Rng::new(seed);
         let disk = SimDisk::new();
         let mut possible = Possible::new([1, 3, 40, 1000][seed as usize % 4]);
         for _ in 0..4 {
             let (mut log, recovered) = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             assert_eq!(recovered.torn, None, "seed {seed}");
             assert_eq!(&Model::of(&log, &recovered), possible.now(), "seed {seed}");
-            work(&mut log, &mut possible, 30, &mut chance).expect("no fault");
+            work(&mut log, &mut possible, 30, &mut rng).expect("no fault");
             log.sync().expect("no fault");
             possible.synced();
             for (&id, group) in &possible.now().0 {
@@ -206,8 +206,8 @@ fn every_way(runs_max: u64, seed: u64, mut run: impl FnMut(&mut dyn FnMut(u64) -
         runs += 1;
         let ways = chosen.iter().fold(1_u64, |ways, &(_, bound)| ways.saturating_mul(bound));
         if ways > runs_max {
-            let mut chance = Chance::new(seed);
-            (0..runs_max).for_each(|_| run(&mut |bound| chance.below(bound)));
+            let mut rng = Rng::new(seed);
+            (0..runs_max).for_each(|_| run(&mut |bound| rng.below(bound)));
             return (runs + runs_max, false);
         }
         // The next way: as a number is counted up.
@@ -235,7 +235,7 @@ fn every_crash_point_in_every_order() {
         let (mut log, _) = open(&disk).expect("a new log");
         let mut possible = Possible::new(3);
         disk.turn_off(act);
-        let worked = work(&mut log, &mut possible, 24, &mut Chance::new(11));
+        let worked = work(&mut log, &mut possible, 24, &mut Rng::new(11));
         points += 1;
         let (ways, is_complete) = every_way(WAYS_MAX, act, |choose| {
             let disk = disk.fork();
@@ -245,11 +245,11 @@ fn every_crash_point_in_every_order() {
             let found = Model::of(&log, &recovered);
             assert!(possible.states.contains(&found), "act {act}: what was acknowledged is there, nothing by half");
 
-            let mut chance = Chance::new(act + crashes);
+            let mut rng = Rng::new(act + crashes);
             let acts = disk.acts() - again.acts();
-            again.turn_off(chance.below(acts));
+            again.turn_off(rng.below(acts));
             assert!(open(&again).is_err(), "act {act}: power is lost while it is recovered");
-            again.crash_as(&mut |bound| chance.below(bound));
+            again.crash_as(&mut |bound| rng.below(bound));
             let (log, recovered) = open(&again).unwrap_or_else(|error| panic!("act {act}, again: {error}"));
             assert!(found == Model::of(&log, &recovered), "act {act}: a second crash changes nothing");
             crashes += 1;

@@ -22,15 +22,15 @@ fn log_at_rest() -> (SimDisk, Vec<Model>) {
 fn log_after_quiet() -> (SimDisk, Vec<Model>, [usize; 2]) {
     let (disk, mut log, mut states) = written_log(32768);
     // For a vote the mark is a part of the log. The one after it is not.
-    log.vouch().expect("no fault");
+    log.seal().expect("no fault");
     let write = append(2, 301, 7, "k");
     let mut next = states[states.len() - 1].clone();
     next.apply(&write);
     states.push(next);
     log.write(&[write]).expect("no fault");
-    log.vouch().expect("no fault");
+    log.seal().expect("no fault");
     let acts = disk.acts();
-    log.vouch().expect("no fault");
+    log.seal().expect("no fault");
     assert_eq!(disk.acts(), acts, "once is enough");
     let written = written(&disk, FIRST);
     assert_eq!(written % 4096, 32, "a mark on a page of its own");
@@ -213,7 +213,7 @@ fn a_mark_is_no_part_of_the_log() {
                 let (again, recovered) = open(&disk.fork()).unwrap_or_else(|error| panic!("{bytes}: {error}"));
                 let found = (Model::of(&again, &recovered), recovered.torn);
                 assert_eq!(found, (model.clone(), None), "{bytes} bytes, vouched {vouched}");
-                log.vouch().expect("no fault");
+                log.seal().expect("no fault");
             }
         }
     }

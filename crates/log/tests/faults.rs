@@ -64,7 +64,7 @@ fn a_write_that_went_astray_is_found() {
             }
             log.tidy().expect("no fault that shows");
         }
-        log.vouch().expect("no fault that shows");
+        log.seal().expect("no fault that shows");
         states
     };
     let (mut refused, mut harmless, mut shorter) = (0, 0, 0);

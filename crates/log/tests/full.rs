@@ -27,7 +27,7 @@ fn vote(term: u64) -> Write {
 }
 
 fn snapshot(after: u64) -> Write {
-    Write::Begin { group: GROUP, after: LogId::new(1, after), note: Bytes::from_static(b"snapshot") }
+    Write::LogStart { group: GROUP, after: LogId::new(1, after), note: Bytes::from_static(b"snapshot") }
 }
 
 /// Fills a disk with room for three segments, to the last byte that is not held back; returns how many entries there

@@ -15,5 +15,5 @@ fn what_was_found_interesting_is_refused_or_makes_sense() {
 
 #[test]
 fn chance_makes_no_wrong_entry() {
-    ordinary::run_chance("log_recovery", log_recovery::run, 2000, 120);
+    ordinary::run_rng("log_recovery", log_recovery::run, 2000, 120);
 }

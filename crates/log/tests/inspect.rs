@@ -56,7 +56,7 @@ fn log_at_rest() -> SimDisk {
         log.write(&[write]).expect("no fault");
         log.sync().expect("no fault");
     }
-    log.vouch().expect("no fault");
+    log.seal().expect("no fault");
     disk
 }
 
@@ -74,7 +74,7 @@ fn seen(dir: &Path) -> Vec<String> {
                     let letters: String = entries.iter().map(|entry| entry.payload[0] as char).collect();
                     format!("append {group} {after} {letters:.8} {flaws}")
                 }
-                What::Begin { group, after, stays, note } => format!("begin {group} {after} {stays} {}", note.len()),
+                What::LogStart { group, after, stays, note } => format!("begin {group} {after} {stays} {}", note.len()),
                 what => format!("{what:?}"),
             },
         });
@@ -149,7 +149,7 @@ fn a_mark_is_seen_and_what_it_vouches_for_is_missed() {
     for letters in ["a", "bc"] {
         log.write(&[append(1, letters.len() as u64 - 1, 1, letters)]).expect("no fault");
     }
-    log.vouch().expect("no fault");
+    log.seal().expect("no fault");
     scratch.fill(&disk);
     let whole = ["segment 1", "append 1 0 a 0", "append 1 1 bc 0", "Mark"];
     assert_eq!(seen(&scratch.0), whole);

@@ -7,7 +7,7 @@ use model::{IDENTITY, Model, SMALL, append, begin, entries};
 use std::collections::BTreeMap;
 use vlot_log::damage::Damage;
 use vlot_log::disk::Disk;
-use vlot_log::disk::sim::{Chance, SimDisk};
+use vlot_log::disk::sim::{Rng, SimDisk};
 use vlot_log::error::{OpenError, ReadError};
 use vlot_log::log::{Log, Options};
 use vlot_log::record::{Entry, Write};
@@ -50,7 +50,7 @@ fn log_at_rest() -> (SimDisk, Vec<Model>) {
         next.apply(&write);
         states.push(next);
     }
-    log.vouch().expect("no fault");
+    log.seal().expect("no fault");
     (disk, states)
 }
 
@@ -63,12 +63,12 @@ fn log_without_its_beginning() -> SimDisk {
         let entry = Entry { id: LogId::new(1, n + 1), payload: Bytes::from(vec![n as u8; 300]) };
         log.write(&[Write::Append { group: GroupId(2), after: LogIndex(n), entries: vec![entry] }]).expect("no fault");
         if n % 30 == 29 {
-            log.write(&[Write::Begin { group: GroupId(2), after: LogId::new(1, n - 3), note: Bytes::new() }])
+            log.write(&[Write::LogStart { group: GroupId(2), after: LogId::new(1, n - 3), note: Bytes::new() }])
                 .expect("no fault");
         }
         log.tidy().expect("no fault");
     }
-    log.vouch().expect("no fault");
+    log.seal().expect("no fault");
     let names = disk.clone().list().expect("no fault");
     assert!(names.len() > 2 && !names.contains(&FIRST.to_owned()), "{names:?}");
     disk
@@ -194,7 +194,7 @@ fn a_range_of_entries_is_reported_with_its_place() {
     let disk = SimDisk::new();
     let (mut log, _) = open_strictly(&disk).expect("a new log");
     log.write(&[append(1, 0, 1, "abcdefgh"), append(2, 0, 1, "ij")]).expect("no fault");
-    log.vouch().expect("no fault");
+    log.seal().expect("no fault");
     let bytes = disk.bytes(FIRST).expect("it is there");
     let at = bytes.windows(8).position(|eight| eight == b"abcdefgh").expect("it is written");
     disk.tamper(FIRST, |bytes| [2, 3, 6].into_iter().for_each(|n| bytes[at + n] ^= 1));
@@ -271,11 +271,11 @@ fn no_damage_leaves_less_than_a_log() {
     let files = disk.clone().list().expect("no fault");
     let mut missing = 0;
     for seed in 0..600 {
-        let mut chance = Chance::new(seed);
+        let mut rng = Rng::new(seed);
         let disk = disk.fork();
-        for _ in 0..=chance.below(4) {
-            let file = &files[chance.below(files.len() as u64) as usize];
-            disturb(&disk, file, &mut chance);
+        for _ in 0..=rng.below(4) {
+            let file = &files[rng.below(files.len() as u64) as usize];
+            disturb(&disk, file, &mut rng);
         }
         let (mut log, recovered) = match open(&disk) {
             Ok(opened) => opened,
@@ -310,22 +310,22 @@ fn no_damage_leaves_less_than_a_log() {
 }
 
 /// Flips, clears, copies, cuts short or removes something.
-fn disturb(disk: &SimDisk, file: &str, chance: &mut Chance) {
+fn disturb(disk: &SimDisk, file: &str, rng: &mut Rng) {
     let Some(length) = disk.bytes(file).map(|bytes| bytes.len() as u64).filter(|&length| length > 0) else { return };
-    let sector = (chance.below(length) / 512 * 512) as usize;
+    let sector = (rng.below(length) / 512 * 512) as usize;
     let upto = (sector + 512).min(length as usize);
-    match chance.below(20) {
+    match rng.below(20) {
         0 => disk.clone().remove(file).expect("it is there"),
         1 => disk.tamper(file, |bytes| bytes.truncate(sector)),
         2..5 => disk.tamper(file, |bytes| bytes[sector..upto].fill(0)),
-        5..8 => disk.tamper(file, |bytes| bytes[sector..upto].iter_mut().for_each(|byte| *byte = chance.draw() as u8)),
+        5..8 => disk.tamper(file, |bytes| bytes[sector..upto].iter_mut().for_each(|byte| *byte = rng.draw() as u8)),
         8..11 => {
-            let to = chance.below(length - (upto - sector) as u64 + 1) as usize / 8 * 8;
+            let to = rng.below(length - (upto - sector) as u64 + 1) as usize / 8 * 8;
             disk.tamper(file, |bytes| bytes.copy_within(sector..upto, to));
         }
         _ => {
-            let at = chance.below(length) as usize;
-            disk.tamper(file, |bytes| bytes[at] ^= 1 << chance.below(8));
+            let at = rng.below(length) as usize;
+            disk.tamper(file, |bytes| bytes[at] ^= 1 << rng.below(8));
         }
     }
 }
@@ -339,7 +339,7 @@ fn a_crash_while_it_is_cut() {
     log.write(&[append(1, 9, 3, "n")]).expect("no fault");
     for n in 1..50 {
         let note = Bytes::from_static(&NOTE);
-        log.write(&[Write::Begin { group: GroupId(3), after: LogId::new(1, n), note }]).expect("no fault");
+        log.write(&[Write::LogStart { group: GroupId(3), after: LogId::new(1, n), note }]).expect("no fault");
         log.sync().expect("no fault");
     }
     assert!(long.clone().list().expect("no fault").len() >= 5);

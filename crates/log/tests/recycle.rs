@@ -90,7 +90,7 @@ fn what_stood_in_a_segment_is_no_part_of_the_log() {
     for bytes in [1, 10, 400, 3000] {
         writer.add(vec![b'n'; bytes]);
         assert_eq!(reopen(&disk.fork()).expect("whole"), (writer.model.clone(), false));
-        writer.log.vouch().expect("no fault");
+        writer.log.seal().expect("no fault");
         assert_eq!(reopen(&disk.fork()).expect("whole"), (writer.model.clone(), false), "with a mark behind it");
     }
     // Whoever opens it goes on from there.
@@ -132,7 +132,7 @@ fn one_of_many_is_used_again() {
     // What is known of blocks is forgotten.
     let (log, _) = Log::open(disk.clone(), IDENTITY, options).expect("whole");
     writer.log = log;
-    writer.log.vouch().expect("no fault");
+    writer.log.seal().expect("no fault");
     writer.snapshot();
     let acts = disk.acts();
     assert_eq!(writer.log.tidy().expect("no fault").segments_dropped, 16);
@@ -324,7 +324,7 @@ fn half_a_mark_is_not_torn() {
             }
             let mut writer = Writer::new(&disk, OPTIONS);
             writer.add(vec![b'a'; 100]);
-            writer.log.vouch().expect("no fault");
+            writer.log.seal().expect("no fault");
             let end = 4096 + writer.log.sizes().record_bytes as usize;
             writer.add(vec![b'b'; 8192 + over - end - 64]);
             assert_eq!(4096 + writer.log.sizes().record_bytes as usize, 8192 + over);
@@ -368,7 +368,7 @@ fn a_log_of_version_1_goes_on() {
         log.sync().expect("no fault");
         let (again, recovered) = open(&disk.fork()).expect("whole");
         assert_eq!((Model::of(&again, &recovered), recovered.torn), (model.clone(), None));
-        log.vouch().expect("no fault");
+        log.seal().expect("no fault");
     }
     assert_eq!(version(THIRD), Some(1));
     let versions: Vec<_> = disk.clone().list().expect("no fault").into_iter().map(|name| version(&name)).collect();

@@ -5,7 +5,7 @@ mod model;
 use bytes::Bytes;
 use model::{IDENTITY, Model, SMALL, append, begin, entries, open};
 use vlot_log::disk::Disk;
-use vlot_log::disk::sim::{Chance, SimDisk};
+use vlot_log::disk::sim::{Rng, SimDisk};
 use vlot_log::error::{OpenError, ReadError, TidyError, WriteError};
 use vlot_log::log::tidy::{Sizes, Tidied};
 use vlot_log::log::{Log, Options};
@@ -47,7 +47,7 @@ fn busy_writes(n: u64) -> Vec<Write> {
     let entry = Entry { id: LogId::new(1, n + 1), payload: Bytes::from(vec![n as u8; 1000]) };
     let mut writes = vec![Write::Append { group, after: LogIndex(n), entries: vec![entry] }];
     if n % 10 == 9 {
-        writes.push(Write::Begin { group, after: LogId::new(1, n - 2), note: Bytes::from_static(b"snapshot") });
+        writes.push(Write::LogStart { group, after: LogId::new(1, n - 2), note: Bytes::from_static(b"snapshot") });
     }
     writes
 }
@@ -74,7 +74,7 @@ fn segments_go_when_nothing_in_them_is_needed() {
     assert!(segments(&disk).len() > 12);
     let tidied = log.tidy().expect("no fault");
     assert!(tidied.segments_dropped > 10, "{tidied:?}");
-    assert_eq!(tidied.bytes_carried, 0, "the group's own snapshots have made room");
+    assert_eq!(tidied.bytes_rewritten, 0, "the group's own snapshots have made room");
     tidy_up(&mut log);
     let left = segments(&disk);
     assert!(left[0] > 1 && left.len() <= 3, "{left:?}");
@@ -96,7 +96,7 @@ fn a_group_that_lags_is_carried_along_and_the_log_stays_small() {
         write(&mut log, &mut model, &busy_writes(n)).expect("no fault");
         log.prepare().expect("no fault");
         let tidied = log.tidy().expect("no fault");
-        assert!(tidied.bytes_carried <= 2048, "a bounded piece of work: {tidied:?}");
+        assert!(tidied.bytes_rewritten <= 2048, "a bounded piece of work: {tidied:?}");
         let sizes = log.sizes();
         assert!(sizes.disk_bytes <= 20 * 8192, "after {n}: {sizes:?}");
     }
@@ -115,15 +115,15 @@ fn a_group_that_lags_is_carried_along_and_the_log_stays_small() {
 #[test]
 fn the_bound_holds() {
     for seed in 0..60 {
-        let mut chance = Chance::new(seed);
+        let mut rng = Rng::new(seed);
         let disk = SimDisk::new();
-        let slack_bytes = [0, 20_000, 100_000][chance.below(3) as usize];
+        let slack_bytes = [0, 20_000, 100_000][rng.below(3) as usize];
         let (mut log, _) = Log::open(disk.clone(), IDENTITY, Options { slack_bytes, ..SMALL }).expect("a new log");
         let mut model = Model::default();
-        for _ in 0..chance.below(300) {
-            let draw = model.draw(&mut chance);
+        for _ in 0..rng.below(300) {
+            let draw = model.draw(&mut rng);
             write(&mut log, &mut model, &[draw]).expect("no fault");
-            if chance.below(4) == 0 {
+            if rng.below(4) == 0 {
                 log.tidy().expect("no fault");
             }
         }
@@ -145,7 +145,7 @@ fn the_bound_holds() {
 
 /// A workload in which everything happens: rolls, votes, cuts, snapshots, drops and carries.
 fn workload(log: &mut Log<SimDisk>, states: &mut Vec<Model>, seen: &mut Tidied) -> Result<(), WriteError> {
-    let mut chance = Chance::new(3);
+    let mut rng = Rng::new(3);
     let mut n = 0;
     let mut step = |log: &mut Log<SimDisk>, writes: Vec<Write>| {
         for write in &writes {
@@ -160,11 +160,11 @@ fn workload(log: &mut Log<SimDisk>, states: &mut Vec<Model>, seen: &mut Tidied) 
     };
     step(log, idle_group().to_vec())?;
     while n < 90 {
-        if chance.below(3) == 0 {
-            let vote = (chance.below(2) == 0).then_some(NodeId(1));
+        if rng.below(3) == 0 {
+            let vote = (rng.below(2) == 0).then_some(NodeId(1));
             step(log, vec![Write::Vote { group: GroupId(BUSY), term: Term(n), vote }])?;
         }
-        if chance.below(6) == 0 && n % 10 < 7 {
+        if rng.below(6) == 0 && n % 10 < 7 {
             step(log, vec![append(BUSY, n - n.min(2), 1, "cut")])?;
             n = n - n.min(2) + 3;
         }
@@ -173,7 +173,7 @@ fn workload(log: &mut Log<SimDisk>, states: &mut Vec<Model>, seen: &mut Tidied) 
         match log.tidy() {
             Ok(tidied) => {
                 seen.segments_dropped += tidied.segments_dropped;
-                seen.bytes_carried += tidied.bytes_carried;
+                seen.bytes_rewritten += tidied.bytes_rewritten;
             }
             Err(TidyError::Write(error)) => return Err(error),
             Err(TidyError::Read(error)) => panic!("{error}"),
@@ -193,7 +193,7 @@ fn every_crash_point_of_a_workload() {
     let begun = disk.acts();
     let (mut states, mut seen) = (vec![Model::default()], Tidied::default());
     workload(&mut log, &mut states, &mut seen).expect("no fault");
-    assert!(seen.segments_dropped >= 8 && seen.bytes_carried > 500, "all of it happens: {seen:?}");
+    assert!(seen.segments_dropped >= 8 && seen.bytes_rewritten > 500, "all of it happens: {seen:?}");
     let mut gaps = 0;
     for act in 0..disk.acts() - begun {
         for seed in 0..4 {
@@ -346,7 +346,7 @@ fn a_log_that_is_small_is_left_alone() {
     let (mut log, _) = open(&disk).expect("a new log");
     let mut model = Model::default();
     write(&mut log, &mut model, &idle_group()).expect("no fault");
-    log.vouch().expect("no fault");
+    log.seal().expect("no fault");
     let acts = disk.acts();
     assert_eq!(log.tidy(), Ok(Tidied::default()));
     assert_eq!(disk.acts(), acts);

@@ -101,7 +101,7 @@ fn the_mark_of_quiet_is_not_lost_to_that_of_a_start() {
         let disk = SimDisk::new();
         let (mut log, _) = open(&disk, 32 * 1024).expect("a new log");
         log.write(&[entry(1, end - 4096 - 64 - 72), entry(2, 8)]).expect("no fault");
-        log.vouch().expect("no fault");
+        log.seal().expect("no fault");
         assert_eq!(end_of(&log), end);
         let known = assert_stays_known(&disk, 32 * 1024, &format!("end {end}"));
         assert_eq!(known[&GroupId(1)].runs.last(), LogIndex(2), "end {end}");

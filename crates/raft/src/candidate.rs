@@ -37,7 +37,7 @@ pub(crate) enum Cause {
     /// It has lost its connection to the leader; it did not wait for the timeout.
     LostLeader,
     /// The leader has asked it to.
-    HandedOver,
+    Transfer,
 }
 
 /// How a poll stands.
@@ -65,11 +65,11 @@ impl Candidate {
                 Vec::new()
             }
         };
-        let handed_over = cause == Cause::HandedOver;
+        let transfer = cause == Cause::Transfer;
         for peer in state.voting_peers() {
             match poll {
-                Poll::PreVote => State::send_unheld(peer, state.term, Body::AskPreVote { last }, effects),
-                Poll::Vote => state.send(peer, Body::RequestVote { last, handed_over }, effects),
+                Poll::PreVote => State::send_unheld(peer, state.term, Body::RequestPreVote { last }, effects),
+                Poll::Vote => state.send(peer, Body::RequestVote { last, transfer }, effects),
             }
         }
         // Who has lost the leader's connection may be the first to notice, and asks again soon.
@@ -77,7 +77,7 @@ impl Candidate {
         let deadline = if cause == Cause::LostLeader && poll == Poll::PreVote {
             now + state.wait_within(heartbeat, 2 * heartbeat)
         } else {
-            now + state.patience()
+            now + state.election_timeout()
         };
         Self { poll, granted, refused: Vec::new(), cause, deadline }
     }
@@ -107,9 +107,9 @@ impl Candidate {
 
     /// The outcome as the answers stand.
     pub(crate) fn outcome(&self, state: &State) -> Outcome {
-        if state.membership().is_quorum(|node| self.granted.contains(&node)) {
+        if state.configuration().is_quorum(|node| self.granted.contains(&node)) {
             Outcome::Won
-        } else if !state.membership().is_quorum(|node| !self.refused.contains(&node)) {
+        } else if !state.configuration().is_quorum(|node| !self.refused.contains(&node)) {
             Outcome::Rejected
         } else {
             Outcome::Open

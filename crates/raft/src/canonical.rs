@@ -25,12 +25,12 @@ mod tests {
 
     use super::*;
     use crate::by_hand::{NOW, come_to, hear, log, members, started, step, three};
+    use crate::configuration::Configurations;
     use crate::effect::{Input, RoleName};
     use crate::id::{LogId, LogIndex, NodeId, Term};
-    use crate::membership::Memberships;
     use crate::message::{Body, ReadId, Session};
     use crate::state::{Config, Restored};
-    use crate::time::Chance;
+    use crate::time::Rng;
 
     /// What is left must be the same, of what was not.
     fn assert_same(mut one: Raft, mut other: Raft) {
@@ -45,15 +45,15 @@ mod tests {
     }
 
     /// One of three with three entries, all applied.
-    fn with_chance(seed: u64) -> Raft {
+    fn with_rng(seed: u64) -> Raft {
         let restored = Restored {
             term: Term(1),
             vote: None,
             log: log(LogId::ZERO, &[1, 1, 1]),
             applied: LogIndex(3),
-            memberships: three(),
+            configurations: three(),
         };
-        Raft::new(Config::new(NodeId(1)), restored, Time::default(), Chance::new(seed))
+        Raft::new(Config::new(NodeId(1)), restored, Time::default(), Rng::new(seed))
     }
 
     fn beat() -> Body {
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_follower_forgets_its_chance_and_when_it_heard_its_leader() {
         let [one, other] = [(1, NOW), (2, later(70))].map(|(seed, now)| {
-            let mut raft = with_chance(seed);
+            let mut raft = with_rng(seed);
             hear(&mut raft, now, NodeId(2), beat());
             raft
         });
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_follower_forgets_how_many_writes_there_were() {
         let compacted_at = |steps: &[u64]| {
-            let mut raft = with_chance(1);
+            let mut raft = with_rng(1);
             for &upto in steps {
                 step(&mut raft, NOW, Input::Compact { upto: LogIndex(upto) });
             }
@@ -84,8 +84,10 @@ mod tests {
 
     #[test]
     fn who_waits_for_ever_goes_on_to() {
-        for (memberships, deadline) in [(three(), NOW), (Memberships::begin(members(&[2, 3], 0, &[1])), Time::NEVER)] {
-            let mut raft = started(1, 1, log(LogId::ZERO, &[1]), 1, memberships);
+        for (configurations, deadline) in
+            [(three(), NOW), (Configurations::begin(members(&[2, 3], 0, &[1])), Time::NEVER)]
+        {
+            let mut raft = started(1, 1, log(LogId::ZERO, &[1]), 1, configurations);
             forget_time(&mut raft, NOW);
             assert_eq!(raft.deadline(), deadline);
         }
@@ -93,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_candidate_forgets_the_order_of_its_votes() {
-        let seven = || Memberships::begin(members(&[1, 2, 3, 4, 5, 6, 7], 0, &[]));
+        let seven = || Configurations::begin(members(&[1, 2, 3, 4, 5, 6, 7], 0, &[]));
         let polled = |now, granted: [u64; 2], refused: [u64; 2]| {
             let mut raft = come_to(RoleName::PreCandidate, now, started(1, 1, log(LogId::ZERO, &[1]), 1, seven()));
             granted.into_iter().for_each(|node| hear(&mut raft, now, NodeId(node), Body::PreVoteGranted));
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_leader_forgets_when_it_heard_its_peers() {
-        let leads = || come_to(RoleName::Leader, NOW, with_chance(1));
+        let leads = || come_to(RoleName::Leader, NOW, with_rng(1));
         let answered_at = |millis| {
             let mut raft = leads();
             let body =
@@ -135,8 +137,8 @@ mod tests {
         let leased = |millis| {
             let mut config = Config::new(NodeId(1));
             config.lease = Some(Duration::from_millis(900));
-            let restored = Restored { memberships: three(), ..Restored::default() };
-            let leader = Raft::new(config, restored, Time::default(), Chance::new(1));
+            let restored = Restored { configurations: three(), ..Restored::default() };
+            let leader = Raft::new(config, restored, Time::default(), Rng::new(1));
             let mut raft = come_to(RoleName::Leader, NOW, leader);
             step(&mut raft, later(millis), Input::Tick);
             let round =
@@ -151,12 +153,12 @@ mod tests {
     /// Else a search would take two replicas for one that may do different things.
     #[test]
     fn nothing_else_is_forgotten() {
-        let one = || come_to(RoleName::PreCandidate, NOW, with_chance(1));
-        let mut voter = with_chance(1);
-        hear(&mut voter, NOW, NodeId(2), Body::RequestVote { last: LogId::new(1, 3), handed_over: false });
-        let mut reads = come_to(RoleName::Leader, NOW, with_chance(1));
+        let one = || come_to(RoleName::PreCandidate, NOW, with_rng(1));
+        let mut voter = with_rng(1);
+        hear(&mut voter, NOW, NodeId(2), Body::RequestVote { last: LogId::new(1, 3), transfer: false });
+        let mut reads = come_to(RoleName::Leader, NOW, with_rng(1));
         step(&mut reads, NOW, Input::Read { read: ReadId(1) });
-        let mut all = [with_chance(1), one(), come_to(RoleName::Candidate, NOW, with_chance(1)), voter, reads];
+        let mut all = [with_rng(1), one(), come_to(RoleName::Candidate, NOW, with_rng(1)), voter, reads];
         all.iter_mut().for_each(|raft| forget_time(raft, NOW));
         for (n, one) in all.iter().enumerate() {
             assert!(all.iter().skip(n + 1).all(|other| one != other), "{one:?}");

@@ -1,7 +1,7 @@
 //! What goes into consensus and what comes out, as values.
 
+use crate::configuration::{Change, ChangeRefused, Configuration};
 use crate::id::{LogId, LogIndex, NodeId, Term};
-use crate::membership::{Change, ChangeRefused, Membership};
 use crate::message::{Envelope, Message, ReadId};
 use crate::term_runs::TermRuns;
 
@@ -27,7 +27,7 @@ pub enum Input {
         count: u64,
     },
     /// Change who belongs to the group: all of this at once.
-    ChangeMembership {
+    ChangeConfiguration {
         /// What to change.
         changes: Vec<Change>,
     },
@@ -46,8 +46,8 @@ pub enum Input {
     SnapshotReceived {
         /// The last entry whose effect it has.
         id: LogId,
-        /// The membership of that moment, and the entry that has set it.
-        membership: (LogIndex, Membership),
+        /// The configuration of that moment, and the entry that has set it.
+        configuration: (LogIndex, Configuration),
     },
     /// Whether this node's state machine keeps up. (That the disk does, consensus sees for itself.)
     Fitness {
@@ -125,7 +125,7 @@ pub enum Effect {
         /// The entry.
         after: LogId,
     },
-    /// A snapshot takes the place of the log: the log begins after this entry, with the snapshot's membership, and what
+    /// A snapshot takes the place of the log: the log begins after this entry, with the snapshot's configuration, and what
     /// follows it stays if the log has the entry, or else goes. Once [`Effect::Commit`] reaches the entry, the state machine becomes the snapshot.
     InstallSnapshot {
         /// The number to report when it is durable.
@@ -165,7 +165,7 @@ pub enum Effect {
         /// Why not, and what to do.
         why: ProposalRefused,
     },
-    /// The change of membership was not begun.
+    /// The change of configuration was not begun.
     ChangeRefused {
         /// Why not, and what to do.
         why: ChangeRefused,
@@ -178,7 +178,7 @@ pub enum Effect {
     /// Something that an operator or a program may want to know; nothing needs to be done.
     Happened(Event),
     /// Term, role or leader have changed.
-    Became(Standing),
+    Became(RoleState),
     /// A peer said what no correct peer says. It was ignored.
     Misbehaved {
         /// The peer.
@@ -200,8 +200,8 @@ pub enum Source {
     Proposed,
     /// The message that this step was given.
     Received,
-    /// It sets this membership; the payload says so, that it may be read back at the next start.
-    Membership(Membership),
+    /// It sets this configuration; the payload says so, that it may be read back at the next start.
+    Configuration(Configuration),
 }
 
 /// Why a proposal was not taken.
@@ -213,7 +213,7 @@ pub enum ProposalRefused {
         leader: Option<NodeId>,
     },
     /// The leadership is being handed over; who leads in an election timeout takes it.
-    HandingOver {
+    Transferring {
         /// To whom.
         to: NodeId,
     },
@@ -249,19 +249,19 @@ pub enum TransferRefused {
 /// What has happened to a replica, beside [`Effect::Became`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Event {
-    /// The membership that counts is another: an entry was appended or cut.
-    MembershipChanged {
+    /// The configuration that counts is another: an entry was appended or cut.
+    ConfigurationChanged {
         /// The entry that has set it.
         at: LogIndex,
     },
-    /// The membership that counts is committed.
-    MembershipCommitted {
+    /// The configuration that counts is committed.
+    ConfigurationCommitted {
         /// The entry that has set it.
         at: LogIndex,
     },
     /// This node is no member any more, and stands for no election.
     Removed {
-        /// The entry that has set the membership without it.
+        /// The entry that has set the configuration without it.
         at: LogIndex,
     },
     /// A peer lags behind what this leader's log has left, and was told to get a snapshot.
@@ -300,7 +300,7 @@ pub enum Event {
 
 /// Where a replica stands.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub struct Standing {
+pub struct RoleState {
     /// Its term.
     pub term: Term,
     /// Its role in the term.
@@ -350,8 +350,8 @@ pub enum Misbehaviour {
         /// Up to where it agrees.
         agreed: LogIndex,
     },
-    /// The memberships it sent are not within its entries.
-    MembershipsOutOfPlace,
+    /// The configurations it sent are not within its entries.
+    ConfigurationsOutOfPlace,
     /// It acknowledged what was never sent.
     AcknowledgedUnsent {
         /// What it acknowledged.

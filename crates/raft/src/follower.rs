@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
+use crate::configuration::Configuration;
 use crate::effect::{Effect, Effects, Event, Misbehaviour, Source};
 use crate::id::{LogId, LogIndex, NodeId};
-use crate::membership::Membership;
 use crate::message::{Body, ReadId, Session};
 use crate::state::State;
 use crate::term_runs::TermRuns;
@@ -23,7 +23,7 @@ pub(crate) struct Follower {
     /// timeout; it never makes this node give a vote that it could not give after it.
     lost: bool,
     /// How long it waits for word of a leader, each time anew.
-    patience: Duration,
+    election_timeout: Duration,
     /// When to ask for an election.
     pub(crate) deadline: Time,
 }
@@ -31,14 +31,14 @@ pub(crate) struct Follower {
 impl Follower {
     /// Follows `leader`, or waits for one to appear.
     pub(crate) fn new(leader: Option<NodeId>, now: Time, state: &mut State) -> Self {
-        let patience = state.patience();
-        Self { leader, lost: false, patience, deadline: now + patience }
+        let election_timeout = state.election_timeout();
+        Self { leader, lost: false, election_timeout, deadline: now + election_timeout }
     }
 
     /// Waits from now on, for another time drawn by chance.
     pub(crate) fn wait(&mut self, now: Time, state: &mut State) {
-        self.patience = state.patience();
-        self.deadline = now + self.patience;
+        self.election_timeout = state.election_timeout();
+        self.deadline = now + self.election_timeout;
     }
 
     /// Whether a leader is known to be in office, so that nobody may unseat it (Ongaro §4.2.3, §9.6).
@@ -63,7 +63,7 @@ impl Follower {
         }
         state.heard = now;
         (self.leader, self.lost) = (Some(from), false);
-        self.deadline = now + self.patience;
+        self.deadline = now + self.election_timeout;
         true
     }
 
@@ -87,19 +87,19 @@ impl Follower {
     /// See [`crate::canonical`]. Who may not stand still waits for ever.
     pub(crate) fn forget_time(&mut self, now: Time) {
         if self.deadline < Time::NEVER {
-            (self.patience, self.deadline) = (Duration::ZERO, now);
+            (self.election_timeout, self.deadline) = (Duration::ZERO, now);
         }
     }
 
     /// The receiver's side of AppendEntries (Raft figure 2).
     pub(crate) fn append(&mut self, from: NodeId, message: NewEntries, state: &mut State, effects: &mut Effects) {
-        let NewEntries { session, entries, mut memberships, commit } = message;
+        let NewEntries { session, entries, mut configurations, commit } = message;
         if entries.last_id().term > state.term {
             let how = Misbehaviour::EntriesFromTheFuture { last: entries.last_id() };
             return State::misbehaved(from, how, effects);
         }
-        if !lie_within(&memberships, &entries) {
-            return State::misbehaved(from, Misbehaviour::MembershipsOutOfPlace, effects);
+        if !lie_within(&configurations, &entries) {
+            return State::misbehaved(from, Misbehaviour::ConfigurationsOutOfPlace, effects);
         }
         let Some(agreed) = agreement(&state.log, &entries) else {
             let missing = entries.after();
@@ -117,8 +117,8 @@ impl Follower {
                 return;
             }
             // Cut only where an entry truly conflicts: a late message must not remove what came after it.
-            memberships.retain(|(at, _)| *at > agreed);
-            state.append(entries.part(agreed, last), memberships, Source::Received, effects);
+            configurations.retain(|(at, _)| *at > agreed);
+            state.append(entries.part(agreed, last), configurations, Source::Received, effects);
         }
         // Only what this message has shown to be the leader's may be taken as committed; what lies behind it in this
         // log may still conflict.
@@ -142,7 +142,7 @@ impl Follower {
             state.release_memory();
         }
         state.fetch_unreadable(from, effects);
-        let fit = state.may_stand() && state.keeps_up(now);
+        let fit = state.may_stand() && state.is_healthy(now);
         let (full, priority) = (!state.has_room, state.config.priority);
         state.send(from, Body::HeartbeatReply { session, round, fit, full, priority }, effects);
     }
@@ -178,14 +178,14 @@ impl Follower {
 pub(crate) struct NewEntries {
     pub(crate) session: Session,
     pub(crate) entries: TermRuns,
-    pub(crate) memberships: Vec<(LogIndex, Membership)>,
+    pub(crate) configurations: Vec<(LogIndex, Configuration)>,
     pub(crate) commit: LogIndex,
 }
 
-/// Whether each membership is set by one of the entries, in their order.
-fn lie_within(memberships: &[(LogIndex, Membership)], entries: &TermRuns) -> bool {
+/// Whether each configuration is set by one of the entries, in their order.
+fn lie_within(configurations: &[(LogIndex, Configuration)], entries: &TermRuns) -> bool {
     let mut before = entries.after().index;
-    memberships.iter().all(|&(at, _)| {
+    configurations.iter().all(|&(at, _)| {
         let rises = at > before && at <= entries.last();
         before = at;
         rises
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
     use crate::id::Term;
     use crate::state::{Config, Restored};
-    use crate::time::Chance;
+    use crate::time::Rng;
 
     fn log(after: LogId, terms: &[u64]) -> TermRuns {
         let mut runs = TermRuns::empty(after);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_memberships_lie_within_entries() {
+    fn what_configurations_lie_within_entries() {
         let entries = log(LogId::new(1, 3), &[1, 1, 2]);
         let table = [
             (&[][..], true),
@@ -294,8 +294,8 @@ mod tests {
             (&[5, 7], false),
         ];
         for (indices, within) in table {
-            let memberships: Vec<_> = indices.iter().map(|&at| (LogIndex(at), Membership::default())).collect();
-            assert_eq!(lie_within(&memberships, &entries), within, "{indices:?} in 4..=6");
+            let configurations: Vec<_> = indices.iter().map(|&at| (LogIndex(at), Configuration::default())).collect();
+            assert_eq!(lie_within(&configurations, &entries), within, "{indices:?} in 4..=6");
         }
     }
 
@@ -304,7 +304,7 @@ mod tests {
     fn a_leader_that_is_nearly_too_late_is_news() {
         for (silence, late) in [(0, false), (800, false), (801, true), (2000, true)] {
             let mut state =
-                State::new(Config::new(NodeId(1)).into(), Restored::default(), Time::default(), Chance::new(1));
+                State::new(Config::new(NodeId(1)).into(), Restored::default(), Time::default(), Rng::new(1));
             let mut effects = Effects::new();
             let mut follower = Follower::new(Some(NodeId(2)), Time::default(), &mut state);
             assert!(follower.hear(NodeId(2), Time::from_millis(silence), &mut state, &mut effects));

@@ -28,21 +28,21 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
     require("what may be applied is durable", ready <= durable, || format!("ready {ready}, durable {durable}"))?;
     let newest = state.log.last_id().term;
     require("no entry of a later term", newest <= state.term, || format!("entry of {newest}, term {}", state.term))?;
-    let standing = raft.standing();
+    let role_state = raft.role_state();
     require(
         "who stands has voted for itself",
-        standing.role != RoleName::Candidate || state.vote == Some(raft.node()),
+        role_state.role != RoleName::Candidate || state.vote == Some(raft.node()),
         || format!("vote {:?}", state.vote),
     )?;
-    let (begin, set_at) = (state.log.after().index, state.memberships.newest_at());
+    let (begin, set_at) = (state.log.after().index, state.configurations.newest_at());
     require("the log begins with what is applied", begin <= ready.max(commit), || format!("begins after {begin}"))?;
-    require("a membership is set by an entry", set_at <= last, || format!("set at {set_at}, last {last}"))?;
-    require("no leader without the payloads", standing.role != RoleName::Leader || !is_witness(raft), || {
+    require("a configuration is set by an entry", set_at <= last, || format!("set at {set_at}, last {last}"))?;
+    require("no leader without the payloads", role_state.role != RoleName::Leader || !is_witness(raft), || {
         "it is a witness".into()
     })?;
     require(
         "no leader with damaged payloads",
-        standing.role != RoleName::Leader || state.unreadable().is_none(),
+        role_state.role != RoleName::Leader || state.unreadable().is_none(),
         || format!("{:?} cannot be read", state.unreadable()),
     )?;
     require(
@@ -50,7 +50,7 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
         begin == LogIndex::ZERO || knows_its_first_members(state),
         || format!("begins after {begin}"),
     )?;
-    check_who_stands(raft, standing.role)?;
+    check_who_stands(raft, role_state.role)?;
     for (peer, matched) in raft.matched() {
         require("matched <= last", matched <= last, || format!("{peer} matched {matched}, last {last}"))?;
     }
@@ -64,9 +64,9 @@ fn check_who_stands(raft: &Raft, role: RoleName) -> Result<(), Violation> {
     let (property, holds) = match role {
         RoleName::Follower => ("who may stand waits for its time, and nobody else", waits == may_stand),
         RoleName::PreCandidate | RoleName::Candidate => ("who stands may stand", may_stand),
-        RoleName::Leader => ("who leads votes", raft.membership().is_voter(raft.node())),
+        RoleName::Leader => ("who leads votes", raft.configuration().is_voter(raft.node())),
     };
-    require(property, holds, || format!("{role:?} {} of {:?}", raft.node(), raft.membership().members()))
+    require(property, holds, || format!("{role:?} {} of {:?}", raft.node(), raft.configuration().members()))
 }
 
 /// Checks a step from one state to the next of the same process.
@@ -80,14 +80,19 @@ pub fn check_step(before: &Raft, after: &Raft) -> Result<(), Violation> {
     require("one vote a term", vote_kept, || format!("{:?} then {:?} in {}", old.vote, new.vote, old.term))?;
     require("commit never falls", new.commit >= old.commit, || format!("{} then {}", old.commit, new.commit))?;
     require("ready never falls", new.ready >= old.ready, || format!("{} then {}", old.ready, new.ready))?;
-    let still_leads =
-        before.standing().role == RoleName::Leader && after.standing().role == RoleName::Leader && old.term == new.term;
+    let still_leads = before.role_state().role == RoleName::Leader
+        && after.role_state().role == RoleName::Leader
+        && old.term == new.term;
     require("Leader Append-Only", !still_leads || extends(new.log.last_id(), old.log.last_id(), after), || {
         format!("{} then {}", old.log.last_id(), new.log.last_id())
     })?;
     let kept = !knows_its_first_members(old) || knows_its_first_members(new);
     require("who knows the members keeps knowing them", kept, || {
-        format!("{:?} then {:?}", old.memberships.at(old.log.after().index), new.memberships.at(new.log.after().index))
+        format!(
+            "{:?} then {:?}",
+            old.configurations.at(old.log.after().index),
+            new.configurations.at(new.log.after().index)
+        )
     })?;
     let (began, begins) = (old.log.after(), new.log.after());
     require("the log's beginning never goes back", begins.index >= began.index, || format!("{began} then {begins}"))?;
@@ -102,10 +107,10 @@ pub fn check_step(before: &Raft, after: &Raft) -> Result<(), Violation> {
         }
     }
     let one_at_a_time = !still_leads
-        || new.memberships.newest_at() == old.memberships.newest_at()
-        || old.memberships.newest_at() <= new.commit;
+        || new.configurations.newest_at() == old.configurations.newest_at()
+        || old.configurations.newest_at() <= new.commit;
     require("one change at a time", one_at_a_time, || {
-        format!("{} then {}, commit {}", old.memberships.newest_at(), new.memberships.newest_at(), new.commit)
+        format!("{} then {}, commit {}", old.configurations.newest_at(), new.configurations.newest_at(), new.commit)
     })?;
     Ok(())
 }
@@ -123,13 +128,13 @@ impl History {
     /// # Errors
     /// The first property that does not hold.
     pub fn check(&mut self, raft: &Raft) -> Result<(), Violation> {
-        let standing = raft.standing();
-        if standing.role == RoleName::Leader {
-            let leader = *self.leaders.entry(standing.term).or_insert(raft.node());
+        let role_state = raft.role_state();
+        if role_state.role == RoleName::Leader {
+            let leader = *self.leaders.entry(role_state.term).or_insert(raft.node());
             require("Election Safety", leader == raft.node(), || {
-                format!("{leader} and {} lead term {}", raft.node(), standing.term)
+                format!("{leader} and {} lead term {}", raft.node(), role_state.term)
             })?;
-            self.check_leader_completeness(raft, standing.term)?;
+            self.check_leader_completeness(raft, role_state.term)?;
         }
         self.check_committed(raft)?;
         self.check_who_ends_a_change(raft)
@@ -159,17 +164,17 @@ impl History {
         })
     }
 
-    /// A membership that ends a change is with those alone who vote in it, until it is committed: any other that had it
+    /// A configuration that ends a change is with those alone who vote in it, until it is committed: any other that had it
     /// could neither stand nor vote for who has it not (Ongaro §4.2.2, figure 4.6).
     fn check_who_ends_a_change(&self, raft: &Raft) -> Result<(), Violation> {
-        let memberships = raft.memberships();
-        let (set_at, node) = (memberships.newest_at(), raft.node());
-        let (_, before) = memberships.at(set_at.prev());
-        let loses_its_vote = before.is_voter(node) && !memberships.newest().is_voter(node);
+        let configurations = raft.configurations();
+        let (set_at, node) = (configurations.newest_at(), raft.node());
+        let (_, before) = configurations.at(set_at.prev());
+        let loses_its_vote = before.is_voter(node) && !configurations.newest().is_voter(node);
         require(
             "the end of a change is with its voters",
             !loses_its_vote || set_at <= self.last_committed().index,
-            || format!("{node} has the membership of {set_at}, committed is {}", self.last_committed()),
+            || format!("{node} has the configuration of {set_at}, committed is {}", self.last_committed()),
         )
     }
 
@@ -220,12 +225,12 @@ fn extends(last: LogId, earlier: LogId, raft: &Raft) -> bool {
 
 /// Whether it is known who belonged to the group where the log begins. (What an entry says may be cut with it.)
 fn knows_its_first_members(state: &State) -> bool {
-    let (_, membership) = state.memberships.at(state.log.after().index);
-    membership.voters().next().is_some()
+    let (_, configuration) = state.configurations.at(state.log.after().index);
+    configuration.voters().next().is_some()
 }
 
 fn is_witness(raft: &Raft) -> bool {
-    raft.membership().is_witness(raft.node())
+    raft.configuration().is_witness(raft.node())
 }
 
 fn require(property: &'static str, holds: bool, shown_by: impl FnOnce() -> String) -> Result<(), Violation> {

@@ -10,7 +10,7 @@ use crate::effect::{Effect, Effects, ProposalRefused, Source};
 use crate::id::{LogIndex, NodeId};
 use crate::message::{Body, ReadId, Session};
 use crate::progress::Progress;
-use crate::read::{Asked, Reads};
+use crate::read::{ReadRequest, Reads};
 use crate::state::State;
 use crate::term_runs::TermRuns;
 use crate::time::Time;
@@ -101,7 +101,7 @@ impl Leader {
         let own = state.config.node;
         let heard =
             |node| if node == own { Time::NEVER } else { self.progress(node).map_or(Time::default(), |p| p.heard) };
-        state.membership().reached(heard).map_or(Time::default(), |heard| heard + state.config.election_timeout)
+        state.configuration().reached(heard).map_or(Time::default(), |heard| heard + state.config.election_timeout)
     }
 
     /// Appends `count` proposed entries.
@@ -116,7 +116,7 @@ impl Leader {
     /// Why no proposal is taken at this moment.
     pub(crate) fn proposals_refused(&self, state: &State) -> Option<ProposalRefused> {
         if let Some(transfer) = &self.transfer {
-            return Some(ProposalRefused::HandingOver { to: transfer.to });
+            return Some(ProposalRefused::Transferring { to: transfer.to });
         }
         let uncommitted = state.log.last().since(state.commit);
         let is_busy = uncommitted >= state.config.uncommitted_max;
@@ -134,7 +134,7 @@ impl Leader {
     fn quorum_has_room(&self, state: &State) -> bool {
         let own = state.config.node;
         let has_room = |node| if node == own { state.has_room } else { self.progress(node).is_none_or(|p| !p.full) };
-        state.membership().is_quorum(has_room)
+        state.configuration().is_quorum(has_room)
     }
 
     /// Own writes have become durable.
@@ -151,7 +151,7 @@ impl Leader {
         let own = (state.config.node, state.durable());
         let matched =
             |node| if node == own.0 { own.1 } else { self.progress(node).map_or(LogIndex::ZERO, |p| p.matched) };
-        let Some(on_quorum) = state.membership().reached(matched) else { return };
+        let Some(on_quorum) = state.configuration().reached(matched) else { return };
         // Only an entry of our own term is committed by counting; older ones ride along with it. Counting an old
         // entry could commit what a later leader may still replace (Raft §5.4.2, figure 8).
         if on_quorum > state.commit && state.log.term_at(on_quorum) == Some(state.term) {
@@ -165,7 +165,7 @@ impl Leader {
     }
 
     /// Takes a read of this node or of a follower's.
-    pub(crate) fn read(&mut self, asked: Asked, now: Time, state: &mut State, effects: &mut Effects) {
+    pub(crate) fn read(&mut self, asked: ReadRequest, now: Time, state: &mut State, effects: &mut Effects) {
         if state.commit >= self.first && self.holds_lease(now, state) {
             answer_read(asked, state.commit, state, effects);
         } else if self.reads.ask(asked) {
@@ -200,7 +200,7 @@ impl Leader {
         }
         let own = (state.config.node, self.reads.round);
         let round = |node| if node == own.0 { own.1 } else { self.progress(node).map_or(0, |p| p.round) };
-        let Some(of_quorum) = state.membership().reached(round) else { return };
+        let Some(of_quorum) = state.configuration().reached(round) else { return };
         let Some(confirmed) = self.reads.confirmed_by(of_quorum) else { return };
         for asked in confirmed.reads {
             answer_read(asked, confirmed.index, state, effects);
@@ -291,7 +291,7 @@ fn lost_after(state: &State) -> Duration {
     2 * state.config.heartbeat
 }
 
-fn answer_read(Asked { by, read }: Asked, index: LogIndex, state: &mut State, effects: &mut Effects) {
+fn answer_read(ReadRequest { by, read }: ReadRequest, index: LogIndex, state: &mut State, effects: &mut Effects) {
     if by == state.config.node {
         effects.push(Effect::ReadReady { read, index });
     } else {
@@ -300,7 +300,7 @@ fn answer_read(Asked { by, read }: Asked, index: LogIndex, state: &mut State, ef
 }
 
 /// Turns a read away: its host asks whoever leads then.
-pub(crate) fn refuse_read(Asked { by, read }: Asked, state: &mut State, effects: &mut Effects) {
+pub(crate) fn refuse_read(ReadRequest { by, read }: ReadRequest, state: &mut State, effects: &mut Effects) {
     if by == state.config.node {
         effects.push(Effect::ReadRefused { read });
     } else {
@@ -309,6 +309,6 @@ pub(crate) fn refuse_read(Asked { by, read }: Asked, state: &mut State, effects:
 }
 
 /// A read that this node's own host asks for.
-pub(crate) fn own_read(read: ReadId, state: &State) -> Asked {
-    Asked { by: state.config.node, read }
+pub(crate) fn own_read(read: ReadId, state: &State) -> ReadRequest {
+    ReadRequest { by: state.config.node, read }
 }

@@ -9,7 +9,7 @@
 //!
 //! 1. Take what has happened (messages, proposals, finished writes, [`raft::Raft::deadline`] reached) and
 //!    [`step`](raft::Raft::step) through it.
-//! 2. At the end of the turn, ask [`wants`](raft::Raft::wants) for each peer, cut the entries by bytes, and
+//! 2. At the end of the turn, ask [`wants`](raft::Raft::next_range) for each peer, cut the entries by bytes, and
 //!    [`send_entries`](raft::Raft::send_entries); then [`end_turn`](raft::Raft::end_turn).
 //! 3. Carry out the effects: writes in their order, sends at any time, applies in order. Report each write with
 //!    [`Input::Persisted`](effect::Input::Persisted) once it is durable, and not before.
@@ -17,17 +17,17 @@
 //! ```
 //! use vlot_raft::effect::{Effect, Input, RoleName};
 //! use vlot_raft::id::{LogIndex, NodeId};
-//! use vlot_raft::membership::{Membership, Memberships};
+//! use vlot_raft::configuration::{Configuration, Configurations};
 //! use vlot_raft::raft::Raft;
 //! use vlot_raft::state::{Config, Restored};
-//! use vlot_raft::time::{Chance, Time};
+//! use vlot_raft::time::{Rng, Time};
 //!
 //! // A group of one, on a disk that is done at once.
 //! let config = Config::new(NodeId(1));
-//! let memberships = Memberships::begin(Membership::of_voters([NodeId(1)]));
-//! let restored = Restored { memberships, ..Restored::default() };
+//! let configurations = Configurations::begin(Configuration::of_voters([NodeId(1)]));
+//! let restored = Restored { configurations, ..Restored::default() };
 //! let now = Time::default();
-//! let mut raft = Raft::new(config, restored, now, Chance::new(7));
+//! let mut raft = Raft::new(config, restored, now, Rng::new(7));
 //! let mut applied = LogIndex::ZERO;
 //! let mut turn = |raft: &mut Raft, input| {
 //!     let mut inputs = vec![input];
@@ -52,10 +52,10 @@
 //! ```
 
 pub mod canonical;
+pub mod configuration;
 pub mod effect;
 pub mod id;
 pub mod invariants;
-pub mod membership;
 pub mod message;
 pub mod quorum;
 pub mod raft;

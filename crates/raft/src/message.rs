@@ -3,8 +3,8 @@
 //! A message is a value whose variants have only their own fields; a refusal is a variant. Knows nothing of bytes: the
 //! host attaches the payloads that an [`Body::AppendEntries`] names.
 
+use crate::configuration::Configuration;
 use crate::id::{LogId, LogIndex, NodeId, Term};
-use crate::membership::Membership;
 use crate::term_runs::TermRuns;
 
 /// A message and where it goes.
@@ -19,7 +19,7 @@ pub struct Envelope {
 /// What one replica tells another.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Message {
-    /// The sender's term; answers to [`Body::AskPreVote`] say in [`Body::PreVoteGranted`] what it means there.
+    /// The sender's term; answers to [`Body::RequestPreVote`] say in [`Body::PreVoteGranted`] what it means there.
     pub term: Term,
     /// The rest of it.
     pub body: Body,
@@ -28,7 +28,7 @@ pub struct Message {
 /// Names one stretch of a leader's work with a peer: from the moment it comes into the group, or the leader into office.
 ///
 /// A node that was removed and added again has lost what it had acknowledged before; its old acknowledgements must not
-/// count for its new log. Within a term a session is the index of the membership that brought the peer in.
+/// count for its new log. Within a term a session is the index of the configuration that brought the peer in.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Session(pub LogIndex);
 
@@ -43,7 +43,7 @@ pub struct ReadId(pub u64);
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Body {
     /// Would you vote for me in the term after mine? Changes nobody's term (Ongaro §9.6).
-    AskPreVote {
+    RequestPreVote {
         /// The last entry of the asking log.
         last: LogId,
     },
@@ -56,7 +56,7 @@ pub enum Body {
         /// The last entry of the candidate's log.
         last: LogId,
         /// The leader has asked it to stand, so the leader's office is no reason to refuse (Ongaro §3.10).
-        handed_over: bool,
+        transfer: bool,
     },
     /// The vote is durably the candidate's.
     VoteGranted,
@@ -68,8 +68,8 @@ pub enum Body {
         session: Session,
         /// The entries by their terms, and the one before them.
         entries: TermRuns,
-        /// Which of them set a membership.
-        memberships: Vec<(LogIndex, Membership)>,
+        /// Which of them set a configuration.
+        configurations: Vec<(LogIndex, Configuration)>,
         /// How far the leader has committed.
         commit: LogIndex,
     },
@@ -125,14 +125,14 @@ pub enum Body {
         of: LogId,
     },
     /// Stand for election at once: I hand over to you (Ongaro §3.10).
-    StandNow,
-    /// You are no member any more: the entry at this index has set a membership without you, and it is committed.
+    TimeoutNow,
+    /// You are no member any more: the entry at this index has set a configuration without you, and it is committed.
     Removed {
         /// The entry.
         at: LogIndex,
     },
     /// You lead no longer: the message's term is later than yours.
-    TermIsOver,
+    StaleTerm,
     /// Where must my log be applied to before I may answer this read? (Ongaro §6.4)
     ReadIndex {
         /// The read.

@@ -209,7 +209,7 @@ impl Progress {
     ///
     /// Time decides and not the number of heartbeats: rounds of reads can follow each other faster than any disk, and
     /// entries must not be sent again for each of them.
-    pub(crate) fn heartbeat_answered(&mut self, now: Time, patience: Duration) {
+    pub(crate) fn heartbeat_answered(&mut self, now: Time, election_timeout: Duration) {
         let awaits_answer = match &self.pace {
             Pace::Probe { awaiting_reply, .. } => *awaiting_reply,
             Pace::Replicate { inflight, .. } => !inflight.is_empty(),
@@ -217,7 +217,7 @@ impl Progress {
         };
         if awaits_answer {
             self.silent_since = self.silent_since.min(now);
-            if now.since(self.silent_since) >= patience {
+            if now.since(self.silent_since) >= election_timeout {
                 self.start_over();
             }
         }

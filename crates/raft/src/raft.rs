@@ -6,18 +6,18 @@
 use std::sync::Arc;
 
 use crate::candidate::{Candidate, Cause, Outcome, Poll};
+use crate::configuration::{Change, ChangeRefused, Configuration, Configurations};
 use crate::effect::{
-    Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, Standing, TransferRefused,
+    Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, RoleState, TransferRefused,
 };
 use crate::follower::{Follower, NewEntries};
 use crate::id::{LogId, LogIndex, NodeId, Term};
 use crate::leader::{self, HeartbeatAnswer, Leader};
-use crate::membership::{Change, ChangeRefused, Membership, Memberships};
 use crate::message::{Body, Message, ReadId};
-use crate::read::Asked;
+use crate::read::ReadRequest;
 use crate::state::{Config, Restored, State, may_grant};
 use crate::term_runs::TermRuns;
-use crate::time::{Chance, Time};
+use crate::time::{Rng, Time};
 
 /// The consensus of one replica: a value that changes by [`Raft::step`] and by nothing else.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -25,7 +25,7 @@ pub struct Raft {
     state: State,
     role: Role,
     /// As the host was last told.
-    standing: Standing,
+    role_state: RoleState,
 }
 
 /// How far ahead of its own term a replica believes another's to be: an election every millisecond for 49 days. A term
@@ -46,20 +46,20 @@ impl Raft {
     /// # Panics
     /// If more is applied than the log holds.
     #[must_use]
-    pub fn new(config: impl Into<Arc<Config>>, restored: Restored, now: Time, chance: Chance) -> Self {
-        let mut state = State::new(config.into(), restored, now, chance);
+    pub fn new(config: impl Into<Arc<Config>>, restored: Restored, now: Time, rng: Rng) -> Self {
+        let mut state = State::new(config.into(), restored, now, rng);
         // The first wait is short: a leader in office refuses the pre-vote, and if there is none, nothing is gained by
         // waiting. A node that is alone waits for nobody. Under leases it could have promised its silence to a leader
         // before it stopped, so it waits in full.
         let heartbeat = state.config.heartbeat;
         let mut follower = Follower::new(None, now, &mut state);
         if state.config.lease.is_none() {
-            let is_alone = state.membership().is_alone(state.config.node);
+            let is_alone = state.configuration().is_alone(state.config.node);
             let (from, upto) = if is_alone { Default::default() } else { (heartbeat, 4 * heartbeat) };
             follower.deadline = now + state.wait_within(from, upto);
         }
-        let standing = Standing { term: state.term, ..Standing::default() };
-        Self { state, role: Role::Follower(follower), standing }
+        let role_state = RoleState { term: state.term, ..RoleState::default() };
+        Self { state, role: Role::Follower(follower), role_state }
     }
 
     /// Takes one input and adds to `effects` what the host must do, in order.
@@ -70,10 +70,10 @@ impl Raft {
             Input::Tick => self.tick(now, effects),
             Input::Receive { from, message } => self.receive(from, message, now, effects),
             Input::Propose { count } => self.propose(count, effects),
-            Input::ChangeMembership { changes } => self.change(&changes, now, effects),
+            Input::ChangeConfiguration { changes } => self.change(&changes, now, effects),
             Input::Transfer { to } => self.transfer(to, now, effects),
             Input::Compact { upto } => self.state.compact(upto, effects),
-            Input::SnapshotReceived { id, membership } => self.install(id, membership, effects),
+            Input::SnapshotReceived { id, configuration } => self.install(id, configuration, effects),
             Input::Fitness { fit } => self.state.applies = fit,
             Input::Unreadable { first, last } => {
                 self.state.cannot_read(first, last);
@@ -94,7 +94,7 @@ impl Raft {
             Input::Connected { peer } => self.reconnected(peer),
             Input::Lost { peer } => self.lost(peer, now),
         }
-        self.settle_membership(now, effects);
+        self.settle_configuration(now, effects);
         self.state.save_vote(effects);
         self.state.watch_disk(now, effects);
         self.announce(effects);
@@ -113,14 +113,14 @@ impl Raft {
     /// Which entries a leader has for `to`: those after the first index, up to the second. None while it must wait
     /// for the peer, and none unless it leads. May be an empty stretch: a question without entries.
     #[must_use]
-    pub fn wants(&self, to: NodeId) -> Option<(LogIndex, LogIndex)> {
+    pub fn next_range(&self, to: NodeId) -> Option<(LogIndex, LogIndex)> {
         match &self.role {
-            Role::Leader(leader) => leader.wants(to, &self.state),
+            Role::Leader(leader) => leader.next_range(to, &self.state),
             _ => None,
         }
     }
 
-    /// Sends the entries that [`Raft::wants`] named, as far as `upto`. The host, which knows their size, calls this
+    /// Sends the entries that [`Raft::next_range`] named, as far as `upto`. The host, which knows their size, calls this
     /// at the end of a turn as often as it has room, and says how many bytes of payload they have.
     pub fn send_entries(&mut self, to: NodeId, upto: LogIndex, bytes: u64, effects: &mut Effects) {
         if let Role::Leader(leader) = &mut self.role {
@@ -138,14 +138,14 @@ impl Raft {
 
     /// Its term, role and leader.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn role_state(&self) -> RoleState {
         let (role, leader) = match &self.role {
             Role::Follower(follower) => (RoleName::Follower, follower.leader),
             Role::Candidate(candidate) if candidate.poll == Poll::PreVote => (RoleName::PreCandidate, None),
             Role::Candidate(_) => (RoleName::Candidate, None),
             Role::Leader(_) => (RoleName::Leader, Some(self.state.config.node)),
         };
-        Standing { term: self.state.term, role, leader }
+        RoleState { term: self.state.term, role, leader }
     }
 
     /// This node.
@@ -186,14 +186,14 @@ impl Raft {
 
     /// Who belongs to the group, as its log says, committed or not.
     #[must_use]
-    pub fn membership(&self) -> &Membership {
-        self.state.membership()
+    pub fn configuration(&self) -> &Configuration {
+        self.state.configuration()
     }
 
-    /// The memberships of its log.
+    /// The configurations of its log.
     #[must_use]
-    pub fn memberships(&self) -> &Memberships {
-        &self.state.memberships
+    pub fn configurations(&self) -> &Configurations {
+        &self.state.configurations
     }
 
     /// Whether it was told that it is no member any more.
@@ -213,7 +213,7 @@ impl Raft {
     pub fn proposals_refused(&self) -> Option<ProposalRefused> {
         match &self.role {
             Role::Leader(leader) => leader.proposals_refused(&self.state),
-            _ => Some(ProposalRefused::NotLeader { leader: self.standing().leader }),
+            _ => Some(ProposalRefused::NotLeader { leader: self.role_state().leader }),
         }
     }
 
@@ -284,7 +284,7 @@ impl Raft {
         }
         match &mut self.role {
             // A node that cannot do a leader's work does not stand, and looks again later.
-            Role::Follower(follower) if !self.state.keeps_up(now) => {
+            Role::Follower(follower) if !self.state.is_healthy(now) => {
                 follower.wait(now, &mut self.state);
                 self.state.ask_whether_removed(effects);
             }
@@ -292,7 +292,7 @@ impl Raft {
                 let cause = if follower.is_lost() { Cause::LostLeader } else { Cause::Silence };
                 self.campaign(Poll::PreVote, cause, now, effects);
             }
-            Role::Candidate(_) if !self.state.keeps_up(now) => self.follow(None, now, effects),
+            Role::Candidate(_) if !self.state.is_healthy(now) => self.follow(None, now, effects),
             // A new poll asks again whether it is worth it, so that a candidate which cannot win raises no more terms.
             Role::Candidate(_) => self.campaign(Poll::PreVote, Cause::Silence, now, effects),
             Role::Leader(leader) => {
@@ -315,9 +315,9 @@ impl Raft {
         }
         match body {
             // Asking changes no term, neither the asker's nor the asked one's (Ongaro §9.6).
-            Body::AskPreVote { last } => self.asked_pre_vote(from, term, last, now, effects),
+            Body::RequestPreVote { last } => self.asked_pre_vote(from, term, last, now, effects),
             // A leader in office is not unseated by a node that cannot hear it (Ongaro §4.2.3), unless it asked for it.
-            Body::RequestVote { handed_over: false, .. } if self.is_bound(from, now) => {
+            Body::RequestVote { transfer: false, .. } if self.has_leader_lease(from, now) => {
                 self.tell_if_removed(from, effects);
             }
             // What is committed is so in every term: a node that was removed is so too, however late its own is.
@@ -334,9 +334,9 @@ impl Raft {
     /// A message of this term, for the role that it is meant for; others ignore it.
     fn receive_in_term(&mut self, from: NodeId, body: Body, now: Time, effects: &mut Effects) {
         match body {
-            Body::AppendEntries { session, entries, memberships, commit } => {
+            Body::AppendEntries { session, entries, configurations, commit } => {
                 if let Some((follower, state)) = self.hear_leader(from, now, effects) {
-                    let message = NewEntries { session, entries, memberships, commit };
+                    let message = NewEntries { session, entries, configurations, commit };
                     follower.append(from, message, state, effects);
                 }
             }
@@ -355,10 +355,12 @@ impl Raft {
                     follower.needs_snapshot(from, session, of, state, effects);
                 }
             }
-            Body::StandNow => {
-                if self.hear_leader(from, now, effects).is_some() && self.state.may_stand() && self.state.keeps_up(now)
+            Body::TimeoutNow => {
+                if self.hear_leader(from, now, effects).is_some()
+                    && self.state.may_stand()
+                    && self.state.is_healthy(now)
                 {
-                    self.campaign(Poll::Vote, Cause::HandedOver, now, effects);
+                    self.campaign(Poll::Vote, Cause::Transfer, now, effects);
                 }
             }
             Body::RequestVote { last, .. } => self.requested_vote(from, last, now, effects),
@@ -383,7 +385,7 @@ impl Raft {
                 }
             }
             Body::ReadIndex { read } => {
-                let asked = Asked { by: from, read };
+                let asked = ReadRequest { by: from, read };
                 match &mut self.role {
                     Role::Leader(leader) => leader.read(asked, now, &mut self.state, effects),
                     _ => leader::refuse_read(asked, &mut self.state, effects),
@@ -392,7 +394,7 @@ impl Raft {
             Body::ReadIndexReply { read, index } => effects.push(Effect::ReadReady { read, index }),
             Body::ReadIndexRefused { read } => effects.push(Effect::ReadRefused { read }),
             // Its news is its term, which has been taken note of; the others are answered in any term.
-            Body::TermIsOver | Body::AskPreVote { .. } | Body::Removed { .. } => {}
+            Body::StaleTerm | Body::RequestPreVote { .. } | Body::Removed { .. } => {}
         }
     }
 
@@ -401,11 +403,11 @@ impl Raft {
     fn receive_stale(&mut self, from: NodeId, body: &Body, effects: &mut Effects) {
         match body {
             Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::SnapshotNeeded { .. } => {
-                self.state.send(from, Body::TermIsOver, effects);
+                self.state.send(from, Body::StaleTerm, effects);
             }
             Body::RequestVote { .. } => self.state.send(from, Body::VoteRefused, effects),
             Body::ReadIndex { read } => {
-                leader::refuse_read(Asked { by: from, read: *read }, &mut self.state, effects);
+                leader::refuse_read(ReadRequest { by: from, read: *read }, &mut self.state, effects);
             }
             _ => {}
         }
@@ -415,7 +417,7 @@ impl Raft {
     fn asked_pre_vote(&mut self, from: NodeId, term: Term, last: LogId, now: Time, effects: &mut Effects) {
         let would_be_new = term.next() > self.state.term;
         let granted =
-            would_be_new && !self.is_bound(from, now) && may_grant(None, self.state.log.last_id(), from, last);
+            would_be_new && !self.has_leader_lease(from, now) && may_grant(None, self.state.log.last_id(), from, last);
         if granted {
             State::send_unheld(from, term, Body::PreVoteGranted, effects);
             return;
@@ -431,22 +433,22 @@ impl Raft {
     /// Tells a node that stands for election, and is no member as far as is committed here, since when it is none. It
     /// knows better if it has come in since.
     fn tell_if_removed(&mut self, node: NodeId, effects: &mut Effects) {
-        // A later membership may be among what cannot be read.
+        // A later configuration may be among what cannot be read.
         if self.state.unreadable().is_some() {
             return;
         }
-        let (at, membership) = self.state.memberships.at(self.state.commit);
-        let knows_members = membership.voters().next().is_some();
-        if knows_members && !membership.contains(node) && !self.state.membership().contains(node) {
+        let (at, configuration) = self.state.configurations.at(self.state.commit);
+        let knows_members = configuration.voters().next().is_some();
+        if knows_members && !configuration.contains(node) && !self.state.configuration().contains(node) {
             let at = *at;
             self.state.send(node, Body::Removed { at }, effects);
         }
     }
 
-    /// A membership without this node is committed. What is known here to be committed of later ones counts more; what
+    /// A configuration without this node is committed. What is known here to be committed of later ones counts more; what
     /// its own log says beyond that may be lost elsewhere, and then nobody would ever cut it here.
     fn removed(&mut self, at: LogIndex, now: Time, effects: &mut Effects) {
-        let (known_at, known) = self.state.memberships.at(self.state.commit);
+        let (known_at, known) = self.state.configurations.at(self.state.commit);
         let is_old = at < *known_at || (at == *known_at && known.contains(self.state.config.node));
         if is_old || self.state.removed || matches!(self.role, Role::Leader(_)) {
             return;
@@ -475,8 +477,8 @@ impl Raft {
     /// Whether `candidate` may not ask this node for a vote: another leads, or may answer reads by a lease that this node
     /// has granted. A leader that asks for votes leads its term no more and never will again, whatever it has said before
     /// that comes only now.
-    fn is_bound(&self, candidate: NodeId, now: Time) -> bool {
-        let was_leader = self.standing().leader == Some(candidate);
+    fn has_leader_lease(&self, candidate: NodeId, now: Time) -> bool {
+        let was_leader = self.role_state().leader == Some(candidate);
         !was_leader && (self.has_live_leader(now) || self.state.lease_binds(now))
     }
 
@@ -520,14 +522,14 @@ impl Raft {
         match &mut self.role {
             Role::Leader(leader) => leader.propose(count, &mut self.state, effects),
             _ => {
-                let leader = self.standing().leader;
+                let leader = self.role_state().leader;
                 effects.push(Effect::ProposalRefused { why: ProposalRefused::NotLeader { leader } });
             }
         }
     }
 
     fn change(&mut self, changes: &[Change], now: Time, effects: &mut Effects) {
-        let leader = self.standing().leader;
+        let leader = self.role_state().leader;
         let begun = match &mut self.role {
             Role::Leader(leader) => leader.change(changes, now, &mut self.state, effects),
             _ => Err(ChangeRefused::NotLeader { leader }),
@@ -538,7 +540,7 @@ impl Raft {
     }
 
     fn transfer(&mut self, to: Option<NodeId>, now: Time, effects: &mut Effects) {
-        let leader = self.standing().leader;
+        let leader = self.role_state().leader;
         let begun = match &mut self.role {
             Role::Leader(leader) => leader.transfer(to, now, &mut self.state, effects),
             _ => Err(TransferRefused::NotLeader { leader }),
@@ -550,15 +552,15 @@ impl Raft {
 
     /// A leader needs no snapshot: it has the longest log there is, and its own state machine has all that was dropped
     /// from it.
-    fn install(&mut self, id: LogId, membership: (LogIndex, Membership), effects: &mut Effects) {
+    fn install(&mut self, id: LogId, configuration: (LogIndex, Configuration), effects: &mut Effects) {
         if !matches!(self.role, Role::Leader(_)) {
-            self.state.install(id, membership, effects);
+            self.state.install(id, configuration, effects);
         }
     }
 
-    /// The membership that counts has changed: whoever may stand now gets a deadline, and whoever may not, none.
-    fn settle_membership(&mut self, now: Time, effects: &mut Effects) {
-        if !std::mem::take(&mut self.state.membership_moved) {
+    /// The configuration that counts has changed: whoever may stand now gets a deadline, and whoever may not, none.
+    fn settle_configuration(&mut self, now: Time, effects: &mut Effects) {
+        if !std::mem::take(&mut self.state.configuration_moved) {
             return;
         }
         let may_stand = self.state.may_stand();
@@ -658,10 +660,10 @@ impl Raft {
 
     /// Tells the host of a change of term, role or leader.
     fn announce(&mut self, effects: &mut Effects) {
-        let standing = self.standing();
-        if standing != self.standing {
-            self.standing = standing;
-            effects.push(Effect::Became(standing));
+        let role_state = self.role_state();
+        if role_state != self.role_state {
+            self.role_state = role_state;
+            effects.push(Effect::Became(role_state));
         }
     }
 }

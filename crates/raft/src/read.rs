@@ -11,7 +11,7 @@ use crate::time::Time;
 
 /// A read, and the node whose host asked for it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct Asked {
+pub(crate) struct ReadRequest {
     pub(crate) by: NodeId,
     pub(crate) read: ReadId,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Asked {
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct Reads {
     /// Waiting for the next round.
-    waiting: Vec<Asked>,
+    waiting: Vec<ReadRequest>,
     /// The round under way that has reads.
     confirming: Option<Round>,
     /// The newest round of this term; zero before the first.
@@ -47,7 +47,7 @@ pub(crate) struct Round {
     number: u64,
     /// What was committed when the round began; each of its reads was asked before that.
     pub(crate) index: LogIndex,
-    pub(crate) reads: Vec<Asked>,
+    pub(crate) reads: Vec<ReadRequest>,
 }
 
 /// Reads that a leader keeps waiting, at most; whoever asks for one more is told to ask again.
@@ -57,7 +57,7 @@ const SENT_MAX: usize = 64;
 
 impl Reads {
     /// Takes a read. False if too many wait.
-    pub(crate) fn ask(&mut self, asked: Asked) -> bool {
+    pub(crate) fn ask(&mut self, asked: ReadRequest) -> bool {
         if self.waiting.len() >= WAITING_MAX {
             return false;
         }
@@ -117,7 +117,7 @@ impl Reads {
     }
 
     /// All reads that will not be answered by this leader.
-    pub(crate) fn abandon(self) -> impl Iterator<Item = Asked> {
+    pub(crate) fn abandon(self) -> impl Iterator<Item = ReadRequest> {
         self.confirming.into_iter().flat_map(|round| round.reads).chain(self.waiting)
     }
 }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn one_round_confirms_all_that_waited() {
-        let asked = |n| Asked { by: NodeId(1), read: ReadId(n) };
+        let asked = |n| ReadRequest { by: NodeId(1), read: ReadId(n) };
         let mut reads = Reads::default();
         assert!(!reads.want_round(), "nothing waits");
         assert!(reads.ask(asked(1)) && reads.ask(asked(2)) && reads.want_round());
@@ -174,7 +174,7 @@ mod tests {
     fn a_flood_of_reads_is_refused() {
         let mut reads = Reads::default();
         let taken =
-            (0..WAITING_MAX as u64 + 5).filter(|&n| reads.ask(Asked { by: NodeId(1), read: ReadId(n) })).count();
+            (0..WAITING_MAX as u64 + 5).filter(|&n| reads.ask(ReadRequest { by: NodeId(1), read: ReadId(n) })).count();
         assert_eq!(taken, WAITING_MAX);
     }
 }

@@ -1,16 +1,16 @@
-//! What a replica is in every role: its term, vote, log and membership, and how far it has committed.
+//! What a replica is in every role: its term, vote, log and configuration, and how far it has committed.
 //!
 //! Owns the rules that hold in any role (Raft figure 2, "State" and "All Servers"). Must not know of roles.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::configuration::{Configuration, Configurations, Seat};
 use crate::effect::{Effect, Effects, Event, Misbehaviour, Source};
 use crate::id::{LogId, LogIndex, NodeId, Term};
-use crate::membership::{Membership, Memberships, Seat};
 use crate::message::{Body, Envelope, Message};
 use crate::term_runs::TermRuns;
-use crate::time::{Chance, Time};
+use crate::time::{Rng, Time};
 use crate::unpersisted::Unpersisted;
 
 /// How a replica behaves. The same on all members.
@@ -73,9 +73,9 @@ pub struct Restored {
     pub log: TermRuns,
     /// What its state machine has durably applied, which was committed.
     pub applied: LogIndex,
-    /// Who belongs to the group: the membership with which the log begins, and those set by entries in it. A node that
+    /// Who belongs to the group: the configuration with which the log begins, and those set by entries in it. A node that
     /// is to join has none, and learns it from the leader.
-    pub memberships: Memberships,
+    pub configurations: Configurations,
 }
 
 /// The part of a replica that all roles share.
@@ -93,9 +93,9 @@ pub(crate) struct State {
     pub(crate) commit: LogIndex,
     /// What the host was told that it may apply.
     pub(crate) ready: LogIndex,
-    pub(crate) memberships: Memberships,
-    /// The membership that counts has changed in this step: roles are yet to follow.
-    pub(crate) membership_moved: bool,
+    pub(crate) configurations: Configurations,
+    /// The configuration that counts has changed in this step: roles are yet to follow.
+    pub(crate) configuration_moved: bool,
     /// This node was told that it is no member any more.
     pub(crate) removed: bool,
     /// The state machine keeps up, as the host says.
@@ -108,12 +108,12 @@ pub(crate) struct State {
     /// When a leader of any term was last heard; when the node started, if none was.
     pub(crate) heard: Time,
     pub(crate) unpersisted: Unpersisted,
-    pub(crate) chance: Chance,
+    pub(crate) rng: Rng,
 }
 
 impl State {
-    pub(crate) fn new(config: Arc<Config>, restored: Restored, now: Time, chance: Chance) -> Self {
-        let Restored { term, vote, log, applied, memberships } = restored;
+    pub(crate) fn new(config: Arc<Config>, restored: Restored, now: Time, rng: Rng) -> Self {
+        let Restored { term, vote, log, applied, configurations } = restored;
         let begin = log.after().index;
         assert!(begin <= applied && applied <= log.last(), "applied {applied} is in the log ({begin}, {}]", log.last());
         Self {
@@ -124,8 +124,8 @@ impl State {
             log,
             commit: applied,
             ready: applied,
-            memberships,
-            membership_moved: false,
+            configurations,
+            configuration_moved: false,
             removed: false,
             applies: true,
             has_room: true,
@@ -133,28 +133,28 @@ impl State {
             stalled: false,
             heard: now,
             unpersisted: Unpersisted::default(),
-            chance,
+            rng,
         }
     }
 
     /// Who belongs to the group: as the newest entry says that sets it, committed or not (Raft §6).
-    pub(crate) fn membership(&self) -> &Membership {
-        self.memberships.newest()
+    pub(crate) fn configuration(&self) -> &Configuration {
+        self.configurations.newest()
     }
 
     /// Whether this node may ever stand for election: it votes, has payloads, and was not told to leave.
     pub(crate) fn may_stand(&self) -> bool {
-        let own = self.membership().get(self.config.node);
+        let own = self.configuration().get(self.config.node);
         own.is_some_and(|own| own.seat != Seat::Learner && !own.witness) && !self.removed
     }
 
     /// Whether this node could do a leader's work: its disk and its state machine keep up.
-    pub(crate) fn keeps_up(&self, now: Time) -> bool {
-        self.has_room && self.keeps_up_but_for_room(now)
+    pub(crate) fn is_healthy(&self, now: Time) -> bool {
+        self.has_room && self.is_healthy_ignoring_space(now)
     }
 
     /// The same, whether or not the disk has room for entries.
-    pub(crate) fn keeps_up_but_for_room(&self, now: Time) -> bool {
+    pub(crate) fn is_healthy_ignoring_space(&self, now: Time) -> bool {
         // Who has not the payloads cannot hand them out.
         self.applies && self.unreadable.is_none() && !self.unpersisted.stalled(now, self.config.election_timeout)
     }
@@ -167,7 +167,7 @@ impl State {
 
     /// The other voters.
     pub(crate) fn voting_peers(&self) -> Vec<NodeId> {
-        self.membership().voters().filter(|&node| node != self.config.node).collect()
+        self.configuration().voters().filter(|&node| node != self.config.node).collect()
     }
 
     /// The end of a step: a disk that has stalled, or does so no longer, is news.
@@ -201,7 +201,7 @@ impl State {
     /// See [`crate::canonical`].
     pub(crate) fn forget_time(&mut self, now: Time) {
         self.heard = Time::default();
-        self.chance = Chance::new(0);
+        self.rng = Rng::new(0);
         self.stalled = false;
         self.unpersisted.forget_time(now);
     }
@@ -223,13 +223,13 @@ impl State {
         }
     }
 
-    /// Cuts the log after `entries.after()` and appends; `memberships` are those that the entries set.
+    /// Cuts the log after `entries.after()` and appends; `configurations` are those that the entries set.
     ///
     /// The term is written before, so that no log ever holds an entry of a term that its node does not know.
     pub(crate) fn append(
         &mut self,
         entries: TermRuns,
-        memberships: Vec<(LogIndex, Membership)>,
+        configurations: Vec<(LogIndex, Configuration)>,
         source: Source,
         effects: &mut Effects,
     ) {
@@ -239,35 +239,35 @@ impl State {
         self.log.cut_after(after);
         self.log.extend(&entries);
         self.keep_unreadable(|(first, last)| (first <= after).then_some((first, last.min(after))), effects);
-        // Told by what is cut and what comes, not by the index: another membership may take the place of the first.
-        let changes = after < self.memberships.newest_at() || !memberships.is_empty();
-        self.memberships.cut_after(after);
-        for (at, membership) in memberships {
-            self.memberships.push(at, membership);
+        // Told by what is cut and what comes, not by the index: another configuration may take the place of the first.
+        let changes = after < self.configurations.newest_at() || !configurations.is_empty();
+        self.configurations.cut_after(after);
+        for (at, configuration) in configurations {
+            self.configurations.push(at, configuration);
         }
         if changes {
-            self.membership_changed(effects);
+            self.configuration_changed(effects);
         }
         let write = self.unpersisted.append_written(after);
         effects.push(Effect::Append { write, entries, source });
     }
 
-    /// Appends an entry of this term that sets a membership. It counts at once (Raft §6).
-    pub(crate) fn append_membership(&mut self, membership: Membership, effects: &mut Effects) {
+    /// Appends an entry of this term that sets a configuration. It counts at once (Raft §6).
+    pub(crate) fn append_configuration(&mut self, configuration: Configuration, effects: &mut Effects) {
         let entry = TermRuns::one_term(self.log.last_id(), self.term, 1);
-        let set = vec![(entry.last(), membership.clone())];
-        self.append(entry, set, Source::Membership(membership), effects);
+        let set = vec![(entry.last(), configuration.clone())];
+        self.append(entry, set, Source::Configuration(configuration), effects);
     }
 
     /// Drops entries that the host needs no more. Nothing that is not applied goes; nor does anything while this node
     /// has joined by the log and no entry has told it who the members are, or its log would begin with nobody.
     pub(crate) fn compact(&mut self, upto: LogIndex, effects: &mut Effects) {
         let upto = upto.min(self.ready);
-        // What cannot be read may have set a membership, with which the log would have to begin.
-        let knows_members = self.memberships.at(upto).1.voters().next().is_some() && self.unreadable.is_none();
+        // What cannot be read may have set a configuration, with which the log would have to begin.
+        let knows_members = self.configurations.at(upto).1.voters().next().is_some() && self.unreadable.is_none();
         if upto > self.log.after().index && knows_members {
             self.log.begin_after(upto);
-            self.memberships.begin_after(upto);
+            self.configurations.begin_after(upto);
             let write = self.unpersisted.compaction_written();
             effects.push(Effect::Compact { write, after: self.log.after() });
         }
@@ -279,8 +279,13 @@ impl State {
     ///
     /// The snapshot's state was committed, so what follows it in a log that has its last entry stays; any other log
     /// holds nothing that could matter (Raft §7). Neither term nor commit index goes back.
-    pub(crate) fn install(&mut self, id: LogId, membership: (LogIndex, Membership), effects: &mut Effects) -> bool {
-        let names_members = membership.1.voters().next().is_some() && membership.0 <= id.index;
+    pub(crate) fn install(
+        &mut self,
+        id: LogId,
+        configuration: (LogIndex, Configuration),
+        effects: &mut Effects,
+    ) -> bool {
+        let names_members = configuration.1.voters().next().is_some() && configuration.0 <= id.index;
         let mends = self.is_mended_by(id);
         if (id.index <= self.commit && !mends) || id.index > INDEX_MAX || id.term > self.term || !names_members {
             return false;
@@ -293,16 +298,16 @@ impl State {
         let mut durable = self.durable();
         let mut later = Vec::new();
         if self.log.contains(id) {
-            later = self.memberships.part(id.index, self.log.last());
+            later = self.configurations.part(id.index, self.log.last());
             self.log.begin_after(id.index);
         } else {
             // Of a log that goes, what was committed is in the snapshot too. The rest is durable, and not this.
             durable = durable.min(self.commit);
             self.log = TermRuns::empty(id);
         }
-        let was = std::mem::replace(&mut self.memberships, Memberships::new(membership, later));
-        if (was.newest_at(), was.newest()) != (self.memberships.newest_at(), self.memberships.newest()) {
-            self.membership_changed(effects);
+        let was = std::mem::replace(&mut self.configurations, Configurations::new(configuration, later));
+        if (was.newest_at(), was.newest()) != (self.configurations.newest_at(), self.configurations.newest()) {
+            self.configuration_changed(effects);
         }
         self.commit = self.commit.max(id.index);
         let write = self.unpersisted.snapshot_written(durable, id.index);
@@ -349,7 +354,7 @@ impl State {
     pub(crate) fn ask_whether_removed(&self, effects: &mut Effects) {
         let last = self.log.last_id();
         for peer in self.voting_peers().into_iter().filter(|_| self.unreadable.is_some()) {
-            Self::send_unheld(peer, self.term, Body::AskPreVote { last }, effects);
+            Self::send_unheld(peer, self.term, Body::RequestPreVote { last }, effects);
         }
     }
 
@@ -370,16 +375,16 @@ impl State {
         self.unreadable().map_or(LogIndex(u64::MAX), |(first, _)| first.prev())
     }
 
-    /// Another membership counts: who was told to leave may be a member again.
-    fn membership_changed(&mut self, effects: &mut Effects) {
-        self.membership_moved = true;
+    /// Another configuration counts: who was told to leave may be a member again.
+    fn configuration_changed(&mut self, effects: &mut Effects) {
+        self.configuration_moved = true;
         self.admit_if_member();
-        effects.push(Effect::Happened(Event::MembershipChanged { at: self.memberships.newest_at() }));
+        effects.push(Effect::Happened(Event::ConfigurationChanged { at: self.configurations.newest_at() }));
     }
 
     fn admit_if_member(&mut self) {
-        if self.removed && self.membership().contains(self.config.node) {
-            (self.removed, self.membership_moved) = (false, true);
+        if self.removed && self.configuration().contains(self.config.node) {
+            (self.removed, self.configuration_moved) = (false, true);
         }
     }
 
@@ -416,10 +421,10 @@ impl State {
 
     /// Learns that everything up to `index` is decided.
     pub(crate) fn commit_upto(&mut self, index: LogIndex, effects: &mut Effects) {
-        let (was, set_at) = (self.commit, self.memberships.newest_at());
+        let (was, set_at) = (self.commit, self.configurations.newest_at());
         self.commit = self.commit.max(index.min(self.log.last()));
         if was < set_at && set_at <= self.commit {
-            effects.push(Effect::Happened(Event::MembershipCommitted { at: set_at }));
+            effects.push(Effect::Happened(Event::ConfigurationCommitted { at: set_at }));
             // It may have been told of one before this.
             self.admit_if_member();
         }
@@ -438,7 +443,7 @@ impl State {
 
     /// How long a node that hears nothing waits before it stands for election: between one and two election timeouts, by
     /// chance (Raft §5.2), and one more if others should rather lead.
-    pub(crate) fn patience(&mut self) -> Duration {
+    pub(crate) fn election_timeout(&mut self) -> Duration {
         let timeout = self.config.election_timeout;
         let more = if self.config.priority == 0 { timeout } else { Duration::ZERO };
         self.wait_within(timeout + more, 2 * timeout + more)
@@ -446,7 +451,7 @@ impl State {
 
     /// A wait between `from` and `upto`, by chance. Who may not stand waits for ever.
     pub(crate) fn wait_within(&mut self, from: Duration, upto: Duration) -> Duration {
-        if self.may_stand() { self.chance.between(from, upto) } else { Duration::MAX }
+        if self.may_stand() { self.rng.between(from, upto) } else { Duration::MAX }
     }
 
     pub(crate) fn misbehaved(from: NodeId, how: Misbehaviour, effects: &mut Effects) {
@@ -477,12 +482,12 @@ mod tests {
             (LogId::new(1, 9), false),
             (LogId::new(2, 3), false),
         ];
-        let members = Membership::of_voters([NodeId(1), NodeId(2)]);
+        let members = Configuration::of_voters([NodeId(1), NodeId(2)]);
         for (id, is_installed) in table {
-            let memberships = Memberships::begin(members.clone());
+            let configurations = Configurations::begin(members.clone());
             let log = TermRuns::one_term(LogId::ZERO, Term(2), 5);
-            let restored = Restored { term: Term(4), vote: None, log, applied: LogIndex(3), memberships };
-            let mut state = State::new(Config::new(NodeId(1)).into(), restored, Time::default(), Chance::new(1));
+            let restored = Restored { term: Term(4), vote: None, log, applied: LogIndex(3), configurations };
+            let mut state = State::new(Config::new(NodeId(1)).into(), restored, Time::default(), Rng::new(1));
             let installed = state.install(id, (LogIndex::ZERO, members.clone()), &mut Effects::new());
             assert_eq!(
                 (installed, state.log.contains(id)),

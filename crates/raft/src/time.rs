@@ -54,9 +54,9 @@ const fn nanos(time: Duration) -> u64 {
 
 /// A seeded sequence of numbers (SplitMix64).
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Chance(u64);
+pub struct Rng(u64);
 
-impl Chance {
+impl Rng {
     /// The sequence of this seed. Replicas of one group take different seeds, or their elections collide.
     #[must_use]
     pub fn new(seed: u64) -> Self {
@@ -85,21 +85,21 @@ mod tests {
     /// The first numbers of seed zero, as published with the generator.
     #[test]
     fn the_sequence_is_that_of_splitmix64() {
-        let mut chance = Chance::new(0);
-        let numbers = [(); 3].map(|()| chance.next());
+        let mut rng = Rng::new(0);
+        let numbers = [(); 3].map(|()| rng.next());
         assert_eq!(numbers, [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
     }
 
     #[test]
     fn what_lies_between() {
         let [low, high] = [10, 13].map(Duration::from_nanos);
-        let mut chance = Chance::new(1);
-        let mut drawn: Vec<u128> = (0..100).map(|_| chance.between(low, high).as_nanos()).collect();
+        let mut rng = Rng::new(1);
+        let mut drawn: Vec<u128> = (0..100).map(|_| rng.between(low, high).as_nanos()).collect();
         drawn.sort_unstable();
         drawn.dedup();
         assert_eq!(drawn, [10, 11, 12]);
         for (from, upto) in [(low, low), (high, low)] {
-            assert_eq!(chance.between(from, upto), from, "nothing lies between");
+            assert_eq!(rng.between(from, upto), from, "nothing lies between");
         }
     }
 }

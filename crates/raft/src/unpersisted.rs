@@ -154,8 +154,8 @@ impl Unpersisted {
     }
 
     /// Whether the disk has finished nothing for as long as `patience`, though it has something to do.
-    pub(crate) fn stalled(&self, now: Time, patience: Duration) -> bool {
-        self.waits.is_some_and(|(_, since)| now.since(since) >= patience)
+    pub(crate) fn stalled(&self, now: Time, election_timeout: Duration) -> bool {
+        self.waits.is_some_and(|(_, since)| now.since(since) >= election_timeout)
     }
 
     /// Forgets what was held: a new term makes the answers of the old one pointless.
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_finishes_something_has_not_stalled() {
-        let (begin, patience) = (Time::from_millis(1000), Duration::from_millis(100));
+        let (begin, election_timeout) = (Time::from_millis(1000), Duration::from_millis(100));
         let [half, end] = [50, 100].map(|millis| begin + Duration::from_millis(millis));
         let mut unpersisted = Unpersisted::default();
         unpersisted.append_written(LogIndex(4));
@@ -238,14 +238,14 @@ mod tests {
         released(&mut unpersisted, 1);
         unpersisted.watch(half, true);
         unpersisted.watch(end, true);
-        assert!(!unpersisted.stalled(end, patience));
-        assert!(unpersisted.stalled(half + patience, patience), "the second write has taken so long");
+        assert!(!unpersisted.stalled(end, election_timeout));
+        assert!(unpersisted.stalled(half + election_timeout, election_timeout), "the second write has taken so long");
         let mut full = unpersisted.clone();
-        full.watch(half + patience, false);
-        assert!(!full.stalled(half + patience, patience), "it waits for room and not for the disk");
+        full.watch(half + election_timeout, false);
+        assert!(!full.stalled(half + election_timeout, election_timeout), "it waits for room and not for the disk");
         released(&mut unpersisted, 2);
         unpersisted.watch(end, true);
-        assert!(!unpersisted.stalled(half + patience, patience), "all is done");
+        assert!(!unpersisted.stalled(half + election_timeout, election_timeout), "all is done");
     }
 
     #[test]
@@ -317,14 +317,14 @@ mod tests {
 
     #[test]
     fn only_what_is_under_way_has_waited_since_the_forgotten_moment() {
-        let (begin, patience) = (Time::from_millis(1000), Duration::from_millis(100));
+        let (begin, election_timeout) = (Time::from_millis(1000), Duration::from_millis(100));
         let mut unpersisted = Unpersisted::default();
         unpersisted.append_written(LogIndex(4));
         unpersisted.forget_time(begin);
-        assert!(!unpersisted.stalled(begin, patience));
-        assert!(unpersisted.stalled(begin + patience, patience));
+        assert!(!unpersisted.stalled(begin, election_timeout));
+        assert!(unpersisted.stalled(begin + election_timeout, election_timeout));
         released(&mut unpersisted, 1);
         unpersisted.forget_time(begin);
-        assert!(!unpersisted.stalled(begin + patience, patience), "nothing is under way");
+        assert!(!unpersisted.stalled(begin + election_timeout, election_timeout), "nothing is under way");
     }
 }

@@ -10,8 +10,8 @@ mod space;
 
 use space::rules::{Forgets, Rules};
 use space::search::{Found, Order, search};
+use vlot_raft::configuration::{Change, Configuration};
 use vlot_raft::id::NodeId;
-use vlot_raft::membership::{Change, Membership};
 
 fn show(rules: &Rules, found: &Found) {
     let Found { states, counting, expanded, moves, nodes, messages, time, bytes, to_the_end, .. } = found;
@@ -83,7 +83,7 @@ fn every_state_of_three_nodes_that_become_four() {
 #[test]
 fn every_state_of_four_nodes_that_become_three() {
     let rules = three_four_three("four, three");
-    let (members, changes) = (Membership::of_voters((1..=4).map(NodeId)), rules.changes[1..].to_vec());
+    let (members, changes) = (Configuration::of_voters((1..=4).map(NodeId)), rules.changes[1..].to_vec());
     look_to_the_end(&Rules { members, changes, window: 1, crashes: 1, ..rules }, 10_000);
 }
 

@@ -16,5 +16,5 @@ fn what_was_found_interesting_stays_sound() {
 
 #[test]
 fn chance_breaks_nothing() {
-    ordinary::run_chance("replica", replica::run, 3000, 1000);
+    ordinary::run_rng("replica", replica::run, 3000, 1000);
 }

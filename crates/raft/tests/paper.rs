@@ -1,5 +1,5 @@
 //! The Raft paper and Ongaro's dissertation, sentence by sentence. Each test has its sentence above it, shortened where
-//! that loses nothing. Membership (§6), snapshots (§7), hand-over and leases are in `paper/`; there the sentences are
+//! that loses nothing. Configuration (§6), snapshots (§7), hand-over and leases are in `paper/`; there the sentences are
 //! told in our own words.
 
 #[path = "paper/handover.rs"]
@@ -32,7 +32,7 @@ fn beat_answer(round: u64) -> Body {
 }
 
 fn request(term: u64, index: u64) -> Body {
-    Body::RequestVote { last: LogId::new(term, index), handed_over: false }
+    Body::RequestVote { last: LogId::new(term, index), transfer: false }
 }
 
 fn committed(effects: &[Effect]) -> Option<u64> {
@@ -137,7 +137,7 @@ fn commit_never_falls() {
 #[test]
 fn a_new_leader_takes_the_others_logs_for_its_own() {
     let lone = Lone::leader(3, 2, &[1, 1, 1]);
-    assert_eq!(lone.raft.wants(NodeId(2)), Some((LogIndex(3), LogIndex(4))));
+    assert_eq!(lone.raft.next_range(NodeId(2)), Some((LogIndex(3), LogIndex(4))));
     assert!(lone.raft.matched().all(|(_, matched)| matched == LogIndex::ZERO));
 }
 
@@ -160,7 +160,7 @@ fn an_earlier_acknowledgement_takes_nothing_back() {
 fn entries_of_an_earlier_term_are_turned_away() {
     let mut lone = Lone::new(3, 2, None, &[1]);
     let effects = lone.hear(2, 1, append(LogId::new(1, 1), &[1], 2));
-    assert_eq!(sent(&effects), [(2, 2, Body::TermIsOver)]);
+    assert_eq!(sent(&effects), [(2, 2, Body::StaleTerm)]);
     assert_eq!((lone.log(), lone.raft.commit()), (vec![1], LogIndex::ZERO));
 }
 
@@ -279,7 +279,7 @@ fn a_later_term_in_any_message_makes_a_follower() {
         append(LogId::ZERO, &[], 0),
         Body::VoteRefused,
         Body::PreVoteRefused,
-        Body::TermIsOver,
+        Body::StaleTerm,
         Body::EntriesRefused { session: FIRST, missing: LogId::ZERO, hint: LogId::ZERO },
         beat_answer(0),
         upto(0),
@@ -406,8 +406,8 @@ fn a_candidate_that_hears_the_leader_of_its_term_follows() {
         let mut lone = Lone::new(3, 0, None, &[]);
         lone.campaign();
         lone.hear(3, 1, body.clone());
-        let standing = lone.raft.standing();
-        assert_eq!((standing.role, standing.leader), (RoleName::Follower, Some(NodeId(3))), "{body:?}");
+        let role_state = lone.raft.role_state();
+        assert_eq!((role_state.role, role_state.leader), (RoleName::Follower, Some(NodeId(3))), "{body:?}");
     }
 }
 
@@ -457,7 +457,7 @@ fn a_leader_sends_what_a_follower_lacks() {
     lone.hear(2, 1, upto(1));
     lone.input(Input::Propose { count: 2 });
     assert_eq!(sent(&lone.end_turn(9)), [(2, 1, append(LogId::new(1, 1), &[1, 1], 1))]);
-    assert_eq!(lone.raft.wants(NodeId(2)), None, "and not twice");
+    assert_eq!(lone.raft.next_range(NodeId(2)), None, "and not twice");
 }
 
 /// "If successful: update nextIndex and matchIndex for follower."
@@ -468,7 +468,7 @@ fn an_acknowledgement_moves_a_follower_on() {
     lone.hear(3, 2, upto(3));
     lone.input(Input::Propose { count: 1 });
     assert_eq!(lone.raft.matched().nth(1), Some((NodeId(3), LogIndex(3))));
-    assert_eq!(lone.raft.wants(NodeId(3)), Some((LogIndex(3), LogIndex(4))));
+    assert_eq!(lone.raft.next_range(NodeId(3)), Some((LogIndex(3), LogIndex(4))));
 }
 
 /// "If AppendEntries fails because of log inconsistency: decrement nextIndex and retry." Here by whole terms (§5.3).
@@ -512,14 +512,14 @@ fn old_entries_are_committed_with_a_new_one_only() {
 fn stale_requests_are_rejected() {
     let mut lone = Lone::new(3, 5, None, &[1]);
     for (body, answer) in [
-        (BEAT, Body::TermIsOver),
-        (append(LogId::ZERO, &[], 0), Body::TermIsOver),
+        (BEAT, Body::StaleTerm),
+        (append(LogId::ZERO, &[], 0), Body::StaleTerm),
         (request(4, 4), Body::VoteRefused),
-        (Body::AskPreVote { last: LogId::new(4, 4) }, Body::PreVoteRefused),
+        (Body::RequestPreVote { last: LogId::new(4, 4) }, Body::PreVoteRefused),
         (Body::ReadIndex { read: ReadId(3) }, Body::ReadIndexRefused { read: ReadId(3) }),
     ] {
         assert_eq!(sent(&lone.hear(2, 4, body.clone())), [(2, 5, answer)], "{body:?}");
-        assert_eq!((lone.raft.vote(), lone.raft.standing().leader), (None, None), "{body:?}");
+        assert_eq!((lone.raft.vote(), lone.raft.role_state().leader), (None, None), "{body:?}");
     }
 }
 
@@ -541,7 +541,7 @@ fn stale_answers_are_ignored() {
 fn a_server_starts_as_a_follower() {
     let lone = Lone::new(3, 4, Some(1), &[1]);
     assert_eq!(
-        (lone.role(), lone.raft.standing().leader, lone.raft.vote()),
+        (lone.role(), lone.raft.role_state().leader, lone.raft.vote()),
         (RoleName::Follower, None, Some(NodeId(1)))
     );
 }
@@ -572,7 +572,7 @@ fn a_candidate_votes_for_no_other() {
 fn a_candidate_rejects_the_leader_of_an_earlier_term() {
     let mut lone = Lone::new(3, 1, None, &[]);
     lone.campaign();
-    assert_eq!(sent(&lone.hear(2, 1, BEAT)), [(2, 2, Body::TermIsOver)]);
+    assert_eq!(sent(&lone.hear(2, 1, BEAT)), [(2, 2, Body::StaleTerm)]);
     assert_eq!(lone.role(), RoleName::Candidate);
 }
 
@@ -721,7 +721,7 @@ fn a_vote_is_not_asked_for_while_there_is_a_leader() {
     let mut lone = Lone::follower(1, &[]);
     lone.wait(ELECTION_TIMEOUT - Duration::from_millis(1));
     assert_eq!(lone.hear(3, 9, request(9, 9)), []);
-    assert_eq!((lone.term(), lone.raft.standing().leader), (1, Some(NodeId(2))));
+    assert_eq!((lone.term(), lone.raft.role_state().leader), (1, Some(NodeId(2))));
     lone.wait(Duration::from_millis(1));
     assert_eq!(sent(&lone.hear(3, 9, request(9, 9))), [(3, 9, Body::VoteGranted)]);
 }
@@ -755,7 +755,7 @@ fn a_leader_that_steps_down_turns_reads_away() {
     lone.input(Input::Read { read: ReadId(1) });
     lone.input(Input::Read { read: ReadId(2) });
     lone.hear(3, 1, Body::ReadIndex { read: ReadId(9) });
-    let effects = lone.hear(2, 2, Body::TermIsOver);
+    let effects = lone.hear(2, 2, Body::StaleTerm);
     let refused = |read| effects.contains(&Effect::ReadRefused { read: ReadId(read) });
     assert!(refused(1) && refused(2), "{effects:?}");
     assert!(answers(&effects, &Body::ReadIndexRefused { read: ReadId(9) }), "{effects:?}");
@@ -838,7 +838,7 @@ fn a_follower_asks_the_leader_for_a_read_index() {
 #[test]
 fn a_term_is_begun_with_a_majoritys_consent_only() {
     let mut lone = Lone::new(5, 1, None, &[1]);
-    let ask = Body::AskPreVote { last: LogId::new(1, 1) };
+    let ask = Body::RequestPreVote { last: LogId::new(1, 1) };
     assert_eq!(sent(&lone.time_out()), [2, 3, 4, 5].map(|peer| (peer, 1, ask.clone())));
     lone.hear(2, 1, Body::PreVoteGranted);
     lone.hear(2, 1, Body::PreVoteGranted);
@@ -855,7 +855,7 @@ fn a_term_is_begun_with_a_majoritys_consent_only() {
 fn consent_is_given_like_a_vote_and_binds_nobody() {
     let consent = |lone: &mut Lone, from, term, last: (u64, u64)| {
         let before = (lone.term(), lone.raft.vote(), lone.raft.deadline());
-        let effects = lone.hear(from, term, Body::AskPreVote { last: LogId::new(last.0, last.1) });
+        let effects = lone.hear(from, term, Body::RequestPreVote { last: LogId::new(last.0, last.1) });
         assert_eq!((lone.term(), lone.raft.vote(), lone.raft.deadline()), before, "asking changes nothing");
         sent(&effects)
     };
@@ -890,12 +890,12 @@ fn a_server_that_was_cut_off_does_not_disturb() {
         cluster.network.cut.extend([(NodeId(3), peer), (peer, NodeId(3))]);
     }
     cluster.run(20 * ELECTION_TIMEOUT);
-    assert_eq!(cluster.raft(NodeId(3)).standing().term, Term(1));
+    assert_eq!(cluster.raft(NodeId(3)).role_state().term, Term(1));
     cluster.network.cut.clear();
     cluster.run(3 * ELECTION_TIMEOUT);
     for node in cluster.names() {
-        let standing = cluster.raft(node).standing();
-        assert_eq!((standing.term, standing.leader), (Term(1), Some(NodeId(1))), "n{node}");
+        let role_state = cluster.raft(node).role_state();
+        assert_eq!((role_state.term, role_state.leader), (Term(1), Some(NodeId(1))), "n{node}");
     }
 }
 
@@ -910,10 +910,10 @@ fn a_leader_is_elected_and_stays() {
             let mut cluster = Cluster::new(nodes, Habits { seed, ..Habits::default() });
             cluster.run(5 * ELECTION_TIMEOUT);
             let leader = cluster.leader().expect("a leader");
-            let term = cluster.raft(leader).standing().term;
+            let term = cluster.raft(leader).role_state().term;
             cluster.run(10 * ELECTION_TIMEOUT);
             assert_eq!(cluster.leader(), Some(leader), "{nodes} nodes, seed {seed}");
-            assert_eq!(cluster.raft(leader).standing().term, term, "{nodes} nodes, seed {seed}");
+            assert_eq!(cluster.raft(leader).role_state().term, term, "{nodes} nodes, seed {seed}");
         }
     }
 }

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vlot_raft::configuration::{Configuration, Configurations};
 use vlot_raft::effect::{Effect, Effects, Input, RoleName, WriteId};
 use vlot_raft::id::{LogIndex, NodeId, Term};
-use vlot_raft::membership::{Membership, Memberships};
 use vlot_raft::message::{Body, Message, Session};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
 use vlot_raft::term_runs::TermRuns;
-use vlot_raft::time::{Chance, Time};
+use vlot_raft::time::{Rng, Time};
 
 const NODE: NodeId = NodeId(1);
 const SESSION: Session = Session(LogIndex::ZERO);
@@ -29,7 +29,7 @@ fn an_idle_group_takes_less_than_a_kibibyte() {
             let config = Arc::new(Config::new(NODE));
             let counted = allocation_counter::measure(|| idle = Some(idle_after_work(config, voters, role)));
             let raft = idle.expect("it has been at work");
-            assert_eq!((raft.standing().role, raft.ready()), (role, raft.log().last()), "all is done");
+            assert_eq!((raft.role_state().role, raft.ready()), (role, raft.log().last()), "all is done");
             let (own, heap) = (size_of::<Raft>(), usize::try_from(counted.bytes_current).expect("more than nothing"));
             println!("idle {role:?} of {voters}: {own} + {heap} bytes in {} places", counted.count_current);
             assert!(own + heap < IDLE_BYTES_MAX, "{role:?} of {voters}: {own} + {heap}");
@@ -77,9 +77,9 @@ struct Host {
 /// Four terms of a thousand entries behind it, all of them durable, committed and acknowledged. It leads the last one, or
 /// node 2 does.
 fn worked(config: Arc<Config>, voters: u64, role: RoleName) -> Host {
-    let memberships = Memberships::begin(Membership::of_voters((1..=voters).map(NodeId)));
-    let restored = Restored { memberships, ..Restored::default() };
-    let raft = Raft::new(config, restored, Time::default(), Chance::new(1));
+    let configurations = Configurations::begin(Configuration::of_voters((1..=voters).map(NodeId)));
+    let restored = Restored { configurations, ..Restored::default() };
+    let raft = Raft::new(config, restored, Time::default(), Rng::new(1));
     let mut host = Host { raft, now: Time::default(), effects: Effects::new(), written: WriteId::default(), voters };
     for led in [false, true, true, role == RoleName::Leader] {
         if led {
@@ -115,13 +115,13 @@ fn idle_after_work(config: Arc<Config>, voters: u64, role: RoleName) -> Raft {
 
 impl Host {
     fn term(&self) -> Term {
-        self.raft.standing().term
+        self.raft.role_state().term
     }
 
     /// Stands for election, and everyone votes for it.
     fn win(&mut self) {
         // A leader that nobody has answered for so long leads no more.
-        while self.raft.standing().role != RoleName::PreCandidate {
+        while self.raft.role_state().role != RoleName::PreCandidate {
             self.now = self.now + Duration::from_secs(2);
             self.step(Input::Tick);
         }
@@ -129,7 +129,7 @@ impl Host {
         self.persisted();
         self.all_say(Body::VoteGranted);
         self.persisted();
-        assert_eq!(self.raft.standing().role, RoleName::Leader);
+        assert_eq!(self.raft.role_state().role, RoleName::Leader);
         self.send_entries();
         self.all_say(Body::EntriesAccepted { session: SESSION, upto: self.raft.log().last() });
     }
@@ -173,7 +173,7 @@ impl Host {
     fn follow(&mut self) -> Vec<(&'static str, u64)> {
         let (term, commit) = (self.term(), self.raft.log().last());
         let entries = TermRuns::one_term(self.raft.log().last_id(), term, 1);
-        let append = Body::AppendEntries { session: SESSION, entries, memberships: Vec::new(), commit };
+        let append = Body::AppendEntries { session: SESSION, entries, configurations: Vec::new(), commit };
         let append = self.counted(|host| host.say(2, term, append));
         vec![("follower: append", append), ("follower: persisted", self.counted(Self::persisted))]
     }
@@ -199,7 +199,7 @@ impl Host {
     fn send_entries(&mut self) {
         self.effects.clear();
         for peer in (2..=self.voters).map(NodeId) {
-            while let Some((_, upto)) = self.raft.wants(peer) {
+            while let Some((_, upto)) = self.raft.next_range(peer) {
                 self.raft.send_entries(peer, upto, 100, &mut self.effects);
             }
         }

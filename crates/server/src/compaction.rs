@@ -13,8 +13,8 @@ use vlot_proto::etcdserverpb::CompactionRequest;
 use vlot_store::command::Command;
 
 use crate::config::AutoCompaction;
-use crate::keeper::Proposal;
-use crate::replica::Replica;
+use crate::store_group::StoreGroup;
+use crate::store_machine::Proposal;
 
 /// How often history is held against a number of revisions to keep.
 const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
@@ -24,12 +24,12 @@ const PERIOD_MAX: Duration = Duration::from_secs(3600);
 const SAMPLES_PER_PERIOD: u32 = 10;
 
 /// Compacts by this rule for ever.
-pub(crate) async fn compact_by(rule: AutoCompaction, replica: Arc<Replica>, member: u64) {
+pub(crate) async fn compact_by(rule: AutoCompaction, store_group: Arc<StoreGroup>, member: u64) {
     match rule {
         AutoCompaction::Revision(kept) => loop {
             tokio::time::sleep(REVISION_INTERVAL).await;
-            let newest = replica.store().revision();
-            compact(&replica, member, newest - kept).await;
+            let newest = store_group.store().revision();
+            compact(&store_group, member, newest - kept).await;
         },
         AutoCompaction::Periodic(kept) => {
             let period = kept.min(PERIOD_MAX);
@@ -38,11 +38,11 @@ pub(crate) async fn compact_by(rule: AutoCompaction, replica: Arc<Replica>, memb
             loop {
                 tokio::time::sleep(period / SAMPLES_PER_PERIOD).await;
                 let now = Instant::now();
-                history.note(now, replica.store().revision());
+                history.note(now, store_group.store().revision());
                 if now >= next
                     && let Some(revision) = history.revision_before(now)
                 {
-                    compact(&replica, member, revision).await;
+                    compact(&store_group, member, revision).await;
                     next = now + period;
                 }
             }
@@ -50,13 +50,13 @@ pub(crate) async fn compact_by(rule: AutoCompaction, replica: Arc<Replica>, memb
     }
 }
 
-async fn compact(replica: &Replica, member: u64, revision: i64) {
-    let nothing_to_do = revision <= replica.store().compacted_revision().max(0);
-    if nothing_to_do || replica.standing().leader != member {
+async fn compact(store_group: &StoreGroup, member: u64, revision: i64) {
+    let nothing_to_do = revision <= store_group.store().compacted_revision().max(0);
+    if nothing_to_do || store_group.raft_status().leader != member {
         return;
     }
     let command = Command::Compact(CompactionRequest { revision, physical: false });
-    match replica.propose(Proposal::Command(command)).await {
+    match store_group.propose(Proposal::Command(command)).await {
         Ok(Ok(_)) => info!(revision, "compacted by rule"),
         Ok(Err(refusal)) => warn!(revision, %refusal, "compaction by rule was refused"),
         Err(status) => warn!(revision, error = %status.message, "compaction by rule failed"),

@@ -14,17 +14,17 @@ mod dev;
 mod edge;
 mod identity;
 mod join;
-mod keeper;
 mod log;
 mod logging;
 mod member;
 mod metrics;
 mod peer_pages;
 mod removal;
-mod replica;
 mod serve;
 mod service;
 mod status;
+mod store_group;
+mod store_machine;
 
 use std::process::ExitCode;
 

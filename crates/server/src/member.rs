@@ -128,7 +128,7 @@ pub(crate) fn facts_after(members: &Members, context: &[u8]) -> Vec<Command> {
     // Without a member the change is none of an operator's.
     let Some(member) = Member::decode(context).ok().filter(|member| member.id != 0) else { return Vec::new() };
     let id = member.id;
-    if members.membership().contains(NodeId(id)) {
+    if members.configuration().contains(NodeId(id)) {
         return vec![set(seat_name(id), member.encode_to_vec().into())];
     }
     vec![

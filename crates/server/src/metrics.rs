@@ -71,12 +71,12 @@ impl Metrics {
     }
 
     fn server(&self, services: &Services, text: &mut Exposition) {
-        let standing = services.replica.standing();
+        let role_state = services.store_group.raft_status();
         let identity = services.membership.identity();
-        text.gauge("etcd_server_has_leader", "Whether a leader is known.", u64::from(standing.leader != 0));
-        let leads = u64::from(standing.leader == identity.member);
+        text.gauge("etcd_server_has_leader", "Whether a leader is known.", u64::from(role_state.leader != 0));
+        let leads = u64::from(role_state.leader == identity.member);
         text.gauge("etcd_server_is_leader", "Whether this member is the leader.", leads);
-        let learns = u64::from(services.replica.is_learner());
+        let learns = u64::from(services.store_group.is_learner());
         text.gauge("etcd_server_is_learner", "Whether this member is a learner.", learns);
         let members = services.members();
         let learners = members.iter().filter(|member| member.is_learner).count();
@@ -86,7 +86,7 @@ impl Metrics {
         text.counter("etcd_network_snapshot_send_success", "Snapshots sent to other members.", sent);
         let received = self.snapshots_received.load(Relaxed);
         text.counter("etcd_network_snapshot_receive_success", "Snapshots received and restored.", received);
-        let disk = services.replica.disk();
+        let disk = services.store_group.disk();
         let full = u64::from(disk.is_full);
         text.gauge("vlot_log_disk_full", "Whether the disk of the log has no room for entries.", full);
         let fillings = self.disk_fillings.load(Relaxed);
@@ -97,9 +97,9 @@ impl Metrics {
         text.counter("vlot_log_disk_stalls_total", "How often the disk of the log has stalled.", stalls);
         let changes = self.leader_changes.load(Relaxed);
         text.counter("etcd_server_leader_changes_seen_total", "Changes of the leader seen.", changes);
-        text.gauge("etcd_server_proposals_committed_total", "Index of the newest committed entry.", standing.commit);
-        text.gauge("etcd_server_proposals_applied_total", "Index of the newest applied entry.", standing.applied);
-        let pending = services.replica.proposals_waiting();
+        text.gauge("etcd_server_proposals_committed_total", "Index of the newest committed entry.", role_state.commit);
+        text.gauge("etcd_server_proposals_applied_total", "Index of the newest applied entry.", role_state.applied);
+        let pending = services.store_group.proposals_waiting();
         text.gauge("etcd_server_proposals_pending", "Proposals that wait for their outcome.", pending);
         let failed = self.proposals_failed.load(Relaxed);
         text.counter("etcd_server_proposals_failed_total", "Proposals without an outcome.", failed);
@@ -156,7 +156,7 @@ impl Metrics {
 
 fn store(services: &Services, text: &mut Exposition) {
     let (sizes, revision, compacted) = {
-        let store = services.replica.store();
+        let store = services.store_group.store();
         (store.sizes(), store.revision(), store.compacted_revision())
     };
     text.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the database file.", sizes.database_bytes);

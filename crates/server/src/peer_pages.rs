@@ -11,8 +11,8 @@ use vlot_proto::etcdserverpb::Member;
 use crate::ask::Answer;
 use crate::identity::Identity;
 use crate::member::{self, Membership};
-use crate::replica::Replica;
 use crate::service::ETCD_VERSION;
+use crate::store_group::StoreGroup;
 
 /// The cluster that answers, in hexadecimal.
 pub(crate) const CLUSTER_ID: &str = "X-Etcd-Cluster-ID";
@@ -30,13 +30,13 @@ pub(crate) fn member_page(id: u64) -> String {
 
 /// What there is to tell, once the node knows it.
 #[derive(Clone, Default)]
-pub(crate) struct PeerPages(Arc<OnceLock<(Arc<Replica>, Arc<Membership>)>>);
+pub(crate) struct PeerPages(Arc<OnceLock<(Arc<StoreGroup>, Arc<Membership>)>>);
 
 impl PeerPages {
     /// From here on there is something to tell.
-    pub(crate) fn open(&self, replica: Arc<Replica>, membership: Arc<Membership>) {
+    pub(crate) fn open(&self, store_group: Arc<StoreGroup>, membership: Arc<Membership>) {
         // There is one replica, and this is called once.
-        let _ = self.0.set((replica, membership));
+        let _ = self.0.set((store_group, membership));
     }
 
     /// As the transport asks for them.
@@ -54,15 +54,15 @@ impl PeerPages {
         if path != MEMBERS && !matches!(asked_for, Some(Some(_))) {
             return text_page("404 Not Found", "404 page not found\n");
         }
-        let Some((replica, membership)) = self.0.get() else {
+        let Some((store_group, membership)) = self.0.get() else {
             return text_page("503 Service Unavailable", "the node is starting\n");
         };
-        let members = replica.list(membership);
+        let members = store_group.list(membership);
         let page = match asked_for.flatten() {
             None => json_page("200 OK", members.iter().map(shown).collect()),
             Some(id) => match members.iter().find(|member| member.id == id) {
                 Some(member) => json_page("200 OK", shown(member)),
-                None if member::was_removed(id, &replica.store()) => text_page("410 Gone", "removed\n"),
+                None if member::was_removed(id, &store_group.store()) => text_page("410 Gone", "removed\n"),
                 None => text_page("404 Not Found", "no such member\n"),
             },
         };

@@ -12,7 +12,7 @@ use crate::config::{Config, Url};
 use crate::identity::Identity;
 use crate::member::Membership;
 use crate::peer_pages::{CLUSTER_ID, GONE, member_page};
-use crate::replica::Replica;
+use crate::store_group::StoreGroup;
 
 /// How long one member may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -21,25 +21,25 @@ const PATIENCE: u32 = 3;
 
 /// Asks the other members, while no leader is known, whether this node is one of them, until one says that it was
 /// removed. Ids are never given again, so that one who knows is enough.
-pub(crate) async fn ask_whether_removed(config: &Config, replica: &Replica, membership: &Membership) {
+pub(crate) async fn ask_whether_removed(config: &Config, store_group: &StoreGroup, membership: &Membership) {
     loop {
         tokio::time::sleep(PATIENCE * config.election_timeout).await;
-        if replica.has_leader() {
+        if store_group.has_leader() {
             continue;
         }
-        for address in addresses(config, replica, membership) {
-            if !replica.has_leader() && is_gone(&address, membership.identity()).await {
+        for address in addresses(config, store_group, membership) {
+            if !store_group.has_leader() && is_gone(&address, membership.identity()).await {
                 warn!(by = address, "told that this member was removed");
-                return replica.note_removed();
+                return store_group.note_removed();
             }
         }
     }
 }
 
 /// Where the others are, by what this node's log says, and by what it was told when it began.
-fn addresses(config: &Config, replica: &Replica, membership: &Membership) -> BTreeSet<String> {
+fn addresses(config: &Config, store_group: &StoreGroup, membership: &Membership) -> BTreeSet<String> {
     let own = membership.identity().member;
-    let members = replica.list(membership).into_iter().filter(|member| member.id != own);
+    let members = store_group.list(membership).into_iter().filter(|member| member.id != own);
     let known = members.filter_map(|member| Url::parse(member.peer_ur_ls.first()?).ok());
     let told = config.cluster.members.iter().filter(|(name, _)| *name != config.name);
     known.chain(told.filter_map(|(_, urls)| urls.first().cloned())).map(|url| url.authority()).collect()

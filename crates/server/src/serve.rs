@@ -22,12 +22,12 @@ use crate::config::{Config, LogKept};
 use crate::data_dir::DataDir;
 use crate::edge::{self, Edge, Serves};
 use crate::identity::Identity;
-use crate::keeper::{Keeper, Proposal};
 use crate::member::Membership;
 use crate::metrics::Metrics;
 use crate::peer_pages::PeerPages;
-use crate::replica::Replica;
 use crate::service::Services;
+use crate::store_group::StoreGroup;
+use crate::store_machine::{Proposal, StoreMachine};
 use crate::{config, join, logging, removal};
 
 /// Runs `vlot server` with the arguments after that word.
@@ -79,32 +79,33 @@ async fn serve(config: Config) -> Result<(), String> {
     let pages = PeerPages::default();
     let options = node_options(&config, identity, peers, &pages, &data_dir.path)?;
     let node = Node::open(options).await.map_err(|error| error.to_string())?;
-    let (keeper, compacting) = Keeper::new(store);
+    let (keeper, compacting) = StoreMachine::new(store);
     let voters = membership.first_members().iter().map(|member| NodeId(member.id));
     let group =
         node.group(STORE, voters, keeper).await.map_err(|error| format!("{}: {error}", data_dir.path.display()))?;
-    let replica = Arc::new(Replica::new(group, identity.member, compacting, metrics.clone(), config.request_timeout()));
-    pages.open(replica.clone(), membership.clone());
+    let store_group =
+        Arc::new(StoreGroup::new(group, identity.member, compacting, metrics.clone(), config.request_timeout()));
+    pages.open(store_group.clone(), membership.clone());
     let (stop, stopping) = watch::channel(false);
-    let services = Services::new(&config, replica.clone(), membership.clone(), metrics);
+    let services = Services::new(&config, store_group.clone(), membership.clone(), metrics);
     let edge = Edge::new(&config, services, stopping);
     info!(
         name = config.name,
         member = format!("{:x}", identity.member),
         cluster = format!("{:x}", identity.cluster),
-        members = replica.members().iter().count(),
+        members = store_group.members().iter().count(),
         data_dir = %data_dir.path.display(),
         fresh,
         "node started"
     );
     let mut background = JoinSet::new();
     background.spawn({
-        let replica = replica.clone();
-        async move { replica.keep_house().await }
+        let store_group = store_group.clone();
+        async move { store_group.run_maintenance().await }
     });
-    background.spawn(publish(replica.clone(), membership.clone()));
+    background.spawn(publish(store_group.clone(), membership.clone()));
     if let Some(rule) = config.auto_compaction {
-        background.spawn(compaction::compact_by(rule, replica.clone(), identity.member));
+        background.spawn(compaction::compact_by(rule, store_group.clone(), identity.member));
     }
     let mut edges = JoinSet::new();
     for (listener, serves) in listeners {
@@ -118,7 +119,7 @@ async fn serve(config: Config) -> Result<(), String> {
             info!(reason, "stopping");
             Ok(())
         }
-        failure = failed(&replica) => {
+        failure = failed(&store_group) => {
             error!(failure, "stopping: the store has failed");
             Err(failure)
         }
@@ -126,7 +127,7 @@ async fn serve(config: Config) -> Result<(), String> {
             error!(failure, "stopping: the node cannot go on");
             Err(failure)
         }
-        () = removed(&config, &replica, &membership) => {
+        () = removed(&config, &store_group, &membership) => {
             data_dir.mark_removed()?;
             Err(removed_line(&data_dir, identity))
         }
@@ -135,7 +136,7 @@ async fn serve(config: Config) -> Result<(), String> {
     while edges.join_next().await.is_some() {}
     background.shutdown().await;
     node.shutdown().await;
-    if let Err(failure) = replica.flush() {
+    if let Err(failure) = store_group.flush() {
         warn!(failure, "the store was not written down; the log has everything");
     }
     info!("stopped");
@@ -179,10 +180,10 @@ const STORE: GroupId = GroupId(1);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Waits until this node is no member any more, and a little longer.
-async fn removed(config: &Config, replica: &Replica, membership: &Membership) {
+async fn removed(config: &Config, store_group: &StoreGroup, membership: &Membership) {
     tokio::select! {
-        () = replica.removed() => {}
-        () = removal::ask_whether_removed(config, replica, membership) => {}
+        () = store_group.removed() => {}
+        () = removal::ask_whether_removed(config, store_group, membership) => {}
     }
     warn!("this member was removed from its cluster");
     tokio::time::sleep(FAREWELL).await;
@@ -238,14 +239,14 @@ fn listen(config: &Config) -> Result<Vec<(tokio::net::TcpListener, Serves)>, Str
 }
 
 /// Tells the other members this node's name and client URLs, as soon as the cluster can agree on it.
-async fn publish(replica: Arc<Replica>, membership: Arc<Membership>) {
+async fn publish(store_group: Arc<StoreGroup>, membership: Arc<Membership>) {
     loop {
-        let current = replica.barrier().await;
-        let publication = membership.publication(&replica.store());
+        let current = store_group.barrier().await;
+        let publication = membership.publication(&store_group.store());
         match (current, publication) {
             (Ok(()), None) => return,
             // Comes round again to see it in the store.
-            (Ok(()), Some(command)) => drop(replica.propose(Proposal::Command(command)).await),
+            (Ok(()), Some(command)) => drop(store_group.propose(Proposal::Command(command)).await),
             (Err(_), _) => {}
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -291,9 +292,9 @@ pub(crate) async fn signalled(kind: SignalKind) {
 }
 
 /// Returns why the store can write nothing more, once that is so.
-async fn failed(replica: &Replica) -> String {
+async fn failed(store_group: &StoreGroup) -> String {
     loop {
-        if let Some(failure) = replica.failure() {
+        if let Some(failure) = store_group.failure() {
             return failure;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -1,7 +1,7 @@
 //! The services: which RPCs there are, and the function behind each.
 //!
 //! A service is a plain function from a request's bytes to a reply's, or a conversation over a stream of both. Must not
-//! know gRPC, HTTP or sockets (`edge.rs` does), nor how commands are replicated (`replica.rs` does).
+//! know gRPC, HTTP or sockets (`edge.rs` does), nor how commands are replicated (`store_group.rs` does).
 
 mod cluster;
 mod health;
@@ -21,8 +21,8 @@ use crate::config::Config;
 use crate::edge::exchange::{Replies, Requests};
 use crate::member::Membership;
 use crate::metrics::Metrics;
-use crate::replica::Replica;
 use crate::status::Status;
+use crate::store_group::StoreGroup;
 
 /// The version that is told to clients which choose what to do by etcd's version: they expect plain numbers.
 pub(crate) const ETCD_VERSION: &str = "3.6.0";
@@ -169,7 +169,7 @@ impl Rpc {
 
 /// All services of one node.
 pub(crate) struct Services {
-    pub(crate) replica: Arc<Replica>,
+    pub(crate) store_group: Arc<StoreGroup>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) metrics: Arc<Metrics>,
     txn_ops_max: usize,
@@ -185,12 +185,12 @@ pub(crate) struct Services {
 impl Services {
     pub(crate) fn new(
         config: &Config,
-        replica: Arc<Replica>,
+        store_group: Arc<StoreGroup>,
         membership: Arc<Membership>,
         metrics: Arc<Metrics>,
     ) -> Arc<Services> {
         Arc::new(Services {
-            replica,
+            store_group,
             membership,
             metrics,
             txn_ops_max: config.limits.txn_ops,
@@ -211,10 +211,10 @@ impl Services {
 
     /// Answers a unary call.
     pub(crate) async fn call(&self, rpc: Rpc, caller: Caller, request: Bytes) -> Result<Bytes, Status> {
-        if caller.requires_leader && !self.replica.has_leader() {
+        if caller.requires_leader && !self.store_group.has_leader() {
             return Err(Status::NO_LEADER);
         }
-        if self.replica.is_learner() && !is_for_learners(rpc, &request) {
+        if self.store_group.is_learner() && !is_for_learners(rpc, &request) {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }
         match rpc {
@@ -244,7 +244,7 @@ impl Services {
         requests: Requests,
         replies: Replies,
     ) -> Result<(), Status> {
-        if self.replica.is_learner() && rpc != Rpc::HealthWatch {
+        if self.store_group.is_learner() && rpc != Rpc::HealthWatch {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }
         match rpc {
@@ -261,7 +261,7 @@ impl Services {
             cluster_id: identity.cluster,
             member_id: identity.member,
             revision,
-            raft_term: self.replica.standing().term,
+            raft_term: self.store_group.raft_status().term,
         }
     }
 

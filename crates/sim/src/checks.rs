@@ -8,13 +8,13 @@
 pub mod acknowledged_writes;
 pub mod at_most_once;
 pub mod commitment;
+pub mod configuration_safety;
 pub mod election_safety;
 pub mod leader_append_only;
 pub mod leader_completeness;
 pub mod linearizability;
 pub mod log_matching;
 pub mod match_index;
-pub mod membership_safety;
 pub mod no_disruption;
 pub mod progress;
 pub mod removed_are_told;
@@ -23,14 +23,14 @@ pub mod state_machine_safety;
 
 use crate::network::{Place, node_at};
 use crate::register::{OpId, Registers, Written};
-use vlot::members::MembershipSet;
+use vlot::members::MembersAt;
 use vlot::payload::Payload;
 use vlot_log::index::GroupState;
 use vlot_log::record::Write;
+use vlot_raft::configuration::{Configuration, Configurations};
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::invariants::{self, Violation};
-use vlot_raft::membership::{Membership, Memberships};
 use vlot_raft::raft::Raft;
 use vlot_raft::term_runs::TermRuns;
 
@@ -45,13 +45,13 @@ pub struct View<'a> {
     pub term: Term,
     /// Its log, durable or not.
     pub log: &'a TermRuns,
-    /// The memberships of its log.
-    pub memberships: &'a Memberships,
+    /// The configurations of its log.
+    pub configurations: &'a Configurations,
     /// What it knows to be decided.
     pub commit: LogIndex,
     /// What it may apply.
     pub ready: LogIndex,
-    /// It cannot read some of its entries. If one of them has set a membership it goes by the one before, and decides
+    /// It cannot read some of its entries. If one of them has set a configuration it goes by the one before, and decides
     /// nothing by it.
     pub is_damaged: bool,
 }
@@ -62,10 +62,10 @@ impl<'a> View<'a> {
     pub fn of(place: Place, raft: &'a Raft) -> Self {
         Self {
             place,
-            role: raft.standing().role,
-            term: raft.standing().term,
+            role: raft.role_state().role,
+            term: raft.role_state().term,
             log: raft.log(),
-            memberships: raft.memberships(),
+            configurations: raft.configurations(),
             commit: raft.commit(),
             ready: raft.ready(),
             is_damaged: raft.unreadable().is_some(),
@@ -100,7 +100,7 @@ pub struct Checks {
     leader_completeness: leader_completeness::LeaderCompleteness,
     commitment: commitment::Commitment,
     match_index: match_index::MatchIndex,
-    membership_safety: membership_safety::MembershipSafety,
+    configuration_safety: configuration_safety::ConfigurationSafety,
     snapshot_safety: snapshot_safety::SnapshotSafety,
     /// What state machines have applied.
     pub state_machine_safety: state_machine_safety::StateMachineSafety,
@@ -109,7 +109,7 @@ pub struct Checks {
 impl Checks {
     /// Checks of a world of so many machines, of which these are the first members.
     #[must_use]
-    pub fn new(hosts: usize, founders: Membership) -> Self {
+    pub fn new(hosts: usize, founders: Configuration) -> Self {
         Self {
             election_safety: election_safety::ElectionSafety::new(hosts),
             leader_append_only: leader_append_only::LeaderAppendOnly::new(hosts),
@@ -117,7 +117,7 @@ impl Checks {
             leader_completeness: leader_completeness::LeaderCompleteness::default(),
             commitment: commitment::Commitment::new(hosts),
             match_index: match_index::MatchIndex::new(hosts),
-            membership_safety: membership_safety::MembershipSafety::new(founders),
+            configuration_safety: configuration_safety::ConfigurationSafety::new(founders),
             snapshot_safety: snapshot_safety::SnapshotSafety::new(hosts),
             state_machine_safety: state_machine_safety::StateMachineSafety::new(hosts),
         }
@@ -151,7 +151,7 @@ impl Checks {
             if let Write::Append { after, entries, .. } = write {
                 self.log_matching.appended(view, *after, entries)?;
                 if !view.is_damaged {
-                    self.membership_safety.appended(view, entries)?;
+                    self.configuration_safety.appended(view, entries)?;
                 }
             }
         }
@@ -178,17 +178,17 @@ impl Checks {
     ) -> Result<(), Violation> {
         invariants::check_one(raft)?;
         if !view.is_damaged {
-            self.membership_safety.check(view)?;
+            self.configuration_safety.check(view)?;
         }
         if let Some(voters) = self.election_safety.check(view)? {
-            self.membership_safety.elected(view.term, voters)?;
+            self.configuration_safety.elected(view.term, voters)?;
         }
         self.leader_append_only.check(view)?;
         self.leader_completeness.check(view)?;
         self.snapshot_safety.check(view)?;
         self.match_index.check(view, raft.matched(), &disks)?;
         if let Some((id, holders)) = self.commitment.check(view, disks)? {
-            self.membership_safety.committed(view.term, id, holders)?;
+            self.configuration_safety.committed(view.term, id, holders)?;
         }
         Ok(())
     }
@@ -206,7 +206,7 @@ impl Checks {
     ) -> Result<(), Violation> {
         let id = registers.applied;
         self.state_machine_safety.applied(place, id, payload, outcome)?;
-        self.membership_safety.applied(id.index, payload);
+        self.configuration_safety.applied(id.index, payload);
         self.snapshot_safety.became(place, registers)
     }
 
@@ -214,9 +214,9 @@ impl Checks {
     ///
     /// # Errors
     /// The property that does not hold.
-    pub fn staged(&mut self, place: Place, registers: &Registers, members: &MembershipSet) -> Result<(), Violation> {
+    pub fn staged(&mut self, place: Place, registers: &Registers, members: &MembersAt) -> Result<(), Violation> {
         self.snapshot_safety.became(place, registers)?;
-        self.membership_safety.staged(place, registers.applied.index, members)
+        self.configuration_safety.staged(place, registers.applied.index, members)
     }
 
     /// A node's state machine has become that of a snapshot.
@@ -239,15 +239,15 @@ mod testing {
     use super::*;
 
     /// A group of so many voters, as its first log has it.
-    pub fn founded(nodes: u64) -> Memberships {
-        Memberships::begin(Membership::of_voters((1..=nodes).map(NodeId)))
+    pub fn founded(nodes: u64) -> Configurations {
+        Configurations::begin(Configuration::of_voters((1..=nodes).map(NodeId)))
     }
 
     /// A leader that has committed nothing.
-    pub fn leader<'a>(place: Place, term: u64, log: &'a TermRuns, memberships: &'a Memberships) -> View<'a> {
+    pub fn leader<'a>(place: Place, term: u64, log: &'a TermRuns, configurations: &'a Configurations) -> View<'a> {
         let (commit, ready) = (LogIndex::ZERO, LogIndex::ZERO);
         let (role, term, is_damaged) = (RoleName::Leader, Term(term), false);
-        View { place, role, term, log, memberships, commit, ready, is_damaged }
+        View { place, role, term, log, configurations, commit, ready, is_damaged }
     }
 
     /// A log with entries of these terms.

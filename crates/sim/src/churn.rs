@@ -3,12 +3,12 @@
 //! Owns the choice of a change, from the group as an operator knows it, which may be out of date. Must not know how a
 //! change is asked for or what comes of it.
 
-use crate::chance::Chance;
 use crate::faults::FaultKind;
 use crate::network::{Place, node_at, place_of};
+use crate::rng::Rng;
 use vlot::MemberChange;
+use vlot_raft::configuration::{Configuration, Seat};
 use vlot_raft::id::NodeId;
-use vlot_raft::membership::{Membership, Seat};
 
 /// More voters than this are not asked for.
 const VOTERS_MAX: usize = 7;
@@ -21,7 +21,7 @@ pub struct Scene<'a> {
     /// Who leads, if anyone does.
     pub leader: Option<Place>,
     /// The newest members that were applied anywhere.
-    pub members: &'a Membership,
+    pub members: &'a Configuration,
     /// Machines that could come in.
     pub spare: &'a [Spare],
 }
@@ -37,35 +37,35 @@ pub struct Spare {
 
 /// Decides what change of this kind to ask for. Empty if the group is not one for it.
 #[must_use]
-pub fn plan(kind: FaultKind, scene: &Scene<'_>, chance: &mut Chance) -> Vec<MemberChange> {
+pub fn plan(kind: FaultKind, scene: &Scene<'_>, rng: &mut Rng) -> Vec<MemberChange> {
     let voters: Vec<NodeId> = scene.members.voters().collect();
-    let spare = |of_witness: bool, chance: &mut Chance| {
+    let spare = |of_witness: bool, rng: &mut Rng| {
         let fits: Vec<Place> =
             scene.spare.iter().filter(|spare| of_witness || !spare.is_witness).map(|spare| spare.place).collect();
-        (!fits.is_empty()).then(|| chance.pick(&fits)).map(node_at)
+        (!fits.is_empty()).then(|| rng.pick(&fits)).map(node_at)
     };
     // A group of one or two is seldom wanted, and seen now and then.
-    let may_shrink = voters.len() > 3 || voters.len() > 1 && chance.below(4) == 0;
+    let may_shrink = voters.len() > 3 || voters.len() > 1 && rng.below(4) == 0;
     let may_grow = voters.len() < VOTERS_MAX;
     let one = |change: Option<MemberChange>| change.into_iter().collect();
     match kind {
-        FaultKind::AddVoter if may_grow => one(spare(false, chance).map(voter)),
-        FaultKind::AddLearner if may_grow => one(spare(false, chance).map(learner)),
-        FaultKind::AddWitness if may_grow => one(spare(true, chance).map(witness)),
-        FaultKind::Demote if may_shrink => vec![MemberChange::Demote(chance.pick(&voters))],
+        FaultKind::AddVoter if may_grow => one(spare(false, rng).map(voter)),
+        FaultKind::AddLearner if may_grow => one(spare(false, rng).map(learner)),
+        FaultKind::AddWitness if may_grow => one(spare(true, rng).map(witness)),
+        FaultKind::Demote if may_shrink => vec![MemberChange::Demote(rng.pick(&voters))],
         FaultKind::Remove if may_shrink => {
             let members: Vec<NodeId> = scene.members.nodes().collect();
-            vec![MemberChange::Remove(chance.pick(&members))]
+            vec![MemberChange::Remove(rng.pick(&members))]
         }
         FaultKind::RemoveLeader if may_shrink => {
             let leader = scene.leader.map(node_at).filter(|leader| scene.members.contains(*leader));
             one(leader.map(MemberChange::Remove))
         }
-        FaultKind::Replace => replace(scene, chance),
+        FaultKind::Replace => replace(scene, rng),
         FaultKind::Move if !voters.is_empty() => {
             let members: Vec<NodeId> = scene.members.nodes().collect();
-            let node = chance.pick(&members);
-            let address = format!("n{node}:{}", chance.below(10_000));
+            let node = rng.pick(&members);
+            let address = format!("n{node}:{}", rng.below(10_000));
             vec![MemberChange::Move { node, address }]
         }
         _ => Vec::new(),
@@ -73,11 +73,11 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, chance: &mut Chance) -> Vec<Memb
 }
 
 /// Some go and some come, all in one step; who learns may be promoted in it, and who votes may be demoted.
-fn replace(scene: &Scene<'_>, chance: &mut Chance) -> Vec<MemberChange> {
+fn replace(scene: &Scene<'_>, rng: &mut Rng) -> Vec<MemberChange> {
     let mut changes = Vec::new();
     let mut stay = 0;
     for member in scene.members.members() {
-        match (member.seat, chance.below(5)) {
+        match (member.seat, rng.below(5)) {
             (Seat::Learner, 0 | 1) if !member.witness => changes.push(MemberChange::Promote(member.node)),
             (_, 0 | 1) => changes.push(MemberChange::Remove(member.node)),
             (Seat::Voter, 2) => changes.push(MemberChange::Demote(member.node)),
@@ -86,7 +86,7 @@ fn replace(scene: &Scene<'_>, chance: &mut Chance) -> Vec<MemberChange> {
         }
     }
     for spare in scene.spare.iter().filter(|spare| !spare.is_witness) {
-        if stay < VOTERS_MAX && chance.below(3) > 0 {
+        if stay < VOTERS_MAX && rng.below(3) > 0 {
             changes.push(voter(node_at(spare.place)));
             stay += 1;
         }
@@ -133,28 +133,28 @@ mod tests {
 
     #[test]
     fn every_kind_of_churn_finds_a_change() {
-        let members = Membership::of_voters((1..=5).map(NodeId));
+        let members = Configuration::of_voters((1..=5).map(NodeId));
         let spare = [Spare { place: 5, is_witness: false }, Spare { place: 6, is_witness: true }];
         let scene = Scene { hosts: 7, leader: Some(2), members: &members, spare: &spare };
         for kind in FaultKind::ALL.iter().copied().filter(|kind| kind.is_churn() && *kind != FaultKind::LostDisk) {
-            let planned = (0..50).map(|seed| plan(kind, &scene, &mut Chance::new(seed, 1)));
+            let planned = (0..50).map(|seed| plan(kind, &scene, &mut Rng::new(seed, 1)));
             let accepted = planned.filter(|changes| {
                 let seats: Vec<_> = changes.iter().map(MemberChange::seat).collect();
                 !changes.is_empty() && members.changed(&seats).is_ok()
             });
             assert!(accepted.count() > 25, "{}", kind.name());
         }
-        let changes = plan(FaultKind::RemoveLeader, &scene, &mut Chance::new(1, 1));
+        let changes = plan(FaultKind::RemoveLeader, &scene, &mut Rng::new(1, 1));
         assert_eq!(changes, [MemberChange::Remove(NodeId(3))]);
     }
 
     #[test]
     fn who_was_a_witness_comes_back_as_one() {
-        let members = Membership::of_voters([NodeId(1)]);
+        let members = Configuration::of_voters([NodeId(1)]);
         let spare = [Spare { place: 1, is_witness: true }];
         let scene = Scene { hosts: 2, leader: None, members: &members, spare: &spare };
-        let chance = &mut Chance::new(1, 1);
-        assert!(plan(FaultKind::AddVoter, &scene, chance).is_empty());
-        assert_eq!(who_comes(&plan(FaultKind::AddWitness, &scene, chance)).collect::<Vec<_>>(), [1]);
+        let rng = &mut Rng::new(1, 1);
+        assert!(plan(FaultKind::AddVoter, &scene, rng).is_empty());
+        assert_eq!(who_comes(&plan(FaultKind::AddWitness, &scene, rng)).collect::<Vec<_>>(), [1]);
     }
 }

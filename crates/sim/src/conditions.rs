@@ -4,8 +4,8 @@
 //! a fault that is rare in one is common in the next, and most combinations occur within some dozens of seeds.
 
 use crate::agenda::Span;
-use crate::chance::Chance;
 use crate::faults::{FaultKind, Kinds};
+use crate::rng::Rng;
 use std::time::Duration;
 
 /// What is asked of a run besides its seed.
@@ -72,7 +72,7 @@ pub struct Conditions {
     /// Snapshots lost on the way, of a million.
     pub snapshot_loss: u64,
     /// How long a machine waits for a snapshot that it has asked for.
-    pub snapshot_patience: Span,
+    pub snapshot_timeout: Span,
     /// How long a frame is under way, typically, and how much longer a frame of the farthest two nodes.
     pub latency: Span,
     /// Frames lost, of a million.
@@ -94,7 +94,7 @@ pub struct Conditions {
     /// How long a client waits between operations, typically.
     pub think: Span,
     /// How long a client waits for an answer.
-    pub patience: Span,
+    pub client_timeout: Span,
     /// How long a value may be, in bytes.
     pub value_bytes_max: u64,
     /// The kinds of fault that happen, and how long apart, typically.
@@ -125,7 +125,7 @@ impl Conditions {
             entries_kept: None,
             snapshot_takes: Span::millis(50),
             snapshot_loss: 0,
-            snapshot_patience: Span::seconds(1),
+            snapshot_timeout: Span::seconds(1),
             latency: Span::micros(500),
             loss: 0,
             duplication: 0,
@@ -136,7 +136,7 @@ impl Conditions {
             clients: 2 * nodes,
             keys: 4,
             think: Span::millis(200),
-            patience: Span::millis(500),
+            client_timeout: Span::millis(500),
             value_bytes_max: 0,
             faults: Vec::new(),
         }
@@ -145,19 +145,19 @@ impl Conditions {
     /// The conditions of a seed.
     #[must_use]
     pub fn draw(seed: u64, options: &Options) -> Self {
-        let chance = &mut Chance::new(seed, 1);
-        let nodes = chance.pick(&[3, 3, 3, 4, 5, 5, 5, 7]);
-        let clients = chance.between(2, 9);
-        let latency = Span::micros(chance.pick(&[100, 500, 2_000, 20_000]));
+        let rng = &mut Rng::new(seed, 1);
+        let nodes = rng.pick(&[3, 3, 3, 4, 5, 5, 5, 7]);
+        let clients = rng.between(2, 9);
+        let latency = Span::micros(rng.pick(&[100, 500, 2_000, 20_000]));
         // Far apart, one message at a time carries less than clients write.
-        let inflight_max = chance.pick(&[1, 4, 128]).max(if latency < Span::millis(10) { 1 } else { 4 });
-        let election_timeout = Duration::from_millis(chance.pick(&[300, 500, 1000, 2000]));
-        let clock_drift = chance.pick(&[0, 100, 100_000]);
-        let churns = chance.below(5) > 1;
-        let spare = chance.pick(&[0, 1, 1, 2, 3]);
-        let lease = draw_lease(election_timeout, clock_drift, chance);
-        let faults = draw_faults(churns, options.faults, chance);
-        let are_equal = chance.below(4) > 0;
+        let inflight_max = rng.pick(&[1, 4, 128]).max(if latency < Span::millis(10) { 1 } else { 4 });
+        let election_timeout = Duration::from_millis(rng.pick(&[300, 500, 1000, 2000]));
+        let clock_drift = rng.pick(&[0, 100, 100_000]);
+        let churns = rng.below(5) > 1;
+        let spare = rng.pick(&[0, 1, 1, 2, 3]);
+        let lease = draw_lease(election_timeout, clock_drift, rng);
+        let faults = draw_faults(churns, options.faults, rng);
+        let are_equal = rng.below(4) > 0;
         Self {
             nodes: options.nodes.unwrap_or(nodes),
             spare: options.spare.unwrap_or(if churns { spare } else { 0 }),
@@ -165,33 +165,33 @@ impl Conditions {
             heartbeat: Duration::from_millis(100),
             election_timeout,
             lease,
-            priorities: (0..10).map(|_| chance.pick(&[0, 1, 1, 2, 5])).filter(|_| !are_equal).collect(),
+            priorities: (0..10).map(|_| rng.pick(&[0, 1, 1, 2, 5])).filter(|_| !are_equal).collect(),
             inflight_max,
-            inflight_bytes_max: chance.pick(&[1_000, 1 << 20, 1 << 20]),
-            uncommitted_max: chance.pick(&[2, 1 << 20, 1 << 20]),
-            message_bytes_max: chance.pick(&[64, 500, 1 << 20]),
-            recent_bytes_max: chance.pick(&[0, 500, 5000, 1 << 20]),
-            replay_bytes_max: chance.pick(&[100, 5000, 1 << 20]),
-            segment_bytes: chance.pick(&[8 << 10, 16 << 10, 64 << 10]),
-            in_memory: chance.below(3) == 0,
-            image_every: chance.pick(&[1, 10, 200]),
-            entries_kept: chance.pick(&[None, None, Some(1), Some(20), Some(100)]),
-            snapshot_takes: Span::millis(chance.pick(&[1, 50, 1_000])),
-            snapshot_loss: chance.pick(&[0, 100_000, 500_000]),
-            snapshot_patience: Span::millis(chance.pick(&[500, 2_000])),
+            inflight_bytes_max: rng.pick(&[1_000, 1 << 20, 1 << 20]),
+            uncommitted_max: rng.pick(&[2, 1 << 20, 1 << 20]),
+            message_bytes_max: rng.pick(&[64, 500, 1 << 20]),
+            recent_bytes_max: rng.pick(&[0, 500, 5000, 1 << 20]),
+            replay_bytes_max: rng.pick(&[100, 5000, 1 << 20]),
+            segment_bytes: rng.pick(&[8 << 10, 16 << 10, 64 << 10]),
+            in_memory: rng.below(3) == 0,
+            image_every: rng.pick(&[1, 10, 200]),
+            entries_kept: rng.pick(&[None, None, Some(1), Some(20), Some(100)]),
+            snapshot_takes: Span::millis(rng.pick(&[1, 50, 1_000])),
+            snapshot_loss: rng.pick(&[0, 100_000, 500_000]),
+            snapshot_timeout: Span::millis(rng.pick(&[500, 2_000])),
             latency,
-            loss: chance.pick(&[0, 0, 1_000, 20_000, 200_000]),
-            duplication: chance.pick(&[0, 0, 1_000, 50_000, 300_000]),
-            reordering: chance.pick(&[0, 0, 10_000, 300_000]),
-            sync: Span::micros(chance.pick(&[50, 500, 2_000, 10_000])),
-            turn: Span::micros(chance.pick(&[1, 20, 100, 1_000])),
+            loss: rng.pick(&[0, 0, 1_000, 20_000, 200_000]),
+            duplication: rng.pick(&[0, 0, 1_000, 50_000, 300_000]),
+            reordering: rng.pick(&[0, 0, 10_000, 300_000]),
+            sync: Span::micros(rng.pick(&[50, 500, 2_000, 10_000])),
+            turn: Span::micros(rng.pick(&[1, 20, 100, 1_000])),
             clock_drift,
             clients: clients as usize,
-            keys: chance.between(1, 6) as u8,
+            keys: rng.between(1, 6) as u8,
             // About twenty operations a second together, some waits for answers that do not come included.
             think: Span::millis(1_000 * clients / 35),
-            patience: Span::millis(chance.pick(&[1_000, 3_000, 10_000])),
-            value_bytes_max: chance.pick(&[0, 50, 50, 2_000]),
+            client_timeout: Span::millis(rng.pick(&[1_000, 3_000, 10_000])),
+            value_bytes_max: rng.pick(&[0, 50, 50, 2_000]),
             // A clock that leaps breaks the contract of leases.
             faults: faults.into_iter().filter(|(kind, _)| lease.is_none() || *kind != FaultKind::ClockJump).collect(),
         }
@@ -205,20 +205,20 @@ impl Conditions {
 }
 
 /// In a quarter of the runs, a lease as long as its contract allows, or much shorter.
-fn draw_lease(election_timeout: Duration, drift: u64, chance: &mut Chance) -> Option<Duration> {
+fn draw_lease(election_timeout: Duration, drift: u64, rng: &mut Rng) -> Option<Duration> {
     let millis = election_timeout.as_millis() as u64;
     let longest = millis * (1_000_000 - drift) / (1_000_000 + drift) - 1;
-    let lease = Duration::from_millis(chance.pick(&[longest, longest, millis / 2]));
-    (chance.below(4) == 0).then_some(lease)
+    let lease = Duration::from_millis(rng.pick(&[longest, longest, millis / 2]));
+    (rng.below(4) == 0).then_some(lease)
 }
 
 /// Each kind of fault happens in about a third of the runs, from every second to once or never; those that change the
 /// members only where `churns`.
-fn draw_faults(churns: bool, allowed: Kinds, chance: &mut Chance) -> Vec<(FaultKind, Span)> {
-    let apart = chance.pick(&[[1_000, 3_000, 10_000], [4_000, 10_000, 20_000], [4_000, 10_000, 20_000]]);
+fn draw_faults(churns: bool, allowed: Kinds, rng: &mut Rng) -> Vec<(FaultKind, Span)> {
+    let apart = rng.pick(&[[1_000, 3_000, 10_000], [4_000, 10_000, 20_000], [4_000, 10_000, 20_000]]);
     // Each kind draws, whether it is chosen or not.
     let drawn: Vec<_> =
-        FaultKind::ALL.iter().map(|&kind| (kind, chance.below(3) == 0, Span::millis(chance.pick(&apart)))).collect();
+        FaultKind::ALL.iter().map(|&kind| (kind, rng.below(3) == 0, Span::millis(rng.pick(&apart)))).collect();
     let happens = |kind: FaultKind| allowed.contains(kind) && (churns || !kind.is_churn());
     drawn
         .into_iter()

@@ -5,11 +5,11 @@
 //! library's own `LogWriter`. Must not know of replicas or of messages.
 
 use crate::agenda::Span;
-use crate::chance::Chance;
+use crate::rng::Rng;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use vlot::log_writer::{Durable, LogWriter};
-use vlot::members::MembershipSet;
+use vlot::members::MembersAt;
 use vlot::node::BatchId;
 use vlot::payload::{self, Payload};
 use vlot::replica::{LogRead, Purpose};
@@ -105,13 +105,13 @@ impl Disk {
     }
 
     /// Flips a bit in the payload of an entry that was synced, if one is found. False if not.
-    pub fn rot(&mut self, node: NodeId, segment_bytes: u32, chance: &mut Chance) -> bool {
+    pub fn rot(&mut self, node: NodeId, segment_bytes: u32, rng: &mut Rng) -> bool {
         let names = self.sim.clone().list().unwrap_or_default();
         let logs: Vec<String> = names.into_iter().filter(|name| name.ends_with(".log")).collect();
         for _ in 0..ROT_ATTEMPTS {
-            let Some(name) = logs.get(chance.below(logs.len().max(1) as u64) as usize) else { return false };
+            let Some(name) = logs.get(rng.below(logs.len().max(1) as u64) as usize) else { return false };
             let written = self.sim.bytes(name).and_then(|bytes| bytes.iter().rposition(|&byte| byte != 0));
-            let (at, bit) = (chance.below(written.unwrap_or(0) as u64 + 1) as usize, chance.below(8));
+            let (at, bit) = (rng.below(written.unwrap_or(0) as u64 + 1) as usize, rng.below(8));
             // Of a file that is not synced, nothing may be there without power.
             let flip = |disk: &SimDisk| {
                 disk.tamper(name, |bytes| {
@@ -156,13 +156,13 @@ impl Disk {
 
     /// Who belongs to the group, as what is certainly on it says. None if it says nothing.
     #[must_use]
-    pub fn members(&self) -> Option<MembershipSet> {
+    pub fn members(&self) -> Option<MembersAt> {
         if let Some(Entry { id, payload }) = self.durable.kept.last()
-            && let Ok(Payload::Membership(entry)) = payload::decode(payload)
+            && let Ok(Payload::Configuration(entry)) = payload::decode(payload)
         {
-            return Some(MembershipSet { at: id.index, entry });
+            return Some(MembersAt { at: id.index, entry });
         }
-        MembershipSet::decode(self.durable.note.clone()).ok().filter(|_| !self.durable.note.is_empty())
+        MembersAt::decode(self.durable.note.clone()).ok().filter(|_| !self.durable.note.is_empty())
     }
 
     /// Starts a process's log thread on it. Returns what it recovered, too.
@@ -190,7 +190,7 @@ impl Disk {
     /// What is recovered must be what was synced, followed by a first part of what was written after it. It is durable
     /// from then on.
     fn recovered(&mut self, found: &GroupState, damaged: Option<(LogIndex, LogIndex)>) -> Result<(), String> {
-        // A membership that is damaged is not told.
+        // A configuration that is damaged is not told.
         let is_told =
             |entry: &Entry| damaged.is_none_or(|(first, last)| entry.id.index < first || entry.id.index > last);
         let told = |state: &GroupState| {
@@ -221,7 +221,7 @@ impl LogThread {
     ///
     /// # Errors
     /// If storage fails.
-    pub fn begin(&mut self, disk: &mut Disk, sync: Span, chance: &mut Chance) -> Result<Option<Span>, Broken> {
+    pub fn begin(&mut self, disk: &mut Disk, sync: Span, rng: &mut Rng) -> Result<Option<Span>, Broken> {
         if self.working.is_some() || self.waiting.is_empty() {
             return Ok(None);
         }
@@ -254,7 +254,7 @@ impl LogThread {
             };
             done.fetched.push((group, purpose, entries));
         }
-        let took = if done.wrote { chance.skewed(sync) } else { Span(sync.0 / 10) };
+        let took = if done.wrote { rng.skewed(sync) } else { Span(sync.0 / 10) };
         self.working = Some(done);
         self.begun += 1;
         Ok(Some((took + Span(1)) * disk.slowness.max(1)))
@@ -337,7 +337,7 @@ pub fn forget_faults(sim: &SimDisk) {
 /// Small segments, and little room for what one group keeps alone, so that both are seen often.
 fn options(segment_bytes: u32) -> Options {
     let slack_bytes = u64::from(segment_bytes);
-    let keep = payload::sets_membership;
+    let keep = payload::sets_configuration;
     Options { segment_bytes, slack_bytes, keep, accept_damaged_entries: true, ..Options::default() }
 }
 
@@ -358,9 +358,9 @@ fn apply(state: &mut GroupState, write: &Write) {
             state.runs.cut_after(*after);
             state.kept.retain(|entry| entry.id.index <= *after);
             entries.iter().for_each(|entry| state.runs.push(entry.id.term, 1));
-            state.kept.extend(entries.iter().filter(|entry| payload::sets_membership(&entry.payload)).cloned());
+            state.kept.extend(entries.iter().filter(|entry| payload::sets_configuration(&entry.payload)).cloned());
         }
-        Write::Begin { after, note, .. } => {
+        Write::LogStart { after, note, .. } => {
             if state.runs.contains(*after) {
                 state.runs.begin_after(after.index);
             } else {
@@ -415,14 +415,14 @@ mod tests {
     fn a_power_loss_between_write_and_sync() {
         for seed in 0..20 {
             let mut disk = Disk::default();
-            let chance = &mut Chance::new(seed, 1);
+            let rng = &mut Rng::new(seed, 1);
             let (mut thread, ..) = disk.open(NodeId(1), GroupId(1), 8192).unwrap();
             thread.ask(Job::Write(BatchId(1), Rc::new(vec![vote(1), append(1)])));
-            assert!(thread.begin(&mut disk, Span::millis(1), chance).unwrap().is_some());
+            assert!(thread.begin(&mut disk, Span::millis(1), rng).unwrap().is_some());
             assert_eq!(thread.finish(&mut disk).unwrap().durable, Some(Durable::All(BatchId(1))));
             thread.ask(Job::Write(BatchId(2), Rc::new(vec![append(2)])));
             thread.ask(Job::Write(BatchId(3), Rc::new(vec![append(3)])));
-            assert!(thread.begin(&mut disk, Span::millis(1), chance).unwrap().is_some());
+            assert!(thread.begin(&mut disk, Span::millis(1), rng).unwrap().is_some());
             disk.sim().crash(seed);
             let (_, recovered, _) = disk.open(NodeId(1), GroupId(1), 8192).unwrap();
             assert!((1..=3).contains(&recovered.runs.last().0));

@@ -8,9 +8,9 @@ mod kinds;
 pub use kinds::{FaultKind, Kinds};
 
 use crate::agenda::Span;
-use crate::chance::Chance;
 use crate::churn::{self, Scene};
 use crate::network::Place;
+use crate::rng::Rng;
 use vlot::MemberChange;
 
 /// One fault, with all that was drawn for it.
@@ -196,32 +196,30 @@ pub enum Install {
 /// Decides what a fault of this kind does. May be nothing, or the same to several. `drift` is by how much clocks run
 /// fast or slow at most, in millionths.
 #[must_use]
-pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, chance: &mut Chance) -> Vec<Fault> {
+pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, rng: &mut Rng) -> Vec<Fault> {
     let &Scene { hosts: nodes, leader, .. } = scene;
-    let place = chance.below(nodes as u64) as Place;
+    let place = rng.below(nodes as u64) as Place;
     let place = match kind {
         FaultKind::KillLeader | FaultKind::PauseLeader | FaultKind::IsolateLeader => leader.unwrap_or(place),
         _ => place,
     };
-    let other = (place + 1 + chance.below((nodes as u64).saturating_sub(1)) as usize) % nodes;
-    let typical = Span::millis(chance.pick(&[20, 200, 2_000, 5_000]));
-    let lasts = chance.skewed(typical);
+    let other = (place + 1 + rng.below((nodes as u64).saturating_sub(1)) as usize) % nodes;
+    let typical = Span::millis(rng.pick(&[20, 200, 2_000, 5_000]));
+    let lasts = rng.skewed(typical);
     let crash = |how| vec![Fault::Crash { place, how, down: lasts }];
-    let cut = |directions, chance: &mut Chance| {
-        vec![Fault::Cut { directions, breaks: chance.coin(), cut: lasts + Span::millis(50) }]
-    };
+    let cut =
+        |directions, rng: &mut Rng| vec![Fault::Cut { directions, breaks: rng.coin(), cut: lasts + Span::millis(50) }];
     match kind {
         FaultKind::Kill | FaultKind::KillLeader => crash(Crash::Kill),
         FaultKind::KillInTurn => crash(Crash::KillInTurn),
         FaultKind::PowerLoss => crash(Crash::PowerLoss),
         FaultKind::PowerLossOfAll => (0..nodes)
-            .map(|place| Fault::Crash { place, how: Crash::PowerLoss, down: chance.skewed(Span::millis(500)) })
+            .map(|place| Fault::Crash { place, how: Crash::PowerLoss, down: rng.skewed(Span::millis(500)) })
             .collect(),
         FaultKind::Pause | FaultKind::PauseLeader => vec![Fault::Pause { place, pause: lasts }],
         FaultKind::KillInInstall => {
-            let how = chance.pick(&[Crash::Kill, Crash::PowerLoss]);
-            let step =
-                chance.pick(&[Install::Come, Install::Staged, Install::Asked, Install::Begun, Install::Restored]);
+            let how = rng.pick(&[Crash::Kill, Crash::PowerLoss]);
+            let step = rng.pick(&[Install::Come, Install::Staged, Install::Asked, Install::Begun, Install::Restored]);
             vec![Fault::CrashInInstall { place, how, step, down: lasts }]
         }
         FaultKind::PauseInTurn => vec![Fault::PauseInTurn { place, pause: lasts }],
@@ -229,68 +227,68 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, chance: &mut Chance)
             vec![Fault::Clock { place, leap: lasts, rate: 1_000_000 }]
         }
         FaultKind::ClockRate => {
-            let rate = 1_000_000 - drift + chance.below(2 * drift + 1);
+            let rate = 1_000_000 - drift + rng.below(2 * drift + 1);
             vec![Fault::Clock { place, leap: Span::ZERO, rate }]
         }
         FaultKind::Unfit => {
-            vec![Fault::Unfit { place: if chance.coin() { leader.unwrap_or(place) } else { place }, unfit: lasts }]
+            vec![Fault::Unfit { place: if rng.coin() { leader.unwrap_or(place) } else { place }, unfit: lasts }]
         }
         FaultKind::WriteError | FaultKind::SyncError => {
-            let (sync, of_snapshots) = (kind == FaultKind::SyncError, chance.below(4) == 0);
-            let after = chance.below(if of_snapshots { 3 } else { 20 });
+            let (sync, of_snapshots) = (kind == FaultKind::SyncError, rng.below(4) == 0);
+            let after = rng.below(if of_snapshots { 3 } else { 20 });
             vec![Fault::DiskError { place, of_snapshots, after, sync }]
         }
         FaultKind::Rot => vec![Fault::Rot { place, down: lasts }],
         FaultKind::DiskFull => {
-            let place = if chance.coin() { leader.unwrap_or(place) } else { place };
-            let (all, at_once) = (chance.below(3) == 0, chance.below(3) > 0);
-            let places = (0..nodes).filter(|&each| each == place || (all && chance.below(3) > 0));
+            let place = if rng.coin() { leader.unwrap_or(place) } else { place };
+            let (all, at_once) = (rng.below(3) == 0, rng.below(3) > 0);
+            let places = (0..nodes).filter(|&each| each == place || (all && rng.below(3) > 0));
             let places: Vec<Place> = places.collect();
-            places.into_iter().map(|place| Fault::DiskFull { place, at_once, full: chance.skewed(lasts * 2) }).collect()
+            places.into_iter().map(|place| Fault::DiskFull { place, at_once, full: rng.skewed(lasts * 2) }).collect()
         }
-        FaultKind::SlowDisk => vec![Fault::SlowDisk { place, times: chance.pick(&[10, 100, 1000]), slow: lasts }],
-        FaultKind::Split => cut(split(nodes, None, chance), chance),
-        FaultKind::Isolate => cut(around(nodes, place, true, true), chance),
+        FaultKind::SlowDisk => vec![Fault::SlowDisk { place, times: rng.pick(&[10, 100, 1000]), slow: lasts }],
+        FaultKind::Split => cut(split(nodes, None, rng), rng),
+        FaultKind::Isolate => cut(around(nodes, place, true, true), rng),
         FaultKind::IsolateLeader => {
-            let mut faults = cut(around(nodes, place, true, true), chance);
+            let mut faults = cut(around(nodes, place, true, true), rng);
             // Clients that are cut off with it go on, and make its log the longest there is.
-            if chance.coin() {
-                faults.push(burst(place, chance));
+            if rng.coin() {
+                faults.push(burst(place, rng));
             }
             faults
         }
-        FaultKind::Bridge => cut(split(nodes, Some(place), chance), chance),
+        FaultKind::Bridge => cut(split(nodes, Some(place), rng), rng),
         FaultKind::OneWay => {
-            let deaf = chance.coin();
-            cut(around(nodes, place, deaf, !deaf), chance)
+            let deaf = rng.coin();
+            cut(around(nodes, place, deaf, !deaf), rng)
         }
         FaultKind::Patchwork => {
             let all = (0..nodes * nodes).map(|n| (n / nodes, n % nodes)).filter(|(from, to)| from != to);
-            cut(all.filter(|_| chance.below(3) == 0).collect(), chance)
+            cut(all.filter(|_| rng.below(3) == 0).collect(), rng)
         }
         FaultKind::Reset => vec![Fault::Reset { a: place, b: other }],
         FaultKind::SlowLink => {
-            vec![Fault::SlowLink { from: place, to: other, times: chance.pick(&[5, 50, 500]), slow: lasts }]
+            vec![Fault::SlowLink { from: place, to: other, times: rng.pick(&[5, 50, 500]), slow: lasts }]
         }
         FaultKind::LossStorm => {
-            vec![Fault::Loss { per_million: chance.pick(&[100_000, 300_000, 500_000]), storm: lasts }]
+            vec![Fault::Loss { per_million: rng.pick(&[100_000, 300_000, 500_000]), storm: lasts }]
         }
         FaultKind::Burst => {
-            vec![burst(if chance.coin() { leader.unwrap_or(place) } else { place }, chance)]
+            vec![burst(if rng.coin() { leader.unwrap_or(place) } else { place }, rng)]
         }
         FaultKind::LostDisk => vec![Fault::LostDisk { place }],
         FaultKind::Transfer => {
-            let mut faults = vec![Fault::Transfer { to: chance.coin().then_some(other) }];
+            let mut faults = vec![Fault::Transfer { to: rng.coin().then_some(other) }];
             // Who asks another to stand may not hear that it did.
-            if let (Some(leader), 0) = (leader, chance.below(4)) {
-                faults.extend(cut(around(nodes, leader, true, false), chance));
+            if let (Some(leader), 0) = (leader, rng.below(4)) {
+                faults.extend(cut(around(nodes, leader, true, false), rng));
             }
             faults
         }
         FaultKind::Compact => {
-            let all = chance.below(4) == 0;
+            let all = rng.below(4) == 0;
             let places = (0..nodes).filter(|&each| all || each == place);
-            places.map(|place| Fault::Compact { place, part: chance.pick(&[1000, 1000, 900, 500, 100]) }).collect()
+            places.map(|place| Fault::Compact { place, part: rng.pick(&[1000, 1000, 900, 500, 100]) }).collect()
         }
         FaultKind::AddVoter
         | FaultKind::AddLearner
@@ -300,19 +298,19 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, chance: &mut Chance)
         | FaultKind::RemoveLeader
         | FaultKind::Replace
         | FaultKind::Move => {
-            let changes = churn::plan(kind, scene, chance);
+            let changes = churn::plan(kind, scene, rng);
             if changes.is_empty() { Vec::new() } else { vec![Fault::Change { changes }] }
         }
     }
 }
 
-fn burst(place: Place, chance: &mut Chance) -> Fault {
-    Fault::Burst { place, writes: chance.pick(&[3, 10, 30]) }
+fn burst(place: Place, rng: &mut Rng) -> Fault {
+    Fault::Burst { place, writes: rng.pick(&[3, 10, 30]) }
 }
 
 /// The directions between two parts; a bridge belongs to both.
-fn split(nodes: usize, bridge: Option<Place>, chance: &mut Chance) -> Vec<(Place, Place)> {
-    let sides: Vec<bool> = (0..nodes).map(|_| chance.coin()).collect();
+fn split(nodes: usize, bridge: Option<Place>, rng: &mut Rng) -> Vec<(Place, Place)> {
+    let sides: Vec<bool> = (0..nodes).map(|_| rng.coin()).collect();
     let apart = |a: Place, b: Place| sides[a] != sides[b] && bridge != Some(a) && bridge != Some(b);
     (0..nodes * nodes).map(|n| (n / nodes, n % nodes)).filter(|&(from, to)| apart(from, to)).collect()
 }
@@ -331,14 +329,14 @@ pub fn around(nodes: usize, place: Place, incoming: bool, outgoing: bool) -> Vec
 mod tests {
     use super::*;
     use crate::churn::Spare;
+    use vlot_raft::configuration::Configuration;
     use vlot_raft::id::NodeId;
-    use vlot_raft::membership::Membership;
 
     #[test]
     fn a_bridge_sees_all_and_a_split_is_two_way() {
         for seed in 0..50 {
-            let chance = &mut Chance::new(seed, 1);
-            let cuts = split(5, Some(2), chance);
+            let rng = &mut Rng::new(seed, 1);
+            let cuts = split(5, Some(2), rng);
             assert!(cuts.iter().all(|&(from, to)| from != 2 && to != 2));
             assert!(cuts.iter().all(|&(from, to)| cuts.contains(&(to, from))));
         }
@@ -347,12 +345,12 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_plan() {
-        let members = Membership::of_voters((1..=4).map(NodeId));
+        let members = Configuration::of_voters((1..=4).map(NodeId));
         let spare = [Spare { place: 4, is_witness: false }];
         let scene = Scene { hosts: 5, leader: Some(2), members: &members, spare: &spare };
         for kind in FaultKind::ALL.iter().copied() {
             let planned: Vec<Fault> =
-                (0..20).flat_map(|seed| plan(kind, &scene, 100, &mut Chance::new(seed, 1))).collect();
+                (0..20).flat_map(|seed| plan(kind, &scene, 100, &mut Rng::new(seed, 1))).collect();
             assert!(!planned.is_empty(), "{}", kind.name());
             if kind == FaultKind::PauseLeader {
                 assert!(planned.iter().all(|fault| matches!(fault, Fault::Pause { place: 2, .. })));

@@ -14,7 +14,6 @@
 //! ```
 
 pub mod agenda;
-pub mod chance;
 pub mod checks;
 pub mod churn;
 pub mod conditions;
@@ -23,6 +22,7 @@ pub mod faults;
 pub mod host;
 pub mod network;
 pub mod register;
+pub mod rng;
 pub mod shelf;
 pub mod transcript;
 pub mod workload;

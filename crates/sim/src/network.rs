@@ -4,8 +4,8 @@
 //! what a node does with it.
 
 use crate::agenda::{Moment, Span};
-use crate::chance::Chance;
 use crate::conditions::Conditions;
+use crate::rng::Rng;
 use vlot::net::Lane;
 use vlot_raft::id::NodeId;
 
@@ -35,7 +35,7 @@ pub struct Network {
     reordering: u64,
     duplication: u64,
     loss: u64,
-    chance: Chance,
+    rng: Rng,
 }
 
 /// One direction between two nodes.
@@ -70,41 +70,41 @@ pub struct Arrivals {
 impl Network {
     /// A network without faults other than those of the conditions.
     #[must_use]
-    pub fn new(conditions: &Conditions, mut chance: Chance) -> Self {
+    pub fn new(conditions: &Conditions, mut rng: Rng) -> Self {
         let nodes = conditions.hosts();
         let links = (0..nodes * nodes)
             .map(|_| Link {
-                latency: chance.span(Span(conditions.latency.0 / 2), conditions.latency * 2),
+                latency: rng.span(Span(conditions.latency.0 / 2), conditions.latency * 2),
                 slowness: 1,
                 ..Link::default()
             })
             .collect();
         let connections = vec![Connection::default(); nodes * nodes];
         let Conditions { reordering, duplication, loss, .. } = *conditions;
-        Self { nodes, links, connections, reordering, duplication, loss, chance }
+        Self { nodes, links, connections, reordering, duplication, loss, rng }
     }
 
     /// Decides when a frame that is sent at `now` arrives.
     pub fn send(&mut self, now: Moment, from: Place, to: Place, lane: Lane) -> Arrivals {
         let connected = self.connected(from, to);
         let link = &mut self.links[from * self.nodes + to];
-        if link.cuts > 0 || !connected || self.chance.happens(self.loss) {
+        if link.cuts > 0 || !connected || self.rng.happens(self.loss) {
             return Arrivals::default();
         }
-        let way = (link.latency + Span(self.chance.below(link.latency.0 / 2))) * link.slowness;
+        let way = (link.latency + Span(self.rng.below(link.latency.0 / 2))) * link.slowness;
         let arrival = &mut link.arrival[lane as usize];
-        let first = if self.chance.happens(self.reordering) {
-            now + way + self.chance.skewed(link.latency * 4)
+        let first = if self.rng.happens(self.reordering) {
+            now + way + self.rng.skewed(link.latency * 4)
         } else {
             // Frames of one connection keep their order.
             *arrival = (now + way).max(*arrival + Span(1));
             *arrival
         };
         // A double may come much later: when its connection is gone, or its sender has died and come back.
-        let doubled = self.chance.happens(self.duplication);
+        let doubled = self.rng.happens(self.duplication);
         let second = doubled.then(|| {
-            let typical = self.chance.pick(&[5, 300, 3_000]);
-            first + self.chance.skewed(Span::millis(typical))
+            let typical = self.rng.pick(&[5, 300, 3_000]);
+            first + self.rng.skewed(Span::millis(typical))
         });
         Arrivals { first: Some(first), second }
     }
@@ -190,7 +190,7 @@ mod tests {
         let mut conditions = Conditions::draw(1, &Options { nodes: Some(3), ..Options::default() });
         (conditions.loss, conditions.duplication, conditions.reordering) = (0, 0, 0);
         change(&mut conditions);
-        let mut network = Network::new(&conditions, Chance::new(1, 1));
+        let mut network = Network::new(&conditions, Rng::new(1, 1));
         network.connect(0, 1);
         network
     }

@@ -8,7 +8,7 @@ use crate::disk;
 use crate::register::Registers;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::io;
-use vlot::members::MembershipSet;
+use vlot::members::MembersAt;
 use vlot_log::disk::Disk as _;
 use vlot_log::disk::sim::SimDisk;
 use vlot_raft::id::LogId;
@@ -19,7 +19,7 @@ pub struct Snapshot {
     /// The state, and the last entry whose effect it has.
     pub registers: Registers,
     /// The members.
-    pub members: MembershipSet,
+    pub members: MembersAt,
 }
 
 /// What a file is written for: tells apart what is written at the same time.
@@ -143,7 +143,7 @@ fn decode(bytes: Vec<u8>) -> Option<Snapshot> {
         return None;
     }
     let registers = Registers::decode(&mut bytes)?;
-    Some(Snapshot { registers, members: MembershipSet::decode(bytes).ok()? })
+    Some(Snapshot { registers, members: MembersAt::decode(bytes).ok()? })
 }
 
 /// FNV-1a: enough to tell a file that was torn.
@@ -158,7 +158,7 @@ mod tests {
     fn snapshot(index: u64) -> Snapshot {
         let mut registers = Registers::default();
         registers.skip(LogId::new(1, index));
-        Snapshot { registers, members: MembershipSet::default() }
+        Snapshot { registers, members: MembersAt::default() }
     }
 
     #[test]

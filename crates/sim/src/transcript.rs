@@ -12,11 +12,11 @@ use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::rc::Rc;
 use vlot::MemberChange;
-use vlot::wire::Parcel;
+use vlot::wire::PeerMessage;
 use vlot_log::record::Write;
-use vlot_raft::effect::{Event, Standing, TransferRefused};
+use vlot_raft::configuration::{ChangeRefused, Configuration, Seat};
+use vlot_raft::effect::{Event, RoleState, TransferRefused};
 use vlot_raft::id::LogId;
-use vlot_raft::membership::{ChangeRefused, Membership, Seat};
 use vlot_raft::message::Body;
 
 /// How many notes are kept when only the end is of interest.
@@ -52,7 +52,7 @@ pub enum Note {
     /// They are durable, or all of them but the entries, which wait for room.
     Synced(Place, u64, bool),
     /// Term, role or leader have changed.
-    Became(Place, Standing),
+    Became(Place, RoleState),
     /// What else has happened to a replica.
     Happened(Place, Event),
     /// An operator asks a node for this.
@@ -157,7 +157,7 @@ impl fmt::Display for Note {
             }
             Self::Synced(place, batch, true) => write!(f, "{} synced #{batch}", Node(*place)),
             Self::Synced(place, batch, false) => write!(f, "{} synced #{batch} but for entries", Node(*place)),
-            Self::Became(place, Standing { term, role, leader }) => {
+            Self::Became(place, RoleState { term, role, leader }) => {
                 write!(f, "{} {role:?} t{term}", Node(*place))?;
                 leader.map_or(Ok(()), |leader| write!(f, " of n{leader}"))
             }
@@ -227,31 +227,31 @@ fn write_sent(f: &mut fmt::Formatter<'_>, from: Place, to: Place, bytes: &Bytes,
         Arrivals { .. } => "=>",
     };
     write!(f, "{} {arrow} {} ", Node(from), Node(to))?;
-    match Parcel::decode(bytes.clone()) {
-        Ok((_, Parcel::Raft { message, .. })) => {
+    match PeerMessage::decode(bytes.clone()) {
+        Ok((_, PeerMessage::Raft { message, .. })) => {
             write!(f, "t{} ", message.term)?;
             match message.body {
-                Body::AppendEntries { session, entries, memberships, commit } => {
+                Body::AppendEntries { session, entries, configurations, commit } => {
                     write!(f, "AppendEntries after={}", entries.after())?;
                     for (term, first, last) in entries.iter() {
                         write!(f, " {first}..{last}@{term}")?;
                     }
-                    for (at, membership) in memberships {
+                    for (at, configuration) in configurations {
                         write!(f, " {at}:")?;
-                        write_membership(f, &membership)?;
+                        write_configuration(f, &configuration)?;
                     }
                     write!(f, " commit={commit} session={}", session.0)
                 }
                 body => write!(f, "{body:?}"),
             }
         }
-        Ok((_, Parcel::Propose { term, payloads })) => write!(f, "t{term} Propose count={}", payloads.len()),
-        Ok((_, Parcel::Change { term, request })) => {
+        Ok((_, PeerMessage::Propose { term, payloads })) => write!(f, "t{term} Propose count={}", payloads.len()),
+        Ok((_, PeerMessage::Change { term, request })) => {
             write!(f, "t{term} Change")?;
             write_changes(f, &request.changes)
         }
-        Ok((_, Parcel::ChangeRefused { why, .. })) => write!(f, "ChangeRefused {why:?}"),
-        Ok((_, Parcel::ProposalsRefused { term, sequences })) => {
+        Ok((_, PeerMessage::ChangeRefused { why, .. })) => write!(f, "ChangeRefused {why:?}"),
+        Ok((_, PeerMessage::ProposalsRefused { term, sequences })) => {
             write!(f, "t{term} ProposalsRefused count={}", sequences.len())
         }
         Err(bad) => write!(f, "{bad}"),
@@ -267,13 +267,13 @@ fn write_changes(f: &mut fmt::Formatter<'_>, changes: &[MemberChange]) -> fmt::R
         MemberChange::Demote(node) => write!(f, " n{node}?"),
         MemberChange::Remove(node) => write!(f, " -n{node}"),
         MemberChange::Move { node, address } => write!(f, " n{node} at {address}"),
-        MemberChange::Recognise { node, disk } => write!(f, " n{node} by disk {disk:x}"),
+        MemberChange::BindDisk { node, disk } => write!(f, " n{node} by disk {disk:x}"),
     })
 }
 
 /// Nodes with their seats: `n1` votes, `+n2` joins, `-n3` leaves, `~n4` retires, `n5?` learns; `w` is a witness.
-fn write_membership(f: &mut fmt::Formatter<'_>, membership: &Membership) -> fmt::Result {
-    for (n, member) in membership.members().iter().enumerate() {
+fn write_configuration(f: &mut fmt::Formatter<'_>, configuration: &Configuration) -> fmt::Result {
+    for (n, member) in configuration.members().iter().enumerate() {
         let (before, after) = match member.seat {
             Seat::Voter => ("", ""),
             Seat::Joining => ("+", ""),
@@ -293,7 +293,7 @@ fn write_act(f: &mut fmt::Formatter<'_>, act: &Write) -> fmt::Result {
             write!(f, " term {term}")?;
             vote.map_or(Ok(()), |vote| write!(f, " vote n{vote}"))
         }
-        Write::Begin { after, .. } => write!(f, " begin after {after}"),
+        Write::LogStart { after, .. } => write!(f, " begin after {after}"),
         Write::Rewrite { entries, .. } => write!(f, " rewrite {}", entries.len()),
         Write::Append { after, entries, .. } => {
             write!(f, " cut {after}")?;

@@ -4,10 +4,10 @@
 //! an unknown outcome: it may take effect at any later time, or never. Must not know how a node finds the answer.
 
 use crate::agenda::{Moment, Span};
-use crate::chance::Chance;
 use crate::conditions::Conditions;
 use crate::network::Place;
 use crate::register::{Command, Condition, OpId, Value};
+use crate::rng::Rng;
 use crate::transcript::Answer;
 
 /// What a client asks for.
@@ -67,20 +67,19 @@ pub struct Workload {
     keys: u8,
     think: Span,
     /// How long a client waits.
-    pub patience: Span,
+    pub client_timeout: Span,
     value_bytes_max: u64,
     /// How many writes of no client there were.
     idle_writes: u64,
-    chance: Chance,
+    rng: Rng,
 }
 
 impl Workload {
     /// Clients that have done nothing yet.
     #[must_use]
-    pub fn new(conditions: &Conditions, mut chance: Chance) -> Self {
-        let Conditions { keys, think, patience, value_bytes_max, nodes, clients, .. } = *conditions;
-        let clients =
-            (0..clients).map(|_| Client { waiting: None, home: chance.below(nodes as u64) as Place }).collect();
+    pub fn new(conditions: &Conditions, mut rng: Rng) -> Self {
+        let Conditions { keys, think, client_timeout, value_bytes_max, nodes, clients, .. } = *conditions;
+        let clients = (0..clients).map(|_| Client { waiting: None, home: rng.below(nodes as u64) as Place }).collect();
         let seen = vec![None; usize::from(keys)];
         Self {
             clients,
@@ -89,10 +88,10 @@ impl Workload {
             seen,
             keys,
             think,
-            patience,
+            client_timeout,
             value_bytes_max,
             idle_writes: 0,
-            chance,
+            rng,
         }
     }
 
@@ -104,7 +103,7 @@ impl Workload {
 
     /// How long a client waits before its next operation.
     pub fn think(&mut self) -> Span {
-        self.chance.span(Span::ZERO, self.think * 2)
+        self.rng.span(Span::ZERO, self.think * 2)
     }
 
     /// Begins the next operation of a client. None if it waits for one.
@@ -114,18 +113,15 @@ impl Workload {
         }
         let Homes { members, all, only_members } = homes;
         let is_at_home = members.contains(&self.clients[client].home);
-        if self.chance.below(8) == 0 || (only_members && !is_at_home) {
-            let strays = !only_members && self.chance.below(8) == 0;
-            let home = if strays || members.is_empty() {
-                self.chance.below(all as u64) as Place
-            } else {
-                self.chance.pick(members)
-            };
+        if self.rng.below(8) == 0 || (only_members && !is_at_home) {
+            let strays = !only_members && self.rng.below(8) == 0;
+            let home =
+                if strays || members.is_empty() { self.rng.below(all as u64) as Place } else { self.rng.pick(members) };
             self.clients[client].home = home;
         }
         let op = OpId(self.history.len() as u64);
-        let key = self.chance.below(u64::from(self.keys)) as u8;
-        let request = match self.chance.below(10) {
+        let key = self.rng.below(u64::from(self.keys)) as u8;
+        let request = match self.rng.below(10) {
             0..4 => Request::Read(key),
             4..8 => Request::Write(Command { op, key, condition: Condition::Always }),
             _ => {
@@ -149,8 +145,8 @@ impl Workload {
 
     /// How many bytes of padding a command has.
     pub fn padding(&mut self) -> usize {
-        let rarely_long = if self.chance.below(50) == 0 { 10 } else { 1 };
-        self.chance.below(self.value_bytes_max * rarely_long + 1) as usize
+        let rarely_long = if self.rng.below(50) == 0 { 10 } else { 1 };
+        self.rng.below(self.value_bytes_max * rarely_long + 1) as usize
     }
 
     /// Ends an operation. Returns its client; none if it had ended before.
@@ -197,7 +193,7 @@ mod tests {
     #[test]
     fn a_client_has_one_operation_at_a_time_and_ends_it_once() {
         let conditions = Conditions::draw(1, &Options::default());
-        let mut workload = Workload::new(&conditions, Chance::new(1, 1));
+        let mut workload = Workload::new(&conditions, Rng::new(1, 1));
         let homes = Homes { members: &[1], all: 3, only_members: true };
         let (op, operation) = workload.begin(Moment(1), 0, homes).unwrap();
         assert_eq!(operation.place, 1);

@@ -15,13 +15,13 @@ mod trials;
 mod watch;
 
 use crate::agenda::{Agenda, Moment, Span};
-use crate::chance::Chance;
 use crate::checks::{Checks, progress};
 use crate::conditions::{Conditions, Options};
 use crate::faults::{Fault, FaultKind};
 use crate::host::{Clock, Host};
 use crate::network::{Network, Place, node_at};
 use crate::register::OpId;
+use crate::rng::Rng;
 use crate::transcript::{Answer, Note, Transcript};
 use crate::workload::Workload;
 use bytes::Bytes;
@@ -31,8 +31,8 @@ use std::collections::BTreeMap;
 use trials::Trial;
 use vlot::net::Lane;
 use vlot::node::Input;
+use vlot_raft::configuration::Configuration;
 use vlot_raft::invariants::Violation;
-use vlot_raft::membership::Membership;
 use watch::SETTLING;
 
 /// What a run has shown.
@@ -107,7 +107,7 @@ enum Event {
     /// A client goes on.
     Client(usize),
     /// A client waits no longer.
-    Patience(OpId),
+    ClientTimeout(OpId),
     /// A fault of this kind strikes, as it does so far apart.
     Strike(FaultKind, Span),
     /// A fault is over.
@@ -172,9 +172,9 @@ struct World {
     transcript: Transcript,
     sums: Sums,
     phase: Phase,
-    chance: Chance,
-    fault_chance: Chance,
-    disk_chance: Chance,
+    rng: Rng,
+    fault_rng: Rng,
+    disk_rng: Rng,
     operators: Operators,
 }
 
@@ -184,29 +184,29 @@ impl World {
     }
 
     fn under(conditions: Conditions, seed: u64, whole_transcript: bool) -> Self {
-        let chance = &mut Chance::new(seed, 2);
+        let rng = &mut Rng::new(seed, 2);
         let drift = conditions.clock_drift;
         let hosts = (0..conditions.hosts())
             .map(|place| {
-                let rate = 1_000_000 - drift + chance.below(2 * drift + 1);
-                let clock = Clock::new(chance.below(1 << 42), rate);
-                Host::new(place, clock, place < conditions.nodes, chance.draw())
+                let rate = 1_000_000 - drift + rng.below(2 * drift + 1);
+                let clock = Clock::new(rng.below(1 << 42), rate);
+                Host::new(place, clock, place < conditions.nodes, rng.draw())
             })
             .collect();
-        let founders = Membership::of_voters((0..conditions.nodes).map(node_at));
+        let founders = Configuration::of_voters((0..conditions.nodes).map(node_at));
         let mut world = Self {
             agenda: Agenda::default(),
             hosts,
-            network: Network::new(&conditions, Chance::new(seed, 3)),
-            workload: Workload::new(&conditions, Chance::new(seed, 4)),
+            network: Network::new(&conditions, Rng::new(seed, 3)),
+            workload: Workload::new(&conditions, Rng::new(seed, 4)),
             checks: Checks::new(conditions.hosts(), founders.clone()),
             transcript: Transcript::new(whole_transcript),
             sums: Sums::default(),
             phase: Phase::Storm,
-            chance: Chance::new(seed, 5),
-            fault_chance: Chance::new(seed, 6),
-            disk_chance: Chance::new(seed, 7),
-            operators: Operators::new(founders, Chance::new(seed, 8)),
+            rng: Rng::new(seed, 5),
+            fault_rng: Rng::new(seed, 6),
+            disk_rng: Rng::new(seed, 7),
+            operators: Operators::new(founders, Rng::new(seed, 8)),
             conditions,
         };
         world.note(Note::Begin(format!("seed {seed}: {:?}", world.conditions)));
@@ -216,13 +216,13 @@ impl World {
 
     fn schedule_beginning(&mut self) {
         for place in 0..self.conditions.nodes {
-            self.agenda.after(self.chance.span(Span::ZERO, Span::millis(200)), Event::Start(place));
+            self.agenda.after(self.rng.span(Span::ZERO, Span::millis(200)), Event::Start(place));
         }
         for client in 0..self.workload.clients() {
             self.agenda.after(self.workload.think(), Event::Client(client));
         }
         for (kind, apart) in self.conditions.faults.clone() {
-            self.agenda.after(self.fault_chance.span(Span::millis(500), apart * 2), Event::Strike(kind, apart));
+            self.agenda.after(self.fault_rng.span(Span::millis(500), apart * 2), Event::Strike(kind, apart));
         }
         self.agenda.after(self.conditions.storm, Event::Heal);
     }
@@ -250,7 +250,7 @@ impl World {
             Event::Frame { to, incarnation, from, connection, is_change, bytes } => {
                 // Late frames of a connection that is gone are rare, and harmless or not.
                 let is_late = connection != self.network.connection(from, to) || !self.network.connected(from, to);
-                let is_lost = is_late && self.chance.coin();
+                let is_lost = is_late && self.rng.coin();
                 if is_change {
                     self.change_arrives(to, incarnation, is_lost);
                 }
@@ -284,8 +284,8 @@ impl World {
                 self.go_on(client);
                 Ok(())
             }
-            Event::Patience(op) => {
-                self.lose_patience(op);
+            Event::ClientTimeout(op) => {
+                self.time_out(op);
                 Ok(())
             }
             Event::Strike(kind, apart) => {

@@ -24,7 +24,7 @@ use crate::payload::Payload;
 use crate::replica::Committed;
 use crate::retention::{self, Retention};
 use crate::snapshot::{self, Header};
-use crate::view::{Happening, View};
+use crate::view::{GroupEvent, View};
 
 /// Deliveries of the network that one turn takes in, at most, so that no turn is endless.
 const DELIVERIES_MAX: usize = 256;
@@ -65,7 +65,7 @@ pub(crate) struct Driven {
 
 /// Why a driver ends.
 enum End {
-    Asked,
+    ReadRequest,
     Failed(String),
 }
 
@@ -78,7 +78,7 @@ impl Driver {
         }
         self.net.shutdown().await;
         match end {
-            End::Asked => None,
+            End::ReadRequest => None,
             End::Failed(why) => {
                 tracing::error!(why, "the node stops");
                 Some(why)
@@ -145,12 +145,12 @@ impl Driver {
             Event::SnapshotSent { group, to, attempt, sent } => {
                 self.exchange.sent(to, attempt);
                 match sent {
-                    Ok(of) => self.tell(group, Happening::SnapshotSent { to, of }),
+                    Ok(of) => self.tell(group, GroupEvent::SnapshotSent { to, of }),
                     Err(why) => tracing::warn!(%group, %to, why, "a snapshot was not sent"),
                 }
             }
             Event::SnapshotSaved { group, saved } => self.saved_snapshot(group, saved),
-            Event::Stop => return Err(End::Asked),
+            Event::Stop => return Err(End::ReadRequest),
         }
         Ok(())
     }
@@ -172,24 +172,24 @@ impl Driver {
         for (peer, complaint) in turn.complaints {
             tracing::warn!(%peer, ?complaint, "a peer sent what no correct peer sends");
         }
-        for (group, standing) in turn.became {
-            tracing::info!(%group, term = %standing.term, role = ?standing.role, leader = ?standing.leader.map(|node| format!("{:x}", node.0)), "standing");
+        for (group, role_state) in turn.became {
+            tracing::info!(%group, term = %role_state.term, role = ?role_state.role, leader = ?role_state.leader.map(|node| format!("{:x}", node.0)), "standing");
             if let Some(driven) = self.groups.get_mut(&group) {
-                driven.view.standing.send_replace(standing);
+                driven.view.role_state.send_replace(role_state);
                 driven.disks_unknown = true;
             }
             self.meet_disks();
-            self.tell(group, Happening::Became(standing));
+            self.tell(group, GroupEvent::Became(role_state));
         }
         for (group, event) in turn.happened {
             tracing::info!(%group, ?event, "consensus");
-            if let Consensus::MembershipChanged { .. } = event {
+            if let Consensus::ConfigurationChanged { .. } = event {
                 self.meet_members(group);
             }
-            if let (Consensus::MembershipCommitted { .. }, Some(driven)) = (event, self.groups.get_mut(&group)) {
+            if let (Consensus::ConfigurationCommitted { .. }, Some(driven)) = (event, self.groups.get_mut(&group)) {
                 driven.disks_unknown = true;
             }
-            self.tell(group, Happening::Consensus(event));
+            self.tell(group, GroupEvent::Consensus(event));
         }
         // A snapshot takes room, too. It is asked for again until it is here.
         let has_room = !self.core.is_full();
@@ -220,7 +220,7 @@ impl Driver {
                 driven.machine.apply(committed)?;
             }
             self.compact(group);
-            self.recognise_disks(Time::after_origin(self.started.elapsed()), group);
+            self.bind_disks(Time::after_origin(self.started.elapsed()), group);
         }
         for (group, driven) in &self.groups {
             driven.view.show(&self.core, *group);
@@ -271,9 +271,9 @@ impl Driver {
     /// added again, a peer that lags behind may know it by the disk of before, but then it has not these first members.
     fn knows_founders_alone(&self) -> bool {
         let rafts = self.groups.keys().filter_map(|group| self.core.raft(*group));
-        rafts
-            .into_iter()
-            .any(|raft| raft.memberships().newest_at() == LogIndex::ZERO && raft.membership().contains(raft.node()))
+        rafts.into_iter().any(|raft| {
+            raft.configurations().newest_at() == LogIndex::ZERO && raft.configuration().contains(raft.node())
+        })
     }
 
     fn own(&self) -> Option<NodeId> {
@@ -282,16 +282,16 @@ impl Driver {
 
     /// A leader writes down which disk each member has, once it has seen it: from then on a member that comes with
     /// another, having lost what it had vouched for, is kept out until it is removed and added again.
-    fn recognise_disks(&mut self, now: Time, group: GroupId) {
+    fn bind_disks(&mut self, now: Time, group: GroupId) {
         let Some(driven) = self.groups.get_mut(&group).filter(|driven| driven.disks_unknown) else { return };
         let (Some(members), Some(raft)) = (self.core.members(group), self.core.raft(group)) else { return };
-        let is_free = raft.takes_proposals() && raft.memberships().newest_at() <= raft.commit();
-        if !is_free || members.membership().is_joint() {
+        let is_free = raft.takes_proposals() && raft.configurations().newest_at() <= raft.commit();
+        if !is_free || members.configuration().is_joint() {
             return;
         }
         let unknown = members.iter().map(|(member, _)| member.node).filter(|node| members.disk(*node) == 0);
         let seen = unknown.filter_map(|node| Some((node, *self.disks.get(&node).filter(|disk| **disk != 0)?)));
-        let changes: Vec<MemberChange> = seen.map(|(node, disk)| MemberChange::Recognise { node, disk }).collect();
+        let changes: Vec<MemberChange> = seen.map(|(node, disk)| MemberChange::BindDisk { node, disk }).collect();
         driven.disks_unknown = false;
         if !changes.is_empty() {
             self.core.handle(now, Input::ChangeMembers { group, sequence: 0, changes, context: Bytes::new() });
@@ -311,7 +311,7 @@ impl Driver {
         let _ = new.begun.send(begun);
     }
 
-    fn tell(&self, group: GroupId, happening: Happening) {
+    fn tell(&self, group: GroupId, happening: GroupEvent) {
         if let Some(driven) = self.groups.get(&group) {
             driven.view.tell(happening);
         }
@@ -326,7 +326,7 @@ impl Driver {
         let mut peers = self.peers.clone();
         // Once every group says who its members are, nobody else is called, whatever was told at first.
         if all.iter().all(|members| members.iter().next().is_some()) {
-            peers.retain(|node, _| all.iter().any(|members| members.membership().contains(*node)));
+            peers.retain(|node, _| all.iter().any(|members| members.configuration().contains(*node)));
         }
         for members in all {
             let told = members.iter().filter(|(_, address)| !address.is_empty());
@@ -343,7 +343,7 @@ impl Driver {
     fn meet_disks(&self) {
         let mut disks = BTreeMap::new();
         for group in self.groups.keys() {
-            let role = self.core.raft(*group).map(|raft| raft.standing().role);
+            let role = self.core.raft(*group).map(|raft| raft.role_state().role);
             let counts = matches!(role, Some(RoleName::Candidate | RoleName::Leader));
             disks.extend(self.core.members(*group).filter(|_| counts).into_iter().flat_map(Members::disks));
         }
@@ -352,7 +352,7 @@ impl Driver {
 
     fn fetch(&mut self, group: GroupId, leader: NodeId, reach: LogId) {
         let own = self.core.raft(group).map(vlot_raft::raft::Raft::node);
-        let members = self.core.members(group).map(|members| members.membership().clone()).unwrap_or_default();
+        let members = self.core.members(group).map(|members| members.configuration().clone()).unwrap_or_default();
         let others = members.members().iter().filter(|member| !member.witness).map(|member| member.node);
         let others: Vec<NodeId> = others.filter(|node| Some(*node) != own && *node != leader).collect();
         self.exchange.fetch(group, leader, &others, reach);
@@ -396,7 +396,7 @@ impl Driver {
         // A state that is durable by itself needs the file no longer.
         let is_durable = driven.machine.durable() >= id;
         shelf.remove_before(group, if is_durable { LogId { index: id.index.next(), ..id } } else { id });
-        self.tell(group, Happening::SnapshotRestored { of: id });
+        self.tell(group, GroupEvent::SnapshotRestored { of: id });
         Ok(())
     }
 
@@ -417,7 +417,7 @@ impl Driver {
             let now = Time::after_origin(self.started.elapsed());
             self.core.handle(now, Input::Compact { group, upto });
             let after = self.core.raft(group).map(|raft| raft.log().after()).unwrap_or_default();
-            self.tell(group, Happening::Compacted { after });
+            self.tell(group, GroupEvent::Compacted { after });
         } else if own == LogId::ZERO && !driven.saving {
             self.save(group);
         }
@@ -480,6 +480,6 @@ impl Driver {
 fn bytes_of(Committed { payload, .. }: &Committed) -> usize {
     match payload {
         Payload::Command { command, .. } => command.len(),
-        Payload::Membership(_) | Payload::Blank | Payload::Withheld => 0,
+        Payload::Configuration(_) | Payload::Blank | Payload::Withheld => 0,
     }
 }

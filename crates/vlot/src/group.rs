@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::timeout;
-use vlot_raft::effect::{Standing, TransferRefused};
+use vlot_raft::configuration::ChangeRefused;
+use vlot_raft::effect::{RoleState, TransferRefused};
 use vlot_raft::id::{GroupId, LogIndex, NodeId};
-use vlot_raft::membership::ChangeRefused;
 
 use crate::events::Events;
 use crate::machine::{NoSpace, Waiters};
@@ -20,7 +20,7 @@ use crate::members::{MemberChange, Members, is_too_large};
 use crate::node::Input;
 use crate::payload::{self, ProposalId};
 use crate::state_machine::{Command, StateMachine};
-use crate::view::{Happening, View};
+use crate::view::{GroupEvent, View};
 
 /// One replicated state machine, as this node sees it. Cheap to clone.
 ///
@@ -72,7 +72,7 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Status {
     /// Its term, role and leader.
-    pub standing: Standing,
+    pub role_state: RoleState,
     /// The end of its log.
     pub last: LogIndex,
     /// What is decided, as far as it knows.
@@ -239,8 +239,8 @@ impl<S: StateMachine> Group<S> {
     /// If this node does not lead, the other cannot, or it does not take over in time.
     pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), TransferError> {
         let shared = &*self.0;
-        let mut standings = self.standings();
-        let term = standings.borrow_and_update().term;
+        let mut role_states = self.role_states();
+        let term = role_states.borrow_and_update().term;
         let sequence = shared.next.fetch_add(1, Relaxed);
         let answer = shared.transfers.wait(sequence);
         shared.events.push(Input::Transfer { group: shared.id, sequence, to });
@@ -253,11 +253,11 @@ impl<S: StateMachine> Group<S> {
             Err(NoAnswer::Stopped) => return Err(TransferError::Stopped),
         }
         // A leader that is to be followed by itself leads already.
-        let own = standings.borrow().leader;
+        let own = role_states.borrow().leader;
         if to.is_some() && to == own {
             return Ok(());
         }
-        let taken_over = standings.wait_for(|standing| standing.term > term && standing.leader.is_some());
+        let taken_over = role_states.wait_for(|role_state| role_state.term > term && role_state.leader.is_some());
         match timeout(shared.limits.timeout, taken_over).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(TransferError::Stopped),
@@ -274,8 +274,8 @@ impl<S: StateMachine> Group<S> {
 
     /// What happens to the group on this node from now on. Who lags far behind is told how much was dropped.
     #[must_use]
-    pub fn happenings(&self) -> broadcast::Receiver<Happening> {
-        self.0.view.happenings.subscribe()
+    pub fn events(&self) -> broadcast::Receiver<GroupEvent> {
+        self.0.view.events.subscribe()
     }
 
     /// The state as it is on this node, which may lag behind the group's. To be dropped soon: nothing is applied while
@@ -296,7 +296,7 @@ impl<S: StateMachine> Group<S> {
     pub fn status(&self) -> Status {
         let view = &self.0.view;
         Status {
-            standing: *view.standing.borrow(),
+            role_state: *view.role_state.borrow(),
             last: LogIndex(view.last.load(Relaxed)),
             commit: LogIndex(view.commit.load(Relaxed)),
             applied: LogIndex(view.applied.load(Relaxed)),
@@ -309,8 +309,8 @@ impl<S: StateMachine> Group<S> {
 
     /// Each change of term, role or leader; the newest one for those who look late.
     #[must_use]
-    pub fn standings(&self) -> watch::Receiver<Standing> {
-        self.0.view.standing.subscribe()
+    pub fn role_states(&self) -> watch::Receiver<RoleState> {
+        self.0.view.role_state.subscribe()
     }
 
     /// How many proposals wait on this node.
@@ -424,7 +424,7 @@ fn explain(why: ChangeRefused) -> String {
         ChangeRefused::NotLeader { leader: Some(leader) } => format!("node {leader} has come to lead; try again"),
         ChangeRefused::TooSoon => "the leader has only just taken office; try again".into(),
         ChangeRefused::InProgress => "another change is not finished; try again".into(),
-        ChangeRefused::HandingOver { to } => format!("the leadership is being handed to node {to}; try again"),
+        ChangeRefused::Transferring { to } => format!("the leadership is being handed to node {to}; try again"),
         ChangeRefused::NotCaughtUp { node } => format!("node {node} has not caught up with the log; wait for it"),
         ChangeRefused::NoVoters => "there would be no voter left".into(),
         ChangeRefused::TooManyWitnesses => "witnesses would be a majority".into(),

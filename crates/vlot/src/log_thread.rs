@@ -28,7 +28,7 @@ enum Task {
 
 impl Task {
     fn gives_something_up(&self) -> bool {
-        matches!(self, Self::Write(_, writes) if writes.iter().any(|write| matches!(write, Write::Begin { .. })))
+        matches!(self, Self::Write(_, writes) if writes.iter().any(|write| matches!(write, Write::LogStart { .. })))
     }
 }
 
@@ -71,8 +71,8 @@ impl LogThread {
         Log<D>: Send,
     {
         let (tasks, inbox) = sync_channel(TASKS_MAX);
-        let keeper = Keeper { log, writer: LogWriter::default(), headroom, is_full: false, report };
-        let thread = std::thread::Builder::new().name("log".into()).spawn(move || keeper.run(&inbox))?;
+        let worker = LogWorker { log, writer: LogWriter::default(), headroom, is_full: false, report };
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || worker.run(&inbox))?;
         Ok(Self { tasks: Some(tasks), thread: Some(thread) })
     }
 
@@ -142,7 +142,7 @@ impl Headroom {
 }
 
 /// The log, in the hands of its thread.
-struct Keeper<D: Disk> {
+struct LogWorker<D: Disk> {
     log: Log<D>,
     writer: LogWriter,
     headroom: Headroom,
@@ -151,7 +151,7 @@ struct Keeper<D: Disk> {
     report: Arc<dyn Fn(Done) + Send + Sync>,
 }
 
-impl<D: Disk> Keeper<D> {
+impl<D: Disk> LogWorker<D> {
     fn run(mut self, inbox: &Receiver<Task>) {
         if let Err(failure) = self.carry_out_all(inbox) {
             (self.report)(Done::Failed(failure));
@@ -246,7 +246,7 @@ impl<D: Disk> Keeper<D> {
     /// Nobody asks any more.
     fn part(&mut self) {
         // What fails here was durable all the same.
-        drop(self.log.vouch());
+        drop(self.log.seal());
     }
 
     fn sync(&mut self) -> Result<(), String> {
@@ -281,7 +281,7 @@ impl<D: Disk> Keeper<D> {
     }
 
     fn prepare(&mut self) {
-        match self.log.vouch().and_then(|()| self.log.prepare()) {
+        match self.log.seal().and_then(|()| self.log.prepare()) {
             Ok(()) => {}
             // It is told when something has to wait for it.
             Err(WriteError::NoSpace(failure)) => tracing::debug!(%failure, "cannot make the next log segment"),

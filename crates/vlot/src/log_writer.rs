@@ -130,7 +130,7 @@ impl Waiting {
     fn take(&mut self, write: Write) {
         match write {
             Write::Vote { term, vote, .. } => self.vote = Some((term, vote)),
-            Write::Begin { after, note, .. } => self.begin_after(after, note),
+            Write::LogStart { after, note, .. } => self.begin_after(after, note),
             Write::Append { after, entries, .. } => self.append(after, entries),
             // Nobody writes again what cannot be read while there is no room; and it is asked for again.
             Write::Rewrite { .. } => {}
@@ -174,7 +174,7 @@ impl Waiting {
 
     fn what_needs_no_room(&self, group: GroupId) -> Vec<Write> {
         let vote = self.vote.map(|(term, vote)| Write::Vote { group, term, vote });
-        let begin = self.begin.clone().map(|(after, note)| Write::Begin { group, after, note });
+        let begin = self.begin.clone().map(|(after, note)| Write::LogStart { group, after, note });
         let cut = self.tail.as_ref().filter(|(_, entries)| entries.is_empty());
         let cut = cut.map(|&(after, _)| Write::Append { group, after, entries: Vec::new() });
         vote.into_iter().chain(begin).chain(cut).collect()
@@ -215,7 +215,7 @@ fn group_of(write: &Write) -> GroupId {
     match write {
         Write::Vote { group, .. }
         | Write::Append { group, .. }
-        | Write::Begin { group, .. }
+        | Write::LogStart { group, .. }
         | Write::Rewrite { group, .. } => *group,
     }
 }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::oneshot;
 
+use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::TransferRefused;
 use vlot_raft::id::LogId;
-use vlot_raft::membership::ChangeRefused;
 
 use crate::payload::Payload;
 use crate::replica::Committed;
@@ -113,12 +113,12 @@ impl<S: StateMachine> Machine for Typed<S> {
         let mut changed = Vec::new();
         for Committed { id: at, payload } in batch {
             match payload {
-                // A joint membership is on its way to the one that is asked for.
-                Payload::Membership(entry) if !entry.members.membership().is_joint() => {
+                // A joint configuration is on its way to the one that is asked for.
+                Payload::Configuration(entry) if !entry.members.configuration().is_joint() => {
                     state.members_changed(at, &entry.members, entry.context);
                     changed.extend((entry.change.origin == self.origin).then_some(entry.change.sequence));
                 }
-                Payload::Blank | Payload::Membership(_) => state.skip(at),
+                Payload::Blank | Payload::Configuration(_) => state.skip(at),
                 Payload::Withheld => {
                     return Err(format!("entry {at} was withheld from this node, which is no witness"));
                 }

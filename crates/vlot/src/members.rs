@@ -1,14 +1,14 @@
 //! Who belongs to a group, with what the library keeps beside each seat: where the node listens.
 //!
-//! Owns the entry of the log that sets a membership, and the request that asks for one. Must not know when either
+//! Owns the entry of the log that sets a configuration, and the request that asks for one. Must not know when either
 //! counts: that is consensus's.
 
 use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes};
 use prost::Message as _;
+use vlot_raft::configuration::{Change, Configuration, Member, Seat};
 use vlot_raft::id::{LogIndex, NodeId};
-use vlot_raft::membership::{Change, Member, Membership, Seat};
 
 use crate::net::wire;
 use crate::payload::{BadPayload, ProposalId};
@@ -24,7 +24,7 @@ const ENTRY_BYTES_MAX: usize = (1 << 20) - 64;
 /// The members of a group, and where each of them listens.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Members {
-    membership: Membership,
+    configuration: Configuration,
     addresses: BTreeMap<NodeId, String>,
     /// The disk by which each member is known, once it was seen.
     disks: BTreeMap<NodeId, u64>,
@@ -68,7 +68,7 @@ pub enum MemberChange {
         address: String,
     },
     /// A member is known by this disk from now on. The library asks for it by itself.
-    Recognise {
+    BindDisk {
         /// The node.
         node: NodeId,
         /// A number that was drawn when its log was first made.
@@ -76,9 +76,9 @@ pub enum MemberChange {
     },
 }
 
-/// What an entry holds that sets a membership.
+/// What an entry holds that sets a configuration.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct MembershipEntry {
+pub struct MembersEntry {
     /// The request that led to it; the last of a change repeats that of the first.
     pub change: ProposalId,
     /// Who belongs to the group.
@@ -87,13 +87,13 @@ pub struct MembershipEntry {
     pub context: Bytes,
 }
 
-/// A membership, and the entry that has set it: what is kept of a log's beginning.
+/// A configuration, and the entry that has set it: what is kept of a log's beginning.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct MembershipSet {
+pub struct MembersAt {
     /// The index of the entry; zero for a group's first members.
     pub at: LogIndex,
     /// What it holds.
-    pub entry: MembershipEntry,
+    pub entry: MembersEntry,
 }
 
 /// A change that is asked of the leader.
@@ -111,8 +111,8 @@ impl Members {
     /// A group of these voters.
     pub fn of_voters(voters: impl IntoIterator<Item = (NodeId, String)>) -> Self {
         let addresses: BTreeMap<NodeId, String> = voters.into_iter().collect();
-        let membership = Membership::of_voters(addresses.keys().copied());
-        Self { membership, addresses, disks: BTreeMap::new() }
+        let configuration = Configuration::of_voters(addresses.keys().copied());
+        Self { configuration, addresses, disks: BTreeMap::new() }
     }
 
     /// The disk by which a member is known; zero if it was not seen yet.
@@ -128,13 +128,13 @@ impl Members {
 
     /// The seats.
     #[must_use]
-    pub fn membership(&self) -> &Membership {
-        &self.membership
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
     }
 
     /// Each member and where it listens; an address may be empty if nobody has told it.
     pub fn iter(&self) -> impl Iterator<Item = (Member, &str)> + '_ {
-        self.membership.members().iter().map(|member| (*member, self.address(member.node)))
+        self.configuration.members().iter().map(|member| (*member, self.address(member.node)))
     }
 
     /// Where a member listens.
@@ -145,11 +145,11 @@ impl Members {
 
     /// The seats are these; who has none has no address and no disk either.
     #[must_use]
-    pub fn with_seats(&self, membership: Membership) -> Self {
+    pub fn with_seats(&self, configuration: Configuration) -> Self {
         let (mut addresses, mut disks) = (self.addresses.clone(), self.disks.clone());
-        addresses.retain(|node, _| membership.contains(*node));
-        disks.retain(|node, _| membership.contains(*node));
-        Self { membership, addresses, disks }
+        addresses.retain(|node, _| configuration.contains(*node));
+        disks.retain(|node, _| configuration.contains(*node));
+        Self { configuration, addresses, disks }
     }
 }
 
@@ -162,7 +162,7 @@ impl MemberChange {
             Self::AddLearner { node, .. } | Self::Demote(node) => Change::Learner(node),
             Self::AddWitness { node, .. } => Change::Witness(node),
             Self::Remove(node) => Change::Remove(node),
-            Self::Move { .. } | Self::Recognise { .. } => Change::Renew,
+            Self::Move { .. } | Self::BindDisk { .. } => Change::Renew,
         }
     }
 
@@ -172,7 +172,7 @@ impl MemberChange {
             | Self::AddLearner { node, address }
             | Self::AddWitness { node, address }
             | Self::Move { node, address } => Some((*node, address)),
-            Self::Promote(_) | Self::Demote(_) | Self::Remove(_) | Self::Recognise { .. } => None,
+            Self::Promote(_) | Self::Demote(_) | Self::Remove(_) | Self::BindDisk { .. } => None,
         }
     }
 }
@@ -187,18 +187,18 @@ pub fn is_too_large(changes: &[MemberChange], context: &[u8]) -> bool {
 impl ChangeRequest {
     /// What the entry holds that begins this change; consensus has found the seats.
     #[must_use]
-    pub fn begin(&self, now: &Members, membership: Membership) -> MembershipEntry {
+    pub fn begin(&self, now: &Members, configuration: Configuration) -> MembersEntry {
         let mut members = now.clone();
         for change in &self.changes {
             if let Some((node, address)) = change.address() {
                 members.addresses.insert(node, address.to_owned());
             }
-            if let MemberChange::Recognise { node, disk } = change {
+            if let MemberChange::BindDisk { node, disk } = change {
                 members.disks.insert(*node, *disk);
             }
         }
-        let members = members.with_seats(membership);
-        MembershipEntry { change: self.id, members, context: self.context.clone() }
+        let members = members.with_seats(configuration);
+        MembersEntry { change: self.id, members, context: self.context.clone() }
     }
 }
 
@@ -265,7 +265,7 @@ struct ChangeFrame {
 /// The seats by their numbers, from 1 on.
 const SEATS: [Seat; 5] = [Seat::Voter, Seat::Joining, Seat::Leaving, Seat::Retiring, Seat::Learner];
 
-impl MembershipEntry {
+impl MembersEntry {
     fn frame(&self) -> EntryFrame {
         let member = |(member, address): (Member, &str)| MemberFrame {
             node: member.node.0,
@@ -293,9 +293,9 @@ impl MembershipEntry {
             seats.push(Member { node: NodeId(node), seat, witness });
             addresses.insert(NodeId(node), address);
         }
-        let membership = Membership::of_members(seats).ok_or(BadPayload)?;
+        let configuration = Configuration::of_members(seats).ok_or(BadPayload)?;
         let change = ProposalId { origin: frame.origin, sequence: frame.sequence };
-        Ok(Self { change, members: Members { membership, addresses, disks }, context: frame.context })
+        Ok(Self { change, members: Members { configuration, addresses, disks }, context: frame.context })
     }
 
     /// Its bytes.
@@ -316,7 +316,7 @@ impl MembershipEntry {
     }
 }
 
-impl MembershipSet {
+impl MembersAt {
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
@@ -329,7 +329,7 @@ impl MembershipSet {
     /// If the bytes are none.
     pub fn decode(bytes: impl Buf) -> Result<Self, BadPayload> {
         let SetFrame { at, entry } = SetFrame::decode(bytes).map_err(|_| BadPayload)?;
-        Ok(Self { at: LogIndex(at), entry: MembershipEntry::of_frame(entry.ok_or(BadPayload)?)? })
+        Ok(Self { at: LogIndex(at), entry: MembersEntry::of_frame(entry.ok_or(BadPayload)?)? })
     }
 }
 
@@ -346,9 +346,9 @@ impl ChangeRequest {
                 MemberChange::Demote(node) => (5, node),
                 MemberChange::Remove(node) => (6, node),
                 MemberChange::Move { node, .. } => (7, node),
-                MemberChange::Recognise { node, .. } => (8, node),
+                MemberChange::BindDisk { node, .. } => (8, node),
             };
-            let disk = if let MemberChange::Recognise { disk, .. } = change { *disk } else { 0 };
+            let disk = if let MemberChange::BindDisk { disk, .. } = change { *disk } else { 0 };
             let address = change.address().map_or_else(String::new, |(_, address)| address.to_owned());
             ChangeFrame { kind, node: node.0, address, disk }
         };
@@ -378,7 +378,7 @@ impl ChangeRequest {
                 5 => MemberChange::Demote(node),
                 6 => MemberChange::Remove(node),
                 7 => MemberChange::Move { node, address },
-                8 => MemberChange::Recognise { node, disk },
+                8 => MemberChange::BindDisk { node, disk },
                 _ => return Err(BadPayload),
             })
         };
@@ -409,7 +409,7 @@ mod tests {
             MemberChange::Demote(node),
             MemberChange::Remove(node),
             MemberChange::Move { node, address: address() },
-            MemberChange::Recognise { node, disk: 77 },
+            MemberChange::BindDisk { node, disk: 77 },
         ];
         ChangeRequest { id: ProposalId { origin: 7, sequence: 9 }, changes, context: Bytes::from_static(b"why") }
     }
@@ -427,21 +427,21 @@ mod tests {
         for (address_bytes, context_bytes, is_taken) in table {
             assert_eq!(with(address_bytes, context_bytes), is_taken, "{address_bytes} {context_bytes}");
         }
-        let entry = |bytes| MembershipEntry { context: Bytes::from(vec![0; bytes]), ..MembershipEntry::default() };
-        assert!(MembershipEntry::decode(&entry(1 << 19).encode()[..]).is_ok());
-        assert_eq!(MembershipEntry::decode(&entry(1 << 20).encode()[..]), Err(BadPayload));
+        let entry = |bytes| MembersEntry { context: Bytes::from(vec![0; bytes]), ..MembersEntry::default() };
+        assert!(MembersEntry::decode(&entry(1 << 19).encode()[..]).is_ok());
+        assert_eq!(MembersEntry::decode(&entry(1 << 20).encode()[..]), Err(BadPayload));
     }
 
     #[test]
     fn what_is_written_is_read() {
         let request = request();
         assert_eq!(ChangeRequest::decode(request.encode()), Ok(request.clone()));
-        let seats = members().membership().changed(&[Change::Voter(NodeId(3)), Change::Remove(NodeId(1))]).unwrap();
+        let seats = members().configuration().changed(&[Change::Voter(NodeId(3)), Change::Remove(NodeId(1))]).unwrap();
         let entry = request.begin(&members(), seats);
         assert_eq!((entry.members.address(NodeId(3)), entry.members.disk(NodeId(3))), ("c:3", 77));
-        let set = MembershipSet { at: LogIndex(12), entry };
-        assert_eq!(MembershipSet::decode(set.encode()), Ok(set.clone()));
-        let settled = set.entry.members.with_seats(set.entry.members.membership().settled());
+        let set = MembersAt { at: LogIndex(12), entry };
+        assert_eq!(MembersAt::decode(set.encode()), Ok(set.clone()));
+        let settled = set.entry.members.with_seats(set.entry.members.configuration().settled());
         assert_eq!(
             settled.iter().map(|(member, address)| (member.node.0, address)).collect::<Vec<_>>(),
             [(2, "b:2"), (3, "c:3")]
@@ -450,16 +450,16 @@ mod tests {
 
     #[test]
     fn damaged_bytes_are_refused_or_another_valid_value() {
-        let set = MembershipSet { at: LogIndex(3), entry: request().begin(&members(), members().membership().clone()) };
+        let set = MembersAt { at: LogIndex(3), entry: request().begin(&members(), members().configuration().clone()) };
         for bytes in [set.encode(), request().encode()] {
             for at in 0..bytes.len() {
                 for bit in 0..8 {
                     let mut damaged = bytes.to_vec();
                     damaged[at] ^= 1 << bit;
-                    drop(MembershipSet::decode(&damaged[..]));
+                    drop(MembersAt::decode(&damaged[..]));
                     drop(ChangeRequest::decode(damaged.into()));
                 }
-                drop(MembershipSet::decode(&bytes[..at]));
+                drop(MembersAt::decode(&bytes[..at]));
             }
         }
     }

@@ -11,9 +11,9 @@
 //! together. A turn of the owner so costs one wake-up and one system call per peer and lane on either side, however
 //! many frames it is made of.
 //!
-//! A node of the same cluster that calls without being a peer is a *guest* ([`Limits::guests_max`]): its frames arrive
-//! like any other's, and it is dialled, at the address that it has told, when there is something to send. Guests come
-//! and go without a word; see `roster.rs` for why there are any.
+//! A node of the same cluster that calls without being a peer is a *unlisted peer* ([`Limits::unlisted_max`]): its frames arrive
+//! like any other's, and it is dialled, at the address that it has told, when there is something to send. Unlisted peers come
+//! and go without a word; see `peers.rs` for why there are any.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,10 +37,10 @@ mod local;
 mod options;
 mod pages;
 mod peer;
+mod peers;
 mod queue;
 mod read;
 mod refusal;
-mod roster;
 mod socket;
 mod stats;
 pub(crate) mod wire;
@@ -80,11 +80,11 @@ impl Net {
         let net = Self { local: Arc::clone(&local), address };
         net.set_peers(peers);
         local.spawn(accept::accept_all(Arc::clone(&local), listener));
-        local.spawn(roster::see_off_silent_guests(Arc::clone(&local)));
+        local.spawn(peers::evict_silent_peers(Arc::clone(&local)));
         Ok((net, Inbox::new(mailbox)))
     }
 
-    /// Queues one frame, made of these pieces in their order, for a peer or a guest. Never waits; long pieces are not
+    /// Queues one frame, made of these pieces in their order, for a peer or an unlisted peer. Never waits; long pieces are not
     /// copied.
     ///
     /// `Ok` means queued: a connection that breaks takes along what it had not delivered.
@@ -118,20 +118,20 @@ impl Net {
         async move { peer.ok_or(Refused::Unknown)?.queue(lane).ready(frame_bytes).await }
     }
 
-    /// Makes these nodes (without this one) the peers. Connections that stand are left alone, those of a guest that becomes
+    /// Makes these nodes (without this one) the peers. Connections that stand are left alone, those of an unlisted peer that becomes
     /// a peer and of a peer that moves to another address included: the address counts from the next dial.
     ///
-    /// A peer that goes is [lost](Event::Lost), and becomes a guest: frames that are queued for it are still sent, and what it
+    /// A peer that goes is [lost](Event::Lost), and becomes an unlisted peer: frames that are queued for it are still sent, and what it
     /// sends still arrives.
     pub fn set_peers(&self, wanted: BTreeMap<NodeId, String>) {
-        roster::set_peers(&self.local, wanted);
+        peers::set_peers(&self.local, wanted);
     }
 
     /// Makes these the disks that are entitled to their nodes' seats; zero or absent: not known. A node whose handshake
     /// names another one, in whichever direction, is refused, and a connection to such a node ends:
     /// [`Event::OtherDisk`].
     pub fn set_disks(&self, entitled: BTreeMap<NodeId, u64>) {
-        roster::set_disks(&self.local, entitled);
+        peers::set_disks(&self.local, entitled);
     }
 
     /// Where this node listens.

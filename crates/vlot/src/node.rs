@@ -7,17 +7,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use vlot_log::record::{Entry, Write};
-use vlot_raft::effect::{Event, Misbehaviour, Standing, TransferRefused, WriteId};
+use vlot_raft::configuration::ChangeRefused;
+use vlot_raft::effect::{Event, Misbehaviour, RoleState, TransferRefused, WriteId};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
-use vlot_raft::membership::ChangeRefused;
 use vlot_raft::raft::Raft;
 use vlot_raft::time::Time;
 
 use crate::entries::fair_share;
-use crate::members::{MemberChange, Members, MembershipSet};
+use crate::members::{MemberChange, Members, MembersAt};
 use crate::net::Lane;
 use crate::replica::{BadEntry, Begin, CannotBegin, Committed, LogRead, Purpose, Replica, Work};
-use crate::wire::{BadFrame, Parcel};
+use crate::wire::{BadFrame, PeerMessage};
 
 /// Numbers the turns that have written; rises.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -83,7 +83,7 @@ pub enum Input {
         /// The last entry whose effect it has.
         id: LogId,
         /// Who belonged to the group then.
-        members: MembershipSet,
+        members: MembersAt,
     },
     /// Whether a state machine keeps up.
     Fitness {
@@ -159,7 +159,7 @@ pub struct Turn {
     /// Reads that may be answered once `committed` is applied.
     pub reads_ready: Vec<(GroupId, Vec<u64>)>,
     /// Changes of term, role or leader.
-    pub became: Vec<(GroupId, Standing)>,
+    pub became: Vec<(GroupId, RoleState)>,
     /// What else has happened.
     pub happened: Vec<(GroupId, Event)>,
     /// What peers did wrong.
@@ -240,7 +240,7 @@ impl NodeCore {
     /// Who belonged to a group when everything up to `index` was applied. None if that is not known for certain: entries of
     /// its log cannot be read, and one of them may have changed it.
     #[must_use]
-    pub fn members_at(&self, group: GroupId, index: LogIndex) -> Option<&MembershipSet> {
+    pub fn members_at(&self, group: GroupId, index: LogIndex) -> Option<&MembersAt> {
         let replica = &self.groups.get(&group)?.replica;
         replica.raft().unreadable().is_none().then(|| replica.members_at(index))
     }
@@ -326,9 +326,9 @@ impl NodeCore {
             let mut work = std::mem::take(&mut member.work);
             writes.append(&mut work.writes);
             last_writes.extend(work.last_write.map(|write| (group, write)));
-            turn.frames.extend(work.parcels.iter().map(|(to, parcel)| (*to, parcel.lane(), parcel.encode(group))));
+            turn.frames.extend(work.messages.iter().map(|(to, message)| (*to, message.lane(), message.encode(group))));
             turn.log_reads.extend(work.log_reads.into_iter().map(|read| (group, read)));
-            turn.became.extend(work.became.into_iter().map(|standing| (group, standing)));
+            turn.became.extend(work.became.into_iter().map(|role_state| (group, role_state)));
             turn.happened.extend(work.happened.into_iter().map(|event| (group, event)));
             turn.restore.extend(work.restore.map(|id| (group, id)));
             turn.fetch.extend(work.fetch.map(|(from, reach)| (group, from, reach)));
@@ -366,9 +366,9 @@ impl NodeCore {
     }
 
     fn receive(&mut self, now: Time, from: NodeId, bytes: Bytes) {
-        match Parcel::decode(bytes) {
-            Ok((group, parcel)) => match self.groups.get_mut(&group) {
-                Some(member) => member.replica.receive(now, from, parcel, &mut member.work),
+        match PeerMessage::decode(bytes) {
+            Ok((group, message)) => match self.groups.get_mut(&group) {
+                Some(member) => member.replica.receive(now, from, message, &mut member.work),
                 None => self.complaints.push((from, Complaint::UnknownGroup(group))),
             },
             Err(bad) => self.complaints.push((from, Complaint::Frame(bad))),

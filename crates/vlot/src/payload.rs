@@ -7,7 +7,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::members::MembershipEntry;
+use crate::members::MembersEntry;
 
 /// Names a proposal: who made it, and which of theirs it is.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -31,7 +31,7 @@ pub enum Payload {
         command: Bytes,
     },
     /// Who belongs to the group from here on.
-    Membership(MembershipEntry),
+    Configuration(MembersEntry),
     /// What it holds is kept from this node, which is a witness.
     Withheld,
 }
@@ -63,24 +63,24 @@ pub fn command(id: ProposalId, size_hint: usize, write: impl FnOnce(&mut BytesMu
     bytes.freeze()
 }
 
-/// The payload that sets a membership.
+/// The payload that sets a configuration.
 #[must_use]
-pub fn membership(entry: &MembershipEntry) -> Bytes {
+pub fn configuration(entry: &MembersEntry) -> Bytes {
     let mut bytes = vec![MEMBERSHIP];
     bytes.append(&mut entry.encode());
     bytes.into()
 }
 
-/// Whether the payload sets a membership: such entries are handed over when a log is opened.
+/// Whether the payload sets a configuration: such entries are handed over when a log is opened.
 #[must_use]
-pub fn sets_membership(bytes: &[u8]) -> bool {
+pub fn sets_configuration(bytes: &[u8]) -> bool {
     bytes.first() == Some(&MEMBERSHIP)
 }
 
 /// What a witness gets in the place of this payload: who belongs to the group is not kept from it.
 #[must_use]
 pub fn for_witness(bytes: &Bytes) -> Bytes {
-    if sets_membership(bytes) { bytes.clone() } else { Bytes::from_static(&[WITHHELD]) }
+    if sets_configuration(bytes) { bytes.clone() } else { Bytes::from_static(&[WITHHELD]) }
 }
 
 /// Reads a payload; the command shares its bytes.
@@ -94,7 +94,7 @@ pub fn decode(bytes: &Bytes) -> Result<Payload, BadPayload> {
             let id = proposal_id(bytes).ok_or(BadPayload)?;
             Ok(Payload::Command { id, command: bytes.slice(HEADER_BYTES..) })
         }
-        Some(&MEMBERSHIP) => MembershipEntry::decode(bytes.slice(1..)).map(Payload::Membership),
+        Some(&MEMBERSHIP) => MembersEntry::decode(bytes.slice(1..)).map(Payload::Configuration),
         Some(&WITHHELD) if bytes.len() == 1 => Ok(Payload::Withheld),
         _ => Err(BadPayload),
     }
@@ -119,8 +119,8 @@ mod tests {
         assert_eq!(bytes.len(), HEADER_BYTES + 5);
         assert_eq!(decode(&bytes), Ok(Payload::Command { id, command: Bytes::from_static(b"hello") }));
         assert_eq!(decode(&blank()), Ok(Payload::Blank));
-        let entry = MembershipEntry { change: id, ..MembershipEntry::default() };
-        assert_eq!(decode(&membership(&entry)), Ok(Payload::Membership(entry)));
+        let entry = MembersEntry { change: id, ..MembersEntry::default() };
+        assert_eq!(decode(&configuration(&entry)), Ok(Payload::Configuration(entry)));
         assert_eq!(decode(&for_witness(&bytes)), Ok(Payload::Withheld));
     }
 

@@ -14,7 +14,7 @@ use vlot_raft::time::Time;
 pub(crate) struct Reads {
     next: u64,
     /// How long an answer may take before the question is asked again.
-    patience: Duration,
+    election_timeout: Duration,
     /// Not asked.
     waiting: Vec<u64>,
     /// Asked, by turn: when, and which. An answer may never come.
@@ -25,8 +25,8 @@ pub(crate) struct Reads {
 
 impl Reads {
     /// None yet. `origin` is a number that no earlier process of this node has begun at: see [`ReadId`].
-    pub(crate) fn new(origin: u64, patience: Duration) -> Self {
-        Self { next: origin, patience, waiting: Vec::new(), asked: BTreeMap::new(), confirmed: Vec::new() }
+    pub(crate) fn new(origin: u64, election_timeout: Duration) -> Self {
+        Self { next: origin, election_timeout, waiting: Vec::new(), asked: BTreeMap::new(), confirmed: Vec::new() }
     }
 
     /// Takes a read.
@@ -36,7 +36,7 @@ impl Reads {
 
     /// When the oldest question is to be asked again.
     pub(crate) fn deadline(&self) -> Time {
-        self.asked.values().map(|(asked, _)| *asked + self.patience).min().unwrap_or(Time::NEVER)
+        self.asked.values().map(|(asked, _)| *asked + self.election_timeout).min().unwrap_or(Time::NEVER)
     }
 
     /// One question for all that wait; none if nothing does.
@@ -52,8 +52,8 @@ impl Reads {
 
     /// What was asked too long ago is asked again: the question or the answer was lost.
     pub(crate) fn ask_late_ones_again(&mut self, now: Time) {
-        let patience = self.patience;
-        self.ask_again(|asked| now.since(asked) >= patience);
+        let election_timeout = self.election_timeout;
+        self.ask_again(|asked| now.since(asked) >= election_timeout);
     }
 
     /// Everything is asked again: there is a new leader.

@@ -10,24 +10,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vlot_log::index::GroupState;
 use vlot_log::record::{Entry, Write};
+use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::{
-    Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, Source, Standing, TransferRefused, WriteId,
+    Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, RoleState, Source, TransferRefused, WriteId,
 };
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::ChangeRefused;
 use vlot_raft::message::{Body, Envelope, Message};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
 use vlot_raft::term_runs::TermRuns;
-use vlot_raft::time::{Chance, Time};
+use vlot_raft::time::{Rng, Time};
 
 use crate::entries::RecentEntries;
-use crate::members::{ChangeRequest, MemberChange, Members, MembershipSet};
+use crate::members::{ChangeRequest, MemberChange, Members, MembersAt};
+use crate::members_log::MembersLog;
 use crate::payload::{self, Payload, ProposalId};
 use crate::proposals::Proposals;
 use crate::reads::Reads;
-use crate::roster::Roster;
-use crate::wire::Parcel;
+use crate::wire::PeerMessage;
 
 /// The bounds of a replica.
 #[derive(Clone, Debug)]
@@ -88,8 +88,8 @@ pub struct Work {
     pub writes: Vec<Write>,
     /// The number under which consensus knows the last of them.
     pub last_write: Option<WriteId>,
-    /// Parcels for peers.
-    pub parcels: Vec<(NodeId, Parcel)>,
+    /// PeerMessages for peers.
+    pub messages: Vec<(NodeId, PeerMessage)>,
     /// Entries to read from the log, after the writes that were asked for before.
     pub log_reads: Vec<LogRead>,
     /// The state machine becomes the snapshot of this entry, before anything in `committed` is applied.
@@ -107,7 +107,7 @@ pub struct Work {
     /// Reads that may be answered once `committed` is applied.
     pub reads_ready: Vec<u64>,
     /// Changes of term, role or leader.
-    pub became: Vec<Standing>,
+    pub became: Vec<RoleState>,
     /// What else has happened.
     pub happened: Vec<Event>,
     /// What peers did wrong.
@@ -162,8 +162,8 @@ pub enum CannotBegin {
         /// After which entry the log begins.
         begin: LogId,
     },
-    /// The log holds a membership that this version does not know.
-    BadMembership,
+    /// The log holds a configuration that this version does not know.
+    BadConfiguration,
     /// Entries of the log cannot be read, and there is nobody to get them from.
     Damaged {
         /// The first of them.
@@ -184,7 +184,7 @@ impl std::fmt::Display for CannotBegin {
                 f,
                 "the state machine has applied {applied}, and the log begins only after {begin}: they do not belong together, or a snapshot was lost"
             ),
-            Self::BadMembership => f.write_str("the log holds a membership that this version does not know"),
+            Self::BadConfiguration => f.write_str("the log holds a configuration that this version does not know"),
             Self::Damaged { first, last } => write!(
                 f,
                 "entries {first} to {last} of the log are damaged, and no other member has them; restore a backup, or begin anew"
@@ -208,7 +208,7 @@ pub struct Replica {
     origin: u64,
     limits: Limits,
     raft: Raft,
-    roster: Roster,
+    members_log: MembersLog,
     recent: RecentEntries,
     /// The last entry handed to the state machine.
     handed: LogId,
@@ -219,8 +219,8 @@ pub struct Replica {
     is_fit: bool,
     /// A snapshot that takes the state machine's place once the log says so, durably.
     installing: Option<LogId>,
-    /// The membership of the snapshot that is being put in the place of the log.
-    arriving: Option<MembershipSet>,
+    /// The configuration of the snapshot that is being put in the place of the log.
+    arriving: Option<MembersAt>,
     /// The change of members that the leader, this node, is asked for in this step.
     asked_change: Option<ChangeRequest>,
     proposals: Proposals,
@@ -250,25 +250,24 @@ impl Replica {
         if !runs.contains(applied) {
             return Err(CannotBegin::LogIsBehind { applied, last: runs.last_id() });
         }
-        let first = MembershipSet {
-            entry: crate::members::MembershipEntry { members, ..Default::default() },
-            ..Default::default()
-        };
+        let first =
+            MembersAt { entry: crate::members::MembersEntry { members, ..Default::default() }, ..Default::default() };
         let base = if note.is_empty() {
             // The first act of a new log, so that no other first members are ever taken for these.
-            work.writes.push(Write::Begin { group, after: LogId::ZERO, note: first.encode() });
+            work.writes.push(Write::LogStart { group, after: LogId::ZERO, note: first.encode() });
             first
         } else {
-            MembershipSet::decode(note).map_err(|_| CannotBegin::BadMembership)?
+            MembersAt::decode(note).map_err(|_| CannotBegin::BadConfiguration)?
         };
-        let roster = Roster::new(base, &kept).map_err(|_| CannotBegin::BadMembership)?;
+        let members_log = MembersLog::new(base, &kept).map_err(|_| CannotBegin::BadConfiguration)?;
         let recent = RecentEntries::after(runs.last());
         let reads = Reads::new(origin, config.election_timeout);
-        let restored = Restored { term, vote, log: runs, applied: applied.index, memberships: roster.memberships() };
+        let restored =
+            Restored { term, vote, log: runs, applied: applied.index, configurations: members_log.configurations() };
         // Those that are damaged may have set other members. Whoever was one before has a copy, or knows who has.
         // Who is to join knows nobody yet, and has its entries from somebody.
-        let (node, memberships) = (config.node, roster.memberships());
-        let mut members = memberships.newest().members().iter();
+        let (node, configurations) = (config.node, members_log.configurations());
+        let mut members = configurations.newest().members().iter();
         let has_others = members.len() == 0 || members.any(|other| other.node != node && !other.witness);
         if let Some((first, last)) = damaged.filter(|_| !has_others) {
             return Err(CannotBegin::Damaged { first, last });
@@ -277,8 +276,8 @@ impl Replica {
             group,
             origin,
             limits,
-            raft: Raft::new(config, restored, now, Chance::new(seed)),
-            roster,
+            raft: Raft::new(config, restored, now, Rng::new(seed)),
+            members_log,
             recent,
             handed: applied,
             is_withheld: false,
@@ -326,31 +325,31 @@ impl Replica {
     }
 
     /// A peer has sent this.
-    pub fn receive(&mut self, now: Time, from: NodeId, parcel: Parcel, work: &mut Work) {
-        match parcel {
+    pub fn receive(&mut self, now: Time, from: NodeId, message: PeerMessage, work: &mut Work) {
+        match message {
             // What was still under way when the connection broke would pass for a sign of life of a leader that is
             // gone. It may be dropped, like any message; a leader that is there comes with a new connection.
-            Parcel::Raft { message, .. } if self.lost.contains(&from) && is_of_leader(&message) => {}
-            Parcel::Raft { message, payloads } => {
+            PeerMessage::Raft { message, .. } if self.lost.contains(&from) && is_of_leader(&message) => {}
+            PeerMessage::Raft { message, payloads } => {
                 self.step(now, Input::Receive { from, message }, payloads, work);
             }
-            Parcel::Propose { term, payloads } if term == self.raft.standing().term => {
+            PeerMessage::Propose { term, payloads } if term == self.raft.role_state().term => {
                 self.proposals.forward(from, term, payloads);
             }
-            Parcel::Change { term, request } if term == self.raft.standing().term => {
+            PeerMessage::Change { term, request } if term == self.raft.role_state().term => {
                 let sequence = request.id.sequence;
                 if let Err(why) = self.begin_change(now, request, work) {
-                    work.parcels.push((from, Parcel::ChangeRefused { sequence, why }));
+                    work.messages.push((from, PeerMessage::ChangeRefused { sequence, why }));
                 }
             }
-            Parcel::Propose { .. } => {}
-            Parcel::Change { request, .. } => {
-                let why = ChangeRefused::NotLeader { leader: self.raft.standing().leader };
+            PeerMessage::Propose { .. } => {}
+            PeerMessage::Change { request, .. } => {
+                let why = ChangeRefused::NotLeader { leader: self.raft.role_state().leader };
                 let sequence = request.id.sequence;
-                work.parcels.push((from, Parcel::ChangeRefused { sequence, why }));
+                work.messages.push((from, PeerMessage::ChangeRefused { sequence, why }));
             }
-            Parcel::ChangeRefused { sequence, why } => work.changes_refused.push((sequence, why)),
-            Parcel::ProposalsRefused { term, sequences } => {
+            PeerMessage::ChangeRefused { sequence, why } => work.changes_refused.push((sequence, why)),
+            PeerMessage::ProposalsRefused { term, sequences } => {
                 work.proposals_refused.extend(self.proposals.refused(term, sequences));
             }
         }
@@ -390,10 +389,10 @@ impl Replica {
     }
 
     /// A snapshot is here, durably: of which entry, and with which members.
-    pub fn snapshot_received(&mut self, now: Time, id: LogId, members: MembershipSet, work: &mut Work) {
-        let membership = (members.at, members.entry.members.membership().clone());
+    pub fn snapshot_received(&mut self, now: Time, id: LogId, members: MembersAt, work: &mut Work) {
+        let configuration = (members.at, members.entry.members.configuration().clone());
         self.arriving = Some(members);
-        self.step(now, Input::SnapshotReceived { id, membership }, Vec::new(), work);
+        self.step(now, Input::SnapshotReceived { id, configuration }, Vec::new(), work);
         self.arriving = None;
     }
 
@@ -406,13 +405,13 @@ impl Replica {
     /// Who belongs to the group, as the log of this node says, committed or not.
     #[must_use]
     pub fn members(&self) -> &Members {
-        &self.roster.newest().entry.members
+        &self.members_log.newest().entry.members
     }
 
     /// Who belonged to the group when everything up to `index` was applied, for a snapshot of that moment.
     #[must_use]
-    pub fn members_at(&self, index: LogIndex) -> &MembershipSet {
-        self.roster.at(index)
+    pub fn members_at(&self, index: LogIndex) -> &MembersAt {
+        self.members_log.at(index)
     }
 
     /// Asks for a linearizable read; `read` is the host's name for it.
@@ -460,7 +459,7 @@ impl Replica {
             return Ok(());
         }
         match purpose {
-            Purpose::Apply => self.hand_over(entries, work)?,
+            Purpose::Apply => self.deliver(entries, work)?,
             Purpose::Send(peer) => {
                 self.fetched.insert(peer, entries);
             }
@@ -498,7 +497,7 @@ impl Replica {
 
     /// Sends what waits to whoever leads: appends it, if that is this node.
     fn send_proposals(&mut self, now: Time, work: &mut Work) {
-        let Standing { term, role, leader } = self.raft.standing();
+        let RoleState { term, role, leader } = self.raft.role_state();
         // What others decide cannot be applied here, so whoever proposes here would learn nothing of it.
         if !self.raft.has_room() {
             work.proposals_refused.extend(self.proposals.refuse_unsent());
@@ -522,21 +521,21 @@ impl Replica {
         if let Some(leader) = leader.filter(|leader| self.connected.contains(leader)) {
             let payloads = self.proposals.take_unsent(term);
             if !payloads.is_empty() {
-                work.parcels.push((leader, Parcel::Propose { term, payloads }));
+                work.messages.push((leader, PeerMessage::Propose { term, payloads }));
             }
         }
     }
 
     fn refuse_proposals(&mut self, term: Term, work: &mut Work) {
         work.proposals_refused.extend(self.proposals.refuse_unsent());
-        let refused = |(from, sequences)| (from, Parcel::ProposalsRefused { term, sequences });
-        work.parcels.extend(self.proposals.refuse_forwarded(term).into_iter().map(refused));
+        let refused = |(from, sequences)| (from, PeerMessage::ProposalsRefused { term, sequences });
+        work.messages.extend(self.proposals.refuse_forwarded(term).into_iter().map(refused));
     }
 
     /// Sends changes of members to whoever leads. Nobody waits for a leader with one: an operator asks again.
     fn send_changes(&mut self, now: Time, work: &mut Work) {
         for request in std::mem::take(&mut self.changes) {
-            let Standing { term, role, leader } = self.raft.standing();
+            let RoleState { term, role, leader } = self.raft.role_state();
             let sequence = request.id.sequence;
             match leader.filter(|leader| self.connected.contains(leader)) {
                 _ if role == RoleName::Leader => {
@@ -544,7 +543,7 @@ impl Replica {
                         work.changes_refused.push((sequence, why));
                     }
                 }
-                Some(leader) => work.parcels.push((leader, Parcel::Change { term, request })),
+                Some(leader) => work.messages.push((leader, PeerMessage::Change { term, request })),
                 None => work.changes_refused.push((sequence, ChangeRefused::NotLeader { leader: None })),
             }
         }
@@ -552,9 +551,9 @@ impl Replica {
 
     /// Begins a change of members, if consensus takes it.
     fn begin_change(&mut self, now: Time, request: ChangeRequest, work: &mut Work) -> Result<(), ChangeRefused> {
-        let known = |node| self.raft.membership().contains(node);
+        let known = |node| self.raft.configuration().contains(node);
         let moved = request.changes.iter().find_map(|change| match change {
-            MemberChange::Move { node, .. } | MemberChange::Recognise { node, .. } if !known(*node) => Some(*node),
+            MemberChange::Move { node, .. } | MemberChange::BindDisk { node, .. } if !known(*node) => Some(*node),
             _ => None,
         });
         if let Some(node) = moved {
@@ -563,14 +562,14 @@ impl Replica {
         let changes = request.changes.iter().map(MemberChange::seat).collect();
         self.asked_change = Some(request);
         let before = work.changes_refused.len();
-        self.step(now, Input::ChangeMembership { changes }, Vec::new(), work);
+        self.step(now, Input::ChangeConfiguration { changes }, Vec::new(), work);
         self.asked_change = None;
         work.changes_refused.drain(before..).next().map_or(Ok(()), |(_, why)| Err(why))
     }
 
     /// Asks one question for all reads that wait.
     fn send_reads(&mut self, now: Time, work: &mut Work) {
-        if self.raft.standing().leader.is_some()
+        if self.raft.role_state().leader.is_some()
             && let Some(read) = self.reads.ask(now)
         {
             self.step(now, Input::Read { read }, Vec::new(), work);
@@ -581,8 +580,8 @@ impl Replica {
     fn send_entries(&mut self, work: &mut Work) {
         let mut effects = Effects::new();
         for peer in self.raft.peers().collect::<Vec<_>>() {
-            let is_witness = self.raft.membership().is_witness(peer);
-            while let Some((after, upto)) = self.raft.wants(peer) {
+            let is_witness = self.raft.configuration().is_witness(peer);
+            while let Some((after, upto)) = self.raft.next_range(peer) {
                 let Some(entries) = self.entries_for(peer, after, upto, work) else { break };
                 let last = entries.last().map_or(after, |entry| entry.id.index);
                 let payload = |Entry { payload, .. }| if is_witness { payload::for_witness(&payload) } else { payload };
@@ -636,7 +635,7 @@ impl Replica {
         }
         if self.recent.reach_back_to(after) {
             let entries = self.recent.part(after, upto, usize::MAX).cloned().collect();
-            self.hand_over(entries, work)
+            self.deliver(entries, work)
         } else {
             self.fetch(Purpose::Apply, after, upto, self.limits.replay_bytes_max, work);
             Ok(())
@@ -646,7 +645,7 @@ impl Replica {
     /// Whether this node only counts what is committed: it has not the payloads that its state machine would need. So
     /// nothing more is handed over, and no read answered.
     fn only_counts(&self) -> bool {
-        self.is_withheld || self.raft.membership().is_witness(self.raft.node())
+        self.is_withheld || self.raft.configuration().is_witness(self.raft.node())
     }
 
     /// Who lacks a payload must not lead, and hand out what it has in its place: an operator may have made a voter of a
@@ -658,7 +657,7 @@ impl Replica {
         }
     }
 
-    fn hand_over(&mut self, entries: Vec<Entry>, work: &mut Work) -> Result<(), BadEntry> {
+    fn deliver(&mut self, entries: Vec<Entry>, work: &mut Work) -> Result<(), BadEntry> {
         for Entry { id, payload } in entries {
             if id.index != self.handed.index.next() || id.index > self.raft.ready() {
                 continue;
@@ -668,7 +667,7 @@ impl Replica {
                 Payload::Command { id: ProposalId { origin, sequence }, .. } if origin == self.origin => {
                     self.withdraw(sequence);
                 }
-                Payload::Command { .. } | Payload::Membership(_) => {}
+                Payload::Command { .. } | Payload::Configuration(_) => {}
                 Payload::Blank => self.proposals.send_lost_again(id.term),
                 // The log may say only later that this node is a witness, and no longer that it was one.
                 Payload::Withheld => {
@@ -712,23 +711,24 @@ impl Replica {
             }
             Effect::Append { write, entries, source } => {
                 let after = entries.after().index;
-                self.roster.cut_after(after);
+                self.members_log.cut_after(after);
                 let payloads = match source {
                     Source::Blank => vec![payload::blank()],
                     Source::Proposed | Source::Received => payloads.of(&entries),
-                    Source::Membership(membership) => {
+                    Source::Configuration(configuration) => {
                         let entry = match self.asked_change.take() {
-                            Some(request) => request.begin(self.members(), membership),
-                            None => self.roster.settled(membership),
+                            Some(request) => request.begin(self.members(), configuration),
+                            None => self.members_log.settled(configuration),
                         };
-                        vec![payload::membership(&entry)]
+                        vec![payload::configuration(&entry)]
                     }
                 };
-                for (n, payload) in payloads.iter().enumerate().filter(|(_, payload)| payload::sets_membership(payload))
+                for (n, payload) in
+                    payloads.iter().enumerate().filter(|(_, payload)| payload::sets_configuration(payload))
                 {
                     // Payloads are decoded before they get here; one that is none would be refused when it is applied.
                     if let Ok(payload) = payload::decode(payload) {
-                        self.roster.append(LogIndex(after.0 + n as u64 + 1), &payload);
+                        self.members_log.append(LogIndex(after.0 + n as u64 + 1), &payload);
                     }
                 }
                 let entries = self.recent.append(&entries, payloads);
@@ -740,20 +740,20 @@ impl Replica {
                     Body::AppendEntries { .. } => std::mem::take(&mut payloads.payloads),
                     _ => Vec::new(),
                 };
-                work.parcels.push((to, Parcel::Raft { message, payloads }));
+                work.messages.push((to, PeerMessage::Raft { message, payloads }));
             }
             Effect::Compact { write, after } => {
-                self.roster.begin_after(after.index);
-                let note = self.roster.at(after.index).encode();
-                work.writes.push(Write::Begin { group: self.group, after, note });
+                self.members_log.begin_after(after.index);
+                let note = self.members_log.at(after.index).encode();
+                work.writes.push(Write::LogStart { group: self.group, after, note });
                 work.last_write = Some(write);
             }
             Effect::InstallSnapshot { write, id } => {
                 if let Some(set) = self.arriving.take() {
-                    self.roster.begin_with(set, id.index, self.raft.log().is_empty());
+                    self.members_log.begin_with(set, id.index, self.raft.log().is_empty());
                 }
-                let note = self.roster.at(id.index).encode();
-                work.writes.push(Write::Begin { group: self.group, after: id, note });
+                let note = self.members_log.at(id.index).encode();
+                work.writes.push(Write::LogStart { group: self.group, after: id, note });
                 if self.raft.log().is_empty() {
                     self.recent = RecentEntries::after(id.index);
                     // Entries of the log that is gone may still wait for room.
@@ -775,12 +775,12 @@ impl Replica {
             Effect::ChangeRefused { why } => work.changes_refused.push((0, why)),
             Effect::TransferRefused { why } => work.transfers.push((0, Err(why))),
             Effect::Happened(event) => work.happened.push(event),
-            Effect::Became(standing) => {
+            Effect::Became(role_state) => {
                 self.fetched.clear();
-                if standing.leader.is_some() {
+                if role_state.leader.is_some() {
                     self.reads.ask_all_again();
                 }
-                work.became.push(standing);
+                work.became.push(role_state);
             }
             Effect::Misbehaved { from, how } => work.misbehaved.push((from, how)),
         }

@@ -184,7 +184,7 @@ impl Node {
         let shelf = Shelf::open(&dir.join("snapshots")).map_err(OpenError::Shelf)?;
         let identity = log::Identity { cluster, node };
         // Who belongs to a group is known before any entry is read again.
-        let keep = payload::sets_membership;
+        let keep = payload::sets_configuration;
         let log = log::Options { keep, accept_damaged_entries: true, ..options.log };
         let (log, recovered) = Log::open(disk, identity, log).map_err(|error| OpenError::Log(error.to_string()))?;
         if let Some(torn) = &recovered.torn {

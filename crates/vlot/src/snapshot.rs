@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crc32c::{crc32c, crc32c_append};
 use vlot_raft::id::{GroupId, LogId};
 
-use crate::members::MembershipSet;
+use crate::members::MembersAt;
 use crate::state_machine::Snapshot;
 
 const MAGIC: &[u8; 8] = b"vlotsnap";
@@ -30,7 +30,7 @@ pub(crate) struct Header {
     /// The last entry whose effect it has.
     pub(crate) id: LogId,
     /// Who belonged to the group then.
-    pub(crate) members: MembershipSet,
+    pub(crate) members: MembersAt,
 }
 
 /// Writes a snapshot in its one form.
@@ -79,7 +79,7 @@ impl Header {
         if crc32c_append(crc32c(&front), members).to_le_bytes() != crc {
             return Err(damaged("its header is not as it was written"));
         }
-        let members = MembershipSet::decode(members).map_err(|_| damaged("its members are none"))?;
+        let members = MembersAt::decode(members).map_err(|_| damaged("its members are none"))?;
         Ok(Self { group: GroupId(number(16)), id: LogId::new(number(24), number(32)), members })
     }
 }
@@ -272,7 +272,7 @@ mod tests {
     }
 
     fn header() -> Header {
-        let members = MembershipSet { at: LogIndex(2), ..MembershipSet::default() };
+        let members = MembersAt { at: LogIndex(2), ..MembersAt::default() };
         Header { group: GroupId(5), id: LogId::new(3, 7), members }
     }
 

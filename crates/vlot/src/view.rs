@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use tokio::sync::{broadcast, watch};
-use vlot_raft::effect::{Event, Standing};
+use vlot_raft::effect::{Event, RoleState};
 use vlot_raft::id::{GroupId, LogId, NodeId};
 
 use crate::members::Members;
@@ -12,10 +12,10 @@ use crate::node::NodeCore;
 
 /// Something that has happened to a group on this node.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Happening {
+pub enum GroupEvent {
     /// Term, role or leader have changed.
-    Became(Standing),
-    /// One of consensus's events: membership, hand-over, stalls.
+    Became(RoleState),
+    /// One of consensus's events: configuration, hand-over, stalls.
     Consensus(Event),
     /// A peer was sent a snapshot.
     SnapshotSent {
@@ -36,15 +36,15 @@ pub enum Happening {
     },
 }
 
-/// Happenings that wait for one who looks at them; who lags further behind is told how many were dropped.
-pub(crate) const HAPPENINGS_MAX: usize = 1024;
+/// Events that wait for one who looks at them; who lags further behind is told how many were dropped.
+pub(crate) const EVENTS_MAX: usize = 1024;
 
 /// Where a group stands on this node, kept current by the driver.
 #[derive(Debug)]
 pub(crate) struct View {
-    pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) role_state: watch::Sender<RoleState>,
     pub(crate) members: watch::Sender<Members>,
-    pub(crate) happenings: broadcast::Sender<Happening>,
+    pub(crate) events: broadcast::Sender<GroupEvent>,
     pub(crate) last: AtomicU64,
     pub(crate) commit: AtomicU64,
     pub(crate) applied: AtomicU64,
@@ -56,9 +56,9 @@ impl View {
     /// Of a group that has just begun.
     pub(crate) fn new(applied: LogId) -> Self {
         Self {
-            standing: watch::Sender::new(Standing::default()),
+            role_state: watch::Sender::new(RoleState::default()),
             members: watch::Sender::new(Members::default()),
-            happenings: broadcast::Sender::new(HAPPENINGS_MAX),
+            events: broadcast::Sender::new(EVENTS_MAX),
             last: AtomicU64::new(0),
             commit: AtomicU64::new(0),
             applied: AtomicU64::new(applied.index.0),
@@ -68,8 +68,8 @@ impl View {
     }
 
     /// Tells those who look; nobody may.
-    pub(crate) fn tell(&self, happening: Happening) {
-        let _ = self.happenings.send(happening);
+    pub(crate) fn tell(&self, happening: GroupEvent) {
+        let _ = self.events.send(happening);
     }
 
     /// Shows where the group stands after a turn.

@@ -1,23 +1,23 @@
 //! What nodes say to each other, as bytes: one frame for each message (`proto/peer.proto`).
 //!
-//! Owns the translation between frames and [`Parcel`]s. A frame is decoded once, here, into types that cannot be wrong;
+//! Owns the translation between frames and [`PeerMessage`]s. A frame is decoded once, here, into types that cannot be wrong;
 //! what cannot be such a type is refused. Must not know what a message leads to.
 
 use bytes::Bytes;
 use prost::Message as _;
 
+use vlot_raft::configuration::{ChangeRefused, Configuration};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::{ChangeRefused, Membership};
 use vlot_raft::message::{Body, Message, ReadId, Session};
 use vlot_raft::term_runs::TermRuns;
 
-use crate::members::{ChangeRequest, MembershipEntry};
+use crate::members::{ChangeRequest, MembersEntry};
 use crate::net::Lane;
 use crate::payload::{self, Payload};
 
 /// What one replica sends another.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Parcel {
+pub enum PeerMessage {
     /// A message of consensus, with the payloads of the entries that it names.
     Raft {
         /// The message.
@@ -57,7 +57,7 @@ pub enum Parcel {
     },
 }
 
-impl Parcel {
+impl PeerMessage {
     /// The lane on which it goes: what is long must not delay what is urgent.
     #[must_use]
     pub fn lane(&self) -> Lane {
@@ -105,12 +105,10 @@ impl Parcel {
         let (group, term) = (GroupId(group), Term(term));
         let mut payloads = Vec::new();
         let body = match body.ok_or(BadFrame::UnknownKind)? {
-            FrameBody::AskPreVote(Last { last }) => Body::AskPreVote { last: named(last)? },
+            FrameBody::RequestPreVote(Last { last }) => Body::RequestPreVote { last: named(last)? },
             FrameBody::PreVoteGranted(Empty {}) => Body::PreVoteGranted,
             FrameBody::PreVoteRefused(Empty {}) => Body::PreVoteRefused,
-            FrameBody::RequestVote(Candidacy { last, handed_over }) => {
-                Body::RequestVote { last: named(last)?, handed_over }
-            }
+            FrameBody::RequestVote(Candidacy { last, transfer }) => Body::RequestVote { last: named(last)?, transfer },
             FrameBody::VoteGranted(Empty {}) => Body::VoteGranted,
             FrameBody::VoteRefused(Empty {}) => Body::VoteRefused,
             FrameBody::AppendEntries(AppendEntries { session, after, runs, commit, payloads: entries }) => {
@@ -118,9 +116,9 @@ impl Parcel {
                 if runs.last().since(runs.after().index) != entries.len() as u64 {
                     return Err(BadFrame::PayloadsDoNotMatch);
                 }
-                let memberships = memberships_in(runs.after().index, &entries)?;
+                let configurations = configurations_in(runs.after().index, &entries)?;
                 payloads = entries;
-                Body::AppendEntries { session: of(session), entries: runs, memberships, commit: LogIndex(commit) }
+                Body::AppendEntries { session: of(session), entries: runs, configurations, commit: LogIndex(commit) }
             }
             FrameBody::EntriesAccepted(Accepted { session, upto }) => {
                 Body::EntriesAccepted { session: of(session), upto: LogIndex(upto) }
@@ -139,9 +137,9 @@ impl Parcel {
             FrameBody::SnapshotNeeded(SnapshotNeeded { session, of: reach }) => {
                 Body::SnapshotNeeded { session: of(session), of: named(reach)? }
             }
-            FrameBody::StandNow(Empty {}) => Body::StandNow,
+            FrameBody::TimeoutNow(Empty {}) => Body::TimeoutNow,
             FrameBody::Removed(at) => Body::Removed { at: LogIndex(at) },
-            FrameBody::TermIsOver(Empty {}) => Body::TermIsOver,
+            FrameBody::StaleTerm(Empty {}) => Body::StaleTerm,
             FrameBody::ReadIndex(read) => Body::ReadIndex { read: ReadId(read) },
             FrameBody::ReadIndexReply(ReadReply { read, index }) => {
                 Body::ReadIndexReply { read: ReadId(read), index: LogIndex(index) }
@@ -205,18 +203,18 @@ fn of(session: u64) -> Session {
     Session(LogIndex(session))
 }
 
-/// The memberships that entries after `after` set, read from their payloads: what is written is what counts.
-fn memberships_in(after: LogIndex, entries: &[Bytes]) -> Result<Vec<(LogIndex, Membership)>, BadFrame> {
-    let mut memberships = Vec::new();
+/// The configurations that entries after `after` set, read from their payloads: what is written is what counts.
+fn configurations_in(after: LogIndex, entries: &[Bytes]) -> Result<Vec<(LogIndex, Configuration)>, BadFrame> {
+    let mut configurations = Vec::new();
     for (n, entry) in entries.iter().enumerate() {
         match payload::decode(entry).map_err(|_| BadFrame::BadPayload)? {
-            Payload::Membership(MembershipEntry { members, .. }) => {
-                memberships.push((LogIndex(after.0 + n as u64 + 1), members.membership().clone()));
+            Payload::Configuration(MembersEntry { members, .. }) => {
+                configurations.push((LogIndex(after.0 + n as u64 + 1), members.configuration().clone()));
             }
             Payload::Blank | Payload::Command { .. } | Payload::Withheld => {}
         }
     }
-    Ok(memberships)
+    Ok(configurations)
 }
 
 fn encode_refusal(why: ChangeRefused) -> (u32, NodeId) {
@@ -225,7 +223,7 @@ fn encode_refusal(why: ChangeRefused) -> (u32, NodeId) {
         ChangeRefused::NotLeader { leader } => (1, leader.unwrap_or(nobody)),
         ChangeRefused::TooSoon => (2, nobody),
         ChangeRefused::InProgress => (3, nobody),
-        ChangeRefused::HandingOver { to } => (4, to),
+        ChangeRefused::Transferring { to } => (4, to),
         ChangeRefused::NotCaughtUp { node } => (5, node),
         ChangeRefused::NoVoters => (6, nobody),
         ChangeRefused::TooManyWitnesses => (7, nobody),
@@ -241,7 +239,7 @@ fn decode_refusal(why: u32, node: NodeId) -> Option<ChangeRefused> {
         1 => ChangeRefused::NotLeader { leader: Some(node).filter(|node| node.0 != 0) },
         2 => ChangeRefused::TooSoon,
         3 => ChangeRefused::InProgress,
-        4 => ChangeRefused::HandingOver { to: node },
+        4 => ChangeRefused::Transferring { to: node },
         5 => ChangeRefused::NotCaughtUp { node },
         6 => ChangeRefused::NoVoters,
         7 => ChangeRefused::TooManyWitnesses,
@@ -256,15 +254,15 @@ fn decode_refusal(why: u32, node: NodeId) -> Option<ChangeRefused> {
 fn encode_body(body: &Body, payloads: &[Bytes]) -> FrameBody {
     let name = |id: LogId| Some(Name { term: id.term.0, index: id.index.0 });
     match body {
-        Body::AskPreVote { last } => FrameBody::AskPreVote(Last { last: name(*last) }),
+        Body::RequestPreVote { last } => FrameBody::RequestPreVote(Last { last: name(*last) }),
         Body::PreVoteGranted => FrameBody::PreVoteGranted(Empty {}),
         Body::PreVoteRefused => FrameBody::PreVoteRefused(Empty {}),
-        Body::RequestVote { last, handed_over } => {
-            FrameBody::RequestVote(Candidacy { last: name(*last), handed_over: *handed_over })
+        Body::RequestVote { last, transfer } => {
+            FrameBody::RequestVote(Candidacy { last: name(*last), transfer: *transfer })
         }
         Body::VoteGranted => FrameBody::VoteGranted(Empty {}),
         Body::VoteRefused => FrameBody::VoteRefused(Empty {}),
-        // The payloads say which memberships are set.
+        // The payloads say which configurations are set.
         Body::AppendEntries { session, entries, commit, .. } => FrameBody::AppendEntries(AppendEntries {
             session: session.0.0,
             after: name(entries.after()),
@@ -295,9 +293,9 @@ fn encode_body(body: &Body, payloads: &[Bytes]) -> FrameBody {
         Body::SnapshotNeeded { session, of } => {
             FrameBody::SnapshotNeeded(SnapshotNeeded { session: session.0.0, of: name(*of) })
         }
-        Body::StandNow => FrameBody::StandNow(Empty {}),
+        Body::TimeoutNow => FrameBody::TimeoutNow(Empty {}),
         Body::Removed { at } => FrameBody::Removed(at.0),
-        Body::TermIsOver => FrameBody::TermIsOver(Empty {}),
+        Body::StaleTerm => FrameBody::StaleTerm(Empty {}),
         Body::ReadIndex { read } => FrameBody::ReadIndex(read.0),
         Body::ReadIndexReply { read, index } => FrameBody::ReadIndexReply(ReadReply { read: read.0, index: index.0 }),
         Body::ReadIndexRefused { read } => FrameBody::ReadIndexRefused(read.0),
@@ -356,7 +354,7 @@ enum FrameBody {
     #[prost(message, tag = "11")]
     EntriesRefused(Refused),
     #[prost(message, tag = "12")]
-    AskPreVote(Last),
+    RequestPreVote(Last),
     #[prost(message, tag = "13")]
     PreVoteGranted(Empty),
     #[prost(message, tag = "14")]
@@ -368,11 +366,11 @@ enum FrameBody {
     #[prost(message, tag = "17")]
     VoteRefused(Empty),
     #[prost(message, tag = "18")]
-    TermIsOver(Empty),
+    StaleTerm(Empty),
     #[prost(message, tag = "19")]
     SnapshotNeeded(SnapshotNeeded),
     #[prost(message, tag = "20")]
-    StandNow(Empty),
+    TimeoutNow(Empty),
     #[prost(uint64, tag = "21")]
     Removed(u64),
     #[prost(bytes = "bytes", tag = "22")]
@@ -407,7 +405,7 @@ struct Candidacy {
     #[prost(message, optional, tag = "1")]
     last: Option<Name>,
     #[prost(bool, tag = "2")]
-    handed_over: bool,
+    transfer: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -523,7 +521,7 @@ mod tests {
         ChangeRefused::NotLeader { leader: Some(NodeId(1)) },
         ChangeRefused::TooSoon,
         ChangeRefused::InProgress,
-        ChangeRefused::HandingOver { to: NodeId(2) },
+        ChangeRefused::Transferring { to: NodeId(2) },
         ChangeRefused::NotCaughtUp { node: NodeId(3) },
         ChangeRefused::NoVoters,
         ChangeRefused::TooManyWitnesses,
@@ -533,22 +531,22 @@ mod tests {
         ChangeRefused::NoSpace,
     ];
 
-    fn every_parcel() -> Vec<Parcel> {
+    fn every_parcel() -> Vec<PeerMessage> {
         let last = LogId::new(3, 9);
         let mut entries = TermRuns::one_term(LogId::new(1, 4), Term(2), 1);
         entries.push(Term(3), 1);
         let command = payload::command(ProposalId { origin: 7, sequence: 8 }, 1, |out| out.extend_from_slice(b"x"));
         let bodies = [
-            Body::AskPreVote { last },
+            Body::RequestPreVote { last },
             Body::PreVoteGranted,
             Body::PreVoteRefused,
-            Body::RequestVote { last: LogId::ZERO, handed_over: true },
+            Body::RequestVote { last: LogId::ZERO, transfer: true },
             Body::VoteGranted,
             Body::VoteRefused,
             Body::AppendEntries {
                 session: of(3),
                 entries: TermRuns::empty(last),
-                memberships: Vec::new(),
+                configurations: Vec::new(),
                 commit: LogIndex(2),
             },
             Body::EntriesAccepted { session: of(3), upto: LogIndex(5) },
@@ -557,48 +555,49 @@ mod tests {
             Body::Committed { upto: LogIndex(3) },
             Body::HeartbeatReply { session: of(3), round: 4, fit: true, full: true, priority: 2 },
             Body::SnapshotNeeded { session: of(3), of: last },
-            Body::StandNow,
+            Body::TimeoutNow,
             Body::Removed { at: LogIndex(8) },
-            Body::TermIsOver,
+            Body::StaleTerm,
             Body::ReadIndex { read: ReadId(1) },
             Body::ReadIndexReply { read: ReadId(1), index: LogIndex(2) },
             Body::ReadIndexRefused { read: ReadId(1) },
         ];
-        let raft = |body, payloads| Parcel::Raft { message: Message { term: Term(6), body }, payloads };
-        let mut parcels: Vec<Parcel> = bodies.into_iter().map(|body| raft(body, Vec::new())).collect();
+        let raft = |body, payloads| PeerMessage::Raft { message: Message { term: Term(6), body }, payloads };
+        let mut messages: Vec<PeerMessage> = bodies.into_iter().map(|body| raft(body, Vec::new())).collect();
         let members = Members::of_voters([(NodeId(1), "a:1".to_owned())]);
-        let memberships = vec![(LogIndex(6), members.membership().clone())];
-        let set = payload::membership(&MembershipEntry { members, ..MembershipEntry::default() });
-        let append = Body::AppendEntries { session: of(0), entries, memberships, commit: LogIndex(2) };
-        parcels.push(raft(append, vec![command.clone(), set]));
-        parcels.push(Parcel::Propose { term: Term(6), payloads: vec![command] });
+        let configurations = vec![(LogIndex(6), members.configuration().clone())];
+        let set = payload::configuration(&MembersEntry { members, ..MembersEntry::default() });
+        let append = Body::AppendEntries { session: of(0), entries, configurations, commit: LogIndex(2) };
+        messages.push(raft(append, vec![command.clone(), set]));
+        messages.push(PeerMessage::Propose { term: Term(6), payloads: vec![command] });
         let id = ProposalId { origin: 1, sequence: 2 };
         let changes = vec![MemberChange::Remove(NodeId(4))];
-        parcels.push(Parcel::Change { term: Term(6), request: ChangeRequest { id, changes, context: Bytes::new() } });
-        parcels.push(Parcel::ProposalsRefused { term: Term(6), sequences: vec![1, 1 << 40] });
-        parcels.extend(REFUSALS.map(|why| Parcel::ChangeRefused { sequence: 5, why }));
-        parcels
+        messages
+            .push(PeerMessage::Change { term: Term(6), request: ChangeRequest { id, changes, context: Bytes::new() } });
+        messages.push(PeerMessage::ProposalsRefused { term: Term(6), sequences: vec![1, 1 << 40] });
+        messages.extend(REFUSALS.map(|why| PeerMessage::ChangeRefused { sequence: 5, why }));
+        messages
     }
 
     #[test]
     fn what_is_sent_is_received() {
-        for parcel in every_parcel() {
-            let frame = parcel.encode(GroupId(11));
-            assert_eq!(Parcel::decode(frame), Ok((GroupId(11), parcel)));
+        for message in every_parcel() {
+            let frame = message.encode(GroupId(11));
+            assert_eq!(PeerMessage::decode(frame), Ok((GroupId(11), message)));
         }
     }
 
     #[test]
     fn damaged_frames_are_refused_or_another_valid_one() {
-        for parcel in every_parcel() {
-            let frame = parcel.encode(GroupId(11)).to_vec();
+        for message in every_parcel() {
+            let frame = message.encode(GroupId(11)).to_vec();
             for at in 0..frame.len() {
                 for bit in 0..8 {
                     let mut damaged = frame.clone();
                     damaged[at] ^= 1 << bit;
-                    drop(Parcel::decode(damaged.into()));
+                    drop(PeerMessage::decode(damaged.into()));
                 }
-                drop(Parcel::decode(frame[..at].to_vec().into()));
+                drop(PeerMessage::decode(frame[..at].to_vec().into()));
             }
         }
     }
@@ -606,9 +605,9 @@ mod tests {
     #[test]
     fn entries_without_payloads_are_refused() {
         let entries = TermRuns::one_term(LogId::ZERO, Term(1), u64::MAX - 1);
-        let (session, memberships, commit) = (of(0), Vec::new(), LogIndex(0));
-        let message = Message { term: Term(1), body: Body::AppendEntries { session, entries, memberships, commit } };
-        let frame = Parcel::Raft { message, payloads: Vec::new() }.encode(GroupId(1));
-        assert_eq!(Parcel::decode(frame), Err(BadFrame::PayloadsDoNotMatch));
+        let (session, configurations, commit) = (of(0), Vec::new(), LogIndex(0));
+        let message = Message { term: Term(1), body: Body::AppendEntries { session, entries, configurations, commit } };
+        let frame = PeerMessage::Raft { message, payloads: Vec::new() }.encode(GroupId(1));
+        assert_eq!(PeerMessage::decode(frame), Err(BadFrame::PayloadsDoNotMatch));
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use vlot::net::Listen;
 use vlot::{
-    BadSnapshot, ChangeError, ChangeRefused, Group, GroupId, Happening, LogId, MemberChange, Node, NodeId, Options,
+    BadSnapshot, ChangeError, ChangeRefused, Group, GroupEvent, GroupId, LogId, MemberChange, Node, NodeId, Options,
     RoleName, Seat, Snapshot, StateMachine, TransferError, TransferRefused,
 };
 
@@ -126,9 +126,9 @@ impl Cluster {
     /// Who leads, once somebody does.
     async fn leader(&self) -> u64 {
         loop {
-            let leads = |(_, group): &&(Node, Group<Sum>)| group.status().standing.role == RoleName::Leader;
+            let leads = |(_, group): &&(Node, Group<Sum>)| group.status().role_state.role == RoleName::Leader;
             if let Some((_, group)) = self.up.values().find(leads) {
-                return group.status().standing.leader.unwrap().0;
+                return group.status().role_state.leader.unwrap().0;
             }
             pause().await;
         }
@@ -263,20 +263,20 @@ async fn a_node_that_was_away_for_long_gets_a_snapshot_while_writes_go_on() {
         sum += more;
         assert_eq!(cluster.group(1).propose(more).await, Ok(sum));
     }
-    let mut sent = [1, 2].map(|node| cluster.group(node).happenings());
+    let mut sent = [1, 2].map(|node| cluster.group(node).events());
     cluster.start(3, &[1, 2, 3]).await;
-    let mut restored = cluster.group(3).happenings();
+    let mut restored = cluster.group(3).events();
     for more in 1..=100 {
         sum += more;
         assert_eq!(cluster.group(2).propose(more).await, Ok(sum));
     }
     cluster.wait_for_sum(3, sum).await;
-    let saw = |happenings: &mut tokio::sync::broadcast::Receiver<Happening>, wanted: fn(&Happening) -> bool| {
-        std::iter::from_fn(|| happenings.try_recv().ok()).any(|happening| wanted(&happening))
+    let saw = |events: &mut tokio::sync::broadcast::Receiver<GroupEvent>, wanted: fn(&GroupEvent) -> bool| {
+        std::iter::from_fn(|| events.try_recv().ok()).any(|happening| wanted(&happening))
     };
-    assert!(saw(&mut restored, |h| matches!(h, Happening::SnapshotRestored { .. })));
+    assert!(saw(&mut restored, |h| matches!(h, GroupEvent::SnapshotRestored { .. })));
     assert!(
-        sent.iter_mut().any(|sent| saw(sent, |h| matches!(h, Happening::SnapshotSent { .. }))),
+        sent.iter_mut().any(|sent| saw(sent, |h| matches!(h, GroupEvent::SnapshotSent { .. }))),
         "one of the others"
     );
     cluster.end().await;
@@ -357,7 +357,7 @@ async fn a_member_that_is_to_move_serves_on_until_it_does() {
         cluster.start(node, &[1, 2, 3]).await;
     }
     let leader = cluster.leader().await;
-    let term = cluster.group(leader).status().standing.term;
+    let term = cluster.group(leader).status().role_state.term;
     // Nobody listens there yet.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -366,7 +366,7 @@ async fn a_member_that_is_to_move_serves_on_until_it_does() {
     cluster.change(leader, vec![moved], "move").await;
     assert_eq!(cluster.group(leader).propose(1).await, Ok(1));
     assert_eq!(cluster.group(leader % 3 + 1).propose(2).await, Ok(3));
-    assert_eq!(cluster.group(leader).status().standing.term, term, "it leads on");
+    assert_eq!(cluster.group(leader).status().role_state.term, term, "it leads on");
 
     cluster.stop(leader).await;
     cluster.addresses.insert(NodeId(leader), address);

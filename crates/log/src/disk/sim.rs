@@ -14,9 +14,9 @@ const SECTOR: usize = 512;
 
 /// Numbers drawn from a seed (splitmix64).
 #[derive(Clone, Debug, Default)]
-pub struct Chance(u64);
+pub struct Rng(u64);
 
-impl Chance {
+impl Rng {
     /// A source that gives the same numbers for the same seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
@@ -60,7 +60,7 @@ struct State {
     bytes_written: u64,
     /// How many bytes files may be long together.
     capacity: Option<u64>,
-    salts: Chance,
+    salts: Rng,
 }
 
 type Names = BTreeMap<String, usize>;
@@ -93,8 +93,8 @@ struct Faults {
     /// The write that reaches no disk, or another place.
     astray: Option<u64>,
     /// Where a write goes that does not get to where it should; nowhere if there is none.
-    elsewhere: Option<Chance>,
-    chance: Option<Chance>,
+    elsewhere: Option<Rng>,
+    rng: Option<Rng>,
     /// How many acts there are before none is done any more.
     off_at: Option<u64>,
 }
@@ -109,7 +109,7 @@ impl SimDisk {
     /// Cuts the power: of what was not synced, each sector keeps one of the contents it had since, and each change to
     /// a name happens or does not.
     pub fn crash(&self, seed: u64) {
-        self.state().crash(&mut Chance::new(seed));
+        self.state().crash(&mut Rng::new(seed));
     }
 
     /// Cuts the power, and lets `choose` decide what is left: it is asked for a number below another once for each sector
@@ -129,14 +129,14 @@ impl SimDisk {
     /// Lets the `nth` write from here on (0 is the next) fail after it was done in part.
     pub fn fail_write(&self, nth: u64, seed: u64) {
         let faults = &mut self.state().faults;
-        (faults.write, faults.chance) = (Some(nth), Some(Chance::new(seed)));
+        (faults.write, faults.rng) = (Some(nth), Some(Rng::new(seed)));
     }
 
     /// Lets the `nth` sync from here on (0 is the next) fail. As on Linux, what it was to write is shown from then on
     /// as if it were on the disk, but only a part of it is, and no later sync writes the rest.
     pub fn fail_sync(&self, nth: u64, seed: u64) {
         let faults = &mut self.state().faults;
-        (faults.sync, faults.chance) = (Some(nth), Some(Chance::new(seed)));
+        (faults.sync, faults.rng) = (Some(nth), Some(Rng::new(seed)));
     }
 
     /// Lets the `nth` write from here on (0 is the next) find no space, as on a file system that writes nothing in place.
@@ -155,14 +155,14 @@ impl SimDisk {
     /// until power is lost.
     pub fn misdirect_write(&self, nth: u64, seed: u64) {
         let faults = &mut self.state().faults;
-        (faults.astray, faults.elsewhere) = (Some(nth), Some(Chance::new(seed)));
+        (faults.astray, faults.elsewhere) = (Some(nth), Some(Rng::new(seed)));
     }
 
     /// Lets the `nth` write or sync from here on (0 is the next) fail, as [`SimDisk::fail_write`] and
     /// [`SimDisk::fail_sync`] do.
     pub fn fail_act(&self, nth: u64, seed: u64) {
         let faults = &mut self.state().faults;
-        (faults.act, faults.chance) = (Some(nth), Some(Chance::new(seed)));
+        (faults.act, faults.rng) = (Some(nth), Some(Rng::new(seed)));
     }
 
     /// Takes back the faults that were to come.
@@ -177,7 +177,7 @@ impl SimDisk {
 
     /// Lets [`Disk::salt`] give other numbers from here on, drawn from a seed.
     pub fn salt_from(&self, seed: u64) {
-        self.state().salts = Chance::new(seed);
+        self.state().salts = Rng::new(seed);
     }
 
     /// How many writes and syncs there were.
@@ -229,9 +229,9 @@ impl SimDisk {
 }
 
 impl State {
-    fn crash(&mut self, chance: &mut Chance) {
-        self.files.iter_mut().for_each(|file| file.settle(chance));
-        self.start_again(|| chance.below(2) == 0);
+    fn crash(&mut self, rng: &mut Rng) {
+        self.files.iter_mut().for_each(|file| file.settle(rng));
+        self.start_again(|| rng.below(2) == 0);
     }
 
     fn crash_as(&mut self, choose: &mut dyn FnMut(u64) -> u64) {
@@ -296,8 +296,8 @@ impl State {
         counts_down(&mut self.faults.act) | counts_down(&mut self.faults.sync)
     }
 
-    fn chance(&mut self) -> Chance {
-        self.faults.chance.take().unwrap_or_else(|| Chance::new(0))
+    fn rng(&mut self) -> Rng {
+        self.faults.rng.take().unwrap_or_else(|| Rng::new(0))
     }
 }
 
@@ -345,18 +345,18 @@ impl File {
     }
 
     /// Decides for each sector that was not synced which of its contents is on the disk.
-    fn settle(&mut self, chance: &mut Chance) {
-        if self.shown.len() != self.durable.len() && chance.below(2) == 0 {
+    fn settle(&mut self, rng: &mut Rng) {
+        if self.shown.len() != self.durable.len() && rng.below(2) == 0 {
             self.durable.resize(self.shown.len(), 0);
         }
         // A loss of power tends to spare most of what was written or little of it.
-        let kept_in_8 = chance.below(9);
+        let kept_in_8 = rng.below(9);
         for (sector, contents) in std::mem::take(&mut self.versions) {
             let from = sector * SECTOR;
-            if chance.below(8) >= kept_in_8 || from >= self.durable.len() {
+            if rng.below(8) >= kept_in_8 || from >= self.durable.len() {
                 continue;
             }
-            let content = contents[chance.below(contents.len() as u64) as usize];
+            let content = contents[rng.below(contents.len() as u64) as usize];
             let upto = (from + SECTOR).min(self.durable.len());
             self.durable[from..upto].copy_from_slice(&content[..upto - from]);
         }
@@ -492,7 +492,7 @@ impl Disk for SimDisk {
             return Ok(());
         }
         let fails = counts_down(&mut state.faults.act) | counts_down(&mut state.faults.write);
-        let done = if fails { state.chance().below(bytes.len() as u64 + 1) as usize } else { bytes.len() };
+        let done = if fails { state.rng().below(bytes.len() as u64 + 1) as usize } else { bytes.len() };
         state.files[file.0].write(&bytes[..done], offset as usize);
         if fails { Err(Error::from_raw_os_error(5)) } else { Ok(()) }
     }
@@ -501,8 +501,8 @@ impl Disk for SimDisk {
         let mut state = self.state();
         state.refuse_if_off()?;
         if state.sync_fails() {
-            let mut chance = state.chance();
-            state.files[file.0].settle(&mut chance);
+            let mut rng = state.rng();
+            state.files[file.0].settle(&mut rng);
             return Err(Error::from_raw_os_error(5));
         }
         state.files[file.0].sync();

@@ -4,10 +4,10 @@
 
 use super::Log;
 use crate::disk::Disk;
+use crate::entry_range::Position;
 use crate::error::{Failure, ReadError};
 use crate::record::Entry;
 use crate::segment::{self, Segment};
-use crate::stretch::Position;
 use bytes::{Bytes, BytesMut};
 use vlot_raft::id::{GroupId, LogId, LogIndex, Term};
 
@@ -48,8 +48,8 @@ impl<D: Disk> Log<D> {
             })
             .collect();
         let mut entries = Vec::with_capacity(wanted.len());
-        for stretch in wanted.chunk_by(|(.., a), (.., b)| lie_together(a, b)) {
-            self.read_stretch(stretch, &mut entries)?;
+        for entry_range in wanted.chunk_by(|(.., a), (.., b)| lie_together(a, b)) {
+            self.read_stretch(entry_range, &mut entries)?;
         }
         Ok(entries)
     }
@@ -60,11 +60,15 @@ impl<D: Disk> Log<D> {
     }
 
     /// Reads entries that lie close together with one call and checks each.
-    fn read_stretch(&self, stretch: &[(LogIndex, Term, Position)], entries: &mut Vec<Entry>) -> Result<(), ReadError> {
-        let (Some((.., first)), Some((.., last))) = (stretch.first(), stretch.last()) else { return Ok(()) };
+    fn read_stretch(
+        &self,
+        entry_range: &[(LogIndex, Term, Position)],
+        entries: &mut Vec<Entry>,
+    ) -> Result<(), ReadError> {
+        let (Some((.., first)), Some((.., last))) = (entry_range.first(), entry_range.last()) else { return Ok(()) };
         let (from, upto) = (first.payload.offset, last.payload.offset + last.payload.length);
         let bytes = self.read_bytes(first.segment, from, upto)?;
-        for &(index, term, position) in stretch {
+        for &(index, term, position) in entry_range {
             let at = (position.payload.offset - from) as usize;
             let payload = bytes.slice(at..at + position.payload.length as usize);
             self.check(position, &payload)?;

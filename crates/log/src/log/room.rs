@@ -31,7 +31,7 @@ impl For {
     pub(super) fn writes(writes: &[Write]) -> Self {
         let adds = |write: &Write| match write {
             Write::Append { entries, .. } | Write::Rewrite { entries, .. } => !entries.is_empty(),
-            Write::Vote { .. } | Write::Begin { .. } => false,
+            Write::Vote { .. } | Write::LogStart { .. } => false,
         };
         if writes.iter().any(adds) { Self::Entries } else { Self::Votes }
     }
@@ -61,7 +61,7 @@ impl<D: Disk> Log<D> {
     ///
     /// # Errors
     /// As for [`Log::write`] and [`Log::sync`].
-    pub fn vouch(&mut self) -> Result<(), WriteError> {
+    pub fn seal(&mut self) -> Result<(), WriteError> {
         self.sync()?;
         if self.vote_end.is_none() {
             if [FIRST_RECORD, self.marked].contains(&self.tail.offset) {
@@ -152,8 +152,8 @@ impl<D: Disk> Log<D> {
         let sequence = self.segments[self.last()].sequence + 1;
         // One that is too small is replaced under the same name.
         let mut created = segment::create(&mut self.disk, self.identity, sequence, bytes);
-        if matches!(created, Err(NotCreated::NoSpace(_))) && !self.going.is_empty() {
-            self.going.clear();
+        if matches!(created, Err(NotCreated::NoSpace(_))) && !self.pending_delete.is_empty() {
+            self.pending_delete.clear();
             created = segment::create(&mut self.disk, self.identity, sequence, bytes);
         }
         self.is_full = matches!(created, Err(NotCreated::NoSpace(_)));

@@ -32,7 +32,7 @@ pub struct Tidied {
     /// How many segments were dropped.
     pub segments_dropped: usize,
     /// How many bytes were written again, as records.
-    pub bytes_carried: u64,
+    pub bytes_rewritten: u64,
     /// Whether another call would do more.
     pub more: bool,
 }
@@ -58,7 +58,7 @@ impl<D: Disk> Log<D> {
     /// written to, if there is none yet or that is new; the space of the others is given back by 8 MiB a call. If there is
     /// none, and more is on disk than there should be, what is needed in the oldest is written again at the end, about 1 MiB
     /// of it, and made durable. And if the last vote could be mistaken for a torn tail if it were damaged, there is a
-    /// [`Log::vouch`].
+    /// [`Log::seal`].
     ///
     /// When this says that there is no more to do, the records in all segments but the last have at most
     /// `2 * live_bytes + slack_bytes` together (see [`Sizes`] and [`Options::slack_bytes`]), and these segments are at most
@@ -73,7 +73,7 @@ impl<D: Disk> Log<D> {
     pub fn tidy(&mut self) -> Result<Tidied, TidyError> {
         self.refuse_if_failed()?;
         if self.vote_end.is_some() {
-            match self.vouch() {
+            match self.seal() {
                 // It has to wait: what follows may make room.
                 Err(WriteError::NoSpace(_)) => {}
                 done => done?,
@@ -82,21 +82,22 @@ impl<D: Disk> Log<D> {
         self.give_back()?;
         let mut tidied = Tidied::default();
         match self.dead_segments() {
-            0 if self.has_too_much() || self.frees_much() => tidied.bytes_carried = self.carry()?,
+            0 if self.has_too_much() || self.frees_much() => tidied.bytes_rewritten = self.rewrite_live()?,
             0 => {}
             dead => {
                 tidied.segments_dropped = dead.min(DROP_SEGMENTS);
                 self.drop_segments(tidied.segments_dropped)?;
             }
         }
-        tidied.more = self.has_too_much() || self.frees_much() || self.dead_segments() > 0 || !self.going.is_empty();
+        tidied.more =
+            self.has_too_much() || self.frees_much() || self.dead_segments() > 0 || !self.pending_delete.is_empty();
         Ok(tidied)
     }
 
     /// How much there is.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        let all = self.segments.iter().chain(&self.spare).chain(&self.going);
+        let all = self.segments.iter().chain(&self.spare).chain(&self.pending_delete);
         Sizes {
             segments: self.segments.len() + usize::from(self.spare.is_some()),
             disk_bytes: all.map(|segment| u64::from(segment.bytes)).sum(),
@@ -181,20 +182,20 @@ impl<D: Disk> Log<D> {
         if let Err(error) = self.disk.remove(&segment::name(segment.sequence)) {
             return Err(self.fail("remove", segment.sequence, &error));
         }
-        self.going.push_back(segment);
+        self.pending_delete.push_back(segment);
         Ok(())
     }
 
     /// Gives back some space of the segments that were dropped.
     fn give_back(&mut self) -> Result<(), WriteError> {
-        let Some(going) = self.going.front_mut() else { return Ok(()) };
-        going.bytes = going.bytes.saturating_sub(GIVE_BACK_BYTES);
-        let (sequence, left) = (going.sequence, going.bytes);
-        if let Err(error) = self.disk.shorten(&going.file, u64::from(left)) {
+        let Some(segment) = self.pending_delete.front_mut() else { return Ok(()) };
+        segment.bytes = segment.bytes.saturating_sub(GIVE_BACK_BYTES);
+        let (sequence, left) = (segment.sequence, segment.bytes);
+        if let Err(error) = self.disk.shorten(&segment.file, u64::from(left)) {
             return Err(self.fail("shorten", sequence, &error));
         }
         if left == 0 {
-            self.going.pop_front();
+            self.pending_delete.pop_front();
         }
         Ok(())
     }
@@ -207,7 +208,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Writes again a part of what is needed in the oldest segment. Returns how much.
-    fn carry(&mut self) -> Result<u64, TidyError> {
+    fn rewrite_live(&mut self) -> Result<u64, TidyError> {
         let oldest = self.segments[0].sequence;
         let from = if self.search.0 == oldest { self.search.1 } else { Cursor::default() };
         // A record may be a large part of a small segment, but then the rest of the segment before is lost.
@@ -228,9 +229,9 @@ impl<D: Disk> Log<D> {
                 let state = &self.index.groups[&group];
                 Write::Vote { group, term: state.term, vote: state.vote }
             }
-            Needed::Begin(group) => {
+            Needed::LogStart(group) => {
                 let after = self.index.groups[&group].entries.runs().after();
-                Write::Begin { group, after, note: self.read_note(group)? }
+                Write::LogStart { group, after, note: self.read_note(group)? }
             }
             Needed::Entries { group, after, upto } => {
                 Write::Rewrite { group, entries: self.read(group, after, upto, usize::MAX)? }

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use vlot_log::disk::sim::{Chance, SimDisk};
+use vlot_log::disk::sim::{Rng, SimDisk};
 use vlot_log::error::OpenError;
 use vlot_log::log::{Identity, Log, Options};
 use vlot_log::record::{Entry, Write};
@@ -48,17 +48,17 @@ impl Group {
     }
 
     /// A snapshot: within the log, beyond its end, of another term, or of long ago.
-    fn draw_begin(&self, group: GroupId, chance: &mut Chance) -> Write {
+    fn draw_begin(&self, group: GroupId, rng: &mut Rng) -> Write {
         let (first, last) = (self.after.index.0, self.last().index.0);
-        let within = self.id_at(first + chance.below(last - first + 1));
-        let after = match chance.below(8) {
-            0 => LogId::new(self.last().term.0 + chance.below(2), last + 1 + chance.below(5)),
+        let within = self.id_at(first + rng.below(last - first + 1));
+        let after = match rng.below(8) {
+            0 => LogId::new(self.last().term.0 + rng.below(2), last + 1 + rng.below(5)),
             1 if within != self.after => LogId { term: within.term.next(), ..within },
-            2 if first > 0 => LogId { index: LogIndex(chance.below(first)), ..self.after },
+            2 if first > 0 => LogId { index: LogIndex(rng.below(first)), ..self.after },
             _ => within,
         };
-        let note = Bytes::from(vec![chance.draw() as u8; chance.below(300) as usize]);
-        Write::Begin { group, after, note }
+        let note = Bytes::from(vec![rng.draw() as u8; rng.below(300) as usize]);
+        Write::LogStart { group, after, note }
     }
 
     /// How many entries there are up to this index.
@@ -90,7 +90,7 @@ impl Model {
                 group.entries.truncate(group.count(*after));
                 group.entries.extend_from_slice(entries);
             }
-            Write::Begin { group, after, note } => {
+            Write::LogStart { group, after, note } => {
                 let group = self.0.entry(*group).or_default();
                 if after.index < group.after.index {
                     return;
@@ -123,29 +123,29 @@ impl Model {
     }
 
     /// Something that a replica of one of three groups could ask for.
-    pub fn draw(&self, chance: &mut Chance) -> Write {
-        self.draw_among(3, chance)
+    pub fn draw(&self, rng: &mut Rng) -> Write {
+        self.draw_among(3, rng)
     }
 
     /// The same with so many groups.
-    pub fn draw_among(&self, groups: u64, chance: &mut Chance) -> Write {
-        let id = GroupId(chance.below(groups));
+    pub fn draw_among(&self, groups: u64, rng: &mut Rng) -> Write {
+        let id = GroupId(rng.below(groups));
         let group = self.0.get(&id).cloned().unwrap_or_default();
-        if chance.below(4) == 0 {
-            let vote = (chance.below(2) == 0).then(|| NodeId(chance.below(5)));
-            return Write::Vote { group: id, term: Term(group.term.0 + chance.below(3)), vote };
+        if rng.below(4) == 0 {
+            let vote = (rng.below(2) == 0).then(|| NodeId(rng.below(5)));
+            return Write::Vote { group: id, term: Term(group.term.0 + rng.below(3)), vote };
         }
-        if chance.below(6) == 0 {
-            return group.draw_begin(id, chance);
+        if rng.below(6) == 0 {
+            return group.draw_begin(id, rng);
         }
         let (first, last) = (group.after.index.0, group.last().index.0);
-        let after = if chance.below(4) == 0 { first + chance.below(last - first + 1) } else { last };
+        let after = if rng.below(4) == 0 { first + rng.below(last - first + 1) } else { last };
         let mut term = group.id_at(after).term;
-        let entries = (1..=chance.below(6)).map(|n| {
-            term = Term(term.0 + chance.below(4) / 3);
-            let bytes = if chance.below(40) == 0 { 9000 } else { chance.below(700) } as usize;
+        let entries = (1..=rng.below(6)).map(|n| {
+            term = Term(term.0 + rng.below(4) / 3);
+            let bytes = if rng.below(40) == 0 { 9000 } else { rng.below(700) } as usize;
             // Whole sectors of zeros look like what was never written.
-            let fill = if chance.below(4) == 0 { 0 } else { chance.draw() as u8 };
+            let fill = if rng.below(4) == 0 { 0 } else { rng.draw() as u8 };
             Entry { id: LogId { term, index: LogIndex(after + n) }, payload: Bytes::from(vec![fill; bytes]) }
         });
         let entries = entries.collect();
@@ -163,7 +163,7 @@ pub fn entries(after: u64, term: u64, letters: &str) -> Vec<Entry> {
 }
 
 pub fn begin(group: u64, term: u64, index: u64, note: &'static str) -> Write {
-    Write::Begin { group: GroupId(group), after: LogId::new(term, index), note: Bytes::from_static(note.as_bytes()) }
+    Write::LogStart { group: GroupId(group), after: LogId::new(term, index), note: Bytes::from_static(note.as_bytes()) }
 }
 
 pub fn append(group: u64, after: u64, term: u64, letters: &str) -> Write {

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::by_hand::{NOW, bent, come_to, hear, log, members, started, three};
-use crate::membership::Memberships;
+use crate::configuration::Configurations;
 use crate::message::{Body, Session};
 use crate::term_runs::TermRuns;
 
@@ -28,14 +28,14 @@ fn first_broken_by(start: &Raft, bend: impl FnOnce(&mut State)) -> Option<&'stat
 
 #[test]
 fn a_replica_in_any_role_is_sound() {
-    let learner = || Memberships::begin(members(&[2, 3], 0, &[1]));
+    let learner = || Configurations::begin(members(&[2, 3], 0, &[1]));
     let start = || started(1, 2, log(LogId::ZERO, &[1, 2]), 1, three());
     let sound = [
         follower(),
         start(),
         started(1, 2, log(LogId::ZERO, &[1, 2]), 1, learner()),
-        started(1, 0, TermRuns::default(), 0, Memberships::default()),
-        started(1, 0, TermRuns::default(), 0, Memberships::begin(members(&[1, 2, 3], 1, &[]))),
+        started(1, 0, TermRuns::default(), 0, Configurations::default()),
+        started(1, 0, TermRuns::default(), 0, Configurations::begin(members(&[1, 2, 3], 1, &[]))),
         come_to(RoleName::PreCandidate, NOW, start()),
         come_to(RoleName::Candidate, NOW, start()),
         come_to(RoleName::Leader, NOW, start()),
@@ -54,20 +54,22 @@ fn what_one_state_can_break() {
         ("what may be applied is durable", |state| _ = state.unpersisted.append_written(LogIndex(2))),
         ("no entry of a later term", |state| state.term = Term(2)),
         ("the log begins with what is applied", |state| (state.ready, state.commit) = Default::default()),
-        ("a membership is set by an entry", |state| state.memberships.push(LogIndex(6), members(&[1, 2], 0, &[]))),
-        ("a log that begins later begins with members", |state| state.memberships = Memberships::default()),
+        ("a configuration is set by an entry", |state| {
+            state.configurations.push(LogIndex(6), members(&[1, 2], 0, &[]))
+        }),
+        ("a log that begins later begins with members", |state| state.configurations = Configurations::default()),
         // Its deadline was set when it was a voter.
         ("who may stand waits for its time, and nobody else", |state| {
-            state.memberships.push(LogIndex(5), members(&[2, 3], 0, &[1]));
+            state.configurations.push(LogIndex(5), members(&[2, 3], 0, &[1]));
         }),
         ("who may stand waits for its time, and nobody else", |state| state.removed = true),
     ];
     for (property, bend) in table {
         assert_eq!(first_broken_by(&follower(), bend), Some(property));
     }
-    let learner = started(1, 1, log(LogId::ZERO, &[1]), 1, Memberships::begin(members(&[2, 3], 0, &[1])));
+    let learner = started(1, 1, log(LogId::ZERO, &[1]), 1, Configurations::begin(members(&[2, 3], 0, &[1])));
     assert_eq!(
-        first_broken_by(&learner, |state| state.memberships.push(LogIndex(1), members(&[1, 2, 3], 0, &[]))),
+        first_broken_by(&learner, |state| state.configurations.push(LogIndex(1), members(&[1, 2, 3], 0, &[]))),
         Some("who may stand waits for its time, and nobody else"),
         "it does not wait"
     );
@@ -88,9 +90,9 @@ fn what_one_state_can_break_in_its_role() {
     type Row = (&'static str, fn(&mut State));
     let table: [Row; 3] = [
         ("no leader without the payloads", |state| {
-            state.memberships.push(LogIndex(3), members(&[1, 2, 3], 1, &[]));
+            state.configurations.push(LogIndex(3), members(&[1, 2, 3], 1, &[]));
         }),
-        ("who leads votes", |state| state.memberships.push(LogIndex(3), members(&[2, 3], 0, &[1]))),
+        ("who leads votes", |state| state.configurations.push(LogIndex(3), members(&[2, 3], 0, &[1]))),
         ("matched <= last", |state| state.log.cut_after(LogIndex(2))),
     ];
     for (property, bend) in table {
@@ -98,7 +100,7 @@ fn what_one_state_can_break_in_its_role() {
         let upto = leader.log().last();
         assert_eq!(upto, LogIndex(3));
         // Of four, so that one acknowledgement commits nothing.
-        leader.state_mut().memberships.push(LogIndex(2), members(&[1, 2, 3, 4], 0, &[]));
+        leader.state_mut().configurations.push(LogIndex(2), members(&[1, 2, 3, 4], 0, &[]));
         hear(&mut leader, NOW, NodeId(2), Body::EntriesAccepted { session: Session::default(), upto });
         assert_eq!(check_one(&leader), Ok(()));
         assert_eq!(first_broken_by(&leader, bend), Some(property));
@@ -120,7 +122,7 @@ fn what_a_step_can_break() {
         ("one vote a term", |state| state.vote = Some(NodeId(2)), nothing),
         ("commit never falls", nothing, |state| state.commit = LogIndex(3)),
         ("ready never falls", nothing, |state| state.ready = LogIndex(2)),
-        ("who knows the members keeps knowing them", nothing, |state| state.memberships = Memberships::default()),
+        ("who knows the members keeps knowing them", nothing, |state| state.configurations = Configurations::default()),
         ("the log's beginning never goes back", nothing, |state| state.log = log(LogId::ZERO, &[1, 1, 2, 2, 3])),
         ("committed entries stay", nothing, |state| state.log = log(LogId::new(1, 1), &[1, 2, 3, 3])),
         ("committed entries stay", nothing, |state| state.log.cut_after(LogIndex(3))),
@@ -149,13 +151,13 @@ fn what_a_step_may_change() {
         ("a snapshot takes the place of all", nothing, |state| {
             (state.log, state.commit) = (TermRuns::empty(LogId::new(3, 9)), LogIndex(9));
         }),
-        ("a node hears who the members are", |state| state.memberships = Memberships::default(), nothing),
+        ("a node hears who the members are", |state| state.configurations = Configurations::default(), nothing),
         (
-            "a follower gets one membership after the other",
-            |state| state.memberships.push(LogIndex(5), members(&[1, 2], 0, &[])),
+            "a follower gets one configuration after the other",
+            |state| state.configurations.push(LogIndex(5), members(&[1, 2], 0, &[])),
             |state| {
                 state.log.push(Term(3), 1);
-                state.memberships.push(LogIndex(6), members(&[1, 3], 0, &[]));
+                state.configurations.push(LogIndex(6), members(&[1, 3], 0, &[]));
             },
         ),
     ];
@@ -166,7 +168,7 @@ fn what_a_step_may_change() {
 
 /// Sets members of which one learns, so that each is another.
 fn set_at(state: &mut State, at: u64) {
-    state.memberships.push(LogIndex(at), members(&[1, 2, 3], 0, &[at + 10]));
+    state.configurations.push(LogIndex(at), members(&[1, 2, 3], 0, &[at + 10]));
 }
 
 #[test]
@@ -219,7 +221,7 @@ fn who_leads_no_longer_may_replace_what_it_appended() {
 
 #[test]
 fn matched_never_falls_while_it_leads() {
-    let five = Memberships::begin(members(&[1, 2, 3, 4, 5], 0, &[]));
+    let five = Configurations::begin(members(&[1, 2, 3, 4, 5], 0, &[]));
     let knows_nothing = come_to(RoleName::Leader, NOW, started(1, 2, log(LogId::ZERO, &[1, 2]), 0, five));
     for peer in 2..=5 {
         let mut knows = knows_nothing.clone();
@@ -290,7 +292,7 @@ fn a_leader_of_an_earlier_term_need_not_be_complete() {
 fn the_end_of_a_change_is_with_its_voters() {
     let with = |node: u64, voters: &[u64]| {
         bent(&started(node, 3, log(LogId::ZERO, &[1, 2, 3]), 1, three()), |state| {
-            state.memberships.push(LogIndex(3), members(voters, 0, &[]));
+            state.configurations.push(LogIndex(3), members(voters, 0, &[]));
         })
     };
     assert_eq!(history_breaks(&[], &with(1, &[1, 2])), None, "it keeps its vote");

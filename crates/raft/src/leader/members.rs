@@ -4,9 +4,9 @@
 //! leader, this one or a later, sees it committed and appends what is left of it. One at a time.
 
 use super::Leader;
+use crate::configuration::{Change, ChangeRefused, Seat};
 use crate::effect::Effects;
 use crate::id::{LogIndex, NodeId};
-use crate::membership::{Change, ChangeRefused, Seat};
 use crate::message::{Body, Session};
 use crate::progress::Progress;
 use crate::state::State;
@@ -25,28 +25,28 @@ impl Leader {
         effects: &mut Effects,
     ) -> Result<(), ChangeRefused> {
         if let Some(transfer) = &self.transfer {
-            return Err(ChangeRefused::HandingOver { to: transfer.to });
+            return Err(ChangeRefused::Transferring { to: transfer.to });
         }
         if !state.has_room || !self.quorum_has_room(state) {
             return Err(ChangeRefused::NoSpace);
         }
-        // Before that it could build on a membership that a quorum of another one has replaced (Ongaro's correction of
+        // Before that it could build on a configuration that a quorum of another one has replaced (Ongaro's correction of
         // 2015 to §4.1).
         if state.commit < self.first {
             return Err(ChangeRefused::TooSoon);
         }
-        if state.memberships.newest_at() > state.commit {
+        if state.configurations.newest_at() > state.commit {
             return Err(ChangeRefused::InProgress);
         }
-        let next = state.membership().changed(changes)?;
-        let promoted = |member: &&crate::membership::Member| {
-            member.seat == Seat::Joining && state.membership().contains(member.node)
+        let next = state.configuration().changed(changes)?;
+        let promoted = |member: &&crate::configuration::Member| {
+            member.seat == Seat::Joining && state.configuration().contains(member.node)
         };
         if let Some(late) = next.members().iter().filter(promoted).find(|member| !self.has_caught_up(member.node)) {
             return Err(ChangeRefused::NotCaughtUp { node: late.node });
         }
         let end = state.log.last();
-        state.append_membership(next, effects);
+        state.append_configuration(next, effects);
         self.take_in_members(end, now, state);
         Ok(())
     }
@@ -58,8 +58,8 @@ impl Leader {
 
     /// Begins to replicate to members that are new. Their logs may end where this one did, at `end`.
     pub(super) fn take_in_members(&mut self, end: LogIndex, now: Time, state: &State) {
-        let session = Session(state.memberships.newest_at());
-        for node in state.membership().nodes().filter(|&node| node != state.config.node) {
+        let session = Session(state.configurations.newest_at());
+        for node in state.configuration().nodes().filter(|&node| node != state.config.node) {
             if self.progress(node).is_none() {
                 self.peers.push((node, Progress::unknown(session, end, now)));
             }
@@ -71,36 +71,36 @@ impl Leader {
     /// A joint configuration gives way to the new one. A leader that is not in it hands over before, so that no group
     /// is ever led from outside (Raft §6 lets it lead on until then).
     pub(super) fn finish_change(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
-        let set_at = state.memberships.newest_at();
+        let set_at = state.configurations.newest_at();
         if set_at > state.commit || state.commit < self.first {
             return;
         }
-        if !state.membership().is_joint() {
+        if !state.configuration().is_joint() {
             return self.dismiss_members(set_at, state, effects);
         }
         // It is looked at again with each heartbeat.
-        if !state.has_room && state.membership().stays_voter(state.config.node) {
+        if !state.has_room && state.configuration().stays_voter(state.config.node) {
             return;
         }
         if self.transfer.is_some() {
             return;
         }
-        if state.membership().stays_voter(state.config.node) {
-            let settled = state.membership().settled();
-            state.append_membership(settled, effects);
+        if state.configuration().stays_voter(state.config.node) {
+            let settled = state.configuration().settled();
+            state.append_configuration(settled, effects);
         } else {
-            self.hand_over_to_the_fittest(now, state, effects);
+            self.transfer_to_the_fittest(now, state, effects);
         }
     }
 
     /// Tells those that are no members any more, and forgets them.
     fn dismiss_members(&mut self, set_at: LogIndex, state: &mut State, effects: &mut Effects) {
-        if self.peers.iter().all(|(peer, _)| state.membership().contains(*peer)) {
+        if self.peers.iter().all(|(peer, _)| state.configuration().contains(*peer)) {
             return;
         }
         let (stay, leave) = std::mem::take(&mut self.peers)
             .into_iter()
-            .partition(|(peer, _): &(NodeId, Progress)| state.membership().contains(*peer));
+            .partition(|(peer, _): &(NodeId, Progress)| state.configuration().contains(*peer));
         self.peers = stay;
         for (peer, _) in leave {
             state.send(peer, Body::Removed { at: set_at }, effects);

@@ -10,7 +10,7 @@ use crate::time::Time;
 
 impl Leader {
     /// What should be sent to `to`: entries after the first, up to the second.
-    pub(crate) fn wants(&self, to: NodeId, state: &State) -> Option<(LogIndex, LogIndex)> {
+    pub(crate) fn next_range(&self, to: NodeId, state: &State) -> Option<(LogIndex, LogIndex)> {
         let last = last_for(to, state);
         let window = Window { messages: state.config.inflight_max, bytes: state.config.inflight_bytes_max };
         let after = self.progress(to)?.next_to_send(last, window)?.prev();
@@ -26,15 +26,15 @@ impl Leader {
         state: &mut State,
         effects: &mut Effects,
     ) {
-        let Some((after, last)) = self.wants(to, state) else { return };
+        let Some((after, last)) = self.next_range(to, state) else { return };
         let upto = upto.clamp(after, last);
-        let (entries, memberships) = (state.log.part(after, upto), state.memberships.part(after, upto));
+        let (entries, configurations) = (state.log.part(after, upto), state.configurations.part(after, upto));
         let commit = state.commit;
         let Some(progress) = self.progress_mut(to) else { return };
         progress.sent(upto, bytes);
         progress.told_commit = commit.min(upto);
         let session = progress.session;
-        state.send(to, Body::AppendEntries { session, entries, memberships, commit }, effects);
+        state.send(to, Body::AppendEntries { session, entries, configurations, commit }, effects);
     }
 
     /// The end of a turn: tells those peers of a new commit index who have learnt it by no other message, and those
@@ -82,7 +82,7 @@ impl Leader {
         progress.heard = now;
         progress.accepted(upto, begin);
         self.try_commit(now, state, effects);
-        self.hand_over_if_caught_up(state, effects);
+        self.finish_transfer_if_caught_up(state, effects);
     }
 
     /// A peer lacks `missing`; the last entry that may be in both logs is no later than `hint`.
@@ -123,11 +123,11 @@ impl Leader {
 /// Nobody may have a log so long that it must refuse its vote to those who can lead, when it cannot stand itself and
 /// nobody else need have that log: the group might stand still for ever (Raft §5.4.1; Ongaro §4.2.2, figure 4.6).
 /// So a witness gets only what is durable here. And a voter that loses its vote at the end of a change gets the
-/// membership that says so only once it is committed, and nothing behind it.
+/// configuration that says so only once it is committed, and nothing behind it.
 fn last_for(to: NodeId, state: &State) -> LogIndex {
-    let (set_at, counts) = (state.memberships.newest_at(), state.membership());
+    let (set_at, counts) = (state.configurations.newest_at(), state.configuration());
     // What is decided holds nobody back.
-    let before = if set_at > state.commit { &state.memberships.at(set_at.prev()).1 } else { counts };
+    let before = if set_at > state.commit { &state.configurations.at(set_at.prev()).1 } else { counts };
     let loses_its_vote = before.is_voter(to) && !counts.is_voter(to);
     let last = if loses_its_vote { set_at.prev() } else { state.log.last() };
     if counts.is_witness(to) || before.is_witness(to) { last.min(state.durable()) } else { last }

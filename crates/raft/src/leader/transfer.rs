@@ -40,7 +40,7 @@ impl Leader {
             Some(node) => return Err(TransferRefused::CannotLead { node }),
             None => self.fittest(state).ok_or(TransferRefused::Nobody)?,
         };
-        self.hand_over(to, now, state, effects);
+        self.begin_transfer(to, now, state, effects);
         Ok(())
     }
 
@@ -49,9 +49,9 @@ impl Leader {
         self.transfer.as_ref().map(|transfer| transfer.to)
     }
 
-    pub(super) fn hand_over_to_the_fittest(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
+    pub(super) fn transfer_to_the_fittest(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
         if let Some(to) = self.fittest(state) {
-            self.hand_over(to, now, state, effects);
+            self.begin_transfer(to, now, state, effects);
         }
     }
 
@@ -67,14 +67,14 @@ impl Leader {
         candidates.max_by_key(|(_, progress)| rank(progress)).map(|(peer, _)| *peer)
     }
 
-    fn hand_over(&mut self, to: NodeId, now: Time, state: &mut State, effects: &mut Effects) {
+    fn begin_transfer(&mut self, to: NodeId, now: Time, state: &mut State, effects: &mut Effects) {
         self.transfer = Some(Transfer { to, until: now + state.config.election_timeout, told: false });
         effects.push(Effect::Happened(Event::TransferBegun { to }));
-        self.hand_over_if_caught_up(state, effects);
+        self.finish_transfer_if_caught_up(state, effects);
     }
 
     /// Tells the next leader to stand once it has this whole log: then nobody's log is longer, and it can win.
-    pub(super) fn hand_over_if_caught_up(&mut self, state: &mut State, effects: &mut Effects) {
+    pub(super) fn finish_transfer_if_caught_up(&mut self, state: &mut State, effects: &mut Effects) {
         let Some(transfer) = &self.transfer else { return };
         let to = transfer.to;
         let matched = self.progress(to).map_or(LogIndex::ZERO, |progress| progress.matched);
@@ -83,7 +83,7 @@ impl Leader {
         }
         self.asked_another = true;
         self.transfer = self.transfer.take().map(|transfer| Transfer { told: true, ..transfer });
-        state.send(to, Body::StandNow, effects);
+        state.send(to, Body::TimeoutNow, effects);
     }
 
     /// With each heartbeat: gives up a hand-over that takes too long, and begins one if another should lead. False if
@@ -91,17 +91,17 @@ impl Leader {
     pub(super) fn look_after_office(&mut self, now: Time, state: &mut State, effects: &mut Effects) -> bool {
         // Without a quorum that has room the next leader could not commit its first entry, and would answer no read; this
         // one does.
-        let only_room_is_missing = state.keeps_up_but_for_room(now) && !self.quorum_has_room(state);
-        let keeps_up = state.keeps_up(now) || only_room_is_missing;
+        let only_room_is_missing = state.is_healthy_ignoring_space(now) && !self.quorum_has_room(state);
+        let is_healthy = state.is_healthy(now) || only_room_is_missing;
         if let Some(Transfer { to, .. }) = self.transfer.take_if(|transfer| now >= transfer.until) {
             effects.push(Effect::Happened(Event::TransferAborted { to }));
-            return keeps_up;
+            return is_healthy;
         }
         if self.transfer.is_none() {
-            if !keeps_up {
-                self.hand_over_to_the_fittest(now, state, effects);
+            if !is_healthy {
+                self.transfer_to_the_fittest(now, state, effects);
             } else if let Some(to) = self.preferred(state) {
-                self.hand_over(to, now, state, effects);
+                self.begin_transfer(to, now, state, effects);
             }
         }
         true
@@ -122,5 +122,5 @@ impl Leader {
 
 /// Whether the group could be led by this node once the change under way, if there is one, is over.
 fn may_lead(node: NodeId, state: &State) -> bool {
-    state.membership().stays_voter(node) && !state.membership().is_witness(node)
+    state.configuration().stays_voter(node) && !state.configuration().is_witness(node)
 }

@@ -18,7 +18,7 @@ pub fn check(shown: &Shown, nodes: &[&Node]) -> Result<(), Broken> {
     acknowledgements_are_true(nodes)
 }
 
-/// Whatever is committed is durable on a quorum of the membership that counted when it was, or of one that follows.
+/// Whatever is committed is durable on a quorum of the configuration that counted when it was, or of one that follows.
 fn committed_is_durable(shown: &Shown, nodes: &[&Node]) -> Result<(), Broken> {
     let last = shown.last_committed();
     if last == LogId::ZERO {
@@ -26,11 +26,11 @@ fn committed_is_durable(shown: &Shown, nodes: &[&Node]) -> Result<(), Broken> {
     }
     let holds = |name: NodeId| nodes[name.0 as usize - 1].disk.holds(last);
     let by_quorum = |node: &&Node| {
-        let (memberships, log) = (node.raft.memberships(), node.raft.log());
+        let (configurations, log) = (node.raft.configurations(), node.raft.log());
         let knows = log.after().index >= last.index || log.contains(last);
         knows
-            && (memberships.at(last.index).1.is_quorum(holds)
-                || memberships.part(last.index, log.last()).iter().any(|(_, later)| later.is_quorum(holds)))
+            && (configurations.at(last.index).1.is_quorum(holds)
+                || configurations.part(last.index, log.last()).iter().any(|(_, later)| later.is_quorum(holds)))
     };
     if nodes.iter().any(by_quorum) {
         Ok(())

@@ -1,7 +1,7 @@
 //! A node's disk: what a crash leaves behind.
 
+use vlot_raft::configuration::{Configuration, Configurations};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::{Membership, Memberships};
 use vlot_raft::state::Restored;
 use vlot_raft::term_runs::TermRuns;
 
@@ -13,10 +13,10 @@ pub struct Disk {
     pub term: Term,
     pub vote: Option<NodeId>,
     pub log: TermRuns,
-    /// The membership with which the log begins, and the entry that has set it.
-    base: (LogIndex, Membership),
+    /// The configuration with which the log begins, and the entry that has set it.
+    base: (LogIndex, Configuration),
     /// Those that entries of the log set.
-    later: Vec<(LogIndex, Membership)>,
+    later: Vec<(LogIndex, Configuration)>,
     /// What the state machine would still have after a crash.
     applied: LogIndex,
 }
@@ -25,13 +25,13 @@ pub struct Disk {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Write {
     Vote { term: Term, vote: Option<NodeId> },
-    Append { entries: TermRuns, memberships: Vec<(LogIndex, Membership)> },
+    Append { entries: TermRuns, configurations: Vec<(LogIndex, Configuration)> },
     Compact { after: LogId },
-    Install { id: LogId, membership: (LogIndex, Membership) },
+    Install { id: LogId, configuration: (LogIndex, Configuration) },
 }
 
 impl Disk {
-    pub fn of_members(members: Membership) -> Self {
+    pub fn of_members(members: Configuration) -> Self {
         Self { base: (LogIndex::ZERO, members), ..Self::default() }
     }
 
@@ -46,19 +46,19 @@ impl Disk {
                 }
                 (self.term, self.vote) = (term, vote);
             }
-            Write::Append { entries, memberships } => {
+            Write::Append { entries, configurations } => {
                 let after = entries.after().index;
                 self.log.cut_after(after);
                 self.log.extend(&entries);
                 self.later.retain(|(at, _)| *at <= after);
-                self.later.extend(memberships);
+                self.later.extend(configurations);
             }
             Write::Compact { after } => self.begin_after(after.index),
-            Write::Install { id, membership } => {
+            Write::Install { id, configuration } => {
                 if self.log.contains(id) {
                     self.begin_after(id.index);
                 } else {
-                    (self.log, self.base, self.later) = (TermRuns::empty(id), membership, Vec::new());
+                    (self.log, self.base, self.later) = (TermRuns::empty(id), configuration, Vec::new());
                 }
                 self.applied = self.applied.max(id.index);
             }
@@ -83,7 +83,7 @@ impl Disk {
             vote: self.vote,
             log: self.log.clone(),
             applied: self.applied,
-            memberships: Memberships::new(self.base.clone(), self.later.clone()),
+            configurations: Configurations::new(self.base.clone(), self.later.clone()),
         }
     }
 

@@ -223,16 +223,16 @@ impl<'a> Explorer<'a> {
         self.know_node(other);
         let (mine, theirs) = (&self.nodes.get(own).node.raft, &self.nodes.get(other).node.raft);
         let id = theirs.log().after();
-        let membership = theirs.memberships().at(id.index).clone();
+        let configuration = theirs.configurations().at(id.index).clone();
         let helps = id.index > mine.commit();
-        helps.then(|| self.atlas.moves.number(Move::Install { to: mine.node(), id, membership }))
+        helps.then(|| self.atlas.moves.number(Move::Install { to: mine.node(), id, configuration }))
     }
 
     fn rumour(&mut self, seat: u32, at: usize, from: NodeId, term: Term) -> Result<Arc<[Step]>, Fault> {
         if let Some(steps) = self.rumours.get(&(seat, term.0 as u32)) {
             return steps.clone();
         }
-        let message = Message { term, body: Body::TermIsOver };
+        let message = Message { term, body: Body::StaleTerm };
         let by = self.atlas.moves.number(Move::Receive { from, to: NodeId(at as u64 + 1), message });
         let steps = self.steps_by(seat, by);
         self.rumours.insert((seat, term.0 as u32), steps.clone());

@@ -16,7 +16,9 @@ pub fn may_matter(message: &Message, receiver: &Node, rules: &Rules, changes_not
         return true;
     }
     let (term, durable) = (message.term, receiver.disk.term);
-    if matches!(message.body, Body::AskPreVote { .. } | Body::PreVoteGranted | Body::PreVoteRefused) || term > durable {
+    if matches!(message.body, Body::RequestPreVote { .. } | Body::PreVoteGranted | Body::PreVoteRefused)
+        || term > durable
+    {
         return true;
     }
     let (in_term, role) = (receiver.term() == term, receiver.role());

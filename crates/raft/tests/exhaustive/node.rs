@@ -7,14 +7,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use vlot_raft::canonical::forget_time;
+use vlot_raft::configuration::{Change, Configuration};
 use vlot_raft::effect::{Effect, Effects, Input, RoleName, WriteId};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::invariants::{check_one, check_step};
-use vlot_raft::membership::{Change, Membership};
 use vlot_raft::message::{Body, Envelope, Message};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::Config;
-use vlot_raft::time::{Chance, Time};
+use vlot_raft::time::{Rng, Time};
 
 use super::disk::{Disk, Write};
 use super::rules::{Forgets, Rules};
@@ -66,7 +66,7 @@ pub enum Move {
     Install {
         to: NodeId,
         id: LogId,
-        membership: (LogIndex, Membership),
+        configuration: (LogIndex, Configuration),
     },
 }
 
@@ -90,7 +90,7 @@ impl Node {
     /// A node that starts for the first time.
     pub fn first(name: NodeId, rules: &Rules) -> Self {
         let is_member = rules.members.contains(name);
-        let disk = Disk::of_members(if is_member { rules.members.clone() } else { Membership::default() });
+        let disk = Disk::of_members(if is_member { rules.members.clone() } else { Configuration::default() });
         Self { raft: start(name, &disk, rules), disk, pending: Vec::new() }
     }
 
@@ -99,11 +99,11 @@ impl Node {
     }
 
     pub fn role(&self) -> RoleName {
-        self.raft.standing().role
+        self.raft.role_state().role
     }
 
     pub fn term(&self) -> Term {
-        self.raft.standing().term
+        self.raft.role_state().term
     }
 
     /// What may happen to it that is not another node's doing.
@@ -143,7 +143,7 @@ impl Node {
 
     /// The first change that is not made yet, as its log says.
     fn next_change<'a>(&self, rules: &'a Rules) -> Option<&'a Vec<Change>> {
-        rules.changes.iter().find(|changes| self.raft.membership().changed(changes).is_ok())
+        rules.changes.iter().find(|changes| self.raft.configuration().changed(changes).is_ok())
     }
 
     /// Whether it does nothing but wait for its disk.
@@ -151,11 +151,11 @@ impl Node {
         !self.pending.is_empty() && self.pending.len() >= rules.writes_behind
     }
 
-    /// How many entries in its log were proposed: every run begins with a blank entry, and memberships are no proposals.
+    /// How many entries in its log were proposed: every run begins with a blank entry, and configurations are no proposals.
     fn proposals(&self) -> u64 {
         let log = self.raft.log();
-        let memberships = self.raft.memberships().part(log.after().index, log.last()).len();
-        log.last().since(log.after().index).saturating_sub((log.iter().count() + memberships) as u64)
+        let configurations = self.raft.configurations().part(log.after().index, log.last()).len();
+        log.last().since(log.after().index).saturating_sub((log.iter().count() + configurations) as u64)
     }
 
     /// What may become of it.
@@ -184,7 +184,7 @@ fn start(name: NodeId, disk: &Disk, rules: &Rules) -> Raft {
         inflight_max: rules.window,
         ..Config::new(name)
     };
-    let mut raft = Raft::new(config, disk.restored(), NOW, Chance::new(0));
+    let mut raft = Raft::new(config, disk.restored(), NOW, Rng::new(0));
     forget_time(&mut raft, NOW);
     raft
 }
@@ -212,7 +212,7 @@ impl<'a> Turn<'a> {
             Move::LoseOffice => self.input(LATER, Input::Tick),
             Move::Beat => self.input(NOW, Input::Tick),
             Move::Propose => self.input(NOW, Input::Propose { count: 1 }),
-            Move::Change(changes) => self.input(NOW, Input::ChangeMembership { changes: changes.clone() }),
+            Move::Change(changes) => self.input(NOW, Input::ChangeConfiguration { changes: changes.clone() }),
             Move::Persist => self.persist(),
             Move::Crash { survive } => self.crash(*survive),
             Move::Receive { from, message, .. } => {
@@ -223,8 +223,8 @@ impl<'a> Turn<'a> {
                 self.disk.apply_durably(self.raft.ready());
                 self.input(NOW, Input::Compact { upto: self.raft.ready() })
             }
-            Move::Install { id, membership, .. } => {
-                self.input(NOW, Input::SnapshotReceived { id: *id, membership: membership.clone() })
+            Move::Install { id, configuration, .. } => {
+                self.input(NOW, Input::SnapshotReceived { id: *id, configuration: configuration.clone() })
             }
         }
     }
@@ -234,10 +234,10 @@ impl<'a> Turn<'a> {
         if self.rules.pre_votes {
             return Ok(());
         }
-        let peers: Vec<NodeId> = self.raft.membership().voters().filter(|&node| node != self.raft.node()).collect();
+        let peers: Vec<NodeId> = self.raft.configuration().voters().filter(|&node| node != self.raft.node()).collect();
         for from in peers {
-            if self.raft.standing().role == RoleName::PreCandidate {
-                let message = Message { term: self.raft.standing().term, body: Body::PreVoteGranted };
+            if self.raft.role_state().role == RoleName::PreCandidate {
+                let message = Message { term: self.raft.role_state().term, body: Body::PreVoteGranted };
                 self.input(NOW, Input::Receive { from, message })?;
             }
         }
@@ -292,7 +292,7 @@ impl<'a> Turn<'a> {
     fn end(&mut self) -> Result<(), Broken> {
         let peers: Vec<NodeId> = self.raft.peers().collect();
         for peer in peers {
-            while let Some((_, last)) = self.raft.wants(peer) {
+            while let Some((_, last)) = self.raft.next_range(peer) {
                 self.call(|raft, effects| raft.send_entries(peer, last, 0, effects))?;
             }
         }
@@ -317,13 +317,13 @@ impl<'a> Turn<'a> {
         match effect {
             Effect::SaveVote { write, term, vote } => self.write(write, Write::Vote { term, vote }),
             Effect::Append { write, entries, .. } => {
-                let memberships = self.raft.memberships().part(entries.after().index, entries.last());
-                self.write(write, Write::Append { entries, memberships })
+                let configurations = self.raft.configurations().part(entries.after().index, entries.last());
+                self.write(write, Write::Append { entries, configurations })
             }
             Effect::Compact { write, after } => self.write(write, Write::Compact { after }),
             Effect::InstallSnapshot { write, id } => {
-                let membership = self.raft.memberships().at(id.index).clone();
-                self.write(write, Write::Install { id, membership })
+                let configuration = self.raft.configurations().at(id.index).clone();
+                self.write(write, Write::Install { id, configuration })
             }
             Effect::Send(envelope) => {
                 self.vouches_for_what_is_durable(&envelope)?;
@@ -353,7 +353,7 @@ impl<'a> Turn<'a> {
     fn vouches_for_what_is_durable(&self, Envelope { to, message }: &Envelope) -> Result<(), Broken> {
         let (disk, term) = (&self.disk, message.term);
         let durable = match &message.body {
-            Body::AskPreVote { .. } | Body::PreVoteGranted | Body::PreVoteRefused => true,
+            Body::RequestPreVote { .. } | Body::PreVoteGranted | Body::PreVoteRefused => true,
             Body::RequestVote { .. } => (disk.term, disk.vote) == (term, Some(self.raft.node())),
             Body::VoteGranted => (disk.term, disk.vote) == (term, Some(*to)),
             Body::EntriesAccepted { upto, .. } => {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use vlot_raft::membership::{Change, Membership};
+use vlot_raft::configuration::{Change, Configuration};
 use vlot_raft::message::{Body, Message};
 
 /// The bounds of one search.
@@ -15,10 +15,10 @@ pub struct Rules {
     /// Who there is: nodes `1..=nodes`, members or not.
     pub nodes: u64,
     /// Who belongs to the group at first.
-    pub members: Membership,
+    pub members: Configuration,
     /// The last term in which a node may stand.
     pub terms: u64,
-    /// How many proposed entries a log may hold, beside blank ones and memberships.
+    /// How many proposed entries a log may hold, beside blank ones and configurations.
     pub proposals: u64,
     /// How many messages with entries a leader may have under way to one peer.
     pub window: usize,
@@ -40,7 +40,7 @@ pub struct Rules {
     pub reconnects: bool,
     /// Whether nodes compact their logs and get snapshots.
     pub compaction: bool,
-    /// Changes of membership: any leader may be asked, at any time, for the first that its log does not have.
+    /// Changes of configuration: any leader may be asked, at any time, for the first that its log does not have.
     pub changes: Vec<Vec<Change>>,
     /// Whether states that differ only in the names of nodes are the same, where all nodes are alike.
     pub symmetry: bool,
@@ -63,7 +63,7 @@ impl Rules {
         Self {
             name,
             nodes: 3,
-            members: Membership::of_voters((1..=3).map(vlot_raft::id::NodeId)),
+            members: Configuration::of_voters((1..=3).map(vlot_raft::id::NodeId)),
             terms: 2,
             proposals: 1,
             window: 2,
@@ -84,8 +84,8 @@ impl Rules {
     /// Whether the network of this group never carries such a message.
     pub fn loses(&self, message: &Message) -> bool {
         match &message.body {
-            Body::AskPreVote { .. } | Body::PreVoteGranted | Body::PreVoteRefused => !self.pre_votes,
-            Body::VoteRefused | Body::TermIsOver => !self.refusals,
+            Body::RequestPreVote { .. } | Body::PreVoteGranted | Body::PreVoteRefused => !self.pre_votes,
+            Body::VoteRefused | Body::StaleTerm => !self.refusals,
             Body::Heartbeat { round, commit, .. } => !self.heartbeats && *round == 0 && commit.0 == 0,
             Body::HeartbeatReply { .. } => !self.heartbeats,
             _ => false,

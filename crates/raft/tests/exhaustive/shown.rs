@@ -54,13 +54,13 @@ impl Shown {
 
     /// Whether a step of a replica shows what was not shown before.
     pub fn is_news(was: &Raft, is: &Raft) -> bool {
-        let begins_to_lead = is.standing() != was.standing() && is.standing().role == RoleName::Leader;
+        let begins_to_lead = is.role_state() != was.role_state() && is.role_state().role == RoleName::Leader;
         begins_to_lead || is.commit() > was.commit()
     }
 
     fn see_leader(&mut self, raft: &Raft) -> Result<(), Broken> {
-        let (term, node) = (raft.standing().term, raft.node());
-        if raft.standing().role != RoleName::Leader {
+        let (term, node) = (raft.role_state().term, raft.node());
+        if raft.role_state().role != RoleName::Leader {
             return Ok(());
         }
         match self.leaders.iter().find(|(led, _)| *led == term) {
@@ -99,8 +99,8 @@ impl Shown {
     /// The last committed entry is of the term in which it was committed, which is not so for those before it; and a log
     /// that has it has those too, by Log Matching.
     pub fn is_complete(&self, raft: &Raft) -> Result<(), Broken> {
-        let (term, node, last) = (raft.standing().term, raft.node(), self.last_committed());
-        let is_later = raft.standing().role == RoleName::Leader && term > last.term;
+        let (term, node, last) = (raft.role_state().term, raft.node(), self.last_committed());
+        let is_later = raft.role_state().role == RoleName::Leader && term > last.term;
         let has = last.index <= raft.log().after().index || raft.log().contains(last);
         require("Leader Completeness", has || !is_later, || format!("n{node}, leader of t{term}, lacks {last}"))
     }

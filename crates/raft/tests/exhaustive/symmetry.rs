@@ -4,8 +4,8 @@
 //! state would be under other names is found by living its life again under them. Owns the renamings; `explorer.rs`
 //! lives the lives.
 
+use vlot_raft::configuration::{Change, Configuration, Member};
 use vlot_raft::id::NodeId;
-use vlot_raft::membership::{Change, Member, Membership};
 use vlot_raft::message::{Body, Message};
 
 use super::node::Move;
@@ -39,7 +39,7 @@ impl Renaming {
     /// Whether the same nodes belong to the group, and the same changes are asked for.
     fn keeps(self, rules: &Rules) -> bool {
         let stays = |changes: &Vec<Change>| self.changes(changes) == *changes;
-        self.membership(&rules.members) == rules.members && rules.changes.iter().all(stays)
+        self.configuration(&rules.members) == rules.members && rules.changes.iter().all(stays)
     }
 
     pub fn place(self, at: usize) -> usize {
@@ -56,8 +56,8 @@ impl Renaming {
                 let (from, to, body) = (self.name(from), self.name(to), self.body(body));
                 Move::Receive { from, to, message: Message { term, body } }
             }
-            Move::Install { to, id, membership: (at, membership) } => {
-                Move::Install { to: self.name(to), id, membership: (at, self.membership(&membership)) }
+            Move::Install { to, id, configuration: (at, configuration) } => {
+                Move::Install { to: self.name(to), id, configuration: (at, self.configuration(&configuration)) }
             }
             Move::Reconnect { peer } => Move::Reconnect { peer: self.name(peer) },
             Move::Change(changes) => Move::Change(self.changes(&changes)),
@@ -65,23 +65,24 @@ impl Renaming {
         }
     }
 
-    /// Of all that a message says, memberships alone name nodes.
+    /// Of all that a message says, configurations alone name nodes.
     fn body(self, body: Body) -> Body {
         match body {
-            Body::AppendEntries { session, entries, memberships, commit } => {
-                let memberships = memberships.into_iter().map(|(at, set)| (at, self.membership(&set))).collect();
-                Body::AppendEntries { session, entries, memberships, commit }
+            Body::AppendEntries { session, entries, configurations, commit } => {
+                let configurations =
+                    configurations.into_iter().map(|(at, set)| (at, self.configuration(&set))).collect();
+                Body::AppendEntries { session, entries, configurations, commit }
             }
             other => other,
         }
     }
 
-    fn membership(self, membership: &Membership) -> Membership {
-        let members = membership.members().iter();
+    fn configuration(self, configuration: &Configuration) -> Configuration {
+        let members = configuration.members().iter();
         let mut members: Vec<Member> =
             members.map(|&member| Member { node: self.name(member.node), ..member }).collect();
         members.sort_unstable();
-        Membership::of_members(members).expect("as many witnesses as before")
+        Configuration::of_members(members).expect("as many witnesses as before")
     }
 
     fn changes(self, changes: &[Change]) -> Vec<Change> {

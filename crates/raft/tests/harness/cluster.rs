@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vlot_raft::effect::{Effect, Effects, Input, RoleName, Standing};
+use vlot_raft::configuration::Configuration;
+use vlot_raft::effect::{Effect, Effects, Input, RoleName, RoleState};
 use vlot_raft::id::{LogId, LogIndex, NodeId};
 use vlot_raft::invariants::{self, History, Violation};
-use vlot_raft::membership::Membership;
 use vlot_raft::message::{Message, ReadId};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
-use vlot_raft::time::{Chance, Time};
+use vlot_raft::time::{Rng, Time};
 
 use super::disk::{Disk, Snapshot};
 use super::journal::Journal;
@@ -36,11 +36,11 @@ pub struct Node {
     pub wanted: Option<(NodeId, LogId)>,
     /// The snapshot that it has got and its replica was told of last.
     pub(super) received: Option<Snapshot>,
-    /// The entry that has set the membership which counts, as far as its host was told.
+    /// The entry that has set the configuration which counts, as far as its host was told.
     pub(super) members_of: LogIndex,
     /// The last entry that it was asked to write.
     pub(super) end: LogIndex,
-    pub(super) standing: Standing,
+    pub(super) role_state: RoleState,
     pub(super) lives: u64,
 }
 
@@ -100,7 +100,7 @@ pub struct Seen {
     pub cuts: usize,
     pub lost_writes: usize,
     pub refused_reads: usize,
-    /// Joint memberships that were appended, and memberships that went with a cut.
+    /// Joint configurations that were appended, and configurations that went with a cut.
     pub joint: usize,
     pub undone: usize,
     pub compactions: usize,
@@ -133,11 +133,11 @@ impl std::ops::AddAssign for Seen {
 impl Cluster {
     /// Nodes `1..=count`, with empty disks.
     pub fn new(count: u64, habits: Habits) -> Self {
-        Self::of(&Membership::of_voters((1..=count).map(NodeId)), habits)
+        Self::of(&Configuration::of_voters((1..=count).map(NodeId)), habits)
     }
 
     /// These members, with empty disks.
-    pub fn of(membership: &Membership, habits: Habits) -> Self {
+    pub fn of(configuration: &Configuration, habits: Habits) -> Self {
         let mut cluster = Self {
             now: Time::default(),
             network: Network::default(),
@@ -149,8 +149,8 @@ impl Cluster {
             reads: 0,
             seen: Seen::default(),
         };
-        for node in membership.nodes() {
-            let disk = Disk::of_member(membership.clone());
+        for node in configuration.nodes() {
+            let disk = Disk::of_member(configuration.clone());
             cluster.nodes.insert(node, Node { disk, ..Node::default() });
         }
         for node in cluster.names() {
@@ -197,8 +197,8 @@ impl Cluster {
 
     /// Who leads the latest term, of the nodes that are up.
     pub fn leader(&self) -> Option<NodeId> {
-        let leads = |node: &NodeId| self.raft(*node).standing().role == RoleName::Leader;
-        self.up().into_iter().filter(leads).max_by_key(|&node| self.raft(node).standing().term)
+        let leads = |node: &NodeId| self.raft(*node).role_state().role == RoleName::Leader;
+        self.up().into_iter().filter(leads).max_by_key(|&node| self.raft(node).role_state().term)
     }
 
     // What the nodes are told.
@@ -227,7 +227,7 @@ impl Cluster {
         let (batch, entry_bytes) = (self.habits.batch, self.habits.entry_bytes);
         for peer in self.names().into_iter().filter(|&peer| peer != name) {
             let mut sent = 0;
-            while let Some((after, last)) = self.raft(name).wants(peer) {
+            while let Some((after, last)) = self.raft(name).next_range(peer) {
                 sent += 1;
                 assert!(sent <= MESSAGES_MAX, "n{name} has something for n{peer} without end");
                 let upto = LogIndex(last.0.min(after.0 + batch));
@@ -284,7 +284,7 @@ impl Cluster {
     pub fn snapshot(&self, node: NodeId) -> Option<Snapshot> {
         let (raft, applied) = (self.raft(node), self.nodes[&node].applied);
         let id = LogId { term: raft.log().term_at(applied)?, index: applied };
-        Some(Snapshot { id, membership: raft.memberships().at(applied).clone() })
+        Some(Snapshot { id, configuration: raft.configurations().at(applied).clone() })
     }
 
     /// A node has got a snapshot, durably.
@@ -295,13 +295,13 @@ impl Cluster {
         let node = self.node_mut(name);
         node.wanted = None;
         node.received = Some(snapshot.clone());
-        let Snapshot { id, membership } = snapshot;
-        self.act(name, Input::SnapshotReceived { id, membership });
+        let Snapshot { id, configuration } = snapshot;
+        self.act(name, Input::SnapshotReceived { id, configuration });
     }
 
     /// A node gets the snapshot that it wants, from the leader that has told it so or from another member.
     pub fn fetch(&mut self, name: NodeId, from: Option<NodeId>) {
-        let wanted = self.nodes[&name].wanted.unwrap_or_else(|| panic!("n{name} wants a snapshot"));
+        let wanted = self.nodes[&name].wanted.unwrap_or_else(|| panic!("n{name} next_range a snapshot"));
         let snapshot = self.snapshot(from.unwrap_or(wanted.0));
         self.receive_snapshot(name, snapshot.expect("a state machine that has all before the log"));
     }
@@ -397,12 +397,12 @@ impl Cluster {
         assert!(applied <= node.applied.max(begin), "what was not applied was not kept");
         let applied = applied.max(begin);
         node.lives += 1;
-        let chance = Chance::new(seed * 1000 + name.0 * 100 + node.lives);
-        let Disk { term, vote, log, memberships, .. } = node.disk.clone();
-        (node.members_of, node.end) = (memberships.newest_at(), log.last());
-        let restored = Restored { term, vote, log, applied, memberships };
-        let raft = Raft::new(config, restored, now, chance);
-        (node.standing, node.applied, node.raft) = (raft.standing(), applied, Some(raft));
+        let rng = Rng::new(seed * 1000 + name.0 * 100 + node.lives);
+        let Disk { term, vote, log, configurations, .. } = node.disk.clone();
+        (node.members_of, node.end) = (configurations.newest_at(), log.last());
+        let restored = Restored { term, vote, log, applied, configurations };
+        let raft = Raft::new(config, restored, now, rng);
+        (node.role_state, node.applied, node.raft) = (raft.role_state(), applied, Some(raft));
         let (line, again) = (notation_of_start(node), node.lives > 1);
         if again {
             self.journal.line(|| format!("n{name} starts {line}"));
@@ -448,12 +448,12 @@ impl Cluster {
         }
         let disk = &self.nodes[&name].disk;
         if disk.waiting() == 0 {
-            let (own, kept) = ((raft.log(), raft.memberships()), (&disk.log, &disk.memberships));
+            let (own, kept) = ((raft.log(), raft.configurations()), (&disk.log, &disk.configurations));
             assert_eq!(own, kept, "n{name}: what it goes by, and what a restart would give it");
         }
         if let Some(before) = before {
-            // It decides before it appends, so what it decides in a step counts by the membership before it.
-            self.ledger.decided(self.history.last_committed(), before.memberships().newest());
+            // It decides before it appends, so what it decides in a step counts by the configuration before it.
+            self.ledger.decided(self.history.last_committed(), before.configurations().newest());
         }
         let disks: BTreeMap<NodeId, &Disk> = self.nodes.iter().map(|(&name, node)| (name, &node.disk)).collect();
         self.ledger.check_durable(&disks);
@@ -468,7 +468,7 @@ impl Cluster {
         }
         let committed = self.history.last_committed().index;
         for raft in self.nodes.values().filter_map(|node| node.raft.as_ref()) {
-            if raft.standing().role == RoleName::Leader {
+            if raft.role_state().role == RoleName::Leader {
                 let (mut raft, mut effects) = (raft.clone(), Effects::new());
                 raft.step(self.now, Input::Read { read: ReadId(u64::MAX) }, &mut effects);
                 if let Some(Effect::ReadReady { index, .. }) = effects.first() {
@@ -487,8 +487,8 @@ impl Cluster {
 
 impl Node {
     /// What its host was last told.
-    pub fn standing(&self) -> Standing {
-        self.standing
+    pub fn role_state(&self) -> RoleState {
+        self.role_state
     }
 }
 

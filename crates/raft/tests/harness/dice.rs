@@ -1,4 +1,4 @@
-//! Chance for schedules: the same seed throws the same numbers.
+//! Rng for schedules: the same seed throws the same numbers.
 
 /// A seeded sequence (xorshift, of another kind than the replicas' own).
 pub struct Dice(u64);

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
+use vlot_raft::configuration::{Configuration, Configurations};
 use vlot_raft::effect::WriteId;
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::{Membership, Memberships};
 use vlot_raft::term_runs::TermRuns;
 
 /// Durable state, and writes in the order in which they were asked for.
@@ -14,7 +14,7 @@ pub struct Disk {
     pub vote: Option<NodeId>,
     pub log: TermRuns,
     /// Who belongs to the group: at the beginning of the log, and as its entries say.
-    pub memberships: Memberships,
+    pub configurations: Configurations,
     /// Whether writes wait until the test lets them finish.
     pub slow: bool,
     /// Whether there is no room: entries wait; votes, and where the log begins, do not.
@@ -25,7 +25,7 @@ pub struct Disk {
 #[derive(Clone)]
 pub enum Write {
     Vote { term: Term, vote: Option<NodeId> },
-    Append { entries: TermRuns, set: Vec<(LogIndex, Membership)> },
+    Append { entries: TermRuns, set: Vec<(LogIndex, Configuration)> },
     Compact { after: LogId },
     Install(Snapshot),
 }
@@ -34,14 +34,14 @@ pub enum Write {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     pub id: LogId,
-    /// The membership, and the entry that has set it.
-    pub membership: (LogIndex, Membership),
+    /// The configuration, and the entry that has set it.
+    pub configuration: (LogIndex, Configuration),
 }
 
 impl Disk {
     /// An empty one, of a node that knows who belongs to the group.
-    pub fn of_member(membership: Membership) -> Self {
-        Self { memberships: Memberships::begin(membership), ..Self::default() }
+    pub fn of_member(configuration: Configuration) -> Self {
+        Self { configurations: Configurations::begin(configuration), ..Self::default() }
     }
 
     pub fn ask(&mut self, id: WriteId, write: Write) {
@@ -75,7 +75,7 @@ impl Disk {
         }
         in_order.carry_out(Write::Install(snapshot.clone()));
         if let Some(id) = newest {
-            let set = in_order.memberships.part(snapshot.id.index, in_order.log.last());
+            let set = in_order.configurations.part(snapshot.id.index, in_order.log.last());
             self.pending.push_front((id, Write::Append { entries: in_order.log, set }));
         }
     }
@@ -97,14 +97,16 @@ impl Disk {
                 let after = entries.after().index;
                 self.log.cut_after(after);
                 self.log.extend(&entries);
-                let kept = self.memberships.part(LogIndex::ZERO, after);
-                self.memberships = Memberships::new(self.base(), [kept, set].concat());
+                let kept = self.configurations.part(LogIndex::ZERO, after);
+                self.configurations = Configurations::new(self.base(), [kept, set].concat());
             }
-            Write::Compact { after } => self.begin_after(after, self.memberships.at(after.index).clone()),
-            Write::Install(Snapshot { id, membership }) if self.log.contains(id) => self.begin_after(id, membership),
-            Write::Install(Snapshot { id, membership }) => {
+            Write::Compact { after } => self.begin_after(after, self.configurations.at(after.index).clone()),
+            Write::Install(Snapshot { id, configuration }) if self.log.contains(id) => {
+                self.begin_after(id, configuration)
+            }
+            Write::Install(Snapshot { id, configuration }) => {
                 self.log = TermRuns::empty(id);
-                self.memberships = Memberships::new(membership, Vec::new());
+                self.configurations = Configurations::new(configuration, Vec::new());
             }
         }
     }
@@ -124,13 +126,13 @@ impl Disk {
         id.index <= self.log.after().index || self.log.contains(id)
     }
 
-    fn begin_after(&mut self, id: LogId, base: (LogIndex, Membership)) {
+    fn begin_after(&mut self, id: LogId, base: (LogIndex, Configuration)) {
         self.log.begin_after(id.index);
-        self.memberships = Memberships::new(base, self.memberships.part(id.index, self.log.last()));
+        self.configurations = Configurations::new(base, self.configurations.part(id.index, self.log.last()));
     }
 
-    /// The membership with which the log begins.
-    fn base(&self) -> (LogIndex, Membership) {
-        self.memberships.at(self.log.after().index).clone()
+    /// The configuration with which the log begins.
+    fn base(&self) -> (LogIndex, Configuration) {
+        self.configurations.at(self.log.after().index).clone()
     }
 }

@@ -1,8 +1,8 @@
 //! What a host does with the effects of a step.
 
+use vlot_raft::configuration::Configuration;
 use vlot_raft::effect::{Effect, Event, RoleName};
 use vlot_raft::id::{LogId, LogIndex, NodeId};
-use vlot_raft::membership::Membership;
 use vlot_raft::message::Body;
 use vlot_raft::term_runs::TermRuns;
 
@@ -26,8 +26,8 @@ impl Cluster {
                 let end = std::mem::replace(&mut node.end, entries.last());
                 let cut = end > entries.after().index;
                 seen.cuts += usize::from(cut);
-                let set = node.memberships_in(&entries);
-                seen.joint += set.iter().filter(|(_, membership)| membership.is_joint()).count();
+                let set = node.configurations_in(&entries);
+                seen.joint += set.iter().filter(|(_, configuration)| configuration.is_joint()).count();
                 journal.line(|| {
                     let cut = if cut { format!("cut after {}, ", entries.after()) } else { String::new() };
                     format!("n{name} {cut}append {}{}", notation::stretch(&entries), notation::set(&set))
@@ -85,11 +85,11 @@ impl Cluster {
                 journal.line(|| format!("n{name} refuses to hand over: {}", notation::transfer_refused(why)));
             }
             Effect::Happened(event) => self.happened(name, event),
-            Effect::Became(standing) => {
-                let [was, is] = [node.standing, standing].map(notation::standing);
+            Effect::Became(role_state) => {
+                let [was, is] = [node.role_state, role_state].map(notation::role_state);
                 journal.line(|| format!("n{name} {was} => {is}"));
-                seen.offices += usize::from(standing.role == RoleName::Leader);
-                node.standing = standing;
+                seen.offices += usize::from(role_state.role == RoleName::Leader);
+                node.role_state = role_state;
             }
             Effect::Misbehaved { from, how } => {
                 journal.line(|| format!("n{name} reports n{from}: {}", notation::misbehaviour(how)));
@@ -101,7 +101,7 @@ impl Cluster {
         match event {
             Event::Removed { .. } => self.seen.removals += 1,
             Event::TransferBegun { .. } => self.seen.transfers += 1,
-            Event::MembershipChanged { at } => self.membership_changed(name, at),
+            Event::ConfigurationChanged { at } => self.configuration_changed(name, at),
             _ => {}
         }
         if let Some(line) = notation::event(event) {
@@ -109,23 +109,23 @@ impl Cluster {
         }
     }
 
-    /// A membership that an entry sets is written down with the entry. One that went with its entry brings back what
+    /// A configuration that an entry sets is written down with the entry. One that went with its entry brings back what
     /// counted before it.
-    fn membership_changed(&mut self, name: NodeId, at: LogIndex) {
+    fn configuration_changed(&mut self, name: NodeId, at: LogIndex) {
         let was = std::mem::replace(&mut self.node_mut(name).members_of, at);
         if at < was {
             self.seen.undone += 1;
-            let members = notation::members(self.raft(name).membership());
+            let members = notation::members(self.raft(name).configuration());
             self.journal.line(|| format!("n{name} goes back to the members of {at}: {members}"));
         }
     }
 }
 
 impl Node {
-    /// The memberships that these new entries set, as their payloads say.
-    fn memberships_in(&self, entries: &TermRuns) -> Vec<(LogIndex, Membership)> {
+    /// The configurations that these new entries set, as their payloads say.
+    fn configurations_in(&self, entries: &TermRuns) -> Vec<(LogIndex, Configuration)> {
         let raft = self.raft.as_ref().expect("it has just made a step");
-        raft.memberships().part(entries.after().index, entries.last())
+        raft.configurations().part(entries.after().index, entries.last())
     }
 
     /// The entry of its log at this index, unless it has been dropped.

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use vlot_raft::configuration::{Configuration, Seat};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::{Membership, Seat};
 use vlot_raft::message::{Body, Message, ReadId};
 
 use super::cluster::Node;
@@ -18,8 +18,8 @@ pub struct Ledger {
     /// What was committed anywhere when a read was asked for.
     asked: BTreeMap<ReadId, LogIndex>,
     pub reads_answered: usize,
-    /// The last entry that was committed, and the membership that counted in the log of the leader that decided it.
-    decided: (LogId, Membership),
+    /// The last entry that was committed, and the configuration that counted in the log of the leader that decided it.
+    decided: (LogId, Configuration),
 }
 
 impl Ledger {
@@ -54,35 +54,35 @@ impl Ledger {
         assert!(same && disk.log.last() >= upto, "n{name} {does} {upto}, its disk has {:?}", disk.log);
     }
 
-    /// Everything up to `last` is committed, by a leader in whose log this membership counts.
-    pub fn decided(&mut self, last: LogId, membership: &Membership) {
+    /// Everything up to `last` is committed, by a leader in whose log this configuration counts.
+    pub fn decided(&mut self, last: LogId, configuration: &Configuration) {
         if last > self.decided.0 {
-            self.decided = (last, membership.clone());
+            self.decided = (last, configuration.clone());
         }
     }
 
     /// Whatever is committed is durable on a quorum of those who decided it, whoever is up (Raft §5.3, §6, figure 8).
     pub fn check_durable(&self, disks: &BTreeMap<NodeId, &Disk>) {
-        let (last, membership) = &self.decided;
+        let (last, configuration) = &self.decided;
         let holds = |node| disks.get(&node).is_some_and(|disk| disk.holds(*last));
-        let holding: Vec<u64> = membership.nodes().filter(|node| holds(*node)).map(|node| node.0).collect();
-        let durable = *last == LogId::ZERO || is_quorum(membership, holds);
-        assert!(durable, "{last} is committed and durable on {holding:?} only, of {:?}", membership.members());
+        let holding: Vec<u64> = configuration.nodes().filter(|node| holds(*node)).map(|node| node.0).collect();
+        let durable = *last == LogId::ZERO || is_quorum(configuration, holds);
+        assert!(durable, "{last} is committed and durable on {holding:?} only, of {:?}", configuration.members());
     }
 
     /// Nobody could be elected who lacks what is committed: for every log without it, those whose logs are no more
-    /// up-to-date are no quorum of the membership that counts in that log (Raft §5.4.1, §6).
+    /// up-to-date are no quorum of the configuration that counts in that log (Raft §5.4.1, §6).
     ///
     /// This holds of the disks at any moment, so it finds a fault long before an election makes use of it.
     pub fn check_electable(&self, disks: &BTreeMap<NodeId, &Disk>) {
         let last = self.decided.0;
         for (name, disk) in disks.iter().filter(|(_, disk)| !disk.holds(last)) {
-            let membership = disk.memberships.newest();
-            let may_stand = membership.is_voter(*name) && !membership.is_witness(*name);
+            let configuration = disk.configurations.newest();
+            let may_stand = configuration.is_voter(*name) && !configuration.is_witness(*name);
             let own_last = disk.log.last_id();
             let grants = |node| disks.get(&node).is_some_and(|disk: &&Disk| disk.log.last_id() <= own_last);
-            let elects = may_stand && is_quorum(membership, grants);
-            assert!(!elects, "n{name} lacks {last} and could be elected by {:?}", membership.members());
+            let elects = may_stand && is_quorum(configuration, grants);
+            assert!(!elects, "n{name} lacks {last} and could be elected by {:?}", configuration.members());
         }
     }
 
@@ -98,11 +98,11 @@ impl Ledger {
 }
 
 /// Whether those who agree are a majority of the old voters and one of the new (Raft §6).
-fn is_quorum(membership: &Membership, agrees: impl Fn(NodeId) -> bool) -> bool {
+fn is_quorum(configuration: &Configuration, agrees: impl Fn(NodeId) -> bool) -> bool {
     let old: &[Seat] = &[Seat::Voter, Seat::Leaving, Seat::Retiring];
     let new: &[Seat] = &[Seat::Voter, Seat::Joining];
     [old, new].into_iter().all(|seats| {
-        let voters = membership.members().iter().filter(|member| seats.contains(&member.seat));
+        let voters = configuration.members().iter().filter(|member| seats.contains(&member.seat));
         let agreeing = voters.clone().filter(|member| agrees(member.node)).count();
         2 * agreeing > voters.count()
     })

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use vlot_raft::configuration::{Configuration, Configurations};
 use vlot_raft::effect::{Effect, Effects, Input, RoleName, WriteId};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::invariants;
-use vlot_raft::membership::{Membership, Memberships};
 use vlot_raft::message::{Body, Message, Session};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
 use vlot_raft::term_runs::TermRuns;
-use vlot_raft::time::{Chance, Time};
+use vlot_raft::time::{Rng, Time};
 
 use super::cluster::{ELECTION_TIMEOUT, HEARTBEAT, MESSAGES_MAX};
 use super::notation;
@@ -40,8 +40,8 @@ impl Lone {
     }
 
     pub fn seeded(voters: u64, term: u64, vote: Option<u64>, log: &[u64], seed: u64) -> Self {
-        let membership = Membership::of_voters((1..=voters).map(NodeId));
-        Self::with(&had(membership, term, vote, log), |_| {}, seed)
+        let configuration = Configuration::of_voters((1..=voters).map(NodeId));
+        Self::with(&had(configuration, term, vote, log), |_| {}, seed)
     }
 
     /// In a group of these members, written as in transcripts: `n1,n2,+n3,(n4)`.
@@ -58,7 +58,7 @@ impl Lone {
             ..Config::new(NodeId(1))
         };
         configure(&mut config);
-        let raft = Raft::new(config, restored.clone(), START, Chance::new(seed));
+        let raft = Raft::new(config, restored.clone(), START, Rng::new(seed));
         Self { raft, now: START, writes: Vec::new(), slow_disk: false }
     }
 
@@ -117,7 +117,7 @@ impl Lone {
 
     /// The other members.
     pub fn others(&self) -> Vec<u64> {
-        self.raft.membership().nodes().map(|node| node.0).filter(|&node| node != 1).collect()
+        self.raft.configuration().nodes().map(|node| node.0).filter(|&node| node != 1).collect()
     }
 
     /// The election timeout ends, and the others would vote for it: it stands.
@@ -178,7 +178,7 @@ impl Lone {
         let mut all = Effects::new();
         for peer in self.raft.peers().collect::<Vec<_>>() {
             let mut sent = 0;
-            while let Some((after, last)) = self.raft.wants(peer) {
+            while let Some((after, last)) = self.raft.next_range(peer) {
                 sent += 1;
                 assert!(sent <= MESSAGES_MAX, "something for n{peer} without end");
                 let upto = LogIndex(last.0.min(after.0 + batch));
@@ -190,11 +190,11 @@ impl Lone {
     }
 
     pub fn role(&self) -> RoleName {
-        self.raft.standing().role
+        self.raft.role_state().role
     }
 
     pub fn term(&self) -> u64 {
-        self.raft.standing().term.0
+        self.raft.role_state().term.0
     }
 
     /// The term of each entry of its log.
@@ -225,13 +225,13 @@ impl Lone {
 }
 
 /// What a node had: this term, vote and log, with these first members, and nothing applied.
-pub fn had(membership: Membership, term: u64, vote: Option<u64>, log: &[u64]) -> Restored {
+pub fn had(configuration: Configuration, term: u64, vote: Option<u64>, log: &[u64]) -> Restored {
     Restored {
         term: Term(term),
         vote: vote.map(NodeId),
         log: entries(LogId::ZERO, log),
         applied: LogIndex::ZERO,
-        memberships: Memberships::begin(membership),
+        configurations: Configurations::begin(configuration),
     }
 }
 
@@ -247,16 +247,16 @@ pub fn append(after: LogId, terms: &[u64], commit: u64) -> Body {
     Body::AppendEntries {
         session: FIRST,
         entries: entries(after, terms),
-        memberships: Vec::new(),
+        configurations: Vec::new(),
         commit: LogIndex(commit),
     }
 }
 
 /// AppendEntries with entries of these terms, of which some set members.
 pub fn append_set(after: LogId, terms: &[u64], set: &[(u64, &str)], commit: u64) -> Body {
-    let memberships = set.iter().map(|(at, members)| (LogIndex(*at), notation::parse_members(members)));
+    let configurations = set.iter().map(|(at, members)| (LogIndex(*at), notation::parse_members(members)));
     let (entries, commit) = (entries(after, terms), LogIndex(commit));
-    Body::AppendEntries { session: FIRST, entries, memberships: memberships.collect(), commit }
+    Body::AppendEntries { session: FIRST, entries, configurations: configurations.collect(), commit }
 }
 
 /// What was sent, and to whom.

@@ -2,9 +2,9 @@
 //!
 //! A node is `n1`, a term `t1`, an entry `5@2` (index 5 of term 2), a stretch `2..3@1,4@2`, no entries `none`.
 
-use vlot_raft::effect::{Event, Misbehaviour, ProposalRefused, RoleName, Standing, TransferRefused};
+use vlot_raft::configuration::{Change, ChangeRefused, Configuration, Member, Seat};
+use vlot_raft::effect::{Event, Misbehaviour, ProposalRefused, RoleName, RoleState, TransferRefused};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::{Change, ChangeRefused, Member, Membership, Seat};
 use vlot_raft::message::{Body, Message, ReadId, Session};
 use vlot_raft::term_runs::TermRuns;
 
@@ -27,20 +27,20 @@ pub fn log(runs: &TermRuns) -> String {
     format!("{}{after}", stretch(runs))
 }
 
-/// The memberships that entries set: ` 5=n1,n2,+n4`, each with a space before it.
-pub fn set(set: &[(LogIndex, Membership)]) -> String {
-    set.iter().map(|(at, membership)| format!(" {at}={}", members(membership))).collect()
+/// The configurations that entries set: ` 5=n1,n2,+n4`, each with a space before it.
+pub fn set(set: &[(LogIndex, Configuration)]) -> String {
+    set.iter().map(|(at, configuration)| format!(" {at}={}", members(configuration))).collect()
 }
 
-pub fn snapshot(Snapshot { id, membership: (at, membership) }: &Snapshot) -> String {
-    format!("a snapshot of {id}, {at}={}", members(membership))
+pub fn snapshot(Snapshot { id, configuration: (at, configuration) }: &Snapshot) -> String {
+    format!("a snapshot of {id}, {at}={}", members(configuration))
 }
 
 pub fn vote(vote: Option<NodeId>) -> String {
     vote.map_or("none".into(), |node| format!("n{node}"))
 }
 
-pub fn standing(Standing { term, role, leader }: Standing) -> String {
+pub fn role_state(RoleState { term, role, leader }: RoleState) -> String {
     let role = match role {
         RoleName::Follower => "follower",
         RoleName::PreCandidate => "pre-candidate",
@@ -53,7 +53,7 @@ pub fn standing(Standing { term, role, leader }: Standing) -> String {
 pub fn proposal_refused(why: ProposalRefused) -> String {
     match why {
         ProposalRefused::NotLeader { leader } => format!("NotLeader, leader {}", vote(leader)),
-        ProposalRefused::HandingOver { to } => format!("HandingOver to n{to}"),
+        ProposalRefused::Transferring { to } => format!("Transferring to n{to}"),
         ProposalRefused::Busy => "Busy".into(),
         ProposalRefused::NoSpace => "NoSpace".into(),
     }
@@ -62,7 +62,7 @@ pub fn proposal_refused(why: ProposalRefused) -> String {
 pub fn change_refused(why: ChangeRefused) -> String {
     match why {
         ChangeRefused::NotLeader { leader } => format!("NotLeader, leader {}", vote(leader)),
-        ChangeRefused::HandingOver { to } => format!("HandingOver to n{to}"),
+        ChangeRefused::Transferring { to } => format!("Transferring to n{to}"),
         ChangeRefused::NotCaughtUp { node } => format!("NotCaughtUp, n{node}"),
         ChangeRefused::NotAMember { node } => format!("NotAMember, n{node}"),
         ChangeRefused::KeepsItsKind { node } => format!("KeepsItsKind, n{node}"),
@@ -86,9 +86,9 @@ pub fn transfer_refused(why: TransferRefused) -> String {
 
 pub fn event(event: Event) -> Option<String> {
     match event {
-        // An entry that sets a membership is written down with what it sets, and hearing late is nobody's business.
-        Event::MembershipChanged { .. } | Event::HeardLate { .. } => None,
-        Event::MembershipCommitted { at } => Some(format!("members of {at} are committed")),
+        // An entry that sets a configuration is written down with what it sets, and hearing late is nobody's business.
+        Event::ConfigurationChanged { .. } | Event::HeardLate { .. } => None,
+        Event::ConfigurationCommitted { at } => Some(format!("members of {at} are committed")),
         Event::Removed { at } => Some(format!("is no member since {at}")),
         Event::PeerNeedsSnapshot { peer } => Some(format!("has compacted what n{peer} needs")),
         Event::TransferBegun { to } => Some(format!("begins to hand over to n{to}")),
@@ -104,7 +104,7 @@ pub fn event(event: Event) -> Option<String> {
 pub fn misbehaviour(how: Misbehaviour) -> String {
     match how {
         Misbehaviour::IsMyself => "IsMyself".into(),
-        Misbehaviour::MembershipsOutOfPlace => "MembershipsOutOfPlace".into(),
+        Misbehaviour::ConfigurationsOutOfPlace => "ConfigurationsOutOfPlace".into(),
         Misbehaviour::TermOutOfReach { term } => format!("TermOutOfReach, t{term}"),
         Misbehaviour::SecondLeader { leader } => format!("SecondLeader, the term has n{leader}"),
         Misbehaviour::EntriesFromTheFuture { last } => format!("EntriesFromTheFuture, up to {last}"),
@@ -117,10 +117,10 @@ pub fn misbehaviour(how: Misbehaviour) -> String {
 
 pub fn message(Message { term, body }: &Message) -> String {
     let fields = match body {
-        Body::AskPreVote { last } | Body::RequestVote { last, handed_over: false } => format!(" last={last}"),
-        Body::RequestVote { last, handed_over: true } => format!(" last={last} handed-over"),
-        Body::AppendEntries { entries, commit, memberships, .. } => {
-            let set = set(memberships);
+        Body::RequestPreVote { last } | Body::RequestVote { last, transfer: false } => format!(" last={last}"),
+        Body::RequestVote { last, transfer: true } => format!(" last={last} handed-over"),
+        Body::AppendEntries { entries, commit, configurations, .. } => {
+            let set = set(configurations);
             format!(" after={} entries={}{set} commit={commit}", entries.after(), stretch(entries))
         }
         Body::EntriesAccepted { upto, .. } => format!(" upto={upto}"),
@@ -135,10 +135,10 @@ pub fn message(Message { term, body }: &Message) -> String {
         }
         Body::SnapshotNeeded { of, .. } => format!(" of={of}"),
         Body::Removed { at } => format!(" at={at}"),
-        Body::StandNow => String::new(),
+        Body::TimeoutNow => String::new(),
         Body::ReadIndex { read } | Body::ReadIndexRefused { read } => format!(" r{}", read.0),
         Body::ReadIndexReply { read, index } => format!(" r{} index={index}", read.0),
-        Body::PreVoteGranted | Body::PreVoteRefused | Body::VoteGranted | Body::VoteRefused | Body::TermIsOver => {
+        Body::PreVoteGranted | Body::PreVoteRefused | Body::VoteGranted | Body::VoteRefused | Body::StaleTerm => {
             String::new()
         }
     };
@@ -160,7 +160,7 @@ pub fn session_of(body: &Body) -> Option<Session> {
 
 pub fn name(body: &Body) -> &'static str {
     match body {
-        Body::AskPreVote { .. } => "AskPreVote",
+        Body::RequestPreVote { .. } => "RequestPreVote",
         Body::PreVoteGranted => "PreVoteGranted",
         Body::PreVoteRefused => "PreVoteRefused",
         Body::RequestVote { .. } => "RequestVote",
@@ -173,9 +173,9 @@ pub fn name(body: &Body) -> &'static str {
         Body::Committed { .. } => "Committed",
         Body::HeartbeatReply { .. } => "HeartbeatReply",
         Body::SnapshotNeeded { .. } => "SnapshotNeeded",
-        Body::StandNow => "StandNow",
+        Body::TimeoutNow => "TimeoutNow",
         Body::Removed { .. } => "Removed",
-        Body::TermIsOver => "TermIsOver",
+        Body::StaleTerm => "StaleTerm",
         Body::ReadIndex { .. } => "ReadIndex",
         Body::ReadIndexReply { .. } => "ReadIndexReply",
         Body::ReadIndexRefused { .. } => "ReadIndexRefused",
@@ -183,7 +183,7 @@ pub fn name(body: &Body) -> &'static str {
 }
 
 /// `n1,n2,+n3,-n4,~n5,(n6)`: voters; joining, leaving and retiring voters; learners. A witness ends in `w`.
-pub fn members(membership: &Membership) -> String {
+pub fn members(configuration: &Configuration) -> String {
     let member = |member: &Member| {
         let node = format!("n{}{}", member.node, if member.witness { "w" } else { "" });
         match member.seat {
@@ -194,12 +194,12 @@ pub fn members(membership: &Membership) -> String {
             Seat::Learner => format!("({node})"),
         }
     };
-    let members: Vec<String> = membership.members().iter().map(member).collect();
+    let members: Vec<String> = configuration.members().iter().map(member).collect();
     if members.is_empty() { "nobody".into() } else { members.join(",") }
 }
 
 /// Reads what [`members`] writes.
-pub fn parse_members(word: &str) -> Membership {
+pub fn parse_members(word: &str) -> Configuration {
     let member = |word: &str| {
         let (seat, name) = match word.split_at(1) {
             ("+", name) => (Seat::Joining, name),
@@ -213,7 +213,7 @@ pub fn parse_members(word: &str) -> Membership {
     };
     let mut members: Vec<Member> = word.split(',').filter(|word| *word != "nobody").map(member).collect();
     members.sort_unstable();
-    Membership::of_members(members).unwrap_or_else(|| panic!("{word} is no membership"))
+    Configuration::of_members(members).unwrap_or_else(|| panic!("{word} is no configuration"))
 }
 
 /// Reads a wish: `+n4` shall vote, `+n4w` as a witness, `(n4)` shall learn, `-n4` shall leave.
@@ -238,15 +238,15 @@ pub fn parse_message(words: &[&str]) -> Message {
     let number = |key: &str| field(words, key).parse::<u64>().unwrap_or_else(|_| panic!("{key} in {words:?}"));
     let id = |key: &str| parse_id(field(words, key));
     let body = match words[0] {
-        "AskPreVote" => Body::AskPreVote { last: id("last") },
+        "RequestPreVote" => Body::RequestPreVote { last: id("last") },
         "PreVoteGranted" => Body::PreVoteGranted,
         "PreVoteRefused" => Body::PreVoteRefused,
-        "RequestVote" => Body::RequestVote { last: id("last"), handed_over: words.contains(&"handed-over") },
+        "RequestVote" => Body::RequestVote { last: id("last"), transfer: words.contains(&"handed-over") },
         "VoteGranted" => Body::VoteGranted,
         "VoteRefused" => Body::VoteRefused,
         "AppendEntries" => Body::AppendEntries {
             session: session(words),
-            memberships: parse_set(words),
+            configurations: parse_set(words),
             entries: parse_stretch(id("after"), field(words, "entries")),
             commit: LogIndex(number("commit")),
         },
@@ -262,9 +262,9 @@ pub fn parse_message(words: &[&str]) -> Message {
             Body::HeartbeatReply { session: session(words), round: number("round"), fit, full, priority }
         }
         "SnapshotNeeded" => Body::SnapshotNeeded { session: session(words), of: id("of") },
-        "StandNow" => Body::StandNow,
+        "TimeoutNow" => Body::TimeoutNow,
         "Removed" => Body::Removed { at: LogIndex(number("at")) },
-        "TermIsOver" => Body::TermIsOver,
+        "StaleTerm" => Body::StaleTerm,
         "ReadIndexReply" => Body::ReadIndexReply {
             read: ReadId(words[2].trim_start_matches('r').parse().expect("a read")),
             index: LogIndex(number("index")),
@@ -279,7 +279,7 @@ pub fn parse_message(words: &[&str]) -> Message {
 }
 
 /// The words that say what entries set: `5=n1,n2,+n4`.
-fn parse_set(words: &[&str]) -> Vec<(LogIndex, Membership)> {
+fn parse_set(words: &[&str]) -> Vec<(LogIndex, Configuration)> {
     let set = words.iter().filter_map(|word| word.split_once('='));
     set.filter_map(|(at, members)| Some((LogIndex(at.parse().ok()?), parse_members(members)))).collect()
 }

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use vlot_raft::configuration::Change;
 use vlot_raft::effect::{Input, RoleName};
 use vlot_raft::id::{LogIndex, NodeId};
-use vlot_raft::membership::Change;
 use vlot_raft::message::Body;
 
 use super::cluster::{Cluster, Habits, Seen};
@@ -202,7 +202,7 @@ impl Schedule {
     // Hosts.
 
     fn a_leader(&mut self) -> Option<NodeId> {
-        let leads = |node: &NodeId| self.cluster.raft(*node).standing().role == RoleName::Leader;
+        let leads = |node: &NodeId| self.cluster.raft(*node).role_state().role == RoleName::Leader;
         let leaders: Vec<NodeId> = self.cluster.up().into_iter().filter(leads).collect();
         self.dice.pick(&leaders)
     }
@@ -240,7 +240,7 @@ impl Schedule {
             })
         });
         let changes = changes.collect();
-        self.cluster.act(leader, Input::ChangeMembership { changes });
+        self.cluster.act(leader, Input::ChangeConfiguration { changes });
     }
 
     fn transfer(&mut self) {
@@ -258,8 +258,8 @@ impl Schedule {
                 self.snapshots.remove(self.dice.below(6));
             }
         }
-        let wants = |node: &NodeId| self.cluster.is_up(*node) && self.cluster.node(*node).wanted.is_some();
-        let wanting: Vec<NodeId> = self.cluster.names().into_iter().filter(wants).collect();
+        let next_range = |node: &NodeId| self.cluster.is_up(*node) && self.cluster.node(*node).wanted.is_some();
+        let wanting: Vec<NodeId> = self.cluster.names().into_iter().filter(next_range).collect();
         let to = if self.dice.one_in(4) { Some(node) } else { self.dice.pick(&wanting) };
         let newest = if self.dice.one_in(3) { self.dice.below(6) } else { 0 };
         let snapshot = self.snapshots.iter().rev().nth(newest).cloned();
@@ -311,25 +311,25 @@ impl Schedule {
         if self.nobody_knows(node) && self.cluster.node(node).disk.log.last() > LogIndex::ZERO {
             return self.cluster.join(node);
         }
-        let change = match self.cluster.raft(leader).membership().contains(node) {
+        let change = match self.cluster.raft(leader).configuration().contains(node) {
             true => Change::Remove(node),
             false if self.dice.one_in(2) => Change::Voter(node),
             false => Change::Learner(node),
         };
-        self.cluster.act(leader, Input::ChangeMembership { changes: vec![change] });
+        self.cluster.act(leader, Input::ChangeConfiguration { changes: vec![change] });
     }
 
-    /// Whether a node may lose its disk: no member knows a membership with it in it, nor ever will again unless it is
+    /// Whether a node may lose its disk: no member knows a configuration with it in it, nor ever will again unless it is
     /// added anew. Else it would have forgotten votes and entries that count, which Raft cannot survive.
     fn nobody_knows(&self, node: NodeId) -> bool {
         let others = self.cluster.names().into_iter().filter(|&other| other != node);
         let committed = self.cluster.history.last_committed().index;
         others.into_iter().all(|other| {
-            let on_disk = &self.cluster.node(other).disk.memberships;
-            let in_memory = self.cluster.is_up(other).then(|| self.cluster.raft(other).memberships());
-            std::iter::once(on_disk)
-                .chain(in_memory)
-                .all(|memberships| !memberships.newest().contains(node) && memberships.newest_at() <= committed)
+            let on_disk = &self.cluster.node(other).disk.configurations;
+            let in_memory = self.cluster.is_up(other).then(|| self.cluster.raft(other).configurations());
+            std::iter::once(on_disk).chain(in_memory).all(|configurations| {
+                !configurations.newest().contains(node) && configurations.newest_at() <= committed
+            })
         })
     }
 
@@ -384,7 +384,7 @@ impl Schedule {
         self.cluster.run(Duration::from_secs(if self.weight > 0 { 10 } else { 6 }));
         let leader = self.cluster.leader().expect("a leader within six seconds");
         self.cluster.act(leader, Input::Propose { count: 7 });
-        let members: Vec<NodeId> = self.cluster.raft(leader).membership().nodes().collect();
+        let members: Vec<NodeId> = self.cluster.raft(leader).configuration().nodes().collect();
         let read = self.cluster.ledger.reads_answered;
         for &node in &members {
             self.cluster.read(node);
@@ -396,8 +396,8 @@ impl Schedule {
     }
 
     fn check_all_have_what_the_leader_has(&self, leader: NodeId, members: &[NodeId]) {
-        let (log, membership) = (self.cluster.raft(leader).log(), self.cluster.raft(leader).membership());
-        assert!(!membership.is_joint(), "every change comes to its end: {membership:?}");
+        let (log, configuration) = (self.cluster.raft(leader).log(), self.cluster.raft(leader).configuration());
+        assert!(!configuration.is_joint(), "every change comes to its end: {configuration:?}");
         for &node in members {
             let raft = self.cluster.raft(node);
             assert_eq!(
@@ -405,13 +405,13 @@ impl Schedule {
                 (log.last_id(), log.last()),
                 "n{node} has what n{leader} took"
             );
-            assert_eq!(raft.membership(), membership, "n{node} knows who belongs to the group");
+            assert_eq!(raft.configuration(), configuration, "n{node} knows who belongs to the group");
             assert_eq!(self.cluster.node(node).applied, log.last(), "n{node} applies it");
         }
         let strangers: BTreeSet<NodeId> =
             self.cluster.up().into_iter().filter(|node| !members.contains(node)).collect();
         for node in strangers {
-            let role = self.cluster.raft(node).standing().role;
+            let role = self.cluster.raft(node).role_state().role;
             assert!(role == RoleName::Follower, "n{node}, which is no member, is {role:?}");
         }
     }

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use vlot_raft::configuration::{Configuration, Configurations};
 use vlot_raft::effect::Input;
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::{Membership, Memberships};
 
 use super::cluster::{Cluster, Habits};
 use super::disk::Snapshot;
@@ -82,8 +82,8 @@ fn command(words: &[&str], slot: &mut Option<Cluster>) {
 /// `cluster nodes=3 leader=n1 batch=2 window=1`, or `members=n1,n2,n3w,(n4)` instead of `nodes=`.
 fn begin(words: &[&str]) -> Cluster {
     let number = |key, default| field_if_any(words, key).map_or(default, |n: &str| n.parse().expect("a number"));
-    let members = |count| Membership::of_voters((1..=count).map(NodeId));
-    let membership = field_if_any(words, "members").map_or_else(|| members(number("nodes", 3)), parse_members);
+    let members = |count| Configuration::of_voters((1..=count).map(NodeId));
+    let configuration = field_if_any(words, "members").map_or_else(|| members(number("nodes", 3)), parse_members);
     let usual = Habits::default();
     let habits = Habits {
         batch: number("batch", usual.batch),
@@ -96,7 +96,7 @@ fn begin(words: &[&str]) -> Cluster {
         fetches: words.contains(&"fetches"),
         seed: number("seed", usual.seed),
     };
-    let mut cluster = Cluster::of(&membership, habits);
+    let mut cluster = Cluster::of(&configuration, habits);
     if let Some(leader) = field_if_any(words, "leader") {
         cluster.campaign(parse_node(leader));
         cluster.settle();
@@ -156,7 +156,7 @@ fn of_replica(command: &str, node: NodeId, arguments: &[&str], cluster: &mut Clu
     match command {
         "change" => {
             let changes = arguments.iter().map(|word| parse_change(word)).collect();
-            cluster.act(node, Input::ChangeMembership { changes });
+            cluster.act(node, Input::ChangeConfiguration { changes });
         }
         "compact" => {
             let upto = LogIndex(field(arguments, "upto").parse().expect("an index"));
@@ -173,8 +173,8 @@ fn of_replica(command: &str, node: NodeId, arguments: &[&str], cluster: &mut Clu
             // A snapshot that was fetched long ago, or that nobody has asked for.
             let id = parse_id(arguments[0]);
             let (at, members) = arguments[1].split_once('=').expect("what counted then, as in 3=n1,n2");
-            let membership = (LogIndex(at.parse().expect("an index")), parse_members(members));
-            cluster.receive_snapshot(node, Snapshot { id, membership });
+            let configuration = (LogIndex(at.parse().expect("an index")), parse_members(members));
+            cluster.receive_snapshot(node, Snapshot { id, configuration });
         }
         "transfer" => {
             let to = field_if_any(arguments, "to").map(parse_node);
@@ -234,23 +234,23 @@ fn state(cluster: &mut Cluster) {
 
 fn of_up(name: NodeId, cluster: &Cluster) -> String {
     let (raft, applied) = (cluster.raft(name), cluster.node(name).applied);
-    let (standing, log, commit) = (notation::standing(raft.standing()), notation::log(raft.log()), raft.commit());
-    let members = members_if_changed(raft.memberships());
+    let (role_state, log, commit) = (notation::role_state(raft.role_state()), notation::log(raft.log()), raft.commit());
+    let members = members_if_changed(raft.configurations());
     let unreadable =
         raft.unreadable().map_or_else(String::new, |(first, last)| format!(", cannot read {first}..{last}"));
-    format!("n{name} is {standing}, log {log}, commit {commit}, applied {applied}{unreadable}{members}")
+    format!("n{name} is {role_state}, log {log}, commit {commit}, applied {applied}{unreadable}{members}")
 }
 
 fn of_down(name: NodeId, cluster: &Cluster) -> String {
     let disk = &cluster.node(name).disk;
-    format!("n{name} is down, log {}{}", notation::log(&disk.log), members_if_changed(&disk.memberships))
+    format!("n{name} is down, log {}{}", notation::log(&disk.log), members_if_changed(&disk.configurations))
 }
 
 /// The members, unless they are those with which the group began.
-fn members_if_changed(memberships: &Memberships) -> String {
-    match memberships.newest_at() {
+fn members_if_changed(configurations: &Configurations) -> String {
+    match configurations.newest_at() {
         LogIndex::ZERO => String::new(),
-        at => format!(", members of {at}: {}", notation::members(memberships.newest())),
+        at => format!(", members of {at}: {}", notation::members(configurations.newest())),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use vlot_raft::configuration::{Change, ChangeRefused};
 use vlot_raft::effect::{Effect, Event, Input, ProposalRefused, RoleName, TransferRefused};
 use vlot_raft::id::NodeId;
-use vlot_raft::membership::{Change, ChangeRefused};
 use vlot_raft::message::{Body, ReadId};
 
 use crate::harness::cluster::{ELECTION_TIMEOUT, HEARTBEAT};
@@ -21,8 +21,8 @@ fn refused(effects: &[Effect]) -> Option<TransferRefused> {
     effects.iter().find_map(|effect| if let Effect::TransferRefused { why } = effect { Some(*why) } else { None })
 }
 
-fn stand_now(effects: &[Effect]) -> Option<u64> {
-    sent(effects).into_iter().find(|(_, _, body)| *body == Body::StandNow).map(|(to, _, _)| to)
+fn timeout_now(effects: &[Effect]) -> Option<u64> {
+    sent(effects).into_iter().find(|(_, _, body)| *body == Body::TimeoutNow).map(|(to, _, _)| to)
 }
 
 /// All others answer a heartbeat, for as long as it takes.
@@ -48,11 +48,11 @@ fn nothing_is_proposed_during_a_hand_over() {
     let effects = transfer(&mut lone, Some(2));
     assert!(effects.contains(&Effect::Happened(Event::TransferBegun { to: NodeId(2) })));
     assert!(!lone.raft.takes_proposals());
-    let why = ProposalRefused::HandingOver { to: NodeId(2) };
+    let why = ProposalRefused::Transferring { to: NodeId(2) };
     assert_eq!(lone.input(Input::Propose { count: 1 }), [Effect::ProposalRefused { why }]);
-    let why = ChangeRefused::HandingOver { to: NodeId(2) };
+    let why = ChangeRefused::Transferring { to: NodeId(2) };
     let changes = vec![Change::Learner(NodeId(4))];
-    assert_eq!(lone.input(Input::ChangeMembership { changes }), [Effect::ChangeRefused { why }]);
+    assert_eq!(lone.input(Input::ChangeConfiguration { changes }), [Effect::ChangeRefused { why }]);
     assert_eq!(lone.log(), [1]);
 }
 
@@ -84,28 +84,28 @@ fn the_target_gets_all_entries_first() {
     effects.extend(lone.end_turn(9));
     effects.extend(lone.hear(2, 1, upto(3)));
     effects.extend(lone.hear(3, 1, upto(4)));
-    assert_eq!(stand_now(&effects), None, "n2 lacks the last one");
-    assert_eq!(stand_now(&lone.hear(2, 1, upto(4))), Some(2));
-    assert_eq!(stand_now(&lone.hear(2, 1, upto(4))), None, "once");
+    assert_eq!(timeout_now(&effects), None, "n2 lacks the last one");
+    assert_eq!(timeout_now(&lone.hear(2, 1, upto(4))), Some(2));
+    assert_eq!(timeout_now(&lone.hear(2, 1, upto(4))), None, "once");
 }
 
 /// §3.10, 3: then it tells the target to stand, which does so at once: a new term, its own vote, no question before.
 #[test]
 fn the_target_stands_at_once() {
     let mut lone = Lone::follower(1, &[1]);
-    let effects = lone.hear(2, 1, Body::StandNow);
+    let effects = lone.hear(2, 1, Body::TimeoutNow);
     assert_eq!((lone.role(), lone.term(), lone.raft.vote()), (RoleName::Candidate, 2, Some(NodeId(1))));
     let asked = sent(&effects);
     assert_eq!(asked.len(), 2);
-    let handed_over = |body: &Body| matches!(body, Body::RequestVote { handed_over: true, .. });
-    assert!(asked.iter().all(|(_, term, body)| *term == 2 && handed_over(body)), "{asked:?}");
+    let transfer = |body: &Body| matches!(body, Body::RequestVote { transfer: true, .. });
+    assert!(asked.iter().all(|(_, term, body)| *term == 2 && transfer(body)), "{asked:?}");
 }
 
 /// §3.10, 3: if it loses all the same, it goes on like any candidate, and is not handed over to any more.
 #[test]
 fn a_target_that_loses_is_an_ordinary_candidate() {
     let mut lone = Lone::follower(1, &[1]);
-    lone.hear(2, 1, Body::StandNow);
+    lone.hear(2, 1, Body::TimeoutNow);
     let effects = lone.campaign();
     assert!(answers(&effects, &crate::request(1, 1)), "{effects:?}");
 }
@@ -116,7 +116,7 @@ fn the_leader_steps_down_by_the_targets_term() {
     let mut lone = Lone::leader_of("n1,n2,n3", 1, &[]);
     transfer(&mut lone, Some(2));
     assert_eq!(lone.role(), RoleName::Leader, "not before");
-    let request = Body::RequestVote { last: lone.raft.log().last_id(), handed_over: true };
+    let request = Body::RequestVote { last: lone.raft.log().last_id(), transfer: true };
     let effects = lone.hear(2, 2, request);
     assert_eq!((lone.role(), lone.term()), (RoleName::Follower, 2));
     assert!(answers(&effects, &Body::VoteGranted));
@@ -141,9 +141,9 @@ fn a_late_target_causes_one_more_election() {
     let mut lone = Lone::leader_of("n1,n2,n3", 1, &[]);
     transfer(&mut lone, Some(2));
     beats(&mut lone, ELECTION_TIMEOUT);
-    let request = Body::RequestVote { last: lone.raft.log().last_id(), handed_over: true };
+    let request = Body::RequestVote { last: lone.raft.log().last_id(), transfer: true };
     assert!(answers(&lone.hear(2, 2, request), &Body::VoteGranted));
-    assert_eq!(lone.hear(2, 1, Body::StandNow), [], "and of an earlier term it causes none");
+    assert_eq!(lone.hear(2, 1, Body::TimeoutNow), [], "and of an earlier term it causes none");
 }
 
 /// §3.10: one at a time, to somebody who can lead, by the leader.
@@ -205,11 +205,11 @@ fn a_preferred_server_gets_the_office_once_it_keeps_up() {
         assert_eq!(lone.raft.handing_over(), None, "n3 has acknowledged nothing");
     }
     lone.hear(3, 1, upto(3));
-    assert_eq!(stand_now(&lone.time_out()), Some(3));
+    assert_eq!(timeout_now(&lone.time_out()), Some(3));
     for _ in 0..40 {
         lone.hear(2, 1, prefers(1));
         lone.hear(3, 1, prefers(2));
-        assert_eq!(stand_now(&lone.time_out()), None);
+        assert_eq!(timeout_now(&lone.time_out()), None);
     }
     assert_eq!(lone.raft.handing_over(), None, "n3 has not stood: this leader goes on");
 }
@@ -223,10 +223,10 @@ fn a_leader_whose_disk_has_stalled_hands_over() {
     lone.end_turn(9);
     lone.hear(2, 1, upto(2));
     let before = beats(&mut lone, ELECTION_TIMEOUT - HEARTBEAT);
-    assert_eq!((stand_now(&before), lone.raft.disk_has_stalled()), (None, false));
+    assert_eq!((timeout_now(&before), lone.raft.disk_has_stalled()), (None, false));
     let after = beats(&mut lone, 2 * HEARTBEAT);
     assert!(after.contains(&Effect::Happened(Event::DiskStalled)));
-    assert_eq!((stand_now(&after), lone.raft.disk_has_stalled()), (Some(2), true));
+    assert_eq!((timeout_now(&after), lone.raft.disk_has_stalled()), (Some(2), true));
 }
 
 /// A leader with a full disk asks to wait for who takes over; if nobody can, it says why it takes nothing.
@@ -260,7 +260,7 @@ fn a_full_disk_is_news_once() {
 fn a_leader_that_cannot_do_the_work_gives_it_up() {
     let mut lone = Lone::leader_of("n1,n2,n3", 1, &[]);
     lone.input(Input::Fitness { fit: false });
-    assert!(stand_now(&beats(&mut lone, HEARTBEAT)).is_some());
+    assert!(timeout_now(&beats(&mut lone, HEARTBEAT)).is_some());
     beats(&mut lone, 2 * ELECTION_TIMEOUT);
     assert_eq!(lone.role(), RoleName::Follower, "nobody has stood");
 
@@ -284,7 +284,7 @@ fn who_cannot_do_the_work_does_not_stand() {
         &effects,
         &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1 }
     ));
-    lone.hear(2, 1, Body::StandNow);
+    lone.hear(2, 1, Body::TimeoutNow);
     assert_eq!(lone.role(), RoleName::Follower);
     for _ in 0..5 {
         lone.time_out();

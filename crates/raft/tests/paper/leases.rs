@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use vlot_raft::configuration::Change;
 use vlot_raft::effect::{Effect, Input, RoleName};
 use vlot_raft::id::{LogId, LogIndex, NodeId};
-use vlot_raft::membership::Change;
 use vlot_raft::message::{Body, ReadId, Session};
 
 use crate::harness::cluster::{ELECTION_TIMEOUT, HEARTBEAT};
@@ -97,7 +97,7 @@ fn who_has_heard_a_leader_is_bound_by_it() {
     lone.wait(ELECTION_TIMEOUT - Duration::from_millis(1));
     lone.input(Input::Tick);
     assert_eq!(lone.role(), RoleName::Follower, "nor does it stand");
-    assert!(answers(&lone.hear(3, 1, Body::AskPreVote { last: LogId::new(9, 9) }), &Body::PreVoteRefused));
+    assert!(answers(&lone.hear(3, 1, Body::RequestPreVote { last: LogId::new(9, 9) }), &Body::PreVoteRefused));
     assert_eq!(sent(&lone.hear(3, 2, request(9, 9))), []);
     assert_eq!(lone.term(), 1);
     lone.wait(Duration::from_millis(1));
@@ -110,8 +110,8 @@ fn a_later_term_does_not_end_a_promise() {
     let mut lone = leased(1, &[1]);
     lone.wait(ELECTION_TIMEOUT);
     lone.hear(2, 1, BEAT);
-    lone.hear(3, 4, Body::TermIsOver);
-    assert_eq!((lone.term(), lone.raft.standing().leader), (4, None));
+    lone.hear(3, 4, Body::StaleTerm);
+    assert_eq!((lone.term(), lone.raft.role_state().leader), (4, None));
     assert_eq!(sent(&lone.hear(3, 5, request(9, 9))), []);
     assert!(lone.raft.deadline() >= lone.now + ELECTION_TIMEOUT);
 }
@@ -123,7 +123,7 @@ fn a_restarted_server_keeps_its_promise() {
     let mut lone = leased(1, &[1]);
     assert!(lone.raft.deadline() >= START + ELECTION_TIMEOUT);
     lone.wait(ELECTION_TIMEOUT - Duration::from_millis(1));
-    assert!(answers(&lone.hear(3, 1, Body::AskPreVote { last: LogId::new(9, 9) }), &Body::PreVoteRefused));
+    assert!(answers(&lone.hear(3, 1, Body::RequestPreVote { last: LogId::new(9, 9) }), &Body::PreVoteRefused));
     assert_eq!(sent(&lone.hear(3, 2, request(9, 9))), []);
     lone.wait(Duration::from_millis(1));
     assert!(answers(&lone.hear(3, 2, request(9, 9)), &Body::VoteGranted));
@@ -169,7 +169,7 @@ fn a_lease_does_not_replace_the_first_commit() {
 #[test]
 fn a_lease_outlasts_a_change_of_members() {
     let mut lone = leader();
-    lone.input(Input::ChangeMembership { changes: vec![Change::Voter(NodeId(4)), Change::Remove(NodeId(2))] });
+    lone.input(Input::ChangeConfiguration { changes: vec![Change::Voter(NodeId(4)), Change::Remove(NodeId(2))] });
     assert_eq!(ready(&read(&mut lone)), Some(1));
     lone.wait(LEASE);
     lone.time_out();
@@ -198,7 +198,7 @@ fn a_learner_confirms_nothing() {
 fn a_round_is_confirmed_by_both_majorities() {
     let mut lone = Lone::leader_of("n1,n2,n3", 1, &[]);
     let wishes = ["+n4", "+n5", "-n2", "-n3"].map(parse_change);
-    lone.input(Input::ChangeMembership { changes: wishes.into() });
+    lone.input(Input::ChangeConfiguration { changes: wishes.into() });
     read(&mut lone);
     for peer in [2, 3] {
         assert_eq!(ready(&lone.hear(peer, 1, beat_answer(1))), None, "of the new voters n1 alone");
@@ -211,7 +211,7 @@ fn a_round_is_confirmed_by_both_majorities() {
 #[test]
 fn a_pre_vote_is_refused_with_the_later_term() {
     let mut lone = Lone::new(3, 6, None, &[1]);
-    assert_eq!(sent(&lone.hear(2, 4, Body::AskPreVote { last: LogId::new(9, 9) })), [(2, 6, Body::PreVoteRefused)]);
+    assert_eq!(sent(&lone.hear(2, 4, Body::RequestPreVote { last: LogId::new(9, 9) })), [(2, 6, Body::PreVoteRefused)]);
     let mut asks = Lone::new(3, 4, None, &[1]);
     asks.time_out();
     asks.hear(2, 6, Body::PreVoteRefused);
@@ -224,7 +224,7 @@ fn a_pre_vote_is_refused_at_once_in_the_askers_own_term() {
     let mut lone = Lone::new(3, 1, None, &[1]);
     lone.slow_disk = true;
     lone.hear(2, 5, crate::BEAT);
-    let asks = Body::AskPreVote { last: LogId::new(9, 9) };
+    let asks = Body::RequestPreVote { last: LogId::new(9, 9) };
     assert_eq!(sent(&lone.hear(3, 5, asks.clone())), [(3, 5, Body::PreVoteRefused)]);
     assert_eq!(sent(&lone.hear(3, 4, asks)), []);
     assert!(sent(&lone.persist()).contains(&(3, 5, Body::PreVoteRefused)));
@@ -247,11 +247,11 @@ fn a_poll_that_cannot_be_won_is_over() {
 fn consent_does_not_unseat_anyone() {
     let mut lone = Lone::follower(1, &[1]);
     lone.wait(ELECTION_TIMEOUT);
-    assert!(answers(&lone.hear(3, 1, Body::AskPreVote { last: LogId::new(1, 1) }), &Body::PreVoteGranted));
+    assert!(answers(&lone.hear(3, 1, Body::RequestPreVote { last: LogId::new(1, 1) }), &Body::PreVoteGranted));
     assert_eq!(
         sent(&lone.hear(2, 1, BEAT)),
         [(2, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit: true, full: false, priority: 1 })]
     );
     lone.wait(HEARTBEAT);
-    assert!(answers(&lone.hear(3, 1, Body::AskPreVote { last: LogId::new(1, 1) }), &Body::PreVoteRefused));
+    assert!(answers(&lone.hear(3, 1, Body::RequestPreVote { last: LogId::new(1, 1) }), &Body::PreVoteRefused));
 }

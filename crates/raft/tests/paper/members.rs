@@ -1,8 +1,8 @@
-//! Cluster membership changes: Raft §6, Ongaro §4.
+//! Cluster configuration changes: Raft §6, Ongaro §4.
 
+use vlot_raft::configuration::{Change, ChangeRefused, Configuration};
 use vlot_raft::effect::{Effect, Event, Input, RoleName, Source};
 use vlot_raft::id::{LogId, LogIndex, NodeId};
-use vlot_raft::membership::{Change, ChangeRefused, Membership};
 use vlot_raft::message::{Body, Session};
 
 use crate::harness::cluster::ELECTION_TIMEOUT;
@@ -17,7 +17,7 @@ fn upto_of(since: u64, index: u64) -> Body {
 
 fn change(lone: &mut Lone, wishes: &str) -> Vec<Effect> {
     let changes: Vec<Change> = wishes.split(' ').map(parse_change).collect();
-    lone.input(Input::ChangeMembership { changes })
+    lone.input(Input::ChangeConfiguration { changes })
 }
 
 fn refused(lone: &mut Lone, wishes: &str) -> Option<ChangeRefused> {
@@ -27,16 +27,16 @@ fn refused(lone: &mut Lone, wishes: &str) -> Option<ChangeRefused> {
     })
 }
 
-/// The membership that an effect appends.
+/// The configuration that an effect appends.
 fn appended(effects: &[Effect]) -> Option<String> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Append { source: Source::Membership(membership), .. } => Some(members(membership)),
+        Effect::Append { source: Source::Configuration(configuration), .. } => Some(members(configuration)),
         _ => None,
     })
 }
 
 fn counts(lone: &Lone) -> String {
-    members(lone.raft.membership())
+    members(lone.raft.configuration())
 }
 
 // Raft §6: joint consensus.
@@ -134,7 +134,7 @@ fn a_repeated_configuration_counts_once() {
     let mut lone = Lone::follower(1, &[1]);
     lone.hear(2, 1, append_set(LogId::new(1, 1), &[1], &[(2, joint)], 0));
     lone.hear(2, 1, append_set(LogId::new(1, 1), &[1, 1], &[(2, joint), (3, "n1,n2,n3,n4")], 0));
-    let set_at = |index| lone.raft.memberships().at(LogIndex(index)).0;
+    let set_at = |index| lone.raft.configurations().at(LogIndex(index)).0;
     assert_eq!([1, 2, 3].map(set_at), [0, 2, 3].map(LogIndex));
     assert_eq!(counts(&lone), "n1,n2,n3,n4");
 }
@@ -144,7 +144,7 @@ fn a_repeated_configuration_counts_once() {
 fn entries_behind_a_configuration_do_not_change_it() {
     let set_at = |effects: &[Effect]| {
         effects.iter().find_map(|effect| match effect {
-            Effect::Happened(Event::MembershipChanged { at }) => Some(at.0),
+            Effect::Happened(Event::ConfigurationChanged { at }) => Some(at.0),
             _ => None,
         })
     };
@@ -159,9 +159,9 @@ fn the_newest_configuration_of_the_log_counts_after_a_restart() {
     let mut lone = Lone::follower(1, &[1]);
     lone.hear(2, 1, append_set(LogId::new(1, 1), &[1, 1], &[(2, "n1,-n2,n3,+n4")], 0));
     let restored = vlot_raft::state::Restored {
-        term: lone.raft.standing().term,
+        term: lone.raft.role_state().term,
         log: lone.raft.log().clone(),
-        memberships: lone.raft.memberships().clone(),
+        configurations: lone.raft.configurations().clone(),
         ..Default::default()
     };
     let again = Lone::with(&restored, |_| {}, 2);
@@ -265,7 +265,7 @@ fn a_learner_does_not_stand() {
     let mut lone = Lone::follower_in("(n1),n2,n3", 1, &[1]);
     lone.wait(50 * ELECTION_TIMEOUT);
     lone.input(Input::Tick);
-    lone.hear(2, 1, Body::StandNow);
+    lone.hear(2, 1, Body::TimeoutNow);
     assert_eq!((lone.role(), lone.term()), (RoleName::Follower, 1));
 }
 
@@ -298,7 +298,7 @@ fn a_leader_that_leaves_hands_over() {
         let effects = lone.hear(3, 1, upto(2));
         assert_eq!(appended(&effects), None, "{wish}: not by who is not in it");
         assert!(lone.raft.handing_over().is_some(), "{wish}");
-        assert!(answers(&effects, &Body::StandNow), "{wish}: {effects:?}");
+        assert!(answers(&effects, &Body::TimeoutNow), "{wish}: {effects:?}");
     }
 }
 
@@ -308,18 +308,18 @@ fn a_leader_that_leaves_hands_over() {
 fn a_removed_server_disturbs_nobody() {
     let mut lone = Lone::follower_in("n1,n2,n3,n4", 1, &[1]);
     lone.hear(2, 1, append_set(LogId::new(1, 1), &[1, 1], &[(2, "n1,n2,n3,-n4"), (3, "n1,n2,n3")], 3));
-    for body in [request(9, 9), Body::AskPreVote { last: LogId::new(9, 9) }] {
+    for body in [request(9, 9), Body::RequestPreVote { last: LogId::new(9, 9) }] {
         let effects = lone.hear(4, 8, body);
         assert!(answers(&effects, &Body::Removed { at: LogIndex(3) }), "{effects:?}");
         assert!(!answers(&effects, &Body::VoteGranted) && !answers(&effects, &Body::PreVoteGranted), "{effects:?}");
-        assert_eq!((lone.term(), lone.raft.standing().leader), (1, Some(NodeId(2))));
+        assert_eq!((lone.term(), lone.raft.role_state().leader), (1, Some(NodeId(2))));
     }
 }
 
 /// §6: … unless it comes in again, as far as is known here, or nothing is known here of who the members are.
 #[test]
 fn only_who_is_removed_for_good_is_told() {
-    let asks = Body::AskPreVote { last: LogId::new(9, 9) };
+    let asks = Body::RequestPreVote { last: LogId::new(9, 9) };
     let told = |lone: &mut Lone| {
         sent(&lone.hear(4, 1, asks.clone())).iter().any(|(_, _, body)| matches!(body, Body::Removed { .. }))
     };
@@ -348,14 +348,14 @@ fn a_leader_need_not_be_known() {
     let mut joins = Lone::with(&vlot_raft::state::Restored::default(), |_| {}, 1);
     let effects = joins.hear(7, 3, append_set(LogId::ZERO, &[1, 3], &[(2, "+n1,n7,n8")], 0));
     assert!(answers(&effects, &upto(2)), "{effects:?}");
-    assert_eq!((counts(&joins).as_str(), joins.raft.standing().leader), ("+n1,n7,n8", Some(NodeId(7))));
+    assert_eq!((counts(&joins).as_str(), joins.raft.role_state().leader), ("+n1,n7,n8", Some(NodeId(7))));
 }
 
 /// §4.1: … and candidates that are not in it get votes.
 #[test]
 fn a_candidate_need_not_be_known() {
     let mut lone = Lone::member_of("n1,n2,n3", 1, &[1]);
-    assert!(answers(&lone.hear(7, 1, Body::AskPreVote { last: LogId::new(1, 2) }), &Body::PreVoteGranted));
+    assert!(answers(&lone.hear(7, 1, Body::RequestPreVote { last: LogId::new(1, 2) }), &Body::PreVoteGranted));
     assert!(answers(&lone.hear(7, 2, request(1, 2)), &Body::VoteGranted));
 }
 
@@ -422,7 +422,7 @@ fn a_configuration_that_is_cut_counts_no_more() {
     assert_eq!(counts(&lone), "n1,n2,n3,n4");
     let effects = lone.hear(3, 2, append(LogId::new(1, 2), &[2], 0));
     assert_eq!(counts(&lone), "n1,n2,n3,+n4", "what set the last went");
-    assert!(effects.contains(&Effect::Happened(Event::MembershipChanged { at: LogIndex(2) })));
+    assert!(effects.contains(&Effect::Happened(Event::ConfigurationChanged { at: LogIndex(2) })));
     lone.hear(3, 2, append(LogId::new(1, 1), &[2], 0));
     assert_eq!(counts(&lone), "n1,n2,n3");
 }
@@ -445,7 +445,7 @@ fn an_empty_log_is_found_in_one_step() {
     lone.end_turn(100);
     let session = Session(LogIndex(52));
     lone.hear(4, 2, Body::EntriesRefused { session, missing: LogId::new(2, 51), hint: LogId::ZERO });
-    assert_eq!(lone.raft.wants(NodeId(4)), Some((LogIndex::ZERO, LogIndex(52))));
+    assert_eq!(lone.raft.next_range(NodeId(4)), Some((LogIndex::ZERO, LogIndex(52))));
 }
 
 /// §4.2.1: a new server that is unavailable is not made a voter.
@@ -526,10 +526,10 @@ fn a_removed_server_stays_so_while_others_come_and_go() {
 /// request says so.
 #[test]
 fn a_vote_that_the_leader_has_asked_for_is_given() {
-    let handed_over = Body::RequestVote { last: LogId::new(1, 1), handed_over: true };
+    let transfer = Body::RequestVote { last: LogId::new(1, 1), transfer: true };
     let mut lone = Lone::follower(1, &[1]);
     assert_eq!(sent(&lone.hear(3, 2, request(1, 1))), []);
-    assert!(answers(&lone.hear(3, 2, handed_over), &Body::VoteGranted));
+    assert!(answers(&lone.hear(3, 2, transfer), &Body::VoteGranted));
 }
 
 /// §4.2.3: "disregard" is not for ever: a candidate whose poll is open has no leader, and neither has a new follower.
@@ -575,12 +575,15 @@ fn a_server_without_a_configuration_waits() {
     let mut lone = Lone::with(&vlot_raft::state::Restored::default(), |_| {}, 1);
     lone.wait(100 * ELECTION_TIMEOUT);
     lone.input(Input::Tick);
-    assert_eq!((lone.role(), lone.term(), lone.raft.membership()), (RoleName::Follower, 0, &Membership::default()));
+    assert_eq!(
+        (lone.role(), lone.term(), lone.raft.configuration()),
+        (RoleName::Follower, 0, &Configuration::default())
+    );
     assert!(answers(
         &lone.hear(2, 1, BEAT),
         &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1 }
     ));
-    assert_eq!(parse_members("nobody"), Membership::default());
+    assert_eq!(parse_members("nobody"), Configuration::default());
 }
 
 // Witnesses: they must have nothing that their leader could lose (see `last_for`).
@@ -592,7 +595,7 @@ fn a_witness_gets_only_what_the_leader_has_durably() {
         let mut lone = Lone::leader_of(group, 1, &[]);
         lone.slow_disk = true;
         change(&mut lone, wish);
-        let upto = |lone: &Lone, peer| lone.raft.wants(NodeId(peer)).map(|(_, upto)| upto.0);
+        let upto = |lone: &Lone, peer| lone.raft.next_range(NodeId(peer)).map(|(_, upto)| upto.0);
         assert_eq!(upto(&lone, 2), Some(2), "{wish} of {group}: a voter with payloads");
         assert_ne!(upto(&lone, witness), Some(2), "{wish} of {group}");
         lone.persist();

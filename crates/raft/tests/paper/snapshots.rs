@@ -3,9 +3,9 @@
 //! InstallSnapshot is two things here: the leader says that one is needed, and the host gets one where it can. What the
 //! receiver does with it is the paper's.
 
+use vlot_raft::configuration::Configurations;
 use vlot_raft::effect::{Effect, Event, Input, RoleName};
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
-use vlot_raft::membership::Memberships;
 use vlot_raft::message::Body;
 use vlot_raft::state::Restored;
 
@@ -19,9 +19,9 @@ fn needed(term: u64, index: u64) -> Body {
 }
 
 /// The host has a snapshot of this entry; the members are those with which the group began, unless told otherwise.
-fn receive(lone: &mut Lone, id: LogId, membership: (u64, &str)) -> Vec<Effect> {
-    let membership = (LogIndex(membership.0), parse_members(membership.1));
-    lone.input(Input::SnapshotReceived { id, membership })
+fn receive(lone: &mut Lone, id: LogId, configuration: (u64, &str)) -> Vec<Effect> {
+    let configuration = (LogIndex(configuration.0), parse_members(configuration.1));
+    lone.input(Input::SnapshotReceived { id, configuration })
 }
 
 fn compact(lone: &mut Lone, upto: u64) -> Vec<Effect> {
@@ -90,9 +90,9 @@ fn a_log_that_begins_later_begins_with_its_configuration() {
     let set = [(2, "n1,n2,n3,+n4"), (3, "n1,n2,n3,n4"), (5, "n1,n2,n3,n4,(n5)")];
     lone.hear(2, 1, append_set(LogId::ZERO, &[1, 1, 1, 1, 1], &set, 4));
     compact(&mut lone, 4);
-    let (at, base) = lone.raft.memberships().at(LogIndex(4));
+    let (at, base) = lone.raft.configurations().at(LogIndex(4));
     assert_eq!((at.0, members(base).as_str()), (3, "n1,n2,n3,n4"));
-    assert_eq!(members(lone.raft.membership()), "n1,n2,n3,n4,(n5)");
+    assert_eq!(members(lone.raft.configuration()), "n1,n2,n3,n4,(n5)");
 }
 
 /// §7: once a snapshot is written, the entries that it covers may go.
@@ -117,9 +117,9 @@ fn a_compacted_log_is_taken_up_after_a_restart() {
     lone.hear(2, 1, append(LogId::ZERO, &[1, 1, 1], 2));
     compact(&mut lone, 2);
     let restored = Restored {
-        term: lone.raft.standing().term,
+        term: lone.raft.role_state().term,
         log: lone.raft.log().clone(),
-        memberships: lone.raft.memberships().clone(),
+        configurations: lone.raft.configurations().clone(),
         applied: LogIndex(2),
         ..Restored::default()
     };
@@ -136,7 +136,7 @@ fn a_follower_behind_the_log_needs_a_snapshot() {
     let effects = lone.end_turn(100);
     assert!(sent(&effects).contains(&(2, 1, needed(1, 4))), "{effects:?}");
     assert!(effects.contains(&Effect::Happened(Event::PeerNeedsSnapshot { peer: NodeId(2) })));
-    assert_eq!(lone.raft.wants(NodeId(2)), None, "no entries before it has one");
+    assert_eq!(lone.raft.next_range(NodeId(2)), None, "no entries before it has one");
 }
 
 /// §5.3, §7: … which shows when the last entry that both could have is one that is gone.
@@ -150,7 +150,7 @@ fn a_refusal_that_leads_behind_the_log_asks_for_a_snapshot() {
         term: Term(1),
         log: entries(LogId::new(1, 4), &[1, 1]),
         applied: LogIndex(4),
-        memberships: Memberships::begin(parse_members("n1,n2,n3")),
+        configurations: Configurations::begin(parse_members("n1,n2,n3")),
         ..Restored::default()
     };
     // The log begins after 4. What the follower lacks and the last that it could have, question by question.
@@ -180,7 +180,7 @@ fn a_refusal_that_leads_behind_the_log_asks_for_a_snapshot() {
 fn a_follower_at_the_beginning_of_the_log_needs_none() {
     let mut lone = compacted_leader(5, 4);
     lone.hear(2, 1, upto(4));
-    assert_eq!(lone.raft.wants(NodeId(2)), Some((LogIndex(4), LogIndex(5))));
+    assert_eq!(lone.raft.next_range(NodeId(2)), Some((LogIndex(4), LogIndex(5))));
     assert!(answers(&lone.end_turn(100), &append(LogId::new(1, 4), &[1], 5)));
 }
 
@@ -196,7 +196,7 @@ fn the_notice_is_repeated_until_it_is_answered() {
         lone.hear(3, 1, beat_answer(0));
     }
     lone.hear(2, 1, upto(4));
-    assert_eq!(lone.raft.wants(NodeId(2)), Some((LogIndex(4), LogIndex(5))));
+    assert_eq!(lone.raft.next_range(NodeId(2)), Some((LogIndex(4), LogIndex(5))));
     assert!(!sent(&lone.time_out()).contains(&(2, 1, needed(1, 4))));
 }
 
@@ -205,7 +205,7 @@ fn the_notice_is_repeated_until_it_is_answered() {
 fn a_notice_of_an_earlier_term_is_turned_away() {
     let mut lone = Lone::new(3, 4, None, &[]);
     let effects = lone.hear(2, 3, needed(3, 9));
-    assert_eq!(sent(&effects), [(2, 4, Body::TermIsOver)]);
+    assert_eq!(sent(&effects), [(2, 4, Body::StaleTerm)]);
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::FetchSnapshot { .. })));
 }
 
@@ -268,12 +268,12 @@ fn a_snapshot_brings_its_configuration() {
     let mut lone = Lone::follower(1, &[1]);
     lone.hear(2, 1, append_set(LogId::new(1, 1), &[1], &[(2, "n1,n2,n3,+n4")], 0));
     receive(&mut lone, LogId::new(1, 6), (5, "n1,n2,(n5)"));
-    assert_eq!(members(lone.raft.membership()), "n1,n2,(n5)");
+    assert_eq!(members(lone.raft.configuration()), "n1,n2,(n5)");
     let later = [(8, "n1,n2,n5")];
     lone.hear(2, 1, append_set(LogId::new(1, 6), &[1, 1], &later, 0));
-    assert_eq!(members(lone.raft.membership()), "n1,n2,n5");
+    assert_eq!(members(lone.raft.configuration()), "n1,n2,n5");
     lone.hear(3, 2, append(LogId::new(1, 7), &[2], 0));
-    assert_eq!(members(lone.raft.membership()), "n1,n2,(n5)", "back to that of the snapshot");
+    assert_eq!(members(lone.raft.configuration()), "n1,n2,(n5)", "back to that of the snapshot");
 }
 
 /// §7: … which is news only if it is another.
@@ -283,7 +283,7 @@ fn a_snapshot_with_the_same_configuration_is_no_news() {
     let mut lone = Lone::follower(1, &[1]);
     assert!(!news(&receive(&mut lone, LogId::new(1, 6), (0, "n1,n2,n3"))));
     let effects = receive(&mut lone, LogId::new(1, 9), (8, "n1,n2,n3"));
-    assert!(effects.contains(&Effect::Happened(Event::MembershipChanged { at: LogIndex(8) })), "{effects:?}");
+    assert!(effects.contains(&Effect::Happened(Event::ConfigurationChanged { at: LogIndex(8) })), "{effects:?}");
 }
 
 /// §7: … it counts at once for who stands for election, too: one that may not lead gives up, and any other goes on.

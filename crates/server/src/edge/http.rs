@@ -84,25 +84,27 @@ impl Check {
         match self {
             // A node stops when its data is damaged: this holds while it answers.
             Check::DataCorruption => Ok(()),
-            Check::NonLearner if services.replica.is_learner() => Err("not supported for learner".to_owned()),
+            Check::NonLearner if services.store_group.is_learner() => Err("not supported for learner".to_owned()),
             Check::NonLearner => Ok(()),
-            Check::SerializableRead => services.replica.failure().map_or(Ok(()), Err),
-            Check::LinearizableRead => services.replica.barrier().await.map_err(|status| status.message.into_owned()),
+            Check::SerializableRead => services.store_group.failure().map_or(Ok(()), Err),
+            Check::LinearizableRead => {
+                services.store_group.barrier().await.map_err(|status| status.message.into_owned())
+            }
         }
     }
 }
 
 /// `/health`: one line of JSON; `health` is a string there, not a boolean.
 async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
-    let disk = services.replica.disk();
+    let disk = services.store_group.disk();
     let excludes = |alarm: &str| query.values("exclude").any(|excluded| excluded == alarm);
     let reason = match query.flag("serializable") {
         // As etcd, which raises an alarm of this name.
         _ if disk.is_full && !excludes("NOSPACE") => Some("ALARM NOSPACE".to_owned()),
         _ if disk.has_stalled && !excludes("DISK_STALLED") => Some("DISK_STALLED".to_owned()),
-        true => services.replica.failure(),
-        false if !services.replica.has_leader() => Some("RAFT NO LEADER".to_owned()),
-        false => services.replica.barrier().await.err().map(|status| format!("RANGE ERROR:{}", status.message)),
+        true => services.store_group.failure(),
+        false if !services.store_group.has_leader() => Some("RAFT NO LEADER".to_owned()),
+        false => services.store_group.barrier().await.err().map(|status| format!("RANGE ERROR:{}", status.message)),
     };
     services.metrics.health_checked(reason.is_none());
     match reason {

@@ -97,8 +97,8 @@ fn print_record(record: &Record<'_>, wanted: &Wanted, output: &mut impl Write) -
 pub(super) fn parts<'a>(what: &'a What<'a>) -> (Option<GroupId>, &'a [WrittenEntry<'a>]) {
     match what {
         What::Append { group, entries, .. } | What::Rewrite { group, entries } => (Some(*group), entries),
-        What::Vote { group, .. } | What::Begin { group, .. } => (Some(*group), &[]),
-        What::Floor { .. } | What::Mark | What::End => (None, &[]),
+        What::Vote { group, .. } | What::LogStart { group, .. } => (Some(*group), &[]),
+        What::FirstSegment { .. } | What::Mark | What::End => (None, &[]),
     }
 }
 
@@ -108,11 +108,11 @@ fn said(what: &What<'_>) -> String {
         What::Append { group, after, entries } => {
             format!("append group={group} after={after} entries={}", range(entries))
         }
-        What::Begin { group, after, stays, note } => {
+        What::LogStart { group, after, stays, note } => {
             format!("begin group={group} after={after} stays={stays} bytes={} {}", note.len(), head(note))
         }
         What::Rewrite { group, entries } => format!("rewrite group={group} entries={}", range(entries)),
-        What::Floor { oldest } => format!("floor oldest={}", inspect::name(*oldest)),
+        What::FirstSegment { oldest } => format!("first-segment oldest={}", inspect::name(*oldest)),
         What::Mark => "mark".to_owned(),
         What::End => "end".to_owned(),
     }

@@ -22,8 +22,8 @@ use crate::config::Url;
 use crate::identity::{Identity, fresh_member_id};
 use crate::member;
 use crate::peer_pages::{CLUSTER_ID, MEMBER_ID, member_page};
-use crate::replica::{ATTEMPT_PAUSE, Unchanged};
 use crate::status::Status;
+use crate::store_group::{ATTEMPT_PAUSE, Unchanged};
 
 /// How long another member may take to show that it is there.
 const SIGN_OF_LIFE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ impl Services {
     pub(super) async fn member_list(&self, request: Bytes) -> Result<Bytes, Status> {
         let request: MemberListRequest = decode(request)?;
         if request.linearizable {
-            self.replica.barrier().await?;
+            self.store_group.barrier().await?;
         }
         // Answers about the cluster have no revision.
         Ok(encode(&MemberListResponse { header: Some(self.header(0)), members: self.members() }))
@@ -46,7 +46,7 @@ impl Services {
         let MemberAddRequest { peer_ur_ls, is_learner } = decode(request)?;
         let urls = peer_urls(&peer_ur_ls)?;
         if self.strict_reconfig {
-            reconfigure::may_add(&self.look_at_voters().await, is_learner)?;
+            reconfigure::may_add(&self.probe_voters().await, is_learner)?;
         }
         let id = self.fresh_id(&urls);
         let member = Member { id, peer_ur_ls: Url::texts(&urls), is_learner, ..Member::default() };
@@ -68,7 +68,7 @@ impl Services {
         let MemberRemoveRequest { id } = decode(request)?;
         let is_learner = self.members().iter().any(|member| member.id == id && member.is_learner);
         if self.strict_reconfig && !is_learner {
-            reconfigure::may_remove(&self.look_at_voters().await, id)?;
+            reconfigure::may_remove(&self.probe_voters().await, id)?;
         }
         let plan = |members: &[Member]| {
             find(members, id)?;
@@ -116,17 +116,17 @@ impl Services {
 
     /// The members, as this node sees them.
     pub(crate) fn members(&self) -> Vec<Member> {
-        self.replica.list(&self.membership)
+        self.store_group.list(&self.membership)
     }
 
     /// Makes the change that is planned from the members there are, anew each time that somebody else's comes first.
     async fn change(&self, plan: impl Fn(&[Member]) -> Result<Planned, Status>) -> Result<Member, Status> {
-        let deadline = Instant::now() + self.replica.request_timeout();
+        let deadline = Instant::now() + self.store_group.request_timeout();
         loop {
             // What is refused must not be refused for what was long ago.
-            self.replica.barrier().await?;
+            self.store_group.barrier().await?;
             let (change, member) = plan(&self.members())?;
-            match self.replica.change_members(change, &member).await {
+            match self.store_group.change_members(change, &member).await {
                 Ok(()) => return Ok(member),
                 Err(Unchanged::Because(status)) => return Err(status),
                 Err(Unchanged::ForNow) if Instant::now() < deadline => sleep(ATTEMPT_PAUSE).await,
@@ -136,7 +136,7 @@ impl Services {
     }
 
     fn fresh_id(&self, urls: &[Url]) -> u64 {
-        let (members, store) = (self.members(), self.replica.store());
+        let (members, store) = (self.members(), self.store_group.store());
         let is_taken = |id| members.iter().any(|member| member.id == id) || member::was_removed(id, &store);
         // A clock before 1970 is as good as any other: what counts is that ids differ, and those taken are known.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -144,7 +144,7 @@ impl Services {
     }
 
     /// Asks all other voters for a sign of life.
-    async fn look_at_voters(&self) -> Vec<Voter> {
+    async fn probe_voters(&self) -> Vec<Voter> {
         let Identity { cluster, member: own } = self.membership.identity();
         let members = self.members();
         let mut signs = JoinSet::new();

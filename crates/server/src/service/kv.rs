@@ -10,17 +10,17 @@ use vlot_store::command::Tag;
 use vlot_store::store::Applied;
 
 use super::{Services, decode, encode};
-use crate::keeper::Proposal;
 use crate::status::{Code, Status};
+use crate::store_machine::Proposal;
 
 impl Services {
     pub(super) async fn range(&self, request: Bytes) -> Result<Bytes, Status> {
         let request: RangeRequest = decode(request)?;
         check::check_range(&request)?;
         if !request.serializable {
-            self.replica.barrier().await?;
+            self.store_group.barrier().await?;
         }
-        let mut reply = self.replica.store().range(&request)?;
+        let mut reply = self.store_group.store().range(&request)?;
         self.complete(&mut reply.header);
         Ok(encode(&reply))
     }
@@ -49,9 +49,9 @@ impl Services {
         check::check_txn(&request, self.txn_ops_max)?;
         let mut reply = if check::is_read_only(&request) {
             if !is_serializable(&request) {
-                self.replica.barrier().await?;
+                self.store_group.barrier().await?;
             }
-            self.replica.store().read_txn(&request)?
+            self.store_group.store().read_txn(&request)?
         } else {
             if has_put(&request) {
                 self.require_space()?;
@@ -67,7 +67,7 @@ impl Services {
         let request: CompactionRequest = decode(bytes.clone())?;
         let Applied::Compact(mut reply) = self.propose(Tag::Compact, &bytes).await? else { return Err(other_answer()) };
         if request.physical {
-            self.replica.compacted().await?;
+            self.store_group.compacted().await?;
         }
         self.complete(&mut reply.header);
         Ok(encode(&reply))
@@ -78,13 +78,13 @@ impl Services {
         if request.len() > self.request_bytes_max {
             return Err(Status::REQUEST_TOO_LARGE);
         }
-        Ok(self.replica.propose(Proposal::Request(tag, request.clone())).await??)
+        Ok(self.store_group.propose(Proposal::Request(tag, request.clone())).await??)
     }
 
     /// Refuses what would make a full store fuller. Deletions and compactions are never refused: they are the way out.
     fn require_space(&self) -> Result<(), Status> {
         match self.quota_bytes {
-            Some(quota) if self.replica.database_bytes() > quota => Err(Status::NO_SPACE),
+            Some(quota) if self.store_group.database_bytes() > quota => Err(Status::NO_SPACE),
             _ => Ok(()),
         }
     }

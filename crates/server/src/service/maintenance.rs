@@ -13,13 +13,13 @@ impl Services {
     /// Local: it needs no other member, and is answered without a leader too.
     pub(super) fn status(&self, request: Bytes) -> Result<Bytes, Status> {
         let _: StatusRequest = decode(request)?;
-        let standing = self.replica.standing();
+        let role_state = self.store_group.raft_status();
         let (sizes, revision) = {
-            let store = self.replica.store();
+            let store = self.store_group.store();
             (store.sizes(), store.revision())
         };
         let mut errors = Vec::new();
-        if standing.leader == 0 {
+        if role_state.leader == 0 {
             errors.push(Status::NO_LEADER.message.into_owned());
         }
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -27,13 +27,13 @@ impl Services {
             header: Some(self.header(revision)),
             version: ETCD_VERSION.to_owned(),
             db_size: signed(sizes.database_bytes),
-            leader: standing.leader,
-            raft_index: standing.commit,
-            raft_term: standing.term,
-            raft_applied_index: standing.applied,
+            leader: role_state.leader,
+            raft_index: role_state.commit,
+            raft_term: role_state.term,
+            raft_applied_index: role_state.applied,
             errors,
             db_size_in_use: signed(sizes.database_bytes_in_use),
-            is_learner: self.replica.is_learner(),
+            is_learner: self.store_group.is_learner(),
             storage_version: ETCD_VERSION.to_owned(),
             db_size_quota: self.quota_bytes.map_or(0, signed),
             downgrade_info: None,
@@ -44,14 +44,14 @@ impl Services {
     pub(super) async fn move_leader(&self, request: Bytes) -> Result<Bytes, Status> {
         let MoveLeaderRequest { target_id } = decode(request)?;
         let own = self.membership.identity().member;
-        if self.replica.standing().leader != own {
+        if self.store_group.raft_status().leader != own {
             return Err(Status::NOT_LEADER);
         }
         if !self.members().iter().any(|member| member.id == target_id && !member.is_learner) {
             return Err(Status::BAD_LEADER_TRANSFEREE);
         }
         if target_id != own {
-            self.replica.hand_over(target_id).await?;
+            self.store_group.transfer_leadership(target_id).await?;
         }
         // etcd sends no header here.
         Ok(encode(&MoveLeaderResponse { header: None }))
@@ -64,7 +64,7 @@ impl Services {
         if request.action() != AlarmAction::Get {
             return Err(Status::absent("etcdserverpb.Maintenance/Alarm ACTIVATE and DEACTIVATE"));
         }
-        let revision = self.replica.store().revision();
+        let revision = self.store_group.store().revision();
         Ok(encode(&AlarmResponse { header: Some(self.header(revision)), alarms: Vec::new() }))
     }
 }

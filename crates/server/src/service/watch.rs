@@ -31,7 +31,7 @@ impl Services {
         let mut conversation = Conversation {
             stream: {
                 let woken = woken.clone();
-                self.replica.store().watch_stream(Arc::new(move || woken.notify_one()))
+                self.store_group.store().watch_stream(Arc::new(move || woken.notify_one()))
             },
             asked: VecDeque::new(),
             fragmented: BTreeSet::new(),
@@ -45,15 +45,15 @@ impl Services {
         loop {
             tokio::select! {
                 request = requests.next() => match request? {
-                    Some(request) => self.obey(&mut conversation, decode(request)?),
+                    Some(request) => self.handle(&mut conversation, decode(request)?),
                     None => return Ok(()),
                 },
                 () = async { if !more { woken.notified().await } } => {}
-                _ = progress.tick() => conversation.stream.notify_progress(&self.replica.store()),
+                _ = progress.tick() => conversation.stream.notify_progress(&self.store_group.store()),
                 () = self.leaderless(), if caller.requires_leader => return Err(Status::NO_LEADER),
                 () = replies.closed() => return Ok(()),
             }
-            let drained = conversation.stream.drain(&self.replica.store(), DRAIN_BYTES);
+            let drained = conversation.stream.drain(&self.store_group.store(), DRAIN_BYTES);
             more = drained.more;
             let mut batch = Batch::default();
             for out in drained.outs {
@@ -65,8 +65,8 @@ impl Services {
         }
     }
 
-    fn obey(&self, conversation: &mut Conversation, request: WatchRequest) {
-        let store = self.replica.store();
+    fn handle(&self, conversation: &mut Conversation, request: WatchRequest) {
+        let store = self.store_group.store();
         match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => {
                 conversation.asked.push_back(create.fragment);
@@ -83,7 +83,7 @@ impl Services {
         let mut without = 0;
         while without < LEADERLESS_MAX {
             tokio::time::sleep(self.election_timeout).await;
-            without = if self.replica.has_leader() { 0 } else { without + 1 };
+            without = if self.store_group.has_leader() { 0 } else { without + 1 };
         }
     }
 }

@@ -8,9 +8,9 @@ use crate::transcript::Answer;
 use crate::workload::Operation;
 use std::collections::HashMap;
 use vlot_log::index::GroupState;
+use vlot_raft::configuration::Configuration;
 use vlot_raft::id::LogId;
 use vlot_raft::invariants::Violation;
-use vlot_raft::membership::Membership;
 
 const PROPERTY: &str = "Acknowledged Writes Stay";
 
@@ -21,7 +21,7 @@ const PROPERTY: &str = "Acknowledged Writes Stay";
 pub fn check(
     history: &[Operation],
     outcomes: impl Iterator<Item = (LogId, OpId, Written)>,
-    members: &Membership,
+    members: &Configuration,
     disks: &[&GroupState],
 ) -> Result<(), Violation> {
     let outcomes: HashMap<OpId, (LogId, Written)> = outcomes.map(|(id, op, written)| (op, (id, written))).collect();
@@ -64,7 +64,7 @@ mod tests {
         let disks = on_disk
             .map(|count| GroupState { runs: TermRuns::one_term(LogId::ZERO, Term(1), count), ..GroupState::default() });
         let outcomes = outcome.map(|written| (LogId::new(1, 5), OpId(0), written));
-        let members = Membership::of_voters((1..=3).map(NodeId));
+        let members = Configuration::of_voters((1..=3).map(NodeId));
         check(&history, outcomes.into_iter(), &members, &disks.each_ref())
     }
 

@@ -8,10 +8,10 @@
 use super::{View, has_had, violation};
 use crate::network::{Place, place_of};
 use vlot_log::index::GroupState;
+use vlot_raft::configuration::Configuration;
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::{LogId, LogIndex, NodeId};
 use vlot_raft::invariants::Violation;
-use vlot_raft::membership::Membership;
 
 const PROPERTY: &str = "Committed Is Durable";
 
@@ -28,8 +28,8 @@ pub struct Commitment {
 struct Node {
     commit: LogIndex,
     ready: LogIndex,
-    membership: Membership,
-    /// The entry that has set the membership.
+    configuration: Configuration,
+    /// The entry that has set the configuration.
     set_at: LogIndex,
 }
 
@@ -67,9 +67,9 @@ impl Commitment {
             self.is_durable_here(view, disks(view.place))?;
         }
         let first = if view.commit > self.committed.index { Some(self.is_on_quorum(view, disks)?) } else { None };
-        let (node, set_at) = (&mut self.nodes[view.place], view.memberships.newest_at());
-        if node.set_at != set_at || node.membership.members().is_empty() {
-            (node.set_at, node.membership) = (set_at, view.memberships.newest().clone());
+        let (node, set_at) = (&mut self.nodes[view.place], view.configurations.newest_at());
+        if node.set_at != set_at || node.configuration.members().is_empty() {
+            (node.set_at, node.configuration) = (set_at, view.configurations.newest().clone());
         }
         Ok(first)
     }
@@ -89,14 +89,14 @@ impl Commitment {
             return violation(PROPERTY, shown_by);
         }
         let holds = |node: NodeId| has_had(&disks(place_of(node)).runs, self.committed);
-        let newest = view.memberships.newest();
-        // In the turn in which a membership is appended, what was committed before it counts by the one before.
-        if !newest.is_quorum(holds) && !self.nodes[view.place].membership.is_quorum(holds) {
+        let newest = view.configurations.newest();
+        // In the turn in which a configuration is appended, what was committed before it counts by the one before.
+        if !newest.is_quorum(holds) && !self.nodes[view.place].configuration.is_quorum(holds) {
             let holders: Vec<NodeId> = newest.voters().filter(|&node| holds(node)).collect();
             let shown_by = format!("n{} has committed {}, durable on {holders:?}", view.node(), self.committed);
             return violation(PROPERTY, format!("{shown_by} of {:?}", newest.members()));
         }
-        let before = self.nodes[view.place].membership.voters();
+        let before = self.nodes[view.place].configuration.voters();
         Ok((self.committed, newest.voters().chain(before).filter(|&node| holds(node)).collect()))
     }
 
@@ -117,8 +117,8 @@ impl Commitment {
 mod tests {
     use super::*;
     use crate::checks::testing::{founded, leader};
+    use vlot_raft::configuration::{Change, Configurations};
     use vlot_raft::id::Term;
-    use vlot_raft::membership::{Change, Memberships};
     use vlot_raft::term_runs::TermRuns;
 
     fn log(count: u64) -> TermRuns {
@@ -133,13 +133,13 @@ mod tests {
     fn check_in(
         check: &mut Commitment,
         term: u64,
-        memberships: &Memberships,
+        configurations: &Configurations,
         commit: u64,
         ready: u64,
         on_disk: &[u64],
     ) -> Result<(), Violation> {
         let log_here = &log(3);
-        let view = leader(0, term, log_here, memberships);
+        let view = leader(0, term, log_here, configurations);
         let view = View { commit: LogIndex(commit), ready: LogIndex(ready), ..view };
         let disks: Vec<GroupState> =
             on_disk.iter().map(|&count| GroupState { runs: log(count), ..GroupState::default() }).collect();
@@ -169,9 +169,9 @@ mod tests {
 
     #[test]
     fn less_than_a_quorum_of_either_configuration_is_noticed() {
-        let founders = Membership::of_voters((1..=3).map(NodeId));
+        let founders = Configuration::of_voters((1..=3).map(NodeId));
         let changes = [Change::Remove(NodeId(1)), Change::Remove(NodeId(2)), Change::Voter(NodeId(4))];
-        let joint = Memberships::begin(founders.changed(&changes).unwrap());
+        let joint = Configurations::begin(founders.changed(&changes).unwrap());
         let committed = |on_disk: [u64; 4]| check_in(&mut Commitment::new(4), 1, &joint, 2, 0, &on_disk);
         assert_eq!(committed([2, 0, 2, 2]), Ok(()));
         assert!(committed([2, 2, 2, 0]).is_err(), "half of the new voters");
@@ -180,8 +180,8 @@ mod tests {
 
     #[test]
     fn a_learner_does_not_count() {
-        let founders = Membership::of_voters((1..=3).map(NodeId));
-        let with_learner = Memberships::begin(founders.changed(&[Change::Learner(NodeId(4))]).unwrap());
+        let founders = Configuration::of_voters((1..=3).map(NodeId));
+        let with_learner = Configurations::begin(founders.changed(&[Change::Learner(NodeId(4))]).unwrap());
         assert!(check_in(&mut Commitment::new(4), 1, &with_learner, 2, 0, &[2, 0, 0, 2]).is_err());
     }
 

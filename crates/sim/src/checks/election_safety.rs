@@ -74,12 +74,12 @@ impl ElectionSafety {
         if leader != view.node() {
             return violation(PROPERTY, format!("n{leader} and n{} lead term {}", view.node(), view.term));
         }
-        let membership = view.memberships.newest();
+        let configuration = view.configurations.newest();
         let voted = |node: NodeId| self.votes.contains(&(view.term, place_of(node), leader));
-        let voters: Vec<NodeId> = membership.voters().filter(|&node| voted(node)).collect();
-        if !membership.is_quorum(voted) {
+        let voters: Vec<NodeId> = configuration.voters().filter(|&node| voted(node)).collect();
+        if !configuration.is_quorum(voted) {
             let shown_by = format!("n{leader} leads term {} with durable votes of {voters:?}", view.term);
-            return violation(PROPERTY, format!("{shown_by} of {:?}", membership.members()));
+            return violation(PROPERTY, format!("{shown_by} of {:?}", configuration.members()));
         }
         Ok(Some(voters))
     }
@@ -89,7 +89,7 @@ impl ElectionSafety {
 mod tests {
     use super::*;
     use crate::checks::testing::{founded, leader, log};
-    use vlot_raft::membership::{Change, Membership, Memberships};
+    use vlot_raft::configuration::{Change, Configuration, Configurations};
 
     /// The first two of three nodes have voted for the first.
     fn elected() -> ElectionSafety {
@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn a_leader_without_votes_of_both_configurations_is_noticed() {
         let changes = [Change::Voter(NodeId(4)), Change::Remove(NodeId(2))];
-        let joint = Membership::of_voters((1..=3).map(NodeId)).changed(&changes).unwrap();
-        let joint = Memberships::begin(joint);
+        let joint = Configuration::of_voters((1..=3).map(NodeId)).changed(&changes).unwrap();
+        let joint = Configurations::begin(joint);
         let mut check = elected();
         assert!(elected().check(&leader(0, 1, &log(&[]), &joint)).is_err(), "one of three new voters");
         check.voted(3, Term(1), Some(NodeId(1))).unwrap();

@@ -2,9 +2,9 @@
 //! to know that it is none, and leaves them alone.
 
 use super::violation;
+use vlot_raft::configuration::Configuration;
 use vlot_raft::id::NodeId;
 use vlot_raft::invariants::Violation;
-use vlot_raft::membership::Membership;
 use vlot_raft::raft::Raft;
 
 const PROPERTY: &str = "Removed Members Are Told";
@@ -15,7 +15,7 @@ pub struct Stray<'a> {
     /// Which.
     pub node: NodeId,
     /// Who belongs to the group, as its log says.
-    pub membership: &'a Membership,
+    pub configuration: &'a Configuration,
     /// It was told.
     pub told: bool,
 }
@@ -24,14 +24,14 @@ impl<'a> Stray<'a> {
     /// What is known of a replica.
     #[must_use]
     pub fn of(raft: &'a Raft) -> Self {
-        Self { node: raft.node(), membership: raft.membership(), told: raft.is_removed() }
+        Self { node: raft.node(), configuration: raft.configuration(), told: raft.is_removed() }
     }
 
     /// Whether it still bothers the members: it takes itself for a voter, and one of them for another.
     #[must_use]
-    pub fn bothers(&self, members: &Membership) -> bool {
-        let stands = self.membership.is_voter(self.node) && !self.membership.is_witness(self.node) && !self.told;
-        stands && self.membership.voters().any(|voter| members.contains(voter))
+    pub fn bothers(&self, members: &Configuration) -> bool {
+        let stands = self.configuration.is_voter(self.node) && !self.configuration.is_witness(self.node) && !self.told;
+        stands && self.configuration.voters().any(|voter| members.contains(voter))
     }
 }
 
@@ -39,7 +39,7 @@ impl<'a> Stray<'a> {
 ///
 /// # Errors
 /// If one does.
-pub fn check<'a>(strays: impl Iterator<Item = Stray<'a>>, members: &Membership) -> Result<(), Violation> {
+pub fn check<'a>(strays: impl Iterator<Item = Stray<'a>>, members: &Configuration) -> Result<(), Violation> {
     match strays.filter(|stray| stray.bothers(members)).map(|stray| stray.node).next() {
         Some(node) => violation(PROPERTY, format!("n{node} does not know that it is no member any more")),
         None => Ok(()),
@@ -52,10 +52,10 @@ mod tests {
 
     #[test]
     fn who_was_not_told_is_noticed() {
-        let of = |nodes: &[u64]| Membership::of_voters(nodes.iter().copied().map(NodeId));
+        let of = |nodes: &[u64]| Configuration::of_voters(nodes.iter().copied().map(NodeId));
         let judge = |known: &[u64], told| {
-            let membership = of(known);
-            let stray = Stray { node: NodeId(3), membership: &membership, told };
+            let configuration = of(known);
+            let stray = Stray { node: NodeId(3), configuration: &configuration, told };
             check([stray].into_iter(), &of(&[1, 2]))
         };
         assert_eq!(judge(&[1, 2, 3], true), Ok(()));

@@ -95,13 +95,13 @@ mod tests {
 
     #[test]
     fn what_goes_back_is_noticed() {
-        let memberships = founded(3);
+        let configurations = founded(3);
         let check = |log: &TermRuns, term, commit| {
             let mut check = SnapshotSafety::new(1);
             let before = TermRuns::empty(LogId::new(2, 2));
-            let view = leader(0, 2, &before, &memberships);
+            let view = leader(0, 2, &before, &configurations);
             check.check(&View { commit: LogIndex(2), ..view }).unwrap();
-            check.check(&View { commit: LogIndex(commit), ..leader(0, term, log, &memberships) })
+            check.check(&View { commit: LogIndex(commit), ..leader(0, term, log, &configurations) })
         };
         let later = TermRuns::empty(LogId::new(2, 5));
         assert_eq!(check(&later, 2, 5), Ok(()));

@@ -27,8 +27,8 @@ impl World {
         }
         // Once all faults are over, an election or a hand-over may still be under way.
         let after = Span::seconds(2).max(self.election_timeout() * 3);
-        let patience = if self.phase == Phase::Storm { self.workload.patience } else { after };
-        self.agenda.after(patience, Event::Patience(op));
+        let client_timeout = if self.phase == Phase::Storm { self.workload.client_timeout } else { after };
+        self.agenda.after(client_timeout, Event::ClientTimeout(op));
         self.wake(place);
     }
 
@@ -43,7 +43,7 @@ impl World {
         true
     }
 
-    pub(super) fn lose_patience(&mut self, op: OpId) {
+    pub(super) fn time_out(&mut self, op: OpId) {
         let operation = self.workload.history()[op.0 as usize];
         if operation.ended.is_some() {
             return;

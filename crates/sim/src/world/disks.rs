@@ -18,7 +18,7 @@ impl World {
     pub(super) fn begin_disk(&mut self, place: Place) -> Result<(), Violation> {
         let host = &mut self.hosts[place];
         let Some(process) = &mut host.process else { return Ok(()) };
-        match process.log.begin(&mut host.disk, self.conditions.sync, &mut self.disk_chance) {
+        match process.log.begin(&mut host.disk, self.conditions.sync, &mut self.disk_rng) {
             Ok(None) => {}
             Ok(Some(takes)) => {
                 let job = process.log.under_way().unwrap_or_default();

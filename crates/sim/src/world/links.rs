@@ -4,7 +4,7 @@ use super::{DIAL_AGAIN, Event, Outgoing, World};
 use crate::host::GROUP;
 use crate::network::{Place, node_at};
 use crate::transcript::Note;
-use vlot::wire::Parcel;
+use vlot::wire::PeerMessage;
 use vlot_raft::effect::RoleName;
 use vlot_raft::raft::Raft;
 
@@ -15,11 +15,14 @@ impl World {
         // Messages of consensus may come twice. A proposal may not: its sender counts on a transport which delivers
         // what it was given once or not at all.
         let is_once = || {
-            let parcel = Parcel::decode(bytes.clone());
-            matches!(parcel, Ok((_, Parcel::Propose { .. } | Parcel::Change { .. } | Parcel::ChangeRefused { .. })))
+            let message = PeerMessage::decode(bytes.clone());
+            matches!(
+                message,
+                Ok((_, PeerMessage::Propose { .. } | PeerMessage::Change { .. } | PeerMessage::ChangeRefused { .. }))
+            )
         };
         arrivals.second = arrivals.second.filter(|_| !is_once());
-        let is_change = may_ask && matches!(Parcel::decode(bytes.clone()), Ok((_, Parcel::Change { .. })));
+        let is_change = may_ask && matches!(PeerMessage::decode(bytes.clone()), Ok((_, PeerMessage::Change { .. })));
         let (incarnation, connection) = (self.hosts[to].incarnation, self.network.connection(from, to));
         for at in [arrivals.first, arrivals.second].into_iter().flatten() {
             if is_change {
@@ -61,7 +64,7 @@ impl World {
     /// Whether a node takes the disk of another for the wrong one, as the members in its log say. Who counts neither votes
     /// nor acknowledgements lets it in (`vlot/src/driver.rs`).
     fn knows_by_another_disk(&self, place: Place, peer: Place) -> bool {
-        let counts = |raft: &Raft| matches!(raft.standing().role, RoleName::Candidate | RoleName::Leader);
+        let counts = |raft: &Raft| matches!(raft.role_state().role, RoleName::Candidate | RoleName::Leader);
         let process = self.hosts[place].process.as_ref().filter(|_| self.hosts[place].raft().is_some_and(counts));
         let members = process.and_then(|process| process.core.members(GROUP));
         let known = members.map_or(0, |members| members.disk(node_at(peer)));

@@ -4,17 +4,17 @@
 
 use super::{Event, Phase, World};
 use crate::agenda::Span;
-use crate::chance::Chance;
 use crate::checks::has_had;
 use crate::churn::{self, Scene, Spare};
 use crate::host::{GROUP, Host};
 use crate::network::{Place, node_at, place_of};
+use crate::rng::Rng;
 use crate::transcript::Note;
 use vlot::MemberChange;
 use vlot::node::Input;
 use vlot::payload::Payload;
+use vlot_raft::configuration::Configuration;
 use vlot_raft::id::{LogId, LogIndex, NodeId};
-use vlot_raft::membership::Membership;
 
 /// Something that an operator comes back to.
 #[derive(Clone, Copy, Debug)]
@@ -33,28 +33,28 @@ pub(super) enum Errand {
 #[derive(Debug)]
 pub(super) struct Operators {
     /// All members there were, as they were applied, and the entries that have set them. The first are the founders.
-    history: Vec<(LogId, Membership)>,
+    history: Vec<(LogId, Configuration)>,
     /// A member whose disk is lost. It is down until the group goes on without it.
     lost: Option<Place>,
     /// Frames on their way that ask for a change of members.
     changes_under_way: u32,
-    chance: Chance,
+    rng: Rng,
 }
 
 const PROMOTE_TRIES: u32 = 8;
 const SET_UP_TRIES: u32 = 20;
 
 impl Operators {
-    pub(super) fn new(founders: Membership, chance: Chance) -> Self {
-        Self { history: vec![(LogId::ZERO, founders)], lost: None, changes_under_way: 0, chance }
+    pub(super) fn new(founders: Configuration, rng: Rng) -> Self {
+        Self { history: vec![(LogId::ZERO, founders)], lost: None, changes_under_way: 0, rng }
     }
 
     /// The newest members that were applied anywhere.
-    pub(super) fn members(&self) -> &Membership {
+    pub(super) fn members(&self) -> &Configuration {
         &self.newest().1
     }
 
-    fn newest(&self) -> &(LogId, Membership) {
+    fn newest(&self) -> &(LogId, Configuration) {
         // The founders are never forgotten.
         &self.history[self.history.len() - 1]
     }
@@ -70,10 +70,10 @@ impl Operators {
 
     /// An entry was applied.
     pub(super) fn applied(&mut self, id: LogId, payload: &Payload) {
-        if let Payload::Membership(entry) = payload
+        if let Payload::Configuration(entry) = payload
             && id > self.newest().0
         {
-            self.history.push((id, entry.members.membership().clone()));
+            self.history.push((id, entry.members.configuration().clone()));
         }
     }
 }
@@ -96,10 +96,10 @@ impl World {
         for place in churn::who_comes(&changes).collect::<Vec<_>>() {
             let host = &mut self.hosts[place];
             if !std::mem::replace(&mut host.in_service, true) {
-                self.agenda.after(self.operators.chance.span(Span::ZERO, Span::millis(100)), Event::Start(place));
+                self.agenda.after(self.operators.rng.span(Span::ZERO, Span::millis(100)), Event::Start(place));
             }
-            if self.phase == Phase::Storm && self.operators.chance.below(3) > 0 {
-                let again = self.operators.chance.span(Span::millis(100), Span::millis(1000));
+            if self.phase == Phase::Storm && self.operators.rng.below(3) > 0 {
+                let again = self.operators.rng.span(Span::millis(100), Span::millis(1000));
                 self.agenda.after(again, Event::Operate(Errand::Promote(place, PROMOTE_TRIES)));
             }
         }
@@ -112,7 +112,7 @@ impl World {
         if up.is_empty() {
             return;
         }
-        let place = self.operators.chance.pick(&up);
+        let place = self.operators.rng.pick(&up);
         self.note(Note::Asked(place, changes.clone()));
         if let Some(process) = &mut self.hosts[place].process {
             process.change_members(changes);
@@ -145,7 +145,7 @@ impl World {
                     let change = match self.hosts[place].was_witness {
                         // It has been let in already, and is out again.
                         true => churn::witness,
-                        false if self.operators.chance.coin() => churn::voter,
+                        false if self.operators.rng.coin() => churn::voter,
                         false => churn::learner,
                     };
                     self.ask_change(vec![change(node_at(place))]);
@@ -164,7 +164,7 @@ impl World {
         if members.contains(node) && !self.operators.has_lost_disk() {
             self.ask_change(vec![MemberChange::Promote(node)]);
         }
-        let again = self.operators.chance.span(Span::millis(200), Span::millis(1500));
+        let again = self.operators.rng.span(Span::millis(200), Span::millis(1500));
         self.agenda.after(again, Event::Operate(Errand::Promote(place, tries - 1)));
     }
 
@@ -229,7 +229,7 @@ impl World {
     fn views(&self, place: Place) -> impl Iterator<Item = LogIndex> {
         let host = &self.hosts[place];
         let on_disk = host.disk.members().map_or(LogIndex::ZERO, |set| set.at);
-        [Some(on_disk), host.raft().map(|raft| raft.memberships().newest_at())].into_iter().flatten()
+        [Some(on_disk), host.raft().map(|raft| raft.configurations().newest_at())].into_iter().flatten()
     }
 
     /// Removes who has lost its disk.
@@ -238,7 +238,7 @@ impl World {
         let members = self.operators.members();
         if members.is_joint() || members.contains(node_at(place)) {
             self.ask_change(vec![MemberChange::Remove(node_at(place))]);
-            let again = self.operators.chance.span(Span::millis(200), Span::millis(800));
+            let again = self.operators.rng.span(Span::millis(200), Span::millis(800));
             return self.agenda.after(again, Event::Operate(Errand::RemoveLost));
         }
         self.operators.lost = None;
@@ -256,10 +256,10 @@ impl World {
         self.note(Note::Wiped(place));
         self.checks.wiped(place);
         let host = &mut self.hosts[place];
-        host.wipe(self.operators.chance.draw());
+        host.wipe(self.operators.rng.draw());
         host.in_service = true;
-        self.agenda.after(self.operators.chance.span(Span::ZERO, Span::seconds(1)), Event::Start(place));
-        let soon = self.operators.chance.span(Span::millis(100), Span::seconds(3));
+        self.agenda.after(self.operators.rng.span(Span::ZERO, Span::seconds(1)), Event::Start(place));
+        let soon = self.operators.rng.span(Span::millis(100), Span::seconds(3));
         self.agenda.after(soon, Event::Operate(Errand::Return(place)));
     }
 
@@ -272,18 +272,18 @@ impl World {
 
     /// A leader writes down which disk each member has, once it has seen it, as the library's driver does
     /// (`vlot/src/driver.rs`).
-    pub(super) fn recognise_disks(&mut self, place: Place) {
+    pub(super) fn bind_disks(&mut self, place: Place) {
         let Some(process) = self.hosts[place].process.as_ref().filter(|process| process.disks_unknown) else { return };
         let (Some(members), Some(raft)) = (process.core.members(GROUP), process.core.raft(GROUP)) else { return };
-        let is_free = raft.takes_proposals() && raft.memberships().newest_at() <= raft.commit();
-        if !is_free || members.membership().is_joint() {
+        let is_free = raft.takes_proposals() && raft.configurations().newest_at() <= raft.commit();
+        if !is_free || members.configuration().is_joint() {
             return;
         }
         let is_seen = |other: Place| other == place || self.network.connected(place, other);
-        let unknown = members.membership().nodes().filter(|node| members.disk(*node) == 0);
+        let unknown = members.configuration().nodes().filter(|node| members.disk(*node) == 0);
         let seen = unknown.filter(|node| is_seen(place_of(*node)));
         let changes: Vec<MemberChange> =
-            seen.map(|node| MemberChange::Recognise { node, disk: self.hosts[place_of(node)].disk_id }).collect();
+            seen.map(|node| MemberChange::BindDisk { node, disk: self.hosts[place_of(node)].disk_id }).collect();
         if let Some(process) = &mut self.hosts[place].process {
             process.disks_unknown = false;
             if !changes.is_empty() {

@@ -24,7 +24,7 @@ impl World {
         if self.hosts[place].process.is_some() || !self.hosts[place].in_service {
             return Ok(());
         }
-        let (now, origin, seed) = (self.agenda.now(), self.chance.draw(), self.chance.draw());
+        let (now, origin, seed) = (self.agenda.now(), self.rng.draw(), self.rng.draw());
         match self.hosts[place].start(now, &self.conditions, origin, seed) {
             Ok(()) => {}
             Err(Broken::Storage) => {
@@ -42,7 +42,7 @@ impl World {
         for peer in (0..self.hosts.len()).filter(|&peer| peer != place) {
             // Whoever did not notice that the earlier process was gone does so when the new one calls.
             self.disconnect(place, peer);
-            self.agenda.after(self.chance.skewed(Span::millis(10)), Event::Dial(place, peer));
+            self.agenda.after(self.rng.skewed(Span::millis(10)), Event::Dial(place, peer));
         }
         self.wake(place);
         Ok(())
@@ -108,7 +108,7 @@ impl World {
         }
         process.turn_due = false;
         let time = host.clock.local(now);
-        if std::mem::take(&mut process.stood_still) && self.chance.coin() {
+        if std::mem::take(&mut process.stood_still) && self.rng.coin() {
             // Its timers come first, and then what its peers have sent meanwhile.
             let turn = process.core.end_turn(time);
             self.carry_out(place, turn, false)?;
@@ -126,9 +126,9 @@ impl World {
     fn carry_out(&mut self, place: Place, mut turn: Turn, may_ask: bool) -> Result<(), Violation> {
         self.look_at(place, &turn)?;
         let dies = self.dies_in(place, &mut turn);
-        for (_, standing) in turn.became {
-            self.sums.elections += u64::from(standing.role == RoleName::Leader);
-            self.note(Note::Became(place, standing));
+        for (_, role_state) in turn.became {
+            self.sums.elections += u64::from(role_state.role == RoleName::Leader);
+            self.note(Note::Became(place, role_state));
             self.disks_may_be_unknown(place);
             self.meet_members(place);
         }
@@ -157,8 +157,8 @@ impl World {
         for (_, event) in turn.happened {
             self.note(Note::Happened(place, event));
             match event {
-                Happened::MembershipChanged { .. } => self.meet_members(place),
-                Happened::MembershipCommitted { .. } => self.disks_may_be_unknown(place),
+                Happened::ConfigurationChanged { .. } => self.meet_members(place),
+                Happened::ConfigurationCommitted { .. } => self.disks_may_be_unknown(place),
                 _ => {}
             }
         }
@@ -182,7 +182,7 @@ impl World {
         }
         for (_, committed) in turn.committed {
             self.apply(place, committed)?;
-            self.recognise_disks(place);
+            self.bind_disks(place);
         }
         for (_, reads) in turn.reads_ready {
             self.answer_reads(place, reads);
@@ -228,7 +228,7 @@ impl World {
             turn.write.is_some() || !turn.frames.is_empty() || !turn.committed.is_empty() || !turn.restore.is_empty();
         let dies = self.hosts[place].process.as_ref().is_some_and(|process| process.doomed) && does_something;
         if dies {
-            let acts = self.fault_chance.below(turn.frames.len() as u64 + 2) as usize;
+            let acts = self.fault_rng.below(turn.frames.len() as u64 + 2) as usize;
             if acts == 0 {
                 turn.write = None;
             }
@@ -242,7 +242,7 @@ impl World {
             let Some(process) = &mut self.hosts[place].process else { return Ok(()) };
             let mut waiting = None;
             let outcome = match &payload {
-                Payload::Blank | Payload::Membership(_) => {
+                Payload::Blank | Payload::Configuration(_) => {
                     process.registers.skip(id);
                     None
                 }
@@ -328,5 +328,5 @@ impl World {
 
 /// Whether it lets the log begin later than at its very beginning.
 fn begins_later(write: &Write) -> bool {
-    matches!(write, Write::Begin { after, .. } if *after > LogId::ZERO)
+    matches!(write, Write::LogStart { after, .. } if *after > LogId::ZERO)
 }

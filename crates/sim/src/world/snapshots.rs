@@ -35,14 +35,14 @@ impl World {
         let incarnation = host.incarnation;
         let Some(process) = &mut host.process else { return };
         let Some(attempt) = process.begin_fetch(reach) else { return };
-        let members = process.core.members(GROUP).map(|members| members.membership().clone()).unwrap_or_default();
+        let members = process.core.members(GROUP).map(|members| members.configuration().clone()).unwrap_or_default();
         let could = |node: &NodeId| !members.is_witness(*node) && *node != leader && *node != node_at(place);
         let others: Vec<NodeId> = members.nodes().filter(could).collect();
-        let from = if others.is_empty() || self.chance.coin() { leader } else { self.chance.pick(&others) };
+        let from = if others.is_empty() || self.rng.coin() { leader } else { self.rng.pick(&others) };
         self.note(Note::Fetches(place, place_of(from), reach));
-        let soon = self.chance.skewed(self.conditions.latency);
+        let soon = self.rng.skewed(self.conditions.latency);
         self.agenda.after(soon, Event::Snapshot(place, incarnation, Stage::Asked(place_of(from), attempt)));
-        let late = self.conditions.snapshot_patience;
+        let late = self.conditions.snapshot_timeout;
         self.agenda.after(late, Event::Snapshot(place, incarnation, Stage::GivenUp(attempt)));
     }
 
@@ -102,8 +102,8 @@ impl World {
         let Some(snapshot) = self.snapshot_of(from).filter(|it| it.registers.applied.index >= fetch.reach.index) else {
             return;
         };
-        let takes = self.conditions.latency + self.chance.skewed(self.conditions.snapshot_takes);
-        let is_lost = self.chance.happens(self.conditions.snapshot_loss);
+        let takes = self.conditions.latency + self.rng.skewed(self.conditions.snapshot_takes);
+        let is_lost = self.rng.happens(self.conditions.snapshot_loss);
         self.note(Note::SendsSnapshot(from, to, snapshot.registers.applied, is_lost));
         if !is_lost {
             let connection = self.network.connection(from, to);
@@ -126,7 +126,7 @@ impl World {
         if host.shelf.write(Purpose::Received, snapshot).is_err() {
             return self.end_fetch(place);
         }
-        let takes = self.disk_chance.skewed(self.conditions.sync) * host.disk.slowness.max(1);
+        let takes = self.disk_rng.skewed(self.conditions.sync) * host.disk.slowness.max(1);
         self.agenda.after(takes, Event::Snapshot(place, host.incarnation, Stage::Staging(attempt)));
         self.ends_here(place, Install::Come);
     }
@@ -176,7 +176,7 @@ impl World {
         let Some(process) = &mut host.process else { return };
         if host.shelf.write(Purpose::Saved, &snapshot).is_ok() {
             process.saving = true;
-            let takes = self.disk_chance.skewed(self.conditions.sync * 4) * host.disk.slowness.max(1);
+            let takes = self.disk_rng.skewed(self.conditions.sync * 4) * host.disk.slowness.max(1);
             self.agenda.after(takes, Event::Snapshot(place, host.incarnation, Stage::Saving));
         }
     }

@@ -19,9 +19,9 @@ impl World {
         }
         let spare = self.spare();
         let scene = self.scene(&spare);
-        let mut chance = self.fault_chance.clone();
-        let faults = faults::plan(kind, &scene, self.conditions.clock_drift, &mut chance);
-        self.fault_chance = chance;
+        let mut rng = self.fault_rng.clone();
+        let faults = faults::plan(kind, &scene, self.conditions.clock_drift, &mut rng);
+        self.fault_rng = rng;
         // Nobody changes the members while one of them is missed.
         let waits = kind.is_churn() && (self.operators.has_lost_disk() || self.has_rot());
         let mut has_struck = false;
@@ -30,7 +30,7 @@ impl World {
             has_struck |= self.begin_fault(kind, fault);
         }
         *self.sums.faults.entry(kind).or_default() += u64::from(has_struck);
-        let next = self.fault_chance.span(Span::millis(10), apart * 2);
+        let next = self.fault_rng.span(Span::millis(10), apart * 2);
         self.agenda.after(next, Event::Strike(kind, apart));
     }
 
@@ -84,7 +84,7 @@ impl World {
             }
             Fault::Burst { place, writes } => return self.write_much(*place, *writes),
             Fault::DiskError { place, of_snapshots, after, sync } => {
-                let seed = self.fault_chance.draw();
+                let seed = self.fault_rng.draw();
                 let host = &self.hosts[*place];
                 let sim = if *of_snapshots { host.shelf.sim() } else { host.disk.sim() };
                 if *sync {
@@ -125,7 +125,7 @@ impl World {
             }
             Fault::Reset { a, b } => {
                 self.disconnect(*a, *b);
-                self.agenda.after(self.fault_chance.skewed(Span::millis(100)), Event::Dial(*a, *b));
+                self.agenda.after(self.fault_rng.skewed(Span::millis(100)), Event::Dial(*a, *b));
                 return true;
             }
             Fault::SlowLink { from, to, times, slow } => {
@@ -147,7 +147,7 @@ impl World {
 
     fn rots(&mut self, place: Place) -> bool {
         let (node, host) = (node_at(place), &mut self.hosts[place]);
-        host.disk.rot(node, self.conditions.segment_bytes, &mut self.fault_chance)
+        host.disk.rot(node, self.conditions.segment_bytes, &mut self.fault_rng)
     }
 
     fn tell_fitness(&mut self, place: Place, fit: bool) {
@@ -165,7 +165,7 @@ impl World {
             }
             Crash::PowerLoss => {
                 self.end_process(place, POWER_LOSS);
-                let seed = self.fault_chance.draw();
+                let seed = self.fault_rng.draw();
                 self.hosts[place].disk.sim().crash(seed);
                 self.hosts[place].shelf.sim().crash(seed);
             }
@@ -227,7 +227,7 @@ impl World {
                 process.turn_due = false;
                 self.wake(place);
             } else {
-                self.agenda.after(self.chance.span(Span::ZERO, Span::millis(100)), Event::Start(place));
+                self.agenda.after(self.rng.span(Span::ZERO, Span::millis(100)), Event::Start(place));
             }
         }
         self.phase = Phase::Electing(now);

@@ -48,14 +48,14 @@ const BACK: u64 = 2;
 impl World {
     /// Begins a trial, or ends the run if none would tell anything.
     pub(super) fn begin_trial(&mut self) {
-        let mut chance = self.fault_chance.clone();
-        let kind = chance.pick(&[Kind::Deaf, Kind::Deaf, Kind::CutOff, Kind::Reset, Kind::DeafLeader]);
+        let mut rng = self.fault_rng.clone();
+        let kind = rng.pick(&[Kind::Deaf, Kind::Deaf, Kind::CutOff, Kind::Reset, Kind::DeafLeader]);
         let trial = self.office().and_then(|before| {
             let places = self.who_may_be_gone(kind, before);
-            let place = (!places.is_empty()).then(|| chance.pick(&places))?;
+            let place = (!places.is_empty()).then(|| rng.pick(&places))?;
             Some(Trial { kind, place, before, since: self.agenda.now(), is_back: kind == Kind::Reset })
         });
-        self.fault_chance = chance;
+        self.fault_rng = rng;
         let Some(trial) = trial else { return self.phase = Phase::Over };
         self.phase = Phase::Trial(trial);
         let (place, leader) = (trial.place, trial.before.leader);
@@ -104,7 +104,7 @@ impl World {
     /// Who leads.
     fn office(&self) -> Option<Office> {
         let leader = self.leader()?;
-        Some(Office { leader, term: self.hosts[leader].raft()?.standing().term })
+        Some(Office { leader, term: self.hosts[leader].raft()?.role_state().term })
     }
 
     /// Those without whom the others are a quorum, with somebody to lead it.

@@ -8,9 +8,9 @@ use crate::checks::removed_are_told::{self, Stray};
 use crate::checks::{acknowledged_writes, linearizability, progress};
 use crate::host::Host;
 use crate::network::{Place, node_at, place_of};
+use vlot_raft::configuration::Configuration;
 use vlot_raft::effect::{ProposalRefused, RoleName};
 use vlot_raft::invariants::Violation;
-use vlot_raft::membership::Membership;
 
 const SERVING: Span = Span::seconds(2);
 /// For how long all must have caught up: what has waited for a leader in the meantime comes at once, and may be much.
@@ -58,26 +58,26 @@ impl World {
     }
 
     pub(super) fn leader(&self) -> Option<Place> {
-        let leading = |host: &&Host| host.raft().is_some_and(|raft| raft.standing().role == RoleName::Leader);
-        let term = |host: &&Host| host.raft().map(|raft| raft.standing().term);
+        let leading = |host: &&Host| host.raft().is_some_and(|raft| raft.role_state().role == RoleName::Leader);
+        let term = |host: &&Host| host.raft().map(|raft| raft.role_state().term);
         self.hosts.iter().filter(leading).max_by_key(term).map(|host| host.place)
     }
 
     /// The members as the leader sees them.
-    fn members_of_leader(&self) -> Option<(Place, &Membership)> {
+    fn members_of_leader(&self) -> Option<(Place, &Configuration)> {
         let leader = self.leader()?;
-        Some((leader, self.hosts[leader].raft()?.membership()))
+        Some((leader, self.hosts[leader].raft()?.configuration()))
     }
 
     /// The machines of the members, but for one whose disk is lost.
-    fn hosts_of<'a>(&'a self, members: &'a Membership) -> impl Iterator<Item = &'a Host> {
+    fn hosts_of<'a>(&'a self, members: &'a Configuration) -> impl Iterator<Item = &'a Host> {
         members.nodes().map(|node| &self.hosts[place_of(node)]).filter(|host| host.in_service)
     }
 
     /// Whether all members are up and know the same leader, which knows it too.
     fn agree_on_leader(&self) -> bool {
         let Some((leader, members)) = self.members_of_leader() else { return false };
-        let knows = |host: &Host| host.raft().is_some_and(|raft| raft.standing().leader == Some(node_at(leader)));
+        let knows = |host: &Host| host.raft().is_some_and(|raft| raft.role_state().leader == Some(node_at(leader)));
         self.hosts_of(members).all(knows)
     }
 
@@ -86,7 +86,7 @@ impl World {
     fn have_caught_up(&self) -> bool {
         let Some((leader, members)) = self.members_of_leader() else { return false };
         let Some(raft) = self.hosts[leader].raft() else { return false };
-        let (last, set_at) = (raft.log().last(), raft.memberships().newest_at());
+        let (last, set_at) = (raft.log().last(), raft.configurations().newest_at());
         let is_full = raft.proposals_refused() == Some(ProposalRefused::NoSpace);
         let is_settled = !members.is_joint() && set_at <= raft.commit() && self.no_change_is_on_its_way();
         if !is_settled || self.operators.has_lost_disk() || is_full {
@@ -98,7 +98,7 @@ impl World {
             let upto = if members.is_witness(host.node()) { theirs.ready() } else { process.registers.applied.index };
             // Whose log ends with another entry may yet need a snapshot, however few entries it lacks.
             let is_in_step = raft.log().contains(theirs.log().last_id()) && process.fetching.is_none();
-            let knows_members = upto >= set_at && theirs.memberships().newest_at() == set_at;
+            let knows_members = upto >= set_at && theirs.configurations().newest_at() == set_at;
             last.since(upto) < LAG_MAX && knows_members && is_in_step && theirs.has_room()
         })
     }

@@ -1,5 +1,5 @@
 use super::*;
-use vlot_log::disk::sim::{Chance, SimDisk};
+use vlot_log::disk::sim::{Rng, SimDisk};
 use vlot_log::log::{Identity, Log, Options};
 use vlot_log::recover::Recovered;
 
@@ -33,23 +33,23 @@ fn held(log: &Log<SimDisk>, recovered: &Recovered) -> Vec<(Term, Option<NodeId>,
 fn what_waits_comes_to_the_same() {
     let mut overtaken = 0;
     for seed in 0..200 {
-        let chance = &mut Chance::new(seed);
+        let rng = &mut Rng::new(seed);
         let (full, roomy) = (SimDisk::new(), SimDisk::new());
         let ((mut log, _), (mut twin, _)) = (open(&full), open(&roomy));
         let mut writer = LogWriter::default();
         // Of each group: term, beginning, and the terms of the entries behind it.
         let mut groups = [(1, 0, Vec::new()), (1, 0, Vec::new())];
         for batch in 1..60 {
-            if chance.below(4) == 0 {
-                full.limit_capacity(if chance.below(4) > 0 { Some(0) } else { None });
+            if rng.below(4) == 0 {
+                full.limit_capacity(if rng.below(4) > 0 { Some(0) } else { None });
             }
-            let which = chance.below(2) as usize;
-            let writes = some_writes(GROUPS[which], &mut groups[which], chance);
+            let which = rng.below(2) as usize;
+            let writes = some_writes(GROUPS[which], &mut groups[which], rng);
             twin.write(&writes).expect("there is room");
             twin.sync().expect("no fault");
             let told: Vec<Term> = groups.iter().map(|(term, ..)| Term(*term)).collect();
             writer.write(BatchId(batch), writes, &mut |writes| log.write(writes)).expect("no fault");
-            if chance.below(3) == 0 {
+            if rng.below(3) == 0 {
                 writer.try_again(&mut |writes| log.write(writes)).expect("no fault");
             }
             log.sync().expect("no fault");
@@ -82,34 +82,34 @@ fn what_waits_comes_to_the_same() {
 
 /// One turn's writes of a group: a later term, entries at the end or in the place of others, a log that begins later,
 /// with what it has or beyond it.
-fn some_writes(group: GroupId, state: &mut (u64, u64, Vec<u64>), chance: &mut Chance) -> Vec<Write> {
+fn some_writes(group: GroupId, state: &mut (u64, u64, Vec<u64>), rng: &mut Rng) -> Vec<Write> {
     let (term, begin, terms) = state;
     let mut writes = Vec::new();
-    if chance.below(3) == 0 {
+    if rng.below(3) == 0 {
         *term += 1;
-        let vote = (chance.below(2) == 0).then_some(NodeId(1 + chance.below(3)));
+        let vote = (rng.below(2) == 0).then_some(NodeId(1 + rng.below(3)));
         writes.push(Write::Vote { group, term: Term(*term), vote });
     }
-    if chance.below(3) > 0 {
-        let kept = if chance.below(3) == 0 { chance.below(terms.len() as u64 + 1) } else { terms.len() as u64 };
+    if rng.below(3) > 0 {
+        let kept = if rng.below(3) == 0 { rng.below(terms.len() as u64 + 1) } else { terms.len() as u64 };
         terms.truncate(kept as usize);
-        let count = 1 + chance.below(4);
+        let count = 1 + rng.below(4);
         terms.extend((0..count).map(|_| *term));
-        let entries = entries(*begin + kept, *term, count, 100 + chance.below(900) as usize);
+        let entries = entries(*begin + kept, *term, count, 100 + rng.below(900) as usize);
         writes.push(Write::Append { group, after: LogIndex(*begin + kept), entries });
     }
-    let within = chance.below(terms.len() as u64 + 1);
-    match chance.below(5) {
+    let within = rng.below(terms.len() as u64 + 1);
+    match rng.below(5) {
         0 if within > 0 => {
             let last = terms[within as usize - 1];
             *begin += within;
             terms.drain(..within as usize);
-            writes.push(Write::Begin { group, after: LogId::new(last, *begin), note: Bytes::from_static(b"cut") });
+            writes.push(Write::LogStart { group, after: LogId::new(last, *begin), note: Bytes::from_static(b"cut") });
         }
-        1 if chance.below(4) == 0 => {
-            *begin += terms.len() as u64 + 1 + chance.below(10);
+        1 if rng.below(4) == 0 => {
+            *begin += terms.len() as u64 + 1 + rng.below(10);
             terms.clear();
-            writes.push(Write::Begin { group, after: LogId::new(*term, *begin), note: Bytes::from_static(b"snap") });
+            writes.push(Write::LogStart { group, after: LogId::new(*term, *begin), note: Bytes::from_static(b"snap") });
         }
         _ => {}
     }

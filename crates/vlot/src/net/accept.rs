@@ -1,7 +1,7 @@
 //! Incoming connections: who calls, and may they?
 //!
-//! Owns the listener and the handshake's answering side. A caller is a *stranger* until its hello is accepted;
-//! strangers are few and have little time.
+//! Owns the listener and the handshake's answering side. A caller is a *unauthenticated connections* until its hello is accepted;
+//! unauthenticated connections are few and have little time.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,9 +21,9 @@ use super::local::Local;
 use super::options::Identity;
 use super::pages::{GET, hear_request};
 use super::peer::Peer;
+use super::peers::peer_or_unlisted;
 use super::read::read_from;
 use super::refusal::Refusal;
-use super::roster::peer_or_guest;
 use super::socket::tune;
 use super::wire::{Answer, HELLO_BYTES, Hello, Introduction, MAGIC, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
 
@@ -34,7 +34,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Accepts connections for as long as the node lives.
 pub(crate) async fn accept_all(local: Arc<Local>, listener: TcpListener) {
-    let mut strangers: VecDeque<AbortHandle> = VecDeque::new();
+    let mut unauthenticated: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -44,20 +44,20 @@ pub(crate) async fn accept_all(local: Arc<Local>, listener: TcpListener) {
                 continue;
             }
         };
-        strangers.retain(|stranger| !stranger.is_finished());
+        unauthenticated.retain(|unauthenticated| !unauthenticated.is_finished());
         // The oldest has to go rather than the newest: a peer introduces itself within a round trip, so that whoever
         // has waited longest is the least likely to be one.
-        if strangers.len() >= local.limits.strangers_max
-            && let Some(oldest) = strangers.pop_front()
+        if unauthenticated.len() >= local.limits.strangers_max
+            && let Some(oldest) = unauthenticated.pop_front()
         {
             oldest.abort();
             local.note_refused(None, &address, Refusal::Crowded);
         }
-        strangers.extend(local.spawn(receive(Arc::clone(&local), stream, address)));
+        unauthenticated.extend(local.spawn(receive(Arc::clone(&local), stream, address)));
     }
 }
 
-/// Hears a stranger's hello, answers it, and starts to read its frames if all is well; or shows it the page it asks for.
+/// Hears a unauthenticated connections's hello, answers it, and starts to read its frames if all is well; or shows it the page it asks for.
 async fn receive(local: Arc<Local>, mut stream: TcpStream, address: SocketAddr) {
     let limits = &local.limits;
     let mut claims_to_be = None;
@@ -84,7 +84,7 @@ async fn receive(local: Arc<Local>, mut stream: TcpStream, address: SocketAddr) 
     peer.hang_up_unless(|disk| local.disks.admit(peer.id, disk));
 }
 
-/// What a stranger wants.
+/// What a unauthenticated connections wants.
 #[derive(Debug)]
 enum Heard {
     /// To be a peer.
@@ -145,7 +145,7 @@ fn admit(local: &Arc<Local>, caller: &Caller) -> Result<Admitted, Refusal> {
     let Caller { hello, version, introduction: Introduction { disk, disk_expected, address } } = caller;
     let lane = Lane::from_number(hello.lane).ok_or(Refusal::UnknownLane)?;
     check_disks(local, hello.from, *disk, *disk_expected)?;
-    let peer = peer_or_guest(local, hello.from, address)?;
+    let peer = peer_or_unlisted(local, hello.from, address)?;
     tracing::debug!(peer = peer.id.0, ?lane, disk, listens = address, "a peer calls");
     Ok(Admitted { peer, lane, version: *version, disk: *disk })
 }

@@ -32,7 +32,7 @@ pub enum Event {
         frames: Vec<Bytes>,
     },
     /// The control lane of a peer stands in both directions. Other lanes follow on their own and do not count, nor do
-    /// guests; frames of the peer may come before this and after [`Event::Lost`].
+    /// unlisted peers; frames of the peer may come before this and after [`Event::Lost`].
     Connected {
         /// Who is there.
         peer: NodeId,

@@ -76,10 +76,10 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// How many callers may be connected without having introduced themselves. One more, and the oldest is dropped.
     pub strangers_max: usize,
-    /// How many guests there may be: nodes of the cluster that have called and are no peers. One more is refused.
-    pub guests_max: usize,
-    /// How long a guest may send nothing before it is seen off; it may stay a quarter as long again.
-    pub guest_silence_max: Duration,
+    /// How many unlisted peers there may be: nodes of the cluster that have called and are no peers. One more is refused.
+    pub unlisted_max: usize,
+    /// How long an unlisted peer may send nothing before it is seen off; it may stay a quarter as long again.
+    pub unlisted_silence_max: Duration,
     /// How long the kernel may wait for a sign of life before it gives a connection up. Whole seconds, at least one.
     pub silence_max: Duration,
 }
@@ -110,8 +110,8 @@ impl Default for Limits {
             redial_max: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(3),
             strangers_max: 64,
-            guests_max: 16,
-            guest_silence_max: Duration::from_secs(60),
+            unlisted_max: 16,
+            unlisted_silence_max: Duration::from_secs(60),
             silence_max: Duration::from_secs(5),
         }
     }

@@ -1,4 +1,4 @@
-//! One peer or guest: its queues, and which of its connections stand.
+//! One peer or unlisted peer: its queues, and which of its connections stand.
 //!
 //! Owns the decision when a peer counts as connected. Must not know of sockets: connections report here when they come
 //! and go.
@@ -37,7 +37,7 @@ pub(crate) enum Kind {
     Regular,
     /// It has called and the owner has not named it, or has named it once: it is dialled only if there is something to
     /// send, and nothing is told of it.
-    Guest,
+    Unlisted,
     /// It is neither any more: nothing that its connections report counts.
     Retired,
 }
@@ -45,7 +45,7 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 struct Links {
     kind: Kind,
-    /// `host:port`; empty if a guest has not told.
+    /// `host:port`; empty if an unlisted peer has not told.
     address: String,
     /// The disk that it named in the latest handshake.
     disk: u64,
@@ -106,8 +106,8 @@ impl Peer {
         self.links().address.clone()
     }
 
-    pub fn is_guest(&self) -> bool {
-        self.links().kind == Kind::Guest
+    pub fn is_unlisted(&self) -> bool {
+        self.links().kind == Kind::Unlisted
     }
 
     /// Takes note of the tasks that dial this peer, to end them with it.
@@ -115,37 +115,37 @@ impl Peer {
         self.links().diallers = diallers;
     }
 
-    /// A guest becomes a regular peer, or a peer is to be found elsewhere. Its connections stay as they are, for whoever
+    /// An unlisted peer becomes a regular peer, or a peer is to be found elsewhere. Its connections stay as they are, for whoever
     /// is at their other end has shown who it is: the address counts from the next dial.
-    pub fn welcome(&self, address: String) {
+    pub fn promote(&self, address: String) {
         let mut links = self.links();
         links.address = address;
         self.turn_into(&mut links, Kind::Regular);
     }
 
-    /// A regular peer becomes a guest. Its connections stay as they are, and what is queued is sent.
+    /// A regular peer becomes an unlisted peer. Its connections stay as they are, and what is queued is sent.
     pub fn demote(&self) {
-        self.turn_into(&mut self.links(), Kind::Guest);
+        self.turn_into(&mut self.links(), Kind::Unlisted);
     }
 
     fn turn_into(&self, links: &mut Links, kind: Kind) {
         links.kind = kind;
-        // Its silence as a guest begins with being one.
+        // Its silence as an unlisted peer begins with being one.
         self.heard();
         self.tell(links);
         self.stirred.notify_waiters();
     }
 
-    /// A guest has called and told where it listens. What the owner has said of a regular peer counts for more.
-    pub fn guest_listens_at(&self, address: &str) {
+    /// An unlisted peer has called and told where it listens. What the owner has said of a regular peer counts for more.
+    pub fn unlisted_listens_at(&self, address: &str) {
         let mut links = self.links();
-        if links.kind == Kind::Guest && !address.is_empty() && links.address != address {
+        if links.kind == Kind::Unlisted && !address.is_empty() && links.address != address {
             links.address = address.to_owned();
             self.stirred.notify_waiters();
         }
     }
 
-    /// Waits until the peer is to be dialled on this lane: at once, or if it is a guest or the lane one for bulk, as
+    /// Waits until the peer is to be dialled on this lane: at once, or if it is an unlisted peer or the lane one for bulk, as
     /// soon as there is something to send.
     pub async fn demanded(&self, lane: Lane) {
         loop {
@@ -168,8 +168,8 @@ impl Peer {
         match links.kind {
             Kind::Retired => return Demand::Never,
             Kind::Regular if lane != Lane::Snapshot => return Demand::Dial,
-            Kind::Regular | Kind::Guest if links.address.is_empty() => return Demand::Never,
-            Kind::Regular | Kind::Guest => {}
+            Kind::Regular | Kind::Unlisted if links.address.is_empty() => return Demand::Never,
+            Kind::Regular | Kind::Unlisted => {}
         }
         let queue = self.queue(lane);
         queue.open();
@@ -253,7 +253,7 @@ impl Peer {
         }
     }
 
-    /// The node is neither a peer nor a guest: its connections end, and it counts as lost. Returns how many frames that
+    /// The node is neither a peer nor an unlisted peer: its connections end, and it counts as lost. Returns how many frames that
     /// waited to be sent are dropped.
     pub fn retire(&self) -> u64 {
         let mut links = self.links();

@@ -22,7 +22,7 @@ const BLOCK_BYTES: usize = 64 << 10;
 /// Why `send` did not take a frame. The frame is gone; Raft sends again what matters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refused {
-    /// The node is neither a peer nor a guest.
+    /// The node is neither a peer nor an unlisted peer.
     Unknown,
     /// There is no connection to the peer on this lane.
     Unconnected,

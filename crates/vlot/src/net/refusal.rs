@@ -26,8 +26,8 @@ pub enum Refusal {
     Crowded,
     /// What the caller or the one it called says of itself makes no sense.
     Garbled,
-    /// The dialler is not among the peers, and there are as many guests as may be.
-    TooManyGuests,
+    /// The dialler is not among the peers, and there are as many unlisted peers as may be.
+    TooManyUnlisted,
     /// One of the two has another disk than the one that is entitled to its seat.
     OtherDisk,
     /// A reason that only a later version knows.
@@ -46,7 +46,7 @@ impl Refusal {
         Self::CutShort,
         Self::Crowded,
         Self::Garbled,
-        Self::TooManyGuests,
+        Self::TooManyUnlisted,
         Self::OtherDisk,
         Self::Unrecognised,
     ];
@@ -69,7 +69,7 @@ impl Refusal {
             Self::CutShort => 8,
             Self::Crowded => 9,
             Self::Garbled => 10,
-            Self::TooManyGuests => 11,
+            Self::TooManyUnlisted => 11,
             Self::OtherDisk => 12,
             Self::Unrecognised => u16::MAX,
         }
@@ -94,7 +94,7 @@ impl fmt::Display for Refusal {
             Self::CutShort => "hung up before introducing itself",
             Self::Crowded => "too many unknown callers",
             Self::Garbled => "an introduction that makes no sense",
-            Self::TooManyGuests => "not a peer, and too many guests",
+            Self::TooManyUnlisted => "not a peer, and too many unlisted",
             Self::OtherDisk => "another disk than the node is known to have",
             Self::Unrecognised => "a reason of a later version",
         })

@@ -95,7 +95,7 @@ async fn a_peer_that_stands_is_lost_when_its_seat_is_another_disks() {
 #[tokio::test]
 async fn a_caller_with_another_disk_is_told_and_is_no_guest() {
     let puppet = Puppet::new(2);
-    let limits = Limits { guests_max: 1, ..limits() };
+    let limits = Limits { unlisted_max: 1, ..limits() };
     let identity = Identity { cluster: CLUSTER, node: id(1), disk: 11 };
     let mut node = Node::start_as(identity, listener(), &[(2, puppet.address())], limits);
     node.net.set_disks(disks(&[(2, 22), (3, 33)]));
@@ -110,7 +110,7 @@ async fn a_caller_with_another_disk_is_told_and_is_no_guest() {
         (Hello { disk_expected: 11, ..good }, 0),
         (Hello { disk_expected: 12, ..good }, OTHER_DISK),
         (Hello { from: 4, disk_expected: 12, ..good }, OTHER_DISK),
-        // There is room for the one guest that may be.
+        // There is room for the one unlisted peer that may be.
         (Hello { from: 4, disk: 44, ..good }, 0),
     ];
     for (hello, expected) in rows {

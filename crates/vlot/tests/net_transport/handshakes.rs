@@ -44,7 +44,7 @@ async fn a_node_at_another_nodes_address_is_not_taken_for_it() {
     let mut n1 = Node::start(1, a, &[(2, at_b)], limits());
     let mut n3 = Node::start(3, b, &[(1, at_a)], limits());
     eventually(|| refused(&n3, Refusal::WrongNode) > 0 && denied(&n1, Refusal::WrongNode) > 0).await;
-    // And node 3 is a guest of node 1, not node 2.
+    // And node 3 is an unlisted peer of node 1, not node 2.
     n3.send(1, Lane::Control, &frame("from node 3")).await;
     assert_eq!(n1.frames(3, Lane::Control, 1).await, [&b"from node 3"[..]]);
     n1.quiet().await;

@@ -2,9 +2,9 @@
 
 mod disks;
 mod frames;
-mod guests;
 mod handshakes;
 mod links;
 mod pages;
 mod snapshots;
 mod support;
+mod unlisted;

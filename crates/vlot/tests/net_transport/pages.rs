@@ -60,7 +60,7 @@ async fn what_is_no_request_is_refused_within_bounds() {
     assert!(!ask(&node, &[b"GET nothing at all\r\n\r\n"]).await.contains("HTTP"));
     assert!(!ask(&node, &[b"GET /", &[b'a'; 100_000]]).await.contains("HTTP"));
     assert_eq!(refused(&node, Refusal::NotVlot), 3);
-    // One that is never finished has as much time as any other stranger.
+    // One that is never finished has as much time as any other unauthenticated connections.
     let begun = Instant::now();
     ask(&node, &[b"GET /members HTTP/1.1\r\n"]).await;
     assert!(begun.elapsed() >= limits().handshake_timeout);

@@ -166,7 +166,7 @@ async fn a_snapshot_lane_that_comes_and_goes_is_not_told() {
 #[tokio::test]
 async fn whoever_waits_for_room_hears_that_it_will_not_come() {
     let puppet = Puppet::new(2);
-    let few = Limits { guests_max: 0, redial_min: Duration::from_millis(1), ..limits() };
+    let few = Limits { unlisted_max: 0, redial_min: Duration::from_millis(1), ..limits() };
     let node = Node::start(1, listener(), &[(2, puppet.address())], few);
     assert_eq!(node.net.ready(id(3), Lane::Snapshot, 1).await, Err(Refused::Unknown));
     let too_long = Refused::TooLong { bytes: LONG + 1, bytes_max: LONG };

@@ -12,11 +12,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 use vlot::{
-    ChangeError, ChangeRefused, Event, Happening, MemberChange, Members, NodeId, Seat, TransferError, TransferRefused,
+    ChangeError, ChangeRefused, Event, GroupEvent, MemberChange, Members, NodeId, Seat, TransferError, TransferRefused,
 };
 use vlot_proto::etcdserverpb::Member;
 
-use super::Replica;
+use super::StoreGroup;
 use crate::member::{Membership, voters_to_be};
 use crate::status::Status;
 
@@ -34,7 +34,7 @@ pub(crate) enum Unchanged {
     Because(Status),
 }
 
-impl Replica {
+impl StoreGroup {
     /// The members and their seats, as this node's log says.
     pub(crate) fn members(&self) -> Members {
         self.group.members().borrow().clone()
@@ -75,7 +75,7 @@ impl Replica {
             ChangeRefused::NotLeader { .. }
             | ChangeRefused::TooSoon
             | ChangeRefused::InProgress
-            | ChangeRefused::HandingOver { .. } => Unchanged::ForNow,
+            | ChangeRefused::Transferring { .. } => Unchanged::ForNow,
             // Somebody is about to vote.
             ChangeRefused::NoVoters if !voters_to_be(&self.members(), &self.store()).is_empty() => Unchanged::ForNow,
             ChangeRefused::NoVoters | ChangeRefused::TooManyWitnesses | ChangeRefused::KeepsItsKind { .. } => {
@@ -93,11 +93,11 @@ impl Replica {
     ///
     /// # Errors
     /// If this node does not lead, the other cannot, or does not in time.
-    pub(crate) async fn hand_over(&self, to: u64) -> Result<(), Status> {
+    pub(crate) async fn transfer_leadership(&self, to: u64) -> Result<(), Status> {
         let deadline = Instant::now() + self.request_timeout;
         loop {
             match self.group.transfer_leadership(Some(NodeId(to))).await {
-                Ok(()) if self.standing().leader == to => return Ok(()),
+                Ok(()) if self.raft_status().leader == to => return Ok(()),
                 Err(TransferError::Refused(TransferRefused::InProgress { .. })) if Instant::now() < deadline => {
                     sleep(ATTEMPT_PAUSE).await;
                 }
@@ -129,7 +129,7 @@ impl Replica {
     pub(super) async fn watch_own_seat(&self) {
         let mut members = self.group.members();
         loop {
-            let own = members.borrow_and_update().membership().get(self.node);
+            let own = members.borrow_and_update().configuration().get(self.node);
             self.learns.store(own.is_some_and(|own| own.seat == Seat::Learner), Relaxed);
             // Ends with the node.
             if members.changed().await.is_err() {
@@ -140,14 +140,14 @@ impl Replica {
 
     /// Counts what happens, and hears of this node's own removal, for ever.
     pub(super) async fn watch_happenings(&self) {
-        let mut happenings = self.group.happenings();
+        let mut events = self.group.events();
         loop {
-            match happenings.recv().await {
-                Ok(Happening::SnapshotSent { .. }) => drop(self.metrics.snapshots_sent.fetch_add(1, Relaxed)),
-                Ok(Happening::SnapshotRestored { .. }) => drop(self.metrics.snapshots_received.fetch_add(1, Relaxed)),
-                Ok(Happening::Consensus(Event::Removed { .. })) => self.note_removed(),
-                Ok(Happening::Consensus(Event::DiskStalled)) => drop(self.metrics.disk_stalls.fetch_add(1, Relaxed)),
-                Ok(Happening::Consensus(Event::DiskFull)) => drop(self.metrics.disk_fillings.fetch_add(1, Relaxed)),
+            match events.recv().await {
+                Ok(GroupEvent::SnapshotSent { .. }) => drop(self.metrics.snapshots_sent.fetch_add(1, Relaxed)),
+                Ok(GroupEvent::SnapshotRestored { .. }) => drop(self.metrics.snapshots_received.fetch_add(1, Relaxed)),
+                Ok(GroupEvent::Consensus(Event::Removed { .. })) => self.note_removed(),
+                Ok(GroupEvent::Consensus(Event::DiskStalled)) => drop(self.metrics.disk_stalls.fetch_add(1, Relaxed)),
+                Ok(GroupEvent::Consensus(Event::DiskFull)) => drop(self.metrics.disk_fillings.fetch_add(1, Relaxed)),
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 // Ends with the node.
                 Err(RecvError::Closed) => return,
@@ -168,7 +168,7 @@ impl Replica {
                 let _ = tokio::time::timeout(PROMOTION_PAUSE * 10, members.changed()).await;
                 continue;
             }
-            if self.standing().leader == self.node.0 {
+            if self.raft_status().leader == self.node.0 {
                 for node in waiting {
                     let promoted = self.group.change_members(vec![MemberChange::Promote(node)], Bytes::new()).await;
                     if promoted.is_ok() {

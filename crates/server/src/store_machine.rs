@@ -16,17 +16,17 @@ use vlot_store::store::{Applied, Store};
 use crate::member;
 
 /// What members agree on applying: the store, and what must happen beside it.
-pub(crate) struct Keeper {
+pub(crate) struct StoreMachine {
     store: Store,
     /// Whether compacted history waits to be given up.
     compacting: watch::Sender<bool>,
 }
 
-impl Keeper {
+impl StoreMachine {
     /// Takes over a store; the second half tells whether compacted history waits to be given up.
-    pub(crate) fn new(store: Store) -> (Keeper, watch::Receiver<bool>) {
+    pub(crate) fn new(store: Store) -> (StoreMachine, watch::Receiver<bool>) {
         let (compacting, pending) = watch::channel(true);
-        (Keeper { store, compacting }, pending)
+        (StoreMachine { store, compacting }, pending)
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -80,7 +80,7 @@ impl vlot::Command for Proposal {
     }
 }
 
-impl StateMachine for Keeper {
+impl StateMachine for StoreMachine {
     type Command = Proposal;
     type Reply = Result<Applied, Refusal>;
 

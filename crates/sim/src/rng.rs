@@ -1,4 +1,4 @@
-//! Chance: numbers drawn from a seed.
+//! Rng: numbers drawn from a seed.
 //!
 //! Owns the generator (splitmix64) and the few distributions that the simulator draws from. Integers only, so that a
 //! seed means the same on every machine.
@@ -7,9 +7,9 @@ use crate::agenda::Span;
 
 /// A source of numbers that gives the same ones for the same seed.
 #[derive(Clone, Debug)]
-pub struct Chance(u64);
+pub struct Rng(u64);
 
-impl Chance {
+impl Rng {
     /// The source for a purpose. Purposes of one seed draw independently: one more draw for one of them changes nothing
     /// for the others.
     #[must_use]
@@ -73,8 +73,8 @@ mod tests {
     #[test]
     fn purposes_of_a_seed_differ_and_repeat() {
         let draws = |purpose| {
-            let mut chance = Chance::new(7, purpose);
-            [chance.draw(), chance.draw(), chance.draw()]
+            let mut rng = Rng::new(7, purpose);
+            [rng.draw(), rng.draw(), rng.draw()]
         };
         assert_eq!(draws(1), draws(1));
         assert_ne!(draws(1), draws(2));
@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn skewed_spans_are_typical_on_average() {
-        let mut chance = Chance::new(1, 1);
-        let sum: u64 = (0..10_000).map(|_| chance.skewed(Span(1000)).0).sum();
+        let mut rng = Rng::new(1, 1);
+        let sum: u64 = (0..10_000).map(|_| rng.skewed(Span(1000)).0).sum();
         assert!((900..1500).contains(&(sum / 10_000)), "{}", sum / 10_000);
     }
 }

@@ -1,4 +1,4 @@
-//! A stretch of a group's log: the terms of its entries, and where on disk they are.
+//! A entry_range of a group's log: the terms of its entries, and where on disk they are.
 //!
 //! Owns one position per entry, 16 bytes each, beside the runs of terms. Must not know how to read or write them.
 
@@ -20,12 +20,12 @@ pub(crate) struct Position {
 ///
 /// Invariant: there is one position for each entry of `runs`, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Stretch {
+pub(crate) struct EntryRange {
     runs: TermRuns,
     positions: VecDeque<Position>,
 }
 
-impl Stretch {
+impl EntryRange {
     pub(crate) fn empty(after: LogId) -> Self {
         Self { runs: TermRuns::empty(after), positions: VecDeque::new() }
     }
@@ -47,14 +47,14 @@ impl Stretch {
         check_terms(LogId { term: last, index: after }, terms)
     }
 
-    /// Forgets what is after `index`, which must be in the stretch, and tells where it was.
+    /// Forgets what is after `index`, which must be in the entry_range, and tells where it was.
     pub(crate) fn cut_after(&mut self, index: LogIndex, gone: impl FnMut(Position)) {
         let stay = index.since(self.runs.after().index) as usize;
         self.runs.cut_after(index);
         self.positions.drain(stay.min(self.positions.len())..).for_each(gone);
     }
 
-    /// Lets the stretch begin after an entry that must not be before the present beginning. What follows it stays, or
+    /// Lets the entry_range begin after an entry that must not be before the present beginning. What follows it stays, or
     /// all goes; tells where what goes was.
     pub(crate) fn begin_after(&mut self, after: LogId, stays: bool, gone: impl FnMut(Position)) {
         let count = if stays { after.index.since(self.runs.after().index) as usize } else { self.positions.len() };
@@ -68,7 +68,7 @@ impl Stretch {
         self.positions.push_back(position);
     }
 
-    /// The entry at `index`, which must be in the stretch, is here now. Returns where it was.
+    /// The entry at `index`, which must be in the entry_range, is here now. Returns where it was.
     pub(crate) fn place(&mut self, index: LogIndex, position: Position) -> Position {
         let at = index.since(self.runs.after().index.next()) as usize;
         std::mem::replace(&mut self.positions[at], position)
@@ -90,7 +90,7 @@ impl Stretch {
         })
     }
 
-    /// Makes one stretch after `after` of pieces that are in order, up to the first that does not fit. Of that, says
+    /// Makes one entry_range after `after` of pieces that are in order, up to the first that does not fit. Of that, says
     /// what is wrong and where.
     pub(crate) fn join(after: LogId, pieces: impl Iterator<Item = Self>) -> (Self, Option<(Flaw, Position)>) {
         let mut whole = Self::empty(after);
@@ -133,8 +133,8 @@ pub(crate) fn check_terms(last: LogId, terms: impl IntoIterator<Item = Term>) ->
 mod tests {
     use super::*;
 
-    fn piece(after: u64, terms: &[u64]) -> Stretch {
-        let mut piece = Stretch::empty(LogId::new(0, after));
+    fn piece(after: u64, terms: &[u64]) -> EntryRange {
+        let mut piece = EntryRange::empty(LogId::new(0, after));
         for (n, &term) in terms.iter().enumerate() {
             let payload = Payload { offset: 100 * (after as u32 + n as u32), length: 0, crc: 0 };
             piece.push(Term(term), Position { segment: 1, payload });
@@ -159,7 +159,7 @@ mod tests {
             (vec![piece(7, &[1])], LogId::new(2, 7), Some((2, 1, 700))), // The term falls.
             (vec![piece(7, &[4]), piece(8, &[3])], LogId::new(4, 8), Some((4, 3, 800))),
         ] {
-            let (whole, gap) = Stretch::join(LogId::new(2, 7), pieces.into_iter());
+            let (whole, gap) = EntryRange::join(LogId::new(2, 7), pieces.into_iter());
             let found = gap.map(|(flaw, at)| match flaw {
                 Flaw::Value { expected, found, .. } => (expected, found, at.payload.offset),
                 flaw => panic!("{flaw}"),

@@ -1,10 +1,10 @@
-//! Who is a peer, who is a guest, and how one becomes the other.
+//! Who is a peer, who is an unlisted peer, and how one becomes the other.
 //!
-//! Owns that decision and the bound on guests. Must not know of sockets.
+//! Owns that decision and the bound on unlisted peers. Must not know of sockets.
 //!
-//! Membership changes reach nodes one after the other: a new learner is called by members that it does not know yet, a
+//! Configuration changes reach nodes one after the other: a new learner is called by members that it does not know yet, a
 //! lagging member by one that it has not heard of, and a member by one that does not know it was removed. All of these
-//! must be heard and answered, so that a node of this cluster that calls without being a peer is let in as a *guest*.
+//! must be heard and answered, so that a node of this cluster that calls without being a peer is let in as a *unlisted peer*.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,23 +19,23 @@ use super::local::Local;
 use super::peer::{Kind, Peer};
 use super::refusal::Refusal;
 
-/// How often guests are looked after within the time that they may be silent.
+/// How often unlisted peers are looked after within the time that they may be silent.
 const LOOKS: u32 = 4;
 
-/// Makes these nodes the regular peers; the rest leave or become guests.
+/// Makes these nodes the regular peers; the rest leave or become unlisted peers.
 pub(crate) fn set_peers(local: &Arc<Local>, mut wanted: BTreeMap<NodeId, String>) {
     wanted.remove(&local.identity.node);
     let mut peers = local.peers_mut();
     for (id, address) in &wanted {
         match peers.get(id) {
-            Some(peer) if peer.is_guest() || peer.address() != *address => peer.welcome(address.clone()),
+            Some(peer) if peer.is_unlisted() || peer.address() != *address => peer.promote(address.clone()),
             Some(_) => {}
             None => drop(peers.insert(*id, begin_dialling(local, *id, Kind::Regular, address.clone()))),
         }
     }
-    let mut room = local.limits.guests_max.saturating_sub(guests(&peers));
+    let mut room = local.limits.unlisted_max.saturating_sub(unlisted(&peers));
     peers.retain(|id, peer| {
-        if wanted.contains_key(id) || peer.is_guest() {
+        if wanted.contains_key(id) || peer.is_unlisted() {
             return true;
         }
         let stays = room > 0;
@@ -60,28 +60,28 @@ pub(crate) fn set_disks(local: &Local, entitled: BTreeMap<NodeId, u64>) {
     }
 }
 
-/// The peer of that id, or else a guest that listens there.
-pub(crate) fn peer_or_guest(local: &Arc<Local>, id: NodeId, address: &str) -> Result<Arc<Peer>, Refusal> {
+/// The peer of that id, or else an unlisted peer that listens there.
+pub(crate) fn peer_or_unlisted(local: &Arc<Local>, id: NodeId, address: &str) -> Result<Arc<Peer>, Refusal> {
     if let Some(peer) = local.peer(id) {
-        peer.guest_listens_at(address);
+        peer.unlisted_listens_at(address);
         return Ok(peer);
     }
     let mut peers = local.peers_mut();
-    let places = local.limits.guests_max.saturating_sub(guests(&peers));
+    let places = local.limits.unlisted_max.saturating_sub(unlisted(&peers));
     // It may have become one since it was looked for.
     if places == 0 && !peers.contains_key(&id) {
-        return Err(Refusal::TooManyGuests);
+        return Err(Refusal::TooManyUnlisted);
     }
-    let guest = peers.entry(id).or_insert_with(|| begin_dialling(local, id, Kind::Guest, address.to_owned()));
-    Ok(Arc::clone(guest))
+    let unlisted = peers.entry(id).or_insert_with(|| begin_dialling(local, id, Kind::Unlisted, address.to_owned()));
+    Ok(Arc::clone(unlisted))
 }
 
-/// Sees guests off that have been silent for too long, for as long as the node lives.
-pub(crate) async fn see_off_silent_guests(local: Arc<Local>) {
+/// Sees unlisted peers off that have been silent for too long, for as long as the node lives.
+pub(crate) async fn evict_silent_peers(local: Arc<Local>) {
     loop {
-        sleep(local.limits.guest_silence_max.max(Duration::from_millis(LOOKS.into())) / LOOKS).await;
+        sleep(local.limits.unlisted_silence_max.max(Duration::from_millis(LOOKS.into())) / LOOKS).await;
         local.peers_mut().retain(|_, peer| {
-            let stays = !peer.is_guest() || peer.look() < LOOKS;
+            let stays = !peer.is_unlisted() || peer.look() < LOOKS;
             if !stays {
                 retire(&local, peer);
             }
@@ -90,8 +90,8 @@ pub(crate) async fn see_off_silent_guests(local: Arc<Local>) {
     }
 }
 
-fn guests(peers: &BTreeMap<NodeId, Arc<Peer>>) -> usize {
-    peers.values().filter(|peer| peer.is_guest()).count()
+fn unlisted(peers: &BTreeMap<NodeId, Arc<Peer>>) -> usize {
+    peers.values().filter(|peer| peer.is_unlisted()).count()
 }
 
 fn retire(local: &Local, peer: &Peer) {

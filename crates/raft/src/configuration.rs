@@ -1,7 +1,7 @@
 //! Who belongs to a group, and how that changes (Raft §6; Ongaro §4).
 //!
-//! Owns the seats of members and the rule by which one membership follows another. Every quorum of the protocol is
-//! asked of [`Membership`], so that none can overlook a joint configuration, a learner or a witness. Must not know of
+//! Owns the seats of members and the rule by which one configuration follows another. Every quorum of the protocol is
+//! asked of [`Configuration`], so that none can overlook a joint configuration, a learner or a witness. Must not know of
 //! roles or of progress.
 
 use crate::id::{LogIndex, NodeId};
@@ -59,7 +59,7 @@ pub struct Member {
 /// Invariant: sorted by node, each there once. Less than a majority of either configuration are witnesses, so that
 /// every quorum has a voter with payloads in it (`docs/decisions/0007-membership.md`).
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
-pub struct Membership {
+pub struct Configuration {
     members: Vec<Member>,
 }
 
@@ -74,11 +74,11 @@ pub enum Change {
     Learner(NodeId),
     /// The node is no member any more.
     Remove(NodeId),
-    /// Nobody's seat changes, but what the host keeps with the membership does: an entry is written all the same.
+    /// Nobody's seat changes, but what the host keeps with the configuration does: an entry is written all the same.
     Renew,
 }
 
-/// Why a membership is not changed.
+/// Why a configuration is not changed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ChangeRefused {
     /// This node does not lead.
@@ -92,7 +92,7 @@ pub enum ChangeRefused {
     /// Another change is not finished. One at a time.
     InProgress,
     /// The leadership is being handed over.
-    HandingOver {
+    Transferring {
         /// To whom.
         to: NodeId,
     },
@@ -121,7 +121,7 @@ pub enum ChangeRefused {
     NoSpace,
 }
 
-impl Membership {
+impl Configuration {
     /// A group of these voters.
     #[must_use]
     pub fn of_voters(voters: impl IntoIterator<Item = NodeId>) -> Self {
@@ -136,8 +136,8 @@ impl Membership {
     #[must_use]
     pub fn of_members(members: Vec<Member>) -> Option<Self> {
         let rises = members.windows(2).all(|pair| pair[0].node < pair[1].node);
-        let membership = Self { members };
-        (rises && membership.witnesses_are_few()).then_some(membership)
+        let configuration = Self { members };
+        (rises && configuration.witnesses_are_few()).then_some(configuration)
     }
 
     /// All members, in order.
@@ -217,7 +217,7 @@ impl Membership {
         Some(new.min(quorum::reached(values(Seat::votes_in_old))?))
     }
 
-    /// The membership that follows: a joint one if the voters change, which [`Membership::settled`] ends.
+    /// The configuration that follows: a joint one if the voters change, which [`Configuration::settled`] ends.
     ///
     /// # Errors
     /// If a change is under way, or the new configuration could not decide anything.
@@ -240,7 +240,7 @@ impl Membership {
         if next == *self && !is_renewed { Err(ChangeRefused::NothingToDo) } else { Ok(next) }
     }
 
-    /// What is left of a joint membership once its old configuration is gone (Raft §6: C-new).
+    /// What is left of a joint configuration once its old configuration is gone (Raft §6: C-new).
     #[must_use]
     pub fn settled(&self) -> Self {
         let members = self.members.iter();
@@ -292,32 +292,32 @@ impl Membership {
     }
 }
 
-/// The memberships of a log: the one with which it begins, and those that entries in it have set.
+/// The configurations of a log: the one with which it begins, and those that entries in it have set.
 ///
 /// The newest counts, committed or not (Raft §6: "a server always uses the latest configuration in its log").
 /// Invariant: indices rise, and all of `later` are after `base`.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
-pub struct Memberships {
-    base: (LogIndex, Membership),
-    later: Vec<(LogIndex, Membership)>,
+pub struct Configurations {
+    base: (LogIndex, Configuration),
+    later: Vec<(LogIndex, Configuration)>,
 }
 
-impl Memberships {
+impl Configurations {
     /// That of a group's first log, which nothing has changed.
     #[must_use]
-    pub fn begin(membership: Membership) -> Self {
-        Self::new((LogIndex::ZERO, membership), Vec::new())
+    pub fn begin(configuration: Configuration) -> Self {
+        Self::new((LogIndex::ZERO, configuration), Vec::new())
     }
 
     /// Those of a log that begins with `base`, which the entry at the index has set.
     #[must_use]
-    pub fn new(base: (LogIndex, Membership), later: Vec<(LogIndex, Membership)>) -> Self {
+    pub fn new(base: (LogIndex, Configuration), later: Vec<(LogIndex, Configuration)>) -> Self {
         Self { base, later }
     }
 
     /// The one that counts.
     #[must_use]
-    pub fn newest(&self) -> &Membership {
+    pub fn newest(&self) -> &Configuration {
         &self.newest_set().1
     }
 
@@ -330,19 +330,19 @@ impl Memberships {
     /// The one that counted when the log ended at `index`, and the entry that has set it. What lies before the
     /// beginning of the log is forgotten.
     #[must_use]
-    pub fn at(&self, index: LogIndex) -> &(LogIndex, Membership) {
+    pub fn at(&self, index: LogIndex) -> &(LogIndex, Configuration) {
         self.later.iter().rev().find(|(at, _)| *at <= index).unwrap_or(&self.base)
     }
 
     /// Those that entries in `(after, upto]` have set.
     #[must_use]
-    pub fn part(&self, after: LogIndex, upto: LogIndex) -> Vec<(LogIndex, Membership)> {
+    pub fn part(&self, after: LogIndex, upto: LogIndex) -> Vec<(LogIndex, Configuration)> {
         self.later.iter().filter(|(at, _)| *at > after && *at <= upto).cloned().collect()
     }
 
-    pub(crate) fn push(&mut self, at: LogIndex, membership: Membership) {
-        assert!(at > self.newest_at(), "a membership at {at} follows that at {}", self.newest_at());
-        self.later.push((at, membership));
+    pub(crate) fn push(&mut self, at: LogIndex, configuration: Configuration) {
+        assert!(at > self.newest_at(), "a configuration at {at} follows that at {}", self.newest_at());
+        self.later.push((at, configuration));
     }
 
     pub(crate) fn cut_after(&mut self, index: LogIndex) {
@@ -356,7 +356,7 @@ impl Memberships {
         }
     }
 
-    fn newest_set(&self) -> &(LogIndex, Membership) {
+    fn newest_set(&self) -> &(LogIndex, Configuration) {
         self.later.last().unwrap_or(&self.base)
     }
 }
@@ -369,14 +369,14 @@ mod tests {
         NodeId(node)
     }
 
-    fn seats(membership: &Membership) -> Vec<(u64, Seat)> {
-        membership.members().iter().map(|member| (member.node.0, member.seat)).collect()
+    fn seats(configuration: &Configuration) -> Vec<(u64, Seat)> {
+        configuration.members().iter().map(|member| (member.node.0, member.seat)).collect()
     }
 
     #[test]
     fn what_follows_a_change() {
         use Seat::{Joining, Learner, Leaving, Retiring, Voter};
-        let start = Membership::of_members(vec![
+        let start = Configuration::of_members(vec![
             Member { node: n(1), seat: Voter, witness: false },
             Member { node: n(2), seat: Voter, witness: false },
             Member { node: n(3), seat: Voter, witness: false },
@@ -421,16 +421,16 @@ mod tests {
         let table = [(&[][..], true), (&[1], true), (&[1, 2, 9], true), (&[2, 1], false), (&[1, 2, 2], false)];
         for (nodes, holds) in table {
             let member = |&node| Member { node: n(node), seat: Seat::Voter, witness: false };
-            let membership = Membership::of_members(nodes.iter().map(member).collect());
-            assert_eq!(membership.is_some(), holds, "{nodes:?}");
+            let configuration = Configuration::of_members(nodes.iter().map(member).collect());
+            assert_eq!(configuration.is_some(), holds, "{nodes:?}");
         }
     }
 
     #[test]
     fn what_is_refused() {
-        let two = Membership::of_voters([n(1), n(2)]);
+        let two = Configuration::of_voters([n(1), n(2)]);
         let joint = two.changed(&[Change::Voter(n(3))]).unwrap();
-        let table: [(&Membership, &[Change], ChangeRefused); 8] = [
+        let table: [(&Configuration, &[Change], ChangeRefused); 8] = [
             (&joint, &[Change::Voter(n(4))], ChangeRefused::InProgress),
             (&two, &[Change::Remove(n(1)), Change::Remove(n(2))], ChangeRefused::NoVoters),
             (&two, &[Change::Learner(n(1)), Change::Learner(n(2))], ChangeRefused::NoVoters),
@@ -450,7 +450,7 @@ mod tests {
         assert!(two.changed(&[Change::Witness(n(3))]).is_ok(), "every majority of three has one of the other two");
     }
 
-    /// Every pair of neighbouring memberships of up to five nodes: no two quorums without a common voter, and every
+    /// Every pair of neighbouring configurations of up to five nodes: no two quorums without a common voter, and every
     /// quorum has a voter with payloads.
     #[test]
     fn quorums_of_neighbours_meet() {
@@ -460,7 +460,7 @@ mod tests {
                 let seat = seats[(kinds / 3u32.pow(node) % 3) as usize]?;
                 Some(Member { node: n(u64::from(node)), seat, witness: false })
             });
-            Membership { members: members.collect() }
+            Configuration { members: members.collect() }
         };
         let subset = |set: u32| move |node: NodeId| set >> node.0 & 1 == 1;
         for from in 0..3u32.pow(5) {
@@ -480,10 +480,11 @@ mod tests {
                 let Ok(joint) = old.changed(&changes.collect::<Vec<_>>()) else { continue };
                 assert_eq!(joint.settled(), wanted);
                 for one in 0..1 << 5 {
-                    // The complement of a quorum of one membership is a quorum of no neighbour.
+                    // The complement of a quorum of one configuration is a quorum of no neighbour.
                     let other = !one;
-                    let meet =
-                        |a: &Membership, b: &Membership| !(a.is_quorum(subset(one)) && b.is_quorum(subset(other)));
+                    let meet = |a: &Configuration, b: &Configuration| {
+                        !(a.is_quorum(subset(one)) && b.is_quorum(subset(other)))
+                    };
                     assert!(meet(&old, &joint) && meet(&joint, &wanted) && meet(&joint, &joint), "{old:?} {wanted:?}");
                 }
             }
@@ -495,7 +496,7 @@ mod tests {
         for voters in 1..=7u64 {
             for witnesses in 0..=voters {
                 let member = |node| Member { node: n(node), seat: Seat::Voter, witness: node < witnesses };
-                let Some(group) = Membership::of_members((0..voters).map(member).collect()) else { continue };
+                let Some(group) = Configuration::of_members((0..voters).map(member).collect()) else { continue };
                 assert!(!group.is_quorum(|node| node.0 < witnesses), "{witnesses} witnesses of {voters} voters");
             }
         }

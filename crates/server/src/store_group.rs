@@ -1,7 +1,7 @@
 //! This node's share of the replicated store: propose, wait until reads are current, look.
 //!
 //! Owns time limits and the translation of outcomes into statuses. It is the only file that knows how commands are
-//! agreed on; services see bytes go in and the store's answer come out. What is agreed on is in `keeper.rs`.
+//! agreed on; services see bytes go in and the store's answer come out. What is agreed on is in `store_machine.rs`.
 
 mod members;
 
@@ -16,9 +16,9 @@ use vlot::{DiskState, Group, NodeId, ProposeError, ReadError};
 use vlot_store::refusal::Refusal;
 use vlot_store::store::{Applied, Store};
 
-use crate::keeper::{Keeper, Proposal};
 use crate::metrics::Metrics;
 use crate::status::Status;
+use crate::store_machine::{Proposal, StoreMachine};
 
 pub(crate) use members::{ATTEMPT_PAUSE, Unchanged};
 
@@ -29,7 +29,7 @@ const SIZE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where this node stands in its group.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Standing {
+pub(crate) struct RaftStatus {
     pub(crate) term: u64,
     /// The leader's member id; zero if none is known.
     pub(crate) leader: u64,
@@ -38,8 +38,8 @@ pub(crate) struct Standing {
 }
 
 /// This node's share of the store.
-pub(crate) struct Replica {
-    group: Group<Keeper>,
+pub(crate) struct StoreGroup {
+    group: Group<StoreMachine>,
     node: NodeId,
     metrics: Arc<Metrics>,
     request_timeout: Duration,
@@ -52,7 +52,7 @@ pub(crate) struct Replica {
 }
 
 /// The store, for as long as nothing is applied to it.
-pub(crate) struct StoreGuard<'r>(RwLockReadGuard<'r, Keeper>);
+pub(crate) struct StoreGuard<'r>(RwLockReadGuard<'r, StoreMachine>);
 
 impl Deref for StoreGuard<'_> {
     type Target = Store;
@@ -62,15 +62,15 @@ impl Deref for StoreGuard<'_> {
     }
 }
 
-impl Replica {
+impl StoreGroup {
     pub(crate) fn new(
-        group: Group<Keeper>,
+        group: Group<StoreMachine>,
         member: u64,
         compacting: watch::Receiver<bool>,
         metrics: Arc<Metrics>,
         request_timeout: Duration,
-    ) -> Replica {
-        Replica {
+    ) -> StoreGroup {
+        StoreGroup {
             group,
             node: NodeId(member),
             metrics,
@@ -133,11 +133,11 @@ impl Replica {
         self.store().failure().map(|error| error.to_string())
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        let vlot::Status { standing, commit, applied, .. } = self.group.status();
-        Standing {
-            term: standing.term.0,
-            leader: standing.leader.map_or(0, |node| node.0),
+    pub(crate) fn raft_status(&self) -> RaftStatus {
+        let vlot::Status { role_state, commit, applied, .. } = self.group.status();
+        RaftStatus {
+            term: role_state.term.0,
+            leader: role_state.leader.map_or(0, |node| node.0),
             commit: commit.0,
             applied: applied.0,
         }
@@ -149,7 +149,7 @@ impl Replica {
     }
 
     pub(crate) fn has_leader(&self) -> bool {
-        self.standing().leader != 0
+        self.raft_status().leader != 0
     }
 
     /// How many proposals wait for their outcome.
@@ -168,7 +168,7 @@ impl Replica {
     }
 
     /// Does what is left to the owner, for ever: gives up compacted history piece by piece, measures, and counts.
-    pub(crate) async fn keep_house(&self) {
+    pub(crate) async fn run_maintenance(&self) {
         let compact = async {
             let mut compacting = self.compacting.clone();
             while compacting.wait_for(|pending| *pending).await.is_ok() {
@@ -194,16 +194,16 @@ impl Replica {
     }
 
     async fn count_leaders(&self) {
-        let mut standings = self.group.standings();
+        let mut role_states = self.group.role_states();
         let mut known = None;
         loop {
-            let leader = standings.borrow_and_update().leader;
+            let leader = role_states.borrow_and_update().leader;
             if leader.is_some() && leader != known {
                 known = leader;
                 self.metrics.leader_changes.fetch_add(1, Relaxed);
             }
             // Ends with the node.
-            if standings.changed().await.is_err() {
+            if role_states.changed().await.is_err() {
                 return;
             }
         }

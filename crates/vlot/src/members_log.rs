@@ -4,24 +4,24 @@
 //! Follows the log: appended with it, cut with it, compacted with it. Must not decide anything.
 
 use vlot_log::record::Entry;
+use vlot_raft::configuration::{Configuration, Configurations};
 use vlot_raft::id::LogIndex;
-use vlot_raft::membership::{Membership, Memberships};
 
-use crate::members::{Members, MembershipEntry, MembershipSet};
+use crate::members::{Members, MembersAt, MembersEntry};
 use crate::payload::{self, BadPayload, Payload};
 
-/// The memberships of a log.
+/// The configurations of a log.
 ///
 /// Invariant: the first is the one with which the log begins; the indices of the others rise.
 #[derive(Clone, Debug)]
-pub(crate) struct Roster(Vec<MembershipSet>);
+pub(crate) struct MembersLog(Vec<MembersAt>);
 
-impl Roster {
-    /// The memberships of a log that begins with `base` and holds these entries, among them all that set one.
+impl MembersLog {
+    /// The configurations of a log that begins with `base` and holds these entries, among them all that set one.
     ///
     /// # Errors
     /// If a payload is none.
-    pub(crate) fn new(base: MembershipSet, kept: &[Entry]) -> Result<Self, BadPayload> {
+    pub(crate) fn new(base: MembersAt, kept: &[Entry]) -> Result<Self, BadPayload> {
         let mut roster = Self(vec![base]);
         for Entry { id, payload } in kept {
             roster.append(id.index, &payload::decode(payload)?);
@@ -30,18 +30,18 @@ impl Roster {
     }
 
     /// As consensus needs them.
-    pub(crate) fn memberships(&self) -> Memberships {
-        let of = |set: &MembershipSet| (set.at, set.entry.members.membership().clone());
+    pub(crate) fn configurations(&self) -> Configurations {
+        let of = |set: &MembersAt| (set.at, set.entry.members.configuration().clone());
         let mut all = self.0.iter().map(of);
         // There is always a first.
         let base = all.next().unwrap_or_default();
-        Memberships::new(base, all.collect())
+        Configurations::new(base, all.collect())
     }
 
     /// Takes in an entry that was appended.
     pub(crate) fn append(&mut self, at: LogIndex, payload: &Payload) {
-        if let Payload::Membership(entry) = payload {
-            self.0.push(MembershipSet { at, entry: entry.clone() });
+        if let Payload::Configuration(entry) = payload {
+            self.0.push(MembersAt { at, entry: entry.clone() });
         }
     }
 
@@ -63,26 +63,26 @@ impl Roster {
 
     /// A snapshot of the state at `index` has taken the place of the log up to there, or of all of it. Its members count,
     /// whatever the log has said: it may be damaged.
-    pub(crate) fn begin_with(&mut self, set: MembershipSet, index: LogIndex, of_all: bool) {
+    pub(crate) fn begin_with(&mut self, set: MembersAt, index: LogIndex, of_all: bool) {
         self.0.retain(|later| later.at > index && !of_all);
         self.0.insert(0, set);
     }
 
     /// The one that counts, committed or not.
-    pub(crate) fn newest(&self) -> &MembershipSet {
+    pub(crate) fn newest(&self) -> &MembersAt {
         // There is always a first.
         &self.0[self.0.len() - 1]
     }
 
     /// The one that counted when the log ended at `index`.
-    pub(crate) fn at(&self, index: LogIndex) -> &MembershipSet {
+    pub(crate) fn at(&self, index: LogIndex) -> &MembersAt {
         self.0.iter().rev().find(|set| set.at <= index).unwrap_or(&self.0[0])
     }
 
     /// What the entry holds by which a leader ends the change under way.
-    pub(crate) fn settled(&self, membership: Membership) -> MembershipEntry {
-        let MembershipEntry { change, members, context } = &self.newest().entry;
-        let members: Members = members.with_seats(membership);
-        MembershipEntry { change: *change, members, context: context.clone() }
+    pub(crate) fn settled(&self, configuration: Configuration) -> MembersEntry {
+        let MembersEntry { change, members, context } = &self.newest().entry;
+        let members: Members = members.with_seats(configuration);
+        MembersEntry { change: *change, members, context: context.clone() }
     }
 }

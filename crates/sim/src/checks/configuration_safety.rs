@@ -1,41 +1,41 @@
-//! Membership Safety: no two disjoint quorums decide (Raft §6).
+//! Configuration Safety: no two disjoint quorums decide (Raft §6).
 //!
 //! Whoever elects a leader has a node in common with whoever held what was committed before. And what makes it true:
-//! the membership that counts is that of the newest entry of the log which sets one, after a restart too; a leader
+//! the configuration that counts is that of the newest entry of the log which sets one, after a restart too; a leader
 //! changes one thing at a time, and only once it has committed an entry of its own term (Ongaro's correction of 2015 to
 //! §4.1); two voters' configurations follow each other only by way of a joint one.
 
 use super::{View, violation};
 use crate::network::Place;
 use std::collections::BTreeMap;
-use vlot::members::MembershipSet;
+use vlot::members::MembersAt;
 use vlot::payload::{self, Payload};
 use vlot_log::record::Entry;
+use vlot_raft::configuration::{Configuration, Seat};
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::invariants::Violation;
-use vlot_raft::membership::{Membership, Seat};
 
-const PROPERTY: &str = "Membership Safety";
+const PROPERTY: &str = "Configuration Safety";
 
-/// Every membership there was, and who has decided what.
+/// Every configuration there was, and who has decided what.
 #[derive(Debug)]
-pub struct MembershipSafety {
-    founders: Membership,
+pub struct ConfigurationSafety {
+    founders: Configuration,
     /// What the entries at an index have set, by their terms.
-    set: BTreeMap<LogIndex, Vec<(Term, Membership)>>,
+    set: BTreeMap<LogIndex, Vec<(Term, Configuration)>>,
     /// What committed entries have set.
-    committed: BTreeMap<LogIndex, Membership>,
+    committed: BTreeMap<LogIndex, Configuration>,
     /// Who has elected the leader of a term.
     elections: BTreeMap<Term, Vec<NodeId>>,
     /// The last entry that was committed in a term, and who held it.
     commits: BTreeMap<Term, (LogId, Vec<NodeId>)>,
 }
 
-impl MembershipSafety {
+impl ConfigurationSafety {
     /// A group of these first members.
     #[must_use]
-    pub fn new(founders: Membership) -> Self {
+    pub fn new(founders: Configuration) -> Self {
         Self {
             founders,
             set: BTreeMap::new(),
@@ -48,35 +48,35 @@ impl MembershipSafety {
     /// A replica appends entries.
     ///
     /// # Errors
-    /// If one sets a membership that it must not.
+    /// If one sets a configuration that it must not.
     pub fn appended(&mut self, view: &View<'_>, entries: &[Entry]) -> Result<(), Violation> {
-        for Entry { id, payload } in entries.iter().filter(|entry| payload::sets_membership(&entry.payload)) {
-            let Ok(Payload::Membership(entry)) = payload::decode(payload) else { continue };
-            let membership = entry.members.membership();
+        for Entry { id, payload } in entries.iter().filter(|entry| payload::sets_configuration(&entry.payload)) {
+            let Ok(Payload::Configuration(entry)) = payload::decode(payload) else { continue };
+            let configuration = entry.members.configuration();
             // What was replaced within the same turn cannot be told from the view.
             if view.log.contains(*id) {
-                let before = view.memberships.at(id.index.prev());
-                self.follows(view, *id, before, membership)?;
+                let before = view.configurations.at(id.index.prev());
+                self.follows(view, *id, before, configuration)?;
             }
             let at_index = self.set.entry(id.index).or_default();
             if at_index.iter().all(|(term, _)| *term != id.term) {
-                at_index.push((id.term, membership.clone()));
+                at_index.push((id.term, configuration.clone()));
             }
         }
         Ok(())
     }
 
-    /// Whether a membership may follow the one before.
+    /// Whether a configuration may follow the one before.
     fn follows(
         &self,
         view: &View<'_>,
         id: LogId,
-        (before_at, before): &(LogIndex, Membership),
-        next: &Membership,
+        (before_at, before): &(LogIndex, Configuration),
+        next: &Configuration,
     ) -> Result<(), Violation> {
-        let old_voters = |membership: &Membership| -> Vec<NodeId> {
+        let old_voters = |configuration: &Configuration| -> Vec<NodeId> {
             let votes = |seat| matches!(seat, Seat::Voter | Seat::Leaving | Seat::Retiring);
-            membership.members().iter().filter(|member| votes(member.seat)).map(|member| member.node).collect()
+            configuration.members().iter().filter(|member| votes(member.seat)).map(|member| member.node).collect()
         };
         // A log that is about to be told of its first members has none.
         let is_neighbour = match before.members().is_empty() {
@@ -104,8 +104,8 @@ impl MembershipSafety {
 
     /// An entry is applied.
     pub fn applied(&mut self, index: LogIndex, payload: &Payload) {
-        if let Payload::Membership(entry) = payload {
-            self.committed.entry(index).or_insert_with(|| entry.members.membership().clone());
+        if let Payload::Configuration(entry) = payload {
+            self.committed.entry(index).or_insert_with(|| entry.members.configuration().clone());
         }
     }
 
@@ -113,9 +113,9 @@ impl MembershipSafety {
     ///
     /// # Errors
     /// If others belonged to it then.
-    pub fn staged(&self, place: Place, index: LogIndex, members: &MembershipSet) -> Result<(), Violation> {
-        let (at, membership) = self.committed_at(index);
-        if (at, membership) != (members.at, members.entry.members.membership()) {
+    pub fn staged(&self, place: Place, index: LogIndex, members: &MembersAt) -> Result<(), Violation> {
+        let (at, configuration) = self.committed_at(index);
+        if (at, configuration) != (members.at, members.entry.members.configuration()) {
             let shown_by = format!("n{} gets a snapshot of {index} with the members of {}", place + 1, members.at);
             return violation(PROPERTY, format!("{shown_by}, and those of then are of {at}"));
         }
@@ -125,9 +125,9 @@ impl MembershipSafety {
     /// Looks at a replica.
     ///
     /// # Errors
-    /// If the membership that counts there is not that of its log.
+    /// If the configuration that counts there is not that of its log.
     pub fn check(&self, view: &View<'_>) -> Result<(), Violation> {
-        let (at, counts) = (view.memberships.newest_at(), view.memberships.newest());
+        let (at, counts) = (view.configurations.newest_at(), view.configurations.newest());
         let (expected_at, expected) = self.of_log(view);
         let joins = at == LogIndex::ZERO && counts.members().is_empty();
         if at != expected_at || (counts != expected && !joins) {
@@ -163,20 +163,20 @@ impl MembershipSafety {
         Ok(())
     }
 
-    /// The membership that counts in a log, and the entry that has set it.
-    fn of_log(&self, view: &View<'_>) -> (LogIndex, &Membership) {
+    /// The configuration that counts in a log, and the entry that has set it.
+    fn of_log(&self, view: &View<'_>) -> (LogIndex, &Configuration) {
         let begin = view.log.after().index;
         let in_log = self.set.range(begin.next()..=view.log.last().max(begin.next())).rev();
         let mut in_log = in_log.flat_map(|(&index, set)| set.iter().map(move |(term, set)| (index, *term, set)));
         match in_log.find(|&(index, term, _)| view.log.contains(LogId { term, index })) {
-            Some((index, _, membership)) => (index, membership),
+            Some((index, _, configuration)) => (index, configuration),
             None => self.committed_at(begin),
         }
     }
 
-    fn committed_at(&self, index: LogIndex) -> (LogIndex, &Membership) {
+    fn committed_at(&self, index: LogIndex) -> (LogIndex, &Configuration) {
         let newest = self.committed.range(..=index).next_back();
-        newest.map_or((LogIndex::ZERO, &self.founders), |(at, membership)| (*at, membership))
+        newest.map_or((LogIndex::ZERO, &self.founders), |(at, configuration)| (*at, configuration))
     }
 }
 
@@ -192,32 +192,37 @@ mod tests {
     use super::*;
     use crate::checks::testing::{founded, leader, log};
     use vlot::Members;
-    use vlot::members::MembershipEntry;
-    use vlot_raft::membership::{Change, Memberships};
+    use vlot::members::MembersEntry;
+    use vlot_raft::configuration::{Change, Configurations};
     use vlot_raft::term_runs::TermRuns;
 
-    fn founders() -> Membership {
-        Membership::of_voters((1..=3).map(NodeId))
+    fn founders() -> Configuration {
+        Configuration::of_voters((1..=3).map(NodeId))
     }
 
-    fn joint() -> Membership {
+    fn joint() -> Configuration {
         founders().changed(&[Change::Voter(NodeId(4))]).unwrap()
     }
 
-    fn entry(id: LogId, membership: &Membership) -> Entry {
-        let members = Members::default().with_seats(membership.clone());
-        Entry { id, payload: payload::membership(&MembershipEntry { members, ..MembershipEntry::default() }) }
+    fn entry(id: LogId, configuration: &Configuration) -> Entry {
+        let members = Members::default().with_seats(configuration.clone());
+        Entry { id, payload: payload::configuration(&MembersEntry { members, ..MembersEntry::default() }) }
     }
 
-    /// A leader of term 2 that has committed so many entries appends a membership as the last of its log.
-    fn append(log: &TermRuns, commit: u64, before: (u64, Membership), next: &Membership) -> Result<(), Violation> {
-        let memberships = Memberships::new((LogIndex(before.0), before.1), vec![(log.last(), next.clone())]);
-        let view = View { commit: LogIndex(commit), ..leader(0, 2, log, &memberships) };
-        MembershipSafety::new(founders()).appended(&view, &[entry(log.last_id(), next)])
+    /// A leader of term 2 that has committed so many entries appends a configuration as the last of its log.
+    fn append(
+        log: &TermRuns,
+        commit: u64,
+        before: (u64, Configuration),
+        next: &Configuration,
+    ) -> Result<(), Violation> {
+        let configurations = Configurations::new((LogIndex(before.0), before.1), vec![(log.last(), next.clone())]);
+        let view = View { commit: LogIndex(commit), ..leader(0, 2, log, &configurations) };
+        ConfigurationSafety::new(founders()).appended(&view, &[entry(log.last_id(), next)])
     }
 
     #[test]
-    fn one_change_follows_the_other_by_way_of_a_joint_membership() {
+    fn one_change_follows_the_other_by_way_of_a_joint_configuration() {
         let log = &log(&[1, 2, 2]);
         assert_eq!(append(log, 2, (0, founders()), &joint()), Ok(()));
         assert_eq!(append(log, 2, (1, joint()), &joint().settled()), Ok(()));
@@ -237,9 +242,9 @@ mod tests {
 
     #[test]
     fn a_replica_that_goes_by_other_members_than_its_log_is_noticed() {
-        let mut check = MembershipSafety::new(founders());
+        let mut check = ConfigurationSafety::new(founders());
         let long = log(&[1, 1, 1]);
-        let changed = Memberships::new((LogIndex::ZERO, founders()), vec![(LogIndex(3), joint())]);
+        let changed = Configurations::new((LogIndex::ZERO, founders()), vec![(LogIndex(3), joint())]);
         let view = View { commit: LogIndex(2), ..leader(0, 1, &long, &changed) };
         check.appended(&view, &[entry(LogId::new(1, 3), &joint())]).unwrap();
         assert_eq!(check.check(&view), Ok(()));
@@ -251,10 +256,10 @@ mod tests {
 
     #[test]
     fn a_snapshot_with_other_members_is_noticed() {
-        let mut check = MembershipSafety::new(founders());
-        let set = MembershipEntry { members: Members::default().with_seats(joint()), ..MembershipEntry::default() };
-        check.applied(LogIndex(5), &Payload::Membership(set.clone()));
-        let members = MembershipSet { at: LogIndex(5), entry: set };
+        let mut check = ConfigurationSafety::new(founders());
+        let set = MembersEntry { members: Members::default().with_seats(joint()), ..MembersEntry::default() };
+        check.applied(LogIndex(5), &Payload::Configuration(set.clone()));
+        let members = MembersAt { at: LogIndex(5), entry: set };
         assert_eq!(check.staged(0, LogIndex(7), &members), Ok(()));
         assert!(check.staged(0, LogIndex(4), &members).is_err(), "those of a later entry");
     }
@@ -262,7 +267,7 @@ mod tests {
     #[test]
     fn disjoint_quorums_are_noticed() {
         let nodes = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect::<Vec<_>>();
-        let mut check = MembershipSafety::new(founders());
+        let mut check = ConfigurationSafety::new(founders());
         check.elected(Term(1), nodes(&[1, 2])).unwrap();
         check.committed(Term(1), LogId::new(1, 5), nodes(&[1, 2])).unwrap();
         assert_eq!(check.elected(Term(2), nodes(&[2, 3])), Ok(()));

@@ -50,7 +50,7 @@ async fn a_node_that_is_no_peer_is_heard_and_answered_at_once() {
     assert_eq!(n2.frames(1, Lane::Control, 1).await, [&b"more"[..]]);
     n1.quiet().await;
 
-    // That a guest goes is not told either. What was meant for it is dropped, and it is dialled no more.
+    // That an unlisted peer goes is not told either. What was meant for it is dropped, and it is dialled no more.
     n2.net.shutdown().await;
     n1.quiet().await;
     n1.send(2, Lane::Control, &frame("anyone there?")).await;
@@ -78,18 +78,18 @@ async fn a_guest_is_dialled_where_it_last_said_it_listens() {
 #[tokio::test]
 async fn there_are_only_so_many_guests() {
     let peer = Puppet::new(2);
-    let few = Limits { guests_max: 2, guest_silence_max: Duration::from_millis(500), ..limits() };
+    let few = Limits { unlisted_max: 2, unlisted_silence_max: Duration::from_millis(500), ..limits() };
     let mut node = Node::start(1, listener(), &[(2, peer.address())], few);
     let (mut talkative, _) = call(node.net.address(), &Hello::new(3, 1, CONTROL).encode()).await;
     let (mut silent, _) = call(node.net.address(), &Hello::new(4, 1, CONTROL).encode()).await;
     let turned_away = Hello::new(5, 1, CONTROL).encode();
     assert_eq!(call(node.net.address(), &turned_away).await.1, TOO_MANY_GUESTS);
-    assert_eq!(refused(&node, Refusal::TooManyGuests), 1);
-    // A guest that calls again is no further guest, and a peer is none.
+    assert_eq!(refused(&node, Refusal::TooManyUnlisted), 1);
+    // An unlisted peer that calls again is no further unlisted peer, and a peer is none.
     assert_eq!(call(node.net.address(), &Hello::new(4, 1, 1).encode()).await.1, 0);
     assert_eq!(call(node.net.address(), &Hello::new(2, 1, 1).encode()).await.1, 0);
 
-    // Guests that are silent for too long make room; one that speaks stays.
+    // Unlisted peers that are silent for too long make room; one that speaks stays.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(1500) {
         say(&mut talkative, b"still here").await;
@@ -101,7 +101,7 @@ async fn there_are_only_so_many_guests() {
     assert_eq!(node.net.send(id(4), Lane::Control, &frame("x")), Err(Refused::Unknown));
     assert_eq!(node.net.send(id(3), Lane::Control, &frame("x")), Err(Refused::Unconnected));
     assert_eq!(call(node.net.address(), &turned_away).await.1, 0);
-    assert_eq!(refused(&node, Refusal::TooManyGuests), 1);
+    assert_eq!(refused(&node, Refusal::TooManyUnlisted), 1);
     node.quiet().await;
 }
 
@@ -110,9 +110,9 @@ async fn a_guest_becomes_a_peer_on_the_connections_it_has() {
     let puppet = Puppet::new(2);
     let mut node = Node::start(1, listener(), &[], limits());
     let mut to_node = call_as(&puppet, &node).await;
-    node.send(2, Lane::Control, &frame("to a guest")).await;
+    node.send(2, Lane::Control, &frame("to an unlisted peer")).await;
     let mut from_node = puppet.accept_lane(Lane::Control).await;
-    heard(&mut from_node, b"to a guest").await;
+    heard(&mut from_node, b"to an unlisted peer").await;
     node.quiet().await;
 
     node.net.set_peers(addresses(&[(2, puppet.address())]));
@@ -182,14 +182,14 @@ async fn a_peer_that_is_removed_is_lost_and_goes_on_as_a_guest() {
 
 #[tokio::test]
 async fn a_removed_peer_for_which_there_is_no_room_is_hung_up_on() {
-    let none = Limits { guests_max: 0, ..limits() };
+    let none = Limits { unlisted_max: 0, ..limits() };
     let mut nodes = cluster(2, none).await;
     let (mut n2, mut n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
     n1.net.set_peers(addresses(&[]));
     n1.lost(2).await;
     n2.lost(1).await;
     assert_eq!(n1.net.send(id(2), Lane::Control, &frame("x")), Err(Refused::Unknown));
-    eventually(|| refused(&n1, Refusal::TooManyGuests) > 1).await;
+    eventually(|| refused(&n1, Refusal::TooManyUnlisted) > 1).await;
     n1.quiet().await;
     n2.quiet().await;
 }
