@@ -18,7 +18,8 @@ use crate::events::Events;
 use crate::machine::{NoSpace, Waiters};
 use crate::members::{MemberChange, Members, is_too_large};
 use crate::node::Input;
-use crate::payload::{self, ProposalId};
+use crate::payload;
+use crate::proposal_id::ProposalId;
 use crate::state_machine::{Command, StateMachine};
 use crate::view::{GroupEvent, View};
 

@@ -44,29 +44,17 @@
 //! thread writes the log, one task drives.
 
 mod driver;
-mod entries;
 mod events;
 mod exchange;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod group;
 mod log_thread;
-pub mod log_writer;
 mod machine;
-pub mod members;
-mod members_log;
 pub mod net;
-pub mod node;
-pub mod payload;
-mod proposals;
-mod reads;
-pub mod replica;
-pub mod retention;
 pub mod runtime;
 mod snapshot;
-pub mod state_machine;
 mod view;
-pub mod wire;
 
 pub use bytes::BytesMut;
 pub use group::{ChangeError, DiskState, Group, ProposeError, ReadError, Status, TransferError};
@@ -75,6 +63,7 @@ pub use runtime::{GroupError, Node, OpenError, Options};
 pub use state_machine::{BadCommand, BadSnapshot, Command, Snapshot, StateMachine};
 pub use view::GroupEvent;
 pub use vlot_log::inspect;
+pub use vlot_node::{log_writer, members, node, payload, proposal_id, replica, retention, state_machine, wire};
 pub use vlot_raft::configuration::{ChangeRefused, Member, Seat};
 pub use vlot_raft::effect::{Event, RoleName, RoleState, TransferRefused};
 pub use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};

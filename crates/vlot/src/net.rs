@@ -32,7 +32,6 @@ mod complaints;
 mod dial;
 mod disks;
 mod inbox;
-mod lane;
 mod local;
 mod options;
 mod pages;
@@ -46,12 +45,12 @@ mod stats;
 pub(crate) mod wire;
 
 pub use inbox::{Event, Inbox};
-pub use lane::Lane;
 pub use options::{Identity, LaneLimits, Limits, Listen, Options};
 pub use pages::{Page, Pages};
 pub use queue::Refused;
 pub use refusal::Refusal;
 pub use stats::Stats;
+pub use vlot_node::Lane;
 
 use local::Local;
 

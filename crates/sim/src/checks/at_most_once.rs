@@ -3,7 +3,8 @@
 use super::violation;
 use crate::register::OpId;
 use std::collections::HashMap;
-use vlot::payload::{Payload, ProposalId};
+use vlot::payload::Payload;
+use vlot::proposal_id::ProposalId;
 use vlot_raft::id::LogId;
 use vlot_raft::invariants::Violation;
 

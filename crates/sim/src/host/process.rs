@@ -10,7 +10,8 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use vlot::MemberChange;
 use vlot::node::{Input, NodeCore};
-use vlot::payload::{self, ProposalId};
+use vlot::payload;
+use vlot::proposal_id::ProposalId;
 use vlot_raft::id::{LogId, NodeId};
 
 /// A process.

@@ -16,7 +16,6 @@ use tokio::time::{sleep, timeout};
 use vlot_raft::id::NodeId;
 
 use super::disks;
-use super::lane::Lane;
 use super::local::Local;
 use super::options::Identity;
 use super::pages::{GET, hear_request};
@@ -26,6 +25,7 @@ use super::read::read_from;
 use super::refusal::Refusal;
 use super::socket::tune;
 use super::wire::{Answer, HELLO_BYTES, Hello, Introduction, MAGIC, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
+use vlot_node::Lane;
 
 /// How long to leave the listener alone when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -15,7 +15,6 @@ use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
 use super::complaints::Fault;
-use super::lane::Lane;
 use super::local::Local;
 use super::peer::Peer;
 use super::queue::{Batch, Queue};
@@ -23,6 +22,7 @@ use super::refusal::Refusal;
 use super::socket::tune;
 use super::stats::{Counters, add};
 use super::wire::{ANSWER_BYTES, Answer, Hello, Introduction, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
+use vlot_node::Lane;
 
 /// A connection that stood this long was a good one: after it, dialling starts over with the shortest wait. One that
 /// ends sooner counts as a failed attempt, or two nodes that claim the same id would replace each other without pause.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use vlot_raft::id::NodeId;
 
-use super::lane::Lane;
+use vlot_node::Lane;
 
 /// What the transport tells its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]

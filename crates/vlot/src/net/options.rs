@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use vlot_raft::id::NodeId;
 
-use super::lane::Lane;
 use super::pages::Pages;
+use vlot_node::Lane;
 
 /// Who this node is. Cluster and node are checked by every handshake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

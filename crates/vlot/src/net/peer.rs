@@ -11,9 +11,9 @@ use tokio::task::AbortHandle;
 use vlot_raft::id::NodeId;
 
 use super::inbox::Mailbox;
-use super::lane::Lane;
 use super::options::Limits;
 use super::queue::Queue;
+use vlot_node::Lane;
 
 #[derive(Debug)]
 pub(crate) struct Peer {

@@ -14,10 +14,10 @@ use tokio::time::sleep;
 use vlot_raft::id::NodeId;
 
 use super::dial::keep_connected;
-use super::lane::Lane;
 use super::local::Local;
 use super::peer::{Kind, Peer};
 use super::refusal::Refusal;
+use vlot_node::Lane;
 
 /// How often unlisted peers are looked after within the time that they may be silent.
 const LOOKS: u32 = 4;

@@ -11,11 +11,11 @@ use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use super::inbox::Intake;
-use super::lane::Lane;
 use super::local::Local;
 use super::peer::Peer;
 use super::stats::add;
 use super::wire::LENGTH_BYTES;
+use vlot_node::Lane;
 
 /// What a read asks for at least. A buffer of this size is filled by many small reads in turn.
 const CHUNK_BYTES: usize = 64 << 10;

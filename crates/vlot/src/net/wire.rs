@@ -36,7 +36,7 @@ pub(crate) const ANSWER_BYTES: usize = 32;
 /// How much may follow a hello or an answer, in every version.
 pub(crate) const MORE_BYTES_MAX: usize = 1024;
 /// The longest address that is told: a domain name at its longest, a colon and a port, rounded up.
-pub(crate) const ADDRESS_BYTES_MAX: usize = 300;
+pub(crate) use vlot_node::members::ADDRESS_BYTES_MAX;
 pub(crate) const LENGTH_BYTES: usize = 4;
 
 /// What a dialler says first.

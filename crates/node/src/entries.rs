@@ -14,7 +14,7 @@ use vlot_raft::term_runs::TermRuns;
 ///
 /// Invariant: the entries' indices follow `after` one by one; `bytes` is the sum of what they take.
 #[derive(Debug, Default)]
-pub(crate) struct RecentEntries {
+pub struct RecentEntries {
     after: LogIndex,
     entries: VecDeque<Entry>,
     bytes: usize,
@@ -22,17 +22,17 @@ pub(crate) struct RecentEntries {
 
 impl RecentEntries {
     /// None yet, of a log that ends at `last`.
-    pub(crate) fn after(last: LogIndex) -> Self {
+    pub fn after(last: LogIndex) -> Self {
         Self { after: last, ..Self::default() }
     }
 
     /// Whether everything after `index` is here.
-    pub(crate) fn reach_back_to(&self, index: LogIndex) -> bool {
+    pub fn reach_back_to(&self, index: LogIndex) -> bool {
         index >= self.after
     }
 
     /// How many bytes of memory they take.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
@@ -40,7 +40,7 @@ impl RecentEntries {
     ///
     /// # Panics
     /// If there is not one payload for each entry.
-    pub(crate) fn append(&mut self, runs: &TermRuns, payloads: impl IntoIterator<Item = Bytes>) -> Vec<Entry> {
+    pub fn append(&mut self, runs: &TermRuns, payloads: impl IntoIterator<Item = Bytes>) -> Vec<Entry> {
         self.cut_after(runs.after().index);
         let mut payloads = payloads.into_iter();
         let mut appended = Vec::new();
@@ -58,7 +58,7 @@ impl RecentEntries {
 
     /// The entries of `(after, upto]`, from the first on: as many as have at most `bytes_max` bytes together, but one
     /// at least. Empty if `after` is not reached back to.
-    pub(crate) fn part(&self, after: LogIndex, upto: LogIndex, bytes_max: usize) -> impl Iterator<Item = &Entry> {
+    pub fn part(&self, after: LogIndex, upto: LogIndex, bytes_max: usize) -> impl Iterator<Item = &Entry> {
         let skip = if self.reach_back_to(after) { after.since(self.after) } else { self.entries.len() as u64 };
         let mut room = Some(bytes_max);
         self.entries
@@ -73,7 +73,7 @@ impl RecentEntries {
     }
 
     /// Forgets the oldest entries that are not after `keep_after`, until the rest fits into `bytes_max`.
-    pub(crate) fn shrink(&mut self, keep_after: LogIndex, bytes_max: usize) {
+    pub fn shrink(&mut self, keep_after: LogIndex, bytes_max: usize) {
         while self.bytes > bytes_max {
             match self.entries.front() {
                 Some(entry) if entry.id.index <= keep_after => {
@@ -106,7 +106,7 @@ fn bytes_of(entry: &Entry) -> usize {
 
 /// How many bytes each may keep of those that it has, so that all together keep at most `budget`: who has little keeps it,
 /// and the rest is shared evenly.
-pub(crate) fn fair_share(mut sizes: Vec<usize>, budget: usize) -> usize {
+pub fn fair_share(mut sizes: Vec<usize>, budget: usize) -> usize {
     sizes.sort_unstable();
     let (mut left, mut others) = (budget, sizes.len());
     for size in sizes {

@@ -11,8 +11,8 @@ use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 use vlot_raft::message::{Body, Message, ReadId, Session};
 use vlot_raft::term_runs::TermRuns;
 
+use crate::lane::Lane;
 use crate::members::{ChangeRequest, MembersEntry};
-use crate::net::Lane;
 use crate::payload::{self, Payload};
 
 /// What one replica sends another.
@@ -514,7 +514,7 @@ struct Sequences {
 mod tests {
     use super::*;
     use crate::members::{MemberChange, Members};
-    use crate::payload::ProposalId;
+    use crate::proposal_id::ProposalId;
 
     const REFUSALS: [ChangeRefused; 12] = [
         ChangeRefused::NotLeader { leader: None },

@@ -14,14 +14,14 @@ use crate::payload::{self, BadPayload, Payload};
 ///
 /// Invariant: the first is the one with which the log begins; the indices of the others rise.
 #[derive(Clone, Debug)]
-pub(crate) struct MembersLog(Vec<MembersAt>);
+pub struct MembersLog(Vec<MembersAt>);
 
 impl MembersLog {
     /// The configurations of a log that begins with `base` and holds these entries, among them all that set one.
     ///
     /// # Errors
     /// If a payload is none.
-    pub(crate) fn new(base: MembersAt, kept: &[Entry]) -> Result<Self, BadPayload> {
+    pub fn new(base: MembersAt, kept: &[Entry]) -> Result<Self, BadPayload> {
         let mut roster = Self(vec![base]);
         for Entry { id, payload } in kept {
             roster.append(id.index, &payload::decode(payload)?);
@@ -30,7 +30,7 @@ impl MembersLog {
     }
 
     /// As consensus needs them.
-    pub(crate) fn configurations(&self) -> Configurations {
+    pub fn configurations(&self) -> Configurations {
         let of = |set: &MembersAt| (set.at, set.entry.members.configuration().clone());
         let mut all = self.0.iter().map(of);
         // There is always a first.
@@ -39,14 +39,14 @@ impl MembersLog {
     }
 
     /// Takes in an entry that was appended.
-    pub(crate) fn append(&mut self, at: LogIndex, payload: &Payload) {
+    pub fn append(&mut self, at: LogIndex, payload: &Payload) {
         if let Payload::Configuration(entry) = payload {
             self.0.push(MembersAt { at, entry: entry.clone() });
         }
     }
 
     /// The log was cut.
-    pub(crate) fn cut_after(&mut self, index: LogIndex) {
+    pub fn cut_after(&mut self, index: LogIndex) {
         let mut n = 0;
         self.0.retain(|set| {
             n += 1;
@@ -55,7 +55,7 @@ impl MembersLog {
     }
 
     /// The log begins after `index`.
-    pub(crate) fn begin_after(&mut self, index: LogIndex) {
+    pub fn begin_after(&mut self, index: LogIndex) {
         while self.0.get(1).is_some_and(|next| next.at <= index) {
             self.0.remove(0);
         }
@@ -63,24 +63,24 @@ impl MembersLog {
 
     /// A snapshot of the state at `index` has taken the place of the log up to there, or of all of it. Its members count,
     /// whatever the log has said: it may be damaged.
-    pub(crate) fn begin_with(&mut self, set: MembersAt, index: LogIndex, of_all: bool) {
+    pub fn begin_with(&mut self, set: MembersAt, index: LogIndex, of_all: bool) {
         self.0.retain(|later| later.at > index && !of_all);
         self.0.insert(0, set);
     }
 
     /// The one that counts, committed or not.
-    pub(crate) fn newest(&self) -> &MembersAt {
+    pub fn newest(&self) -> &MembersAt {
         // There is always a first.
         &self.0[self.0.len() - 1]
     }
 
     /// The one that counted when the log ended at `index`.
-    pub(crate) fn at(&self, index: LogIndex) -> &MembersAt {
+    pub fn at(&self, index: LogIndex) -> &MembersAt {
         self.0.iter().rev().find(|set| set.at <= index).unwrap_or(&self.0[0])
     }
 
     /// What the entry holds by which a leader ends the change under way.
-    pub(crate) fn settled(&self, configuration: Configuration) -> MembersEntry {
+    pub fn settled(&self, configuration: Configuration) -> MembersEntry {
         let MembersEntry { change, members, context } = &self.newest().entry;
         let members: Members = members.with_seats(configuration);
         MembersEntry { change: *change, members, context: context.clone() }

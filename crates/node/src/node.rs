@@ -14,8 +14,8 @@ use vlot_raft::raft::Raft;
 use vlot_raft::time::Time;
 
 use crate::entries::fair_share;
+use crate::lane::Lane;
 use crate::members::{MemberChange, Members, MembersAt};
-use crate::net::Lane;
 use crate::replica::{BadEntry, Begin, CannotBegin, Committed, LogRead, Purpose, Replica, Work};
 use crate::wire::{BadFrame, PeerMessage};
 
@@ -405,7 +405,8 @@ impl NodeCore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::{self, ProposalId};
+    use crate::payload;
+    use crate::proposal_id::ProposalId;
     use crate::replica::Limits;
     use std::time::Duration;
     use vlot_log::index::GroupState;

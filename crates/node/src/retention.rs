@@ -31,7 +31,7 @@ const MARK_BYTES: u64 = 1 << 20;
 
 /// The sizes of what was applied lately.
 #[derive(Debug)]
-pub(crate) struct Retention {
+pub struct Retention {
     limits: Limits,
     /// Bytes of payload applied since the process started.
     bytes: u64,
@@ -42,12 +42,12 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Self { limits, bytes: 0, bytes_at_cut: 0, marks: VecDeque::new() }
     }
 
     /// An entry was applied.
-    pub(crate) fn applied(&mut self, index: LogIndex, bytes: usize) {
+    pub fn applied(&mut self, index: LogIndex, bytes: usize) {
         self.bytes += bytes as u64;
         if self.marks.back().is_none_or(|&(_, marked)| self.bytes - marked >= MARK_BYTES) {
             self.marks.push_back((index, self.bytes));
@@ -58,13 +58,13 @@ impl Retention {
     }
 
     /// Whether it is worth asking what is durable: enough was applied for a cut of a log that begins after `begin`.
-    pub(crate) fn is_due(&self, begin: LogIndex, applied: LogIndex) -> bool {
+    pub fn is_due(&self, begin: LogIndex, applied: LogIndex) -> bool {
         let Limits { entries, bytes, entries_kept, .. } = self.limits;
         applied.since(begin) >= entries.saturating_add(entries_kept) || self.bytes - self.bytes_at_cut >= bytes
     }
 
     /// Up to where a log that begins after `begin` may be cut, if a cut is worth it.
-    pub(crate) fn cut(&mut self, begin: LogIndex, durable: LogIndex, applied: LogIndex) -> Option<LogIndex> {
+    pub fn cut(&mut self, begin: LogIndex, durable: LogIndex, applied: LogIndex) -> Option<LogIndex> {
         if !self.is_due(begin, applied) {
             return None;
         }

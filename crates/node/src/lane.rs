@@ -10,9 +10,8 @@ pub enum Lane {
     Control,
     /// Log entries.
     Entries,
-    /// Bulk: snapshots. Dialled when there is something to send, and closed when there has not been for a while
-    /// ([`Limits::snapshot_idle_max`](super::Limits::snapshot_idle_max)); it gives way to the other lanes after every
-    /// system call.
+    /// Bulk: snapshots. A connection for it stands only while there is something to send, and it gives way to the other
+    /// lanes.
     Snapshot,
 }
 
@@ -24,7 +23,8 @@ impl Lane {
     pub const COUNT: usize = 3;
 
     /// The lane's number in a handshake. A number keeps its meaning for ever.
-    pub(crate) fn number(self) -> u16 {
+    #[must_use]
+    pub fn number(self) -> u16 {
         match self {
             Self::Control => 0,
             Self::Entries => 1,
@@ -33,12 +33,14 @@ impl Lane {
     }
 
     /// The lane of that number, if this version knows it.
-    pub(crate) fn from_number(number: u16) -> Option<Self> {
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|lane| lane.number() == number)
     }
 
     /// Where the lane's part stands in an array with one element per lane.
-    pub(crate) fn index(self) -> usize {
+    #[must_use]
+    pub fn index(self) -> usize {
         self as usize
     }
 }

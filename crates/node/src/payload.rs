@@ -8,15 +8,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::members::MembersEntry;
-
-/// Names a proposal: who made it, and which of theirs it is.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ProposalId {
-    /// A number drawn by the process that made it; another one each time a process starts.
-    pub origin: u64,
-    /// Rises with each proposal of the process.
-    pub sequence: u64,
-}
+use crate::proposal_id::ProposalId;
 
 /// What an entry holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -94,7 +86,7 @@ pub fn decode(bytes: &Bytes) -> Result<Payload, BadPayload> {
             let id = proposal_id(bytes).ok_or(BadPayload)?;
             Ok(Payload::Command { id, command: bytes.slice(HEADER_BYTES..) })
         }
-        Some(&MEMBERSHIP) => MembersEntry::decode(bytes.slice(1..)).map(Payload::Configuration),
+        Some(&MEMBERSHIP) => MembersEntry::decode(bytes.slice(1..)).map(Payload::Configuration).map_err(|_| BadPayload),
         Some(&WITHHELD) if bytes.len() == 1 => Ok(Payload::Withheld),
         _ => Err(BadPayload),
     }

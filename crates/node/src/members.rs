@@ -10,16 +10,19 @@ use prost::Message as _;
 use vlot_raft::configuration::{Change, Configuration, Member, Seat};
 use vlot_raft::id::{LogIndex, NodeId};
 
-use crate::net::wire;
-use crate::payload::{BadPayload, ProposalId};
+use crate::proposal_id::ProposalId;
 
 /// How long an address may be: as long as one that is told.
-pub const ADDRESS_BYTES_MAX: usize = wire::ADDRESS_BYTES_MAX;
+pub const ADDRESS_BYTES_MAX: usize = 300;
 /// How long what the state machine is given with a change may be. It is kept with the members where a log begins and with
 /// every snapshot, in a mebibyte together.
 pub const CONTEXT_BYTES_MAX: usize = 64 << 10;
 /// An entry beyond this was never written.
 const ENTRY_BYTES_MAX: usize = (1 << 20) - 64;
+
+/// Bytes that are no members, no change of them, or longer than any that were written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BadMembers;
 
 /// The members of a group, and where each of them listens.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -282,18 +285,18 @@ impl MembersEntry {
         }
     }
 
-    fn of_frame(frame: EntryFrame) -> Result<Self, BadPayload> {
+    fn of_frame(frame: EntryFrame) -> Result<Self, BadMembers> {
         let mut seats = Vec::with_capacity(frame.members.len());
         let (mut addresses, mut disks) = (BTreeMap::new(), BTreeMap::new());
         for MemberFrame { node, seat, witness, address, disk } in frame.members {
             if disk != 0 {
                 disks.insert(NodeId(node), disk);
             }
-            let seat = *SEATS.get((seat as usize).wrapping_sub(1)).ok_or(BadPayload)?;
+            let seat = *SEATS.get((seat as usize).wrapping_sub(1)).ok_or(BadMembers)?;
             seats.push(Member { node: NodeId(node), seat, witness });
             addresses.insert(NodeId(node), address);
         }
-        let configuration = Configuration::of_members(seats).ok_or(BadPayload)?;
+        let configuration = Configuration::of_members(seats).ok_or(BadMembers)?;
         let change = ProposalId { origin: frame.origin, sequence: frame.sequence };
         Ok(Self { change, members: Members { configuration, addresses, disks }, context: frame.context })
     }
@@ -308,11 +311,11 @@ impl MembersEntry {
     ///
     /// # Errors
     /// If the bytes are none.
-    pub fn decode(bytes: impl Buf) -> Result<Self, BadPayload> {
+    pub fn decode(bytes: impl Buf) -> Result<Self, BadMembers> {
         if bytes.remaining() > ENTRY_BYTES_MAX {
-            return Err(BadPayload);
+            return Err(BadMembers);
         }
-        Self::of_frame(EntryFrame::decode(bytes).map_err(|_| BadPayload)?)
+        Self::of_frame(EntryFrame::decode(bytes).map_err(|_| BadMembers)?)
     }
 }
 
@@ -327,9 +330,9 @@ impl MembersAt {
     ///
     /// # Errors
     /// If the bytes are none.
-    pub fn decode(bytes: impl Buf) -> Result<Self, BadPayload> {
-        let SetFrame { at, entry } = SetFrame::decode(bytes).map_err(|_| BadPayload)?;
-        Ok(Self { at: LogIndex(at), entry: MembersEntry::of_frame(entry.ok_or(BadPayload)?)? })
+    pub fn decode(bytes: impl Buf) -> Result<Self, BadMembers> {
+        let SetFrame { at, entry } = SetFrame::decode(bytes).map_err(|_| BadMembers)?;
+        Ok(Self { at: LogIndex(at), entry: MembersEntry::of_frame(entry.ok_or(BadMembers)?)? })
     }
 }
 
@@ -365,9 +368,9 @@ impl ChangeRequest {
     ///
     /// # Errors
     /// If the bytes are none.
-    pub fn decode(bytes: Bytes) -> Result<Self, BadPayload> {
+    pub fn decode(bytes: Bytes) -> Result<Self, BadMembers> {
         let RequestFrame { origin, sequence, changes, context } =
-            RequestFrame::decode(bytes).map_err(|_| BadPayload)?;
+            RequestFrame::decode(bytes).map_err(|_| BadMembers)?;
         let change = |ChangeFrame { kind, node, address, disk }| {
             let node = NodeId(node);
             Ok(match kind {
@@ -379,12 +382,12 @@ impl ChangeRequest {
                 6 => MemberChange::Remove(node),
                 7 => MemberChange::Move { node, address },
                 8 => MemberChange::BindDisk { node, disk },
-                _ => return Err(BadPayload),
+                _ => return Err(BadMembers),
             })
         };
-        let changes = changes.into_iter().map(change).collect::<Result<Vec<_>, BadPayload>>()?;
+        let changes = changes.into_iter().map(change).collect::<Result<Vec<_>, BadMembers>>()?;
         if is_too_large(&changes, &context) {
-            return Err(BadPayload);
+            return Err(BadMembers);
         }
         Ok(Self { id: ProposalId { origin, sequence }, changes, context })
     }
@@ -429,7 +432,7 @@ mod tests {
         }
         let entry = |bytes| MembersEntry { context: Bytes::from(vec![0; bytes]), ..MembersEntry::default() };
         assert!(MembersEntry::decode(&entry(1 << 19).encode()[..]).is_ok());
-        assert_eq!(MembersEntry::decode(&entry(1 << 20).encode()[..]), Err(BadPayload));
+        assert_eq!(MembersEntry::decode(&entry(1 << 20).encode()[..]), Err(BadMembers));
     }
 
     #[test]

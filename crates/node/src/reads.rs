@@ -11,7 +11,7 @@ use vlot_raft::time::Time;
 
 /// Reads by the host's names for them; all that wait in one turn are asked as one.
 #[derive(Debug)]
-pub(crate) struct Reads {
+pub struct Reads {
     next: u64,
     /// How long an answer may take before the question is asked again.
     election_timeout: Duration,
@@ -25,22 +25,22 @@ pub(crate) struct Reads {
 
 impl Reads {
     /// None yet. `origin` is a number that no earlier process of this node has begun at: see [`ReadId`].
-    pub(crate) fn new(origin: u64, election_timeout: Duration) -> Self {
+    pub fn new(origin: u64, election_timeout: Duration) -> Self {
         Self { next: origin, election_timeout, waiting: Vec::new(), asked: BTreeMap::new(), confirmed: Vec::new() }
     }
 
     /// Takes a read.
-    pub(crate) fn wait(&mut self, read: u64) {
+    pub fn wait(&mut self, read: u64) {
         self.waiting.push(read);
     }
 
     /// When the oldest question is to be asked again.
-    pub(crate) fn deadline(&self) -> Time {
+    pub fn deadline(&self) -> Time {
         self.asked.values().map(|(asked, _)| *asked + self.election_timeout).min().unwrap_or(Time::NEVER)
     }
 
     /// One question for all that wait; none if nothing does.
-    pub(crate) fn ask(&mut self, now: Time) -> Option<ReadId> {
+    pub fn ask(&mut self, now: Time) -> Option<ReadId> {
         if self.waiting.is_empty() {
             return None;
         }
@@ -51,13 +51,13 @@ impl Reads {
     }
 
     /// What was asked too long ago is asked again: the question or the answer was lost.
-    pub(crate) fn ask_late_ones_again(&mut self, now: Time) {
+    pub fn ask_late_ones_again(&mut self, now: Time) {
         let election_timeout = self.election_timeout;
         self.ask_again(|asked| now.since(asked) >= election_timeout);
     }
 
     /// Everything is asked again: there is a new leader.
-    pub(crate) fn ask_all_again(&mut self) {
+    pub fn ask_all_again(&mut self) {
         self.ask_again(|_| true);
     }
 
@@ -73,21 +73,21 @@ impl Reads {
     }
 
     /// The question is answered: its reads wait until everything up to `index` is applied.
-    pub(crate) fn confirm(&mut self, read: ReadId, index: LogIndex) {
+    pub fn confirm(&mut self, read: ReadId, index: LogIndex) {
         if let Some((_, reads)) = self.asked.remove(&read) {
             self.confirmed.push((index, reads));
         }
     }
 
     /// The question was turned away.
-    pub(crate) fn refuse(&mut self, read: ReadId) {
+    pub fn refuse(&mut self, read: ReadId) {
         if let Some((_, reads)) = self.asked.remove(&read) {
             self.waiting.extend(reads);
         }
     }
 
     /// Moves those that may be answered now into `ready`.
-    pub(crate) fn take_ready(&mut self, applied: LogIndex, ready: &mut Vec<u64>) {
+    pub fn take_ready(&mut self, applied: LogIndex, ready: &mut Vec<u64>) {
         self.confirmed.retain_mut(|(index, reads)| {
             let is_ready = *index <= applied;
             if is_ready {

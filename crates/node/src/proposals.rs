@@ -12,7 +12,7 @@ use crate::payload;
 
 /// Proposals of one group.
 #[derive(Debug, Default)]
-pub(crate) struct Proposals {
+pub struct Proposals {
     /// This node's own, until they are applied or withdrawn.
     own: BTreeMap<u64, Proposal>,
     /// Which of them are yet to be sent.
@@ -30,20 +30,20 @@ struct Proposal {
 
 impl Proposals {
     /// Takes one of this node's own.
-    pub(crate) fn propose(&mut self, sequence: u64, payload: Bytes) {
+    pub fn propose(&mut self, sequence: u64, payload: Bytes) {
         self.own.insert(sequence, Proposal { payload, sent_in: None });
         self.unsent.insert(sequence);
     }
 
     /// It is applied, or nobody waits for it any more: it is not sent again.
-    pub(crate) fn settle(&mut self, sequence: u64) {
+    pub fn settle(&mut self, sequence: u64) {
         self.own.remove(&sequence);
         self.unsent.remove(&sequence);
     }
 
     /// Takes proposals of a follower that were meant for the leader of `term`. They are taken into the log or dropped
     /// at the end of a turn, when it is certain in which term its entries are made.
-    pub(crate) fn forward(&mut self, from: NodeId, term: Term, payloads: Vec<Bytes>) {
+    pub fn forward(&mut self, from: NodeId, term: Term, payloads: Vec<Bytes>) {
         if self.forwarded.0 != term {
             self.forwarded = (term, Vec::new());
         }
@@ -51,7 +51,7 @@ impl Proposals {
     }
 
     /// Everything that the leader of `term`, this node, may append.
-    pub(crate) fn take_for_own_term(&mut self, term: Term) -> Vec<Bytes> {
+    pub fn take_for_own_term(&mut self, term: Term) -> Vec<Bytes> {
         let (meant_for, forwarded) = std::mem::take(&mut self.forwarded);
         let forwarded = forwarded.into_iter().filter(|_| meant_for == term);
         let mut payloads: Vec<Bytes> = forwarded.map(|(_, payload)| payload).collect();
@@ -60,7 +60,7 @@ impl Proposals {
     }
 
     /// Gives back this node's own that nobody can have taken, by their sequence numbers, and forgets them.
-    pub(crate) fn refuse_unsent(&mut self) -> Vec<u64> {
+    pub fn refuse_unsent(&mut self) -> Vec<u64> {
         let own: Vec<u64> = std::mem::take(&mut self.unsent).into_iter().collect();
         own.iter().for_each(|sequence| drop(self.own.remove(sequence)));
         own
@@ -68,7 +68,7 @@ impl Proposals {
 
     /// The leader of `term`, this node, takes nothing and will not soon. Gives back what followers have sent it, by its
     /// sequence numbers, and forgets it.
-    pub(crate) fn refuse_forwarded(&mut self, term: Term) -> BTreeMap<NodeId, Vec<u64>> {
+    pub fn refuse_forwarded(&mut self, term: Term) -> BTreeMap<NodeId, Vec<u64>> {
         let (meant_for, forwarded) = std::mem::take(&mut self.forwarded);
         let mut others: BTreeMap<NodeId, Vec<u64>> = BTreeMap::new();
         for (from, payload) in forwarded.into_iter().filter(|_| meant_for == term) {
@@ -81,19 +81,19 @@ impl Proposals {
 
     /// The leader of `term` has not taken what was sent to it, and never will. Gives back what nobody else can have
     /// taken: a late answer may be about what has gone to a later leader since.
-    pub(crate) fn refused(&mut self, term: Term, mut sequences: Vec<u64>) -> Vec<u64> {
+    pub fn refused(&mut self, term: Term, mut sequences: Vec<u64>) -> Vec<u64> {
         sequences.retain(|sequence| self.own.get(sequence).is_some_and(|proposal| proposal.sent_in == Some(term)));
         sequences.iter().for_each(|sequence| self.settle(*sequence));
         sequences
     }
 
     /// Drops what followers have sent: this node does not lead.
-    pub(crate) fn drop_forwarded(&mut self) {
+    pub fn drop_forwarded(&mut self) {
         self.forwarded = (Term::ZERO, Vec::new());
     }
 
     /// This node's own that are to be sent to the leader of `term`.
-    pub(crate) fn take_unsent(&mut self, term: Term) -> Vec<Bytes> {
+    pub fn take_unsent(&mut self, term: Term) -> Vec<Bytes> {
         let own = &mut self.own;
         let sent = std::mem::take(&mut self.unsent).into_iter().filter_map(move |sequence| {
             let proposal = own.get_mut(&sequence)?;
@@ -105,14 +105,14 @@ impl Proposals {
 
     /// A snapshot has taken the place of entries that this node has never seen: what was sent may be among them, so it
     /// must not be sent again.
-    pub(crate) fn forget_sent(&mut self) {
+    pub fn forget_sent(&mut self) {
         self.own.retain(|_, proposal| proposal.sent_in.is_none());
     }
 
     /// A leader has taken office in `term`, and everything before its first entry is applied. What went to a leader of
     /// an earlier term and was not applied by now never will be: it could only stand before that entry, and a leader
     /// takes proposals for its own term alone. So it may be sent again without being applied twice.
-    pub(crate) fn send_lost_again(&mut self, term: Term) {
+    pub fn send_lost_again(&mut self, term: Term) {
         for (&sequence, proposal) in &mut self.own {
             if proposal.sent_in.is_some_and(|sent_in| sent_in < term) {
                 proposal.sent_in = None;
