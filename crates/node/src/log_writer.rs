@@ -15,7 +15,7 @@ use vlot_log::error::WriteError;
 use vlot_log::record::{Entry, Write};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
-use crate::node::BatchId;
+use crate::act::BatchId;
 
 /// Writes batches, and keeps what is refused for want of room.
 #[derive(Debug, Default)]

@@ -146,7 +146,15 @@ impl Members {
         self.addresses.get(&node).map_or("", String::as_str)
     }
 
-    /// The seats are these; who has none has no address and no disk either.
+    /// The same without a node that has left.
+    #[must_use]
+    pub fn without(&self, node: NodeId) -> Self {
+        let others = self.configuration.members().iter().filter(|member| member.node != node).copied().collect();
+        // Without its last voter a configuration would be none; then it is shown as it is.
+        Configuration::of_members(others).map_or_else(|| self.clone(), |others| self.with_seats(others))
+    }
+
+    /// The seats are these; a node that has none has no address and no disk either.
     #[must_use]
     pub fn with_seats(&self, configuration: Configuration) -> Self {
         let (mut addresses, mut disks) = (self.addresses.clone(), self.disks.clone());

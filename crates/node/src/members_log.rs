@@ -68,6 +68,17 @@ impl MembersLog {
         self.0.insert(0, set);
     }
 
+    /// The one with which the log begins.
+    pub fn first(&self) -> &MembersAt {
+        // There is always a first.
+        &self.0[0]
+    }
+
+    /// Those that entries have set.
+    pub fn later(&self) -> impl Iterator<Item = &MembersAt> {
+        self.0[1..].iter()
+    }
+
     /// The one that counts, committed or not.
     pub fn newest(&self) -> &MembersAt {
         // There is always a first.

@@ -10,6 +10,23 @@ use vlot_raft::id::{NodeId, Term};
 
 use crate::payload;
 
+/// Why a proposal was not taken. It is in no log, and never will be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NotProposed {
+    /// The disks of a quorum have no room for it, or this node's has none, so that its outcome would not be seen here.
+    NoSpace,
+    /// The state machine of this node lags too far behind what is decided.
+    Busy,
+    /// The state machine of this node has failed: see [`Fence`](crate::machine::Fence).
+    Fenced,
+    /// This node is no member any more.
+    NotAMember,
+    /// No leader has taken it before it was withdrawn.
+    NoLeader,
+    /// The group was closed on this node.
+    Closed,
+}
+
 /// Proposals of one group.
 #[derive(Debug, Default)]
 pub struct Proposals {
@@ -35,10 +52,10 @@ impl Proposals {
         self.unsent.insert(sequence);
     }
 
-    /// It is applied, or nobody waits for it any more: it is not sent again.
-    pub fn settle(&mut self, sequence: u64) {
+    /// It is decided, or its caller waits no longer: it is not sent again. True if it is certain that no leader has it.
+    pub fn settle(&mut self, sequence: u64) -> bool {
         self.own.remove(&sequence);
-        self.unsent.remove(&sequence);
+        self.unsent.remove(&sequence)
     }
 
     /// Takes proposals of a follower that were meant for the leader of `term`. They are taken into the log or dropped
@@ -83,7 +100,9 @@ impl Proposals {
     /// taken: a late answer may be about what has gone to a later leader since.
     pub fn refused(&mut self, term: Term, mut sequences: Vec<u64>) -> Vec<u64> {
         sequences.retain(|sequence| self.own.get(sequence).is_some_and(|proposal| proposal.sent_in == Some(term)));
-        sequences.iter().for_each(|sequence| self.settle(*sequence));
+        for sequence in &sequences {
+            self.settle(*sequence);
+        }
         sequences
     }
 
@@ -104,9 +123,22 @@ impl Proposals {
     }
 
     /// A snapshot has taken the place of entries that this node has never seen: what was sent may be among them, so it
-    /// must not be sent again.
-    pub fn forget_sent(&mut self) {
-        self.own.retain(|_, proposal| proposal.sent_in.is_none());
+    /// must not be sent again. Gives back what has become unknown so, by sequence numbers.
+    pub fn forget_sent(&mut self) -> Vec<u64> {
+        let mut unknown = Vec::new();
+        self.own.retain(|sequence, proposal| {
+            if proposal.sent_in.is_some() {
+                unknown.push(*sequence);
+            }
+            proposal.sent_in.is_none()
+        });
+        unknown
+    }
+
+    /// Gives back all of this node's own, by sequence numbers: those that no leader has, and those that one may have.
+    pub fn take_all(&mut self) -> (Vec<u64>, Vec<u64>) {
+        let unsent = self.refuse_unsent();
+        (unsent, std::mem::take(&mut self.own).into_keys().collect())
     }
 
     /// A leader has taken office in `term`, and everything before its first entry is applied. What went to a leader of

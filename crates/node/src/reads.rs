@@ -86,6 +86,13 @@ impl Reads {
         }
     }
 
+    /// Gives up all, and gives them back: they cannot be answered here any more.
+    pub fn take_all(&mut self) -> Vec<u64> {
+        let asked = std::mem::take(&mut self.asked).into_values().flat_map(|(_, reads)| reads);
+        let confirmed = std::mem::take(&mut self.confirmed).into_iter().flat_map(|(_, reads)| reads);
+        std::mem::take(&mut self.waiting).into_iter().chain(asked).chain(confirmed).collect()
+    }
+
     /// Moves those that may be answered now into `ready`.
     pub fn take_ready(&mut self, applied: LogIndex, ready: &mut Vec<u64>) {
         self.confirmed.retain_mut(|(index, reads)| {

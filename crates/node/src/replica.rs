@@ -21,12 +21,13 @@ use vlot_raft::state::{Config, Restored};
 use vlot_raft::term_runs::TermRuns;
 use vlot_raft::time::{Rng, Time};
 
+use crate::act::Answer;
 use crate::entries::RecentEntries;
 use crate::members::{ChangeRequest, MemberChange, Members, MembersAt};
 use crate::members_log::MembersLog;
 use crate::payload::{self, Payload};
 use crate::proposal_id::ProposalId;
-use crate::proposals::Proposals;
+use crate::proposals::{NotProposed, Proposals};
 use crate::reads::Reads;
 use crate::wire::PeerMessage;
 
@@ -99,20 +100,45 @@ pub struct Work {
     pub committed: Vec<Committed>,
     /// A snapshot that reaches this entry is needed; this member has one.
     pub fetch: Option<(NodeId, LogId)>,
-    /// Proposals that nobody has taken, or ever will, for want of room; by their sequence numbers.
-    pub proposals_refused: Vec<u64>,
+    /// Proposals of this node that no leader has taken, or ever will, by their sequence numbers.
+    pub proposals_refused: Vec<(u64, NotProposed)>,
+    /// Proposals of this node of which it will never be known here what became of them, by their sequence numbers.
+    pub proposals_unknown: Vec<u64>,
     /// Changes of members that were refused, by their sequence numbers.
     pub changes_refused: Vec<(u64, ChangeRefused)>,
+    /// Changes by which this node was to leave, and has left, by their sequence numbers.
+    pub left_by: Vec<u64>,
     /// Whether hand-overs were begun, by their sequence numbers.
     pub transfers: Vec<(u64, Result<(), TransferRefused>)>,
-    /// Reads that may be answered once `committed` is applied.
+    /// Reads that may be answered by the state machine as it is.
     pub reads_ready: Vec<u64>,
+    /// Reads that this node can answer no more.
+    pub reads_refused: Vec<u64>,
     /// Changes of term, role or leader.
     pub became: Vec<RoleState>,
     /// What else has happened.
     pub happened: Vec<Event>,
     /// What peers did wrong.
     pub misbehaved: Vec<(NodeId, Misbehaviour)>,
+}
+
+impl Work {
+    /// What calls of this process are to be told.
+    pub(crate) fn answers(&mut self) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        answers.extend(self.proposals_refused.drain(..).map(|(sequence, why)| Answer::NotProposed(sequence, why)));
+        answers.extend(self.proposals_unknown.drain(..).map(Answer::Unknown));
+        answers.extend(self.changes_refused.drain(..).map(|(sequence, why)| Answer::Changed(sequence, Err(why))));
+        answers.extend(self.left_by.drain(..).map(|sequence| Answer::Changed(sequence, Ok(()))));
+        answers.extend(self.transfers.drain(..).map(|(sequence, begun)| Answer::Transfer(sequence, begun)));
+        if !self.reads_refused.is_empty() {
+            answers.push(Answer::Refused(std::mem::take(&mut self.reads_refused)));
+        }
+        if !self.reads_ready.is_empty() {
+            answers.push(Answer::Ready(std::mem::take(&mut self.reads_ready)));
+        }
+        answers
+    }
 }
 
 /// Entries that a replica needs from the log on disk.
@@ -196,13 +222,13 @@ impl std::fmt::Display for CannotBegin {
 
 impl std::error::Error for CannotBegin {}
 
-/// An entry on disk is none that was written by a version known here.
+/// An entry of the log is none that was written by a version known here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BadEntry(pub LogId);
 
 /// One group's share on one node.
 ///
-/// Invariant: `handed <= raft.ready() <= raft.durable()`.
+/// Invariant: `applied <= handed <= raft.ready() <= raft.durable()`.
 #[derive(Debug)]
 pub struct Replica {
     group: GroupId,
@@ -213,6 +239,10 @@ pub struct Replica {
     recent: RecentEntries,
     /// The last entry handed to the state machine.
     handed: LogId,
+    /// The last entry that it has applied, as the host says.
+    applied: LogIndex,
+    /// The state machine has failed: nothing more is handed to it, proposed or read here.
+    is_fenced: bool,
     /// The entry after it was withheld: nothing more can be handed over, until a snapshot takes its place.
     is_withheld: bool,
     /// The state machine keeps up, as the host says; and what consensus was told of it.
@@ -227,6 +257,8 @@ pub struct Replica {
     proposals: Proposals,
     /// Changes of members that this node asks for and has not sent.
     changes: Vec<ChangeRequest>,
+    /// Changes by which this node asks to leave, by their sequence numbers: it does not apply the entry that says so.
+    leaving_by: Vec<u64>,
     reads: Reads,
     /// Reads of the log that are under way.
     fetching: BTreeSet<Purpose>,
@@ -281,6 +313,8 @@ impl Replica {
             members_log,
             recent,
             handed: applied,
+            applied: applied.index,
+            is_fenced: false,
             is_withheld: false,
             applies: true,
             is_fit: true,
@@ -289,6 +323,7 @@ impl Replica {
             asked_change: None,
             proposals: Proposals::default(),
             changes: Vec::new(),
+            leaving_by: Vec::new(),
             reads,
             fetching: BTreeSet::new(),
             fetched: BTreeMap::new(),
@@ -311,6 +346,24 @@ impl Replica {
     #[must_use]
     pub fn handed(&self) -> LogId {
         self.handed
+    }
+
+    /// The last entry that the state machine has applied.
+    #[must_use]
+    pub fn applied_upto(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// Whether entries are being read from the log for it.
+    #[must_use]
+    pub fn is_fetching(&self) -> bool {
+        !self.fetching.is_empty()
+    }
+
+    /// Whether more is decided than was handed to the state machine, which could be handed to it.
+    #[must_use]
+    pub fn has_more_to_apply(&self) -> bool {
+        !self.is_fenced && !self.only_counts() && self.handed.index < self.raft.ready()
     }
 
     /// When [`Replica::tick`] is due.
@@ -343,35 +396,58 @@ impl Replica {
                     work.messages.push((from, PeerMessage::ChangeRefused { sequence, why }));
                 }
             }
-            PeerMessage::Propose { .. } => {}
+            PeerMessage::Propose { .. } | PeerMessage::Alive => {}
             PeerMessage::Change { request, .. } => {
                 let why = ChangeRefused::NotLeader { leader: self.raft.role_state().leader };
                 let sequence = request.id.sequence;
                 work.messages.push((from, PeerMessage::ChangeRefused { sequence, why }));
             }
-            PeerMessage::ChangeRefused { sequence, why } => work.changes_refused.push((sequence, why)),
+            PeerMessage::ChangeRefused { sequence, why } => self.refuse_change(sequence, why, work),
             PeerMessage::ProposalsRefused { term, sequences } => {
-                work.proposals_refused.extend(self.proposals.refused(term, sequences));
+                let refused = self.proposals.refused(term, sequences);
+                work.proposals_refused.extend(refused.into_iter().map(|sequence| (sequence, NotProposed::NoSpace)));
             }
         }
     }
 
     /// Proposes a command, as a payload that [`payload::command`] has made with this node's origin and `sequence`. It
-    /// goes to whoever leads, again if it was certainly lost, until it is applied or withdrawn.
-    pub fn propose(&mut self, sequence: u64, payload: Bytes) {
-        self.proposals.propose(sequence, payload);
+    /// goes to whoever leads, again if it was certainly lost, until it is decided or withdrawn.
+    pub fn propose(&mut self, sequence: u64, payload: Bytes, is_busy: bool, work: &mut Work) {
+        let refused = if self.is_fenced {
+            NotProposed::Fenced
+        } else if self.raft.is_removed() {
+            NotProposed::NotAMember
+        } else if is_busy {
+            NotProposed::Busy
+        } else {
+            return self.proposals.propose(sequence, payload);
+        };
+        work.proposals_refused.push((sequence, refused));
     }
 
-    /// Nobody waits for the proposal any more: it is not sent again. It may still come true.
-    pub fn withdraw(&mut self, sequence: u64) {
-        self.proposals.settle(sequence);
+    /// The caller waits no longer: the proposal is not sent again. It is refused if no leader can have it.
+    pub fn withdraw(&mut self, sequence: u64, work: &mut Work) {
+        if self.proposals.settle(sequence) {
+            work.proposals_refused.push((sequence, NotProposed::NoLeader));
+        } else {
+            work.proposals_unknown.push(sequence);
+        }
     }
 
     /// Asks for a change of members, all of it at once. It goes to whoever leads, once; it is done when the state
     /// machine is told of it, and refused if [`Work::changes_refused`] says so.
     pub fn change_members(&mut self, sequence: u64, changes: Vec<MemberChange>, context: Bytes) {
         let id = ProposalId { origin: self.origin, sequence };
+        let own = self.raft.node();
+        if changes.iter().any(|change| matches!(change, MemberChange::Remove(node) if *node == own)) {
+            self.leaving_by.push(sequence);
+        }
         self.changes.push(ChangeRequest { id, changes, context });
+    }
+
+    fn refuse_change(&mut self, sequence: u64, why: ChangeRefused, work: &mut Work) {
+        self.leaving_by.retain(|leaving| *leaving != sequence);
+        work.changes_refused.push((sequence, why));
     }
 
     /// Hands the leadership over, if this node has it.
@@ -397,6 +473,43 @@ impl Replica {
         self.arriving = None;
     }
 
+    /// The state machine has applied everything up to here.
+    pub fn applied(&mut self, upto: LogIndex, work: &mut Work) {
+        self.applied = self.applied.max(upto);
+        self.reads.take_ready(self.applied, &mut work.reads_ready);
+    }
+
+    /// The state machine has failed. What waits for it is told so, and nothing more is handed to it; the log is kept, and
+    /// votes and acknowledgements go on. This node does not lead from now on if another can.
+    pub fn fence(&mut self, now: Time, why: NotProposed, work: &mut Work) {
+        self.is_fenced = true;
+        let (unsent, sent) = self.proposals.take_all();
+        work.proposals_refused.extend(unsent.into_iter().map(|sequence| (sequence, why)));
+        work.proposals_unknown.extend(sent);
+        work.reads_refused.append(&mut self.reads.take_all());
+        work.committed.clear();
+        self.tell_fitness(now, work);
+    }
+
+    /// The group is closed: nothing is proposed, read or handed over any more. If it is to be removed, its log goes.
+    pub fn close(&mut self, now: Time, remove: bool, work: &mut Work) {
+        self.fence(now, NotProposed::Closed, work);
+        let _ = remove;
+    }
+
+    /// What its log is, to go on from later.
+    #[must_use]
+    pub fn into_state(self) -> GroupState {
+        let base = self.members_log.first().encode();
+        let kept = self.members_log.later().map(|set| Entry {
+            id: LogId { term: self.raft.log().term_at(set.at).unwrap_or_default(), index: set.at },
+            payload: payload::configuration(&set.entry),
+        });
+        let kept = kept.collect();
+        let (term, vote) = (self.raft.role_state().term, self.raft.vote());
+        GroupState { term, vote, runs: self.raft.log().clone(), note: base, kept }
+    }
+
     /// Whether the state machine keeps up with what is decided.
     pub fn fitness(&mut self, now: Time, fit: bool, work: &mut Work) {
         self.applies = fit;
@@ -416,8 +529,12 @@ impl Replica {
     }
 
     /// Asks for a linearizable read; `read` is the host's name for it.
-    pub fn read(&mut self, read: u64) {
-        self.reads.wait(read);
+    pub fn read(&mut self, read: u64, work: &mut Work) {
+        if self.is_fenced || self.raft.is_removed() {
+            work.reads_refused.push(read);
+        } else {
+            self.reads.wait(read);
+        }
     }
 
     /// The write with this number, and all before, are durable.
@@ -460,6 +577,7 @@ impl Replica {
             return Ok(());
         }
         match purpose {
+            Purpose::Apply if self.is_fenced => {}
             Purpose::Apply => self.deliver(entries, work)?,
             Purpose::Send(peer) => {
                 self.fetched.insert(peer, entries);
@@ -468,19 +586,20 @@ impl Replica {
         Ok(())
     }
 
-    /// Ends a turn: what the turn has gathered becomes one append, one question and one message per peer.
+    /// Ends a turn: what the turn has gathered becomes one append, one question and one message per peer. The state
+    /// machine is given entries of about so many bytes at most.
     ///
     /// # Errors
     /// If an entry is none that this version knows; the replica must stop.
-    pub fn end_turn(&mut self, now: Time, work: &mut Work) -> Result<(), BadEntry> {
+    pub fn end_turn(&mut self, now: Time, apply_bytes_max: usize, work: &mut Work) -> Result<(), BadEntry> {
         self.send_changes(now, work);
         self.send_proposals(now, work);
         self.send_reads(now, work);
         self.send_entries(work);
-        self.apply(work)?;
+        let done = self.apply(apply_bytes_max, work);
         self.tell_fitness(now, work);
-        self.reads.take_ready(self.handed.index, &mut work.reads_ready);
-        Ok(())
+        self.reads.take_ready(self.applied, &mut work.reads_ready);
+        done
     }
 
     /// How many bytes the entries take that are in memory.
@@ -501,7 +620,7 @@ impl Replica {
         let RoleState { term, role, leader } = self.raft.role_state();
         // What others decide cannot be applied here, so whoever proposes here would learn nothing of it.
         if !self.raft.has_room() {
-            work.proposals_refused.extend(self.proposals.refuse_unsent());
+            self.refuse_unsent(NotProposed::NoSpace, work);
         }
         if role == RoleName::Leader {
             match self.raft.proposals_refused() {
@@ -527,8 +646,12 @@ impl Replica {
         }
     }
 
+    fn refuse_unsent(&mut self, why: NotProposed, work: &mut Work) {
+        work.proposals_refused.extend(self.proposals.refuse_unsent().into_iter().map(|sequence| (sequence, why)));
+    }
+
     fn refuse_proposals(&mut self, term: Term, work: &mut Work) {
-        work.proposals_refused.extend(self.proposals.refuse_unsent());
+        self.refuse_unsent(NotProposed::NoSpace, work);
         let refused = |(from, sequences)| (from, PeerMessage::ProposalsRefused { term, sequences });
         work.messages.extend(self.proposals.refuse_forwarded(term).into_iter().map(refused));
     }
@@ -541,11 +664,11 @@ impl Replica {
             match leader.filter(|leader| self.connected.contains(leader)) {
                 _ if role == RoleName::Leader => {
                     if let Err(why) = self.begin_change(now, request, work) {
-                        work.changes_refused.push((sequence, why));
+                        self.refuse_change(sequence, why, work);
                     }
                 }
                 Some(leader) => work.messages.push((leader, PeerMessage::Change { term, request })),
-                None => work.changes_refused.push((sequence, ChangeRefused::NotLeader { leader: None })),
+                None => self.refuse_change(sequence, ChangeRefused::NotLeader { leader: None }, work),
             }
         }
     }
@@ -620,25 +743,25 @@ impl Replica {
         }
     }
 
-    /// Hands over what may be applied.
-    fn apply(&mut self, work: &mut Work) -> Result<(), BadEntry> {
+    /// Hands over what may be applied, as far as the state machine has room for it.
+    fn apply(&mut self, bytes_max: usize, work: &mut Work) -> Result<(), BadEntry> {
+        if self.is_fenced {
+            return Ok(());
+        }
         if let Some(id) = self.installing.take_if(|id| id.index <= self.raft.ready()) {
             // The snapshot has the effect of all that would be applied before it.
             work.committed.clear();
             (self.handed, self.is_withheld, work.restore) = (id, false, Some(id));
         }
         let (after, upto) = (self.handed.index, self.raft.ready());
-        if self.only_counts() {
-            return Ok(());
-        }
-        if after >= upto {
+        if self.only_counts() || after >= upto || bytes_max == 0 {
             return Ok(());
         }
         if self.recent.reach_back_to(after) {
-            let entries = self.recent.part(after, upto, usize::MAX).cloned().collect();
+            let entries = self.recent.part(after, upto, bytes_max).cloned().collect();
             self.deliver(entries, work)
         } else {
-            self.fetch(Purpose::Apply, after, upto, self.limits.replay_bytes_max, work);
+            self.fetch(Purpose::Apply, after, upto, self.limits.replay_bytes_max.min(bytes_max), work);
             Ok(())
         }
     }
@@ -652,7 +775,7 @@ impl Replica {
     /// Who lacks a payload must not lead, and hand out what it has in its place: an operator may have made a voter of a
     /// former witness with its old disk.
     fn tell_fitness(&mut self, now: Time, work: &mut Work) {
-        let fit = self.applies && !self.is_withheld;
+        let fit = self.applies && !self.is_withheld && !self.is_fenced;
         if std::mem::replace(&mut self.is_fit, fit) != fit {
             self.step(now, Input::Fitness { fit }, Vec::new(), work);
         }
@@ -666,7 +789,7 @@ impl Replica {
             let payload = payload::decode(&payload).map_err(|_| BadEntry(id))?;
             match payload {
                 Payload::Command { id: ProposalId { origin, sequence }, .. } if origin == self.origin => {
-                    self.withdraw(sequence);
+                    self.proposals.settle(sequence);
                 }
                 Payload::Command { .. } | Payload::Configuration(_) => {}
                 Payload::Blank => self.proposals.send_lost_again(id.term),
@@ -761,7 +884,7 @@ impl Replica {
                     work.writes.push(Write::Append { group: self.group, after: id.index, entries: Vec::new() });
                 }
                 self.fetched.clear();
-                self.proposals.forget_sent();
+                work.proposals_unknown.append(&mut self.proposals.forget_sent());
                 self.installing = Some(id);
                 work.last_write = Some(write);
             }
@@ -775,7 +898,14 @@ impl Replica {
             // Whoever asked puts its own number in the place of zero.
             Effect::ChangeRefused { why } => work.changes_refused.push((0, why)),
             Effect::TransferRefused { why } => work.transfers.push((0, Err(why))),
-            Effect::Happened(event) => work.happened.push(event),
+            Effect::Happened(event) => {
+                if let Event::Removed { .. } = event {
+                    work.left_by.append(&mut self.leaving_by);
+                    self.refuse_unsent(NotProposed::NotAMember, work);
+                    work.reads_refused.append(&mut self.reads.take_all());
+                }
+                work.happened.push(event);
+            }
             Effect::Became(role_state) => {
                 self.fetched.clear();
                 if role_state.leader.is_some() {

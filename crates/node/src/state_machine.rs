@@ -20,6 +20,13 @@ pub trait StateMachine: Send + Sync + 'static {
     /// Applies the command of one committed entry. Called once for each, in the order of the log.
     fn apply(&mut self, at: LogId, command: Self::Command) -> Self::Reply;
 
+    /// Whether applying this command is certain to take a few microseconds and to wait for nothing. A batch of such commands
+    /// may be applied on the node's own thread, which saves handing it to another; the node does nothing else meanwhile.
+    fn is_prompt(&self, command: &Self::Command) -> bool {
+        let _ = command;
+        false
+    }
+
     /// Takes note of a committed entry without a command.
     fn skip(&mut self, at: LogId) {
         let _ = at;
@@ -36,16 +43,31 @@ pub trait StateMachine: Send + Sync + 'static {
     /// to a disk.
     fn end_batch(&mut self) {}
 
+    /// Does a bounded piece of work that commands have left behind: giving up what was compacted, say. Called between
+    /// batches, again and again with pauses for as long as it says that there is more. It changes nothing that a command
+    /// can see.
+    fn maintain(&mut self) -> bool {
+        false
+    }
+
+    /// The group is closed, or its node stops: the moment to write down what was applied. Not called when the process is
+    /// killed.
+    fn close(&mut self) {}
+
     /// The last entry whose effect the state still has after a restart; what follows it is applied again then. A
     /// state that lives in memory alone starts anew each time: zero.
     fn durable(&self) -> LogId {
         LogId::ZERO
     }
 
+    /// Whether [`StateMachine::snapshot`] gives snapshots. Without them the log grows for ever, and a node that has lost its
+    /// disk gets every entry again.
+    fn makes_snapshots(&self) -> bool {
+        false
+    }
+
     /// A handle to the state as it is, or as it was at an earlier entry, from which it can be written while commands go
-    /// on. Called often, so it should cost little; the lock around the state is held.
-    ///
-    /// Without it the log grows for ever, and a node that has lost its disk gets every entry again.
+    /// on. It should cost little: nothing is applied meanwhile.
     fn snapshot(&self) -> Option<Box<dyn Snapshot>> {
         None
     }
@@ -54,11 +76,22 @@ pub trait StateMachine: Send + Sync + 'static {
     /// when this returns.
     ///
     /// # Errors
-    /// If the bytes are none of a snapshot, or cannot be kept. The replica stops then.
+    /// If the bytes are none of a snapshot, or cannot be kept. This replica's state machine stops then.
     fn restore(&mut self, at: LogId, from: &mut dyn io::Read) -> Result<(), BadSnapshot> {
         let _ = from;
         Err(BadSnapshot(format!("a snapshot of {at} has come to a state machine that makes none")))
     }
+}
+
+/// A state machine with cheap immutable handles to its state.
+///
+/// Reads on a view hold up nothing, however long they take.
+pub trait Viewed: StateMachine {
+    /// The state at one moment.
+    type View: Send + Sync + 'static;
+
+    /// The state at this moment. Costs little: nothing is applied meanwhile.
+    fn view(&self) -> Self::View;
 }
 
 /// A state at one moment, to be written down.
@@ -85,9 +118,17 @@ pub trait Command: Sized + Send + 'static {
     /// Reads it back.
     ///
     /// # Errors
-    /// If the bytes are none that `encode` writes. The replica stops then: to skip a command would be to part from
-    /// the others.
+    /// If the bytes are none that `encode` writes. This replica's state machine stops then: to skip a command would be to
+    /// part from the others.
     fn decode(bytes: Bytes) -> Result<Self, BadCommand>;
+
+    /// Whether [`Command::decode`] reads these bytes, asked before they are proposed: what is in the log has to be applied.
+    ///
+    /// # Errors
+    /// If the bytes are none. They are not proposed.
+    fn check(bytes: &Bytes) -> Result<(), BadCommand> {
+        Self::decode(bytes.clone()).map(drop)
+    }
 
     /// About how many bytes it takes.
     fn size_hint(&self) -> usize {

@@ -47,6 +47,8 @@ pub enum PeerMessage {
         /// Why not.
         why: ChangeRefused,
     },
+    /// This node is alive: said where nothing else was said for a heartbeat, for all groups at once.
+    Alive,
     /// The leader of this term has not taken these proposals, which were sent to it in the term, and never will: there is
     /// no room for them on the disks of a quorum.
     ProposalsRefused {
@@ -63,7 +65,9 @@ impl PeerMessage {
     pub fn lane(&self) -> Lane {
         match self {
             Self::Raft { payloads, .. } if payloads.is_empty() => Lane::Control,
-            Self::Change { .. } | Self::ChangeRefused { .. } | Self::ProposalsRefused { .. } => Lane::Control,
+            Self::Alive | Self::Change { .. } | Self::ChangeRefused { .. } | Self::ProposalsRefused { .. } => {
+                Lane::Control
+            }
             Self::Raft { .. } | Self::Propose { .. } => Lane::Entries,
         }
     }
@@ -88,6 +92,7 @@ impl PeerMessage {
                 let body = FrameBody::ChangeRefused(Refusal { sequence: *sequence, why, node: node.0 });
                 Frame { group: group.0, term: 0, body: Some(body) }
             }
+            Self::Alive => Frame { group: 0, term: 0, body: Some(FrameBody::Alive(Empty {})) },
             Self::ProposalsRefused { term, sequences } => {
                 let body = FrameBody::ProposalsRefused(Sequences { sequences: sequences.clone() });
                 Frame { group: group.0, term: term.0, body: Some(body) }
@@ -159,6 +164,7 @@ impl PeerMessage {
                 let why = decode_refusal(why, NodeId(node)).ok_or(BadFrame::UnknownKind)?;
                 return Ok((group, Self::ChangeRefused { sequence, why }));
             }
+            FrameBody::Alive(Empty {}) => return Ok((group, Self::Alive)),
             FrameBody::ProposalsRefused(Sequences { sequences }) => {
                 return Ok((group, Self::ProposalsRefused { term, sequences }));
             }
@@ -328,7 +334,7 @@ struct Frame {
     term: u64,
     #[prost(
         oneof = "FrameBody",
-        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
+        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26"
     )]
     body: Option<FrameBody>,
 }
@@ -381,6 +387,8 @@ enum FrameBody {
     Committed(u64),
     #[prost(message, tag = "25")]
     ProposalsRefused(Sequences),
+    #[prost(message, tag = "26")]
+    Alive(Empty),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

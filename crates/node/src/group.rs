@@ -1,0 +1,426 @@
+//! One group on a node: its replica, and what the node decides for it: what is being applied, when its log is cut, when a
+//! snapshot is saved, and what is shown of it.
+//!
+//! Must not know of other groups.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use vlot_raft::effect::{Event, RoleName};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
+use vlot_raft::time::Time;
+
+use crate::act::{Act, Answer, Complaint, DiskState, GroupEvent, Status};
+use crate::applying::Applying;
+use crate::input::Input;
+use crate::machine::Fence;
+use crate::members::{MemberChange, Members};
+use crate::payload::Payload;
+use crate::peers::Peers;
+use crate::proposals::NotProposed;
+use crate::replica::{Committed, Replica, Work};
+use crate::retention::Retention;
+use crate::snapshot::{Header, SnapshotInfo};
+use crate::turn::Turn;
+
+/// One group on a node.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) id: GroupId,
+    pub(crate) replica: Replica,
+    pub(crate) work: Work,
+    applying: Applying,
+    retention: Retention,
+    /// What the state machine has durably by itself.
+    durable: LogId,
+    /// What this node has in a snapshot of its own.
+    saved: LogId,
+    makes_snapshots: bool,
+    saving: Saving,
+    /// The snapshot that the state machine is to become.
+    restoring: Option<LogId>,
+    fence: Option<Arc<Fence>>,
+    /// What it was given has been under way for longer than an election timeout.
+    is_late: bool,
+    /// There may be a member whose disk was seen and is not written down.
+    pub(crate) disks_unknown: bool,
+    /// What was last shown, and what was last added to the node's peers.
+    shown: Status,
+    named: Option<Members>,
+    entitled: Vec<(NodeId, u64)>,
+    /// Something has happened since the last turn.
+    pub(crate) is_dirty: bool,
+    /// When the node will next look at the deadline.
+    pub(crate) alarm: Time,
+    /// How many batches of writes are under way that hold some of this group.
+    pub(crate) unwritten: usize,
+    closing: Option<Closing>,
+}
+
+/// How far a snapshot of this node's own state has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Saving {
+    No,
+    BeingTaken,
+    BeingWritten,
+}
+
+/// How far a group is closed.
+#[derive(Clone, Copy, Debug)]
+struct Closing {
+    remove: bool,
+    removed: bool,
+}
+
+/// What is the same for all groups of a node.
+pub(crate) struct Shared<'a> {
+    pub(crate) election_timeout: std::time::Duration,
+    pub(crate) apply_bytes_max: usize,
+    /// The disk of this node.
+    pub(crate) disk: u64,
+    pub(crate) peers: &'a mut Peers,
+}
+
+/// What the state machine of a new group has.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// What it has durably by itself.
+    pub durable: LogId,
+    /// What of it is in a snapshot of this node.
+    pub saved: LogId,
+    /// It makes snapshots.
+    pub makes_snapshots: bool,
+}
+
+impl Group {
+    pub(crate) fn new(id: GroupId, replica: Replica, work: Work, retention: Retention, begun: Begun) -> Self {
+        let Begun { durable, saved, makes_snapshots } = begun;
+        Self {
+            id,
+            replica,
+            work,
+            applying: Applying::default(),
+            retention,
+            durable,
+            saved,
+            makes_snapshots,
+            saving: Saving::No,
+            restoring: None,
+            fence: None,
+            is_late: false,
+            disks_unknown: true,
+            shown: Status::default(),
+            named: None,
+            entitled: Vec::new(),
+            is_dirty: false,
+            alarm: Time::NEVER,
+            unwritten: 0,
+            closing: None,
+        }
+    }
+
+    /// When a turn is due for it, though nothing else has happened.
+    pub(crate) fn deadline(&self, shared: &Shared<'_>) -> Time {
+        if self.closing.is_some() {
+            return Time::NEVER;
+        }
+        // Once it is late, that is known.
+        let is_known = self.is_late || self.fence.is_some();
+        let late_at = if is_known { Time::NEVER } else { self.applying.late_at(shared.election_timeout) };
+        self.replica.deadline().min(late_at)
+    }
+
+    /// Takes in what has happened to this group alone.
+    pub(crate) fn handle(&mut self, now: Time, input: Input, shared: &Shared<'_>, turn: &mut Turn) {
+        let Self { replica, work, .. } = self;
+        match input {
+            Input::Propose { sequence, payload, .. } => {
+                let is_busy = self.applying.bytes() >= shared.apply_bytes_max;
+                replica.propose(sequence, payload, is_busy, work);
+            }
+            Input::Withdraw { sequence, .. } => replica.withdraw(sequence, work),
+            Input::ChangeMembers { sequence, changes, context, .. } => {
+                replica.change_members(sequence, changes, context);
+            }
+            Input::Transfer { sequence, to, .. } => replica.transfer(now, sequence, to, work),
+            Input::Read { read, .. } => replica.read(read, work),
+            Input::Fetched { purpose, entries, .. } => {
+                if let Err(bad) = replica.fetched(purpose, entries, work) {
+                    self.fence(now, Fence::UnknownEntry { at: bad.0 }.into());
+                }
+            }
+            Input::Applied { upto, durable, .. } => self.applied(now, upto, durable, turn),
+            Input::Restored { id, durable, .. } => self.restored(now, id, durable, turn),
+            Input::Failed { why, .. } => self.fence(now, why),
+            Input::SnapshotTaken { id, .. } => self.snapshot_taken(id, turn),
+            Input::Saved { saved, .. } => self.saved(now, saved, turn),
+            Input::Compact { .. } => self.make_room(now),
+            Input::Close { remove, .. } => self.close(now, remove),
+            // Those that are about more than one group are taken in by the node.
+            _ => {}
+        }
+    }
+
+    /// Ends a turn: adds what this group wants done.
+    pub(crate) fn end_turn(&mut self, now: Time, shared: &mut Shared<'_>, turn: &mut Turn) {
+        if self.closing.is_none() {
+            if now >= self.replica.deadline() {
+                self.replica.tick(now, &mut self.work);
+            }
+            self.bind_disks(shared);
+            self.judge_lag(now, shared);
+            let room = shared.apply_bytes_max.saturating_sub(self.applying.bytes());
+            if let Err(bad) = self.replica.end_turn(now, room, &mut self.work) {
+                self.fence(now, Fence::UnknownEntry { at: bad.0 }.into());
+            }
+        }
+        let mut work = std::mem::take(&mut self.work);
+        let answers = work.answers();
+        turn.writes.append(&mut work.writes);
+        if let Some(write) = work.last_write {
+            turn.last_writes.push((self.id, write));
+            self.unwritten += 1;
+        }
+        for (to, message) in work.messages {
+            shared.peers.sent(now, to);
+            turn.sends.push(Act::Send { to, lane: message.lane(), frame: message.encode(self.id) });
+        }
+        let group = self.id;
+        turn.reads.extend(work.log_reads.into_iter().map(|read| Act::ReadLog { group, read }));
+        for (peer, how) in work.misbehaved {
+            turn.rest.push(Act::Complain { peer, complaint: Complaint::Message(how) });
+        }
+        self.tell(work.became.into_iter().map(GroupEvent::Became).collect(), turn);
+        self.take_note(&work.happened);
+        self.tell(work.happened.into_iter().map(GroupEvent::Consensus).collect(), turn);
+        if let Some((from, reach)) = work.fetch {
+            turn.fetches.push((group, from, reach));
+        }
+        self.answer(answers, turn);
+        if let Some(id) = work.restore {
+            self.restoring = Some(id);
+            self.applying.hand_over(now, id, 0);
+            turn.rest.push(Act::Restore { group, id });
+        }
+        self.apply(now, work.committed, turn);
+        self.show(shared, turn);
+    }
+
+    /// Whether nothing of it is under way any more, once it is being closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        let is_quiet = self.unwritten == 0 && self.saving == Saving::No && !self.replica.is_fetching();
+        let is_applied = self.fence.is_some() || self.applying.is_empty();
+        self.closing.is_some_and(|closing| closing.removed || !closing.remove) && is_quiet && is_applied
+    }
+
+    /// What is added to the node's peers no more; and the log, to begin the group again, if it stays there.
+    pub(crate) fn into_closed(mut self, shared: &mut Shared<'_>) -> Act {
+        shared.peers.members_changed(self.named.take().as_ref(), None);
+        shared.peers.entitled_changed(&self.entitled, &[]);
+        let stays = self.closing.is_none_or(|closing| !closing.remove);
+        let state = stays.then(|| Box::new(self.replica.into_state()));
+        Act::Closed { group: self.id, state }
+    }
+
+    fn apply(&mut self, now: Time, entries: Vec<Committed>, turn: &mut Turn) {
+        let Some(last) = entries.last().map(|entry| entry.id) else { return };
+        let mut bytes = 0;
+        for entry in &entries {
+            let size = bytes_of(entry);
+            self.retention.applied(entry.id.index, size);
+            bytes += size + size_of::<Committed>();
+        }
+        self.applying.hand_over(now, last, bytes);
+        turn.rest.push(Act::Apply { group: self.id, entries });
+    }
+
+    fn applied(&mut self, now: Time, upto: LogId, durable: LogId, turn: &mut Turn) {
+        self.applying.applied(upto);
+        self.durable = self.durable.max(durable);
+        self.replica.applied(upto.index, &mut self.work);
+        self.compact(now, turn);
+    }
+
+    fn restored(&mut self, now: Time, id: LogId, durable: LogId, turn: &mut Turn) {
+        self.restoring = None;
+        self.saved = self.saved.max(id);
+        // A state that is durable by itself needs the file no longer.
+        let before = if durable >= id { LogId { index: id.index.next(), ..id } } else { id };
+        turn.rest.push(Act::RemoveSnapshots { group: self.id, before });
+        self.tell(vec![GroupEvent::SnapshotRestored { of: id }], turn);
+        self.applied(now, id, durable, turn);
+    }
+
+    /// What was given to the state machine too long ago makes this node unfit to lead.
+    fn judge_lag(&mut self, now: Time, shared: &Shared<'_>) {
+        let is_late = now >= self.applying.late_at(shared.election_timeout);
+        if std::mem::replace(&mut self.is_late, is_late) != is_late {
+            self.replica.fitness(now, !is_late, &mut self.work);
+        }
+    }
+
+    /// The state machine has stopped, and with it all that waits for it. The log goes on.
+    fn fence(&mut self, now: Time, why: Arc<Fence>) {
+        if self.fence.is_none() {
+            self.fence = Some(why);
+            self.applying.clear();
+            self.replica.fence(now, NotProposed::Fenced, &mut self.work);
+        }
+    }
+
+    /// Cuts the log, if it is long and its beginning is needed no more.
+    fn compact(&mut self, now: Time, turn: &mut Turn) {
+        let (begin, applied) = (self.replica.raft().log().after().index, self.replica.applied_upto());
+        // Without snapshots a member that lags behind the log could never catch up.
+        if !self.makes_snapshots || self.closing.is_some() || !self.retention.is_due(begin, applied) {
+            return;
+        }
+        let durable = self.durable.max(self.saved).index;
+        if let Some(upto) = self.retention.cut(begin, durable, applied) {
+            self.cut(now, upto);
+            let after = self.replica.raft().log().after();
+            self.tell(vec![GroupEvent::Compacted { after }], turn);
+        } else if self.durable == LogId::ZERO {
+            self.take_snapshot(turn);
+        }
+    }
+
+    /// Cuts the log as far as it can be. A member that lags behind it gets a snapshot, which is better than that nothing
+    /// goes on where a disk is full.
+    pub(crate) fn make_room(&mut self, now: Time) {
+        if self.makes_snapshots {
+            self.cut(now, self.durable.max(self.saved).index);
+        }
+    }
+
+    fn cut(&mut self, now: Time, upto: LogIndex) {
+        self.replica.compact(now, upto, &mut self.work);
+    }
+
+    /// Begins to save a snapshot of the state, unless one is being saved.
+    pub(crate) fn take_snapshot(&mut self, turn: &mut Turn) {
+        if self.saving == Saving::No && self.makes_snapshots && self.fence.is_none() {
+            self.saving = Saving::BeingTaken;
+            turn.rest.push(Act::TakeSnapshot { group: self.id });
+        }
+    }
+
+    fn snapshot_taken(&mut self, id: Option<LogId>, turn: &mut Turn) {
+        let group = self.id;
+        // Which members there were is not known for certain where entries cannot be read: one may have changed them.
+        let is_known = self.replica.raft().unreadable().is_none();
+        let id = id.filter(|id| is_known && id.index >= self.replica.raft().log().after().index);
+        let header = id.map(|id| Header { group, id, members: self.replica.members_at(id.index).clone() });
+        self.saving = if header.is_some() { Saving::BeingWritten } else { Saving::No };
+        turn.rest.push(Act::Save { group, header });
+    }
+
+    fn saved(&mut self, now: Time, saved: Result<SnapshotInfo, String>, turn: &mut Turn) {
+        self.saving = Saving::No;
+        match saved {
+            Ok(info) => {
+                self.saved = self.saved.max(info.id);
+                turn.rest.push(Act::RemoveSnapshots { group: self.id, before: self.saved });
+                self.compact(now, turn);
+            }
+            Err(why) => self.tell(vec![GroupEvent::SnapshotNotSaved { why }], turn),
+        }
+    }
+
+    /// A leader writes down which disk each member has, once it has seen it: from then on a member that comes with
+    /// another, having lost what it had vouched for, is kept out until it is removed and added again.
+    fn bind_disks(&mut self, shared: &Shared<'_>) {
+        if !self.disks_unknown {
+            return;
+        }
+        let (members, raft) = (self.replica.members(), self.replica.raft());
+        let is_free = raft.takes_proposals() && raft.configurations().newest_at() <= raft.commit();
+        if !is_free || members.configuration().is_joint() {
+            return;
+        }
+        let own = raft.node();
+        let disk_of = |node| if node == own { Some(shared.disk) } else { shared.peers.disk(node) };
+        let unknown = members.iter().map(|(member, _)| member.node).filter(|node| members.disk(*node) == 0);
+        let seen = unknown.filter_map(|node| Some((node, disk_of(node)?)));
+        let changes: Vec<MemberChange> = seen.map(|(node, disk)| MemberChange::BindDisk { node, disk }).collect();
+        self.disks_unknown = false;
+        if !changes.is_empty() {
+            self.replica.change_members(0, changes, Bytes::new());
+        }
+    }
+
+    /// What has happened may have made other members, or another role.
+    fn take_note(&mut self, happened: &[Event]) {
+        self.disks_unknown |= happened.iter().any(|event| matches!(event, Event::ConfigurationCommitted { .. }));
+    }
+
+    fn close(&mut self, now: Time, remove: bool) {
+        if self.closing.is_none() {
+            self.replica.close(now, remove, &mut self.work);
+            self.closing = Some(Closing { remove, removed: remove });
+        }
+    }
+
+    fn tell(&self, events: Vec<GroupEvent>, turn: &mut Turn) {
+        turn.rest.extend(events.into_iter().map(|event| Act::Tell { group: self.id, event }));
+    }
+
+    fn answer(&self, answers: Vec<Answer>, turn: &mut Turn) {
+        turn.rest.extend(answers.into_iter().map(|answer| Act::Answer { group: self.id, answer }));
+    }
+
+    /// Shows what is another than was shown.
+    fn show(&mut self, shared: &mut Shared<'_>, turn: &mut Turn) {
+        let group = self.id;
+        let raft = self.replica.raft();
+        let role_state = raft.role_state();
+        let is_removed = raft.is_removed();
+        let status = Status {
+            role_state,
+            last: raft.log().last(),
+            commit: raft.commit(),
+            applied: self.replica.applied_upto(),
+            applying_bytes: self.applying.bytes(),
+            disk: DiskState { is_full: !raft.has_room(), has_stalled: raft.disk_has_stalled() },
+            fenced: self.fence.clone(),
+            is_removed,
+        };
+        let members = self.replica.members();
+        let are_others = self.named.as_ref() != Some(members) || is_removed != self.shown.is_removed;
+        // A leader or a candidate counts votes and acknowledgements. A follower, or a node that asks whether it should stand,
+        // counts nothing that binds anybody, and may lag behind: a member that was removed and added again may lead by now,
+        // or know that this node was removed, and no other could tell it so.
+        let counts = matches!(role_state.role, RoleName::Candidate | RoleName::Leader);
+        let counted = matches!(self.shown.role_state.role, RoleName::Candidate | RoleName::Leader);
+        if are_others || counts != counted {
+            let entitled: Vec<(NodeId, u64)> = if counts { members.disks().collect() } else { Vec::new() };
+            shared.peers.entitled_changed(&self.entitled, &entitled);
+            self.entitled = entitled;
+        }
+        if are_others {
+            let members = members.clone();
+            shared.peers.members_changed(self.named.as_ref(), Some(&members));
+            let shown = if is_removed { members.without(raft.node()) } else { members.clone() };
+            turn.rest.push(Act::ShowMembers { group, members: shown });
+            self.named = Some(members);
+        }
+        if role_state != self.shown.role_state {
+            self.disks_unknown = true;
+        }
+        if let Some(fence) = status.fenced.as_ref().filter(|_| self.shown.fenced.is_none()) {
+            turn.rest.push(Act::Tell { group, event: GroupEvent::Fenced(Arc::clone(fence)) });
+        }
+        if status != self.shown {
+            self.shown = status.clone();
+            turn.rest.push(Act::Show { group, status });
+        }
+    }
+}
+
+/// About how much of the log an entry takes.
+fn bytes_of(Committed { payload, .. }: &Committed) -> usize {
+    match payload {
+        Payload::Command { command, .. } => command.len(),
+        Payload::Configuration(_) | Payload::Blank | Payload::Withheld => 0,
+    }
+}

@@ -1,0 +1,247 @@
+//! Which nodes this one talks to, where they listen, which disks they have, and whether they are alive.
+//!
+//! Owns the sum over all groups: what each adds is counted, so that a change of one group costs no look at the others.
+//! Must not know of sockets.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use vlot_raft::id::NodeId;
+use vlot_raft::time::Time;
+
+use crate::members::Members;
+
+/// The other nodes, as all groups together know them.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    own: NodeId,
+    /// Where nodes listen that no group's members name: told when the node was opened.
+    told: BTreeMap<NodeId, String>,
+    /// How many groups name the node, and the address that was named last.
+    named: BTreeMap<NodeId, (usize, String)>,
+    /// Groups that do not know their members yet.
+    without_members: usize,
+    /// How many groups entitle the node to this disk.
+    entitled: BTreeMap<(NodeId, u64), usize>,
+    connected: BTreeMap<NodeId, Connection>,
+    /// What is to be told is another than was told last.
+    are_others: bool,
+    disks_are_others: bool,
+}
+
+/// A peer that is connected.
+#[derive(Clone, Copy, Debug)]
+struct Connection {
+    /// The disk that it says it has; zero if it does not tell.
+    disk: u64,
+    /// When something came from it, and when something was sent to it.
+    heard: Time,
+    sent: Time,
+}
+
+impl Peers {
+    pub(crate) fn new(own: NodeId, told: BTreeMap<NodeId, String>) -> Self {
+        Self {
+            own,
+            told,
+            named: BTreeMap::new(),
+            without_members: 0,
+            entitled: BTreeMap::new(),
+            connected: BTreeMap::new(),
+            are_others: true,
+            disks_are_others: false,
+        }
+    }
+
+    /// A group names these members, and no longer those.
+    pub(crate) fn members_changed(&mut self, before: Option<&Members>, after: Option<&Members>) {
+        for (member, address) in after.into_iter().flat_map(Members::iter) {
+            let (count, named) = self.named.entry(member.node).or_default();
+            *count += 1;
+            self.are_others |= *count == 1;
+            if !address.is_empty() && *named != address {
+                address.clone_into(named);
+                self.are_others = true;
+            }
+        }
+        for (member, _) in before.into_iter().flat_map(Members::iter) {
+            let Some((count, _)) = self.named.get_mut(&member.node) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.named.remove(&member.node);
+                self.are_others = true;
+            }
+        }
+        let is_empty = |members: Option<&Members>| members.is_some_and(|members| members.iter().next().is_none());
+        let (was_unknown, is_unknown) = (is_empty(before), is_empty(after));
+        self.without_members = self.without_members + usize::from(is_unknown) - usize::from(was_unknown);
+        self.are_others |= was_unknown != is_unknown;
+    }
+
+    /// A group that counts votes or acknowledgements entitles members to these disks, and no longer to those.
+    pub(crate) fn entitled_changed(&mut self, before: &[(NodeId, u64)], after: &[(NodeId, u64)]) {
+        for disk in after {
+            let count = self.entitled.entry(*disk).or_default();
+            *count += 1;
+            self.disks_are_others |= *count == 1;
+        }
+        for disk in before {
+            let Some(count) = self.entitled.get_mut(disk) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.entitled.remove(disk);
+                self.disks_are_others = true;
+            }
+        }
+    }
+
+    /// The peers and where they listen, if they are others than those that were taken last.
+    pub(crate) fn take_changed(&mut self) -> Option<BTreeMap<NodeId, String>> {
+        if !std::mem::take(&mut self.are_others) {
+            return None;
+        }
+        // Once every group says who its members are, nobody else is called, whatever was told at first.
+        let all_know = self.without_members == 0 && !self.named.is_empty();
+        let mut peers = self.told.clone();
+        peers.retain(|node, _| !all_know || self.named.contains_key(node));
+        for (node, (_, address)) in &self.named {
+            if !address.is_empty() {
+                peers.insert(*node, address.clone());
+            }
+        }
+        peers.remove(&self.own);
+        Some(peers)
+    }
+
+    /// The disks that are entitled to their nodes' seats, if they are others than those that were taken last.
+    pub(crate) fn take_changed_disks(&mut self) -> Option<BTreeMap<NodeId, u64>> {
+        std::mem::take(&mut self.disks_are_others).then(|| self.entitled.keys().copied().collect())
+    }
+
+    pub(crate) fn connected(&mut self, now: Time, peer: NodeId, disk: u64) {
+        self.connected.insert(peer, Connection { disk, heard: now, sent: now });
+    }
+
+    /// The peer that comes back may have another disk.
+    pub(crate) fn lost(&mut self, peer: NodeId) {
+        self.connected.remove(&peer);
+    }
+
+    /// The peers that are connected.
+    pub(crate) fn all_connected(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.connected.keys().copied()
+    }
+
+    /// The disk of a node that is connected and has told it.
+    pub(crate) fn disk(&self, node: NodeId) -> Option<u64> {
+        self.connected.get(&node).map(|connection| connection.disk).filter(|disk| *disk != 0)
+    }
+
+    pub(crate) fn heard(&mut self, now: Time, from: NodeId) {
+        if let Some(connection) = self.connected.get_mut(&from) {
+            connection.heard = now;
+        }
+    }
+
+    pub(crate) fn sent(&mut self, now: Time, to: NodeId) {
+        if let Some(connection) = self.connected.get_mut(&to) {
+            connection.sent = now;
+        }
+    }
+
+    /// When the next peer is to be told that this node is alive, or will have been silent for too long.
+    pub(crate) fn deadline(&self, heartbeat: Duration, timeout: Duration) -> Time {
+        let due = |connection: &Connection| (connection.sent + heartbeat).min(connection.heard + timeout);
+        self.connected.values().map(due).min().unwrap_or(Time::NEVER)
+    }
+
+    /// The peers that nothing was sent to for a heartbeat. They are told now.
+    pub(crate) fn take_untold(&mut self, now: Time, heartbeat: Duration) -> Vec<NodeId> {
+        let mut untold = Vec::new();
+        for (peer, connection) in &mut self.connected {
+            if now >= connection.sent + heartbeat {
+                connection.sent = now;
+                untold.push(*peer);
+            }
+        }
+        untold
+    }
+
+    /// The peers that were silent for a whole timeout, though a connection seems to stand. Said once in a timeout.
+    pub(crate) fn take_silent(&mut self, now: Time, timeout: Duration) -> Vec<NodeId> {
+        let mut silent = Vec::new();
+        for (peer, connection) in &mut self.connected {
+            if now >= connection.heard + timeout {
+                connection.heard = now;
+                silent.push(*peer);
+            }
+        }
+        silent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(nodes: &[u64]) -> Members {
+        Members::of_voters(nodes.iter().map(|&node| (NodeId(node), format!("n{node}:1"))))
+    }
+
+    fn ids(peers: &BTreeMap<NodeId, String>) -> Vec<u64> {
+        peers.keys().map(|node| node.0).collect()
+    }
+
+    #[test]
+    fn a_node_is_a_peer_for_as_long_as_a_group_names_it() {
+        let mut peers = Peers::new(NodeId(1), BTreeMap::from([(NodeId(9), "n9:1".to_owned())]));
+        assert_eq!(ids(&peers.take_changed().unwrap()), [9], "as long as no group names anyone");
+        let (one, other, nobody) = (members(&[1, 2, 3]), members(&[1, 3, 4]), members(&[]));
+        peers.members_changed(None, Some(&one));
+        assert_eq!(ids(&peers.take_changed().unwrap()), [2, 3]);
+        peers.members_changed(None, Some(&other));
+        assert_eq!(ids(&peers.take_changed().unwrap()), [2, 3, 4]);
+        assert!(peers.take_changed().is_none());
+        peers.members_changed(Some(&one), Some(&other));
+        assert_eq!(ids(&peers.take_changed().unwrap()), [3, 4]);
+        peers.members_changed(None, Some(&nobody));
+        assert_eq!(
+            ids(&peers.take_changed().unwrap()),
+            [3, 4, 9],
+            "a group that does not know its members asks them all"
+        );
+        peers.members_changed(Some(&nobody), None);
+        assert_eq!(ids(&peers.take_changed().unwrap()), [3, 4]);
+    }
+
+    #[test]
+    fn a_disk_is_entitled_for_as_long_as_a_group_says_so() {
+        let mut peers = Peers::new(NodeId(1), BTreeMap::new());
+        let disks = [(NodeId(2), 7)];
+        peers.entitled_changed(&[], &disks);
+        peers.entitled_changed(&[], &disks);
+        assert_eq!(peers.take_changed_disks(), Some(BTreeMap::from(disks)));
+        peers.entitled_changed(&disks, &[]);
+        assert_eq!(peers.take_changed_disks(), None);
+        peers.entitled_changed(&disks, &[]);
+        assert_eq!(peers.take_changed_disks(), Some(BTreeMap::new()));
+    }
+
+    #[test]
+    fn silence_is_told_and_broken() {
+        let (heartbeat, timeout) = (Duration::from_millis(10), Duration::from_millis(100));
+        let mut peers = Peers::new(NodeId(1), BTreeMap::new());
+        assert_eq!(peers.deadline(heartbeat, timeout), Time::NEVER);
+        peers.connected(Time::from_millis(0), NodeId(2), 0);
+        peers.connected(Time::from_millis(0), NodeId(3), 0);
+        assert_eq!(peers.deadline(heartbeat, timeout), Time::from_millis(10));
+        peers.sent(Time::from_millis(5), NodeId(3));
+        assert_eq!(peers.take_untold(Time::from_millis(10), heartbeat), [NodeId(2)]);
+        assert_eq!(peers.take_untold(Time::from_millis(15), heartbeat), [NodeId(3)]);
+        peers.heard(Time::from_millis(50), NodeId(2));
+        assert_eq!(peers.take_silent(Time::from_millis(100), timeout), [NodeId(3)]);
+        assert_eq!(peers.take_silent(Time::from_millis(101), timeout), []);
+        peers.lost(NodeId(2));
+        assert_eq!(peers.take_silent(Time::from_millis(300), timeout), [NodeId(3)]);
+    }
+}

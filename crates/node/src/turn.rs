@@ -1,0 +1,39 @@
+//! One turn of a node: what all its groups want done, and the order of it.
+//!
+//! Owns that order. What goes to the disk and to peers is on its way before anything is applied or answered.
+
+use vlot_log::record::Write;
+use vlot_raft::effect::WriteId;
+use vlot_raft::id::{GroupId, LogId, NodeId};
+
+use crate::act::{Act, BatchId};
+
+/// What a turn has gathered.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// Durable acts of all groups, in order.
+    pub(crate) writes: Vec<Write>,
+    /// The last write of each group among them.
+    pub(crate) last_writes: Vec<(GroupId, WriteId)>,
+    pub(crate) sends: Vec<Act>,
+    pub(crate) reads: Vec<Act>,
+    /// Snapshots that are needed: from this leader or another member, of this entry or a later one.
+    pub(crate) fetches: Vec<(GroupId, NodeId, LogId)>,
+    /// What is applied, answered, shown and told, in the order in which it came up.
+    pub(crate) rest: Vec<Act>,
+}
+
+impl Turn {
+    /// All of it as one list. The log is read after what this turn writes.
+    pub(crate) fn into_acts(self, batch: BatchId) -> Vec<Act> {
+        let Self { writes, sends, reads, rest, .. } = self;
+        let mut acts = Vec::with_capacity(1 + sends.len() + reads.len() + rest.len());
+        if !writes.is_empty() {
+            acts.push(Act::Write { batch, writes });
+        }
+        acts.extend(sends);
+        acts.extend(reads);
+        acts.extend(rest);
+        acts
+    }
+}
