@@ -176,6 +176,8 @@ pub struct Status {
     pub fenced: Option<Arc<Fence>>,
     /// This node was told that it is no member any more.
     pub is_removed: bool,
+    /// The group is open on this node. Nothing else counts if it is not.
+    pub is_open: bool,
 }
 
 /// How the disk of a node's log does.
@@ -239,6 +241,21 @@ pub enum Complaint {
         /// The disk that it has.
         disk: u64,
     },
+}
+
+impl std::fmt::Display for Complaint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Frame(bad) => bad.fmt(f),
+            Self::UnknownGroup(group) => write!(f, "a message for group {group}, which is not open on this node"),
+            Self::Message(how) => write!(f, "{how:?}"),
+            Self::OtherDisk { disk } => write!(
+                f,
+                "a member has another disk ({disk:016x}) than the cluster knows: it has lost what it vouched for; \
+                 remove it and add it again"
+            ),
+        }
+    }
 }
 
 /// Why a node must not go on.

@@ -384,6 +384,7 @@ impl Group {
             disk: DiskState { is_full: !raft.has_room(), has_stalled: raft.disk_has_stalled() },
             fenced: self.fence.clone(),
             is_removed,
+            is_open: true,
         };
         let members = self.replica.members();
         let are_others = self.named.as_ref() != Some(members) || is_removed != self.shown.is_removed;

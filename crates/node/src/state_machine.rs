@@ -43,6 +43,11 @@ pub trait StateMachine: Send + Sync + 'static {
     /// to a disk.
     fn end_batch(&mut self) {}
 
+    /// Whether commands have left work behind that [`StateMachine::maintain`] does. Asked after every batch.
+    fn needs_maintenance(&self) -> bool {
+        false
+    }
+
     /// Does a bounded piece of work that commands have left behind: giving up what was compacted, say. Called between
     /// batches, again and again with pauses for as long as it says that there is more. It changes nothing that a command
     /// can see.
