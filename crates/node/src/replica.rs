@@ -499,6 +499,8 @@ impl Replica {
 
     /// The group is closed: nothing is proposed, read or handed over any more. If it is to be removed, its log goes.
     pub fn close(&mut self, now: Time, remove: bool, work: &mut Work) {
+        // Followers must notice that their leader is gone.
+        self.step(now, Input::Wake, Vec::new(), work);
         self.fence(now, NotProposed::Closed, work);
         let _ = remove;
     }
@@ -570,6 +572,11 @@ impl Replica {
         self.connected.remove(&peer);
         self.lost.insert(peer);
         self.step(now, Input::Lost { peer }, Vec::new(), work);
+    }
+
+    /// Nothing was heard of a peer's node for an election timeout, though its connection seems to stand.
+    pub fn silent(&mut self, now: Time, peer: NodeId, work: &mut Work) {
+        self.step(now, Input::Silent { peer }, Vec::new(), work);
     }
 
     /// What a [`LogRead`] has brought.
@@ -929,7 +936,11 @@ impl Replica {
 fn is_of_leader(message: &Message) -> bool {
     matches!(
         message.body,
-        Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::Committed { .. } | Body::SnapshotNeeded { .. }
+        Body::AppendEntries { .. }
+            | Body::Heartbeat { .. }
+            | Body::Sleep { .. }
+            | Body::Committed { .. }
+            | Body::SnapshotNeeded { .. }
     )
 }
 
