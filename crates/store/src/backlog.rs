@@ -9,9 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, EngineError, Record, WriteBatch};
-use crate::history::{self, BadBlock, Block};
+use crate::mvcc::history::{self, BadBlock, Block};
+use crate::mvcc::revision::Revision;
 use crate::records::Standing;
-use crate::revision::Revision;
 
 /// With so many bytes waiting the thread does not wait for the interval to end.
 const BATCH_BYTES: usize = 8 << 20;

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::{fmt, io};
 
-use crate::revision::Revision;
+use crate::mvcc::revision::Revision;
 
 pub mod memory;
 pub mod redb;

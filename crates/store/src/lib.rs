@@ -32,15 +32,13 @@ mod backlog;
 pub mod check;
 pub mod command;
 pub mod engine;
-mod history;
-mod key_index;
-mod key_range;
-mod range;
+mod mvcc;
 mod records;
 pub mod refusal;
 mod residents;
-pub mod revision;
 pub mod snapshot;
 pub mod store;
 mod txn;
 pub mod watch;
+
+pub use mvcc::revision;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::revision::Revision;
+use crate::mvcc::revision::Revision;
 
 /// A value that is in memory, or was until its version was compacted.
 #[derive(Clone, Debug)]

@@ -9,9 +9,9 @@ use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 
 use crate::engine::{EngineError, OpenError, View, WriteBatch};
-use crate::history;
+use crate::mvcc::history;
+use crate::mvcc::revision::{Position, Revision};
 use crate::records;
-use crate::revision::{Position, Revision};
 use crate::store::Store;
 
 const MAGIC: &[u8; 8] = b"vlotkv\0\x01";

@@ -19,12 +19,12 @@ use crate::command::Command;
 pub use crate::engine::OpenError;
 use crate::engine::redb::RedbEngine;
 use crate::engine::{Engine, EngineError, Record};
-use crate::history::{self, BadBlock, Block};
-use crate::key_index::{KeyIndex, Version};
+use crate::mvcc::history::{self, BadBlock, Block};
+use crate::mvcc::key_index::{KeyIndex, Version};
+use crate::mvcc::revision::{Position, Revision};
 use crate::records::{self, Standing};
 use crate::refusal::Refusal;
 use crate::residents::{Resident, Residents};
-use crate::revision::{Position, Revision};
 use crate::watch::hub::Watchers;
 
 /// How a store behaves. None of it changes what a command does.

@@ -12,12 +12,12 @@ use vlot_proto::etcdserverpb::{
 };
 
 use crate::check;
-use crate::history::{self, Event, Written};
-use crate::key_index::Version;
-use crate::key_range::KeyRange;
+use crate::mvcc::history::{self, Event, Written};
+use crate::mvcc::key_index::Version;
+use crate::mvcc::key_range::KeyRange;
+use crate::mvcc::revision::Revision;
 use crate::refusal::Refusal;
 use crate::residents::Resident;
-use crate::revision::Revision;
 use crate::store::Store;
 
 /// The changes of one command.

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use vlot_proto::etcdserverpb::WatchCreateRequest;
 use vlot_proto::etcdserverpb::watch_create_request::FilterType;
 
-use crate::key_range::KeyRange;
-use crate::revision::Revision;
+use crate::mvcc::key_range::KeyRange;
+use crate::mvcc::revision::Revision;
 use crate::store::Store;
 
 mod catch_up;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Engine, EngineError, Record, Successor, View, Visit, WriteBatch};
-use crate::revision::Revision;
+use crate::mvcc::revision::Revision;
 
 /// Clones share what is in it.
 #[derive(Clone, Debug, Default)]

@@ -13,7 +13,7 @@ use redb::{
 use rustix::fs::statvfs;
 
 use super::{Engine, EngineError, OpenError, Record, Successor, View, Visit, WriteBatch};
-use crate::revision::Revision;
+use crate::mvcc::revision::Revision;
 
 /// First revision (main u64, sub u32, both big-endian, so that bytes order as revisions do) to sealed block.
 const BLOCKS: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("blocks");

@@ -11,11 +11,11 @@ use vlot_proto::mvccpb::event::EventType;
 use vlot_proto::mvccpb::{self, KeyValue};
 
 use super::hub::{Encode, Watch};
-use crate::history;
-use crate::key_index::Version;
-use crate::key_range::KeyRange;
+use crate::mvcc::history;
+use crate::mvcc::key_index::Version;
+use crate::mvcc::key_range::KeyRange;
+use crate::mvcc::revision::Revision;
 use crate::refusal::Refusal;
-use crate::revision::Revision;
 use crate::store::Store;
 
 /// So many bytes of history are looked through for one piece, wanted or not: the caller keeps the store from changing

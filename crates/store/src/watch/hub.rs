@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::intervals::{End, Intervals};
 use super::{Wake, WatchOut};
-use crate::key_range::KeyRange;
+use crate::mvcc::key_range::KeyRange;
 
 /// All watches of a store.
 #[derive(Debug, Default)]

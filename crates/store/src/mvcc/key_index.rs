@@ -12,8 +12,8 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::key_range::KeyRange;
-use crate::revision::Revision;
+use crate::mvcc::key_range::KeyRange;
+use crate::mvcc::revision::Revision;
 
 /// What a key was from one revision on. 64 bytes, and the value.
 #[derive(Clone, Debug)]

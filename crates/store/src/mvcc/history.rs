@@ -6,7 +6,7 @@ use std::fmt;
 
 use prost::encoding::{decode_varint, encode_varint};
 
-use crate::revision::Revision;
+use crate::mvcc::revision::Revision;
 
 /// A block takes events until it would grow beyond this many bytes; a larger event has a block of its own. One insert
 /// into the engine's tree is thereby shared by some fifty small events.

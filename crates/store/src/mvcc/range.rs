@@ -10,8 +10,8 @@ use vlot_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 use vlot_proto::mvccpb::KeyValue;
 
 use crate::check;
-use crate::key_index::Version;
-use crate::key_range::KeyRange;
+use crate::mvcc::key_index::Version;
+use crate::mvcc::key_range::KeyRange;
 use crate::refusal::Refusal;
 use crate::store::Store;
 
