@@ -33,12 +33,12 @@ pub mod check;
 pub mod command;
 pub mod engine;
 mod mvcc;
+mod prompt;
 mod records;
 pub mod refusal;
-mod residents;
 pub mod snapshot;
 pub mod store;
 mod txn;
 pub mod watch;
 
-pub use mvcc::revision;
+pub use mvcc::{answer, revision, view};

@@ -1,129 +1,129 @@
 //! The ordered index of keys and their versions, in memory.
 //!
 //! Owns which version of a key is seen at which revision, and which versions compaction gives up. Must not know where a
-//! value is when it is not here.
+//! value is. A clone is the index as it is at that moment: it costs nothing but a copy of each node that is changed while
+//! the clone lives.
 //!
 //! Invariants: a key's versions are in the order of their revisions, there is at least one, and two deletions never
 //! follow each other.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::ops::Bound;
-
-use bytes::Bytes;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crate::mvcc::key_range::KeyRange;
 use crate::mvcc::revision::Revision;
 
-/// What a key was from one revision on. 64 bytes, and the value.
-#[derive(Clone, Debug)]
-pub(crate) struct Version {
-    pub revision: Revision,
-    /// The main revision of the put that brought the key to life.
-    pub create: i64,
-    /// How many puts there were since then, this one included. Zero for a deletion.
-    pub count: i64,
-    /// None if the value is only in the engine. A deletion has none.
-    pub value: Option<Bytes>,
-}
+mod node;
+mod packed;
+#[cfg(test)]
+mod tests;
+mod version;
 
-impl Version {
-    pub fn is_deletion(&self) -> bool {
-        self.count == 0
-    }
-
-    /// The bytes of the value that are in memory.
-    pub fn resident_bytes(&self) -> usize {
-        self.value.as_ref().map_or(0, Bytes::len)
-    }
-}
+use node::{Bound, Leaf, Node};
+pub(crate) use version::Version;
+use version::newest_upto;
 
 /// All keys that have a version.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct KeyIndex {
-    keys: BTreeMap<Bytes, Vec<Version>>,
+    root: Arc<Node>,
+    keys: usize,
     versions: usize,
+}
+
+impl Default for KeyIndex {
+    fn default() -> Self {
+        Self { root: Arc::new(Node::Leaf(Leaf::default())), keys: 0, versions: 0 }
+    }
 }
 
 impl KeyIndex {
     pub fn keys(&self) -> usize {
-        self.keys.len()
+        self.keys
     }
 
     pub fn versions(&self) -> usize {
         self.versions
     }
 
-    /// Adds the key's newest version, made from the one before it, and returns the key as the index holds it.
-    ///
-    /// `key` may be a slice of a larger buffer: what the index keeps is a copy of its own.
-    pub fn push<T>(&mut self, key: &Bytes, make: impl FnOnce(&Bytes, Option<&Version>) -> (Version, T)) -> T {
-        self.versions += 1;
-        if let Entry::Occupied(mut entry) = self.keys.entry(key.clone()) {
-            let (version, made) = make(entry.key(), entry.get().last());
-            let versions = entry.get_mut();
-            // Most keys have few versions: grow by half, from one.
-            if versions.len() == versions.capacity() {
-                versions.reserve_exact(1 + versions.len() / 2);
-            }
-            versions.push(version);
-            return made;
+    /// Adds the key's newest version, made from the one before it, and returns it.
+    pub fn push(&mut self, key: &[u8], make: impl FnOnce(Option<&Version>) -> Version) -> Version {
+        let mut pushed = None;
+        let keys = &mut self.keys;
+        let split = Arc::make_mut(&mut self.root).push(key, |last| {
+            *keys += usize::from(last.is_none());
+            *pushed.insert(make(last))
+        });
+        if let Some(split) = split {
+            self.root = Arc::new(Node::above(Arc::clone(&self.root), split));
         }
-        let key = Bytes::copy_from_slice(key);
-        let (version, made) = make(&key, None);
-        self.keys.insert(key, vec![version]);
-        made
+        self.versions += 1;
+        pushed.expect("a leaf makes the version that is pushed to it")
     }
 
     /// The key's newest version, unless it is deleted.
-    pub fn newest(&self, key: &[u8]) -> Option<(&Bytes, &Version)> {
-        let (key, versions) = self.keys.get_key_value(key)?;
-        versions.last().filter(|version| !version.is_deletion()).map(|version| (key, version))
+    pub fn newest(&self, key: &[u8]) -> Option<&Version> {
+        self.at(key, i64::MAX)
     }
 
     /// What the key was at a main revision, unless it did not exist then.
-    pub fn at(&self, key: &[u8], revision: i64) -> Option<(&Bytes, &Version)> {
-        let (key, versions) = self.keys.get_key_value(key)?;
-        visible(versions, revision).map(|version| (key, version))
+    pub fn at(&self, key: &[u8], revision: i64) -> Option<&Version> {
+        self.newest_upto(key, revision).filter(|version| !version.is_deletion())
+    }
+
+    fn newest_upto(&self, key: &[u8], revision: i64) -> Option<&Version> {
+        let (leaf, _) = self.root.leaf(key, Revision::last_of(revision));
+        newest_upto(leaf.versions_of(key), revision)
     }
 
     /// The version that was made at exactly this revision.
     pub fn exact(&self, key: &[u8], revision: Revision) -> Option<&Version> {
-        let versions = self.keys.get(key)?;
-        versions.binary_search_by_key(&revision, |version| version.revision).ok().map(|place| &versions[place])
-    }
-
-    /// As [`KeyIndex::exact`], to change where its value is.
-    pub fn exact_mut(&mut self, key: &[u8], revision: Revision) -> Option<&mut Version> {
-        let versions = self.keys.get_mut(key)?;
-        versions.binary_search_by_key(&revision, |version| version.revision).ok().map(|place| &mut versions[place])
+        let versions = self.root.leaf(key, revision).0.versions_of(key);
+        versions.binary_search_by_key(&revision, Version::revision).ok().map(|place| &versions[place])
     }
 
     /// The keys of a range that existed at a main revision, in order.
-    pub fn range_at<'a>(
-        &'a self,
-        range: &'a KeyRange,
-        revision: i64,
-    ) -> impl Iterator<Item = (&'a Bytes, &'a Version)> {
-        let keys = (!range.is_empty()).then(|| self.keys.range::<[u8], _>(range.bounds()));
-        keys.into_iter().flatten().filter_map(move |(key, versions)| Some((key, visible(versions, revision)?)))
+    pub fn range_at<'a>(&'a self, range: &'a KeyRange, revision: i64) -> RangeAt<'a> {
+        let start = if range.is_empty() { None } else { Some(range.start()) };
+        let leaf = start.map(|start| self.seek(start));
+        RangeAt { index: self, range, revision, leaf, looked_at: 0 }
     }
 
-    /// The versions of one key whose main revision is at least `from`, oldest first.
-    pub fn versions_since(&self, key: &[u8], from: i64) -> impl Iterator<Item = &Version> {
-        let versions = self.keys.get(key).map_or(&[][..], Vec::as_slice);
-        versions[versions.partition_point(|version| version.revision.main < from)..].iter()
+    /// From the first key that is not before this one.
+    fn seek(&self, key: &[u8]) -> Place<'_> {
+        let (leaf, behind) = self.root.leaf(key, Revision::default());
+        Place { leaf, place: leaf.find(key).unwrap_or_else(|place| place), behind }
+    }
+
+    /// From the first key behind this one.
+    fn seek_behind(&self, key: &[u8]) -> Place<'_> {
+        let (leaf, behind) = self.root.leaf(key, Revision::MAX);
+        Place { leaf, place: leaf.find(key).map_or_else(|place| place, |place| place + 1), behind }
+    }
+
+    /// Visits the versions of one key whose main revision is at least `from`, oldest first, until `visit` breaks.
+    pub fn versions_since(&self, key: &[u8], from: i64, mut visit: impl FnMut(&Version) -> ControlFlow<()>) {
+        let (mut leaf, mut behind) = self.root.leaf(key, Revision::first_of(from));
+        loop {
+            let versions = leaf.versions_of(key);
+            let first = versions.partition_point(|version| version.revision().main < from);
+            if versions[first..].iter().any(|version| visit(version).is_break()) {
+                return;
+            }
+            let Some((next, revision)) = behind.filter(|(next, _)| *next == key) else { return };
+            (leaf, behind) = self.root.leaf(next, revision);
+        }
     }
 
     /// Whether a version made at this revision belongs to the history from `compacted` on, gone from memory or not.
     pub fn survives(&self, key: &[u8], revision: Revision, compacted: i64) -> bool {
-        if revision.main > compacted {
-            return true;
-        }
-        self.keys.get(key).is_some_and(|versions| {
-            let given_up = given_up(versions, compacted);
-            versions[given_up..].first().is_some_and(|version| version.revision == revision)
-        })
+        revision.main > compacted || (self.kept_from(key, compacted) <= revision && self.exact(key, revision).is_some())
+    }
+
+    /// What compaction leaves of a key begins here: all versions are given up that are superseded at `compacted`. A
+    /// deletion goes as well, unless it is that very revision: a watch may still start there and must be told of it.
+    fn kept_from(&self, key: &[u8], compacted: i64) -> Revision {
+        kept_from(self.newest_upto(key, compacted), compacted)
     }
 
     /// Gives up what compaction at `compacted` makes unreadable, in up to `keys_max` keys from `from` on, and calls
@@ -134,102 +134,147 @@ impl KeyIndex {
         keys_max: usize,
         compacted: i64,
         mut dropped: impl FnMut(&Version),
-    ) -> Option<Bytes> {
-        let mut next = None;
-        let mut emptied = Vec::new();
-        let mut fewer = 0;
-        let bounds = (Bound::Included(from), Bound::Unbounded);
-        for (seen, (key, versions)) in self.keys.range_mut::<[u8], _>(bounds).enumerate() {
-            if seen == keys_max {
-                next = Some(key.clone());
-                break;
+    ) -> Option<Vec<u8>> {
+        let (pieces, next) = self.pieces_to_remove(from, keys_max, compacted, &mut dropped);
+        for piece in pieces {
+            self.versions -= piece.versions;
+            Arc::make_mut(&mut self.root).remove(&piece.key, piece.first, piece.last);
+            if piece.may_empty_key && self.newest_upto(&piece.key, i64::MAX).is_none() {
+                self.keys -= 1;
             }
-            let given_up = given_up(versions, compacted);
-            if given_up == 0 {
-                continue;
+            while let Some(child) = self.root.only_child() {
+                self.root = child;
             }
-            versions[..given_up].iter().for_each(&mut dropped);
-            fewer += given_up;
-            if given_up == versions.len() {
-                emptied.push(key.clone());
-            } else {
-                versions.drain(..given_up);
-                versions.shrink_to(versions.len() + versions.len() / 2);
+            if self.root.is_hollow() {
+                self.root = Self::default().root;
             }
-        }
-        self.versions -= fewer;
-        for key in emptied {
-            self.keys.remove(&key);
         }
         next
     }
-}
 
-/// The newest version at or below a main revision, unless it is a deletion.
-fn visible(versions: &[Version], revision: i64) -> Option<&Version> {
-    // Nearly every read is of the newest version.
-    let newest = versions.last()?;
-    let version = if newest.revision.main <= revision {
-        newest
-    } else {
-        let later = versions.partition_point(|version| version.revision.main <= revision);
-        versions[..later].last()?
-    };
-    (!version.is_deletion()).then_some(version)
-}
-
-/// How many of the oldest versions compaction gives up: all that are superseded at `compacted`. A deletion goes as well,
-/// unless it is that very revision: a watch may still start there and must be told of it.
-fn given_up(versions: &[Version], compacted: i64) -> usize {
-    let upto = versions.partition_point(|version| version.revision.main <= compacted);
-    match versions[..upto].last() {
-        None => 0,
-        Some(version) if version.is_deletion() && version.revision.main < compacted => upto,
-        Some(_) => upto - 1,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Versions from a row of main revisions; negative ones are deletions.
-    fn versions(row: &[i64]) -> Vec<Version> {
-        row.iter()
-            .map(|&main| Version {
-                revision: Revision::first_of(main.abs()),
-                create: 0,
-                count: i64::from(main > 0),
-                value: None,
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_newest_version_at_a_revision_is_seen() {
-        let rows =
-            [(1, None), (2, Some(2)), (3, Some(2)), (4, Some(4)), (5, None), (6, None), (7, Some(7)), (9, Some(7))];
-        for (revision, expected) in rows {
-            let seen = visible(&versions(&[2, 4, -5, 7]), revision).map(|version| version.revision.main);
-            assert_eq!(seen, expected, "at {revision}");
+    fn pieces_to_remove(
+        &self,
+        from: &[u8],
+        keys_max: usize,
+        compacted: i64,
+        dropped: &mut impl FnMut(&Version),
+    ) -> (Vec<Piece>, Option<Vec<u8>>) {
+        let mut pieces = Vec::new();
+        let mut at = self.seek(from);
+        let mut left = keys_max.max(1);
+        while at.go_to_key(self) {
+            let key = at.leaf.key(at.place);
+            if left == 0 {
+                return (pieces, Some(key.to_vec()));
+            }
+            let versions = at.leaf.versions(at.place);
+            let goes_on = at.key_goes_on();
+            let newest = if goes_on { self.newest_upto(key, compacted) } else { newest_upto(versions, compacted) };
+            let kept_from = kept_from(newest, compacted);
+            let given_up = &versions[..versions.partition_point(|version| version.revision() < kept_from)];
+            if let (Some(first), Some(last)) = (given_up.first(), given_up.last()) {
+                given_up.iter().for_each(&mut *dropped);
+                pieces.push(Piece {
+                    key: key.to_vec(),
+                    first: first.revision(),
+                    last: last.revision(),
+                    versions: given_up.len(),
+                    may_empty_key: last.is_deletion(),
+                });
+            }
+            // A leaf's share of a key counts as one key, so that the work is bounded for keys of many versions too.
+            left -= 1;
+            if goes_on && given_up.len() < versions.len() {
+                at = self.seek_behind(key);
+            } else {
+                at.place += 1;
+            }
         }
+        (pieces, None)
+    }
+}
+
+/// Versions of one key in one leaf.
+struct Piece {
+    key: Vec<u8>,
+    first: Revision,
+    last: Revision,
+    versions: usize,
+    may_empty_key: bool,
+}
+
+fn kept_from(newest: Option<&Version>, compacted: i64) -> Revision {
+    match newest {
+        None => Revision::default(),
+        Some(version) if version.is_deletion() && version.revision().main < compacted => version.revision().after(),
+        Some(version) => version.revision(),
+    }
+}
+
+/// A key in a leaf, or the end of the leaf.
+struct Place<'a> {
+    leaf: &'a Leaf,
+    place: usize,
+    behind: Option<Bound<'a>>,
+}
+
+impl<'a> Place<'a> {
+    /// Goes on to the next leaf if this one has no more keys. False at the end of the index.
+    fn go_to_key(&mut self, index: &'a KeyIndex) -> bool {
+        while self.place == self.leaf.len() {
+            let Some((key, revision)) = self.behind else { return false };
+            (self.leaf, self.behind) = index.root.leaf(key, revision);
+            self.place = 0;
+        }
+        true
     }
 
-    #[test]
-    fn compaction_keeps_what_can_still_be_seen() {
-        let rows: [(&[i64], i64, usize); 9] = [
-            (&[2, 4, -5, 7], 1, 0),
-            (&[2, 4, -5, 7], 2, 0),
-            (&[2, 4, -5, 7], 3, 0),
-            (&[2, 4, -5, 7], 4, 1),
-            (&[2, 4, -5, 7], 5, 2),
-            (&[2, 4, -5, 7], 6, 3),
-            (&[2, 4, -5, 7], 8, 3),
-            (&[2, -5], 5, 1),
-            (&[2, -5], 6, 2),
-        ];
-        for (row, compacted, expected) in rows {
-            assert_eq!(given_up(&versions(row), compacted), expected, "{row:?} at {compacted}");
+    /// Whether the next leaf begins with more versions of this key.
+    fn key_goes_on(&self) -> bool {
+        self.place + 1 == self.leaf.len() && self.behind.is_some_and(|(key, _)| key == self.leaf.key(self.place))
+    }
+}
+
+/// See [`KeyIndex::range_at`].
+pub(crate) struct RangeAt<'a> {
+    index: &'a KeyIndex,
+    range: &'a KeyRange,
+    revision: i64,
+    leaf: Option<Place<'a>>,
+    looked_at: usize,
+}
+
+impl RangeAt<'_> {
+    /// How many keys were looked at, those included that did not exist at the revision.
+    pub fn looked_at(&self) -> usize {
+        self.looked_at
+    }
+}
+
+impl<'a> Iterator for RangeAt<'a> {
+    type Item = (&'a [u8], &'a Version);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.leaf.as_mut()?;
+        while at.go_to_key(self.index) {
+            let leaf = at.leaf;
+            let key = leaf.key(at.place);
+            if !self.range.ends_behind(key) {
+                break;
+            }
+            self.looked_at += 1;
+            let version = if at.key_goes_on() {
+                *at = self.index.seek_behind(key);
+                self.index.newest_upto(key, self.revision)
+            } else {
+                at.place += 1;
+                newest_upto(leaf.versions(at.place - 1), self.revision)
+            };
+            if let Some(version) = version.filter(|version| !version.is_deletion()) {
+                return Some((key, version));
+            }
         }
+        self.leaf = None;
+        None
     }
 }
