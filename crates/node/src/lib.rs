@@ -13,6 +13,7 @@ mod proposals;
 mod reads;
 pub mod replica;
 pub mod retention;
+pub mod snapshot;
 pub mod state_machine;
 pub mod wire;
 
