@@ -15,6 +15,7 @@ pub mod replica;
 pub mod retention;
 pub mod snapshot;
 pub mod state_machine;
+pub mod transfer;
 pub mod wire;
 
 pub use lane::Lane;
