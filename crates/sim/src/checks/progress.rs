@@ -42,14 +42,17 @@ pub fn check_busyness(events: u64, now: Moment) -> Result<(), Violation> {
 /// How long nodes may take to catch up. Generous: what they lack may be the whole log, an entry a round trip.
 pub const CATCH_UP: Span = Span::seconds(60);
 
-/// Whether all nodes have caught up in time with the leader that they agreed on.
+/// Whether all nodes have caught up with the leader that they agreed on, when there was time enough. `lags` says what has
+/// not.
 ///
 /// # Errors
-/// If they have not.
-pub fn check_catch_up(agreed: Moment, caught_up: Option<Moment>) -> Result<(), Violation> {
-    match caught_up {
-        Some(caught_up) if caught_up <= agreed + CATCH_UP => Ok(()),
-        _ => violation(PROPERTY, format!("not all nodes have caught up since there was a leader at {agreed}")),
+/// If something has not.
+pub fn check_catch_up(agreed: Moment, lags: Option<String>) -> Result<(), Violation> {
+    match lags {
+        None => Ok(()),
+        Some(lags) => {
+            violation(PROPERTY, format!("there was a leader at {agreed}, and not all have caught up with it: {lags}"))
+        }
     }
 }
 
@@ -118,9 +121,8 @@ mod tests {
 
     #[test]
     fn a_node_that_stays_behind_is_noticed() {
-        assert_eq!(check_catch_up(Moment(5), Some(Moment(5) + CATCH_UP)), Ok(()));
-        assert!(check_catch_up(Moment(5), Some(Moment(6) + CATCH_UP)).is_err());
-        assert!(check_catch_up(Moment(5), None).is_err());
+        assert_eq!(check_catch_up(Moment(5), None), Ok(()));
+        assert!(check_catch_up(Moment(5), Some("n2".into())).is_err());
     }
 
     #[test]

@@ -34,14 +34,14 @@ impl<S: Subject> World<S> {
                 }
             }
             Phase::CatchingUp(agreed, since) => {
-                let (have, told) = (self.have_caught_up(), self.check_strays());
-                if have && told.is_ok() {
+                let (lags, told) = (self.what_lags(), self.check_strays());
+                if lags.is_none() && told.is_ok() {
                     let since = since.unwrap_or(now);
                     let is_steady = now >= since + STEADY;
                     self.phase = if is_steady { Phase::Serving(now) } else { Phase::CatchingUp(agreed, Some(since)) };
                 } else if now > agreed + progress::CATCH_UP {
                     told?;
-                    progress::check_catch_up(agreed, have.then_some(now))?;
+                    progress::check_catch_up(agreed, lags)?;
                 } else {
                     self.phase = Phase::CatchingUp(agreed, None);
                 }
@@ -85,30 +85,45 @@ impl<S: Subject> World<S> {
         })
     }
 
-    /// Whether no change of members is under way or on its way, all of them know it, have room on their disks, and have
-    /// applied nearly everything that the leader has; in every group.
-    fn have_caught_up(&self) -> bool {
-        let is_quiet = !self.operators.has_lost_disk() && self.no_change_is_on_its_way();
-        is_quiet && (0..self.groups.len()).all(|slot| self.has_caught_up(slot))
+    /// What is missing until all have caught up: no change of members is under way or on its way, all of them know it, have
+    /// room on their disks, and have applied nearly everything that the leader has; in every group.
+    fn what_lags(&self) -> Option<String> {
+        if self.operators.has_lost_disk() || !self.no_change_is_on_its_way() {
+            return Some("a change of members is on its way".into());
+        }
+        (0..self.groups.len()).find_map(|slot| Some(format!("in group {}: {}", slot + 1, self.what_lags_in(slot)?)))
     }
 
-    fn has_caught_up(&self, slot: Slot) -> bool {
-        let Some((leader, members)) = self.members_of_leader(slot) else { return false };
-        let Some(raft) = self.hosts[leader].raft(slot) else { return false };
+    fn what_lags_in(&self, slot: Slot) -> Option<String> {
+        let Some((leader, members)) = self.members_of_leader(slot) else { return Some("nobody leads".into()) };
+        let raft = self.hosts[leader].raft(slot)?;
         let (last, set_at) = (raft.log().last(), raft.configurations().newest_at());
-        let is_full = raft.proposals_refused() == Some(ProposalRefused::NoSpace);
-        if members.is_joint() || set_at > raft.commit() || is_full || !self.are_disks_bound(slot, leader) {
-            return false;
+        if members.is_joint() || set_at > raft.commit() {
+            return Some(format!("the members of {set_at} are not settled"));
         }
-        self.hosts_of(members).all(|host| {
-            let (Some(replica), Some(theirs)) = (host.replica(slot), host.raft(slot)) else { return false };
+        if raft.proposals_refused() == Some(ProposalRefused::NoSpace) {
+            return Some("the leader takes no proposals".into());
+        }
+        if !self.are_disks_bound(slot, leader) {
+            return Some("not all disks are written down".into());
+        }
+        self.hosts_of(members).find_map(|host| {
+            let node = host.node();
+            let (Some(replica), Some(theirs)) = (host.replica(slot), host.raft(slot)) else {
+                return Some(format!("n{node} is down"));
+            };
             // A witness has nothing to apply.
-            let is_witness = members.is_witness(host.node());
+            let is_witness = members.is_witness(node);
             let upto = if is_witness { theirs.ready() } else { replica.machine.applied().index };
+            if last.since(upto) >= LAG_MAX || upto < set_at {
+                return Some(format!("n{node} has applied {upto} of {last}"));
+            }
             // Whose log ends with another entry may yet need a snapshot, however few entries it lacks.
             let is_in_step = raft.log().contains(theirs.log().last_id());
-            let knows_members = upto >= set_at && theirs.configurations().newest_at() == set_at;
-            last.since(upto) < LAG_MAX && knows_members && is_in_step && theirs.has_room()
+            if !is_in_step || theirs.configurations().newest_at() != set_at {
+                return Some(format!("the log of n{node} is another"));
+            }
+            (!theirs.has_room()).then(|| format!("n{node} has no room"))
         })
     }
 
