@@ -175,6 +175,8 @@ impl Group {
             }
         }
         let mut work = std::mem::take(&mut self.work);
+        // What this node has asked for itself is asked for again.
+        self.disks_unknown |= work.changes_refused.iter().any(|(sequence, _)| *sequence == 0);
         let answers = work.answers();
         turn.writes.append(&mut work.writes);
         if let Some(write) = work.last_write {
@@ -334,7 +336,9 @@ impl Group {
             return;
         }
         let (members, raft) = (self.replica.members(), self.replica.raft());
-        let is_free = raft.takes_proposals() && raft.configurations().newest_at() <= raft.commit();
+        // A leader takes no change before it has committed an entry of its own term.
+        let is_settled = raft.log().term_at(raft.commit()) == Some(raft.role_state().term);
+        let is_free = is_settled && raft.takes_proposals() && raft.configurations().newest_at() <= raft.commit();
         if !is_free || members.configuration().is_joint() {
             return;
         }

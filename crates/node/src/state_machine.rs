@@ -65,14 +65,10 @@ pub trait StateMachine: Send + Sync + 'static {
         LogId::ZERO
     }
 
-    /// Whether [`StateMachine::snapshot`] gives snapshots. Without them the log grows for ever, and a node that has lost its
-    /// disk gets every entry again.
-    fn makes_snapshots(&self) -> bool {
-        false
-    }
-
     /// A handle to the state as it is, or as it was at an earlier entry, from which it can be written while commands go
-    /// on. It should cost little: nothing is applied meanwhile.
+    /// on. It should cost little: nothing is applied meanwhile. A state machine that gives one once gives one always.
+    ///
+    /// Without it the log grows for ever, and a node that has lost its disk gets every entry again.
     fn snapshot(&self) -> Option<Box<dyn Snapshot>> {
         None
     }

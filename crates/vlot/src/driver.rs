@@ -64,7 +64,14 @@ impl Driver {
             }
         };
         self.net.shutdown().await;
-        self.end(why);
+        let closing = self.end(why);
+        // A state machine that stands still is not waited for.
+        let _ = tokio::time::timeout(CLOSING_MAX, async {
+            for closed in closing {
+                let _ = closed.await;
+            }
+        })
+        .await;
     }
 
     async fn turns(&mut self) -> End {
@@ -205,10 +212,14 @@ impl Driver {
 
     fn closed(&mut self, group: GroupId, state: Option<vlot_log::index::GroupState>) {
         let Some(mut driven) = self.groups.remove(&group) else { return };
-        driven.machine.close();
+        let is_closed = driven.machine.close();
         driven.shown.end();
         if let Some(closed) = driven.closed {
-            let _ = closed.send(ClosedGroup { state });
+            tokio::spawn(async move {
+                // The sender goes with the state machine.
+                let _ = is_closed.await;
+                let _ = closed.send(ClosedGroup { state });
+            });
         }
     }
 
@@ -230,14 +241,17 @@ impl Driver {
         }
     }
 
-    fn end(&mut self, why: String) {
+    /// Nothing is done any more. Returns what tells when state machines are closed.
+    fn end(&mut self, why: String) -> Vec<oneshot::Receiver<()>> {
         self.events.close();
-        for driven in self.groups.values_mut() {
-            driven.machine.close();
+        let closing = self.groups.values_mut().map(|driven| {
             driven.shown.end();
-        }
+            driven.machine.close()
+        });
+        let closing = closing.collect();
         self.groups.clear();
         self.ended.send_replace(Some(why));
+        closing
     }
 
     fn now(&self) -> Time {
@@ -251,6 +265,8 @@ impl Driver {
     }
 }
 
+/// How long a node that ends waits for its state machines to be closed.
+const CLOSING_MAX: Duration = Duration::from_secs(10);
 /// What is said of a node that was asked to stop.
 const STOPPED: &str = "the node was stopped";
 
@@ -259,7 +275,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         if self.ended.borrow().is_none() {
             let why = if std::thread::panicking() { "the node's driver panicked; see its message" } else { STOPPED };
-            self.end(why.to_owned());
+            drop(self.end(why.to_owned()));
         }
     }
 }

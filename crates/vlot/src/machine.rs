@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, oneshot};
 use vlot_node::act::Answer;
 use vlot_node::input::Input;
 use vlot_node::machine::{self, Fence, Outcome, Step};
@@ -43,8 +43,9 @@ pub(crate) trait Machine: Send {
     fn save(&mut self, header: Option<Header>);
     /// Answers a call.
     fn answer(&mut self, answer: Answer);
-    /// Nothing is asked any more: calls are let go, and the state machine is told once it has done what it was asked.
-    fn close(&mut self);
+    /// Nothing is asked any more: calls are let go, and the state machine is told once it has done what it was asked. That
+    /// is done when the sender of what is returned is gone.
+    fn close(&mut self) -> oneshot::Receiver<()>;
 }
 
 /// A typed state machine.
@@ -84,7 +85,7 @@ enum Job<S: StateMachine> {
     Restore(LogId),
     TakeSnapshot,
     Maintain,
-    Close,
+    Close(oneshot::Sender<()>),
 }
 
 impl<S: StateMachine> Typed<S> {
@@ -182,9 +183,11 @@ impl<S: StateMachine> Machine for Typed<S> {
         self.shared.calls.answer(answer);
     }
 
-    fn close(&mut self) {
+    fn close(&mut self) -> oneshot::Receiver<()> {
         self.shared.calls.close();
-        self.shared.ask(Job::Close);
+        let (done, closed) = oneshot::channel();
+        self.shared.ask(Job::Close(done));
+        closed
     }
 }
 
@@ -243,8 +246,9 @@ impl<S: StateMachine> Shared<S> {
                 }
                 None
             }
-            Job::Close => {
+            Job::Close(done) => {
                 self.state.blocking_write().close();
+                drop(done);
                 None
             }
         }

@@ -269,7 +269,7 @@ impl Node {
         recovered: &GroupState,
         state: &mut S,
     ) -> Result<Begun, GroupError> {
-        let begun = Begun { durable: state.durable(), saved: LogId::ZERO, makes_snapshots: state.makes_snapshots() };
+        let begun = Begun { durable: state.durable(), saved: LogId::ZERO, makes_snapshots: state.snapshot().is_some() };
         // A snapshot that the log does not know was never put in its place, and the one before it still counts.
         let newest =
             self.snapshots.dir.newest(group, |id| recovered.runs.contains(id)).map_err(GroupError::Snapshots)?;
