@@ -19,6 +19,7 @@ use std::rc::Rc;
 use vlot_log::record::Write;
 use vlot_node::act::{Answer, GroupEvent};
 use vlot_node::members::MemberChange;
+use vlot_node::replica::LogRead;
 use vlot_raft::effect::RoleState;
 use vlot_raft::id::LogId;
 
@@ -55,6 +56,8 @@ pub enum Note {
     Disconnected(Place, Place),
     /// A node asks its disk for these.
     Wrote(Place, u64, Rc<Vec<Write>>),
+    /// A node asks its disk for entries.
+    Reads(Place, Slot, LogRead),
     /// They are durable, or all of them but the entries, which wait for room.
     Synced(Place, u64, bool),
     /// Something has happened to a replica.
@@ -139,6 +142,9 @@ impl fmt::Display for Note {
             Self::Wrote(place, batch, writes) => {
                 write!(f, "{} write #{batch}", Node(*place))?;
                 writes.iter().try_for_each(|act| write_act(f, act))
+            }
+            Self::Reads(place, slot, LogRead { purpose, after, upto, .. }) => {
+                write!(f, "{} reads {after}..{upto} to {purpose:?}", Replica(*place, *slot))
             }
             Self::Synced(place, batch, true) => write!(f, "{} synced #{batch}", Node(*place)),
             Self::Synced(place, batch, false) => write!(f, "{} synced #{batch} but for entries", Node(*place)),

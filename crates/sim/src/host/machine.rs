@@ -57,7 +57,7 @@ impl<S: Subject> Machine<S> {
     /// A state machine of a process that begins; it goes on from its image, if it is durable by itself.
     #[must_use]
     pub fn new(inner: S::Machine, image: Option<Image>, image_every: u64, makes_snapshots: bool) -> Self {
-        let can = inner.makes_snapshots();
+        let can = inner.snapshot().is_some();
         let mut machine = Self {
             inner,
             applied: LogId::ZERO,
@@ -79,6 +79,12 @@ impl<S: Subject> Machine<S> {
             self.inner.restore(at, &mut &bytes[..]).expect("a state machine reads what it wrote");
             self.applied = at;
         }
+    }
+
+    /// Whether it gives snapshots.
+    #[must_use]
+    pub fn makes_snapshots(&self) -> bool {
+        self.makes_snapshots
     }
 
     /// The last entry whose effect it has.
@@ -174,10 +180,6 @@ impl<S: Subject> StateMachine for Machine<S> {
 
     fn durable(&self) -> LogId {
         self.image.as_ref().map(Image::at).unwrap_or_default()
-    }
-
-    fn makes_snapshots(&self) -> bool {
-        self.makes_snapshots
     }
 
     /// One that is durable by itself gives what it has durably, which is of an earlier entry.

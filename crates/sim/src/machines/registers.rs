@@ -148,10 +148,6 @@ impl StateMachine for Registers {
         self.applied = at;
     }
 
-    fn makes_snapshots(&self) -> bool {
-        true
-    }
-
     fn snapshot(&self) -> Option<Box<dyn state_machine::Snapshot>> {
         Some(Box::new(*self))
     }

@@ -21,7 +21,10 @@ impl<S: Subject> World<S> {
         match act {
             Act::Write { batch, writes } => return self.write(place, batch, writes),
             Act::Send { to, lane, frame } => self.send(place, place_of(to), lane, frame, may_ask),
-            Act::ReadLog { group, read } => self.ask_disk(place, Job::Read(group, read)),
+            Act::ReadLog { group, read } => {
+                self.note(Note::Reads(place, slot_of(group), read));
+                self.ask_disk(place, Job::Read(group, read));
+            }
             Act::Restore { group, id } => return self.restore(place, slot_of(group), id),
             Act::Apply { group, entries } => return self.apply(place, slot_of(group), entries),
             Act::TakeSnapshot { group } => self.ask_machine(place, slot_of(group), MachineJob::TakeSnapshot),
