@@ -566,6 +566,12 @@ impl Replica {
         self.step(now, Input::Lost { peer }, Vec::new(), work);
     }
 
+    /// The node is no peer any more: nobody tells when a connection to it comes or goes, and what comes from it is heard.
+    pub fn unlisted(&mut self, peer: NodeId) {
+        self.connected.remove(&peer);
+        self.lost.remove(&peer);
+    }
+
     /// What a [`LogRead`] has brought.
     ///
     /// # Errors
