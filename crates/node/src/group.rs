@@ -48,6 +48,8 @@ pub(crate) struct Group {
     shown: Status,
     named: Option<Members>,
     entitled: Vec<(NodeId, u64)>,
+    /// Nothing has happened for so long that it waits for nothing.
+    pub(crate) is_asleep: bool,
     /// Something has happened since the last turn.
     pub(crate) is_dirty: bool,
     /// When the node will next look at the deadline.
@@ -112,6 +114,7 @@ impl Group {
             shown: Status::default(),
             named: None,
             entitled: Vec::new(),
+            is_asleep: false,
             is_dirty: false,
             alarm: Time::NEVER,
             unwritten: 0,
@@ -173,6 +176,7 @@ impl Group {
             if let Err(bad) = self.replica.end_turn(now, room, &mut self.work) {
                 self.fence(now, Fence::UnknownEntry { at: bad.0 }.into());
             }
+            self.watch_over_sleep(now, shared);
         }
         let mut work = std::mem::take(&mut self.work);
         // What this node has asked for itself is asked for again.
@@ -258,6 +262,21 @@ impl Group {
         let is_late = now >= self.applying.late_at(shared.election_timeout);
         if std::mem::replace(&mut self.is_late, is_late) != is_late {
             self.replica.fitness(now, !is_late, &mut self.work);
+        }
+    }
+
+    /// A group that falls asleep is told of the nodes that are gone already: it would not notice any more.
+    fn watch_over_sleep(&mut self, now: Time, shared: &Shared<'_>) {
+        let raft = self.replica.raft();
+        let is_asleep = raft.is_asleep();
+        if std::mem::replace(&mut self.is_asleep, is_asleep) || !is_asleep {
+            return;
+        }
+        let others: Vec<NodeId> = raft.configuration().nodes().filter(|node| *node != raft.node()).collect();
+        for node in others {
+            if !shared.peers.is_alive(now, node, shared.election_timeout) {
+                self.replica.silent(now, node, &mut self.work);
+            }
         }
     }
 

@@ -158,12 +158,20 @@ impl Node {
     /// When to end a turn, though nothing else has happened.
     #[must_use]
     pub fn deadline(&self) -> Time {
-        self.alarms.peek().map_or(Time::NEVER, |Reverse((time, _))| *time)
+        let of_groups = self.alarms.peek().map_or(Time::NEVER, |Reverse((time, _))| *time);
+        let Config { heartbeat, election_timeout, sleep_after, .. } = *self.options.config;
+        match sleep_after {
+            Some(_) => of_groups.min(self.peers.deadline(heartbeat, election_timeout)),
+            None => of_groups,
+        }
     }
 
     /// Ends a turn: everything that was handled since the last one becomes one list of acts.
     pub fn end_turn(&mut self, now: Time) -> Vec<Act> {
         self.ring(now);
+        if self.options.config.sleep_after.is_some() {
+            self.watch_peers(now);
+        }
         let mut turn = std::mem::take(&mut self.turn);
         let mut closed = Vec::new();
         for id in std::mem::take(&mut self.dirty) {
@@ -272,6 +280,23 @@ impl Node {
                 group.make_room(now);
             }
         });
+    }
+
+    /// Tells peers that this node is alive, where nothing else was said, and groups that sleep which nodes are silent.
+    fn watch_peers(&mut self, now: Time) {
+        let Config { heartbeat, election_timeout, .. } = *self.options.config;
+        for to in self.peers.take_untold(now, heartbeat) {
+            let frame = PeerMessage::Alive.encode(GroupId(0));
+            self.turn.sends.push(Act::Send { to, lane: Lane::Control, frame });
+        }
+        for peer in self.peers.take_silent(now, election_timeout) {
+            for (id, group) in self.groups.iter_mut().filter(|(_, group)| group.is_asleep) {
+                group.replica.silent(now, peer, &mut group.work);
+                if !std::mem::replace(&mut group.is_dirty, true) {
+                    self.dirty.push(*id);
+                }
+            }
+        }
     }
 
     /// Touches the groups whose deadline has come.

@@ -161,6 +161,11 @@ impl Peers {
         }
     }
 
+    /// Whether a node is connected and was heard within a timeout.
+    pub(crate) fn is_alive(&self, now: Time, node: NodeId, timeout: Duration) -> bool {
+        self.connected.get(&node).is_some_and(|connection| now < connection.heard + timeout)
+    }
+
     /// When the next peer is to be told that this node is alive, or will have been silent for too long.
     pub(crate) fn deadline(&self, heartbeat: Duration, timeout: Duration) -> Time {
         let due = |connection: &Connection| (connection.sent + heartbeat).min(connection.heard + timeout);

@@ -40,6 +40,9 @@ pub struct Options {
     /// Answer reads by a lease of this length: see the contract of [`Config::lease`]. `None`, the default, asks a quorum
     /// each time and relies on no clock. The same on all nodes.
     pub lease: Option<Duration>,
+    /// How long nothing must have happened in a group before it falls asleep: then it costs nothing until something happens.
+    /// `None`: groups never sleep. The same on all nodes; of no effect with leases.
+    pub sleep_after: Option<Duration>,
     /// How much of each group's log is kept.
     pub retention: retention::Limits,
     /// Bounds of the log.
@@ -79,6 +82,7 @@ impl Options {
             election_timeout: Duration::from_millis(1000),
             priority: 1,
             lease: None,
+            sleep_after: Some(Duration::from_secs(3)),
             retention: retention::Limits::default(),
             log: log::Options::default(),
             headroom_bytes: 0,
@@ -126,6 +130,7 @@ impl Options {
         let Self { heartbeat, election_timeout, lease, node, .. } = *self;
         let times = [("heartbeat", heartbeat), ("election_timeout", election_timeout)];
         let others = [("group.timeout", self.group.timeout), ("lease", lease.unwrap_or(heartbeat))];
+        let others = others.into_iter().chain([("sleep_after", self.sleep_after.unwrap_or(heartbeat))]);
         if let Some((what, _)) = times.into_iter().chain(others).find(|(_, time)| time.is_zero()) {
             return Err(BadOptions::Zero { what });
         }
@@ -148,6 +153,7 @@ impl Options {
             uncommitted_max: self.replica.uncommitted_max,
             priority: self.priority,
             lease: self.lease,
+            sleep_after: self.sleep_after,
             ..Config::new(self.node)
         }
     }

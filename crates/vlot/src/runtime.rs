@@ -44,7 +44,6 @@ use crate::snapshots::Snapshots;
 pub struct Node {
     node: NodeId,
     address: std::net::SocketAddr,
-    origin: u64,
     /// What is the same for all its groups.
     config: Arc<Config>,
     /// Where nodes listen, as was told when it was opened.
@@ -176,7 +175,6 @@ impl Node {
         Ok(Self {
             node,
             address,
-            origin: draw(),
             config,
             addresses: peers,
             snapshots,
@@ -228,11 +226,13 @@ impl Node {
     ) -> Result<Group<S>, GroupError> {
         let begun = self.bring_up(id, &recovered, &mut state_machine)?;
         let applied = begun.durable.max(begun.saved);
+        // Names this opening of the group in its proposals: those of an earlier one in the log are not its own.
+        let origin = draw();
         let shown = Arc::new(Shown::default());
         let state = Arc::new(RwLock::new(state_machine));
         let calls = Arc::new(Calls::new(Arc::clone(&shown)));
         let (events, snapshots) = (Arc::clone(&self.events), self.snapshots.clone());
-        let typed = Typed::new((id, self.origin), (Arc::clone(&state), applied), Arc::clone(&calls), events, snapshots);
+        let typed = Typed::new((id, origin), (Arc::clone(&state), applied), Arc::clone(&calls), events, snapshots);
         let begin = Begin {
             group: id,
             config: Arc::clone(&self.config),
@@ -241,7 +241,7 @@ impl Node {
             damaged,
             applied,
             limits: self.replica_limits.clone(),
-            origin: self.origin,
+            origin,
             seed: draw(),
         };
         let (told, outcome) = oneshot::channel();
@@ -251,7 +251,7 @@ impl Node {
         outcome.await.map_err(|_| GroupError::Stopped)?.map_err(GroupError::CannotBegin)?;
         Ok(Group(Arc::new(Shared {
             id,
-            origin: self.origin,
+            origin,
             next: AtomicU64::new(1),
             state,
             calls,

@@ -22,6 +22,20 @@ impl Revision {
         Self { main, sub: 0 }
     }
 
+    pub(crate) const MAX: Self = Self::last_of(i64::MAX);
+
+    pub(crate) const fn last_of(main: i64) -> Self {
+        Self { main, sub: u32::MAX }
+    }
+
+    /// The least revision above this one.
+    pub(crate) const fn after(self) -> Self {
+        match self.sub {
+            u32::MAX => Self { main: self.main + 1, sub: 0 },
+            sub => Self { main: self.main, sub: sub + 1 },
+        }
+    }
+
     /// The greatest revision below this one, whether or not anything was changed there.
     pub(crate) const fn before(self) -> Self {
         match self.sub {

@@ -3,8 +3,6 @@
 //! Owns etcd's rules for `key` and `range_end`: they are turned into a [`KeyRange`] once, so that "one key" and "from
 //! this key on" are never taken for each other.
 
-use std::ops::Bound;
-
 use bytes::Bytes;
 
 /// The keys that a request means.
@@ -40,12 +38,26 @@ impl KeyRange {
         }
     }
 
-    /// The bounds of an ordered look-up. Only for a range that is not empty: ordered maps reject inverted bounds.
-    pub fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+    /// The first key that may be in the range.
+    pub fn start(&self) -> &[u8] {
         match self {
-            Self::Single(only) => (Bound::Included(only), Bound::Included(only)),
-            Self::Span { start, end } => (Bound::Included(start), Bound::Excluded(end)),
-            Self::From { start } => (Bound::Included(start), Bound::Unbounded),
+            Self::Single(start) | Self::Span { start, .. } | Self::From { start } => start,
+        }
+    }
+
+    /// Makes it begin with this key, which is in it.
+    pub fn start_at(&mut self, key: Bytes) {
+        match self {
+            Self::Single(start) | Self::Span { start, .. } | Self::From { start } => *start = key,
+        }
+    }
+
+    /// Whether a key that is not before the start is in the range.
+    pub fn ends_behind(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Single(only) => only == key,
+            Self::Span { end, .. } => key < &end[..],
+            Self::From { .. } => true,
         }
     }
 

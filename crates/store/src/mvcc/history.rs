@@ -6,7 +6,7 @@ use std::fmt;
 
 use prost::encoding::{decode_varint, encode_varint};
 
-use crate::revision::Revision;
+use crate::mvcc::revision::Revision;
 
 /// A block takes events until it would grow beyond this many bytes; a larger event has a block of its own. One insert
 /// into the engine's tree is thereby shared by some fifty small events.
@@ -98,6 +98,8 @@ pub(crate) struct Block {
     pub first: Revision,
     pub last: Revision,
     bytes: Vec<u8>,
+    /// Where each event begins.
+    starts: Vec<u32>,
 }
 
 impl Block {
@@ -105,7 +107,7 @@ impl Block {
         let mut bytes = Vec::with_capacity(CHECKSUM_BYTES + event.encoded_bytes_max());
         bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
         event.encode(&mut bytes);
-        Self { first: event.revision, last: event.revision, bytes }
+        Self { first: event.revision, last: event.revision, bytes, starts: vec![CHECKSUM_BYTES as u32] }
     }
 
     pub fn has_room_for(&self, bytes: usize) -> bool {
@@ -115,40 +117,82 @@ impl Block {
     /// Adds a later event.
     pub fn push(&mut self, event: &Event<'_>) {
         assert!(event.revision > self.last, "{} comes after {}", event.revision, self.last);
+        self.starts.push(self.bytes.len() as u32);
         event.encode(&mut self.bytes);
         self.last = event.revision;
     }
 
-    /// Adds the events of a later block.
-    pub fn append(&mut self, later: &Block) {
+    /// This block's events and those of a later one.
+    pub fn joined(&self, later: &Block) -> Self {
         assert!(later.first > self.last, "{} comes after {}", later.first, self.last);
-        self.bytes.extend_from_slice(&later.bytes[CHECKSUM_BYTES..]);
-        self.last = later.last;
+        let moved = (self.bytes.len() - CHECKSUM_BYTES) as u32;
+        Self {
+            first: self.first,
+            last: later.last,
+            bytes: [&self.bytes[..], &later.bytes[CHECKSUM_BYTES..]].concat(),
+            starts: self.starts.iter().copied().chain(later.starts.iter().map(|start| start + moved)).collect(),
+        }
+    }
+
+    /// What is left without the events that are not wanted.
+    pub fn filtered(&self, mut is_wanted: impl FnMut(&Event<'_>) -> bool) -> Option<Self> {
+        let mut left: Option<Self> = None;
+        for event in self.events().flatten().filter(|event| is_wanted(event)) {
+            match &mut left {
+                Some(block) => block.push(&event),
+                None => left = Some(Self::of(&event)),
+            }
+        }
+        left
+    }
+
+    /// Gives back memory that was taken for events that did not come.
+    pub fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.starts.shrink_to_fit();
     }
 
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
+    pub fn count(&self) -> usize {
+        self.starts.len()
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub fn events(&self) -> Events<'_> {
         Events { rest: &self.bytes[CHECKSUM_BYTES..] }
     }
 
+    /// The event of this very revision.
+    pub fn find(&self, revision: Revision) -> Option<Event<'_>> {
+        let event = |start: u32| {
+            let decoded = Event::decode(&mut &self.bytes[start as usize..]);
+            decoded.expect("a block in memory holds what was encoded into it")
+        };
+        let place = self.starts.binary_search_by(|start| event(*start).revision.cmp(&revision)).ok()?;
+        Some(event(self.starts[place]))
+    }
+
     /// The block's bytes as they are stored.
     pub fn sealed(&self) -> Vec<u8> {
-        let mut bytes = self.bytes.clone();
-        let checksum = crc32c::crc32c(&bytes[CHECKSUM_BYTES..]);
-        bytes[..CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
-        bytes
+        sealed(std::slice::from_ref(self))
     }
 }
 
-/// Appends an event to the newest block, or starts the next one.
-pub(crate) fn push_event(blocks: &mut Vec<Block>, event: &Event<'_>) {
-    match blocks.last_mut() {
-        Some(block) if block.has_room_for(event.encoded_bytes_max()) => block.push(event),
-        _ => blocks.push(Block::of(event)),
-    }
+/// Blocks that follow each other, as one that is stored.
+pub(crate) fn sealed(blocks: &[impl std::borrow::Borrow<Block>]) -> Vec<u8> {
+    let parts = || blocks.iter().map(|block| &block.borrow().bytes[CHECKSUM_BYTES..]);
+    let mut bytes = Vec::with_capacity(CHECKSUM_BYTES + parts().map(<[u8]>::len).sum::<usize>());
+    bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
+    parts().for_each(|part| bytes.extend_from_slice(part));
+    let checksum = crc32c::crc32c(&bytes[CHECKSUM_BYTES..]);
+    bytes[..CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    bytes
 }
 
 /// The events of a stored block, once its checksum holds.
@@ -214,8 +258,7 @@ mod tests {
     fn sealed() -> Vec<u8> {
         let mut block = Block::of(&put(2, b"value"));
         block.push(&Event { revision: Revision::first_of(3), key: b"gone", put: None });
-        block.append(&Block::of(&put(i64::MAX, b"")));
-        block.sealed()
+        block.joined(&Block::of(&put(i64::MAX, b""))).sealed()
     }
 
     #[test]
@@ -224,6 +267,22 @@ mod tests {
         let events: Vec<_> = unseal(&stored).unwrap().map(Result::unwrap).collect();
         let gone = Event { revision: Revision::first_of(3), key: b"gone", put: None };
         assert_eq!(events, [put(2, b"value"), gone, put(i64::MAX, b"")]);
+    }
+
+    #[test]
+    fn an_event_is_found_by_its_revision() {
+        let mut block = Block::of(&put(2, b"2"));
+        block.push(&put(4, b"4"));
+        let block = block.joined(&Block::of(&put(9, b"9")));
+        for main in 1..11 {
+            let value = main.to_string();
+            let expected = [2, 4, 9].contains(&main).then(|| put(main, value.as_bytes()));
+            assert_eq!(block.find(Revision { main, sub: 3 }), expected);
+            assert_eq!(block.find(Revision { main, sub: 2 }), None);
+        }
+        let without = block.filtered(|event| event.revision.main != 4).unwrap();
+        assert_eq!((without.count(), without.find(Revision { main: 9, sub: 3 })), (2, Some(put(9, b"9"))));
+        assert!(block.filtered(|_| false).is_none());
     }
 
     #[test]
