@@ -47,6 +47,8 @@ pub struct Conditions {
     pub heartbeat: Duration,
     /// How long a follower waits for a leader, at least.
     pub election_timeout: Duration,
+    /// How long nothing must have happened before a group sleeps; it never does, if none.
+    pub sleep_after: Option<Duration>,
     /// How long a leader answers reads without asking; it always asks, if none.
     pub lease: Option<Duration>,
     /// How much each machine's node should lead; 1, beyond the end.
@@ -116,6 +118,7 @@ impl Conditions {
             storm: Span::seconds(3600),
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
+            sleep_after: None,
             lease: None,
             priorities: Vec::new(),
             inflight_max: 128,
@@ -171,6 +174,7 @@ impl Conditions {
             storm: Span::seconds(options.seconds),
             heartbeat: Duration::from_millis(100),
             election_timeout,
+            sleep_after: rng.pick(&[None, None, Some(200), Some(1000)]).map(Duration::from_millis),
             lease,
             priorities: (0..10).map(|_| rng.pick(&[0, 1, 1, 2, 5])).filter(|_| !are_equal).collect(),
             inflight_max,
@@ -201,7 +205,7 @@ impl Conditions {
             clients: clients as usize,
             keys: rng.between(1, 6) as u8,
             // About twenty operations a second together, some waits for answers that do not come included.
-            think: Span::millis(1_000 * clients / 35),
+            think: Span::millis(1_000 * clients / 35 * rng.pick(&[1, 1, 1, 1, 1, 1, 1, 30])),
             client_timeout: Span::millis(rng.pick(&[1_000, 3_000, 10_000])),
             value_bytes_max: rng.pick(&[0, 50, 50, 2_000]),
             // A clock that leaps breaks the contract of leases.

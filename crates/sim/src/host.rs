@@ -230,6 +230,7 @@ fn config(conditions: &Conditions, place: Place) -> Config {
         uncommitted_max: conditions.uncommitted_max,
         priority: conditions.priorities.get(place).copied().unwrap_or(1),
         lease: conditions.lease,
+        sleep_after: conditions.sleep_after,
         ..Config::new(node_at(place))
     }
 }
