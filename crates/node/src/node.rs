@@ -145,6 +145,8 @@ impl Node {
             Input::Written { batch } => self.written(now, batch),
             Input::VotesWritten { batch } => self.votes_written(now, batch),
             Input::Room { is_there } => self.room(now, is_there),
+            // Of a node that is no peer any more, or not yet, connections come and go without a word.
+            Input::Connected { peer, .. } | Input::Lost { peer } if !self.peers.is_listed(peer) => {}
             Input::Connected { peer, disk } => {
                 self.peers.connected(now, peer, disk);
                 self.for_all(|group| {
@@ -214,7 +216,10 @@ impl Node {
         self.fetch_snapshots(now, &mut turn);
         self.shrink_recent();
         turn.rest.extend(self.peers.take_changed_disks().map(Act::SetDisks));
-        turn.rest.extend(self.peers.take_changed().map(Act::SetPeers));
+        if let Some((peers, gone)) = self.peers.take_changed() {
+            gone.iter().for_each(|peer| self.unlist(*peer));
+            turn.rest.push(Act::SetPeers(peers));
+        }
         if !turn.writes.is_empty() {
             self.batch = BatchId(self.batch.0 + 1);
             self.unwritten.push_back((self.batch, std::mem::take(&mut turn.last_writes)));
@@ -411,6 +416,12 @@ impl Node {
                 self.alarms.push(Reverse((deadline, id)));
             }
         }
+    }
+
+    /// The node is no peer any more. It may still call, and be the leader of a group whose log, as far as it has come here,
+    /// does not say so yet.
+    fn unlist(&mut self, peer: NodeId) {
+        self.groups.values_mut().for_each(|group| group.replica.unlisted(peer));
     }
 
     /// Forgets recent entries if there are too many bytes of them. An eighth more than that goes, so that this is not

@@ -574,6 +574,12 @@ impl Replica {
         self.step(now, Input::Lost { peer }, Vec::new(), work);
     }
 
+    /// The node is no peer any more: nobody tells when a connection to it comes or goes, and what comes from it is heard.
+    pub fn unlisted(&mut self, peer: NodeId) {
+        self.connected.remove(&peer);
+        self.lost.remove(&peer);
+    }
+
     /// Nothing was heard of a peer's node for an election timeout, though its connection seems to stand.
     pub fn silent(&mut self, now: Time, peer: NodeId, work: &mut Work) {
         self.step(now, Input::Silent { peer }, Vec::new(), work);

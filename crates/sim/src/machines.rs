@@ -1,0 +1,3 @@
+//! The state machines that the program `vlot-sim` puts to the test.
+
+pub mod registers;
