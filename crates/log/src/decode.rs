@@ -5,7 +5,7 @@
 use crate::error::Flaw;
 use crate::layout::{
     ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, MARK, Payload,
-    REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES, u32_at, u64_at,
+    REMOVE, REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES, u32_at, u64_at,
 };
 use crc32c::crc32c;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
@@ -29,6 +29,7 @@ pub(crate) enum Body<'a> {
     Append { after: LogIndex, rows: Rows<'a> },
     LogStart { after: LogId, stays: bool, note: Note<'a> },
     Rewrite { after: LogIndex, rows: Rows<'a> },
+    Remove,
     FirstSegment { oldest: u32 },
     Mark,
     End,
@@ -119,6 +120,7 @@ pub(crate) fn decode(
         FLOOR => decode_floor(body, &header)?,
         MARK => Body::Mark,
         END if body.is_empty() => Body::End,
+        REMOVE if body.is_empty() => Body::Remove,
         kind => return Err(Flaw::Value { of: "record's kind", expected: u64::from(APPEND), found: u64::from(kind) }),
     };
     // A segment is at most `u32::MAX` bytes long, and its length a multiple of `ALIGN`.
@@ -242,7 +244,7 @@ mod tests {
         let covered = number(&[0, 16, 24, 32, 48, 64]) as usize;
         let header = Header {
             length: number(&extremes),
-            kind: number(&[0, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7, 255]) as u8,
+            kind: number(&[0, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7, 8, 255]) as u8,
             group: GroupId(1),
             durable: number(&[0, 0, 64, 65, u32::MAX]),
             body_crc: crc32c(&segment[body..body + covered]),

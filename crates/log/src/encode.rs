@@ -5,7 +5,7 @@
 use crate::entry_range::Position;
 use crate::layout::{
     ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, MARK, Payload,
-    REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES,
+    REMOVE, REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES,
 };
 use crate::record::{Entry, Write};
 use crc32c::crc32c;
@@ -20,6 +20,7 @@ impl Write {
                 append_bytes(entries.len(), entries.iter().map(|entry| entry.payload.len() as u64).sum())
             }
             Self::LogStart { note, .. } => begin_bytes(note.len()),
+            Self::Remove { .. } => record_bytes(0),
         }
     }
 }
@@ -110,6 +111,12 @@ impl Encoder<'_> {
         self.out.extend_from_slice(note);
         self.finish(at, BEGIN, group, BEGIN_BYTES + note.len());
         self.position(Payload { offset, length: note.len() as u32, crc: crc32c(note) })
+    }
+
+    /// The group is gone.
+    pub(crate) fn remove(&mut self, group: GroupId) {
+        let at = self.begin();
+        self.finish(at, REMOVE, group, 0);
     }
 
     /// Segments before `oldest` are not needed.

@@ -49,7 +49,7 @@ fn is_log(dir: &Path) -> Result<bool, OpenError> {
 pub struct Judgement {
     /// All segments that are read, in order.
     pub segments: Vec<SegmentSizes>,
-    /// Each group of which there is a record.
+    /// Each group of which there is a record, and that was not removed.
     pub groups: BTreeMap<GroupId, GroupSizes>,
     /// What would be cut off at the end. It is no damage: no record vouches for it.
     pub torn: Option<TornTail>,
@@ -258,6 +258,11 @@ pub enum What<'a> {
         /// The entries.
         entries: Vec<WrittenEntry<'a>>,
     },
+    /// The group is gone.
+    Remove {
+        /// Which.
+        group: GroupId,
+    },
     /// Segments before this one are not needed.
     FirstSegment {
         /// Its sequence number.
@@ -381,6 +386,7 @@ impl<'a> What<'a> {
             Body::Append { after, rows } => Self::Append { group, after, entries: written(after, rows, bytes) },
             Body::LogStart { after, stays, note } => Self::LogStart { group, after, stays, note: note.bytes },
             Body::Rewrite { after, rows } => Self::Rewrite { group, entries: written(after, rows, bytes) },
+            Body::Remove => Self::Remove { group },
             Body::FirstSegment { oldest } => Self::FirstSegment { oldest },
             Body::Mark => Self::Mark,
             Body::End => Self::End,

@@ -29,6 +29,7 @@ pub(crate) const BEGIN: u8 = 4;
 pub(crate) const REWRITE: u8 = 5;
 pub(crate) const FLOOR: u8 = 6;
 pub(crate) const MARK: u8 = 7;
+pub(crate) const REMOVE: u8 = 8;
 
 /// Where the bytes of an entry are, and what they should be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,7 +73,7 @@ impl Stamp {
 
     /// Whether a record of the segment may begin here: a kind that there is, and the salt.
     pub(crate) fn may_begin(self, bytes: &[u8], at: usize) -> bool {
-        (VOTE..=MARK).contains(&bytes[at + 4]) && salt_at(bytes, at) == self.salt
+        (VOTE..=REMOVE).contains(&bytes[at + 4]) && salt_at(bytes, at) == self.salt
     }
 }
 

@@ -51,7 +51,7 @@
 //! - A failed write or sync is final. Every later call gets the same answer; nothing is tried twice.
 //!
 //! Space comes back. A group whose state is in a snapshot says so with a [`Write::LogStart`](record::Write::LogStart): its log
-//! begins later. `tidy` drops segments that hold nothing that is needed, from the oldest on, and carries what is needed
+//! begins later. One that leaves the node is taken out with a [`Write::Remove`](record::Write::Remove). `tidy` drops segments that hold nothing that is needed, from the oldest on, and carries what is needed
 //! of old ones to the end, so that a group that lags keeps no more than its own entries. The file of a dropped segment becomes
 //! the next one: its blocks have been written, so that each byte is written once. What stands in it is never taken for a part
 //! of the log, whoever wrote it.

@@ -166,6 +166,9 @@ impl<D: Disk> Log<D> {
         if bytes > WRITE_BYTES_MAX {
             return Err(WriteError::TooLarge { bytes, bytes_max: WRITE_BYTES_MAX });
         }
+        if writes.iter().any(|write| matches!(write, Write::Remove { .. })) {
+            self.begin_current_version(bytes, what)?;
+        }
         self.make_room_for(bytes, what)?;
         self.encode(|encoder, index| writes.iter().for_each(|write| put(write, encoder, index)));
         self.write_buffer()?;
@@ -173,6 +176,11 @@ impl<D: Disk> Log<D> {
             self.vote_end = Some(self.tail.offset);
         }
         Ok(())
+    }
+
+    /// The groups of which there is anything in the log, in order.
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.index.groups.keys().copied()
     }
 
     /// Makes durable everything that was written before. Does nothing if it is already.
@@ -280,7 +288,8 @@ impl<D: Disk> Log<D> {
 }
 
 /// Adds the record of a write to the buffer, and what it does to the index.
-fn put(write: &Write, encoder: &mut Encoder<'_>, Index { groups, live }: &mut Index) {
+fn put(write: &Write, encoder: &mut Encoder<'_>, index: &mut Index) {
+    let Index { groups, live } = index;
     match write {
         Write::Vote { group, term, vote } => {
             groups.entry(*group).or_default().save_vote(*term, *vote, encoder.segment, live);
@@ -313,6 +322,12 @@ fn put(write: &Write, encoder: &mut Encoder<'_>, Index { groups, live }: &mut In
             encoder.rewrite(*id, first.id.index.prev(), entries, |entry, position| {
                 group.place(entry.id.index, position, live);
             });
+        }
+        Write::Remove { group } => {
+            if groups.contains_key(group) {
+                index.remove(*group);
+                encoder.remove(*group);
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ const REWRITE_BYTES: usize = 1024 * 1024;
 /// What a log held when it was opened.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Recovered {
-    /// Each group of which there is a record.
+    /// Each group of which there is a record, and that was not removed.
     pub groups: BTreeMap<GroupId, GroupState>,
     /// What was cut off at the end, if anything was.
     pub torn: Option<TornTail>,

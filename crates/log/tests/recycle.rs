@@ -372,5 +372,5 @@ fn a_log_of_version_1_goes_on() {
     }
     assert_eq!(version(THIRD), Some(1));
     let versions: Vec<_> = disk.clone().list().expect("no fault").into_iter().map(|name| version(&name)).collect();
-    assert_eq!(versions.last(), Some(&Some(2)), "{versions:?}");
+    assert_eq!(versions.last(), Some(&Some(3)), "{versions:?}");
 }

@@ -295,6 +295,7 @@ fn write_act(f: &mut fmt::Formatter<'_>, act: &Write) -> fmt::Result {
         }
         Write::LogStart { after, .. } => write!(f, " begin after {after}"),
         Write::Rewrite { entries, .. } => write!(f, " rewrite {}", entries.len()),
+        Write::Remove { .. } => write!(f, " remove"),
         Write::Append { after, entries, .. } => {
             write!(f, " cut {after}")?;
             entries.first().map_or(Ok(()), |first| write!(f, " append {}", first.id))?;

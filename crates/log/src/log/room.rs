@@ -31,7 +31,7 @@ impl For {
     pub(super) fn writes(writes: &[Write]) -> Self {
         let adds = |write: &Write| match write {
             Write::Append { entries, .. } | Write::Rewrite { entries, .. } => !entries.is_empty(),
-            Write::Vote { .. } | Write::LogStart { .. } => false,
+            Write::Vote { .. } | Write::LogStart { .. } | Write::Remove { .. } => false,
         };
         if writes.iter().any(adds) { Self::Entries } else { Self::Votes }
     }
@@ -132,6 +132,18 @@ impl<D: Disk> Log<D> {
         (self.vote_end, self.marked) = (None, 0);
         (self.tail.offset, self.durable) = (FIRST_RECORD, FIRST_RECORD);
         Ok(())
+    }
+
+    /// Goes on to a segment of the present version, if the last one is of an earlier one. Programs that know only that
+    /// would take a record that it does not have for a torn write; a segment of another version they refuse.
+    pub(super) fn begin_current_version(&mut self, bytes: u64, what: For) -> Result<(), WriteError> {
+        if self.segments[self.last()].version == segment::VERSION {
+            return Ok(());
+        }
+        if self.spare.as_ref().is_some_and(|spare| spare.version < segment::VERSION) {
+            self.create_spare(self.segment_bytes)?;
+        }
+        self.make_room_in_next_for(bytes, what)
     }
 
     /// Whether so many bytes fit into the last segment, and the record of its end after them.
