@@ -2,7 +2,7 @@
 //!
 //! Owns the note that outlives the process, and the cut. Must not know of groups.
 //!
-//! A log that is cut looks whole: nothing in it tells that there was more. But whoever does not know must not use it: it
+//! A log that is cut looks whole: nothing in it tells that there was more. But a node that does not know must not use it: it
 //! could vote again in a term, or let something pass for committed that this node has forgotten. So a file says it, from
 //! before the cut until the owner knows better.
 

@@ -17,8 +17,8 @@ pub(crate) const ROW_BYTES: usize = 16;
 pub(crate) const VOTE_BYTES: usize = 24;
 /// What precedes the note in the body of a begin.
 pub(crate) const BEGIN_BYTES: usize = 24;
-/// The body of a floor.
-pub(crate) const FLOOR_BYTES: usize = 8;
+/// The body of a first segment.
+pub(crate) const FIRST_SEGMENT_BYTES: usize = 8;
 /// Records begin at multiples of this.
 pub(crate) const ALIGN: usize = 8;
 
@@ -27,7 +27,7 @@ pub(crate) const APPEND: u8 = 2;
 pub(crate) const END: u8 = 3;
 pub(crate) const BEGIN: u8 = 4;
 pub(crate) const REWRITE: u8 = 5;
-pub(crate) const FLOOR: u8 = 6;
+pub(crate) const FIRST_SEGMENT: u8 = 6;
 pub(crate) const MARK: u8 = 7;
 pub(crate) const REMOVE: u8 = 8;
 

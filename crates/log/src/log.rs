@@ -45,7 +45,7 @@ pub struct Options {
     /// length of a segment. See [`Log::tidy`] for the bound that it gives. Less takes less space, and more is written
     /// again to free it.
     pub slack_bytes: u64,
-    /// Damage to what was durable is reported as [`Recovered::damaged`] and not refused. Whoever sets this answers for
+    /// Damage to what was durable is reported as [`Recovered::damaged`] and not refused. An owner that sets this answers for
     /// what follows: see [`Damage`](crate::damage::Damage). Off by default.
     pub accept_damage: bool,
     /// Only damage to the payloads of entries ([`Damage::Entries`](crate::damage::Damage::Entries)) is reported and not
@@ -81,7 +81,7 @@ pub struct Log<D: Disk> {
     spare: Option<Segment<D::File>>,
     tail: Tail,
     durable: u32,
-    /// The end of a vote for which no record that is far enough away vouches.
+    /// The end of a vote that no record seals that is far enough away.
     vote_end: Option<u32>,
     /// Where the last segment's records ended when a mark was put on the next page, if one may be there.
     marked: u32,
@@ -136,7 +136,7 @@ impl<D: Disk> Log<D> {
         if !is_new {
             log.take_over(&found.recovered)?;
         }
-        log.settle(&found.cut, found.lacks_floor)?;
+        log.settle(&found.cut, found.lacks_first_segment)?;
         Ok((log, found.recovered))
     }
 
@@ -273,8 +273,8 @@ impl<D: Disk> Log<D> {
     /// Writes the buffer at the tail. It has records of so many bytes, and maybe zeros behind them.
     fn write_exactly(&mut self, bytes: u32) -> Result<(), WriteError> {
         let last = self.last();
-        let vouches = |vote: u32| self.durable >= vote && self.tail.offset >= vote + PAGE_BYTES;
-        self.vote_end = self.vote_end.filter(|&vote| !vouches(vote));
+        let seals = |vote: u32| self.durable >= vote && self.tail.offset >= vote + PAGE_BYTES;
+        self.vote_end = self.vote_end.filter(|&vote| !seals(vote));
         let done = self.disk.write_at(&self.segments[last].file, &self.buffer, u64::from(self.tail.offset));
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
             self.buffer = Vec::new();

@@ -39,7 +39,7 @@ impl For {
 
 impl<D: Disk> Log<D> {
     /// Makes the next segment ahead of time once the last one is half full. Takes a few milliseconds then, which would
-    /// otherwise be spent in a later [`Log::write`]: a host calls this when nobody waits for it.
+    /// otherwise be spent in a later [`Log::write`]: a host calls this when nothing waits for it.
     ///
     /// # Errors
     /// [`WriteError::NoSpace`] passes; [`WriteError::Failed`] is final.
@@ -115,7 +115,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Ends the last segment and makes it durable before anything is written to the next one. So what is not durable
-    /// is always in one file, and a segment that holds a record vouches for all before it.
+    /// is always in one file, and a segment that holds a record seals all before it.
     fn make_room_in_next_for(&mut self, bytes: u64, what: For) -> Result<(), WriteError> {
         // Fits: a write is far shorter than a segment may be.
         let needed = (u64::from(FIRST_RECORD) + bytes + HEADER_BYTES as u64 + self.held_back_from(what)) as u32;
@@ -128,7 +128,7 @@ impl<D: Disk> Log<D> {
         let last = self.last();
         self.segments[last].used = self.tail.offset;
         self.segments.extend(self.spare.take());
-        // Whatever comes first in the next segment vouches for all of this one.
+        // The first record of the next segment seals all of this one.
         (self.vote_end, self.marked) = (None, 0);
         (self.tail.offset, self.durable) = (FIRST_RECORD, FIRST_RECORD);
         Ok(())
