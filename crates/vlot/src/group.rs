@@ -10,8 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{RwLock, RwLockReadGuard, broadcast, oneshot, watch};
 use tokio::time::timeout;
-use vlot_log::index::GroupState;
-use vlot_node::act::{Answer, GroupEvent, Status};
+use vlot_node::act::{Answer, ClosedLog, GroupEvent, Status};
 use vlot_node::input::Input;
 use vlot_node::members::{MemberChange, Members, is_too_large};
 use vlot_node::payload;
@@ -56,7 +55,7 @@ pub(crate) struct Calls<S: StateMachine> {
 /// A group that was closed, as its log is.
 pub(crate) struct ClosedGroup {
     /// None if it was removed from the log.
-    pub(crate) state: Option<GroupState>,
+    pub(crate) log: Option<ClosedLog>,
 }
 
 /// The bounds of a handle.

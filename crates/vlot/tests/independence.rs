@@ -415,6 +415,10 @@ async fn a_group_is_closed_and_taken_up_again() {
     let again = node.group(GroupId(1), [NodeId(1)], Sum::default()).await.unwrap();
     assert_eq!(again.propose(Do::Add(4)).await, Ok(7), "the log has what came before");
     assert!(node.close(GroupId(2)).await.is_err());
+    node.remove(GroupId(1)).await.unwrap();
+    assert_eq!(node.groups(), []);
+    let anew = node.group(GroupId(1), [NodeId(1)], Sum::default()).await.unwrap();
+    assert_eq!(anew.propose(Do::Add(1)).await, Ok(1), "nothing is left of it");
     cluster.end().await;
 }
 
