@@ -252,7 +252,7 @@ impl Group {
         self.saved = self.saved.max(id);
         // A state that is durable by itself needs the file no longer.
         let before = if durable >= id { LogId { index: id.index.next(), ..id } } else { id };
-        turn.rest.push(Act::RemoveSnapshots { group: self.id, before });
+        turn.removals.push((self.id, before));
         self.tell(vec![GroupEvent::SnapshotRestored { of: id }], turn);
         self.applied(now, id, durable, turn);
     }
@@ -318,11 +318,22 @@ impl Group {
         self.replica.compact(now, upto, &mut self.work);
     }
 
-    /// Begins to save a snapshot of the state, unless one is being saved.
-    pub(crate) fn take_snapshot(&mut self, turn: &mut Turn) {
-        if self.saving == Saving::No && self.makes_snapshots && self.fence.is_none() {
+    /// Begins to save a snapshot of the state, unless one is being saved. False if none can be.
+    pub(crate) fn take_snapshot(&mut self, turn: &mut Turn) -> bool {
+        if !self.makes_snapshots || self.fence.is_some() || self.closing.is_some() {
+            return false;
+        }
+        if self.saving == Saving::No {
             self.saving = Saving::BeingTaken;
             turn.rest.push(Act::TakeSnapshot { group: self.id });
+        }
+        true
+    }
+
+    /// A snapshot was sent. A state that is durable by itself needs its file no longer.
+    pub(crate) fn snapshot_sent(&mut self, turn: &mut Turn) {
+        if self.durable >= self.saved {
+            turn.removals.push((self.id, LogId { index: self.saved.index.next(), ..self.saved }));
         }
     }
 
@@ -333,6 +344,9 @@ impl Group {
         let id = id.filter(|id| is_known && id.index >= self.replica.raft().log().after().index);
         let header = id.map(|id| Header { group, id, members: self.replica.members_at(id.index).clone() });
         self.saving = if header.is_some() { Saving::BeingWritten } else { Saving::No };
+        if header.is_none() {
+            turn.saved.push((group, None));
+        }
         turn.rest.push(Act::Save { group, header });
     }
 
@@ -341,10 +355,14 @@ impl Group {
         match saved {
             Ok(info) => {
                 self.saved = self.saved.max(info.id);
-                turn.rest.push(Act::RemoveSnapshots { group: self.id, before: self.saved });
+                turn.removals.push((self.id, self.saved));
+                turn.saved.push((self.id, Some(info)));
                 self.compact(now, turn);
             }
-            Err(why) => self.tell(vec![GroupEvent::SnapshotNotSaved { why }], turn),
+            Err(why) => {
+                turn.saved.push((self.id, None));
+                self.tell(vec![GroupEvent::SnapshotNotSaved { why }], turn);
+            }
         }
     }
 

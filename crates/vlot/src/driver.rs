@@ -160,7 +160,7 @@ impl Driver {
             Act::TakeSnapshot { group } => self.with(group, |driven| driven.machine.take_snapshot()),
             Act::Save { group, header } => self.with(group, |driven| driven.machine.save(header)),
             Act::RemoveSnapshots { group, before } => self.snapshots.remove(group, before),
-            Act::Transfer(act) => self.snapshots.carry_out(act),
+            Act::Transfer(act) => self.snapshots.transfer(act),
             Act::Answer { group, answer } => self.with(group, |driven| driven.machine.answer(answer)),
             Act::SetPeers(peers) => self.net.set_peers(peers),
             Act::SetDisks(disks) => self.net.set_disks(disks),

@@ -150,7 +150,6 @@ impl Node {
         let headroom = Headroom::new(options.headroom_bytes, move || free_bytes(&dir).ok());
         let report = Arc::new(move |event: Event| drop(report.push(event)));
         let log = LogThread::start(log, headroom, report).map_err(OpenError::Thread)?;
-        let snapshots = Snapshots::new(snapshots, Handle::current());
         let (told, ended) = watch::channel(None);
         let node_options = node::Options {
             config: Arc::clone(&config),
@@ -159,7 +158,11 @@ impl Node {
             recent_bytes_max: options.recent_bytes_max,
             apply_bytes_max: options.apply_bytes_max,
             retention: options.retention,
+            transfer: options.transfer,
+            origin: draw(),
+            parts: snapshots.parts(),
         };
+        let snapshots = Snapshots::new(snapshots, Handle::current(), Arc::clone(&events));
         let driver = Driver {
             node: node::Node::new(node_options),
             events: Arc::clone(&events),

@@ -105,7 +105,7 @@ impl Cluster {
         options.heartbeat = ELECTION_TIMEOUT / 10;
         options.election_timeout = ELECTION_TIMEOUT;
         options.group.timeout = Duration::from_secs(2);
-        options.apply_bytes_max = 64 << 10;
+        options.apply_bytes_max = 8 << 10;
         self.nodes.insert(node, Node::open(options).await.unwrap());
     }
 
