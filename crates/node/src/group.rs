@@ -352,7 +352,9 @@ impl Group {
         let group = self.id;
         // Which members there were is not known for certain where entries cannot be read: one may have changed them.
         let is_known = self.replica.raft().unreadable().is_none();
-        let id = id.filter(|id| is_known && id.index >= self.replica.raft().log().after().index);
+        // One of a state in which nothing is applied is no use to anybody, and its members are not known.
+        let begin = self.replica.raft().log().after().index;
+        let id = id.filter(|id| is_known && *id > LogId::ZERO && id.index >= begin);
         let header = id.map(|id| Header { group, id, members: self.replica.members_at(id.index).clone() });
         self.saving = if header.is_some() { Saving::BeingWritten } else { Saving::No };
         if header.is_none() {

@@ -8,6 +8,7 @@ use crate::fault_kind::{FaultKind, Kinds};
 use crate::network::Rates;
 use crate::rng::Rng;
 use std::time::Duration;
+use vlot_node::transfer::Limits;
 
 /// What is asked of a run besides its seed.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +84,8 @@ pub struct Conditions {
     pub apply_bytes_max: usize,
     /// How long a snapshot takes to be written, or a piece of it to be read, typically.
     pub file: Span,
+    /// How snapshots are sent and received.
+    pub transfer: Limits,
     /// Groups that are begun only after their node has been up for a while, of a million.
     pub late_groups: u64,
     /// How the network is by itself.
@@ -136,6 +139,7 @@ impl Conditions {
             in_place: 500_000,
             apply_bytes_max: 1 << 20,
             file: Span::millis(1),
+            transfer: Limits::default(),
             late_groups: 0,
             network: Rates { latency: Span::micros(500), ..Rates::default() },
             sync: Span::micros(500),
@@ -192,6 +196,7 @@ impl Conditions {
             in_place: rng.pick(&[0, 500_000, 1_000_000]),
             apply_bytes_max: rng.pick(&[1_000, 20_000, 1 << 20, 1 << 20]),
             file: Span::micros(rng.pick(&[100, 2_000, 50_000])),
+            transfer: draw_transfer(rng),
             late_groups: rng.pick(&[0, 0, 300_000]),
             network: Rates {
                 latency,
@@ -226,6 +231,19 @@ fn draw_lease(election_timeout: Duration, drift: u64, rng: &mut Rng) -> Option<D
     let longest = millis * (1_000_000 - drift) / (1_000_000 + drift) - 1;
     let lease = Duration::from_millis(rng.pick(&[longest, longest, millis / 2]));
     (rng.below(4) == 0).then_some(lease)
+}
+
+/// Snapshots come in one piece or in many, fast or slowly, one or several at a time.
+fn draw_transfer(rng: &mut Rng) -> Limits {
+    Limits {
+        rate_bytes_per_second: rng.pick(&[2_000, 128 << 20, 128 << 20]),
+        chunk_bytes: rng.pick(&[32, 200, 256 << 10]),
+        window: rng.pick(&[1, 2, 8]),
+        timeout: Duration::from_millis(rng.pick(&[500, 2_000])),
+        pause: Duration::from_millis(rng.pick(&[20, 200])),
+        sent_at_once_max: rng.pick(&[1, 2, 2]),
+        received_at_once_max: rng.pick(&[1, 4, 4]),
+    }
 }
 
 /// Each kind of fault happens in about a third of the runs, from every second to once or never; those that change the

@@ -4,7 +4,7 @@
 //! faults.
 
 pub mod clock;
-pub mod machine;
+pub mod machine_under_test;
 pub mod process;
 pub mod replica;
 pub mod worker;
@@ -16,19 +16,21 @@ use crate::faults::{Crash, Install};
 use crate::place::{Place, Slot, group_in, node_at};
 use crate::subject::Subject;
 use clock::Clock;
-use machine::{Image, Machine};
+use machine_under_test::{Image, Machine};
 use process::Process;
 use replica::Replica;
 use std::collections::BTreeMap;
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::index::GroupState;
 use vlot_node::group::Begun;
+use vlot_node::machine;
 use vlot_node::members::Members;
 use vlot_node::node::{self, NewGroup, Node};
 use vlot_node::replica::{Begin, Limits};
 use vlot_node::retention;
+use vlot_node::snapshot::dir::SnapshotDir;
 use vlot_node::state_machine::StateMachine;
-use vlot_raft::id::NodeId;
+use vlot_raft::id::{LogId, NodeId};
 use vlot_raft::invariants::Violation;
 use vlot_raft::raft::Raft;
 use vlot_raft::state::Config;
@@ -143,9 +145,11 @@ impl<S: Subject> Host<S> {
     pub fn start(&mut self, now: Moment, conditions: &Conditions, origin: u64) -> Result<Vec<Recovered>, Broken> {
         self.incarnation += 1;
         let (log, recovered) = self.disk.open(self.node(), conditions.segment_bytes)?;
-        let node = Node::new(node_options(conditions, self.place, self.disk_id));
+        let snapshots = SnapshotDir::open(self.files.clone()).map_err(|_| Broken::Storage)?;
+        let options = node::Options { origin, parts: snapshots.parts(), ..node_options(conditions, self.place) };
+        let node = Node::new(node::Options { disk: self.disk_id, ..options });
         self.paused_until = now;
-        self.process = Some(Process::new(node, log, recovered.len(), origin));
+        self.process = Some(Process::new(node, log, snapshots, recovered.len(), origin));
         Ok(recovered)
     }
 
@@ -163,9 +167,9 @@ impl<S: Subject> Host<S> {
         seed: u64,
     ) -> Result<(), Broken> {
         let image = (!conditions.in_memory).then(|| self.images[slot].clone());
-        let machine = Machine::<S>::new(inner, image, conditions.image_every, conditions.snapshots && SNAPSHOTS);
-        let begun =
-            Begun { durable: machine.durable(), saved: Default::default(), makes_snapshots: machine.makes_snapshots() };
+        let mut machine = Machine::<S>::new(inner, image, conditions.image_every, conditions.snapshots);
+        let saved = self.bring_up(slot, &recovered, &mut machine)?;
+        let begun = Begun { durable: machine.durable(), saved, makes_snapshots: machine.makes_snapshots() };
         let founders = if self.is_founder { conditions.nodes } else { 0 };
         let (time, own) = (self.clock.local(now), self.node());
         let Some(process) = &mut self.process else { return Ok(()) };
@@ -184,8 +188,23 @@ impl<S: Subject> Host<S> {
             let shown_by = format!("n{own}: {wrong}");
             Broken::Wrong(Violation { property: "The Log Has What Was Applied", shown_by })
         })?;
-        process.replicas[slot] = Some(Replica::new(machine));
+        process.replicas[slot] = Some(Replica::new(machine, saved));
         Ok(())
+    }
+
+    /// Brings a state up to this machine's newest snapshot in the log, if that is newer. Gives back of which entry it is.
+    fn bring_up(&self, slot: Slot, recovered: &GroupState, machine: &mut Machine<S>) -> Result<LogId, Broken> {
+        let Some(process) = &self.process else { return Ok(LogId::ZERO) };
+        // A snapshot that the log does not know was never put in its place, and the one before it still counts.
+        let newest = process.snapshots.newest(group_in(slot), |id| recovered.runs.contains(id));
+        let saved = newest.map_err(|_| Broken::Storage)?.saved.filter(|saved| saved.header.id > machine.durable());
+        let Some(saved) = saved else { return Ok(LogId::ZERO) };
+        let id = saved.header.id;
+        let mut bytes = saved.state().map_err(|_| Broken::Storage)?;
+        machine::restore(machine, id, &mut bytes).map_err(|fence| {
+            Broken::Wrong(Violation { property: "Snapshot Safety", shown_by: format!("n{}: {fence}", self.node()) })
+        })?;
+        Ok(id)
     }
 }
 
@@ -203,7 +222,7 @@ fn replica_limits(conditions: &Conditions) -> Limits {
     }
 }
 
-fn node_options(conditions: &Conditions, place: Place, disk: u64) -> node::Options {
+fn node_options(conditions: &Conditions, place: Place) -> node::Options {
     let entries = conditions.entries_kept.unwrap_or(u64::MAX);
     // Whoever is told of nobody waits to be called.
     let peers: BTreeMap<NodeId, String> = (0..conditions.hosts())
@@ -213,11 +232,14 @@ fn node_options(conditions: &Conditions, place: Place, disk: u64) -> node::Optio
         .collect();
     node::Options {
         config: config(conditions, place).into(),
-        disk,
+        disk: 0,
         peers,
         recent_bytes_max: conditions.recent_bytes_max,
         apply_bytes_max: conditions.apply_bytes_max,
         retention: retention::Limits { entries, bytes: u64::MAX, entries_kept: entries, bytes_kept: u64::MAX },
+        transfer: conditions.transfer,
+        origin: 0,
+        parts: BTreeMap::new(),
     }
 }
 
@@ -234,6 +256,3 @@ fn config(conditions: &Conditions, place: Place) -> Config {
         ..Config::new(node_at(place))
     }
 }
-
-/// Whether snapshots can get from one node to another.
-const SNAPSHOTS: bool = false;

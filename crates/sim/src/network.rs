@@ -85,7 +85,8 @@ impl Network {
         }
         let way = (link.latency + Span(self.rng.below(link.latency.0 / 2))) * link.slowness;
         let arrival = &mut link.arrival[lane.index()];
-        let first = if self.rng.happens(self.reordering) {
+        // What is sent in bulk has a connection of its own, and nothing that it could overtake.
+        let first = if lane != Lane::Snapshot && self.rng.happens(self.reordering) {
             now + way + self.rng.skewed(link.latency * 4)
         } else {
             // Frames of one connection keep their order.

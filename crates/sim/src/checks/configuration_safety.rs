@@ -191,7 +191,7 @@ fn meet((term, voters): (Term, &[NodeId]), (id, holders): &(LogId, Vec<NodeId>))
 mod tests {
     use super::*;
     use crate::checks::testing::{founded, leader, log};
-    use vlot::Members;
+    use vlot_node::members::Members;
     use vlot_node::members::MembersEntry;
     use vlot_raft::configuration::{Change, Configurations};
     use vlot_raft::term_runs::TermRuns;

@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn a_different_outcome_is_noticed() {
         let mut check = StateMachineSafety::<u64>::new(2);
-        let apply = |check: &mut StateMachineSafety<u64>, place, written| {
+        let apply = |check: &mut StateMachineSafety<u64>, place, reply| {
             check.applied(place, LogId::new(1, 1), &Payload::Blank, Some(reply))
         };
         apply(&mut check, 0, 1).unwrap();

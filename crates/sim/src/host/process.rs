@@ -10,12 +10,14 @@ use crate::place::{Place, Slot, group_in};
 use crate::subject::{Command, OpId, Subject};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use vlot_log::disk::sim::SimDisk;
 use vlot_node::act::Act;
 use vlot_node::input::Input;
 use vlot_node::members::MemberChange;
 use vlot_node::node::Node;
 use vlot_node::payload;
 use vlot_node::proposal_id::ProposalId;
+use vlot_node::snapshot::dir::SnapshotDir;
 use vlot_node::state_machine::Command as _;
 use vlot_raft::id::NodeId;
 
@@ -25,6 +27,8 @@ pub struct Process<S: Subject> {
     pub node: Node,
     /// Its log thread.
     pub log: LogThread,
+    /// Its snapshot files.
+    pub snapshots: SnapshotDir<SimDisk>,
     /// Its share of each group that it has begun.
     pub replicas: Vec<Option<Replica<S>>>,
     /// What is to be begun of the groups that are not, once it is time.
@@ -60,10 +64,11 @@ pub struct Process<S: Subject> {
 impl<S: Subject> Process<S> {
     /// A process that has just begun, without groups.
     #[must_use]
-    pub fn new(node: Node, log: LogThread, groups: usize, origin: u64) -> Self {
+    pub fn new(node: Node, log: LogThread, snapshots: SnapshotDir<SimDisk>, groups: usize, origin: u64) -> Self {
         Self {
             node,
             log,
+            snapshots,
             replicas: (0..groups).map(|_| None).collect(),
             to_begin: (0..groups).map(|_| None).collect(),
             closed_for: vec![Span::ZERO; groups],

@@ -1,12 +1,13 @@
 //! One group's share on one node, outside of what the node decides: the state machine, what it is asked for, its files,
 //! and who waits for answers.
 
-use crate::host::machine::Machine;
+use crate::host::machine_under_test::Machine;
 use crate::host::worker::{FileJob, MachineJob, Worker};
 use crate::subject::{OpId, Subject};
 use std::collections::BTreeMap;
 use vlot_node::act::Status;
 use vlot_node::state_machine::Snapshot;
+use vlot_raft::id::LogId;
 
 /// A group's share.
 pub struct Replica<S: Subject> {
@@ -18,6 +19,8 @@ pub struct Replica<S: Subject> {
     pub files: Worker<FileJob>,
     /// A snapshot that was taken and is not written.
     pub taken: Option<Box<dyn Snapshot>>,
+    /// The newest entry of which there is a snapshot on this node's disk.
+    pub saved: LogId,
     /// What the node has shown of it last.
     pub status: Status,
     /// The state machine has failed: nothing is asked of it any more.
@@ -35,12 +38,13 @@ pub struct Replica<S: Subject> {
 impl<S: Subject> Replica<S> {
     /// One that begins.
     #[must_use]
-    pub fn new(machine: Machine<S>) -> Self {
+    pub fn new(machine: Machine<S>, saved: LogId) -> Self {
         Self {
             machine,
             worker: Worker::default(),
             files: Worker::default(),
             taken: None,
+            saved,
             status: Status::default(),
             has_failed: false,
             cannot_read: false,

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use vlot_node::replica::Committed;
 use vlot_node::snapshot::Header;
 use vlot_node::state_machine::Snapshot;
+use vlot_node::transfer::TransferAct;
 use vlot_raft::id::LogId;
 
 /// Something for a state machine to do.
@@ -25,6 +26,8 @@ pub enum FileJob {
     Save(Header, Box<dyn Snapshot>),
     /// Remove those before this entry.
     Remove(LogId),
+    /// A step of a snapshot's way between nodes.
+    Transfer(TransferAct),
 }
 
 /// A queue of jobs, the first of which may be under way.

@@ -30,7 +30,7 @@ impl<S: Subject> World<S> {
             Act::TakeSnapshot { group } => self.ask_machine(place, slot_of(group), MachineJob::TakeSnapshot),
             Act::Save { group, header } => return self.save(place, slot_of(group), header),
             Act::RemoveSnapshots { group, before } => self.ask_files(place, slot_of(group), FileJob::Remove(before)),
-            Act::Transfer(act) => match act {},
+            Act::Transfer(act) => self.ask_transfer_step(place, act),
             Act::Answer { group, answer } => self.hear_answer(place, group, answer),
             Act::SetPeers(peers) => self.set_peers(place, peers.into_keys().map(place_of).collect()),
             Act::SetDisks(disks) => self.set_disks(place, disks),

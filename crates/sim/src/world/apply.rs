@@ -4,6 +4,7 @@
 
 use super::{Event, World};
 use crate::agenda::Span;
+use crate::faults::Install;
 use crate::host::worker::MachineJob;
 use crate::place::{Place, Slot, group_in};
 use crate::subject::{End, Reply, Subject};
@@ -91,7 +92,7 @@ impl<S: Subject> World<S> {
 
     fn are_prompt(&self, place: Place, slot: Slot, entries: &[Committed]) -> bool {
         let Some(replica) = self.hosts[place].replica(slot) else { return false };
-        let (steps, bad) = machine::decode::<crate::host::machine::Machine<S>>(0, entries.to_vec());
+        let (steps, bad) = machine::decode::<crate::host::machine_under_test::Machine<S>>(0, entries.to_vec());
         let is_prompt = |step: &machine::Step<_>| match step {
             machine::Step::Apply { command, .. } => replica.machine.is_prompt(command),
             machine::Step::Members { .. } | machine::Step::Skip { .. } => true,
@@ -109,7 +110,7 @@ impl<S: Subject> World<S> {
             spoil_commands(&mut entries);
         }
         let before = replica.machine.applied();
-        let (steps, bad) = machine::decode::<crate::host::machine::Machine<S>>(origin, entries.clone());
+        let (steps, bad) = machine::decode::<crate::host::machine_under_test::Machine<S>>(origin, entries.clone());
         let (upto, outcomes, failed) = match machine::apply(&mut replica.machine, before, steps) {
             Ok((upto, outcomes)) => (upto, outcomes, bad),
             Err(fence) => (before, Vec::new(), Some(fence)),
@@ -157,7 +158,9 @@ impl<S: Subject> World<S> {
     }
 
     pub(super) fn restore(&mut self, place: Place, slot: Slot, id: LogId) -> Result<(), Violation> {
-        self.ask_machine(place, slot, MachineJob::Restore(id));
+        if !self.ends_here(place, Install::Begun) {
+            self.ask_machine(place, slot, MachineJob::Restore(id));
+        }
         Ok(())
     }
 

@@ -28,7 +28,7 @@ impl<S: Subject> World<S> {
                 Ok((_, PeerMessage::Propose { .. } | PeerMessage::Change { .. } | PeerMessage::ChangeRefused { .. }))
             )
         };
-        arrivals.second = arrivals.second.filter(|_| !is_once());
+        arrivals.second = arrivals.second.filter(|_| lane != Lane::Snapshot && !is_once());
         let is_change = may_ask && matches!(PeerMessage::decode(bytes.clone()), Ok((_, PeerMessage::Change { .. })));
         let (incarnation, connection) = (self.hosts[to].incarnation, self.network.connection(from, to));
         for at in [arrivals.first, arrivals.second].into_iter().flatten() {

@@ -3,7 +3,7 @@
 //! Must not know of faults, nor of what an act asks for.
 
 use super::{Event, POWER_LOSS, START_AGAIN, World};
-use crate::agenda::Moment;
+use crate::agenda::{Moment, Span};
 use crate::disk::Broken;
 use crate::place::Place;
 use crate::subject::{End, Subject};
@@ -28,6 +28,8 @@ impl<S: Subject> World<S> {
         for peer in (0..self.hosts.len()).filter(|&peer| peer != place) {
             // Whoever did not notice that the earlier process was gone does so when the new one calls.
             self.disconnect(place, peer);
+            // Whoever calls it goes on calling.
+            self.agenda.after(self.rng.skewed(Span::millis(10)), Event::Dial(place, peer));
         }
         for (slot, recovered) in recovered.into_iter().enumerate() {
             self.begin_or_wait(place, slot, recovered)?;

@@ -112,7 +112,8 @@ impl<S: Subject> World<S> {
             Fault::Rot { place, down } => {
                 // One at a time, and where the others are a quorum: what one has lost they must have, and must be able to
                 // elect one of them.
-                if self.has_rot() || !self.may_lose(*place) || !self.rots(*place) {
+                // What is lost comes back with a snapshot of another alone.
+                if !self.conditions.snapshots || self.has_rot() || !self.may_lose(*place) || !self.rots(*place) {
                     return false;
                 }
                 self.crash(*place, Crash::Kill);

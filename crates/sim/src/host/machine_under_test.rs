@@ -182,7 +182,8 @@ impl<S: Subject> StateMachine for Machine<S> {
         self.image.as_ref().map(Image::at).unwrap_or_default()
     }
 
-    /// One that is durable by itself gives what it has durably, which is of an earlier entry.
+    /// One that is durable by itself gives what it has durably, which is of an earlier entry; by the next time it has caught
+    /// up.
     fn snapshot(&self) -> Option<Box<dyn state_machine::Snapshot>> {
         if !self.makes_snapshots {
             return None;
@@ -190,6 +191,7 @@ impl<S: Subject> StateMachine for Machine<S> {
         match &self.image {
             Some(image) => {
                 let (at, bytes) = image.get().clone();
+                self.write_image();
                 (at > LogId::ZERO).then(|| Box::new(Written { at, bytes }) as Box<dyn state_machine::Snapshot>)
             }
             None => self.inner.snapshot(),
