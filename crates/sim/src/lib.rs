@@ -20,6 +20,10 @@ pub mod conditions;
 pub mod disk;
 pub mod faults;
 pub mod host;
+/// State machines that can be driven, what clients do to them, and what must hold of each.
+pub mod machines {
+    pub mod store;
+}
 pub mod network;
 pub mod register;
 pub mod rng;
