@@ -126,3 +126,97 @@ impl AppliedOrder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::Request;
+    use super::*;
+    use crate::agenda::Moment;
+    use vlot_proto::etcdserverpb::{PutRequest, PutResponse, ResponseHeader};
+    use vlot_store::refusal::Refusal;
+    use vlot_store::store::{Applied, HistoryHash};
+
+    fn put(op: u64, index: u64, revision: i64) -> AppliedCommand {
+        let header = Some(ResponseHeader { revision, ..Default::default() });
+        let reply = Ok(Applied::Put(PutResponse { header, prev_kv: None }));
+        AppliedCommand { at: LogId::new(1, index), op: Some(OpId(op)), reply, revision, compacted: -1 }
+    }
+
+    fn refused(op: u64, index: u64, revision: i64) -> AppliedCommand {
+        AppliedCommand { reply: Err(Refusal::KeyNotFound), ..put(op, index, revision) }
+    }
+
+    fn order_of(commands: &[(Place, AppliedCommand)]) -> Result<AppliedOrder, &'static str> {
+        let mut order = AppliedOrder::default();
+        for (place, command) in commands {
+            order.applied(*place, command.clone()).map_err(|violation| violation.property)?;
+        }
+        Ok(order)
+    }
+
+    #[test]
+    fn machines_apply_the_same() {
+        let fine = [(0, put(0, 1, 2)), (0, put(1, 3, 3)), (1, put(0, 1, 2)), (1, put(1, 3, 3))];
+        assert!(order_of(&fine).is_ok());
+        let rows = [
+            (vec![(0, put(0, 1, 2)), (1, put(1, 1, 2))], SAFETY, "another command"),
+            (vec![(0, put(0, 1, 2)), (1, refused(0, 1, 2))], SAFETY, "another outcome"),
+            (vec![(0, put(0, 1, 2)), (1, put(0, 1, 3))], SAFETY, "another revision"),
+            (vec![(0, put(0, 1, 2)), (0, put(0, 1, 2))], SAFETY, "again"),
+            (vec![(0, put(0, 3, 2)), (0, put(1, 2, 3))], SAFETY, "backwards"),
+            (vec![(0, put(0, 3, 3)), (0, put(1, 4, 2))], SAFETY, "a revision that goes back"),
+            (vec![(0, put(0, 3, 2)), (0, put(0, 4, 3))], ONCE, "a double apply"),
+        ];
+        for (commands, property, what) in rows {
+            assert_eq!(order_of(&commands).map(|_| ()), Err(property), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_begins_anew_applies_again() {
+        let mut order = order_of(&[(0, put(0, 1, 2)), (0, put(1, 2, 3))]).unwrap();
+        order.begun(0, LogId::ZERO);
+        assert_eq!(order.applied(0, put(0, 1, 2)), Ok(()));
+        order.begun(1, LogId::new(1, 1));
+        assert_eq!(order.applied(1, put(1, 2, 3)), Ok(()));
+        let traces: Vec<_> = order.traces().collect();
+        let changed = |revision| Trace::Changed { revision };
+        assert_eq!(traces, [(OpId(0), changed(2)), (OpId(1), changed(3))]);
+    }
+
+    #[test]
+    fn states_are_equal_at_equal_index() {
+        let report = |index, hash, revision| Report {
+            at: LogId::new(1, index),
+            hash: HistoryHash { hash, revision, compacted_revision: -1 },
+        };
+        let mut order = AppliedOrder::default();
+        assert!(order.reported(0, report(5, 77, 3)).is_ok());
+        assert!(order.reported(1, report(6, 78, 4)).is_ok());
+        assert!(order.reported(1, report(5, 77, 3)).is_ok());
+        assert_eq!(order.reported(2, report(5, 78, 3)).unwrap_err().property, EQUAL);
+        assert_eq!(order.reported(2, report(6, 78, 5)).unwrap_err().property, EQUAL);
+    }
+
+    #[test]
+    fn what_was_acknowledged_was_applied_and_what_was_not_taken_was_not() {
+        let request = || Request::Put(PutRequest { key: "k".into(), ..Default::default() });
+        let judge = |outcome: Outcome, commands: &[(Place, AppliedCommand)]| {
+            let mut history = History::default();
+            let op = history.invoke(Moment(0), 0, 0, request());
+            history.complete(Moment(1), op, outcome);
+            order_of(commands).unwrap().check_history(&history).is_ok()
+        };
+        let done = || Outcome::of_applied(&put(0, 1, 2).reply);
+        let refusal = || Outcome::Refused(Refusal::KeyNotFound);
+        assert!(judge(done(), &[(0, put(0, 1, 2))]));
+        assert!(judge(refusal(), &[(0, refused(0, 1, 1))]));
+        assert!(judge(Outcome::Unknown, &[]) && judge(Outcome::Unknown, &[(0, put(0, 1, 2))]));
+        assert!(judge(Outcome::NotTaken, &[]));
+        assert!(!judge(done(), &[]), "lost");
+        assert!(!judge(done(), &[(0, put(0, 1, 3))]), "told otherwise");
+        assert!(!judge(done(), &[(0, refused(0, 1, 1))]), "told otherwise");
+        assert!(!judge(refusal(), &[]), "refused by nobody");
+        assert!(!judge(Outcome::NotTaken, &[(0, put(0, 1, 2))]), "not taken, and applied");
+    }
+}

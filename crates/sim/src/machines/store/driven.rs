@@ -357,8 +357,8 @@ impl Driven {
 #[test]
 fn what_the_store_does_passes() {
     let mut kinds = Kinds::default();
-    for seed in 0..8 {
-        let driven = run(seed, 3000);
+    for seed in 0..4 {
+        let driven = run(seed, 2000);
         let replayed = driven.check().unwrap_or_else(|violation| panic!("seed {seed}: {violation:?}"));
         kinds.count(&driven, &replayed);
     }
@@ -410,18 +410,46 @@ impl Kinds {
         let Self { changes, compactions, refused, not_taken, unknown, failed_txns, events, progress, cut_off, lost } =
             self;
         for (count, at_least) in [
-            (changes, 5000),
-            (compactions, 20),
-            (refused, 300),
-            (not_taken, 100),
+            (changes, 2000),
+            (compactions, 10),
+            (refused, 100),
+            (not_taken, 50),
             (unknown, 100),
-            (failed_txns, 500),
+            (failed_txns, 200),
             (events, 10_000),
-            (progress, 50),
-            (cut_off, 10),
+            (progress, 100),
+            (cut_off, 20),
             (lost, 100),
         ] {
             assert!(*count >= at_least, "{self:?}");
         }
     }
+}
+
+/// `cargo test --release -- --ignored --no-capture the_checks_are_fast`
+#[test]
+#[ignore = "measures"]
+fn the_checks_are_fast() {
+    let driven = run(1, 50_000);
+    let timed = |what: &str, check: &mut dyn FnMut()| {
+        let before = std::time::Instant::now();
+        check();
+        let spent = before.elapsed();
+        let rate = driven.history.len() as f64 / spent.as_secs_f64();
+        println!("{what}: {spent:?}, {rate:.0} operations a second");
+    };
+    timed("applied order", &mut || driven.order.check_history(&driven.history).unwrap());
+    timed("revisions", &mut || revisions::check(&driven.history).unwrap());
+    let traces = driven.traces();
+    let mut replayed = Replayed::default();
+    timed("linearizability", &mut || replayed = linearizability::check(&driven.history, traces.clone()).unwrap());
+    let events = |watcher: &Watcher| watcher.told().iter().map(|(_, told)| event_count(told)).sum::<usize>();
+    println!("{} events", driven.watchers.iter().map(events).sum::<usize>());
+    timed("watches", &mut || {
+        driven.watchers.iter().for_each(|watcher| watch_guarantees::check(watcher, &replayed).unwrap());
+    });
+}
+
+fn event_count(told: &Told) -> usize {
+    if let Told::Events { events, .. } = told { events.len() } else { 0 }
 }

@@ -351,3 +351,317 @@ impl<'a> Timeline<'a> {
         Some((first, end - 1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::driven;
+    use super::*;
+    use crate::agenda::Moment;
+    use crate::rng::Rng;
+    use vlot_proto::etcdserverpb::compare::{CompareTarget, TargetUnion};
+    use vlot_proto::etcdserverpb::{
+        CompactionRequest, CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
+        PutResponse, RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest, request_op,
+    };
+    use vlot_proto::mvccpb::KeyValue;
+
+    /// From, upto, what was asked for, and what was told.
+    type Row = (u64, u64, Request, Outcome);
+
+    fn history_of(rows: &[Row]) -> History {
+        let mut edges: Vec<(u64, bool, usize)> = Vec::new();
+        for (n, (from, upto, ..)) in rows.iter().enumerate() {
+            edges.extend([(*from, false, n), (*upto, true, n)]);
+        }
+        edges.sort_unstable();
+        let mut history = History::default();
+        for (at, is_end, n) in edges {
+            let (.., request, outcome) = &rows[n];
+            if is_end {
+                history.complete(Moment(at), OpId(n as u64), outcome.clone());
+            } else {
+                assert_eq!(history.invoke(Moment(at), 0, 0, request.clone()), OpId(n as u64), "rows begin in order");
+            }
+        }
+        history
+    }
+
+    fn judge(rows: &[Row], traces: &[(u64, Trace)]) -> Result<(), String> {
+        let traces = traces.iter().map(|(op, trace)| (OpId(*op), *trace));
+        check(&history_of(rows), traces).map(|_| ()).map_err(|violation| violation.shown_by)
+    }
+
+    fn is_linearizable(rows: &[Row]) -> bool {
+        judge(rows, &[]).is_ok()
+    }
+
+    fn header(revision: i64) -> Option<ResponseHeader> {
+        Some(ResponseHeader { revision, ..Default::default() })
+    }
+
+    fn put(from: u64, upto: u64, key: &'static str, revision: i64) -> Row {
+        let outcome = Outcome::Done(Reply::Put(PutResponse { header: header(revision), prev_kv: None }));
+        (from, upto, put_request(key), outcome)
+    }
+
+    fn put_request(key: &'static str) -> Request {
+        Request::Put(PutRequest { key: key.into(), value: "v".into(), ..Default::default() })
+    }
+
+    /// A key with the revision that created it, the last that changed it, and how many puts there were.
+    fn kv(key: &'static str, create: i64, modified: i64, version: i64) -> KeyValue {
+        let (key, value) = (key.into(), "v".into());
+        KeyValue { key, value, create_revision: create, mod_revision: modified, version, lease: 0 }
+    }
+
+    fn range_request(revision: i64, serializable: bool) -> Request {
+        let (key, range_end) = ("\0".into(), "\0".into());
+        Request::Range(RangeRequest { key, range_end, revision, serializable, ..Default::default() })
+    }
+
+    fn read_at(from: u64, upto: u64, revision: i64, at: i64, kvs: &[KeyValue]) -> Row {
+        let (count, kvs) = (kvs.len() as i64, kvs.to_vec());
+        let reply = Reply::Range(RangeResponse { header: header(revision), kvs, more: false, count });
+        (from, upto, range_request(at, false), Outcome::Done(reply))
+    }
+
+    fn read(from: u64, upto: u64, revision: i64, kvs: &[KeyValue]) -> Row {
+        read_at(from, upto, revision, 0, kvs)
+    }
+
+    fn local(from: u64, upto: u64, revision: i64, kvs: &[KeyValue]) -> Row {
+        let (.., outcome) = read(from, upto, revision, kvs);
+        (from, upto, range_request(0, true), outcome)
+    }
+
+    fn compact(from: u64, upto: u64, at: i64, revision: i64) -> Row {
+        let reply = Reply::Compact(CompactionResponse { header: header(revision) });
+        let request = CompactionRequest { revision: at, physical: false };
+        (from, upto, Request::Compact(request), Outcome::Done(reply))
+    }
+
+    fn refused(row: Row, refusal: Refusal) -> Row {
+        (row.0, row.1, row.2, Outcome::Refused(refusal))
+    }
+
+    fn told(row: Row, outcome: Outcome) -> Row {
+        (row.0, row.1, row.2, outcome)
+    }
+
+    #[test]
+    fn one_after_the_other() {
+        let a = [kv("a", 2, 2, 1)];
+        assert!(is_linearizable(&[read(0, 1, 1, &[]), put(2, 3, "a", 2), read(4, 5, 2, &a)]));
+        assert!(!is_linearizable(&[put(0, 1, "a", 2), read(2, 3, 1, &[])]), "a stale read");
+        assert!(!is_linearizable(&[read(0, 1, 2, &a), put(2, 3, "a", 2)]), "a read of the future");
+        assert!(!is_linearizable(&[put(0, 1, "a", 3), put(2, 3, "b", 2)]), "against time");
+        assert!(!is_linearizable(&[put(0, 1, "a", 2), put(2, 3, "b", 2)]), "a revision that goes back");
+        assert!(!is_linearizable(&[put(0, 1, "a", 2), put(2, 3, "b", 4)]), "a revision that nobody has made");
+    }
+
+    #[test]
+    fn at_the_same_time() {
+        let (a, both) = ([kv("a", 2, 2, 1)], [kv("a", 2, 3, 2)]);
+        assert!(is_linearizable(&[put(0, 9, "a", 2), read(1, 2, 1, &[]), read(3, 4, 2, &a)]));
+        assert!(!is_linearizable(&[put(0, 9, "a", 2), read(1, 2, 2, &a), read(3, 4, 1, &[])]), "back in time");
+        assert!(is_linearizable(&[put(0, 9, "a", 3), put(0, 9, "a", 2), read(1, 2, 2, &a), read(3, 4, 3, &both)]));
+        assert!(!is_linearizable(&[put(0, 9, "a", 2), put(0, 9, "a", 2)]), "a lost update");
+        assert!(!is_linearizable(&[put(0, 9, "a", 2), put(0, 9, "a", 3), read(1, 2, 3, &a)]), "one is not seen");
+    }
+
+    #[test]
+    fn unknown_outcomes() {
+        let a = [kv("a", 2, 2, 1)];
+        let unknown = |from, upto| told(put(from, upto, "a", 0), Outcome::Unknown);
+        let changed = |revision| Trace::Changed { revision };
+        assert!(is_linearizable(&[unknown(0, 1), read(2, 3, 1, &[])]), "it never happened");
+        assert_eq!(
+            judge(&[unknown(0, 1), read(2, 3, 1, &[]), read(4, 5, 2, &a)], &[(0, changed(2))]),
+            Ok(()),
+            "or later"
+        );
+        let undone = [unknown(0, 1), read(2, 3, 2, &a), read(4, 5, 1, &[])];
+        assert!(judge(&undone, &[(0, changed(2))]).is_err(), "but it does not go away again");
+        assert!(judge(&[unknown(0, 1), read(2, 3, 2, &a)], &[]).is_err(), "nobody saw that it happened");
+        assert!(judge(&[unknown(0, 1), put(2, 3, "b", 2)], &[(0, changed(2))]).is_err(), "two at one revision");
+        assert!(judge(&[unknown(0, 1)], &[(0, changed(2)), (0, changed(3))]).is_err(), "nor happens twice");
+        assert!(judge(&[put(0, 1, "b", 2), unknown(2, 3)], &[(1, changed(3))]).is_ok());
+        let before_its_time = [put(0, 1, "b", 3), unknown(2, 3)];
+        assert!(judge(&before_its_time, &[(1, changed(2))]).is_err(), "before it began");
+        let not_taken = [told(put(0, 1, "a", 0), Outcome::NotTaken)];
+        assert!(judge(&not_taken, &[(0, changed(2))]).is_err(), "what was not taken happens");
+        assert!(judge(&not_taken, &[(0, Trace::Nothing)]).is_ok(), "harmless");
+        assert!(judge(&[put(0, 1, "a", 2)], &[(0, Trace::Nothing)]).is_err(), "acknowledged, and nobody saw it");
+        assert!(judge(&[], &[(0, changed(2))]).is_err(), "of nobody");
+    }
+
+    #[test]
+    fn transactions() {
+        let op = |request| RequestOp { request: Some(request) };
+        let puts = ["a", "b"].map(|key| PutRequest { key: key.into(), value: "v".into(), ..Default::default() });
+        let request = TxnRequest {
+            compare: vec![Compare {
+                key: "a".into(),
+                target: CompareTarget::Version as i32,
+                target_union: Some(TargetUnion::Version(0)),
+                ..Default::default()
+            }],
+            success: puts.into_iter().map(|put| op(request_op::Request::RequestPut(put))).collect(),
+            failure: vec![],
+        };
+        let txn = |from, upto, revision, succeeded: bool| {
+            let put = response_op::Response::ResponsePut(PutResponse { header: header(revision), prev_kv: None });
+            let one = vlot_proto::etcdserverpb::ResponseOp { response: Some(put) };
+            let responses = if succeeded { vec![one.clone(), one] } else { vec![] };
+            let reply = TxnResponse { header: header(revision), succeeded, responses };
+            (from, upto, Request::Txn(request.clone()), Outcome::Done(Reply::Txn(reply)))
+        };
+        let (a, b) = (kv("a", 2, 2, 1), kv("b", 2, 2, 1));
+        assert!(is_linearizable(&[txn(0, 1, 2, true), txn(2, 3, 2, false), read(4, 5, 2, &[a.clone(), b])]));
+        assert!(!is_linearizable(&[txn(0, 9, 2, true), read(1, 2, 2, &[a])]), "one half is seen");
+        assert!(!is_linearizable(&[txn(0, 1, 2, true), txn(2, 3, 3, true)]), "both cannot succeed");
+        assert!(!is_linearizable(&[txn(0, 1, 2, true), put(2, 3, "c", 3), txn(4, 5, 2, false)]), "a stale failure");
+        assert!(!is_linearizable(&[txn(0, 1, 1, false)]), "nothing is in its way");
+    }
+
+    #[test]
+    fn deletions_and_what_was_before() {
+        let delete = |from, upto, revision, prev_kvs: Vec<KeyValue>| {
+            let request = DeleteRangeRequest { key: "a".into(), range_end: "".into(), prev_kv: true };
+            let deleted = prev_kvs.len() as i64;
+            let reply = DeleteRangeResponse { header: header(revision), deleted, prev_kvs };
+            (from, upto, Request::DeleteRange(request), Outcome::Done(Reply::DeleteRange(reply)))
+        };
+        let a = || vec![kv("a", 2, 2, 1)];
+        assert!(is_linearizable(&[put(0, 1, "a", 2), delete(2, 3, 3, a()), delete(4, 5, 3, vec![])]));
+        assert!(!is_linearizable(&[put(0, 1, "a", 2), delete(2, 3, 3, a()), delete(4, 5, 4, a())]), "deleted twice");
+        assert!(!is_linearizable(&[put(0, 1, "a", 2), delete(2, 3, 2, vec![])]), "not found");
+        assert!(!is_linearizable(&[put(0, 1, "a", 2), delete(2, 3, 3, vec![kv("a", 2, 2, 2)])]), "another version");
+    }
+
+    #[test]
+    fn compaction_and_what_cannot_be_read() {
+        let puts = || vec![put(0, 1, "a", 2), put(2, 3, "b", 3)];
+        let with = |rows: &[Row]| is_linearizable(&[puts(), rows.to_vec()].concat());
+        let old = |from, upto| read_at(from, upto, 3, 2, &[kv("a", 2, 2, 1)]);
+        let gone = |from, upto| refused(old(from, upto), Refusal::Compacted { oldest: 3 });
+        assert!(with(&[old(4, 5), compact(6, 7, 3, 3), gone(8, 9)]));
+        assert!(!with(&[compact(4, 5, 3, 3), old(6, 7)]), "read after it was given up");
+        assert!(!with(&[gone(4, 5), compact(6, 7, 3, 3)]), "given up before anybody has asked for it");
+        assert!(!with(&[gone(4, 5)]), "nobody has asked for it");
+        assert!(with(&[compact(4, 9, 3, 3), old(5, 6), gone(7, 8)]));
+        assert!(!with(&[compact(4, 9, 3, 3), gone(5, 6), old(7, 8)]), "back again");
+        assert!(!with(&[compact(4, 5, 3, 3), compact(6, 7, 2, 3)]), "compaction goes back");
+        let twice = refused(compact(6, 7, 3, 3), Refusal::Compacted { oldest: 3 });
+        assert!(with(&[compact(4, 5, 3, 3), twice]));
+        let future = |newest| refused(read_at(4, 5, 0, 4, &[]), Refusal::FutureRevision { newest });
+        assert!(with(&[future(3)]) && !with(&[future(2)]) && !with(&[future(4)]));
+        let compacted = Trace::Compacted { revision: 3 };
+        let unknown = told(compact(4, 5, 3, 3), Outcome::Unknown);
+        let rows = [puts(), vec![unknown, gone(6, 7)]].concat();
+        assert_eq!(judge(&rows, &[(2, compacted)]), Ok(()));
+        assert!(judge(&rows, &[]).is_err(), "nobody saw that it happened");
+    }
+
+    #[test]
+    fn refusals_need_their_reason() {
+        let keep = PutRequest { key: "a".into(), ignore_value: true, ..Default::default() };
+        let keep = |from, upto| (from, upto, Request::Put(keep.clone()), Outcome::Refused(Refusal::KeyNotFound));
+        assert!(is_linearizable(&[keep(0, 1), put(2, 3, "a", 2)]));
+        assert!(is_linearizable(&[put(0, 3, "a", 2), keep(1, 2)]));
+        assert!(!is_linearizable(&[put(0, 1, "a", 2), keep(2, 3)]));
+    }
+
+    #[test]
+    fn reads_of_any_state() {
+        let a = [kv("a", 2, 2, 1)];
+        assert!(is_linearizable(&[put(0, 1, "a", 2), local(2, 3, 1, &[]), local(4, 5, 2, &a), local(6, 7, 1, &[])]));
+        assert!(!is_linearizable(&[put(0, 1, "a", 2), local(2, 3, 2, &[])]), "no such state");
+        assert!(!is_linearizable(&[put(0, 1, "a", 2), local(2, 3, 3, &a)]), "no such revision");
+        assert!(!is_linearizable(&[local(0, 1, 2, &a), put(2, 3, "a", 2)]), "before it began");
+        assert!(is_linearizable(&[put(0, 9, "a", 2), local(1, 2, 2, &a), read(3, 4, 1, &[])]), "it orders nothing");
+    }
+
+    /// Changes an answer so that no state explains it; false if it has nothing that could be changed.
+    fn corrupt(reply: &mut Reply, rng: &mut Rng) -> bool {
+        let kvs = match reply {
+            Reply::Put(response) => {
+                if let Some(previous) = response.prev_kv.as_mut().filter(|_| rng.coin()) {
+                    previous.version += 1;
+                } else {
+                    response.header = header(response.header.as_ref().map_or(0, |header| header.revision) + 1);
+                }
+                return true;
+            }
+            Reply::DeleteRange(response) => {
+                response.deleted += 1;
+                return true;
+            }
+            Reply::Txn(response) => {
+                response.succeeded = !response.succeeded;
+                return true;
+            }
+            Reply::Compact(response) => {
+                response.header = header(1);
+                return true;
+            }
+            Reply::Range(response) => &mut response.kvs,
+        };
+        if kvs.is_empty() {
+            return false;
+        }
+        let chosen = rng.below(kvs.len() as u64) as usize;
+        match rng.below(5) {
+            0 => drop(kvs.remove(chosen)),
+            1 => kvs[chosen].value = "another".into(),
+            2 => kvs[chosen].mod_revision -= 1,
+            3 => kvs[chosen].create_revision -= 1,
+            _ => kvs[chosen].version += 1,
+        }
+        true
+    }
+
+    #[test]
+    fn no_answer_of_a_long_history_can_be_another() {
+        let mut driven = driven::run(100, 1500);
+        let traces = driven.traces();
+        assert!(check(&driven.history, traces.clone()).is_ok());
+        let mut rng = Rng::new(5, 1);
+        let mut corrupted = 0;
+        while corrupted < 60 {
+            let op = OpId(rng.below(driven.history.len() as u64));
+            let before = driven.history.operation(op).ended.clone();
+            if let Some((_, Outcome::Done(reply))) = &mut driven.history.operation_mut(op).ended
+                && corrupt(reply, &mut rng)
+            {
+                corrupted += 1;
+                let after = driven.history.operation(op);
+                assert!(check(&driven.history, traces.clone()).is_err(), "{after:?} was {before:?}");
+            }
+            driven.history.operation_mut(op).ended = before;
+        }
+    }
+
+    #[test]
+    fn no_operation_of_a_long_history_can_be_left_out_or_exchanged() {
+        let mut driven = driven::run(101, 1500);
+        let replayed = check(&driven.history, driven.traces()).unwrap();
+        let is_known = |op: &OpId| matches!(driven.history.operation(*op).ended, Some((_, Outcome::Done(_))));
+        let (_, all_but_last) = replayed.causes.split_last().unwrap();
+        let known: Vec<OpId> = all_but_last.iter().copied().filter(is_known).collect();
+        for pair in known.chunks_exact(2).step_by(20) {
+            let ends = [0, 1].map(|n| driven.history.operation(pair[n]).ended.clone());
+            // Left out: as if nobody had told of it.
+            driven.history.operation_mut(pair[0]).ended = None;
+            let others = driven.traces().into_iter().filter(|(op, _)| *op != pair[0]);
+            assert!(check(&driven.history, others).is_err());
+            for n in [0, 1] {
+                driven.history.operation_mut(pair[n]).ended = ends[1 - n].clone();
+            }
+            assert!(check(&driven.history, driven.traces()).is_err());
+            for n in [0, 1] {
+                driven.history.operation_mut(pair[n]).ended = ends[n].clone();
+            }
+        }
+    }
+}

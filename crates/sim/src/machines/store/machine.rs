@@ -219,3 +219,84 @@ fn log_id(Position { term, index }: Position) -> LogId {
 fn position(at: LogId) -> Position {
     Position { term: at.term.0, index: at.index.0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::Way;
+    use super::*;
+    use vlot_node::state_machine::Command as _;
+    use vlot_proto::etcdserverpb::PutRequest;
+
+    fn open(engine: &SimulatedEngine) -> StoreMachine {
+        engine.crash();
+        StoreMachine::open(engine, narrow_options()).unwrap()
+    }
+
+    fn put(machine: &mut StoreMachine, index: u64) {
+        let request = PutRequest { key: format!("k{index}").into(), value: "v".into(), ..Default::default() };
+        let Way::Propose(bytes) = Request::Put(request).way(OpId(index)) else { panic!("a put is proposed") };
+        let command = StoreCommand::decode(bytes).unwrap();
+        assert_eq!(command.op, Some(OpId(index)));
+        machine.apply(LogId::new(1, index), command).unwrap();
+        machine.end_batch();
+    }
+
+    #[test]
+    fn a_crash_leaves_what_was_flushed() {
+        let engine = SimulatedEngine::default();
+        let mut machine = open(&engine);
+        put(&mut machine, 1);
+        machine.flush().unwrap();
+        put(&mut machine, 2);
+        assert_eq!((machine.durable(), machine.applied()), (LogId::new(1, 1), LogId::new(1, 2)));
+        let hash = machine.report().unwrap();
+        drop(machine);
+        let mut machine = open(&engine);
+        assert_eq!(machine.applied(), LogId::new(1, 1));
+        put(&mut machine, 2);
+        assert_eq!(machine.report(), Ok(hash));
+    }
+
+    #[test]
+    fn a_failed_sync_ends_the_process_and_may_have_been_done() {
+        for yet_kept in [false, true] {
+            let engine = SimulatedEngine::default();
+            let mut machine = open(&engine);
+            put(&mut machine, 1);
+            engine.fail_next_sync(yet_kept);
+            assert!(machine.failure().is_none());
+            assert!(machine.flush().is_err() && machine.flush().is_err());
+            assert!(machine.failure().is_some());
+            assert_eq!(machine.durable(), LogId::ZERO, "what is not known to be kept is not durable");
+            drop(machine);
+            let mut machine = open(&engine);
+            assert_eq!(machine.applied(), if yet_kept { LogId::new(1, 1) } else { LogId::ZERO });
+            assert!(machine.flush().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_snapshot_makes_the_same_machine_if_it_can_be_kept() {
+        let mut machine = open(&SimulatedEngine::default());
+        put(&mut machine, 1);
+        machine.flush().unwrap();
+        let mut bytes = Vec::new();
+        let mut snapshot = machine.snapshot().unwrap();
+        snapshot.write_to(&mut bytes).unwrap();
+        for yet_kept in [false, true] {
+            let engine = SimulatedEngine::default();
+            let mut other = open(&engine);
+            engine.fail_next_sync(yet_kept);
+            assert!(other.restore(snapshot.at(), &mut &bytes[..]).is_err());
+            drop(other);
+            let mut other = open(&engine);
+            assert_eq!(other.applied(), if yet_kept { snapshot.at() } else { LogId::ZERO });
+            other.restore(snapshot.at(), &mut &bytes[..]).unwrap();
+            assert_eq!(other.report(), machine.report());
+            // Its engine is still a simulated one.
+            put(&mut other, 2);
+            engine.fail_next_sync(false);
+            assert!(other.flush().is_err());
+        }
+    }
+}

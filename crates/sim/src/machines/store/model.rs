@@ -73,12 +73,12 @@ pub struct Change {
 }
 
 impl Change {
-    /// The event that tells it to a watch.
+    /// Whether an event tells of it as it should, with or without what was before.
     #[must_use]
-    pub fn event(&self, prev_kv: bool) -> Event {
+    pub fn is_told_by(&self, event: &Event, prev_kv: bool) -> bool {
         let kind = if self.is_deletion { EventType::Delete } else { EventType::Put };
-        let previous = if prev_kv { self.previous.clone() } else { None };
-        Event { r#type: kind as i32, kv: Some(self.kv.clone()), prev_kv: previous }
+        let previous = if prev_kv { self.previous.as_ref() } else { None };
+        event.r#type == kind as i32 && event.kv.as_ref() == Some(&self.kv) && event.prev_kv.as_ref() == previous
     }
 }
 

@@ -45,3 +45,60 @@ fn told_by(outcome: &Outcome) -> Option<i64> {
         Outcome::Refused(_) | Outcome::NotTaken | Outcome::Unknown => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::{Reply, Request};
+    use super::*;
+    use crate::agenda::Moment;
+    use vlot_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
+
+    fn history_of(rows: &[(u64, u64, u64, Outcome)]) -> History {
+        let mut history = History::default();
+        let mut edges: Vec<(u64, bool, usize)> = Vec::new();
+        for (n, (from, upto, ..)) in rows.iter().enumerate() {
+            edges.extend([(*from, false, n), (*upto, true, n)]);
+        }
+        edges.sort_unstable();
+        for (at, is_end, n) in edges {
+            if is_end {
+                history.complete(Moment(at), super::super::history::OpId(n as u64), rows[n].3.clone());
+            } else {
+                history.invoke(Moment(at), 0, rows[n].2, Request::Range(RangeRequest::default()));
+            }
+        }
+        history
+    }
+
+    #[test]
+    fn a_connection_does_not_go_back() {
+        let told = |revision| {
+            let header = Some(ResponseHeader { revision, ..Default::default() });
+            Outcome::Done(Reply::Range(RangeResponse { header, ..Default::default() }))
+        };
+        let is_fine = |rows: &[_]| check(&history_of(rows)).is_ok();
+        assert!(is_fine(&[(0, 1, 1, told(5)), (2, 3, 1, told(5)), (4, 5, 1, told(6))]));
+        assert!(!is_fine(&[(0, 1, 1, told(5)), (2, 3, 1, told(4))]), "back");
+        assert!(is_fine(&[(0, 1, 1, told(5)), (2, 3, 2, told(4))]), "another connection");
+        assert!(is_fine(&[(0, 3, 1, told(5)), (1, 4, 1, told(4))]), "at the same time");
+        assert!(!is_fine(&[(0, 1, 1, told(5)), (2, 3, 1, Outcome::Refused(Refusal::FutureRevision { newest: 4 }))]));
+        assert!(is_fine(&[(0, 1, 1, told(5)), (2, 3, 1, Outcome::Unknown), (4, 5, 1, told(5))]));
+    }
+
+    #[test]
+    fn an_answer_of_the_past_in_a_long_history_is_found() {
+        let mut driven = super::super::driven::run(300, 800);
+        assert!(check(&driven.history).is_ok());
+        // The last of a connection that has seen more than one revision.
+        let ends = |(op, operation): (_, &super::super::history::Operation)| {
+            matches!(&operation.ended, Some((_, outcome)) if told_by(outcome).is_some_and(|told| told > 2))
+                .then_some(op)
+        };
+        let last = driven.history.operations().filter_map(ends).last().unwrap();
+        if let Some((_, outcome)) = &mut driven.history.operation_mut(last).ended {
+            let header = Some(ResponseHeader { revision: 1, ..Default::default() });
+            *outcome = Outcome::Done(Reply::Range(RangeResponse { header, ..Default::default() }));
+        }
+        assert!(check(&driven.history).is_err());
+    }
+}

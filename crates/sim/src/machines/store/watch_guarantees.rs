@@ -133,7 +133,7 @@ impl Stream<'_> {
         for event in events {
             let next = self.next_wanted();
             let Some(change) = next.map(|place| &changes[place]) else { return self.unexpected(event, None) };
-            if *event != change.event(self.wanted.prev_kv) && !self.is_without_compacted(event, change) {
+            if !change.is_told_by(event, self.wanted.prev_kv) && !self.is_without_compacted(event, change) {
                 return self.unexpected(event, Some(change));
             }
             if self.replayed.invoked[(change.revision - FIRST) as usize].moment > now {
@@ -217,7 +217,7 @@ impl Stream<'_> {
     /// Whether an event lacks nothing but what was before it, and that has been compacted.
     fn is_without_compacted(&self, event: &Event, change: &Change) -> bool {
         let compacted = self.replayed.compacted.last().copied().unwrap_or(-1);
-        *event == change.event(false) && change.revision - 1 < compacted
+        change.is_told_by(event, false) && change.revision - 1 < compacted
     }
 
     /// An event has come at or behind what was told before.
@@ -276,4 +276,245 @@ fn mod_revision(event: &Event) -> i64 {
 /// Whether an event tells of this change, rightly or wrongly.
 fn is_of(event: &Event, change: &Change) -> bool {
     event.kv.as_ref().is_some_and(|kv| kv.key == change.kv.key && kv.mod_revision == change.revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::driven::{self, Driven};
+    use super::*;
+    use crate::rng::Rng;
+
+    /// Where a response with events stands: a watch, and the place among all that it was told.
+    fn responses(driven: &Driven, is_fit: impl Fn(&Watcher, &[Event]) -> bool) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        for (n, watcher) in driven.watchers.iter().enumerate() {
+            for (place, (_, told)) in watcher.told().iter().enumerate() {
+                if let Told::Events { events, .. } = told
+                    && is_fit(watcher, events)
+                {
+                    found.push((n, place));
+                }
+            }
+        }
+        found
+    }
+
+    /// Changes some of these responses, one at a time, and expects that one of these guarantees is found broken.
+    fn expect_broken(
+        properties: &[&str],
+        is_fit: impl Fn(&Watcher, &[Event]) -> bool,
+        change: impl Fn(&mut Vec<(Moment, Told)>, usize),
+    ) {
+        let driven = driven::run(200, 1200);
+        let replayed = driven.check().unwrap();
+        let fit = responses(&driven, is_fit);
+        assert!(fit.len() >= 10, "only {} responses", fit.len());
+        let mut rng = Rng::new(9, 1);
+        for _ in 0..50 {
+            let (n, place) = rng.pick(&fit);
+            let mut watcher = driven.watchers[n].clone();
+            change(watcher.told_mut(), place);
+            let found = check(&watcher, &replayed).map_err(|violation| violation.property);
+            assert!(found.is_err_and(|found| properties.contains(&found)), "{found:?}: {:?}", watcher.told()[place]);
+        }
+    }
+
+    fn events(told: &mut [(Moment, Told)], place: usize) -> (&mut i64, &mut Vec<Event>, &mut bool) {
+        match &mut told[place].1 {
+            Told::Events { revision, events, is_fragment } => (revision, events, is_fragment),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn any(_: &Watcher, _: &[Event]) -> bool {
+        true
+    }
+
+    fn spans_revisions(_: &Watcher, events: &[Event]) -> bool {
+        mod_revision(&events[0]) < mod_revision(&events[events.len() - 1])
+    }
+
+    fn within_one_revision(_: &Watcher, events: &[Event]) -> bool {
+        events.len() > 1 && !spans_revisions(&Watcher::new(1, Wanted::default(), 0), events)
+    }
+
+    #[test]
+    fn an_event_that_is_dropped_is_missed() {
+        // What came last of a revision leaves a response that ends too early.
+        expect_broken(&[RELIABLE, ATOMIC, BOOKMARKABLE, TRUE], any, |told, place| {
+            let (_, events, _) = events(told, place);
+            events.remove(0);
+        });
+    }
+
+    #[test]
+    fn a_response_that_is_dropped_is_missed() {
+        // Unless the watch is lost, or canceled, before anything else is said.
+        let driven = driven::run(201, 1200);
+        let replayed = driven.check().unwrap();
+        let mut missed = 0;
+        for (n, place) in responses(&driven, any) {
+            let mut watcher = driven.watchers[n].clone();
+            let (_, dropped) = watcher.told_mut().remove(place);
+            let next = watcher.told().get(place).map(|(_, told)| told.clone());
+            let found = check(&watcher, &replayed).map_err(|violation| violation.property);
+            match next {
+                Some(Told::Events { .. }) => assert_eq!(found, Err(RELIABLE), "{dropped:?}"),
+                Some(Told::Progress { .. }) => assert_eq!(found, Err(BOOKMARKABLE), "{dropped:?}"),
+                Some(Told::Settled { .. }) => assert_eq!(found, Err(RELIABLE), "{dropped:?}"),
+                _ => continue,
+            }
+            missed += 1;
+        }
+        assert!(missed > 100, "{missed}");
+    }
+
+    #[test]
+    fn an_event_that_comes_again_is_found() {
+        expect_broken(&[UNIQUE], any, |told, place| {
+            let (_, events, _) = events(told, place);
+            events.push(events[events.len() - 1].clone());
+        });
+        expect_broken(&[UNIQUE], any, |told, place| {
+            let again = told[place].clone();
+            told.insert(place, again);
+        });
+    }
+
+    #[test]
+    fn events_out_of_order_are_found() {
+        expect_broken(&[RELIABLE, ORDERED], spans_revisions, |told, place| {
+            let (_, events, _) = events(told, place);
+            events.rotate_left(1);
+        });
+        expect_broken(&[RELIABLE, ORDERED], within_one_revision, |told, place| events(told, place).1.reverse());
+        expect_broken(&[RELIABLE, ORDERED], spans_revisions, |told, place| events(told, place).1.reverse());
+    }
+
+    #[test]
+    fn a_revision_that_is_split_is_found_unless_it_is_a_fragment() {
+        let split = |told: &mut Vec<(Moment, Told)>, place: usize| {
+            let mut rest = told[place].clone();
+            let (_, first, _) = events(told, place);
+            let tail = first.split_off(1);
+            if let Told::Events { events, .. } = &mut rest.1 {
+                *events = tail;
+            }
+            told.insert(place + 1, rest);
+        };
+        expect_broken(&[ATOMIC], within_one_revision, split);
+        let driven = driven::run(200, 1200);
+        let replayed = driven.check().unwrap();
+        for (n, place) in responses(&driven, within_one_revision) {
+            let mut watcher = driven.watchers[n].clone();
+            split(watcher.told_mut(), place);
+            *events(watcher.told_mut(), place).2 = true;
+            assert_eq!(check(&watcher, &replayed), Ok(()));
+        }
+    }
+
+    #[test]
+    fn an_event_that_shows_something_else_is_found() {
+        let changes: [fn(&mut Event); 5] = [
+            |event| event.kv.get_or_insert_default().version += 1,
+            |event| event.kv.get_or_insert_default().create_revision += 1,
+            |event| event.kv.get_or_insert_default().value = "another".into(),
+            |event| event.r#type = 1 - event.r#type,
+            |event| event.prev_kv.get_or_insert_default().version += 1,
+        ];
+        for change in changes {
+            expect_broken(&[TRUE], any, |told, place| {
+                let (_, events, _) = events(told, place);
+                let last = events.len() - 1;
+                change(&mut events[last]);
+            });
+        }
+        expect_broken(&[TRUE], any, |told, place| {
+            events(told, place).1[0].kv.get_or_insert_default().key = "foreign".into();
+        });
+    }
+
+    #[test]
+    fn an_event_before_its_cause_is_found() {
+        expect_broken(&[TRUE], any, |told, place| told[place].0 = Moment(0));
+    }
+
+    #[test]
+    fn progress_ahead_of_events_or_behind_them_is_found() {
+        expect_broken(&[BOOKMARKABLE], any, |told, place| {
+            let now = told[place].0;
+            let revision = mod_revision(&events(told, place).1[0]);
+            told.insert(place, (now, Told::Progress { revision }));
+        });
+        expect_broken(&[BOOKMARKABLE], any, |told, place| {
+            let now = told[place].0;
+            let newest = events(told, place).1.last().map_or(0, mod_revision);
+            told.insert(place + 1, (now, Told::Progress { revision: newest - 1 }));
+        });
+        expect_broken(&[TRUE], any, |told, place| {
+            let now = told[place].0;
+            told.insert(place + 1, (now, Told::Progress { revision: 1 << 40 }));
+        });
+    }
+
+    #[test]
+    fn headers_are_not_behind_their_events() {
+        expect_broken(&[ORDERED], any, |told, place| *events(told, place).0 -= 1);
+        expect_broken(&[TRUE], any, |told, place| *events(told, place).0 = 1 << 40);
+    }
+
+    #[test]
+    fn only_compaction_ends_a_watch_that_needs_what_is_compacted() {
+        expect_broken(&[RESUMABLE], any, |told, place| {
+            let now = told[place].0;
+            let oldest = mod_revision(&events(told, place).1[0]);
+            // It has been told all up to there, whether or not that is compacted.
+            told.insert(place + 1, (now, Told::Canceled { reason: CancelReason::Compacted { oldest } }));
+        });
+        expect_broken(&[RESUMABLE], any, |told, place| {
+            let now = told[place].0;
+            let reason = CancelReason::Compacted { oldest: 1 << 40 };
+            told.insert(place, (now, Told::Canceled { reason }));
+        });
+    }
+
+    #[test]
+    fn nothing_comes_before_the_beginning_or_after_the_end() {
+        expect_broken(&[TRUE], any, |told, place| {
+            let now = told[place].0;
+            told.insert(place, (now, Told::Lost));
+        });
+        expect_broken(&[TRUE], any, |told, place| {
+            let now = told[place].0;
+            told.insert(place, (now, Told::Canceled { reason: CancelReason::Asked }));
+        });
+        expect_broken(&[TRUE], any, |told, place| {
+            let now = told[place].0;
+            told.insert(place, (now, Told::Created { revision: 1 }));
+        });
+    }
+
+    #[test]
+    fn a_watch_that_goes_on_later_than_it_was_asked_to_is_found() {
+        // It was asked to begin with what comes first, and begins with what comes next.
+        let driven = driven::run(202, 1200);
+        let replayed = driven.check().unwrap();
+        let mut found = 0;
+        for watcher in &driven.watchers {
+            let told = watcher.told();
+            for place in 0..told.len().saturating_sub(3) {
+                let is_resumed = matches!(told[place].1, Told::Asked { start, .. } if start > 0)
+                    && matches!(told[place + 2].1, Told::Events { .. })
+                    && matches!(told[place + 3].1, Told::Events { .. });
+                if is_resumed {
+                    let mut watcher = watcher.clone();
+                    watcher.told_mut().remove(place + 2);
+                    let property = check(&watcher, &replayed).map_err(|violation| violation.property);
+                    assert_eq!(property, Err(RELIABLE));
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 5, "{found}");
+    }
 }

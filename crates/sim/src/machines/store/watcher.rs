@@ -215,3 +215,34 @@ fn told_by(out: &WatchOut) -> (i64, Told) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vlot_proto::mvccpb::KeyValue;
+
+    #[test]
+    fn a_watch_goes_on_after_the_last_that_it_was_told() {
+        let mut watcher = Watcher::new(1, Wanted::default(), 0);
+        let mut next_after = |told: Told| {
+            let start = watcher.ask(Moment(1), 0).start_revision;
+            watcher.hear(Moment(2), Told::Created { revision: 7 });
+            watcher.hear(Moment(3), told);
+            watcher.lose(Moment(4));
+            assert!(!watcher.is_open());
+            start
+        };
+        let event = |revision| {
+            let kv = KeyValue { mod_revision: revision, ..Default::default() };
+            Event { kv: Some(kv), ..Default::default() }
+        };
+        let events = |revision, is_fragment| Told::Events { revision, events: vec![event(revision)], is_fragment };
+        assert_eq!(next_after(Told::Progress { revision: 7 }), 0);
+        assert_eq!(next_after(events(11, false)), 8);
+        assert_eq!(next_after(Told::Progress { revision: 14 }), 12);
+        assert_eq!(next_after(events(16, true)), 15);
+        assert_eq!(next_after(Told::Canceled { reason: CancelReason::Compacted { oldest: 20 } }), 15, "as a fragment");
+        assert_eq!(next_after(Told::Canceled { reason: CancelReason::Asked }), 20);
+        assert_eq!(next_after(Told::Settled { revision: 20 }), 20);
+    }
+}
