@@ -13,7 +13,7 @@ use vlot_raft::invariants::Violation;
 use vlot_store::watch::WatchStream;
 
 use super::applied_order::AppliedOrder;
-use super::engine::SimulatedEngine;
+use super::engine::{FailedWrite, SimulatedEngine};
 use super::history::{History, OpId, Outcome, Place, Way};
 use super::linearizability::{self, Replayed, Trace};
 use super::machine::{StoreCommand, StoreMachine, narrow_options};
@@ -118,7 +118,7 @@ impl Driven {
     }
 
     fn open(&mut self, place: Place, engine: SimulatedEngine) -> Home {
-        engine.crash();
+        engine.restart();
         let machine = StoreMachine::open(&engine, narrow_options()).expect("what was written can be read");
         self.order.begun(place, machine.applied());
         self.connections += 1;
@@ -138,7 +138,8 @@ impl Driven {
             410..980 => self.watch(place),
             980..984 => self.crash(place),
             984..987 => {
-                self.homes[place].engine.fail_next_sync(self.now.is_multiple_of(2));
+                let found = if self.rng.coin() { FailedWrite::Kept } else { FailedWrite::Lost };
+                self.homes[place].engine.fail_next_write(found);
                 self.flush(place);
             }
             987..990 => self.copy(place, (place + 1) % MACHINES),

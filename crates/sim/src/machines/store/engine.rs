@@ -16,26 +16,34 @@ pub struct SimulatedEngine {
     syncs: Arc<Mutex<Syncs>>,
 }
 
+/// What is found after a restart of the write whose sync failed. Nobody can tell before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FailedWrite {
+    /// All of it.
+    Kept,
+    /// Nothing of it.
+    Lost,
+}
+
 /// What becomes of syncs.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Syncs {
     #[default]
     Succeed,
-    /// The next one fails. What it should have kept is there after a restart, or is not: nobody can tell before.
-    FailNext { yet_kept: bool },
+    /// The next one fails.
+    FailNext(FailedWrite),
     /// One has failed. None succeeds before the process begins anew (as after fsync's error on Linux, which is told once).
     Failed,
 }
 
 impl SimulatedEngine {
-    /// The next sync fails, and all that follow until [`SimulatedEngine::crash`]. `yet_kept` says whether what it should
-    /// have made durable is found afterwards all the same.
-    pub fn fail_next_sync(&self, yet_kept: bool) {
-        *self.syncs() = Syncs::FailNext { yet_kept };
+    /// The next write fails, and all that follow until [`SimulatedEngine::restart`].
+    pub fn fail_next_write(&self, found: FailedWrite) {
+        *self.syncs() = Syncs::FailNext(found);
     }
 
     /// The process has ended: what is not durable is lost, and the next process finds an engine that works.
-    pub fn crash(&self) {
+    pub fn restart(&self) {
         *self.syncs() = Syncs::Succeed;
     }
 
@@ -51,7 +59,7 @@ impl SimulatedEngine {
             return act();
         }
         *self.syncs() = Syncs::Failed;
-        if fate == (Syncs::FailNext { yet_kept: true }) {
+        if fate == Syncs::FailNext(FailedWrite::Kept) {
             act()?;
         }
         Err(EngineError("a sync has failed".into()))

@@ -92,6 +92,21 @@ pub struct Operation {
     pub ended: Option<(Tick, Outcome)>,
 }
 
+/// One operation that was written down elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// What was asked for.
+    pub request: Request,
+    /// Of which node.
+    pub place: Place,
+    /// On which connection.
+    pub connection: u64,
+    /// When it began.
+    pub invoked: Moment,
+    /// When and how it ended.
+    pub ended: Option<(Moment, Outcome)>,
+}
+
 /// When something happened: the moment, and the order among all that was told to the history.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Tick {
@@ -109,6 +124,30 @@ pub struct History {
 }
 
 impl History {
+    /// The history of operations in the order in which they began, with their nodes, connections, beginnings and ends. What
+    /// happened at the same moment counts as if each had begun before any ended: nothing is concluded from it.
+    pub fn of(operations: impl IntoIterator<Item = Record>) -> Self {
+        let mut history = Self::default();
+        let mut edges = Vec::new();
+        for (n, Record { request, place, connection, invoked, ended }) in operations.into_iter().enumerate() {
+            edges.push((invoked, Edge::Invoked, n));
+            edges.extend(ended.as_ref().map(|(moment, _)| (*moment, Edge::Ended, n)));
+            let ended = ended.map(|(moment, outcome)| (Tick { order: 0, moment }, outcome));
+            let invoked = Tick { order: 0, moment: invoked };
+            history.operations.push(Operation { request, place, connection, invoked, ended });
+        }
+        edges.sort_unstable();
+        for (moment, edge, n) in edges {
+            let tick = history.tick(moment);
+            match (edge, &mut history.operations[n]) {
+                (Edge::Invoked, operation) => operation.invoked = tick,
+                (Edge::Ended, Operation { ended: Some((ended, _)), .. }) => *ended = tick,
+                (Edge::Ended, _) => {}
+            }
+        }
+        history
+    }
+
     /// The name of the operation that is invoked next.
     #[must_use]
     pub fn next_op(&self) -> OpId {

@@ -355,6 +355,7 @@ impl<'a> Timeline<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::driven;
+    use super::super::history::Record;
     use super::*;
     use crate::agenda::Moment;
     use crate::rng::Rng;
@@ -369,21 +370,14 @@ mod tests {
     type Row = (u64, u64, Request, Outcome);
 
     fn history_of(rows: &[Row]) -> History {
-        let mut edges: Vec<(u64, bool, usize)> = Vec::new();
-        for (n, (from, upto, ..)) in rows.iter().enumerate() {
-            edges.extend([(*from, false, n), (*upto, true, n)]);
-        }
-        edges.sort_unstable();
-        let mut history = History::default();
-        for (at, is_end, n) in edges {
-            let (.., request, outcome) = &rows[n];
-            if is_end {
-                history.complete(Moment(at), OpId(n as u64), outcome.clone());
-            } else {
-                assert_eq!(history.invoke(Moment(at), 0, 0, request.clone()), OpId(n as u64), "rows begin in order");
-            }
-        }
-        history
+        let record = |(invoked, ended, request, outcome): Row| Record {
+            request,
+            place: 0,
+            connection: 0,
+            invoked: Moment(invoked),
+            ended: Some((Moment(ended), outcome)),
+        };
+        History::of(rows.iter().cloned().map(record))
     }
 
     fn judge(rows: &[Row], traces: &[(u64, Trace)]) -> Result<(), String> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use vlot_node::state_machine::{self, BadCommand, BadSnapshot, StateMachine};
+use vlot_proto::etcdserverpb::TxnRequest;
 use vlot_raft::id::LogId;
 use vlot_store::command::Command;
 use vlot_store::engine::{EngineError, OpenError};
@@ -17,7 +18,7 @@ use vlot_store::store::{Applied, HistoryHash, Options, Store};
 use vlot_store::watch::{Wake, WatchStream};
 
 use super::engine::SimulatedEngine;
-use super::history::{OpId, Reply, Request, op_of};
+use super::history::{OpId, Reply, Request, Way, op_of};
 
 /// A command of the store as the log has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,36 @@ pub struct StoreCommand {
     /// The command's bytes.
     bytes: Bytes,
     command: Command,
+}
+
+impl StoreCommand {
+    /// What a client proposes; none if the request is a read.
+    #[must_use]
+    pub fn of(op: OpId, request: &Request) -> Option<Self> {
+        let Way::Propose(bytes) = request.way(op) else { return None };
+        let command = Command::decode(bytes.clone()).expect("a client's request is a command");
+        Some(Self { op: Some(op), bytes, command })
+    }
+
+    /// A command of no client, which changes nothing.
+    #[must_use]
+    pub fn idle() -> Self {
+        let command = Command::Txn(TxnRequest::default());
+        Self { op: None, bytes: command.encode(), command }
+    }
+
+    /// What its client has asked for; none if it is no client's.
+    #[must_use]
+    pub fn request(&self) -> Option<Request> {
+        self.op?;
+        Some(match self.command.clone() {
+            Command::Put(request) => Request::Put(request),
+            Command::DeleteRange(request) => Request::DeleteRange(request),
+            Command::Txn(request) => Request::Txn(request),
+            Command::Compact(request) => Request::Compact(request),
+            Command::SetAttribute { .. } => return None,
+        })
+    }
 }
 
 impl state_machine::Command for StoreCommand {
@@ -144,6 +175,21 @@ impl StoreMachine {
         log_id(self.store.applied())
     }
 
+    /// A number that stands for the state. It costs little: only at every so many revisions does it look at all of it.
+    ///
+    /// # Panics
+    /// If the history cannot be read.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        const HASH_EVERY: i64 = 64;
+        let (revision, compacted) = (self.store.revision(), self.store.compacted_revision());
+        let hash = if revision % HASH_EVERY == 0 { self.store.hash(0).expect("its history").hash } else { 0 };
+        let numbers = [revision as u64, compacted as u64, u64::from(hash)];
+        numbers.into_iter().fold(self.store.applied().index, |sum, number| {
+            (sum ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+        })
+    }
+
     /// What it says of its state. Looks at all of it.
     ///
     /// # Errors
@@ -222,20 +268,22 @@ fn position(at: LogId) -> Position {
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::Way;
+    use super::super::engine::FailedWrite;
     use super::*;
     use vlot_node::state_machine::Command as _;
     use vlot_proto::etcdserverpb::PutRequest;
 
     fn open(engine: &SimulatedEngine) -> StoreMachine {
-        engine.crash();
+        engine.restart();
         StoreMachine::open(engine, narrow_options()).unwrap()
     }
 
     fn put(machine: &mut StoreMachine, index: u64) {
         let request = PutRequest { key: format!("k{index}").into(), value: "v".into(), ..Default::default() };
-        let Way::Propose(bytes) = Request::Put(request).way(OpId(index)) else { panic!("a put is proposed") };
-        let command = StoreCommand::decode(bytes).unwrap();
+        let command = StoreCommand::of(OpId(index), &Request::Put(request)).unwrap();
+        let mut bytes = BytesMut::new();
+        command.encode(&mut bytes);
+        assert_eq!(StoreCommand::decode(bytes.freeze()), Ok(command.clone()));
         assert_eq!(command.op, Some(OpId(index)));
         machine.apply(LogId::new(1, index), command).unwrap();
         machine.end_batch();
@@ -259,18 +307,18 @@ mod tests {
 
     #[test]
     fn a_failed_sync_ends_the_process_and_may_have_been_done() {
-        for yet_kept in [false, true] {
+        for found in [FailedWrite::Lost, FailedWrite::Kept] {
             let engine = SimulatedEngine::default();
             let mut machine = open(&engine);
             put(&mut machine, 1);
-            engine.fail_next_sync(yet_kept);
+            engine.fail_next_write(found);
             assert!(machine.failure().is_none());
             assert!(machine.flush().is_err() && machine.flush().is_err());
             assert!(machine.failure().is_some());
             assert_eq!(machine.durable(), LogId::ZERO, "what is not known to be kept is not durable");
             drop(machine);
             let mut machine = open(&engine);
-            assert_eq!(machine.applied(), if yet_kept { LogId::new(1, 1) } else { LogId::ZERO });
+            assert_eq!(machine.applied(), if found == FailedWrite::Kept { LogId::new(1, 1) } else { LogId::ZERO });
             assert!(machine.flush().is_ok());
         }
     }
@@ -283,19 +331,19 @@ mod tests {
         let mut bytes = Vec::new();
         let mut snapshot = machine.snapshot().unwrap();
         snapshot.write_to(&mut bytes).unwrap();
-        for yet_kept in [false, true] {
+        for found in [FailedWrite::Lost, FailedWrite::Kept] {
             let engine = SimulatedEngine::default();
             let mut other = open(&engine);
-            engine.fail_next_sync(yet_kept);
+            engine.fail_next_write(found);
             assert!(other.restore(snapshot.at(), &mut &bytes[..]).is_err());
             drop(other);
             let mut other = open(&engine);
-            assert_eq!(other.applied(), if yet_kept { snapshot.at() } else { LogId::ZERO });
+            assert_eq!(other.applied(), if found == FailedWrite::Kept { snapshot.at() } else { LogId::ZERO });
             other.restore(snapshot.at(), &mut &bytes[..]).unwrap();
             assert_eq!(other.report(), machine.report());
             // Its engine is still a simulated one.
             put(&mut other, 2);
-            engine.fail_next_sync(false);
+            engine.fail_next_write(FailedWrite::Lost);
             assert!(other.flush().is_err());
         }
     }

@@ -48,26 +48,20 @@ fn told_by(outcome: &Outcome) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::{Reply, Request};
+    use super::super::history::{Operation, Record, Reply, Request};
     use super::*;
     use crate::agenda::Moment;
     use vlot_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 
     fn history_of(rows: &[(u64, u64, u64, Outcome)]) -> History {
-        let mut history = History::default();
-        let mut edges: Vec<(u64, bool, usize)> = Vec::new();
-        for (n, (from, upto, ..)) in rows.iter().enumerate() {
-            edges.extend([(*from, false, n), (*upto, true, n)]);
-        }
-        edges.sort_unstable();
-        for (at, is_end, n) in edges {
-            if is_end {
-                history.complete(Moment(at), super::super::history::OpId(n as u64), rows[n].3.clone());
-            } else {
-                history.invoke(Moment(at), 0, rows[n].2, Request::Range(RangeRequest::default()));
-            }
-        }
-        history
+        let record = |(invoked, ended, connection, outcome): (u64, u64, u64, Outcome)| Record {
+            request: Request::Range(RangeRequest::default()),
+            place: 0,
+            connection,
+            invoked: Moment(invoked),
+            ended: Some((Moment(ended), outcome)),
+        };
+        History::of(rows.iter().cloned().map(record))
     }
 
     #[test]
@@ -89,16 +83,22 @@ mod tests {
     fn an_answer_of_the_past_in_a_long_history_is_found() {
         let mut driven = super::super::driven::run(300, 800);
         assert!(check(&driven.history).is_ok());
-        // The last of a connection that has seen more than one revision.
-        let ends = |(op, operation): (_, &super::super::history::Operation)| {
-            matches!(&operation.ended, Some((_, outcome)) if told_by(outcome).is_some_and(|told| told > 2))
-                .then_some(op)
+        // The last that began after another of its connection had been told of a change.
+        let told = |operation: &Operation| Some(operation.ended.as_ref()?.0).filter(|_| has_seen_a_change(operation));
+        let follows = |later: &Operation| {
+            let before = |other: &Operation| told(other).is_some_and(|ended| ended < later.invoked);
+            driven.history.operations().any(|(_, other)| other.connection == later.connection && before(other))
         };
-        let last = driven.history.operations().filter_map(ends).last().unwrap();
+        let answered = driven.history.operations().filter(|(_, operation)| told(operation).is_some());
+        let last = answered.filter(|(_, operation)| follows(operation)).map(|(op, _)| op).last().unwrap();
         if let Some((_, outcome)) = &mut driven.history.operation_mut(last).ended {
             let header = Some(ResponseHeader { revision: 1, ..Default::default() });
             *outcome = Outcome::Done(Reply::Range(RangeResponse { header, ..Default::default() }));
         }
         assert!(check(&driven.history).is_err());
+    }
+
+    fn has_seen_a_change(operation: &Operation) -> bool {
+        operation.ended.as_ref().and_then(|(_, outcome)| told_by(outcome)).is_some_and(|told| told > 1)
     }
 }
