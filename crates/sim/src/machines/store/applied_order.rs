@@ -114,11 +114,10 @@ impl AppliedOrder {
                 (Some((_, told @ (Outcome::Done(_) | Outcome::Refused(_)))), None) => {
                     return violation(ACKNOWLEDGED, format!("{op:?} was told {told:?}, and never applied"));
                 }
-                (Some((_, told @ (Outcome::Done(_) | Outcome::Refused(_)))), Some(command)) => {
-                    if *told != Outcome::of_applied(&command.reply) {
-                        let shown_by = format!("{op:?} was told {told:?}, and applied as {command:?}");
-                        return violation(ACKNOWLEDGED, shown_by);
-                    }
+                (Some((_, told @ (Outcome::Done(_) | Outcome::Refused(_)))), Some(command))
+                    if *told != Outcome::of_applied(&command.reply) =>
+                {
+                    return violation(ACKNOWLEDGED, format!("{op:?} was told {told:?}, and applied as {command:?}"));
                 }
                 _ => {}
             }
