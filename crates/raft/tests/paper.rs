@@ -28,7 +28,7 @@ fn upto(index: u64) -> Body {
 }
 
 fn beat_answer(round: u64) -> Body {
-    Body::HeartbeatReply { session: FIRST, round, fit: true, full: false, priority: 1 }
+    Body::HeartbeatReply { session: FIRST, round, fit: true, full: false, priority: 1, asleep: false }
 }
 
 fn request(term: u64, index: u64) -> Body {

@@ -57,6 +57,8 @@ pub struct Habits {
     /// Entries that may wait to be committed.
     pub uncommitted: u64,
     pub lease: Option<Duration>,
+    /// How long nothing must happen before the group sleeps, if it ever does.
+    pub sleep: Option<Duration>,
     /// Of nodes that have another than one.
     pub priorities: BTreeMap<NodeId, u8>,
     /// Whether hosts get the snapshots they are asked to get as soon as nothing else is under way.
@@ -73,6 +75,7 @@ impl Default for Habits {
             entry_bytes: 0,
             uncommitted: 1 << 20,
             lease: None,
+            sleep: None,
             priorities: BTreeMap::new(),
             fetches: false,
             seed: 0,
@@ -111,6 +114,8 @@ pub struct Seen {
     pub returns: usize,
     /// Leaders that could have answered a read without a round, after some step.
     pub lease_reads: usize,
+    /// Leaders that fell asleep.
+    pub sleeps: usize,
 }
 
 impl std::ops::AddAssign for Seen {
@@ -127,6 +132,7 @@ impl std::ops::AddAssign for Seen {
         self.removals += more.removals;
         self.returns += more.returns;
         self.lease_reads += more.lease_reads;
+        self.sleeps += more.sleeps;
     }
 }
 
@@ -411,7 +417,7 @@ impl Cluster {
     }
 
     fn config(&self, name: NodeId) -> Config {
-        let Habits { window, window_bytes, uncommitted, lease, .. } = self.habits;
+        let Habits { window, window_bytes, uncommitted, lease, sleep, .. } = self.habits;
         Config {
             heartbeat: HEARTBEAT,
             election_timeout: ELECTION_TIMEOUT,
@@ -420,6 +426,7 @@ impl Cluster {
             uncommitted_max: uncommitted,
             priority: self.habits.priorities.get(&name).copied().unwrap_or(1),
             lease,
+            sleep_after: sleep,
             ..Config::new(name)
         }
     }
@@ -434,8 +441,18 @@ impl Cluster {
         for effect in effects {
             self.carry_out(name, effect);
         }
+        self.slept_or_woke(name, before.is_asleep());
         held(invariants::check_step(&before, self.raft(name)));
         self.check(name, Some(&before));
+    }
+
+    fn slept_or_woke(&mut self, name: NodeId, was_asleep: bool) {
+        let raft = self.raft(name);
+        let (is_asleep, leads) = (raft.is_asleep(), raft.role_state().role == RoleName::Leader);
+        if is_asleep != was_asleep {
+            self.seen.sleeps += usize::from(is_asleep && leads);
+            self.journal.line(|| format!("n{name} {}", if is_asleep { "falls asleep" } else { "wakes" }));
+        }
     }
 
     /// Checks everything that this node's last step, from `before`, can have broken.
@@ -445,6 +462,8 @@ impl Cluster {
         held(self.history.check(raft));
         for other in self.nodes.values().filter_map(|node| node.raft.as_ref()).filter(|other| other.node() != name) {
             held(invariants::check_log_matching(raft, other));
+            held(invariants::check_sleepers(raft, other));
+            held(invariants::check_sleepers(other, raft));
         }
         let disk = &self.nodes[&name].disk;
         if disk.waiting() == 0 {
