@@ -4,8 +4,8 @@
 //! has answered that it sleeps too. Asleep it has no deadline and leads on: whatever could bring another leader about
 //! reaches it as an input, and wakes it (`docs/decisions/0015-sleeping-groups.md`). Owns when, and what counts as news.
 
-use super::Leader;
 use super::transfer::may_lead;
+use super::{Leader, lost_after};
 use crate::effect::{Effects, Input};
 use crate::id::NodeId;
 use crate::message::{Body, Message};
@@ -145,10 +145,10 @@ impl Leader {
     }
 }
 
-/// Whether a peer has all there is, and nothing is to be expected of it.
+/// Whether a peer has all there is, has answered lately, and nothing more is to be expected of it.
 fn is_at_rest(peer: NodeId, progress: &Progress, now: Time, state: &State) -> bool {
     progress.keeps_up_with(state.log.last())
-        && now.since(progress.heard) < state.config.election_timeout
+        && now.since(progress.heard) <= lost_after(state)
         && !progress.full
         // One that cannot lead anyway says that it is not fit.
         && (progress.fit || !may_lead(peer, state))

@@ -99,6 +99,7 @@ fn begin(words: &[&str]) -> Cluster {
         sleep: field_if_any(words, "sleep").map(milliseconds),
         priorities: field_if_any(words, "priority").map_or_else(BTreeMap::new, priorities),
         fetches: words.contains(&"fetches"),
+        watches: words.contains(&"watches"),
         seed: number("seed", usual.seed),
     };
     let mut cluster = Cluster::of(&configuration, habits);
