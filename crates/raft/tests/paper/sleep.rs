@@ -212,6 +212,28 @@ fn what_keeps_a_leader_awake() {
     }
 }
 
+/// It is committed, and a quorum would do to lead; but who has not got it could not wake with the others' log.
+#[test]
+fn one_that_lacks_an_entry_keeps_its_leader_awake() {
+    for (n3_has_it, sleeps) in [(false, false), (true, true)] {
+        let mut lone = idle(|_| {});
+        lone.input(Input::Propose { count: 1 });
+        lone.end_turn(100);
+        lone.hear(2, 1, upto(2));
+        if n3_has_it {
+            lone.hear(3, 1, upto(2));
+        }
+        assert_eq!(lone.raft.commit(), LogIndex(2));
+        let mut announces = false;
+        for _ in 0..4 {
+            lone.hear(2, 1, answer(0, false));
+            lone.hear(3, 1, answer(0, false));
+            announces |= said(&lone.time_out()).iter().any(|body| matches!(body, Body::Sleep { .. }));
+        }
+        assert_eq!(announces, sleeps);
+    }
+}
+
 /// All the time without news has to pass anew; heartbeats and their answers are none.
 #[test]
 fn a_leader_waits_as_long_as_it_is_told_to() {
