@@ -55,9 +55,8 @@ const LOG_OPTIONS: vlot_log::log::Options = vlot_log::log::Options {
 const RECENT_BYTES_MAX: usize = 64;
 /// A few entries are as many as a state machine may have under way.
 const APPLY_BYTES_MAX: usize = 400;
-const RETENTION: retention::Limits = retention::Limits { entries: 4, bytes: 64, entries_kept: 2, bytes_kept: 64 };
-/// A group that the node belongs to from its beginning, and whose state machine has what it has applied durably; and one
-/// that it is to join, whose state machine is in memory and saves snapshots.
+const RETENTION: retention::Limits = retention::Limits { entries: 2, bytes: 16, entries_kept: 1, bytes_kept: 16 };
+/// A group that the node belongs to from its beginning, and one that it is to join.
 const GROUPS: [GroupId; 2] = [GroupId(1), GroupId(2)];
 /// What a wait may be, in milliseconds: from nothing to several election timeouts.
 const WAITS: [u64; 6] = [0, 20, 100, 300, 700, 2500];
@@ -101,6 +100,8 @@ struct Host {
     disk: SimDisk,
     members: Members,
     sleep_after: Option<Duration>,
+    /// State machines are durable by themselves; otherwise they are in memory, and save snapshots.
+    are_durable: bool,
     now: Time,
     /// Batches that the log was not given yet.
     unwritten: VecDeque<(BatchId, Vec<Write>)>,
@@ -153,6 +154,7 @@ impl Host {
             disk,
             members,
             sleep_after,
+            are_durable: kind / 32 % 2 == 0,
             now: Time::default(),
             unwritten: VecDeque::new(),
             unreported: VecDeque::new(),
@@ -178,7 +180,7 @@ impl Host {
         for group in GROUPS {
             let recovered = recovered.groups.remove(&group).unwrap_or_default();
             let machine = self.machines.entry(group).or_default();
-            let applied = if group == GROUPS[0] { machine.applied } else { machine.saved };
+            let applied = if self.are_durable { machine.applied } else { machine.saved };
             *machine = Machine { applied, saved: machine.saved, ..Machine::default() };
             self.begin(group, recovered);
         }
@@ -203,7 +205,7 @@ impl Host {
             origin: self.starts,
             seed: self.starts,
         };
-        let durable = if group == GROUPS[0] { applied } else { LogId::ZERO };
+        let durable = self.durable(applied);
         let begun = Begun { durable, saved, makes_snapshots: true };
         let added = self.node.add(self.now, NewGroup { begin, begun });
         added.unwrap_or_else(|error| panic!("{group:?} cannot begin again: {error}"));
@@ -212,7 +214,7 @@ impl Host {
     fn act(&mut self, reader: &mut Reader<'_>) {
         let group = GROUPS[usize::from(reader.one_in(4))];
         let Some(raft) = self.node.raft(group) else { return self.act_on_closed(reader, group) };
-        let input = match reader.below(36) {
+        let input = match reader.below(38) {
             0..=9 => {
                 let message = message(reader, raft);
                 self.receive(reader, group, &message);
@@ -270,7 +272,7 @@ impl Host {
             29 => Input::Connected { peer: peer(reader), disk: reader.number() },
             30 => Input::Lost { peer: peer(reader) },
             31 => return self.restart(reader),
-            _ => return self.persist(reader),
+            _ => return self.settle(reader),
         };
         self.node.handle(self.now, input);
         if reader.flag() {
@@ -285,7 +287,7 @@ impl Host {
             let machine = self.machines.get_mut(&group).expect("one of each group");
             let Machine { applied, saved, has_failed, .. } = *machine;
             // What has failed is made again from what it has durably.
-            let applied = if has_failed && group != GROUPS[0] { saved } else { applied };
+            let applied = if has_failed && !self.are_durable { saved } else { applied };
             *machine = Machine { applied, saved, ..Machine::default() };
             self.begin(group, state);
             return;
@@ -294,6 +296,11 @@ impl Host {
         self.node.handle(self.now, Input::Frame { from: NodeId(2), lane: Lane::Control, bytes });
         let acts = self.end_turn();
         assert!(acts.iter().any(|complaint| *complaint == Complaint::UnknownGroup(group)), "{acts:?}");
+    }
+
+    /// What of this a state machine has durably by itself.
+    fn durable(&self, applied: LogId) -> LogId {
+        if self.are_durable { applied } else { LogId::ZERO }
     }
 
     fn next_deadline(&self) -> Time {
@@ -402,6 +409,18 @@ impl Host {
         self.closed.insert(group, state);
     }
 
+    /// Disk and state machines do what they were asked, and what follows from that.
+    fn settle(&mut self, reader: &mut Reader<'_>) {
+        for _ in 0..4 {
+            self.end_turn();
+            self.persist(reader);
+            self.fetch();
+            for group in GROUPS {
+                self.work(reader, group);
+            }
+        }
+    }
+
     /// A state machine does the next of what it was asked.
     fn work(&mut self, reader: &mut Reader<'_>, group: GroupId) {
         for _ in 0..=reader.below(3) {
@@ -411,13 +430,12 @@ impl Host {
                 Act::Apply { entries, .. } => {
                     self.apply(group, entries);
                     let upto = self.machines[&group].applied;
-                    let durable = if group == GROUPS[0] { upto } else { LogId::ZERO };
-                    Input::Applied { group, upto, durable }
+                    Input::Applied { group, upto, durable: self.durable(upto) }
                 }
                 Act::Restore { id, .. } => {
                     assert!(id.index > machine.applied.index, "{group:?} goes back to {id}");
                     (machine.applied, machine.saved) = (id, id);
-                    Input::Restored { group, id, durable: if group == GROUPS[0] { id } else { LogId::ZERO } }
+                    Input::Restored { group, id, durable: self.durable(id) }
                 }
                 Act::TakeSnapshot { .. } => {
                     machine.taken = (!reader.one_in(8)).then_some(machine.applied);
