@@ -22,6 +22,7 @@ use crate::replica::{Committed, Replica, Work};
 use crate::retention::Retention;
 use crate::snapshot::{Header, SnapshotInfo};
 use crate::turn::Turn;
+use crate::wire::PeerMessage;
 
 /// One group on a node.
 #[derive(Debug)]
@@ -161,6 +162,14 @@ impl Group {
             Input::Close { remove, .. } => self.close(now, remove),
             // Those that are about more than one group are taken in by the node.
             _ => {}
+        }
+    }
+
+    /// A peer has sent this. A group that is being closed takes nothing more, as if it were lost on its way: it would not come
+    /// to an end of what it writes.
+    pub(crate) fn receive(&mut self, now: Time, from: NodeId, message: PeerMessage) {
+        if self.closing.is_none() {
+            self.replica.receive(now, from, message, &mut self.work);
         }
     }
 

@@ -229,7 +229,7 @@ impl Node {
         let complaint = match PeerMessage::decode(bytes) {
             Ok((_, PeerMessage::Alive)) => return,
             Ok((id, message)) if self.groups.contains_key(&id) => {
-                return self.with(id, |group, _, _| group.replica.receive(now, from, message, &mut group.work));
+                return self.with(id, |group, _, _| group.receive(now, from, message));
             }
             Ok((id, _)) => Complaint::UnknownGroup(id),
             Err(bad) => Complaint::Frame(bad),
