@@ -155,7 +155,7 @@ impl Group {
             }
             Input::Applied { upto, durable, .. } => self.applied(now, upto, durable, turn),
             Input::Restored { id, durable, .. } => self.restored(now, id, durable, turn),
-            Input::Failed { why, .. } => self.fence(now, why),
+            Input::Failed { why, .. } => self.failed(now, why),
             Input::SnapshotTaken { id, .. } => self.snapshot_taken(id, turn),
             Input::Saved { saved, .. } => self.saved(now, saved, turn),
             Input::Compact { .. } => self.make_room(now),
@@ -287,6 +287,14 @@ impl Group {
                 self.replica.silent(now, node, &mut self.work);
             }
         }
+    }
+
+    /// The state machine has failed. A snapshot that it was asked for and has not given will not come.
+    fn failed(&mut self, now: Time, why: Arc<Fence>) {
+        if self.saving == Saving::BeingTaken {
+            self.saving = Saving::No;
+        }
+        self.fence(now, why);
     }
 
     /// The state machine has stopped, and with it all that waits for it. The log goes on.
