@@ -371,7 +371,11 @@ impl Host {
 
     pub fn begin(&mut self, now: Time, group: GroupId, recovered: GroupState) {
         let new = self.new_group(group, recovered);
-        self.machines.entry(group).or_default();
+        self.add(now, new);
+    }
+
+    pub fn add(&mut self, now: Time, new: NewGroup) {
+        self.machines.entry(new.begin.group).or_default();
         self.node.add(now, new).expect("log and state belong together");
     }
 
