@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::mvcc::history::{BLOCK_BYTES_MAX, Block, Event};
+use crate::mvcc::history::{BLOCK_BYTES_MAX, Block, Event, first_from};
 use crate::mvcc::revision::Revision;
 
 /// How many blocks are in a group. A clone has one group and the list of groups copied, at the next block.
@@ -114,10 +114,15 @@ impl Recent {
         if let Some(open) = self.open.as_ref().filter(|open| open.first <= revision) {
             return Some(open);
         }
-        let group = self.groups.partition_point(|(first, _)| *first <= revision).checked_sub(1)?;
-        let group = &self.groups[group].1;
-        let block = group.partition_point(|(first, _)| *first <= revision).checked_sub(1)?;
-        Some(&group[block].1)
+        let (first, last) = (self.groups.front()?.0, self.groups.back()?.0);
+        let guess = revision.place_between(first, last, self.groups.len());
+        let behind = first_from(self.groups.len(), guess, |place| self.groups[place].0 <= revision);
+        let (first, group) = &self.groups[behind.checked_sub(1)?];
+        // What the list of groups says is at hand; the group itself is probably not.
+        let last = self.groups.get(behind).map_or_else(|| group[group.len() - 1].0, |(next, _)| *next);
+        let guess = revision.place_between(*first, last, group.len());
+        let behind = first_from(group.len(), guess, |place| group[place].0 <= revision);
+        Some(&group[behind.checked_sub(1)?].1)
     }
 
     /// The value of the put at this revision, if it is in memory.
