@@ -134,10 +134,19 @@ pub enum Act {
         /// Which.
         group: GroupId,
         /// What its log is, to begin it again; none if it was removed from the log.
-        state: Option<Box<GroupState>>,
+        log: Option<Box<ClosedLog>>,
     },
     /// Stop: this node would lie if it went on.
     Stop(Stop),
+}
+
+/// The log of a group that was closed, to begin it again.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ClosedLog {
+    /// What it holds.
+    pub state: GroupState,
+    /// The first and the last of the entries that cannot be read, if there are any.
+    pub damaged: Option<(LogIndex, LogIndex)>,
 }
 
 /// The answer to a call of this process.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use vlot_raft::effect::{Event, RoleName};
+use vlot_raft::effect::{Event, RoleName, WriteId};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::time::Time;
 
@@ -67,11 +67,13 @@ enum Saving {
     BeingWritten,
 }
 
-/// How far a group is closed.
-#[derive(Clone, Copy, Debug)]
-struct Closing {
-    remove: bool,
-    removed: bool,
+/// What becomes of the log of a group that is being closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Closing {
+    /// It stays.
+    Closing,
+    /// It goes.
+    Removing,
 }
 
 /// What is the same for all groups of a node.
@@ -212,20 +214,29 @@ impl Group {
         self.show(shared, turn);
     }
 
+    /// A write of it is durable.
+    pub(crate) fn written(&mut self, now: Time, write: WriteId) {
+        self.unwritten -= 1;
+        // What was written of a log that goes is of no use to consensus.
+        if self.closing != Some(Closing::Removing) {
+            self.replica.persisted(now, write, &mut self.work);
+        }
+    }
+
     /// Whether nothing of it is under way any more, once it is being closed.
     pub(crate) fn is_closed(&self) -> bool {
         let is_quiet = self.unwritten == 0 && self.saving == Saving::No && !self.replica.is_fetching();
         let is_applied = self.fence.is_some() || self.applying.is_empty();
-        self.closing.is_some_and(|closing| closing.removed || !closing.remove) && is_quiet && is_applied
+        self.closing.is_some() && is_quiet && is_applied
     }
 
     /// What is added to the node's peers no more; and the log, to begin the group again, if it stays there.
     pub(crate) fn into_closed(mut self, shared: &mut Shared<'_>) -> Act {
         shared.peers.members_changed(self.named.take().as_ref(), None);
         shared.peers.entitled_changed(&self.entitled, &[]);
-        let stays = self.closing.is_none_or(|closing| !closing.remove);
-        let state = stays.then(|| Box::new(self.replica.into_state()));
-        Act::Closed { group: self.id, state }
+        let stays = self.closing != Some(Closing::Removing);
+        let log = stays.then(|| Box::new(self.replica.into_log()));
+        Act::Closed { group: self.id, log }
     }
 
     fn apply(&mut self, now: Time, entries: Vec<Committed>, turn: &mut Turn) {
@@ -400,7 +411,7 @@ impl Group {
     fn close(&mut self, now: Time, remove: bool) {
         if self.closing.is_none() {
             self.replica.close(now, remove, &mut self.work);
-            self.closing = Some(Closing { remove, removed: remove });
+            self.closing = Some(if remove { Closing::Removing } else { Closing::Closing });
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use vlot_raft::effect::WriteId;
-use vlot_raft::id::{GroupId, LogIndex, NodeId};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::Config;
 use vlot_raft::time::Time;
@@ -347,10 +347,7 @@ impl Node {
     fn written(&mut self, now: Time, batch: BatchId) {
         while let Some((_, last_writes)) = self.unwritten.pop_front_if(|(id, _)| *id <= batch) {
             for (id, write) in last_writes {
-                self.with(id, |group, _, _| {
-                    group.unwritten -= 1;
-                    group.replica.persisted(now, write, &mut group.work);
-                });
+                self.with(id, |group, _, _| group.written(now, write));
             }
         }
     }
@@ -449,7 +446,12 @@ impl Node {
             self.transfers.remove_group(now, id);
             self.recent_bytes -= group.replica.recent_bytes();
             let shared = &mut shared(&self.options, &mut self.peers);
-            turn.rest.push(group.into_closed(shared));
+            let closed = group.into_closed(shared);
+            if let Act::Closed { log: None, .. } = closed {
+                let before = LogId { term: Term(u64::MAX), index: LogIndex(u64::MAX) };
+                turn.rest.push(Act::RemoveSnapshots { group: id, before });
+            }
+            turn.rest.push(closed);
         }
     }
 

@@ -43,6 +43,7 @@ struct Connection {
 
 impl Peers {
     pub(crate) fn new(own: NodeId, told: BTreeMap<NodeId, String>) -> Self {
+        let listed = told.keys().copied().filter(|node| *node != own).collect();
         Self {
             own,
             told,
@@ -50,7 +51,8 @@ impl Peers {
             without_members: 0,
             entitled: BTreeMap::new(),
             connected: BTreeMap::new(),
-            listed: BTreeSet::new(),
+            // The transport is told these before the node is.
+            listed,
             are_others: true,
             disks_are_others: false,
         }

@@ -21,7 +21,7 @@ use vlot_raft::state::{Config, Restored};
 use vlot_raft::term_runs::TermRuns;
 use vlot_raft::time::{Rng, Time};
 
-use crate::act::Answer;
+use crate::act::{Answer, ClosedLog};
 use crate::entries::RecentEntries;
 use crate::members::{ChangeRequest, MemberChange, Members, MembersAt};
 use crate::members_log::MembersLog;
@@ -502,12 +502,16 @@ impl Replica {
         // Followers must notice that their leader is gone.
         self.step(now, Input::Wake, Vec::new(), work);
         self.fence(now, NotProposed::Closed, work);
-        let _ = remove;
+        if remove {
+            work.writes.push(Write::Remove { group: self.group });
+            // Consensus is not asked about it any more.
+            work.last_write = Some(WriteId(u64::MAX));
+        }
     }
 
     /// What its log is, to go on from later.
     #[must_use]
-    pub fn into_state(self) -> GroupState {
+    pub fn into_log(self) -> ClosedLog {
         let base = self.members_log.first().encode();
         let kept = self.members_log.later().map(|set| Entry {
             id: LogId { term: self.raft.log().term_at(set.at).unwrap_or_default(), index: set.at },
@@ -515,7 +519,8 @@ impl Replica {
         });
         let kept = kept.collect();
         let (term, vote) = (self.raft.role_state().term, self.raft.vote());
-        GroupState { term, vote, runs: self.raft.log().clone(), note: base, kept }
+        let state = GroupState { term, vote, runs: self.raft.log().clone(), note: base, kept };
+        ClosedLog { state, damaged: self.raft.unreadable() }
     }
 
     /// Whether the state machine keeps up with what is decided.

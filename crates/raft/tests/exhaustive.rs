@@ -166,7 +166,7 @@ fn every_state_of_an_entry_and_whatever_was_ever_sent() {
 
 /// Two terms, an entry, no crashes, and groups that fall asleep before or after it. For a release build.
 #[test]
-#[ignore = "takes minutes and gigabytes"]
+#[ignore = "takes half a minute"]
 fn every_state_of_an_entry_in_a_group_that_sleeps() {
     look_to_the_end(&Rules { crashes: 0, sleeps: 1, ..Rules::of_three("an entry, sleep") }, 100_000);
 }

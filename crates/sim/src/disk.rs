@@ -287,6 +287,7 @@ fn apply(state: &mut GroupState, write: &Write) {
         }
         // The entries are as they were.
         Write::Rewrite { .. } => {}
+        Write::Remove { .. } => *state = GroupState::default(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What an apply, a read and a watched put cost in processor time of the calling thread, without and with the
-//! background thread.
+//! What the index takes up and costs; and what an apply, a read, a view and a watched put cost in processor time of the
+//! calling thread, without and with the background thread.
 //!
 //! `cargo run --release -p vlot-store --example speed`
 
@@ -8,17 +8,29 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message;
-use vlot_proto::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest, WatchCreateRequest};
+use vlot_proto::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest, ResponseHeader, WatchCreateRequest};
 use vlot_store::command::{Command, Tag};
 use vlot_store::engine::memory::MemoryEngine;
 use vlot_store::revision::Position;
 use vlot_store::store::{Options, Store};
+
+/// The index is not public. Here it is compiled once more, as it is.
+#[path = "../src/mvcc"]
+#[allow(dead_code, missing_docs, reason = "the example uses a part of it")]
+mod mvcc {
+    pub mod key_index;
+    pub mod key_range;
+    pub mod revision;
+}
+#[path = "speed/index.rs"]
+mod index;
 
 const KEYS: u64 = 100_000;
 const ROUNDS: u64 = 400_000;
 const BATCH: usize = 64;
 
 fn main() {
+    index::measure();
     let options = Options { value_cache_bytes: 1 << 30, ..Options::default() };
     let mut still = Store::open_still(Arc::new(MemoryEngine::default()), options).expect("memory can be opened");
     println!("without the background thread, 256-byte values, {KEYS} keys, batches of {BATCH}:");
@@ -79,6 +91,8 @@ fn measure(store: &mut Store) {
         found / rounds as usize
     );
 
+    measure_views(store, key());
+
     let mut streams: Vec<_> = (0..1_000).map(|_| store.watch_stream(Arc::new(|| {}))).collect();
     for (place, stream) in streams.iter_mut().enumerate() {
         let key = format!("key/{place:016x}").into();
@@ -87,6 +101,33 @@ fn measure(store: &mut Store) {
     let watched = (0..ROUNDS / 4).map(|_| put(key())).collect();
     report("put, 1000 watch a key", apply(store, watched));
     drop(streams);
+}
+
+fn measure_views(store: &mut Store, key: Bytes) {
+    let rounds = vec![(); 100_000];
+    report("view", time(rounds.clone(), |()| assert!(store.view().revision() > 0)));
+    let put = PutRequest { key, value: vec![7; 256].into(), ..Default::default() };
+    let after_view = time(rounds, |()| {
+        let view = store.view();
+        let at = Position { term: 1, index: store.applied().index + 1 };
+        store.apply(at, Command::Put(put.clone())).expect("a put is sound");
+        store.end_batch();
+        drop(view);
+    });
+    report("view, put, end batch", after_view);
+    let all = RangeRequest { key: "\0".into(), range_end: "\0".into(), ..Default::default() };
+    let mut answer = store.view().answer(&all, ResponseHeader::default()).expect("the range is sound");
+    let mut bytes = 0;
+    let start = cpu_time();
+    while let Some(slice) = answer.next_slice(64 << 10).expect("the values can be read") {
+        bytes += slice.len();
+    }
+    let took = (cpu_time() - start).as_secs_f64();
+    println!(
+        "  answer in slices     {:9.3} us a key, {} MB/s",
+        took * 1e6 / KEYS as f64,
+        (bytes as f64 / took / 1e6) as u64
+    );
 }
 
 fn compact(store: &mut Store) {
@@ -143,6 +184,14 @@ fn cpu_time() -> Duration {
     let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux counts each thread's time");
     let nanoseconds = schedstat.split(' ').next().and_then(|field| field.parse().ok());
     Duration::from_nanos(nanoseconds.expect("the first field is a number of nanoseconds"))
+}
+
+/// What this process has in memory.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux tells what a process takes up");
+    let pages: u64 =
+        statm.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("the second field is a number");
+    pages * 4096
 }
 
 fn report(what: &str, (rounds, took): (f64, Duration)) {

@@ -141,12 +141,12 @@ impl Backlog {
     }
 
     /// Hands over versions that no reader can ask for since the compaction at `compacted`, to be taken out of the engine.
-    pub fn drop_versions(&self, given_up: Vec<Revision>, compacted: i64) {
+    pub fn drop_versions(&self, mut given_up: Vec<Vec<Revision>>, compacted: i64) {
         if given_up.is_empty() {
             return;
         }
         let mut state = self.shared.state();
-        state.given_up.push(given_up);
+        state.given_up.append(&mut given_up);
         state.dropped_by = compacted;
         self.shared.bell.notify_all();
     }

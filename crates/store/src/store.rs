@@ -93,7 +93,8 @@ pub struct Store {
 struct Walk {
     next: Vec<u8>,
     compacted: i64,
-    dropped: Vec<Revision>,
+    /// What each step has given up.
+    dropped: Vec<Vec<Revision>>,
 }
 
 impl Walk {
@@ -379,10 +380,13 @@ impl Store {
     }
 
     fn walk_on(&mut self, mut walk: Walk) {
-        let dropped = &mut walk.dropped;
+        let mut dropped = Vec::new();
         let next = self.now.index.compact(&walk.next, STEP_KEYS, walk.compacted, |version| {
             dropped.push(version.revision());
         });
+        if !dropped.is_empty() {
+            walk.dropped.push(dropped);
+        }
         if let Some(next) = next {
             self.walk = Some(Walk { next, ..walk });
             return;

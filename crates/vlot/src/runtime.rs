@@ -310,10 +310,10 @@ impl Node {
         }
         let (closed, outcome) = oneshot::channel();
         self.events.push(Event::Close { group, remove, closed }).map_err(|_| CloseError::Stopped)?;
-        let state = outcome.await.map_err(|_| CloseError::Stopped)?.state;
+        let log = outcome.await.map_err(|_| CloseError::Stopped)?.log;
         let mut logs = self.logs();
-        match state {
-            Some(state) => drop(logs.insert(group, LogOf::Closed(Box::new(state), None))),
+        match log {
+            Some(log) => drop(logs.insert(group, LogOf::Closed(Box::new(log.state), log.damaged))),
             None => drop(logs.remove(&group)),
         }
         Ok(())

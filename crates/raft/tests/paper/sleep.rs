@@ -16,6 +16,9 @@ use crate::harness::lone::{FIRST, Lone, append, had, sent};
 use crate::harness::notation::parse_members;
 use crate::upto;
 
+/// What it is called, and what it changes.
+type Case<T> = (&'static str, fn(&mut T));
+
 const AFTER: Duration = Duration::from_millis(300);
 const NODE_2: NodeId = NodeId(2);
 const NODE_3: NodeId = NodeId(3);
@@ -181,7 +184,7 @@ fn a_leader_that_wakes_counts_its_quorum_anew() {
 
 #[test]
 fn what_keeps_a_leader_awake() {
-    let keeps: [(&str, fn(&mut Lone)); 8] = [
+    let keeps: [Case<Lone>; 8] = [
         ("an entry that is not committed", |lone| _ = lone.input(Input::Propose { count: 1 })),
         ("a read", |lone| _ = lone.input(Input::Read { read: ReadId(1) })),
         ("a lost connection", |lone| _ = lone.input(Input::Lost { peer: NODE_2 })),
@@ -209,6 +212,28 @@ fn what_keeps_a_leader_awake() {
     }
 }
 
+/// It is committed, and a quorum would do to lead; but who has not got it could not wake with the others' log.
+#[test]
+fn one_that_lacks_an_entry_keeps_its_leader_awake() {
+    for (n3_has_it, sleeps) in [(false, false), (true, true)] {
+        let mut lone = idle(|_| {});
+        lone.input(Input::Propose { count: 1 });
+        lone.end_turn(100);
+        lone.hear(2, 1, upto(2));
+        if n3_has_it {
+            lone.hear(3, 1, upto(2));
+        }
+        assert_eq!(lone.raft.commit(), LogIndex(2));
+        let mut announces = false;
+        for _ in 0..4 {
+            lone.hear(2, 1, answer(0, false));
+            lone.hear(3, 1, answer(0, false));
+            announces |= said(&lone.time_out()).iter().any(|body| matches!(body, Body::Sleep { .. }));
+        }
+        assert_eq!(announces, sleeps);
+    }
+}
+
 /// All the time without news has to pass anew; heartbeats and their answers are none.
 #[test]
 fn a_leader_waits_as_long_as_it_is_told_to() {
@@ -221,7 +246,7 @@ fn a_leader_waits_as_long_as_it_is_told_to() {
 
 #[test]
 fn nobody_sleeps_unless_configured_to_nor_with_leases() {
-    let table: [(&str, fn(&mut Config)); 2] = [
+    let table: [Case<Config>; 2] = [
         ("not configured", |config| config.sleep_after = None),
         ("a lease", |config| config.lease = Some(Duration::from_millis(900))),
     ];
@@ -387,7 +412,7 @@ fn who_is_awake_does_not_care_for_the_silence_of_a_node() {
 
 #[test]
 fn what_keeps_a_follower_awake() {
-    let keeps: [(&str, fn(&mut Lone)); 6] = [
+    let keeps: [Case<Lone>; 6] = [
         ("its state machine", |lone| _ = lone.input(Input::Fitness { fit: false })),
         ("its disk", |lone| _ = lone.input(Input::Room { is_there: false })),
         ("damage", |lone| _ = lone.input(Input::Unreadable { first: LogIndex(1), last: LogIndex(1) })),

@@ -11,7 +11,7 @@ use crate::check;
 use crate::mvcc::key_index::Version;
 use crate::mvcc::key_range::KeyRange;
 use crate::mvcc::range::{Found, is_in_key_order, limit_of};
-use crate::mvcc::reader::Reader;
+use crate::mvcc::reader::{Reader, Stored};
 use crate::mvcc::view::View;
 use crate::refusal::Refusal;
 
@@ -32,9 +32,11 @@ pub struct RangeAnswer {
     view: View,
     keys_only: bool,
     encoded_len: usize,
+    sent: usize,
     head: Option<Vec<u8>>,
     rest: Rest,
     tail: Option<Vec<u8>>,
+    stored: Stored,
 }
 
 /// The keys that are still to be sent.
@@ -62,8 +64,16 @@ impl View {
         let tail = RangeResponse { more: plan.more, count: plan.count, ..Default::default() }.encode_to_vec();
         let encoded_len = head.len() + plan.bytes + tail.len();
         let rest = plan.listed.map_or(Rest::InKeyOrder { range, at, left: plan.keys }, Rest::Listed);
-        let view = self.clone();
-        Ok(RangeAnswer { view, keys_only: request.keys_only, encoded_len, head: Some(head), rest, tail: Some(tail) })
+        Ok(RangeAnswer {
+            view: self.clone(),
+            keys_only: request.keys_only,
+            encoded_len,
+            sent: 0,
+            head: Some(head),
+            rest,
+            tail: Some(tail),
+            stored: Stored::default(),
+        })
     }
 }
 
@@ -110,49 +120,45 @@ impl RangeAnswer {
     /// # Errors
     /// `Unreadable`: the answer cannot be completed.
     pub fn next_slice(&mut self, bytes_max: usize) -> Result<Option<Bytes>, Refusal> {
-        let mut slice = BytesMut::new();
+        let bytes = BytesMut::with_capacity(bytes_max.min(self.encoded_len - self.sent));
+        let (reader, keys_only, stored) = (self.view.reader(), self.keys_only, &mut self.stored);
+        let mut slice = Slice { bytes, bytes_max, reader, keys_only, stored };
         if let Some(head) = self.head.take() {
-            slice.put_slice(&head);
+            slice.bytes.put_slice(&head);
         }
-        let is_finished = self.rest.encode_into(&mut slice, &self.view.reader(), self.keys_only, bytes_max)?;
+        let is_finished = self.rest.encode_into(&mut slice)?;
+        let mut bytes = slice.bytes;
         if is_finished && let Some(tail) = self.tail.take() {
-            slice.put_slice(&tail);
+            bytes.put_slice(&tail);
         }
-        Ok((!slice.is_empty()).then(|| slice.freeze()))
+        self.sent += bytes.len();
+        Ok((!bytes.is_empty()).then(|| bytes.freeze()))
     }
 }
 
 impl Rest {
     /// Encodes keys until the slice is full. Returns whether there are no more.
-    fn encode_into(
-        &mut self,
-        slice: &mut BytesMut,
-        reader: &Reader<'_>,
-        keys_only: bool,
-        bytes_max: usize,
-    ) -> Result<bool, Refusal> {
-        let is_full = |slice: &BytesMut, found: Found<'_>| {
-            !slice.is_empty() && slice.len() + field_len(found, keys_only) > bytes_max
-        };
+    fn encode_into(&mut self, slice: &mut Slice<'_>) -> Result<bool, Refusal> {
         match self {
             Self::Listed(keys) => {
                 while let Some((key, version)) = keys.as_slice().first() {
                     let found = (&key[..], version);
-                    if is_full(slice, found) {
+                    if slice.is_full_for(found) {
                         return Ok(false);
                     }
-                    encode_field(found, reader, keys_only, slice)?;
+                    slice.add(found)?;
                     keys.next();
                 }
             }
             Self::InKeyOrder { range, at, left } => {
                 let mut next = None;
+                let reader = slice.reader;
                 for found in reader.index().range_at(range, *at).take(*left) {
-                    if is_full(slice, found) {
+                    if slice.is_full_for(found) {
                         next = Some(Bytes::copy_from_slice(found.0));
                         break;
                     }
-                    encode_field(found, reader, keys_only, slice)?;
+                    slice.add(found)?;
                     *left -= 1;
                 }
                 if let Some(next) = next {
@@ -163,6 +169,39 @@ impl Rest {
             }
         }
         Ok(true)
+    }
+}
+
+/// The bytes that are being made, and what is needed to make them.
+struct Slice<'a> {
+    bytes: BytesMut,
+    bytes_max: usize,
+    reader: Reader<'a>,
+    keys_only: bool,
+    stored: &'a mut Stored,
+}
+
+impl Slice<'_> {
+    fn is_full_for(&self, found: Found<'_>) -> bool {
+        !self.bytes.is_empty() && self.bytes.len() + field_len(found, self.keys_only) > self.bytes_max
+    }
+
+    /// Adds a version as a field of a `RangeResponse`.
+    fn add(&mut self, found: Found<'_>) -> Result<(), Refusal> {
+        let (key, version) = found;
+        let length = key_value_len(found, self.keys_only);
+        let into = &mut self.bytes;
+        into.reserve(field_len(found, self.keys_only));
+        encode_key(KVS, WireType::LengthDelimited, into);
+        encode_varint(length as u64, into);
+        encode_bytes(KEY, key, into);
+        encode_number(CREATE_REVISION, version.create, into);
+        encode_number(MOD_REVISION, version.revision().main, into);
+        encode_number(VERSION, version.count, into);
+        if !self.keys_only {
+            self.reader.with_value_near(version, self.stored, |value| encode_bytes(VALUE, value, into))?;
+        }
+        Ok(())
     }
 }
 
@@ -187,22 +226,6 @@ fn key_value_len((key, version): Found<'_>, keys_only: bool) -> usize {
 fn field_len(found: Found<'_>, keys_only: bool) -> usize {
     let length = key_value_len(found, keys_only);
     key_len(KVS) + encoded_len_varint(length as u64) + length
-}
-
-fn encode_field(found: Found<'_>, reader: &Reader<'_>, keys_only: bool, into: &mut BytesMut) -> Result<(), Refusal> {
-    let (key, version) = found;
-    let length = key_value_len(found, keys_only);
-    into.reserve(key_len(KVS) + encoded_len_varint(length as u64) + length);
-    encode_key(KVS, WireType::LengthDelimited, into);
-    encode_varint(length as u64, into);
-    encode_bytes(KEY, key, into);
-    encode_number(CREATE_REVISION, version.create, into);
-    encode_number(MOD_REVISION, version.revision().main, into);
-    encode_number(VERSION, version.count, into);
-    if !keys_only {
-        reader.with_value(version, |value| encode_bytes(VALUE, value, into))?;
-    }
-    Ok(())
 }
 
 fn encode_number(tag: u32, number: i64, into: &mut BytesMut) {

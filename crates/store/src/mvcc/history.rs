@@ -82,6 +82,11 @@ fn encode_bytes(bytes: &[u8], into: &mut Vec<u8>) {
 }
 
 fn varint(rest: &mut &[u8]) -> Result<u64, BadBlock> {
+    // Most numbers here are small.
+    if let Some((&byte @ 0..0x80, after)) = rest.split_first() {
+        *rest = after;
+        return Ok(u64::from(byte));
+    }
     decode_varint(rest).map_err(|_| BadBlock::Truncated)
 }
 
@@ -108,6 +113,23 @@ impl Block {
         bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
         event.encode(&mut bytes);
         Self { first: event.revision, last: event.revision, bytes, starts: vec![CHECKSUM_BYTES as u32] }
+    }
+
+    /// A block as it is stored, once its checksum holds.
+    pub fn unsealed(stored: Vec<u8>) -> Result<Self, BadBlock> {
+        let mut starts = Vec::new();
+        let mut range: Option<(Revision, Revision)> = None;
+        let mut events = unseal(&stored)?;
+        while !events.rest.is_empty() {
+            starts.push((stored.len() - events.rest.len()) as u32);
+            let Some(event) = events.next().transpose()? else { break };
+            if range.is_some_and(|(_, last)| last >= event.revision) {
+                return Err(BadBlock::OutOfOrder(event.revision));
+            }
+            range = Some((range.map_or(event.revision, |(first, _)| first), event.revision));
+        }
+        let (first, last) = range.ok_or(BadBlock::Truncated)?;
+        Ok(Self { first, last, bytes: stored, starts })
     }
 
     pub fn has_room_for(&self, bytes: usize) -> bool {
@@ -170,18 +192,59 @@ impl Block {
 
     /// The event of this very revision.
     pub fn find(&self, revision: Revision) -> Option<Event<'_>> {
-        let event = |start: u32| {
-            let decoded = Event::decode(&mut &self.bytes[start as usize..]);
-            decoded.expect("a block in memory holds what was encoded into it")
-        };
-        let place = self.starts.binary_search_by(|start| event(*start).revision.cmp(&revision)).ok()?;
-        Some(event(self.starts[place]))
+        let guess = revision.place_between(self.first, self.last, self.count());
+        if self.revision_at(guess) == Some(revision) {
+            return self.event_at(guess);
+        }
+        let place = first_from(self.count(), guess, |place| self.revision_at(place) < Some(revision));
+        self.event_at(place).filter(|event| event.revision == revision)
+    }
+
+    fn event_at(&self, place: usize) -> Option<Event<'_>> {
+        let mut rest = &self.bytes[*self.starts.get(place)? as usize..];
+        Some(Event::decode(&mut rest).expect("a block in memory holds what was encoded into it"))
+    }
+
+    fn revision_at(&self, place: usize) -> Option<Revision> {
+        let mut rest = &self.bytes[*self.starts.get(place)? as usize + 1..];
+        let main = varint(&mut rest).ok()? as i64;
+        Some(Revision { main, sub: varint(&mut rest).ok()? as u32 })
     }
 
     /// The block's bytes as they are stored.
     pub fn sealed(&self) -> Vec<u8> {
         sealed(std::slice::from_ref(self))
     }
+}
+
+/// The first of so many places that is not before what is looked for. A good guess makes for a short search.
+pub(crate) fn first_from(count: usize, guess: usize, is_before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high);
+    let mut step = 1;
+    if guess < count && is_before(guess) {
+        low = guess + 1;
+        while low + step <= count && is_before(low + step - 1) {
+            low += step;
+            step *= 2;
+        }
+        high = count.min(low + step - 1);
+    } else {
+        high = count.min(guess);
+        while high >= step && !is_before(high - step) {
+            high -= step;
+            step *= 2;
+        }
+        low = (high + 1).saturating_sub(step);
+    }
+    while low < high {
+        let middle = (low + high) / 2;
+        if is_before(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// Blocks that follow each other, as one that is stored.
@@ -280,9 +343,22 @@ mod tests {
             assert_eq!(block.find(Revision { main, sub: 3 }), expected);
             assert_eq!(block.find(Revision { main, sub: 2 }), None);
         }
+        let unsealed = Block::unsealed(block.sealed()).unwrap();
+        assert!((2..10).all(|main| unsealed.find(Revision { main, sub: 3 }) == block.find(Revision { main, sub: 3 })));
         let without = block.filtered(|event| event.revision.main != 4).unwrap();
         assert_eq!((without.count(), without.find(Revision { main: 9, sub: 3 })), (2, Some(put(9, b"9"))));
         assert!(block.filtered(|_| false).is_none());
+    }
+
+    #[test]
+    fn a_search_finds_the_same_place_from_any_guess() {
+        for count in 0..40 {
+            for place in 0..=count {
+                for guess in 0..count + 3 {
+                    assert_eq!(first_from(count, guess, |other| other < place), place, "{count} {guess}");
+                }
+            }
+        }
     }
 
     #[test]

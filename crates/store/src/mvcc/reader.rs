@@ -12,7 +12,7 @@ use vlot_proto::mvccpb::KeyValue;
 
 use crate::backlog::Backlog;
 use crate::engine::{EngineError, EngineView};
-use crate::mvcc::history::{self, BadBlock, Event};
+use crate::mvcc::history::{self, BadBlock, Block, Event};
 use crate::mvcc::key_index::{KeyIndex, Version};
 use crate::mvcc::recent::Recent;
 use crate::mvcc::revision::Revision;
@@ -37,6 +37,17 @@ pub(crate) enum Behind<'a> {
     Now(&'a Backlog),
     /// As it was at the same moment. None if it could not be read then.
     Held(Option<&'a Arc<dyn EngineView>>),
+}
+
+/// The block of the engine that was read last.
+#[derive(Debug, Default)]
+pub(crate) struct Stored(Option<Block>);
+
+impl Stored {
+    fn value(&self, version: &Version) -> Option<&[u8]> {
+        let value = self.0.as_ref()?.find(version.revision())?.put?.value;
+        (value.len() == version.value_bytes as usize).then_some(value)
+    }
 }
 
 /// Borrows what reads need.
@@ -97,34 +108,38 @@ impl<'a> Reader<'a> {
         if let Some(value) = self.moment.recent.value(version.revision()) {
             return Ok(value);
         }
-        self.with_stored_value(version, Bytes::copy_from_slice)
+        self.with_value(version, Bytes::copy_from_slice)
     }
 
     /// Calls `read` with the value of a version that the index gave.
-    pub fn with_value<T>(&self, version: &Version, mut read: impl FnMut(&[u8]) -> T) -> Result<T, Refusal> {
+    pub fn with_value<T>(&self, version: &Version, read: impl FnMut(&[u8]) -> T) -> Result<T, Refusal> {
+        self.with_value_near(version, &mut Stored::default(), read)
+    }
+
+    /// As [`Reader::with_value`], for many values in a row: those that were written together are read together.
+    pub fn with_value_near<T>(
+        &self,
+        version: &Version,
+        last: &mut Stored,
+        mut read: impl FnMut(&[u8]) -> T,
+    ) -> Result<T, Refusal> {
         if version.value_bytes == 0 {
             return Ok(read(&[]));
         }
         if let Some(done) = self.moment.recent.with_value(version.revision(), &mut read) {
             return Ok(done);
         }
-        self.with_stored_value(version, read)
+        // What is not in memory is durable, and compaction takes nothing out of the engine that the index still has.
+        if let Some(value) = last.value(version) {
+            return Ok(read(value));
+        }
+        *last = self.stored_at(version.revision()).ok_or_else(|| self.unreadable())?;
+        last.value(version).map(read).ok_or_else(|| self.unreadable())
     }
 
-    fn with_stored_value<T>(&self, version: &Version, read: impl FnOnce(&[u8]) -> T) -> Result<T, Refusal> {
-        // What is not in memory is durable, and compaction takes nothing out of the engine that the index still has.
-        let revision = version.revision();
-        let stored = self.engine().and_then(|engine| engine.block_at(revision)).map_err(|_| self.unreadable())?;
-        let (_, block) = stored.ok_or_else(|| self.unreadable())?;
-        for event in history::unseal(&block).map_err(|_| self.unreadable())? {
-            let event = event.map_err(|_| self.unreadable())?;
-            if event.revision == revision
-                && let Some(put) = event.put.filter(|put| put.value.len() == version.value_bytes as usize)
-            {
-                return Ok(read(put.value));
-            }
-        }
-        Err(self.unreadable())
+    fn stored_at(&self, revision: Revision) -> Option<Stored> {
+        let (_, block) = self.engine().ok()?.block_at(revision).ok()??;
+        Some(Stored(Some(Block::unsealed(block).ok()?)))
     }
 
     fn engine(&self) -> Result<Arc<dyn EngineView>, EngineError> {

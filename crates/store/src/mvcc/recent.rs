@@ -9,9 +9,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::mvcc::history::{BLOCK_BYTES_MAX, Block, Event};
+use crate::mvcc::history::{Block, Event, first_from};
 use crate::mvcc::revision::Revision;
 
+/// Blocks are joined up to so many bytes. The larger they are, the sooner an event is found, and the more leaves memory at
+/// once.
+const JOINED_BYTES_MAX: usize = 64 << 10;
 /// How many blocks are in a group. A clone has one group and the list of groups copied, at the next block.
 const GROUP_BLOCKS: usize = 64;
 /// A shorter value is copied for who reads it; a longer one is shared, and keeps its block in memory.
@@ -69,7 +72,7 @@ impl Recent {
         while let Some((first, group)) = groups.back_mut() {
             let group = Arc::make_mut(group);
             let last = group.last().expect("no group is empty").1.clone();
-            if last.len() > 2 * block.len() || last.len() + block.len() > BLOCK_BYTES_MAX {
+            if last.len() > 2 * block.len() || last.len() + block.len() > JOINED_BYTES_MAX {
                 if group.len() < GROUP_BLOCKS {
                     group.push((block.first, block));
                     return;
@@ -114,10 +117,15 @@ impl Recent {
         if let Some(open) = self.open.as_ref().filter(|open| open.first <= revision) {
             return Some(open);
         }
-        let group = self.groups.partition_point(|(first, _)| *first <= revision).checked_sub(1)?;
-        let group = &self.groups[group].1;
-        let block = group.partition_point(|(first, _)| *first <= revision).checked_sub(1)?;
-        Some(&group[block].1)
+        let (first, last) = (self.groups.front()?.0, self.groups.back()?.0);
+        let guess = revision.place_between(first, last, self.groups.len());
+        let behind = first_from(self.groups.len(), guess, |place| self.groups[place].0 <= revision);
+        let (first, group) = &self.groups[behind.checked_sub(1)?];
+        // What the list of groups says is at hand; the group itself is probably not.
+        let last = self.groups.get(behind).map_or_else(|| group[group.len() - 1].0, |(next, _)| *next);
+        let guess = revision.place_between(*first, last, group.len());
+        let behind = first_from(group.len(), guess, |place| group[place].0 <= revision);
+        Some(&group[behind.checked_sub(1)?].1)
     }
 
     /// The value of the put at this revision, if it is in memory.

@@ -28,6 +28,16 @@ impl Revision {
         Self { main, sub: u32::MAX }
     }
 
+    /// About where among `count` revisions this one is, if they are evenly spread from `first` to `last`.
+    pub(crate) fn place_between(self, first: Self, last: Self, count: usize) -> usize {
+        let (ahead, all) = (self.main.saturating_sub(first.main), last.main.saturating_sub(first.main));
+        if ahead <= 0 || all <= 0 {
+            return 0;
+        }
+        // A guess need not be exact, and this is the quickest division there is.
+        (ahead as f64 / all as f64 * count.saturating_sub(1) as f64).round_ties_even() as usize
+    }
+
     /// The least revision above this one.
     pub(crate) const fn after(self) -> Self {
         match self.sub {
