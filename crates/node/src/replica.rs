@@ -290,6 +290,8 @@ impl Replica {
         let base = if note.is_empty() {
             // The first act of a new log, so that no other first members are ever taken for these.
             work.writes.push(Write::LogStart { group, after: LogId::ZERO, note: first.encode() });
+            // Consensus has not asked for it, and does not wait for it; whoever closes the group does.
+            work.last_write = Some(WriteId(0));
             first
         } else {
             MembersAt::decode(note).map_err(|_| CannotBegin::BadConfiguration)?

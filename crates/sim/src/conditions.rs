@@ -169,6 +169,8 @@ impl Conditions {
         let spare = rng.pick(&[0, 1, 1, 2, 3]);
         let lease = draw_lease(election_timeout, clock_drift, rng);
         let faults = draw_faults(churns, options.faults, rng);
+        let file = Span::micros(rng.pick(&[100, 2_000, 50_000]));
+        let is_slow = latency + file >= Span::millis(10);
         let are_equal = rng.below(4) > 0;
         let groups = rng.pick(&[1, 1, 1, 1, 1, 2, 3, 4]);
         Self {
@@ -191,12 +193,12 @@ impl Conditions {
             in_memory: rng.below(3) == 0,
             snapshots: rng.below(6) > 0,
             image_every: rng.pick(&[1, 10, 200]),
-            entries_kept: rng.pick(&[None, None, Some(5), Some(20), Some(100)]),
+            entries_kept: rng.pick(&[None, None, Some(10), Some(20), Some(100)]),
             apply: Span::micros(rng.pick(&[1, 20, 20, 1_000, 10_000])),
             in_place: rng.pick(&[0, 500_000, 1_000_000]),
             apply_bytes_max: rng.pick(&[1_000, 20_000, 1 << 20, 1 << 20]),
-            file: Span::micros(rng.pick(&[100, 2_000, 50_000])),
-            transfer: draw_transfer(rng),
+            file,
+            transfer: draw_transfer(is_slow, rng),
             late_groups: rng.pick(&[0, 0, 300_000]),
             network: Rates {
                 latency,
@@ -233,11 +235,12 @@ fn draw_lease(election_timeout: Duration, drift: u64, rng: &mut Rng) -> Option<D
     (rng.below(4) == 0).then_some(lease)
 }
 
-/// Snapshots come in one piece or in many, fast or slowly, one or several at a time.
-fn draw_transfer(rng: &mut Rng) -> Limits {
+/// Snapshots come in one piece or in many, fast or slowly, one or several at a time; not in so many, where each takes long,
+/// that the log is cut behind them before they are there.
+fn draw_transfer(is_slow: bool, rng: &mut Rng) -> Limits {
     Limits {
         rate_bytes_per_second: rng.pick(&[2_000, 128 << 20, 128 << 20]),
-        chunk_bytes: rng.pick(&[32, 200, 256 << 10]),
+        chunk_bytes: rng.pick(&[32, 200, 256 << 10]).max(if is_slow { 200 } else { 0 }),
         window: rng.pick(&[1, 2, 8]),
         timeout: Duration::from_millis(rng.pick(&[500, 2_000])),
         pause: Duration::from_millis(rng.pick(&[20, 200])),

@@ -288,6 +288,7 @@ fn apply(state: &mut GroupState, write: &Write) {
         // The entries are as they were.
         Write::Rewrite { .. } => {}
         Write::Remove { .. } => *state = GroupState::default(),
+        Write::Remove { .. } => *state = GroupState::default(),
     }
 }
 
@@ -296,7 +297,8 @@ fn group_of(write: &Write) -> GroupId {
         Write::Vote { group, .. }
         | Write::Append { group, .. }
         | Write::LogStart { group, .. }
-        | Write::Rewrite { group, .. } => *group,
+        | Write::Rewrite { group, .. }
+        | Write::Remove { group } => *group,
     }
 }
 

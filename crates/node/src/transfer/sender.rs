@@ -34,6 +34,8 @@ struct Sender {
     /// What the snapshot must reach.
     reach: LogId,
     stage: Stage,
+    /// How far it was ever sent, in any round.
+    sent: u64,
     /// When the peer has said something last.
     heard: Time,
 }
@@ -102,7 +104,7 @@ impl Senders {
         if self.active.len() >= self.limits.sent_at_once_max {
             return out.send(attempt, Body::Refuse { reason: EndReason::Busy });
         }
-        self.active.insert((to, group), Sender { attempt, reach, stage: Stage::Finding, heard: now });
+        self.active.insert((to, group), Sender { attempt, reach, stage: Stage::Finding, sent: 0, heard: now });
         out.acts.push(TransferAct::FindSnapshot { group, to, attempt: number, reach, preferred });
     }
 
@@ -150,8 +152,9 @@ impl Senders {
             Stage::Offered { info } => (info, 0, 0, 0, false),
             Stage::Sending { info, round, next, upto, is_reading } => (info, round, next, upto, is_reading),
         };
-        // A later round begins anywhere; within a round, nothing can be here that was not sent.
-        let offset_max = if pull_round > round { info.bytes } else { next };
+        // A later round begins anywhere; within a round, nothing can be there that was not sent, in this round or, as it may
+        // come late, in an earlier one.
+        let offset_max = if pull_round > round { info.bytes } else { sender.sent };
         if offset > offset_max && pull_round >= round {
             let key = (attempt.peer, attempt.group);
             self.end(out, key, EndReason::Cancelled, TransferFailed::Misbehaved);
@@ -163,6 +166,7 @@ impl Senders {
         if pull_round > round {
             sender.stage = Stage::Sending { info, round: pull_round, next: offset, upto: pull_upto, is_reading };
         } else if pull_round == round {
+            let next = next.max(offset);
             sender.stage = Stage::Sending { info, round, next, upto: upto.max(pull_upto), is_reading };
         }
         self.read_on(now, out);
@@ -185,6 +189,7 @@ impl Senders {
             Ok(bytes) if !bytes.is_empty() && bytes.len() as u64 <= info.bytes - offset => {
                 let (round, length) = (*round, bytes.len() as u64);
                 (*next, sender.heard) = (*next + length, now);
+                sender.sent = sender.sent.max(*next);
                 out.counters.bytes_sent += length;
                 out.send(attempt, Body::Chunk { round, offset, bytes });
                 None

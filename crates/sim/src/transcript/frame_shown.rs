@@ -92,6 +92,7 @@ pub(super) fn write_act(f: &mut fmt::Formatter<'_>, act: &Write) -> fmt::Result 
             vote.map_or(Ok(()), |vote| write!(f, " vote n{vote}"))
         }
         Write::LogStart { after, .. } => write!(f, " begin after {after}"),
+        Write::Remove { group } => write!(f, " remove group {group}"),
         Write::Rewrite { entries, .. } => write!(f, " rewrite {}", entries.len()),
         Write::Append { after, entries, .. } => {
             write!(f, " cut {after}")?;

@@ -39,7 +39,7 @@ impl<S: Subject> World<S> {
             Act::ShowMembers { .. } => {}
             Act::Tell { group, event } => self.hear_event(place, group, event),
             Act::Complain { peer, complaint } => return self.hear_complaint(place, peer, complaint),
-            Act::Closed { group, state } => return self.closed(place, slot_of(group), state),
+            Act::Closed { group, log } => return self.closed(place, slot_of(group), log),
             Act::Stop(why) => return self.stop(place, &why.to_string()),
         }
         Ok(())

@@ -2,12 +2,12 @@
 
 use super::{Event, World};
 use crate::agenda::Span;
-use crate::disk::{Broken, Damaged};
+use crate::disk::Broken;
 use crate::host::Recovered;
 use crate::place::{Place, Slot, group_in};
 use crate::subject::{End, Subject};
 use crate::transcript::Note;
-use vlot_log::index::GroupState;
+use vlot_node::act::ClosedLog;
 use vlot_node::input::Input;
 use vlot_node::state_machine::StateMachine;
 use vlot_raft::invariants::Violation;
@@ -64,11 +64,9 @@ impl<S: Subject> World<S> {
         }
     }
 
-    /// A group is to be closed, and to be begun again after a while. False if it is not there, or damaged: whoever begins
-    /// it again must know of damage.
+    /// A group is to be closed, and to be begun again after a while. False if it is not there.
     pub(super) fn close(&mut self, place: Place, slot: Slot, closed: Span) -> bool {
-        let has_rot = self.hosts[place].disk.has_rot;
-        let Some(process) = self.hosts[place].process.as_mut().filter(|_| !has_rot) else { return false };
+        let Some(process) = &mut self.hosts[place].process else { return false };
         let Some(replica) = process.replicas[slot].as_mut().filter(|replica| !replica.is_closing) else { return false };
         replica.is_closing = true;
         process.closed_for[slot] = closed;
@@ -77,7 +75,7 @@ impl<S: Subject> World<S> {
     }
 
     /// A group is closed: nothing of it is under way, and its log is what is on the disk.
-    pub(super) fn closed(&mut self, place: Place, slot: Slot, state: Option<Box<GroupState>>) -> Result<(), Violation> {
+    pub(super) fn closed(&mut self, place: Place, slot: Slot, log: Option<Box<ClosedLog>>) -> Result<(), Violation> {
         let host = &mut self.hosts[place];
         let Some(process) = &mut host.process else { return Ok(()) };
         let Some(mut replica) = process.replicas[slot].take() else { return Ok(()) };
@@ -87,9 +85,9 @@ impl<S: Subject> World<S> {
         if !is_quiet && !replica.has_failed {
             return wrong(format!("n{} has closed group {}, and something is under way", place + 1, slot + 1));
         }
-        let Some(state) = state else { return Ok(()) };
+        let Some(ClosedLog { state, damaged }) = log.map(|log| *log) else { return Ok(()) };
         let durable = host.disk.durable(slot);
-        if *state != *durable {
+        if state != *durable {
             return wrong(format!("n{} has closed its log as {state:?}, and on its disk is {durable:?}", place + 1));
         }
         if !replica.has_failed {
@@ -99,8 +97,7 @@ impl<S: Subject> World<S> {
         for op in replica.waiting().collect::<Vec<_>>() {
             self.end(slot, op, End::Unknown);
         }
-        let damaged: Damaged = None;
-        self.wait_to_begin(place, slot, (*state, damaged), wait);
+        self.wait_to_begin(place, slot, (state, damaged), wait);
         Ok(())
     }
 }
