@@ -380,7 +380,7 @@ impl Host {
                 assert!(self.machines[&group].has_failed, "no peer stops {group:?} by what it sends: {why}");
             }
             Act::Complain { complaint, .. } => return Some(complaint),
-            Act::Closed { group, state } => self.closed(group, *state.expect("it stays in the log")),
+            Act::Closed { group, log } => self.closed(group, log.expect("it stays in the log").state),
             Act::Stop(why) => assert!(self.may_stop, "no peer stops a node by what it sends: {why}"),
             Act::Transfer(_)
             | Act::Answer { .. }
@@ -547,6 +547,9 @@ fn options(sleep_after: Option<Duration>) -> Options {
         recent_bytes_max: RECENT_BYTES_MAX,
         apply_bytes_max: APPLY_BYTES_MAX,
         retention: RETENTION,
+        transfer: vlot_node::transfer::Limits::default(),
+        origin: 1,
+        parts: BTreeMap::new(),
     }
 }
 
@@ -569,6 +572,7 @@ fn group_of(write: &Write) -> GroupId {
     match write {
         Write::Vote { group, .. }
         | Write::Append { group, .. }
+        | Write::Remove { group }
         | Write::LogStart { group, .. }
         | Write::Rewrite { group, .. } => *group,
     }

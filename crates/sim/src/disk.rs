@@ -288,7 +288,6 @@ fn apply(state: &mut GroupState, write: &Write) {
         // The entries are as they were.
         Write::Rewrite { .. } => {}
         Write::Remove { .. } => *state = GroupState::default(),
-        Write::Remove { .. } => *state = GroupState::default(),
     }
 }
 

@@ -311,6 +311,9 @@ impl Host {
             recent_bytes_max: setup.recent_bytes_max,
             apply_bytes_max: setup.apply_bytes_max,
             retention: setup.retention.clone(),
+            transfer: vlot_node::transfer::Limits::default(),
+            origin: id,
+            parts: BTreeMap::new(),
         };
         Self {
             node: Node::new(options),
@@ -463,7 +466,7 @@ impl Host {
                 Act::ShowMembers { group, members } => drop(self.members.insert(group, members)),
                 Act::Tell { group, event } => self.events.push((group, event)),
                 Act::Complain { peer, complaint } => self.complaints.push((peer, complaint)),
-                Act::Closed { group, state } => drop(self.closed.insert(group, state.map(|state| *state))),
+                Act::Closed { group, log } => drop(self.closed.insert(group, log.map(|log| log.state))),
                 Act::Stop(why) => self.stopped = Some(why),
                 Act::Transfer(_) => {}
             }
@@ -647,6 +650,7 @@ impl Disk {
                     (log.after, log.note) = (after, note);
                 }
                 Write::Rewrite { .. } => {}
+                Write::Remove { group } => drop(self.logs.remove(&group)),
             }
         }
         Ok(())
