@@ -131,7 +131,8 @@ mod tests {
         let arguments = Arguments { options, ..Arguments::default() };
         let options = drawn(&arguments);
         let size = |options: &Options| {
-            options.seconds as usize + options.faults.iter().count() + options.nodes.unwrap() + options.spare.unwrap()
+            let machines = options.nodes.unwrap() + options.spare.unwrap() + options.groups.unwrap();
+            options.seconds as usize + options.faults.iter().count() + machines
         };
         let steps = smaller_than(&Arguments { options, ..arguments });
         assert!(steps.len() > 4);

@@ -35,7 +35,7 @@ use crate::transcript::{Note, Transcript};
 use crate::workload::Workload;
 use bytes::Bytes;
 use operators::{Errand, MembersHistory, Operators};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use trials::Trial;
 use vlot_node::Lane;
 use vlot_node::input::Input;
@@ -197,6 +197,8 @@ struct Group<S: Subject> {
     workload: Workload<S>,
     checks: Checks<Reply<S>>,
     members: MembersHistory,
+    /// Operations that were refused because a state machine lagged.
+    busy: BTreeSet<OpId>,
 }
 
 impl<S: Subject> World<S> {
@@ -219,7 +221,7 @@ impl<S: Subject> World<S> {
             let workload = Workload::<S>::new(&conditions, count, Rng::new(seed, 100 + slot as u64));
             let digest = S::digest(&workload.subject().machine());
             let checks = Checks::new(conditions.hosts(), founders.clone(), digest);
-            Group { workload, checks, members: MembersHistory::new(founders.clone()) }
+            Group { workload, checks, members: MembersHistory::new(founders.clone()), busy: BTreeSet::new() }
         });
         let mut world = Self {
             agenda: Agenda::default(),

@@ -2,7 +2,7 @@
 
 use super::{Event, World};
 use crate::agenda::Span;
-use crate::disk::Broken;
+use crate::disk::{self, Broken};
 use crate::host::Recovered;
 use crate::place::{Place, Slot, group_in};
 use crate::subject::{End, Subject};
@@ -86,8 +86,8 @@ impl<S: Subject> World<S> {
             return wrong(format!("n{} has closed group {}, and something is under way", place + 1, slot + 1));
         }
         let Some(ClosedLog { state, damaged }) = log.map(|log| *log) else { return Ok(()) };
-        let durable = host.disk.durable(slot);
-        if state != *durable {
+        let durable = disk::told(host.disk.durable(slot), damaged);
+        if state != durable {
             return wrong(format!("n{} has closed its log as {state:?}, and on its disk is {durable:?}", place + 1));
         }
         if !replica.has_failed {
