@@ -20,6 +20,7 @@ mod trials;
 mod watch;
 
 use crate::agenda::{Agenda, Moment, Span};
+use crate::checks::no_disruption::Office;
 use crate::checks::{Checks, progress};
 use crate::conditions::{Conditions, Options};
 use crate::fault_kind::FaultKind;
@@ -190,6 +191,8 @@ struct World<S: Subject> {
     fault_rng: Rng,
     disk_rng: Rng,
     operators: Operators,
+    /// Who led each group when a trial of one began.
+    others: Vec<Option<Office>>,
 }
 
 /// A group, as it is seen from outside of all nodes.
@@ -235,6 +238,7 @@ impl<S: Subject> World<S> {
             fault_rng: Rng::new(seed, 6),
             disk_rng: Rng::new(seed, 7),
             operators: Operators::new(Rng::new(seed, 8)),
+            others: Vec::new(),
             conditions,
         };
         world.note(Note::Begin(format!("seed {seed}: {:?}", world.conditions)));
