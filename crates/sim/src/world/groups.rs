@@ -1,8 +1,9 @@
 //! Groups on a node: how one is begun, closed, and begun again while the node runs.
 
-use super::{Event, World};
+use super::{Event, Phase, World};
 use crate::agenda::Span;
 use crate::disk::{self, Broken};
+use crate::fault_kind::FaultKind;
 use crate::host::Recovered;
 use crate::place::{Place, Slot, group_in};
 use crate::subject::{End, Subject};
@@ -47,6 +48,12 @@ impl<S: Subject> World<S> {
         self.groups[slot].checks.begun(place, host.disk.durable(slot), state)?;
         self.note(Note::Begun(place, slot, after, last, state.applied));
         self.wake(place);
+        // Some are closed before they have done anything.
+        let closes = self.conditions.faults.iter().any(|(kind, _)| *kind == FaultKind::CloseGroup);
+        if closes && self.phase == Phase::Storm && self.rng.below(8) == 0 {
+            let closed = self.rng.skewed(Span::millis(50));
+            self.close(place, slot, closed);
+        }
         Ok(())
     }
 
