@@ -239,8 +239,8 @@ fn draw_lease(election_timeout: Duration, drift: u64, rng: &mut Rng) -> Option<D
 /// that the log is cut behind them before they are there.
 fn draw_transfer(is_slow: bool, rng: &mut Rng) -> Limits {
     Limits {
-        rate_bytes_per_second: rng.pick(&[2_000, 128 << 20, 128 << 20]),
-        chunk_bytes: rng.pick(&[32, 200, 256 << 10]).max(if is_slow { 200 } else { 0 }),
+        rate_bytes_per_second: rng.pick(&[2_000, 5_000, 128 << 20, 128 << 20]),
+        chunk_bytes: rng.pick(&[32, 32, 200, 256 << 10]).max(if is_slow { 200 } else { 0 }),
         window: rng.pick(&[1, 2, 8]),
         timeout: Duration::from_millis(rng.pick(&[500, 2_000])),
         pause: Duration::from_millis(rng.pick(&[20, 200])),

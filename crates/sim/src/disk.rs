@@ -213,8 +213,9 @@ impl Disk {
     }
 }
 
-/// A configuration that is damaged is not told when a log is opened.
-fn told(state: &GroupState, damaged: Damaged) -> GroupState {
+/// What is told of a log: a configuration that is damaged is not.
+#[must_use]
+pub fn told(state: &GroupState, damaged: Damaged) -> GroupState {
     let is_told = |entry: &Entry| damaged.is_none_or(|(first, last)| entry.id.index < first || entry.id.index > last);
     GroupState { kept: state.kept.iter().filter(|entry| is_told(entry)).cloned().collect(), ..state.clone() }
 }

@@ -46,6 +46,7 @@ pub struct Workload<S: Subject> {
     pub client_timeout: Span,
     /// How many writes of no client there were.
     idle_writes: u64,
+    has_idle: bool,
     rng: Rng,
 }
 
@@ -56,8 +57,10 @@ impl<S: Subject> Workload<S> {
         let Conditions { think, client_timeout, nodes, clients, .. } = *conditions;
         let clients = (clients / groups).max(1);
         let clients = (0..clients).map(|_| Client { waiting: None, home: rng.below(nodes as u64) as Place }).collect();
+        let mut subject = S::new(conditions, &mut rng);
         Self {
-            subject: S::new(conditions, &mut rng),
+            has_idle: subject.idle(0).is_some(),
+            subject,
             clients,
             history: Vec::new(),
             owners: Vec::new(),
@@ -118,6 +121,12 @@ impl<S: Subject> Workload<S> {
     /// An operation has become this proposal.
     pub fn proposed(&mut self, op: OpId, id: ProposalId) {
         self.proposals[op.0 as usize] = Some(id);
+    }
+
+    /// Whether there are commands of no client.
+    #[must_use]
+    pub fn subject_has_idle(&self) -> bool {
+        self.has_idle
     }
 
     /// A command of no client.

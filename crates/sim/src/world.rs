@@ -20,6 +20,7 @@ mod trials;
 mod watch;
 
 use crate::agenda::{Agenda, Moment, Span};
+use crate::checks::no_disruption::Office;
 use crate::checks::{Checks, progress};
 use crate::conditions::{Conditions, Options};
 use crate::fault_kind::FaultKind;
@@ -35,7 +36,7 @@ use crate::transcript::{Note, Transcript};
 use crate::workload::Workload;
 use bytes::Bytes;
 use operators::{Errand, MembersHistory, Operators};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use trials::Trial;
 use vlot_node::Lane;
 use vlot_node::input::Input;
@@ -190,6 +191,8 @@ struct World<S: Subject> {
     fault_rng: Rng,
     disk_rng: Rng,
     operators: Operators,
+    /// Who led each group when a trial of one began.
+    others: Vec<Option<Office>>,
 }
 
 /// A group, as it is seen from outside of all nodes.
@@ -197,6 +200,8 @@ struct Group<S: Subject> {
     workload: Workload<S>,
     checks: Checks<Reply<S>>,
     members: MembersHistory,
+    /// Operations that were refused because a state machine lagged.
+    busy: BTreeSet<OpId>,
 }
 
 impl<S: Subject> World<S> {
@@ -219,7 +224,7 @@ impl<S: Subject> World<S> {
             let workload = Workload::<S>::new(&conditions, count, Rng::new(seed, 100 + slot as u64));
             let digest = S::digest(&workload.subject().machine());
             let checks = Checks::new(conditions.hosts(), founders.clone(), digest);
-            Group { workload, checks, members: MembersHistory::new(founders.clone()) }
+            Group { workload, checks, members: MembersHistory::new(founders.clone()), busy: BTreeSet::new() }
         });
         let mut world = Self {
             agenda: Agenda::default(),
@@ -233,6 +238,7 @@ impl<S: Subject> World<S> {
             fault_rng: Rng::new(seed, 6),
             disk_rng: Rng::new(seed, 7),
             operators: Operators::new(Rng::new(seed, 8)),
+            others: Vec::new(),
             conditions,
         };
         world.note(Note::Begin(format!("seed {seed}: {:?}", world.conditions)));

@@ -4,7 +4,7 @@
 use super::violation;
 use crate::agenda::{Moment, Span};
 use crate::place::Place;
-use crate::subject::{End, Operation, Request};
+use crate::subject::{End, OpId, Operation, Request};
 use vlot_raft::id::LogId;
 use vlot_raft::invariants::Violation;
 
@@ -61,16 +61,20 @@ pub fn check_catch_up(agreed: Moment, lags: Option<String>) -> Result<(), Violat
 const NEWS: Span = Span::millis(300);
 
 /// Whether everything that began after `since` has succeeded. What was refused for want of room is excused if something
-/// succeeds that begins soon after it.
+/// succeeds that begins soon after it; what was refused because a state machine lagged, if `was_busy` says so.
 ///
 /// # Errors
 /// The first operation that has not.
-pub fn check_operations<C, Q, R, A>(history: &[Operation<C, Q, R, A>], since: Moment) -> Result<(), Violation> {
+pub fn check_operations<C, Q, R, A>(
+    history: &[Operation<C, Q, R, A>],
+    since: Moment,
+    was_busy: impl Fn(OpId) -> bool,
+) -> Result<(), Violation> {
     let late = history.iter().enumerate().rev().take_while(|(_, operation)| operation.invoked > since);
     let mut succeeded = Moment::NEVER;
     for (n, operation) in late {
         match operation.ended.as_ref().map(|(_, end)| end) {
-            Some(End::Refused) if succeeded <= operation.invoked + NEWS => continue,
+            Some(End::Refused) if succeeded <= operation.invoked + NEWS || was_busy(OpId(n as u64)) => continue,
             Some(End::Replied(_)) => succeeded = operation.invoked,
             _ => {}
         }
@@ -131,21 +135,20 @@ mod tests {
         fn read(invoked: u64, ended: Ended) -> Operation<(), (), u64, u64> {
             Operation { request: Request::Read(()), place: 0, invoked: Moment(invoked), ended }
         }
+        let check = |history: &[_]| check_operations(history, Moment(10), |_| false);
         let good = || Some((Moment(99), End::Answered(1)));
         let unknown = || Some((Moment(99), End::Unknown));
-        assert_eq!(check_operations(&[read(1, unknown()), read(2, None), read(11, good())], Moment(10)), Ok(()));
-        assert!(check_operations(&[read(11, unknown()), read(12, good())], Moment(10)).is_err());
-        assert!(check_operations(&[read(11, None)], Moment(10)).is_err());
+        assert_eq!(check(&[read(1, unknown()), read(2, None), read(11, good())]), Ok(()));
+        assert!(check(&[read(11, unknown()), read(12, good())]).is_err());
+        assert!(check(&[read(11, None)]).is_err());
         let refused = || Some((Moment(99), End::Refused));
         let written = || Some((Moment(99), End::Replied(1)));
-        assert!(check_operations(&[read(11, refused())], Moment(10)).is_err());
-        assert!(
-            check_operations(&[read(11, refused()), read(12, good())], Moment(10)).is_err(),
-            "a read needs no room"
-        );
-        assert_eq!(check_operations(&[read(11, refused()), read(12, written())], Moment(10)), Ok(()));
+        assert!(check(&[read(11, refused())]).is_err());
+        assert!(check(&[read(11, refused()), read(12, good())]).is_err(), "a read needs no room");
+        assert_eq!(check(&[read(11, refused()), read(12, written())]), Ok(()));
+        assert_eq!(check_operations(&[read(11, refused())], Moment(10), |op| op == OpId(0)), Ok(()), "it lagged");
         let much_later = 12 + NEWS.0;
-        assert!(check_operations(&[read(11, refused()), read(much_later, written())], Moment(10)).is_err());
+        assert!(check(&[read(11, refused()), read(much_later, written())]).is_err());
     }
 
     #[test]

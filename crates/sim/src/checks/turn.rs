@@ -85,6 +85,35 @@ pub fn check_busy(place: Place, is_refused: bool) -> Result<(), Violation> {
     violation("Lag Is Bounded", format!("n{} takes a proposal, and its state machine lags beyond the bound", place + 1))
 }
 
+/// Whether a proposal may be refused for a lag of so many bytes.
+///
+/// # Errors
+/// If it may not.
+pub fn check_refusal(place: Place, bytes: usize, bytes_max: usize) -> Result<(), Violation> {
+    if bytes >= bytes_max {
+        return Ok(());
+    }
+    let node = place + 1;
+    violation(
+        "Lag Is Bounded",
+        format!("n{node} is busy, and {bytes} bytes wait for its state machine, of {bytes_max}"),
+    )
+}
+
+/// Whether a state machine may be given entries that has stopped, as its node has shown.
+///
+/// # Errors
+/// If it has.
+pub fn check_fenced(place: Place, is_fenced: bool) -> Result<(), Violation> {
+    if is_fenced {
+        return violation(
+            "Who Is Fenced Applies Nothing",
+            format!("n{} goes on with a state machine that failed", place + 1),
+        );
+    }
+    Ok(())
+}
+
 /// Whether a log may begin after `after`: `kept` is what is durable otherwise.
 ///
 /// # Errors
@@ -130,6 +159,12 @@ mod tests {
         assert!(check(6, 100).is_err(), "not applied yet");
         assert!(check(5, 1 << 20).is_err(), "too much at once");
         assert!(check_busy(0, false).is_err());
+        assert!(check_refusal(0, 99, 100).is_err() && check_refusal(0, 100, 100).is_ok());
+    }
+
+    #[test]
+    fn who_is_fenced_and_goes_on_is_noticed() {
+        assert!(check_fenced(0, true).is_err() && check_fenced(0, false).is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! told by the file that is named in its arm.
 
 use super::World;
+use crate::checks::turn;
 use crate::disk::log_thread::Job;
 use crate::host::worker::{FileJob, MachineJob};
 use crate::place::{Place, place_of, slot_of};
@@ -12,6 +13,7 @@ use crate::transcript::Note;
 use std::rc::Rc;
 use vlot_log::record::Write;
 use vlot_node::act::{Act, Answer, BatchId, Complaint, GroupEvent, Status};
+use vlot_node::proposals::NotProposed;
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::{GroupId, NodeId};
 use vlot_raft::invariants::Violation;
@@ -31,7 +33,7 @@ impl<S: Subject> World<S> {
             Act::Save { group, header } => return self.save(place, slot_of(group), header),
             Act::RemoveSnapshots { group, before } => self.ask_files(place, slot_of(group), FileJob::Remove(before)),
             Act::Transfer(act) => self.ask_transfer_step(place, act),
-            Act::Answer { group, answer } => self.hear_answer(place, group, answer),
+            Act::Answer { group, answer } => return self.hear_answer(place, group, answer),
             Act::SetPeers(peers) => self.set_peers(place, peers.into_keys().map(place_of).collect()),
             Act::SetDisks(disks) => self.set_disks(place, disks),
             Act::Show { group, status } => return self.show(place, group, status),
@@ -54,13 +56,18 @@ impl<S: Subject> World<S> {
     }
 
     /// Clients hear what their proposals and reads have come to; operators see what they want themselves.
-    fn hear_answer(&mut self, place: Place, group: GroupId, answer: Answer) {
-        let slot = slot_of(group);
+    fn hear_answer(&mut self, place: Place, group: GroupId, answer: Answer) -> Result<(), Violation> {
+        let (slot, bytes_max) = (slot_of(group), self.conditions.apply_bytes_max);
         let Some(replica) = self.hosts[place].process.as_mut().and_then(|it| it.replicas[slot].as_mut()) else {
-            return;
+            return Ok(());
         };
         match answer {
-            Answer::NotProposed(sequence, _) => {
+            Answer::NotProposed(sequence, why) => {
+                if why == NotProposed::Busy {
+                    // What is shown is from before this turn.
+                    turn::check_refusal(place, replica.status.applying_bytes, bytes_max)?;
+                    self.groups[slot].busy.extend(replica.proposals.get(&sequence));
+                }
                 if let Some(op) = replica.proposals.remove(&sequence) {
                     self.end(slot, op, End::Refused);
                 }
@@ -80,6 +87,7 @@ impl<S: Subject> World<S> {
             }
             Answer::Changed(..) | Answer::Transfer(..) => self.note(Note::Answered(place, slot, answer)),
         }
+        Ok(())
     }
 
     fn show(&mut self, place: Place, group: GroupId, status: Status) -> Result<(), Violation> {

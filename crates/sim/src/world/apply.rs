@@ -4,6 +4,7 @@
 
 use super::{Event, World};
 use crate::agenda::Span;
+use crate::checks::turn;
 use crate::faults::Install;
 use crate::host::worker::MachineJob;
 use crate::place::{Place, Slot, group_in};
@@ -77,6 +78,7 @@ impl<S: Subject> World<S> {
     /// Entries are to be applied: at once on the node's own thread, now and then, if that is certain to take no time.
     pub(super) fn apply(&mut self, place: Place, slot: Slot, entries: Vec<Committed>) -> Result<(), Violation> {
         let host = &self.hosts[place];
+        turn::check_fenced(place, host.replica(slot).is_some_and(|replica| replica.status.fenced.is_some()))?;
         let is_idle = host.replica(slot).is_some_and(|replica| replica.worker.is_idle());
         let is_free = is_idle && host.apply_slowness == 1 && self.agenda.now() >= host.stuck_until[slot];
         if is_free

@@ -1,8 +1,9 @@
 //! Groups on a node: how one is begun, closed, and begun again while the node runs.
 
-use super::{Event, World};
+use super::{Event, Phase, World};
 use crate::agenda::Span;
-use crate::disk::Broken;
+use crate::disk::{self, Broken};
+use crate::fault_kind::FaultKind;
 use crate::host::Recovered;
 use crate::place::{Place, Slot, group_in};
 use crate::subject::{End, Subject};
@@ -47,6 +48,12 @@ impl<S: Subject> World<S> {
         self.groups[slot].checks.begun(place, host.disk.durable(slot), state)?;
         self.note(Note::Begun(place, slot, after, last, state.applied));
         self.wake(place);
+        // Some are closed before they have done anything.
+        let closes = self.conditions.faults.iter().any(|(kind, _)| *kind == FaultKind::CloseGroup);
+        if closes && self.phase == Phase::Storm && self.rng.below(8) == 0 {
+            let closed = self.rng.skewed(Span::millis(50));
+            self.close(place, slot, closed);
+        }
         Ok(())
     }
 
@@ -86,8 +93,8 @@ impl<S: Subject> World<S> {
             return wrong(format!("n{} has closed group {}, and something is under way", place + 1, slot + 1));
         }
         let Some(ClosedLog { state, damaged }) = log.map(|log| *log) else { return Ok(()) };
-        let durable = host.disk.durable(slot);
-        if state != *durable {
+        let durable = disk::told(host.disk.durable(slot), damaged);
+        if state != durable {
             return wrong(format!("n{} has closed its log as {state:?}, and on its disk is {durable:?}", place + 1));
         }
         if !replica.has_failed {

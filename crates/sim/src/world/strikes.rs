@@ -167,7 +167,7 @@ impl<S: Subject> World<S> {
     }
 
     /// A state machine gets a program that fails at the next command. False if it has failed already.
-    fn break_program(&mut self, place: Place, slot: Slot, how: Failure) -> bool {
+    pub(super) fn break_program(&mut self, place: Place, slot: Slot, how: Failure) -> bool {
         let replica = self.hosts[place].process.as_mut().and_then(|process| process.replicas[slot].as_mut());
         let Some(replica) = replica.filter(|replica| !replica.has_failed) else { return false };
         match how {

@@ -160,7 +160,7 @@ impl<S: Subject> World<S> {
             let disks: Vec<_> = self.hosts.iter().map(|host| host.disk.durable(slot)).collect();
             let replies = group.checks.state_machine_safety.replies();
             acknowledged_writes::check(group.workload.all_proposed(), replies, group.members.members(), &disks)?;
-            progress::check_operations(group.workload.history(), agreed)?;
+            progress::check_operations(group.workload.history(), agreed, |op| group.busy.contains(&op))?;
             let states = self.who_serves(slot).into_iter().filter_map(|place| {
                 let state = self.hosts[place].replica(slot)?.machine.state();
                 Some((place, state.applied, state.digest))
