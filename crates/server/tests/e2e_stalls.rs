@@ -59,15 +59,15 @@ fn prefix(prefix: &'static str) -> RangeRequest {
 
 /// Writes so many values, many at a time.
 fn fill(port: u16, prefix: &str, values: usize, value_bytes: usize) {
-    const AT_A_TIME: usize = 64;
+    let at_a_time = ((8 << 20) / value_bytes).clamp(1, 64);
     let value = Bytes::from(vec![b'x'; value_bytes]);
     run(async {
         let client = Client::connect(port).await;
-        let writers: Vec<_> = (0..AT_A_TIME)
+        let writers: Vec<_> = (0..at_a_time)
             .map(|writer| {
                 let (client, value, prefix) = (client.clone(), value.clone(), prefix.to_owned());
                 tokio::spawn(async move {
-                    for number in (writer..values).step_by(AT_A_TIME) {
+                    for number in (writer..values).step_by(at_a_time) {
                         let request = put(format!("{prefix}{number:08}"), value.clone());
                         client.call::<PutResponse>(PUT, &request).await.expect("it is put");
                     }
@@ -326,7 +326,7 @@ fn a_follower_whose_store_stands_still_holds_up_nobody() {
     let quiet = Puts::for_a_while(port, QUIET);
     quiet.show("quiet");
 
-    volumes[follower].freeze();
+    let frozen = volumes[follower].frozen();
     // More than may wait for the engine.
     fill(port, "many/", BACKLOG_VALUES, 1 << 20);
     let applied = |node: usize| applied(&cluster, node);
@@ -340,7 +340,7 @@ fn a_follower_whose_store_stands_still_holds_up_nobody() {
     assert_eq!(term(port), begun_in, "no change of leader");
     assert!(beside.p99() < Duration::from_secs(1));
 
-    volumes[follower].thaw();
+    drop(frozen);
     eventually("it catches up", PATIENCE, || applied(follower) >= applied(leader));
     cluster.serves();
     assert!(cluster.nodes[follower].runs());
