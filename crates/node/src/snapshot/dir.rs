@@ -41,8 +41,10 @@ const BUFFER_BYTES: usize = 256 << 10;
 pub struct SnapshotDir<D: Disk> {
     disk: D,
     /// The part of each group that is being received.
-    parts: Arc<Mutex<BTreeMap<GroupId, Arc<Mutex<Part<D::File>>>>>>,
+    parts: Arc<Mutex<Parts<D::File>>>,
 }
+
+type Parts<F> = BTreeMap<GroupId, Arc<Mutex<Part<F>>>>;
 
 impl<D: Disk + Clone> Clone for SnapshotDir<D> {
     fn clone(&self) -> Self {
