@@ -499,3 +499,6 @@ fn shared<'a>(options: &Options, peers: &'a mut Peers) -> Shared<'a> {
         peers,
     }
 }
+
+#[cfg(test)]
+mod tests;

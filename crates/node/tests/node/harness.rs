@@ -307,7 +307,7 @@ impl Host {
         let options = Options {
             config: config.into(),
             disk: disk_number,
-            peers: BTreeMap::new(),
+            peers: (1..=setup.nodes).map(|node| (NodeId(node), format!("n{node}:1"))).collect(),
             recent_bytes_max: setup.recent_bytes_max,
             apply_bytes_max: setup.apply_bytes_max,
             retention: setup.retention.clone(),
