@@ -249,7 +249,7 @@ fn what_peers_send_that_is_wrong_is_complained_of_and_ignored() {
     let message = PeerMessage::Raft { message: Message { term, body }, payloads: Vec::new() };
     cluster.handle(2, frame(message.encode(GROUP), Lane::Control));
     cluster.settle();
-    assert!(matches!(cluster.host(2).complaints[2..], [(NodeId(3), Complaint::Message(_))]));
+    assert!(matches!(cluster.host(2).complaints[3..], [(NodeId(3), Complaint::Message(_))]));
     assert_eq!(cluster.host(2).status(GROUP).role_state.leader, Some(NodeId(1)));
 }
 
