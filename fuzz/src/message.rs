@@ -89,12 +89,18 @@ fn body(reader: &mut Reader<'_>, raft: &Raft) -> Body {
         },
         10 => {
             let commit = LogIndex(reader.near(raft.commit().0));
-            Body::Heartbeat { session: session(reader, raft), round: reader.number(), commit }
+            let (session, round) = (session(reader, raft), reader.number());
+            match round % 8 {
+                // As often as that the truth: only so does a replica fall asleep.
+                5 | 6 => Body::Sleep { session, round, upto: raft.log().last_id() },
+                7 => Body::Sleep { session, round, upto: log_id(reader, raft) },
+                _ => Body::Heartbeat { session, round, commit },
+            }
         }
         11 => {
             let (session, round, role_state) = (session(reader, raft), reader.number(), reader.byte());
             let (fit, full, priority) = (role_state % 2 == 0, role_state / 2 % 8 == 7, role_state / 16 % 4);
-            Body::HeartbeatReply { session, round, fit, full, priority }
+            Body::HeartbeatReply { session, round, fit, full, priority, asleep: role_state / 64 == 3 }
         }
         12 => Body::SnapshotNeeded { session: session(reader, raft), of: log_id(reader, raft) },
         13 => Body::TimeoutNow,

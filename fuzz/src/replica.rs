@@ -68,6 +68,7 @@ impl Host {
             uncommitted_max: 8,
             priority: kind / 8 % 4,
             lease: (kind / 32 % 4 == 3).then_some(Duration::from_millis(500)),
+            sleep_after: (kind / 128 == 1).then_some(Duration::from_millis(200)),
             ..Config::new(NODE)
         };
         let disk = Disk { configurations: vec![(LogIndex::ZERO, members)], ..Disk::default() };
@@ -112,7 +113,12 @@ impl Host {
             29 => Input::Read { read: ReadId(reader.number()) },
             30 => {
                 let peer = message::node(reader);
-                if reader.flag() { Input::Connected { peer } } else { Input::Lost { peer } }
+                match reader.byte() % 8 {
+                    1 | 3 | 5 => Input::Connected { peer },
+                    6 => Input::Silent { peer },
+                    7 => Input::Wake,
+                    _ => Input::Lost { peer },
+                }
             }
             _ => return self.restart(reader),
         };

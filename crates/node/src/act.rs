@@ -18,7 +18,7 @@ use crate::members::Members;
 use crate::proposals::NotProposed;
 use crate::replica::{Committed, LogRead};
 use crate::snapshot::Header;
-use crate::transfer::TransferAct;
+use crate::transfer::{BadTransferFrame, TransferAct, TransferFailed};
 use crate::wire::BadFrame;
 
 /// Numbers the turns that have written; rises.
@@ -176,6 +176,8 @@ pub struct Status {
     pub fenced: Option<Arc<Fence>>,
     /// This node was told that it is no member any more.
     pub is_removed: bool,
+    /// The group is open on this node. Nothing else counts if it is not.
+    pub is_open: bool,
 }
 
 /// How the disk of a node's log does.
@@ -203,8 +205,17 @@ pub enum GroupEvent {
     },
     /// A snapshot did not come; it is asked for again.
     SnapshotNotReceived {
+        /// The peer that was asked.
+        from: NodeId,
         /// Why not.
-        why: String,
+        why: TransferFailed,
+    },
+    /// A peer was not sent a snapshot; it asks again if it needs one.
+    SnapshotNotSent {
+        /// The peer.
+        to: NodeId,
+        /// Why not.
+        why: TransferFailed,
     },
     /// A snapshot has taken the place of this node's state.
     SnapshotRestored {
@@ -230,6 +241,8 @@ pub enum GroupEvent {
 pub enum Complaint {
     /// It sent a frame that is none.
     Frame(BadFrame),
+    /// It sent a frame about a snapshot that is none, or out of place.
+    TransferFrame(BadTransferFrame),
     /// It spoke for a group that this node has no replica of.
     UnknownGroup(GroupId),
     /// It said what no correct peer says.
@@ -239,6 +252,22 @@ pub enum Complaint {
         /// The disk that it has.
         disk: u64,
     },
+}
+
+impl std::fmt::Display for Complaint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Frame(bad) => bad.fmt(f),
+            Self::TransferFrame(bad) => bad.fmt(f),
+            Self::UnknownGroup(group) => write!(f, "a message for group {group}, which is not open on this node"),
+            Self::Message(how) => write!(f, "{how:?}"),
+            Self::OtherDisk { disk } => write!(
+                f,
+                "a member has another disk ({disk:016x}) than the cluster knows: it has lost what it vouched for; \
+                 remove it and add it again"
+            ),
+        }
+    }
 }
 
 /// Why a node must not go on.

@@ -48,6 +48,8 @@ pub(crate) struct Group {
     shown: Status,
     named: Option<Members>,
     entitled: Vec<(NodeId, u64)>,
+    /// Nothing has happened for so long that it waits for nothing.
+    pub(crate) is_asleep: bool,
     /// Something has happened since the last turn.
     pub(crate) is_dirty: bool,
     /// When the node will next look at the deadline.
@@ -112,6 +114,7 @@ impl Group {
             shown: Status::default(),
             named: None,
             entitled: Vec::new(),
+            is_asleep: false,
             is_dirty: false,
             alarm: Time::NEVER,
             unwritten: 0,
@@ -173,8 +176,11 @@ impl Group {
             if let Err(bad) = self.replica.end_turn(now, room, &mut self.work) {
                 self.fence(now, Fence::UnknownEntry { at: bad.0 }.into());
             }
+            self.watch_over_sleep(now, shared);
         }
         let mut work = std::mem::take(&mut self.work);
+        // What this node has asked for itself is asked for again.
+        self.disks_unknown |= work.changes_refused.iter().any(|(sequence, _)| *sequence == 0);
         let answers = work.answers();
         turn.writes.append(&mut work.writes);
         if let Some(write) = work.last_write {
@@ -246,7 +252,7 @@ impl Group {
         self.saved = self.saved.max(id);
         // A state that is durable by itself needs the file no longer.
         let before = if durable >= id { LogId { index: id.index.next(), ..id } } else { id };
-        turn.rest.push(Act::RemoveSnapshots { group: self.id, before });
+        turn.removals.push((self.id, before));
         self.tell(vec![GroupEvent::SnapshotRestored { of: id }], turn);
         self.applied(now, id, durable, turn);
     }
@@ -256,6 +262,21 @@ impl Group {
         let is_late = now >= self.applying.late_at(shared.election_timeout);
         if std::mem::replace(&mut self.is_late, is_late) != is_late {
             self.replica.fitness(now, !is_late, &mut self.work);
+        }
+    }
+
+    /// A group that falls asleep is told of the nodes that are gone already: it would not notice any more.
+    fn watch_over_sleep(&mut self, now: Time, shared: &Shared<'_>) {
+        let raft = self.replica.raft();
+        let is_asleep = raft.is_asleep();
+        if std::mem::replace(&mut self.is_asleep, is_asleep) || !is_asleep {
+            return;
+        }
+        let others: Vec<NodeId> = raft.configuration().nodes().filter(|node| *node != raft.node()).collect();
+        for node in others {
+            if !shared.peers.is_alive(now, node, shared.election_timeout) {
+                self.replica.silent(now, node, &mut self.work);
+            }
         }
     }
 
@@ -297,11 +318,22 @@ impl Group {
         self.replica.compact(now, upto, &mut self.work);
     }
 
-    /// Begins to save a snapshot of the state, unless one is being saved.
-    pub(crate) fn take_snapshot(&mut self, turn: &mut Turn) {
-        if self.saving == Saving::No && self.makes_snapshots && self.fence.is_none() {
+    /// Begins to save a snapshot of the state, unless one is being saved. False if none can be.
+    pub(crate) fn take_snapshot(&mut self, turn: &mut Turn) -> bool {
+        if !self.makes_snapshots || self.fence.is_some() || self.closing.is_some() {
+            return false;
+        }
+        if self.saving == Saving::No {
             self.saving = Saving::BeingTaken;
             turn.rest.push(Act::TakeSnapshot { group: self.id });
+        }
+        true
+    }
+
+    /// A snapshot was sent. A state that is durable by itself needs its file no longer.
+    pub(crate) fn snapshot_sent(&mut self, turn: &mut Turn) {
+        if self.durable >= self.saved {
+            turn.removals.push((self.id, LogId { index: self.saved.index.next(), ..self.saved }));
         }
     }
 
@@ -309,9 +341,14 @@ impl Group {
         let group = self.id;
         // Which members there were is not known for certain where entries cannot be read: one may have changed them.
         let is_known = self.replica.raft().unreadable().is_none();
-        let id = id.filter(|id| is_known && id.index >= self.replica.raft().log().after().index);
+        // One of a state in which nothing is applied is no use to anybody, and its members are not known.
+        let begin = self.replica.raft().log().after().index;
+        let id = id.filter(|id| is_known && *id > LogId::ZERO && id.index >= begin);
         let header = id.map(|id| Header { group, id, members: self.replica.members_at(id.index).clone() });
         self.saving = if header.is_some() { Saving::BeingWritten } else { Saving::No };
+        if header.is_none() {
+            turn.saved.push((group, None));
+        }
         turn.rest.push(Act::Save { group, header });
     }
 
@@ -320,10 +357,14 @@ impl Group {
         match saved {
             Ok(info) => {
                 self.saved = self.saved.max(info.id);
-                turn.rest.push(Act::RemoveSnapshots { group: self.id, before: self.saved });
+                turn.removals.push((self.id, self.saved));
+                turn.saved.push((self.id, Some(info)));
                 self.compact(now, turn);
             }
-            Err(why) => self.tell(vec![GroupEvent::SnapshotNotSaved { why }], turn),
+            Err(why) => {
+                turn.saved.push((self.id, None));
+                self.tell(vec![GroupEvent::SnapshotNotSaved { why }], turn);
+            }
         }
     }
 
@@ -334,7 +375,9 @@ impl Group {
             return;
         }
         let (members, raft) = (self.replica.members(), self.replica.raft());
-        let is_free = raft.takes_proposals() && raft.configurations().newest_at() <= raft.commit();
+        // A leader takes no change before it has committed an entry of its own term.
+        let is_settled = raft.log().term_at(raft.commit()) == Some(raft.role_state().term);
+        let is_free = is_settled && raft.takes_proposals() && raft.configurations().newest_at() <= raft.commit();
         if !is_free || members.configuration().is_joint() {
             return;
         }
@@ -384,6 +427,7 @@ impl Group {
             disk: DiskState { is_full: !raft.has_room(), has_stalled: raft.disk_has_stalled() },
             fenced: self.fence.clone(),
             is_removed,
+            is_open: true,
         };
         let members = self.replica.members();
         let are_others = self.named.as_ref() != Some(members) || is_removed != self.shown.is_removed;

@@ -90,6 +90,9 @@ pub enum Outcome<R> {
     Changed(u64),
 }
 
+/// What has come of a batch: its last entry, and what is to be answered.
+pub type Applied<R> = (LogId, Vec<Outcome<R>>);
+
 /// Reads a batch of committed entries; those before the first that cannot be read, and what is wrong with that one.
 /// `origin` is that of this process's proposals.
 pub fn decode<S: StateMachine>(origin: u64, batch: Vec<Committed>) -> (Vec<Step<S::Command>>, Option<Fence>) {
@@ -120,7 +123,7 @@ pub fn apply<S: StateMachine>(
     state: &mut S,
     applied: LogId,
     steps: Vec<Step<S::Command>>,
-) -> Result<(LogId, Vec<Outcome<S::Reply>>), Fence> {
+) -> Result<Applied<S::Reply>, Fence> {
     let mut last = applied;
     let mut outcomes = Vec::with_capacity(steps.len());
     let done = catch_unwind(AssertUnwindSafe(|| {

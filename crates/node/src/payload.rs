@@ -36,7 +36,8 @@ const BLANK: u8 = 0;
 const COMMAND: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 const WITHHELD: u8 = 3;
-const HEADER_BYTES: usize = 17;
+/// How many bytes go before a command's own.
+pub const HEADER_BYTES: usize = 17;
 
 /// The payload of a blank entry.
 #[must_use]

@@ -4,7 +4,7 @@
 //! The one place where bytes meet metadata. Sans-IO, like consensus: inputs come with the time, and what must be done
 //! is gathered in [`Work`]. Must not know of files, sockets, tasks, or of what a command means.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -255,6 +255,8 @@ pub struct Replica {
     /// The change of members that the leader, this node, is asked for in this step.
     asked_change: Option<ChangeRequest>,
     proposals: Proposals,
+    /// Proposals of this node that are decided and not applied yet, by the entries that hold them.
+    decided: VecDeque<(LogIndex, u64)>,
     /// Changes of members that this node asks for and has not sent.
     changes: Vec<ChangeRequest>,
     /// Changes by which this node asks to leave, by their sequence numbers: it does not apply the entry that says so.
@@ -322,6 +324,7 @@ impl Replica {
             arriving: None,
             asked_change: None,
             proposals: Proposals::default(),
+            decided: VecDeque::new(),
             changes: Vec::new(),
             leaving_by: Vec::new(),
             reads,
@@ -476,6 +479,7 @@ impl Replica {
     /// The state machine has applied everything up to here.
     pub fn applied(&mut self, upto: LogIndex, work: &mut Work) {
         self.applied = self.applied.max(upto);
+        while self.decided.pop_front_if(|(index, _)| *index <= self.applied).is_some() {}
         self.reads.take_ready(self.applied, &mut work.reads_ready);
     }
 
@@ -486,6 +490,8 @@ impl Replica {
         let (unsent, sent) = self.proposals.take_all();
         work.proposals_refused.extend(unsent.into_iter().map(|sequence| (sequence, why)));
         work.proposals_unknown.extend(sent);
+        // Where among them the state machine has stopped, it does not tell.
+        work.proposals_unknown.extend(self.decided.drain(..).map(|(_, sequence)| sequence));
         work.reads_refused.append(&mut self.reads.take_all());
         work.committed.clear();
         self.tell_fitness(now, work);
@@ -493,6 +499,8 @@ impl Replica {
 
     /// The group is closed: nothing is proposed, read or handed over any more. If it is to be removed, its log goes.
     pub fn close(&mut self, now: Time, remove: bool, work: &mut Work) {
+        // Followers must notice that their leader is gone.
+        self.step(now, Input::Wake, Vec::new(), work);
         self.fence(now, NotProposed::Closed, work);
         let _ = remove;
     }
@@ -564,6 +572,17 @@ impl Replica {
         self.connected.remove(&peer);
         self.lost.insert(peer);
         self.step(now, Input::Lost { peer }, Vec::new(), work);
+    }
+
+    /// The node is no peer any more: nobody tells when a connection to it comes or goes, and what comes from it is heard.
+    pub fn unlisted(&mut self, peer: NodeId) {
+        self.connected.remove(&peer);
+        self.lost.remove(&peer);
+    }
+
+    /// Nothing was heard of a peer's node for an election timeout, though its connection seems to stand.
+    pub fn silent(&mut self, now: Time, peer: NodeId, work: &mut Work) {
+        self.step(now, Input::Silent { peer }, Vec::new(), work);
     }
 
     /// What a [`LogRead`] has brought.
@@ -790,6 +809,7 @@ impl Replica {
             match payload {
                 Payload::Command { id: ProposalId { origin, sequence }, .. } if origin == self.origin => {
                     self.proposals.settle(sequence);
+                    self.decided.push_back((id.index, sequence));
                 }
                 Payload::Command { .. } | Payload::Configuration(_) => {}
                 Payload::Blank => self.proposals.send_lost_again(id.term),
@@ -922,7 +942,11 @@ impl Replica {
 fn is_of_leader(message: &Message) -> bool {
     matches!(
         message.body,
-        Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::Committed { .. } | Body::SnapshotNeeded { .. }
+        Body::AppendEntries { .. }
+            | Body::Heartbeat { .. }
+            | Body::Sleep { .. }
+            | Body::Committed { .. }
+            | Body::SnapshotNeeded { .. }
     )
 }
 

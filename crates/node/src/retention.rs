@@ -42,6 +42,8 @@ pub struct Retention {
 }
 
 impl Retention {
+    /// Nothing was applied yet.
+    #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self { limits, bytes: 0, bytes_at_cut: 0, marks: VecDeque::new() }
     }

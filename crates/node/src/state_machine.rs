@@ -43,6 +43,11 @@ pub trait StateMachine: Send + Sync + 'static {
     /// to a disk.
     fn end_batch(&mut self) {}
 
+    /// Whether commands have left work behind that [`StateMachine::maintain`] does. Asked after every batch.
+    fn needs_maintenance(&self) -> bool {
+        false
+    }
+
     /// Does a bounded piece of work that commands have left behind: giving up what was compacted, say. Called between
     /// batches, again and again with pauses for as long as it says that there is more. It changes nothing that a command
     /// can see.
@@ -60,14 +65,10 @@ pub trait StateMachine: Send + Sync + 'static {
         LogId::ZERO
     }
 
-    /// Whether [`StateMachine::snapshot`] gives snapshots. Without them the log grows for ever, and a node that has lost its
-    /// disk gets every entry again.
-    fn makes_snapshots(&self) -> bool {
-        false
-    }
-
     /// A handle to the state as it is, or as it was at an earlier entry, from which it can be written while commands go
-    /// on. It should cost little: nothing is applied meanwhile.
+    /// on. It should cost little: nothing is applied meanwhile. A state machine that gives one once gives one always.
+    ///
+    /// Without it the log grows for ever, and a node that has lost its disk gets every entry again.
     fn snapshot(&self) -> Option<Box<dyn Snapshot>> {
         None
     }

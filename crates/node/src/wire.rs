@@ -135,9 +135,12 @@ impl PeerMessage {
                 Body::Heartbeat { session: of(session), round, commit: LogIndex(commit) }
             }
             FrameBody::Committed(upto) => Body::Committed { upto: LogIndex(upto) },
-            FrameBody::HeartbeatReply(HeartbeatReply { session, round, fit, full, priority }) => {
+            FrameBody::Sleep(Sleep { session, round, upto }) => {
+                Body::Sleep { session: of(session), round, upto: named(upto)? }
+            }
+            FrameBody::HeartbeatReply(HeartbeatReply { session, round, fit, full, priority, asleep }) => {
                 let priority = u8::try_from(priority).unwrap_or(u8::MAX);
-                Body::HeartbeatReply { session: of(session), round, fit, full, priority }
+                Body::HeartbeatReply { session: of(session), round, fit, full, priority, asleep }
             }
             FrameBody::SnapshotNeeded(SnapshotNeeded { session, of: reach }) => {
                 Body::SnapshotNeeded { session: of(session), of: named(reach)? }
@@ -289,13 +292,19 @@ fn encode_body(body: &Body, payloads: &[Bytes]) -> FrameBody {
             FrameBody::Heartbeat(Heartbeat { session: session.0.0, round: *round, commit: commit.0 })
         }
         Body::Committed { upto } => FrameBody::Committed(upto.0),
-        Body::HeartbeatReply { session, round, fit, full, priority } => FrameBody::HeartbeatReply(HeartbeatReply {
-            session: session.0.0,
-            round: *round,
-            fit: *fit,
-            full: *full,
-            priority: u32::from(*priority),
-        }),
+        Body::Sleep { session, round, upto } => {
+            FrameBody::Sleep(Sleep { session: session.0.0, round: *round, upto: name(*upto) })
+        }
+        Body::HeartbeatReply { session, round, fit, full, priority, asleep } => {
+            FrameBody::HeartbeatReply(HeartbeatReply {
+                session: session.0.0,
+                round: *round,
+                fit: *fit,
+                full: *full,
+                priority: u32::from(*priority),
+                asleep: *asleep,
+            })
+        }
         Body::SnapshotNeeded { session, of } => {
             FrameBody::SnapshotNeeded(SnapshotNeeded { session: session.0.0, of: name(*of) })
         }
@@ -334,7 +343,7 @@ struct Frame {
     term: u64,
     #[prost(
         oneof = "FrameBody",
-        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26"
+        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27"
     )]
     body: Option<FrameBody>,
 }
@@ -388,6 +397,8 @@ enum FrameBody {
     #[prost(message, tag = "25")]
     ProposalsRefused(Sequences),
     #[prost(message, tag = "26")]
+    Sleep(Sleep),
+    #[prost(message, tag = "27")]
     Alive(Empty),
 }
 
@@ -436,6 +447,18 @@ struct HeartbeatReply {
     priority: u32,
     #[prost(bool, tag = "5")]
     full: bool,
+    #[prost(bool, tag = "6")]
+    asleep: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct Sleep {
+    #[prost(uint64, tag = "1")]
+    round: u64,
+    #[prost(message, optional, tag = "2")]
+    upto: Option<Name>,
+    #[prost(uint64, tag = "3")]
+    session: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -561,7 +584,8 @@ mod tests {
             Body::EntriesRefused { session: of(3), missing: last, hint: LogId::ZERO },
             Body::Heartbeat { session: of(3), round: 4, commit: LogIndex(3) },
             Body::Committed { upto: LogIndex(3) },
-            Body::HeartbeatReply { session: of(3), round: 4, fit: true, full: true, priority: 2 },
+            Body::HeartbeatReply { session: of(3), round: 4, fit: true, full: true, priority: 2, asleep: true },
+            Body::Sleep { session: of(3), round: 4, upto: last },
             Body::SnapshotNeeded { session: of(3), of: last },
             Body::TimeoutNow,
             Body::Removed { at: LogIndex(8) },

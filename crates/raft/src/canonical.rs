@@ -112,8 +112,14 @@ mod tests {
         let leads = || come_to(RoleName::Leader, NOW, with_rng(1));
         let answered_at = |millis| {
             let mut raft = leads();
-            let body =
-                Body::HeartbeatReply { session: Session::default(), round: 0, fit: true, full: false, priority: 1 };
+            let body = Body::HeartbeatReply {
+                session: Session::default(),
+                round: 0,
+                fit: true,
+                full: false,
+                priority: 1,
+                asleep: false,
+            };
             hear(&mut raft, later(millis), NodeId(2), body);
             raft
         };
@@ -141,8 +147,14 @@ mod tests {
             let leader = Raft::new(config, restored, Time::default(), Rng::new(1));
             let mut raft = come_to(RoleName::Leader, NOW, leader);
             step(&mut raft, later(millis), Input::Tick);
-            let round =
-                Body::HeartbeatReply { session: Session::default(), round: 1, fit: true, full: false, priority: 1 };
+            let round = Body::HeartbeatReply {
+                session: Session::default(),
+                round: 1,
+                fit: true,
+                full: false,
+                priority: 1,
+                asleep: false,
+            };
             hear(&mut raft, later(150), NodeId(2), round);
             step(&mut raft, later(200 + millis), Input::Tick);
             raft

@@ -94,6 +94,16 @@ pub enum Input {
         /// The peer.
         peer: NodeId,
     },
+    /// Nothing was heard of a peer's node for an election timeout, of whatever group, though its connection seems to
+    /// stand. Needed while this replica sleeps (see [`Config::sleep_after`](crate::state::Config::sleep_after)); one that
+    /// is awake notices by itself.
+    Silent {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The group must be awake: something is about to be asked of it, or this replica is about to be taken away. A
+    /// leader tells its followers, so that they notice if nothing follows. Harmless at any time.
+    Wake,
 }
 
 /// What consensus asks of its host. Writes keep their order. Sends need not wait for them: a message that vouches for

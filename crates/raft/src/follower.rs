@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use crate::configuration::Configuration;
-use crate::effect::{Effect, Effects, Event, Misbehaviour, Source};
+use crate::effect::{Effect, Effects, Event, Input, Misbehaviour, Source};
 use crate::id::{LogId, LogIndex, NodeId};
-use crate::message::{Body, ReadId, Session};
+use crate::message::{Body, Message, ReadId, Session};
 use crate::state::State;
 use crate::term_runs::TermRuns;
 use crate::time::Time;
@@ -22,6 +22,8 @@ pub(crate) struct Follower {
     /// The connection to the leader is gone. Others may have lost it too, so it is worth asking them before the
     /// timeout; it never makes this node give a vote that it could not give after it.
     lost: bool,
+    /// The leader has announced its sleep, and this node sleeps too: it believes in its leader and waits for no word.
+    pub(crate) asleep: bool,
     /// How long it waits for word of a leader, each time anew.
     election_timeout: Duration,
     /// When to ask for an election.
@@ -32,7 +34,7 @@ impl Follower {
     /// Follows `leader`, or waits for one to appear.
     pub(crate) fn new(leader: Option<NodeId>, now: Time, state: &mut State) -> Self {
         let election_timeout = state.election_timeout();
-        Self { leader, lost: false, election_timeout, deadline: now + election_timeout }
+        Self { leader, lost: false, asleep: false, election_timeout, deadline: now + election_timeout }
     }
 
     /// Waits from now on, for another time drawn by chance.
@@ -51,11 +53,50 @@ impl Follower {
         self.lost
     }
 
+    /// Whether an input is news, so that this node must be awake: any message but a repeated announcement of its leader,
+    /// anything that its host wants of the group, and a new connection to the leader, which may have started again. What
+    /// the host says of its own disk and state machine is told with the next answer.
+    pub(crate) fn is_stirred_by(&self, input: &Input, state: &State) -> bool {
+        match input {
+            Input::Receive { from, message: Message { term, body: Body::Sleep { .. } } } => {
+                self.leader != Some(*from) || *term != state.term
+            }
+            Input::Connected { peer } => self.leader == Some(*peer),
+            Input::Receive { .. }
+            | Input::Propose { .. }
+            | Input::ChangeConfiguration { .. }
+            | Input::Transfer { .. }
+            | Input::Unreadable { .. }
+            | Input::Read { .. }
+            | Input::Wake => true,
+            // The loss of the leader does more than wake: see `lose`.
+            Input::Lost { .. } | Input::Silent { .. } => false,
+            Input::Tick
+            | Input::Persisted { .. }
+            | Input::VotePersisted { .. }
+            | Input::Compact { .. }
+            | Input::SnapshotReceived { .. }
+            | Input::Fitness { .. }
+            | Input::Room { .. } => false,
+        }
+    }
+
+    /// Wakes. It has slept because of its leader, which it gives as long as if it had been heard just now; a candidate is
+    /// refused so long, and no longer.
+    pub(crate) fn wake(&mut self, now: Time, state: &mut State) {
+        self.asleep = false;
+        state.heard = now;
+        self.wait(now, state);
+    }
+
     /// Hears a leader of this term. False if the term has another.
     pub(crate) fn hear(&mut self, from: NodeId, now: Time, state: &mut State, effects: &mut Effects) -> bool {
         if let Some(leader) = self.leader.filter(|&leader| leader != from) {
             State::misbehaved(from, Misbehaviour::SecondLeader { leader }, effects);
             return false;
+        }
+        if self.asleep {
+            self.wake(now, state);
         }
         let (silence, timeout) = (now.since(state.heard), state.config.election_timeout);
         if self.leader.is_some() && 5 * silence > 4 * timeout {
@@ -72,6 +113,9 @@ impl Follower {
     pub(crate) fn lose(&mut self, peer: NodeId, now: Time, state: &mut State) {
         // Under leases nobody may be elected before the timeout, whoever has noticed what.
         if self.leader == Some(peer) && state.config.lease.is_none() {
+            if self.asleep {
+                self.wake(now, state);
+            }
             self.lost = true;
             self.deadline = self.deadline.min(now + state.wait_within(Duration::ZERO, state.config.heartbeat));
         }
@@ -86,7 +130,9 @@ impl Follower {
 
     /// See [`crate::canonical`]. Who may not stand still waits for ever.
     pub(crate) fn forget_time(&mut self, now: Time) {
-        if self.deadline < Time::NEVER {
+        if self.asleep {
+            self.election_timeout = Duration::ZERO;
+        } else if self.deadline < Time::NEVER {
             (self.election_timeout, self.deadline) = (Duration::ZERO, now);
         }
     }
@@ -142,9 +188,30 @@ impl Follower {
             state.release_memory();
         }
         state.fetch_unreadable(from, effects);
+        let asleep = self.asleep;
         let fit = state.may_stand() && state.is_healthy(now);
         let (full, priority) = (!state.has_room, state.config.priority);
-        state.send(from, Body::HeartbeatReply { session, round, fit, full, priority }, effects);
+        state.send(from, Body::HeartbeatReply { session, round, fit, full, priority, asleep }, effects);
+    }
+
+    /// The receiver's side of an announcement of sleep: falls asleep if this log is the leader's, and all of it decided
+    /// and durable. If the last entries are the same, so are the logs (Raft §5.3, Log Matching).
+    pub(crate) fn sleep(
+        &mut self,
+        from: NodeId,
+        (session, round, upto): (Session, u64, LogId),
+        now: Time,
+        state: &mut State,
+        effects: &mut Effects,
+    ) {
+        let commit = if state.log.contains(upto) { upto.index } else { LogIndex::ZERO };
+        state.commit_upto(commit, effects);
+        let has_all = state.log.last_id() == upto && state.ready == upto.index;
+        // A replica whose host does not watch over nodes relies on heartbeats: see `Config::sleep_after`.
+        if has_all && state.is_healthy(now) && state.config.sleeps_after().is_some() {
+            (self.asleep, self.deadline) = (true, Time::NEVER);
+        }
+        self.heartbeat(from, (session, round, commit), now, state, effects);
     }
 
     /// The leader has compacted away what this log needs (Raft §7).

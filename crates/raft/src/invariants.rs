@@ -51,6 +51,7 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
         || format!("begins after {begin}"),
     )?;
     check_who_stands(raft, role_state.role)?;
+    check_who_sleeps(raft)?;
     for (peer, matched) in raft.matched() {
         require("matched <= last", matched <= last, || format!("{peer} matched {matched}, last {last}"))?;
     }
@@ -62,11 +63,53 @@ fn check_who_stands(raft: &Raft, role: RoleName) -> Result<(), Violation> {
     let may_stand = raft.state().may_stand();
     let waits = raft.deadline() < Time::NEVER;
     let (property, holds) = match role {
+        RoleName::Follower if raft.is_asleep() => ("who sleeps waits for nothing", !waits),
         RoleName::Follower => ("who may stand waits for its time, and nobody else", waits == may_stand),
         RoleName::PreCandidate | RoleName::Candidate => ("who stands may stand", may_stand),
         RoleName::Leader => ("who leads votes", raft.configuration().is_voter(raft.node())),
     };
     require(property, holds, || format!("{role:?} {} of {:?}", raft.node(), raft.configuration().members()))
+}
+
+/// Only a replica sleeps that has everything its leader has, all of it decided and durable. A leader sleeps only if all
+/// peers have as much.
+fn check_who_sleeps(raft: &Raft) -> Result<(), Violation> {
+    if !raft.is_asleep() {
+        return Ok(());
+    }
+    let (state, last) = (raft.state(), raft.log().last());
+    require("who sleeps waits for nothing", raft.deadline() == Time::NEVER, || format!("{:?}", raft.deadline()))?;
+    require("who sleeps has a leader", raft.role_state().leader.is_some(), || format!("{:?}", raft.role_state()))?;
+    require("who sleeps sleeps by its own will", state.config.sleeps_after().is_some(), || {
+        format!("{:?}", state.config)
+    })?;
+    // What is damaged, or does not fit, may have become so since.
+    require("who sleeps has nothing uncommitted", state.commit == last, || format!("{} of {last}", state.commit))?;
+    require("who sleeps has nothing that is not durable", state.durable() == last, || {
+        format!("{} of {last}", state.durable())
+    })?;
+    let leads = raft.role_state().role == RoleName::Leader;
+    require("a leader sleeps when no change is under way", !leads || !raft.configuration().is_joint(), || {
+        format!("{:?}", raft.configuration().members())
+    })?;
+    let behind = raft.matched().find(|(_, matched)| *matched != last);
+    require("a leader sleeps when all have all", behind.is_none(), || format!("{behind:?}, last {last}"))
+}
+
+/// All who sleep by the word of a leader that sleeps have its log. (One that is about to sleep may have been away when
+/// the others fell asleep by an earlier word of it.)
+///
+/// # Errors
+/// If it does not hold.
+pub fn check_sleepers(leader: &Raft, other: &Raft) -> Result<(), Violation> {
+    let (leads, follows) = (leader.role_state(), other.role_state());
+    let sleep = leader.is_asleep() && leads.role == RoleName::Leader && other.is_asleep() && leads.term == follows.term;
+    let (ours, theirs) = ((leader.log().last_id(), leader.commit()), (other.log().last_id(), other.commit()));
+    // One that was removed in its sleep, and not told, has missed that.
+    let is_member = leader.configuration().contains(other.node());
+    require("all who sleep have the same log", !sleep || !is_member || ours == theirs, || {
+        format!("{ours:?} at {}, {theirs:?} at {}", leader.node(), other.node())
+    })
 }
 
 /// Checks a step from one state to the next of the same process.

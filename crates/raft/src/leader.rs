@@ -1,8 +1,9 @@
 //! The leader's role: keep its office, commit what a quorum holds, confirm reads (Raft §5.3, §5.4.2; Ongaro §6.2, §6.4).
 //!
 //! Owns one [`Progress`] per peer and the pending reads. What is sent to peers is in `leader/replication.rs`, how
-//! members come and go in `leader/members.rs`, how the office is handed over in `leader/transfer.rs`. Must not know of
-//! elections (see `candidate.rs`), of bytes, or of what a state machine does with a committed entry.
+//! members come and go in `leader/members.rs`, how the office is handed over in `leader/transfer.rs`, how an idle group
+//! falls asleep in `leader/sleep.rs`. Must not know of elections (see `candidate.rs`), of bytes, or of what a state
+//! machine does with a committed entry.
 
 use std::time::Duration;
 
@@ -17,8 +18,10 @@ use crate::time::Time;
 
 mod members;
 mod replication;
+mod sleep;
 mod transfer;
 
+use sleep::Sleep;
 use transfer::Transfer;
 
 /// A replica that leads its term.
@@ -31,9 +34,13 @@ pub(crate) struct Leader {
     heartbeat_due: Time,
     /// What was committed when heartbeats were last due: who has that keeps up.
     committed_a_beat_ago: LogIndex,
-    transfer: Option<Transfer>,
+    /// Rare, and there may be thousands of groups.
+    transfer: Option<Box<Transfer>>,
     /// It has asked another to stand, who may do so at any later time: from then on no lease can be relied on.
     asked_another: bool,
+    sleep: Sleep,
+    /// When something last happened that was news.
+    stirred: Time,
     reads: Reads,
 }
 
@@ -53,6 +60,8 @@ impl Leader {
             committed_a_beat_ago: first,
             transfer: None,
             asked_another: false,
+            sleep: Sleep::Awake,
+            stirred: now,
             reads: Reads::default(),
         };
         leader.take_in_members(before.index, now, state);
@@ -62,6 +71,9 @@ impl Leader {
 
     /// When to call [`Leader::tick`], if nothing happens before.
     pub(crate) fn deadline(&self, state: &State) -> Time {
+        if self.is_asleep() {
+            return Time::NEVER;
+        }
         self.heartbeat_due.min(self.office_ends(state))
     }
 
@@ -84,7 +96,9 @@ impl Leader {
             if state.config.lease.is_some() {
                 self.reads.begin_round(Some(now));
             }
-            self.send_heartbeats(now, state, effects);
+            if !self.announce_sleep(now, state, effects) {
+                self.send_heartbeats(now, state, effects);
+            }
         }
         true
     }
@@ -241,6 +255,9 @@ impl Leader {
         }
         progress.heartbeat_answered(now, lost_after(state));
         self.confirm_reads(now, state, effects);
+        if self.sleep == Sleep::Announced && round == self.reads.round {
+            self.follower_sleeps(from, answer.asleep, now, state, effects);
+        }
     }
 
     /// Leaves office: who waits for a read must ask elsewhere.
@@ -257,7 +274,7 @@ impl Leader {
 
     /// See [`crate::canonical`].
     pub(crate) fn forget_time(&mut self, now: Time) {
-        self.heartbeat_due = now;
+        (self.heartbeat_due, self.stirred) = (now, now);
         self.peers.iter_mut().for_each(|(_, progress)| progress.forget_time(now));
         self.transfer.iter_mut().for_each(|transfer| transfer.until = now);
         self.reads.forget_time();
@@ -284,6 +301,7 @@ pub(crate) struct HeartbeatAnswer {
     pub(crate) fit: bool,
     pub(crate) full: bool,
     pub(crate) priority: u8,
+    pub(crate) asleep: bool,
 }
 
 /// How long a peer may answer heartbeats and nothing else before entries are taken for lost.

@@ -98,6 +98,16 @@ pub enum Body {
         /// How far the leader has committed of what the receiver is known to hold.
         commit: LogIndex,
     },
+    /// I lead, this is all there is, and it is decided: no heartbeat will follow, as soon as all sleep. Answered like a
+    /// heartbeat, and repeated until it is.
+    Sleep {
+        /// To be repeated in the answer.
+        session: Session,
+        /// The round of this announcement; it is repeated under the same number.
+        round: u64,
+        /// The last entry of the leader's log.
+        upto: LogId,
+    },
     /// This is decided. Not answered, and no sign of life is lost with it: the next heartbeat says the same.
     Committed {
         /// How far the leader has committed of what the receiver is known to hold.
@@ -115,6 +125,8 @@ pub enum Body {
         full: bool,
         /// How much it should be preferred as leader.
         priority: u8,
+        /// This node sleeps: it waits for no other heartbeat. Only ever an answer to [`Body::Sleep`].
+        asleep: bool,
     },
     /// What you lack has been compacted away. Get a snapshot of this entry or a later one, from any member that has
     /// one; then say how far your log goes.

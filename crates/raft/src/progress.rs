@@ -32,6 +32,8 @@ pub(crate) struct Progress {
     /// Whether its disk has no room for entries, as it last said.
     pub(crate) full: bool,
     pub(crate) priority: u8,
+    /// Whether it has answered the announcement under way that it sleeps.
+    pub(crate) asleep: bool,
     /// When it first answered a heartbeat without having answered what is under way; never, if it has not.
     silent_since: Time,
 }
@@ -132,6 +134,7 @@ impl Progress {
             fit: false,
             full: false,
             priority: 0,
+            asleep: false,
             silent_since: Time::NEVER,
         }
     }

@@ -66,6 +66,7 @@ impl Raft {
     ///
     /// Never fails: what cannot be done is an effect that says so. `now` must not go back.
     pub fn step(&mut self, now: Time, input: Input, effects: &mut Effects) {
+        self.stir(now, &input, effects);
         match input {
             Input::Tick => self.tick(now, effects),
             Input::Receive { from, message } => self.receive(from, message, now, effects),
@@ -73,7 +74,7 @@ impl Raft {
             Input::ChangeConfiguration { changes } => self.change(&changes, now, effects),
             Input::Transfer { to } => self.transfer(to, now, effects),
             Input::Compact { upto } => self.state.compact(upto, effects),
-            Input::SnapshotReceived { id, configuration } => self.install(id, configuration, effects),
+            Input::SnapshotReceived { id, configuration } => self.install(id, configuration, now, effects),
             Input::Fitness { fit } => self.state.applies = fit,
             Input::Unreadable { first, last } => {
                 self.state.cannot_read(first, last);
@@ -93,6 +94,9 @@ impl Raft {
             }
             Input::Connected { peer } => self.reconnected(peer),
             Input::Lost { peer } => self.lost(peer, now),
+            Input::Silent { peer } => self.silent(peer, now),
+            // It has woken who slept.
+            Input::Wake => {}
         }
         self.settle_configuration(now, effects);
         self.state.save_vote(effects);
@@ -133,6 +137,17 @@ impl Raft {
     pub fn end_turn(&mut self, effects: &mut Effects) {
         if let Role::Leader(leader) = &mut self.role {
             leader.end_turn(&mut self.state, effects);
+        }
+    }
+
+    /// Whether it sleeps: it leads or follows, and has no deadline until an input wakes it. See
+    /// [`Config::sleep_after`] for what its host owes it meanwhile.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        match &self.role {
+            Role::Follower(follower) => follower.asleep,
+            Role::Candidate(_) => false,
+            Role::Leader(leader) => leader.is_asleep(),
         }
     }
 
@@ -297,6 +312,8 @@ impl Raft {
             Role::Candidate(_) => self.campaign(Poll::PreVote, Cause::Silence, now, effects),
             Role::Leader(leader) => {
                 if !leader.tick(now, &mut self.state, effects) {
+                    // Who sleeps by its word must not sleep on without it.
+                    leader.stir(now, &mut self.state, effects);
                     self.follow(None, now, effects);
                 }
             }
@@ -345,6 +362,11 @@ impl Raft {
                     follower.heartbeat(from, (session, round, commit), now, state, effects);
                 }
             }
+            Body::Sleep { session, round, upto } => {
+                if let Some((follower, state)) = self.hear_leader(from, now, effects) {
+                    follower.sleep(from, (session, round, upto), now, state, effects);
+                }
+            }
             Body::Committed { upto } => {
                 if let Some((_, state)) = self.hear_leader(from, now, effects) {
                     state.commit_upto(upto, effects);
@@ -378,9 +400,9 @@ impl Raft {
                     leader.refused(from, session, (missing, hint), now, &self.state);
                 }
             }
-            Body::HeartbeatReply { session, round, fit, full, priority } => {
+            Body::HeartbeatReply { session, round, fit, full, priority, asleep } => {
                 if let Role::Leader(leader) = &mut self.role {
-                    let answer = HeartbeatAnswer { session, round, fit, full, priority };
+                    let answer = HeartbeatAnswer { session, round, fit, full, priority, asleep };
                     leader.heartbeat_answered(from, answer, now, &mut self.state, effects);
                 }
             }
@@ -402,7 +424,7 @@ impl Raft {
     /// advanced its term while it was cut off can come back only so.
     fn receive_stale(&mut self, from: NodeId, body: &Body, effects: &mut Effects) {
         match body {
-            Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::SnapshotNeeded { .. } => {
+            Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::Sleep { .. } | Body::SnapshotNeeded { .. } => {
                 self.state.send(from, Body::StaleTerm, effects);
             }
             Body::RequestVote { .. } => self.state.send(from, Body::VoteRefused, effects),
@@ -552,9 +574,15 @@ impl Raft {
 
     /// A leader needs no snapshot: it has the longest log there is, and its own state machine has all that was dropped
     /// from it.
-    fn install(&mut self, id: LogId, configuration: (LogIndex, Configuration), effects: &mut Effects) {
-        if !matches!(self.role, Role::Leader(_)) {
-            self.state.install(id, configuration, effects);
+    fn install(&mut self, id: LogId, configuration: (LogIndex, Configuration), now: Time, effects: &mut Effects) {
+        if matches!(self.role, Role::Leader(_)) || !self.state.install(id, configuration, effects) {
+            return;
+        }
+        // It had all there was when it fell asleep: there is more.
+        if let Role::Follower(follower) = &mut self.role
+            && follower.asleep
+        {
+            follower.wake(now, &mut self.state);
         }
     }
 
@@ -565,7 +593,8 @@ impl Raft {
         }
         let may_stand = self.state.may_stand();
         match &mut self.role {
-            Role::Follower(follower) if may_stand != (follower.deadline < Time::NEVER) => {
+            // One that sleeps sees to it when it wakes.
+            Role::Follower(follower) if !follower.asleep && may_stand != (follower.deadline < Time::NEVER) => {
                 follower.wait(now, &mut self.state);
             }
             Role::Candidate(_) if !may_stand => self.follow(None, now, effects),
@@ -606,6 +635,28 @@ impl Raft {
             Role::Follower(follower) => follower.lose(peer, now, &mut self.state),
             Role::Candidate(_) => {}
             Role::Leader(leader) => leader.reconnected(peer),
+        }
+    }
+
+    /// A peer's node is silent. If this replica is awake, it has its own ways to notice.
+    fn silent(&mut self, peer: NodeId, now: Time) {
+        if let Role::Follower(follower) = &mut self.role
+            && follower.asleep
+        {
+            follower.lose(peer, now, &mut self.state);
+        }
+    }
+
+    /// Before anything else is done with an input: whoever sleeps wakes if it is news.
+    fn stir(&mut self, now: Time, input: &Input, effects: &mut Effects) {
+        match &mut self.role {
+            Role::Follower(follower) if follower.asleep && follower.is_stirred_by(input, &self.state) => {
+                follower.wake(now, &mut self.state);
+            }
+            Role::Leader(leader) if leader.is_stirred_by(input, &self.state) => {
+                leader.stir(now, &mut self.state, effects);
+            }
+            _ => {}
         }
     }
 

@@ -70,6 +70,11 @@ impl Reads {
         !self.waiting.is_empty() && self.confirming.is_none()
     }
 
+    /// Whether no read waits for anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.confirming.is_none()
+    }
+
     /// Whether anything depends on which rounds a quorum has answered.
     pub(crate) fn await_confirmation(&self) -> bool {
         self.confirming.is_some() || self.lease.as_ref().is_some_and(|lease| !lease.sent.is_empty())

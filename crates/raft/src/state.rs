@@ -39,6 +39,18 @@ pub struct Config {
     /// host reads the clock after it has got a read, and so a read is answered by a lease that held when it had begun.
     /// The price is that a lost connection does not shorten the wait for an election, nor does a restart.
     pub lease: Option<Duration>,
+    /// How long nothing must have happened before the group falls asleep: neither its leader nor its followers have a
+    /// deadline then, and no heartbeat is sent until something happens. `None`, the default: it never sleeps. Nor does
+    /// it with leases.
+    ///
+    /// The contract: while [`Raft::is_asleep`](crate::raft::Raft::is_asleep), the host watches over the *nodes* of the
+    /// members. That one of them is gone, it reports with [`Input::Lost`](crate::effect::Input::Lost) or
+    /// [`Input::Connected`](crate::effect::Input::Connected); that one is silent while its connection seems to stand,
+    /// with [`Input::Silent`](crate::effect::Input::Silent), within about an election timeout; and so too if that was so
+    /// already when the replica fell asleep. A host that takes a replica away from a node that goes on running gives it
+    /// [`Input::Wake`](crate::effect::Input::Wake) before, and sends what it says. No vote and no read depends on any of
+    /// this: a host that reports nothing gets no second leader, but may get no first.
+    pub sleep_after: Option<Duration>,
 }
 
 impl Config {
@@ -54,7 +66,14 @@ impl Config {
             uncommitted_max: 1 << 20,
             priority: 1,
             lease: None,
+            sleep_after: None,
         }
+    }
+
+    /// How long nothing must have happened before this replica sleeps, if it ever does.
+    pub(crate) fn sleeps_after(&self) -> Option<Duration> {
+        // A lease lasts as long as rounds are answered, and there are none asleep.
+        self.sleep_after.filter(|_| self.lease.is_none())
     }
 }
 

@@ -22,6 +22,8 @@ use crate::time::Time;
 pub(crate) struct Unpersisted {
     issued: WriteId,
     persisted: WriteId,
+    /// Everything up to here is durable but for appends.
+    passed: WriteId,
     /// The newest write of term and vote; none of them, once it has overtaken appends.
     vote: WriteId,
     appends: VecDeque<Append>,
@@ -84,19 +86,19 @@ impl Unpersisted {
         // A host that reports a write which was never asked for is wrong; nothing more becomes durable by it.
         self.persisted = self.persisted.max(write.min(self.issued));
         while self.appends.pop_front_if(|append| append.write <= self.persisted).is_some() {}
+        self.count_what_has_passed();
         self.release(release);
     }
 
     /// Takes note that everything up to `write` is durable but for entries that were not reported before.
     pub(crate) fn vote_persisted(&mut self, write: WriteId, mut release: impl FnMut(Envelope)) {
-        let passed = write.min(self.issued);
-        self.snapshots_persisted(passed);
-        if passed >= self.vote {
+        self.passed = self.passed.max(write.min(self.issued));
+        self.snapshots_persisted(self.passed);
+        if self.passed >= self.vote {
             // Nothing has to wait for it any more.
             self.vote = WriteId::default();
         }
-        let whole = self.appends.front().map_or(passed, |append| passed.min(WriteId(append.write.0 - 1)));
-        self.persisted = self.persisted.max(whole);
+        self.count_what_has_passed();
         self.release(&mut release);
         if self.vote_is_durable() {
             let (free, held) =
@@ -105,6 +107,12 @@ impl Unpersisted {
             let free: VecDeque<Held> = free;
             free.into_iter().for_each(|held| release(held.envelope));
         }
+    }
+
+    /// What has overtaken an append is not reported again once that is durable.
+    fn count_what_has_passed(&mut self) {
+        let before_append = self.appends.front().map_or(self.passed, |append| WriteId(append.write.0 - 1));
+        self.persisted = self.persisted.max(self.passed.min(before_append));
     }
 
     /// Snapshots have taken their places in the log: what they have the effect of is durable, though entries that were
@@ -184,7 +192,7 @@ impl Unpersisted {
             }
         }
         self.held = once;
-        [&mut self.issued, &mut self.persisted, &mut self.vote].into_iter().for_each(renumber);
+        [&mut self.issued, &mut self.persisted, &mut self.passed, &mut self.vote].into_iter().for_each(renumber);
         self.waits = (self.persisted < self.issued).then_some((self.persisted, now));
     }
 
@@ -288,6 +296,21 @@ mod tests {
         assert_eq!(unpersisted.durable(LogIndex(9)), LogIndex(7));
         assert_eq!(released(&mut unpersisted, later.0), []);
         assert_eq!(unpersisted.durable(LogIndex(9)), LogIndex(9));
+    }
+
+    #[test]
+    fn what_has_passed_entries_by_is_not_waited_for_once_they_are_durable() {
+        let (begin, election_timeout) = (Time::from_millis(1000), Duration::from_millis(100));
+        let mut unpersisted = Unpersisted::default();
+        let append = unpersisted.append_written(LogIndex(4));
+        let compaction = unpersisted.compaction_written();
+        unpersisted.vote_persisted(compaction, |_| {});
+        released(&mut unpersisted, append.0);
+        unpersisted.watch(begin, true);
+        assert!(!unpersisted.stalled(begin + election_timeout, election_timeout));
+        let later = unpersisted.append_written(LogIndex(5));
+        unpersisted.watch(begin, true);
+        assert!(unpersisted.stalled(begin + election_timeout, election_timeout), "{later:?} is");
     }
 
     #[test]

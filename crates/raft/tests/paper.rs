@@ -9,6 +9,8 @@ mod harness;
 mod leases;
 #[path = "paper/members.rs"]
 mod members;
+#[path = "paper/sleep.rs"]
+mod sleep;
 #[path = "paper/snapshots.rs"]
 mod snapshots;
 
@@ -28,7 +30,7 @@ fn upto(index: u64) -> Body {
 }
 
 fn beat_answer(round: u64) -> Body {
-    Body::HeartbeatReply { session: FIRST, round, fit: true, full: false, priority: 1 }
+    Body::HeartbeatReply { session: FIRST, round, fit: true, full: false, priority: 1, asleep: false }
 }
 
 fn request(term: u64, index: u64) -> Body {

@@ -54,6 +54,19 @@ fn a_member_loses_its_disk_and_comes_back() {
 }
 
 #[test]
+fn idle_groups_sleep_and_wake() {
+    run_seeds(Kind { nodes: 3, sleeps: true, ..Kind::default() }, seeds(80), |seen| {
+        [seen.sleeps, seen.bereaved, seen.cuts]
+    });
+}
+
+#[test]
+fn groups_whose_members_come_and_go_sleep_and_wake() {
+    let kind = Kind { nodes: 3, others: 2, sleeps: true, ..Kind::default() };
+    run_seeds(kind, seeds(60), |seen| [seen.sleeps, seen.bereaved, seen.joint, seen.removals]);
+}
+
+#[test]
 fn no_lease_outlives_its_promise() {
     run_seeds(Kind { nodes: 3, leases: true, ..Kind::default() }, seeds(60), |seen| [seen.lease_reads, seen.cuts]);
 }

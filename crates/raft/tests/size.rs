@@ -164,7 +164,8 @@ impl Host {
     fn beat(&mut self) -> Vec<(&'static str, u64)> {
         self.now = self.raft.deadline();
         let due = self.counted(|host| host.step(Input::Tick));
-        let reply = Body::HeartbeatReply { session: SESSION, round: 0, fit: true, full: false, priority: 1 };
+        let reply =
+            Body::HeartbeatReply { session: SESSION, round: 0, fit: true, full: false, priority: 1, asleep: false };
         let answered = self.counted(|host| host.all_say(reply));
         vec![("leader: heartbeats are due", due), ("leader: heartbeats are answered", answered)]
     }

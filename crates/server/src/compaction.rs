@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use vlot_proto::etcdserverpb::CompactionRequest;
 use vlot_store::command::Command;
+use vlot_store::store::Store;
 
 use crate::config::AutoCompaction;
 use crate::store_group::StoreGroup;
@@ -28,8 +29,10 @@ pub(crate) async fn compact_by(rule: AutoCompaction, store_group: Arc<StoreGroup
     match rule {
         AutoCompaction::Revision(kept) => loop {
             tokio::time::sleep(REVISION_INTERVAL).await;
-            let newest = store_group.store().revision();
-            compact(&store_group, member, newest - kept).await;
+            // A store that has stopped is looked at again.
+            if let Ok(newest) = store_group.look(Store::revision).await {
+                compact(&store_group, member, newest - kept).await;
+            }
         },
         AutoCompaction::Periodic(kept) => {
             let period = kept.min(PERIOD_MAX);
@@ -38,7 +41,8 @@ pub(crate) async fn compact_by(rule: AutoCompaction, store_group: Arc<StoreGroup
             loop {
                 tokio::time::sleep(period / SAMPLES_PER_PERIOD).await;
                 let now = Instant::now();
-                history.note(now, store_group.store().revision());
+                let Ok(newest) = store_group.look(Store::revision).await else { continue };
+                history.note(now, newest);
                 if now >= next
                     && let Some(revision) = history.revision_before(now)
                 {
@@ -51,8 +55,8 @@ pub(crate) async fn compact_by(rule: AutoCompaction, store_group: Arc<StoreGroup
 }
 
 async fn compact(store_group: &StoreGroup, member: u64, revision: i64) {
-    let nothing_to_do = revision <= store_group.store().compacted_revision().max(0);
-    if nothing_to_do || store_group.raft_status().leader != member {
+    let Ok(compacted) = store_group.look(Store::compacted_revision).await else { return };
+    if revision <= compacted.max(0) || store_group.raft_status().leader != member {
         return;
     }
     let command = Command::Compact(CompactionRequest { revision, physical: false });

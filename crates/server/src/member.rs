@@ -10,10 +10,10 @@ use prost::Message;
 use vlot::{Members, NodeId, Seat};
 use vlot_proto::etcdserverpb::Member;
 use vlot_store::command::Command;
-use vlot_store::store::Store;
 
 use crate::config::{Config, InitialCluster, Url};
 use crate::identity::{Identity, cluster_id, member_id};
+use crate::store_machine::Facts;
 
 /// How this node sees its cluster.
 #[derive(Debug)]
@@ -69,12 +69,12 @@ impl Membership {
     }
 
     /// The members, ordered by id. One that has come in and is not applied yet is left out.
-    pub(crate) fn list(&self, members: &Members, store: &Store) -> Vec<Member> {
+    pub(crate) fn list(&self, members: &Members, facts: &Facts) -> Vec<Member> {
         let listed = members.iter().filter_map(|(member, address)| {
             let id = member.node.0;
-            let told = fact(store, &published_name(id)).unwrap_or_default();
+            let told = fact(facts, &published_name(id)).unwrap_or_default();
             let first = self.first.iter().find(|first| first.id == id);
-            let seat = fact(store, &seat_name(id));
+            let seat = fact(facts, &seat_name(id));
             // Whoever came in was a learner at first, and has a fact since; first members never were.
             if seat.is_none() && member.seat == Seat::Learner {
                 return None;
@@ -93,9 +93,9 @@ impl Membership {
     }
 
     /// The command by which this node tells the others its name and client URLs, unless they know them.
-    pub(crate) fn publication(&self, store: &Store) -> Option<Command> {
+    pub(crate) fn publication(&self, facts: &Facts) -> Option<Command> {
         let (name, value) = (published_name(self.own.id), Bytes::from(self.own.encode_to_vec()));
-        let known = store.attribute(&name) == Some(&value);
+        let known = facts.get(&name) == Some(&value);
         if known { None } else { Some(Command::SetAttribute { name, value }) }
     }
 }
@@ -112,14 +112,14 @@ fn own(config: &Config, identity: Identity) -> Member {
 }
 
 /// Members that came in to vote and learn until they have caught up.
-pub(crate) fn voters_to_be(members: &Members, store: &Store) -> Vec<NodeId> {
+pub(crate) fn voters_to_be(members: &Members, facts: &Facts) -> Vec<NodeId> {
     let learners = members.iter().filter(|(member, _)| member.seat == Seat::Learner).map(|(member, _)| member.node);
-    learners.filter(|node| fact(store, &seat_name(node.0)).is_some_and(|seat| !seat.is_learner)).collect()
+    learners.filter(|node| fact(facts, &seat_name(node.0)).is_some_and(|seat| !seat.is_learner)).collect()
 }
 
 /// Whether this id was a member's that has left.
-pub(crate) fn was_removed(id: u64, store: &Store) -> bool {
-    store.attribute(&removed_name(id)).is_some()
+pub(crate) fn was_removed(id: u64, facts: &Facts) -> bool {
+    facts.get(&removed_name(id)).is_some()
 }
 
 /// What a change of members does to the facts, given what came with the change: the etcd member it is about, with the URLs
@@ -139,18 +139,18 @@ pub(crate) fn facts_after(members: &Members, context: &[u8]) -> Vec<Command> {
 }
 
 /// Whether a command says something of a member that has left. It came too late.
-pub(crate) fn is_of_the_removed(command: &Command, store: &Store) -> bool {
+pub(crate) fn is_of_the_removed(command: &Command, facts: &Facts) -> bool {
     let Command::SetAttribute { name, .. } = command else { return false };
     let id = name.strip_prefix(b"member/").and_then(|id| std::str::from_utf8(id).ok());
-    id.and_then(|id| u64::from_str_radix(id, 16).ok()).is_some_and(|id| was_removed(id, store))
+    id.and_then(|id| u64::from_str_radix(id, 16).ok()).is_some_and(|id| was_removed(id, facts))
 }
 
 fn set(name: Bytes, value: Bytes) -> Command {
     Command::SetAttribute { name, value }
 }
 
-fn fact(store: &Store, name: &[u8]) -> Option<Member> {
-    Member::decode(store.attribute(name)?.clone()).ok()
+fn fact(facts: &Facts, name: &[u8]) -> Option<Member> {
+    Member::decode(facts.get(name)?.clone()).ok()
 }
 
 /// What a member tells of itself.

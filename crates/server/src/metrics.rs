@@ -61,10 +61,10 @@ impl Metrics {
     }
 
     /// All metrics as Prometheus reads them.
-    pub(crate) fn exposition(&self, services: &Services) -> String {
+    pub(crate) async fn exposition(&self, services: &Services) -> String {
         let mut text = Exposition::default();
         self.server(services, &mut text);
-        store(services, &mut text);
+        store(services, &mut text).await;
         self.calls(&mut text);
         self.process(&mut text);
         text.0
@@ -154,11 +154,10 @@ impl Metrics {
     }
 }
 
-fn store(services: &Services, text: &mut Exposition) {
-    let (sizes, revision, compacted) = {
-        let store = services.store_group.store();
-        (store.sizes(), store.revision(), store.compacted_revision())
-    };
+async fn store(services: &Services, text: &mut Exposition) {
+    let look = services.store_group.look(|store| (store.sizes(), store.revision(), store.compacted_revision()));
+    // A store that has stopped tells nothing.
+    let Ok((sizes, revision, compacted)) = look.await else { return };
     text.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the database file.", sizes.database_bytes);
     let in_use = sizes.database_bytes_in_use;
     text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes in use of the database file.", in_use);

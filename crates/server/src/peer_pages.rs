@@ -62,7 +62,7 @@ impl PeerPages {
             None => json_page("200 OK", members.iter().map(shown).collect()),
             Some(id) => match members.iter().find(|member| member.id == id) {
                 Some(member) => json_page("200 OK", shown(member)),
-                None if member::was_removed(id, &store_group.store()) => text_page("410 Gone", "removed\n"),
+                None if member::was_removed(id, &store_group.facts()) => text_page("410 Gone", "removed\n"),
                 None => text_page("404 Not Found", "no such member\n"),
             },
         };

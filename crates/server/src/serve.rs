@@ -79,12 +79,12 @@ async fn serve(config: Config) -> Result<(), String> {
     let pages = PeerPages::default();
     let options = node_options(&config, identity, peers, &pages, &data_dir.path)?;
     let node = Node::open(options).await.map_err(|error| error.to_string())?;
-    let (keeper, compacting) = StoreMachine::new(store);
+    let (machine, told) = StoreMachine::new(store);
     let voters = membership.first_members().iter().map(|member| NodeId(member.id));
     let group =
-        node.group(STORE, voters, keeper).await.map_err(|error| format!("{}: {error}", data_dir.path.display()))?;
+        node.group(STORE, voters, machine).await.map_err(|error| format!("{}: {error}", data_dir.path.display()))?;
     let store_group =
-        Arc::new(StoreGroup::new(group, identity.member, compacting, metrics.clone(), config.request_timeout()));
+        Arc::new(StoreGroup::new(group, identity.member, told, metrics.clone(), config.request_timeout()));
     pages.open(store_group.clone(), membership.clone());
     let (stop, stopping) = watch::channel(false);
     let services = Services::new(&config, store_group.clone(), membership.clone(), metrics);
@@ -136,9 +136,6 @@ async fn serve(config: Config) -> Result<(), String> {
     while edges.join_next().await.is_some() {}
     background.shutdown().await;
     node.shutdown().await;
-    if let Err(failure) = store_group.flush() {
-        warn!(failure, "the store was not written down; the log has everything");
-    }
     info!("stopped");
     outcome
 }
@@ -242,7 +239,7 @@ fn listen(config: &Config) -> Result<Vec<(tokio::net::TcpListener, Serves)>, Str
 async fn publish(store_group: Arc<StoreGroup>, membership: Arc<Membership>) {
     loop {
         let current = store_group.barrier().await;
-        let publication = membership.publication(&store_group.store());
+        let publication = membership.publication(&store_group.facts());
         match (current, publication) {
             (Ok(()), None) => return,
             // Comes round again to see it in the store.
@@ -294,7 +291,7 @@ pub(crate) async fn signalled(kind: SignalKind) {
 /// Returns why the store can write nothing more, once that is so.
 async fn failed(store_group: &StoreGroup) -> String {
     loop {
-        if let Some(failure) = store_group.failure() {
+        if let Some(failure) = store_group.failure().await {
             return failure;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

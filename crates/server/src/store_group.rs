@@ -5,9 +5,8 @@
 
 mod members;
 
-use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -18,12 +17,10 @@ use vlot_store::store::{Applied, Store};
 
 use crate::metrics::Metrics;
 use crate::status::Status;
-use crate::store_machine::{Proposal, StoreMachine};
+use crate::store_machine::{Facts, Proposal, StoreMachine, Told};
 
 pub(crate) use members::{ATTEMPT_PAUSE, Unchanged};
 
-/// Between two pieces of compaction, so that requests come first.
-const COMPACTION_PAUSE: Duration = Duration::from_millis(2);
 /// How old the size of the database may be that the quota is held against.
 const SIZE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -44,29 +41,18 @@ pub(crate) struct StoreGroup {
     metrics: Arc<Metrics>,
     request_timeout: Duration,
     database_bytes: AtomicU64,
-    compacting: watch::Receiver<bool>,
+    told: Told,
     /// Whether this node has a learner's seat.
     learns: AtomicBool,
     /// Whether this node was told that it is no member any more.
     removed: watch::Sender<bool>,
 }
 
-/// The store, for as long as nothing is applied to it.
-pub(crate) struct StoreGuard<'r>(RwLockReadGuard<'r, StoreMachine>);
-
-impl Deref for StoreGuard<'_> {
-    type Target = Store;
-
-    fn deref(&self) -> &Store {
-        self.0.store()
-    }
-}
-
 impl StoreGroup {
     pub(crate) fn new(
         group: Group<StoreMachine>,
         member: u64,
-        compacting: watch::Receiver<bool>,
+        told: Told,
         metrics: Arc<Metrics>,
         request_timeout: Duration,
     ) -> StoreGroup {
@@ -76,7 +62,7 @@ impl StoreGroup {
             metrics,
             request_timeout,
             database_bytes: AtomicU64::new(0),
-            compacting,
+            told,
             learns: AtomicBool::new(false),
             removed: watch::Sender::new(false),
         }
@@ -98,8 +84,11 @@ impl StoreGroup {
                 ProposeError::Unknown => Status::TIMEOUT,
                 ProposeError::Busy => Status::TOO_MANY_REQUESTS,
                 ProposeError::NoSpace => Status::NO_SPACE,
-                ProposeError::TooLarge { .. } => Status::REQUEST_TOO_LARGE,
-                ProposeError::Stopped => Status::STOPPED,
+                ProposeError::TooLarge { .. } | ProposeError::Invalid(_) => Status::REQUEST_TOO_LARGE,
+                ProposeError::NoLeader => Status::TIMEOUT,
+                ProposeError::NotAMember | ProposeError::Fenced | ProposeError::Closed | ProposeError::Stopped => {
+                    Status::STOPPED
+                }
             }
         })
     }
@@ -108,29 +97,36 @@ impl StoreGroup {
     pub(crate) async fn barrier(&self) -> Result<(), Status> {
         self.group.barrier().await.map_err(|error| {
             self.metrics.reads_failed.fetch_add(1, Relaxed);
-            match error {
-                ReadError::TimedOut => Status::TIMEOUT,
-                ReadError::Busy => Status::TOO_MANY_REQUESTS,
-                ReadError::Stopped => Status::STOPPED,
-            }
+            refused(error)
         })
     }
 
     /// Waits until nothing of what was compacted is left.
     pub(crate) async fn compacted(&self) -> Result<(), Status> {
-        let mut compacting = self.compacting.clone();
+        let mut compacting = self.told.compacting.clone();
         let done = timeout(self.request_timeout, compacting.wait_for(|pending| !*pending)).await;
         done.map(|_| ()).map_err(|_| Status::TIMEOUT)
     }
 
-    /// The store as it is on this node. To be dropped before anything is waited for.
-    pub(crate) fn store(&self) -> StoreGuard<'_> {
-        StoreGuard(self.group.state())
+    /// Looks at the store as it is on this node. Nothing is applied meanwhile: what takes long is for a view.
+    ///
+    /// # Errors
+    /// If the store has stopped.
+    pub(crate) async fn look<T>(&self, look: impl FnOnce(&Store) -> T) -> Result<T, Status> {
+        self.group.look(|machine| look(machine.store())).await.map_err(refused)
+    }
+
+    /// What is remembered beside the keys.
+    pub(crate) fn facts(&self) -> Arc<Facts> {
+        Arc::clone(&self.told.facts.borrow())
     }
 
     /// Why the store can write nothing more, if it cannot.
-    pub(crate) fn failure(&self) -> Option<String> {
-        self.store().failure().map(|error| error.to_string())
+    pub(crate) async fn failure(&self) -> Option<String> {
+        match self.look(|store| store.failure().map(|error| error.to_string())).await {
+            Ok(failure) => failure,
+            Err(status) => Some(status.message.into_owned()),
+        }
     }
 
     pub(crate) fn raft_status(&self) -> RaftStatus {
@@ -162,35 +158,17 @@ impl StoreGroup {
         self.database_bytes.load(Relaxed)
     }
 
-    /// Writes everything that was applied down, so that the next start has nothing to apply again.
-    pub(crate) fn flush(&self) -> Result<(), String> {
-        self.group.state_lock().write().unwrap_or_else(PoisonError::into_inner).flush()
-    }
-
-    /// Does what is left to the owner, for ever: gives up compacted history piece by piece, measures, and counts.
+    /// Does what is left to the owner, for ever: measures, and counts.
     pub(crate) async fn run_maintenance(&self) {
-        let compact = async {
-            let mut compacting = self.compacting.clone();
-            while compacting.wait_for(|pending| *pending).await.is_ok() {
-                while self.compact_a_little() {
-                    tokio::time::sleep(COMPACTION_PAUSE).await;
-                }
-            }
-        };
         let measure = async {
             loop {
-                self.database_bytes.store(self.store().sizes().database_bytes_in_use, Relaxed);
+                if let Ok(sizes) = self.look(Store::sizes).await {
+                    self.database_bytes.store(sizes.database_bytes_in_use, Relaxed);
+                }
                 tokio::time::sleep(SIZE_INTERVAL).await;
             }
         };
-        tokio::join!(
-            compact,
-            measure,
-            self.count_leaders(),
-            self.watch_own_seat(),
-            self.watch_happenings(),
-            self.promote_voters()
-        );
+        tokio::join!(measure, self.count_leaders(), self.watch_own_seat(), self.watch_events(), self.promote_voters());
     }
 
     async fn count_leaders(&self) {
@@ -208,9 +186,12 @@ impl StoreGroup {
             }
         }
     }
+}
 
-    fn compact_a_little(&self) -> bool {
-        // A panic ends the process, so that nobody sees what a poisoned lock guards half-changed.
-        self.group.state_lock().write().unwrap_or_else(PoisonError::into_inner).compact_a_little()
+fn refused(error: ReadError) -> Status {
+    match error {
+        ReadError::TimedOut => Status::TIMEOUT,
+        ReadError::Busy => Status::TOO_MANY_REQUESTS,
+        ReadError::NotAMember | ReadError::Fenced | ReadError::Closed | ReadError::Stopped => Status::STOPPED,
     }
 }

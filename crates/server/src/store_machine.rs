@@ -2,11 +2,13 @@
 //!
 //! The only file that knows how the store is a state machine. Must not know how agreement is reached, or of calls.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::watch;
-use tracing::error;
+use tracing::{error, warn};
 use vlot::{BadCommand, BadSnapshot, LogId, Members, StateMachine};
 use vlot_store::command::{Command, Tag};
 use vlot_store::refusal::Refusal;
@@ -20,32 +22,34 @@ pub(crate) struct StoreMachine {
     store: Store,
     /// Whether compacted history waits to be given up.
     compacting: watch::Sender<bool>,
+    /// The facts beside the keys, for readers that must not wait for the store.
+    facts: watch::Sender<Arc<Facts>>,
+}
+
+/// What is remembered beside the keys: members' names and URLs, say.
+pub(crate) type Facts = BTreeMap<Bytes, Bytes>;
+
+/// What a state machine tells beside its state.
+pub(crate) struct Told {
+    /// Whether compacted history waits to be given up.
+    pub(crate) compacting: watch::Receiver<bool>,
+    pub(crate) facts: watch::Receiver<Arc<Facts>>,
 }
 
 impl StoreMachine {
-    /// Takes over a store; the second half tells whether compacted history waits to be given up.
-    pub(crate) fn new(store: Store) -> (StoreMachine, watch::Receiver<bool>) {
+    /// Takes over a store.
+    pub(crate) fn new(store: Store) -> (StoreMachine, Told) {
         let (compacting, pending) = watch::channel(true);
-        (StoreMachine { store, compacting }, pending)
+        let (facts, told) = watch::channel(facts_of(&store));
+        (StoreMachine { store, compacting, facts }, Told { compacting: pending, facts: told })
+    }
+
+    fn tell_facts(&self) {
+        self.facts.send_replace(facts_of(&self.store));
     }
 
     pub(crate) fn store(&self) -> &Store {
         &self.store
-    }
-
-    /// Gives up a piece of compacted history. Returns whether there is more.
-    pub(crate) fn compact_a_little(&mut self) -> bool {
-        let more = self.store.compact_step();
-        if !more {
-            // Not after the owner has let go of the keeper: a compaction applied right then would be taken for done.
-            self.compacting.send_replace(false);
-        }
-        more
-    }
-
-    /// Writes everything down, and ends.
-    pub(crate) fn flush(&mut self) -> Result<(), String> {
-        self.store.flush().map_err(|error| error.to_string())
     }
 }
 
@@ -72,6 +76,11 @@ impl vlot::Command for Proposal {
         Command::decode(bytes).map(Proposal::Command).map_err(|error| BadCommand(error.to_string()))
     }
 
+    fn check(_: &Bytes) -> Result<(), BadCommand> {
+        // Services propose only what they have decoded, and what this program makes itself is sound.
+        Ok(())
+    }
+
     fn size_hint(&self) -> usize {
         match self {
             Proposal::Request(_, request) => 1 + request.len(),
@@ -90,17 +99,27 @@ impl StateMachine for StoreMachine {
             // Services propose only what they have decoded, and what is applied comes from the log.
             Proposal::Request(tag, _) => unreachable!("a {tag:?} request is applied that was not read from the log"),
         };
-        if member::is_of_the_removed(&command, &self.store) {
+        if member::is_of_the_removed(&command, &self.facts.borrow()) {
             self.store.skip(position(at));
             return Ok(Applied::SetAttribute);
         }
         let applied = self.store.apply(position(at), command);
         match &applied {
             Ok(Applied::Compact(_)) => drop(self.compacting.send_replace(true)),
+            Ok(Applied::SetAttribute) => self.tell_facts(),
             Err(Refusal::Unreadable) => stop_at_once(&self.store),
             _ => {}
         }
         applied
+    }
+
+    fn is_prompt(&self, proposal: &Proposal) -> bool {
+        match proposal {
+            Proposal::Command(Command::Put(put)) => !put.prev_kv && !put.ignore_value,
+            Proposal::Command(Command::DeleteRange(delete)) => delete.range_end.is_empty() && !delete.prev_kv,
+            Proposal::Command(Command::SetAttribute { .. }) => true,
+            _ => false,
+        }
     }
 
     fn skip(&mut self, at: LogId) {
@@ -113,10 +132,28 @@ impl StateMachine for StoreMachine {
             let _ = self.store.apply(position(at), fact);
         }
         self.store.skip(position(at));
+        self.tell_facts();
     }
 
     fn end_batch(&mut self) {
         self.store.end_batch();
+    }
+
+    fn needs_maintenance(&self) -> bool {
+        *self.compacting.borrow()
+    }
+
+    fn maintain(&mut self) -> bool {
+        let more = self.store.compact_step();
+        // Between commands: a compaction that is applied later is not taken for done.
+        self.compacting.send_replace(more);
+        more
+    }
+
+    fn close(&mut self) {
+        if let Err(failure) = self.store.flush() {
+            warn!(%failure, "the store was not written down; the log has everything");
+        }
     }
 
     fn durable(&self) -> LogId {
@@ -142,6 +179,7 @@ impl StateMachine for StoreMachine {
         }
         // History that is compacted may have come along.
         self.compacting.send_replace(true);
+        self.tell_facts();
         Ok(())
     }
 }
@@ -157,6 +195,10 @@ impl vlot::Snapshot for StoreSnapshot {
     fn write_to(&mut self, out: &mut dyn Write) -> std::io::Result<()> {
         self.0.write_to(out)
     }
+}
+
+fn facts_of(store: &Store) -> Arc<Facts> {
+    Arc::new(store.attributes().map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 fn log_id(Position { term, index }: Position) -> LogId {

@@ -3,7 +3,7 @@
 //! Owns their names and what they mean. Must not know how a run is made.
 
 use vlot_sim::conditions::Options;
-use vlot_sim::faults::{FaultKind, Kinds};
+use vlot_sim::fault_kind::{FaultKind, Kinds};
 
 /// What is shown to whoever asks, or gets it wrong.
 pub const USAGE: &str = "\

@@ -18,16 +18,14 @@ pub mod checks;
 pub mod churn;
 pub mod conditions;
 pub mod disk;
+pub mod fault_kind;
 pub mod faults;
 pub mod host;
-/// State machines that can be driven, what clients do to them, and what must hold of each.
-pub mod machines {
-    pub mod store;
-}
+pub mod machines;
 pub mod network;
-pub mod register;
+pub mod place;
 pub mod rng;
-pub mod shelf;
+pub mod subject;
 pub mod transcript;
 pub mod workload;
 pub mod world;

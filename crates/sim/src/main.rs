@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use vlot_sim::agenda::Span;
-use vlot_sim::faults::FaultKind;
+use vlot_sim::fault_kind::FaultKind;
 use vlot_sim::world::graphs::{self, Verdict};
 use vlot_sim::world::{self, Outcome, Sums};
 

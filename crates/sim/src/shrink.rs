@@ -8,7 +8,7 @@ use crate::arguments::Arguments;
 use std::io;
 use std::process::{Command, Stdio};
 use vlot_sim::conditions::{Conditions, Options};
-use vlot_sim::faults::Kinds;
+use vlot_sim::fault_kind::Kinds;
 
 /// Seeds that are tried with each step.
 const SEEDS: u64 = 60;

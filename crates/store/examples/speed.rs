@@ -82,7 +82,7 @@ fn measure(store: &mut Store) {
     let mut streams: Vec<_> = (0..1_000).map(|_| store.watch_stream(Arc::new(|| {}))).collect();
     for (place, stream) in streams.iter_mut().enumerate() {
         let key = format!("key/{place:016x}").into();
-        stream.create(store, &WatchCreateRequest { key, ..Default::default() });
+        stream.create(&WatchCreateRequest { key, ..Default::default() });
     }
     let watched = (0..ROUNDS / 4).map(|_| put(key())).collect();
     report("put, 1000 watch a key", apply(store, watched));

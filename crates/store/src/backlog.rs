@@ -8,10 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Engine, EngineError, Record, WriteBatch};
-use crate::history::{self, BadBlock, Block};
+use crate::engine::{Engine, EngineError, EngineView, Record, WriteBatch};
+use crate::mvcc::history::{self, BLOCK_BYTES_MAX, BadBlock, Block};
+use crate::mvcc::revision::Revision;
 use crate::records::Standing;
-use crate::revision::Revision;
 
 /// With so many bytes waiting the thread does not wait for the interval to end.
 const BATCH_BYTES: usize = 8 << 20;
@@ -37,11 +37,14 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
+        let state = self.state();
+        f.debug_struct("Shared")
+            .field("standing", &state.standing)
+            .field("durable", &state.durable)
+            .finish_non_exhaustive()
     }
 }
 
-#[derive(Debug)]
 struct State {
     waiting: Vec<Arc<Block>>,
     waiting_bytes: usize,
@@ -64,6 +67,8 @@ struct State {
     /// The engine had no room when it was last asked. What waits is tried again soon.
     lacks_room: bool,
     failure: Option<EngineError>,
+    /// The engine as it is since its last write, once someone has asked.
+    view: Option<Arc<dyn EngineView>>,
 }
 
 impl State {
@@ -98,6 +103,7 @@ impl Backlog {
             stop: false,
             lacks_room: false,
             failure: None,
+            view: None,
         };
         let shared = Arc::new(Shared { engine, state: Mutex::new(state), bell: Condvar::new() });
         Self { shared, thread: None, bytes_max }
@@ -118,21 +124,15 @@ impl Backlog {
 
     /// Takes over a batch's history and where it led. Blocks while too much waits, unless nobody would take it: then it
     /// is the owner's to see that no more comes.
-    pub fn push(&self, blocks: &mut Vec<Block>, records: &mut Vec<Record>, standing: Standing) {
+    pub fn push(&self, blocks: &[Arc<Block>], records: &mut Vec<Record>, standing: Standing) {
         let mut state = self.shared.state();
         let takes = |state: &State| state.failure.is_none() && !state.lacks_room;
         while self.thread.is_some() && state.bytes() > self.bytes_max && takes(&state) {
             state = self.shared.wait(state);
         }
         let was_idle = state.is_durable();
-        for block in blocks.drain(..) {
-            state.waiting_bytes += block.len();
-            // Small batches share a block, unless someone is reading the last one just now.
-            match state.waiting.last_mut().and_then(Arc::get_mut) {
-                Some(last) if last.has_room_for(block.len()) => last.append(&block),
-                _ => state.waiting.push(Arc::new(block)),
-            }
-        }
+        state.waiting_bytes += blocks.iter().map(|block| block.len()).sum::<usize>();
+        state.waiting.extend_from_slice(blocks);
         state.records.append(records);
         state.standing = standing;
         if was_idle || state.waiting_bytes > BATCH_BYTES {
@@ -174,7 +174,7 @@ impl Backlog {
         }
         state.hurry = false;
         let lacks_room = state.lacks_room && !state.is_durable();
-        let no_room = lacks_room.then(|| EngineError("there is no room for what waits to be written".into()));
+        let no_room = lacks_room.then_some(EngineError::NoRoom);
         state.failure.clone().or(no_room).map_or(Ok(()), Err)
     }
 
@@ -190,10 +190,22 @@ impl Backlog {
         self.shared.state().bytes()
     }
 
-    /// The blocks that the engine may not have, oldest first, as far as they reach `from`.
-    pub fn blocks_since(&self, from: Revision) -> Vec<Arc<Block>> {
+    /// Whether [`Backlog::push`] would take a batch at once, and many more.
+    pub fn has_room(&self) -> bool {
         let state = self.shared.state();
-        state.writing.iter().chain(&state.waiting).filter(|block| block.last >= from).cloned().collect()
+        state.failure.is_none() && !state.lacks_room && state.bytes() <= self.bytes_max / 2
+    }
+
+    /// The engine as it is now: it has all that is durable, and all that compaction had not given up when the last write
+    /// ended. Opened once after each write, however many ask.
+    pub fn engine_view(&self) -> Result<Arc<dyn EngineView>, EngineError> {
+        let mut state = self.shared.state();
+        if let Some(view) = &state.view {
+            return Ok(Arc::clone(view));
+        }
+        let view = self.shared.engine.view()?;
+        state.view = Some(Arc::clone(&view));
+        Ok(view)
     }
 }
 
@@ -273,6 +285,8 @@ impl Shared {
         if state.is_durable() || state.failure.is_some() {
             return;
         }
+        // Whoever still holds it has it; the engine may use the space that others do not need.
+        state.view = None;
         state.writing = std::mem::take(&mut state.waiting);
         state.writing_bytes = std::mem::take(&mut state.waiting_bytes);
         let standing = state.standing;
@@ -281,10 +295,11 @@ impl Shared {
         drop(state);
 
         records.push(standing.record());
-        let blocks = blocks.iter().map(|block| (block.first, block.sealed())).collect();
-        let written = self.engine.write(&WriteBatch { blocks, removed: Vec::new(), records });
+        let written = self.engine.write(&WriteBatch { blocks: sealed(&blocks), removed: Vec::new(), records });
 
         let mut state = self.state();
+        // In one step with `durable`: what the store lets go of because it is durable must be in the next view.
+        state.view = None;
         match written {
             Ok(()) => {
                 state.writing.clear();
@@ -305,6 +320,7 @@ impl Shared {
         let given_up = std::mem::take(&mut state.given_up);
         let mut dropped = std::mem::take(&mut state.dropped);
         state.thinning = true;
+        state.view = None;
         drop(state);
 
         if !given_up.is_empty() {
@@ -316,6 +332,7 @@ impl Shared {
 
         let mut state = self.state();
         state.thinning = false;
+        state.view = None;
         state.dropped = dropped;
         state.failure = done.err();
         self.bell.notify_all();
@@ -323,16 +340,34 @@ impl Shared {
     }
 }
 
+/// Blocks as they are stored: small ones that follow each other share one.
+fn sealed(blocks: &[Arc<Block>]) -> Vec<(Revision, Vec<u8>)> {
+    let mut stored = Vec::new();
+    let mut rest = blocks;
+    while let Some(first) = rest.first() {
+        let mut bytes = 0;
+        let share = rest.iter().take_while(|block| {
+            bytes += block.len();
+            bytes <= BLOCK_BYTES_MAX
+        });
+        let (together, after) = rest.split_at(share.count().max(1));
+        stored.push((first.first, history::sealed(together)));
+        rest = after;
+    }
+    stored
+}
+
 /// Rewrites blocks without the versions at the front of `dropped`, which it consumes. Neighbours that have become small
 /// are joined.
 fn thinned(engine: &dyn Engine, dropped: &mut VecDeque<Revision>) -> Result<WriteBatch, EngineError> {
     let mut batch = WriteBatch::default();
+    let view = engine.view()?;
     // A rewritten block that the next one may be joined to, and the block that was looked at last.
     let mut joined: Option<(Revision, Block)> = None;
     let mut last_key = None;
     for _ in 0..THINNED_BLOCKS_MAX {
         let Some(&next) = dropped.front() else { break };
-        let found = engine.block_at(next)?.filter(|(key, _)| last_key != Some(*key));
+        let found = view.block_at(next)?.filter(|(key, _)| last_key != Some(*key));
         let Some((key, stored)) = found else {
             // No block holds it, or the one that would has been dealt with: it is gone already.
             dropped.pop_front();
@@ -340,14 +375,14 @@ fn thinned(engine: &dyn Engine, dropped: &mut VecDeque<Revision>) -> Result<Writ
         };
         let kept = thinned_block(key, &stored, dropped)?;
         // Blocks may only be joined if every block between them is gone.
-        let before = engine.block_at(key.before())?.map(|(before, _)| before);
+        let before = view.block_at(key.before())?.map(|(before, _)| before);
         if last_key.replace(key) != before {
             batch.blocks.extend(joined.take().map(|(key, block)| (key, block.sealed())));
         }
         batch.removed.push(key);
         match (&mut joined, kept) {
             (_, None) => {}
-            (Some((_, block)), Some(kept)) if block.has_room_for(kept.len()) => block.append(&kept),
+            (Some((_, block)), Some(kept)) if block.has_room_for(kept.len()) => *block = block.joined(&kept),
             (_, Some(kept)) => {
                 let earlier = joined.replace((key, kept));
                 batch.blocks.extend(earlier.map(|(key, block)| (key, block.sealed())));
@@ -360,7 +395,7 @@ fn thinned(engine: &dyn Engine, dropped: &mut VecDeque<Revision>) -> Result<Writ
 
 /// What is left of one block.
 fn thinned_block(key: Revision, stored: &[u8], dropped: &mut VecDeque<Revision>) -> Result<Option<Block>, EngineError> {
-    let bad = |bad: BadBlock| EngineError(format!("block {key}: {bad}"));
+    let bad = |bad: BadBlock| EngineError::Damaged(format!("block {key}: {bad}"));
     let mut kept: Option<Block> = None;
     for event in history::unseal(stored).map_err(bad)? {
         let event = event.map_err(bad)?;

@@ -11,7 +11,7 @@ use vlot_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 
-use crate::key_range::KeyRange;
+use crate::mvcc::key_range::KeyRange;
 use crate::refusal::Refusal;
 
 /// Checks a put before it is proposed.

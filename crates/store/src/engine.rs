@@ -1,13 +1,14 @@
 //! What the store asks of the engine behind it.
 //!
 //! An engine keeps blocks of history, ordered by their first revision, and a few small records beside them. It knows
-//! neither events nor what the records say. The background thread alone writes; anyone reads.
+//! neither events nor what the records say. The background thread alone writes; anyone reads, through
+//! a view of one moment.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::{fmt, io};
 
-use crate::revision::Revision;
+use crate::mvcc::revision::Revision;
 
 pub mod memory;
 pub mod redb;
@@ -24,14 +25,33 @@ pub trait Engine: Send + Sync {
     /// fails for want of room is as final as any other.
     fn has_room_for(&self, bytes: usize) -> bool;
 
+    /// Bytes that the engine takes up, and how many of them are in use.
+    fn size(&self) -> (u64, u64);
+
+    /// What is durable at this moment, for as long as the view lives. Space that is freed meanwhile is not used again
+    /// before it is dropped.
+    ///
+    /// # Errors
+    /// The engine cannot be read.
+    fn view(&self) -> Result<Arc<dyn EngineView>, EngineError>;
+
+    /// Begins another engine, empty and out of sight, that can take the place of this one.
+    ///
+    /// # Errors
+    /// There is no place for it.
+    fn successor(&self) -> Result<Box<dyn Successor>, EngineError>;
+}
+
+/// An engine as it was at one moment.
+pub trait EngineView: Send + Sync {
     /// The block with the greatest key at or below this revision, and its key.
     ///
     /// # Errors
     /// The engine cannot be read.
     fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError>;
 
-    /// Visits the blocks in order, from the one that [`Engine::block_at`] gives for `from`, until `visit` breaks.
-    /// `visit` may read the engine too.
+    /// Visits the blocks in order, from the one that [`EngineView::block_at`] gives for `from`, until `visit` breaks.
+    /// `visit` may read the view too.
     ///
     /// # Errors
     /// The engine cannot be read.
@@ -42,37 +62,6 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// The engine cannot be read.
     fn records(&self) -> Result<Vec<Record>, EngineError>;
-
-    /// Bytes that the engine takes up, and how many of them are in use.
-    fn size(&self) -> (u64, u64);
-
-    /// What is durable at this moment, for as long as the view lives. Space that is freed meanwhile is not used again
-    /// before it is dropped.
-    ///
-    /// # Errors
-    /// The engine cannot be read.
-    fn view(&self) -> Result<Box<dyn View>, EngineError>;
-
-    /// Begins another engine, empty and out of sight, that can take the place of this one.
-    ///
-    /// # Errors
-    /// There is no place for it.
-    fn successor(&self) -> Result<Box<dyn Successor>, EngineError>;
-}
-
-/// An engine as it was at one moment.
-pub trait View: Send {
-    /// All records, ordered by name.
-    ///
-    /// # Errors
-    /// The engine cannot be read.
-    fn records(&self) -> Result<Vec<Record>, EngineError>;
-
-    /// Visits all blocks in order, until `visit` breaks.
-    ///
-    /// # Errors
-    /// The engine cannot be read.
-    fn scan(&self, visit: &mut Visit<'_>) -> Result<(), EngineError>;
 }
 
 /// An engine that is being filled. Dropping it leaves the present one as it is.
@@ -108,13 +97,24 @@ pub struct WriteBatch {
     pub records: Vec<Record>,
 }
 
-/// Why an engine failed, in its own words.
+/// Why an engine failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct EngineError(pub String);
+pub enum EngineError {
+    /// There is no room for what waits to be written. It may be tried again.
+    NoRoom,
+    /// Reading or writing failed, in the engine's own words.
+    Failed(String),
+    /// What was stored is not what is read.
+    Damaged(String),
+}
 
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the engine failed: {}", self.0)
+        match self {
+            Self::NoRoom => write!(f, "there is no room for what waits to be written"),
+            Self::Failed(why) => write!(f, "the engine failed: {why}"),
+            Self::Damaged(what) => write!(f, "stored history is damaged: {what}"),
+        }
     }
 }
 
@@ -139,3 +139,12 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
+
+impl From<EngineError> for OpenError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Damaged(what) | EngineError::Failed(what) => Self::Damaged(what),
+            EngineError::NoRoom => Self::Io(io::ErrorKind::StorageFull.into()),
+        }
+    }
+}

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use crate::engine::Record;
-use crate::revision::Position;
+use crate::mvcc::revision::Position;
 
 const STANDING: &[u8] = b"s";
 const ATTRIBUTE: u8 = b'a';

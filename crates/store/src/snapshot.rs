@@ -8,10 +8,12 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 
-use crate::engine::{EngineError, OpenError, View, WriteBatch};
-use crate::history;
+use std::sync::Arc;
+
+use crate::engine::{EngineError, EngineView, OpenError, WriteBatch};
+use crate::mvcc::history;
+use crate::mvcc::revision::{Position, Revision};
 use crate::records;
-use crate::revision::{Position, Revision};
 use crate::store::Store;
 
 const MAGIC: &[u8; 8] = b"vlotkv\0\x01";
@@ -27,7 +29,7 @@ const BATCH_BYTES: usize = 4 << 20;
 
 /// A store as it was at one position. Holds no lock; while it lives the engine uses no space again that is freed.
 pub struct Snapshot {
-    view: Box<dyn View>,
+    view: Arc<dyn EngineView>,
     position: Position,
 }
 
@@ -62,8 +64,8 @@ impl Store {
     /// # Errors
     /// The engine cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot, EngineError> {
-        let view = self.engine.view()?;
-        let found = records::read(view.records()?).map_err(EngineError)?;
+        let view = self.backlog.engine_view()?;
+        let found = records::read(view.records()?).map_err(EngineError::Damaged)?;
         let position = found.standing.unwrap_or(records::Standing::EMPTY).position;
         Ok(Snapshot { view, position })
     }
@@ -142,7 +144,7 @@ impl Snapshot {
         }
         let mut blocks = 0_u64;
         let mut failed = None;
-        let visited = self.view.scan(&mut |revision, block| {
+        let visited = self.view.scan(Revision::default(), &mut |revision, block| {
             blocks += 1;
             let (main, sub) = ((revision.main as u64).to_le_bytes(), revision.sub.to_le_bytes());
             match parts.write(BLOCK, &[&main, &sub, block]) {

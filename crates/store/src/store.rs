@@ -12,25 +12,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use vlot_proto::etcdserverpb::{CompactionResponse, DeleteRangeResponse, PutResponse, ResponseHeader, TxnResponse};
+use vlot_proto::etcdserverpb::{
+    CompactionResponse, DeleteRangeResponse, PutResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest,
+    TxnResponse,
+};
 
 use crate::backlog::Backlog;
 use crate::command::Command;
 pub use crate::engine::OpenError;
 use crate::engine::redb::RedbEngine;
 use crate::engine::{Engine, EngineError, Record};
-use crate::history::{self, BadBlock, Block};
-use crate::key_index::{KeyIndex, Version};
+use crate::mvcc::history::{self, BadBlock, Block, Event};
+use crate::mvcc::key_index::{KeyIndex, Version};
+use crate::mvcc::reader::{Behind, Moment, Reader};
+use crate::mvcc::recent::Recent;
+use crate::mvcc::revision::{Position, Revision};
+use crate::mvcc::view::View;
 use crate::records::{self, Standing};
 use crate::refusal::Refusal;
-use crate::residents::{Resident, Residents};
-use crate::revision::{Position, Revision};
 use crate::watch::hub::Watchers;
 
 /// How a store behaves. None of it changes what a command does.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many bytes of values stay in memory beside those that are not durable yet; older ones are read from disk.
+    /// How many bytes of recent history, values above all, stay in memory beside what is not durable yet; older values
+    /// are read from disk.
     pub value_cache_bytes: usize,
     /// How many bytes of its own pages the engine keeps in memory.
     pub engine_cache_bytes: usize,
@@ -54,36 +60,30 @@ impl Default for Options {
     }
 }
 
-/// How many keys, or values' places in the queue to leave memory, one step of compaction looks at.
+/// How many keys, or events in memory, one step of compaction looks at.
 const STEP_KEYS: usize = 512;
 
 /// etcd's multi-version key-value store.
 ///
 /// `durable ≤ applied`. Everything that is not durable is in memory.
 pub struct Store {
-    pub(crate) index: KeyIndex,
-    pub(crate) revision: i64,
-    pub(crate) compacted: i64,
+    /// The keys as they are.
+    pub(crate) now: Moment,
     attributes: BTreeMap<Bytes, Bytes>,
     pub(crate) applied: Position,
 
-    pub(crate) residents: Residents,
-    pub(crate) resident_bytes: usize,
-
-    /// What the batch under way changed: for the engine, and for the watches.
-    pub(crate) batch: Vec<Block>,
+    /// What the batch under way changed, as far as it is not in the block of `now.recent` that is still open.
+    pub(crate) batch: Vec<Arc<Block>>,
     records: Vec<Record>,
-    pub(crate) unpublished: Vec<(Bytes, Revision)>,
-    /// The newest revision that watches were told of.
-    pub(crate) published: i64,
 
     walk: Option<Walk>,
-    sweeping: bool,
+    /// Where the search for given-up events in memory goes on, while there is one.
+    sweep: Option<Revision>,
     /// The engine could not give back what it was given. A command may have stopped half-way because of it.
-    broken: AtomicBool,
+    broken: Arc<AtomicBool>,
 
     pub(crate) watchers: Arc<Watchers>,
-    backlog: Backlog,
+    pub(crate) backlog: Backlog,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) options: Options,
 }
@@ -91,20 +91,20 @@ pub struct Store {
 /// Compaction on its way through the index.
 #[derive(Debug)]
 struct Walk {
-    next: Bytes,
+    next: Vec<u8>,
     compacted: i64,
     dropped: Vec<Revision>,
 }
 
 impl Walk {
     fn new(compacted: i64) -> Self {
-        Self { next: Bytes::new(), compacted, dropped: Vec::new() }
+        Self { next: Vec::new(), compacted, dropped: Vec::new() }
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { revision, compacted, applied, .. } = self;
+        let Self { now: Moment { revision, compacted, .. }, applied, .. } = self;
         write!(f, "Store(revision {revision}, compacted {compacted}, applied {applied})")
     }
 }
@@ -137,26 +137,25 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_still(engine: Arc<dyn Engine>, options: Options) -> Result<Self, OpenError> {
-        let unreadable = |error: EngineError| OpenError::Damaged(error.0);
-        let found = records::read(engine.records().map_err(unreadable)?).map_err(OpenError::Damaged)?;
+        let found = records::read(engine.view()?.records()?).map_err(OpenError::Damaged)?;
         let standing = found.standing.unwrap_or(Standing::EMPTY);
-        let mut store = Self {
+        let now = Moment {
             index: KeyIndex::default(),
+            recent: Recent::default(),
             revision: standing.revision,
             compacted: standing.compacted,
+        };
+        let mut store = Self {
+            now,
             attributes: found.attributes.into_iter().collect(),
             applied: standing.position,
-            residents: Residents::default(),
-            resident_bytes: 0,
             batch: Vec::new(),
             records: Vec::new(),
-            unpublished: Vec::new(),
-            published: standing.revision,
             // History may hold what was compacted and not taken out before the store was closed.
             walk: (standing.compacted > 0).then(|| Walk::new(standing.compacted)),
-            sweeping: false,
-            broken: AtomicBool::new(false),
-            watchers: Arc::default(),
+            sweep: None,
+            broken: Arc::default(),
+            watchers: Arc::new(Watchers::starting_at(standing.revision)),
             backlog: Backlog::new(Arc::clone(&engine), standing, options.backlog_bytes_max),
             engine,
             options,
@@ -167,10 +166,10 @@ impl Store {
 
     /// Makes the index from history.
     fn load(&mut self, standing: Standing) -> Result<(), OpenError> {
-        let engine = Arc::clone(&self.engine);
+        let engine = self.engine.view()?;
         let mut damage = None;
         let mut last = Revision::default();
-        let visited = engine.scan(last, &mut |key, stored| {
+        engine.scan(last, &mut |key, stored| {
             let loaded = history::unseal(stored).and_then(|events| {
                 for event in events {
                     let event = event?;
@@ -182,7 +181,7 @@ impl Store {
                 }
                 Ok(())
             });
-            self.evict(standing.revision);
+            self.now.recent.evict(self.options.value_cache_bytes, standing.revision);
             match loaded {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(bad) => {
@@ -190,21 +189,62 @@ impl Store {
                     ControlFlow::Break(())
                 }
             }
-        });
-        visited.map_err(|error| OpenError::Damaged(error.0))?;
+        })?;
+        self.now.recent.close();
         damage.map_or(Ok(()), Err)
     }
 
-    fn load_event(&mut self, event: &history::Event<'_>) {
-        let value = event.put.map(|put| Bytes::copy_from_slice(put.value));
-        let bytes = value.as_ref().map_or(0, Bytes::len);
-        let (create, count) = event.put.map_or((0, 0), |put| (put.create, put.version));
-        let version = Version { revision: event.revision, create, count, value };
-        let key = self.index.push(&Bytes::copy_from_slice(event.key), |key, _| (version, key.clone()));
-        if bytes > 0 {
-            self.resident_bytes += bytes;
-            self.residents.push(Resident { key, revision: event.revision });
-        }
+    fn load_event(&mut self, event: &Event<'_>) {
+        let version = match event.put {
+            Some(put) => Version::put(event.revision, put.create, put.version, put.value.len()),
+            None => Version::deletion(event.revision),
+        };
+        self.now.index.push(event.key, |_| version);
+        self.now.recent.push(event);
+    }
+
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader { moment: &self.now, behind: Behind::Now(&self.backlog), broken: &self.broken }
+    }
+
+    /// The keys as they are at this moment, to be read from any thread for as long as it takes. Holds nothing up: takes
+    /// less than a microsecond, but for the first one after a write of the engine.
+    #[must_use]
+    pub fn view(&self) -> View {
+        // If the engine cannot be read this shows when something has to be read from it.
+        let engine = self.backlog.engine_view().ok();
+        View::new(self.now.clone(), engine, Arc::clone(&self.broken))
+    }
+
+    /// Answers a range request from memory, and from the engine for values that are not in memory.
+    ///
+    /// # Errors
+    /// A revision that cannot be read, an unsound request, or `Unreadable`.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Refusal> {
+        self.reader().range(request)
+    }
+
+    /// As [`Store::range`] if the answer is a small one: there are at most `keys_max` keys to look at and `bytes_max`
+    /// bytes of keys and values to give, and all of it is in memory. Otherwise None, after a bounded piece of work; the
+    /// answer is then had from a [`View`].
+    ///
+    /// # Errors
+    /// As [`Store::range`].
+    pub fn range_small(
+        &self,
+        request: &RangeRequest,
+        keys_max: usize,
+        bytes_max: usize,
+    ) -> Result<Option<RangeResponse>, Refusal> {
+        self.reader().range_small(request, keys_max, bytes_max)
+    }
+
+    /// Answers a transaction that has only ranges in it (see [`check::is_read_only`](crate::check::is_read_only)).
+    ///
+    /// # Errors
+    /// As [`Store::range`]; `DuplicateKey` for a transaction that would change something.
+    pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Refusal> {
+        self.reader().read_txn(request)
     }
 
     /// Writes nothing more to the engine. Returns whether a thread did.
@@ -221,11 +261,10 @@ impl Store {
         } else {
             Self::open_still(engine, self.options.clone())?
         };
-        let published = self.published;
         next.watchers = Arc::clone(&self.watchers);
         *self = next;
-        for mailbox in self.watchers.fall_behind(published, self.revision) {
-            (mailbox.wake)();
+        for mailbox in self.watchers.fall_behind(self.now.revision) {
+            mailbox.wake_if(true);
         }
         Ok(())
     }
@@ -264,6 +303,7 @@ impl Store {
         };
         if outcome != Err(Refusal::Unreadable) {
             self.applied = at;
+            self.watchers.set_applied(self.now.revision);
         }
         outcome
     }
@@ -276,15 +316,16 @@ impl Store {
     }
 
     fn apply_compaction(&mut self, revision: i64) -> Result<CompactionResponse, Refusal> {
-        if revision <= self.compacted {
-            return Err(Refusal::Compacted { oldest: self.compacted });
+        let Moment { revision: newest, compacted: oldest, .. } = self.now;
+        if revision <= oldest {
+            return Err(Refusal::Compacted { oldest });
         }
-        if revision > self.revision {
-            return Err(Refusal::FutureRevision { newest: self.revision });
+        if revision > newest {
+            return Err(Refusal::FutureRevision { newest });
         }
-        self.compacted = revision;
+        self.now.compacted = revision;
         self.walk.get_or_insert_with(|| Walk::new(revision));
-        let header = ResponseHeader { revision: self.revision, ..Default::default() };
+        let header = ResponseHeader { revision: newest, ..Default::default() };
         Ok(CompactionResponse { header: Some(header) })
     }
 
@@ -304,27 +345,19 @@ impl Store {
         if self.is_broken() {
             return;
         }
-        let standing = Standing { position: self.applied, revision: self.revision, compacted: self.compacted };
-        self.backlog.push(&mut self.batch, &mut self.records, standing);
-        let changes = std::mem::take(&mut self.unpublished);
-        self.publish(&changes);
-        self.published = self.revision;
-        if self.resident_bytes > self.options.value_cache_bytes {
-            self.evict(self.backlog.durable().revision);
-        }
+        let Moment { revision, compacted, .. } = self.now;
+        self.batch.extend(self.now.recent.close());
+        let batch = std::mem::take(&mut self.batch);
+        self.backlog.push(&batch, &mut self.records, Standing { position: self.applied, revision, compacted });
+        self.publish(&batch);
+        self.evict();
     }
 
-    /// Takes the oldest values out of memory until the rest is within bounds. None that is not durable yet.
-    fn evict(&mut self, durable: i64) {
-        while self.resident_bytes > self.options.value_cache_bytes {
-            if self.residents.oldest().is_none_or(|oldest| oldest.revision.main > durable) {
-                break;
-            }
-            let Some(oldest) = self.residents.pop_oldest() else { break };
-            if let Some(version) = self.index.exact_mut(&oldest.key, oldest.revision) {
-                self.resident_bytes -= version.resident_bytes();
-                version.value = None;
-            }
+    /// Lets the oldest events leave memory until the rest is within bounds. None that is not durable yet.
+    fn evict(&mut self) {
+        let bytes_max = self.options.value_cache_bytes;
+        if self.now.recent.bytes() > bytes_max {
+            self.now.recent.evict(bytes_max, self.backlog.durable().revision);
         }
     }
 
@@ -335,33 +368,30 @@ impl Store {
             return false;
         }
         if let Some(walk) = self.walk.take() {
-            // Watches are told from the index, and the engine takes out only what it was given before, once it knows of
-            // the compaction.
+            // The engine takes out only what it was given before, once it knows of the compaction.
             self.end_batch();
             self.walk_on(walk);
-        } else if self.sweeping {
-            let index = &self.index;
-            let is_resident = |resident: &Resident| {
-                index.exact(&resident.key, resident.revision).is_some_and(|version| version.value.is_some())
-            };
-            self.sweeping = self.residents.sweep(STEP_KEYS, is_resident);
+        } else if let Some(from) = self.sweep {
+            let Moment { index, recent, .. } = &mut self.now;
+            self.sweep = recent.sweep(from, STEP_KEYS, |event| index.exact(event.key, event.revision).is_some());
         }
-        self.walk.is_some() || self.sweeping
+        self.walk.is_some() || self.sweep.is_some()
     }
 
     fn walk_on(&mut self, mut walk: Walk) {
-        let resident_bytes = &mut self.resident_bytes;
-        let next = self.index.compact(&walk.next, STEP_KEYS, walk.compacted, |version| {
-            *resident_bytes -= version.resident_bytes();
-            walk.dropped.push(version.revision);
+        let dropped = &mut walk.dropped;
+        let next = self.now.index.compact(&walk.next, STEP_KEYS, walk.compacted, |version| {
+            dropped.push(version.revision());
         });
         if let Some(next) = next {
             self.walk = Some(Walk { next, ..walk });
             return;
         }
+        if !walk.dropped.is_empty() {
+            self.sweep = Some(Revision::default());
+        }
         self.backlog.drop_versions(walk.dropped, walk.compacted);
-        self.sweeping = true;
-        self.walk = (walk.compacted < self.compacted).then(|| Walk::new(self.compacted));
+        self.walk = (walk.compacted < self.now.compacted).then(|| Walk::new(self.now.compacted));
     }
 
     /// Whether compacted history is still in memory or in the engine. A client that asked for a `physical` compaction
@@ -374,13 +404,13 @@ impl Store {
     /// The newest revision. An empty store is at 1.
     #[must_use]
     pub fn revision(&self) -> i64 {
-        self.revision
+        self.now.revision
     }
 
     /// The oldest revision that can be read; -1 if nothing was ever compacted.
     #[must_use]
     pub fn compacted_revision(&self) -> i64 {
-        self.compacted
+        self.now.compacted
     }
 
     /// The fact that a `SetAttribute` command left under this name.
@@ -400,74 +430,8 @@ impl Store {
         self.attributes.iter()
     }
 
-    /// The value of a version that the index gave, from wherever it is.
-    pub(crate) fn value(&self, key: &[u8], version: &Version) -> Result<Bytes, Refusal> {
-        if let Some(value) = &version.value {
-            return Ok(value.clone());
-        }
-        // Only durable values leave memory, so that the engine has it.
-        let stored = self.engine.block_at(version.revision).map_err(|_| self.unreadable())?;
-        let (_, block) = stored.ok_or_else(|| self.unreadable())?;
-        for event in history::unseal(&block).map_err(|_| self.unreadable())? {
-            let event = event.map_err(|_| self.unreadable())?;
-            if let (true, Some(put)) = (event.revision == version.revision && event.key == key, event.put) {
-                return Ok(Bytes::copy_from_slice(put.value));
-            }
-        }
-        Err(self.unreadable())
-    }
-
-    fn unreadable(&self) -> Refusal {
-        self.broken.store(true, Ordering::Relaxed);
-        Refusal::Unreadable
-    }
-
     fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
-    }
-
-    /// Visits history from a revision on, oldest first: from the engine as far as it has it, then what is on its way
-    /// there. What compaction gave up may still be among it.
-    pub(crate) fn scan_history(
-        &self,
-        from: Revision,
-        visit: &mut dyn FnMut(&history::Event<'_>) -> ControlFlow<()>,
-    ) -> Result<(), Refusal> {
-        // In this order: what becomes durable in between is visited here and passed over there.
-        let pending = self.backlog.blocks_since(from);
-        let pending: Vec<&Block> = pending.iter().map(|block| &**block).chain(&self.batch).collect();
-        let engine_upto = pending.first().map_or(Revision { main: i64::MAX, sub: 0 }, |block| block.first);
-        let mut visit_block = |events: history::Events<'_>| {
-            for event in events {
-                let event = event?;
-                if event.revision >= from && visit(&event).is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-            Ok::<_, BadBlock>(ControlFlow::Continue(()))
-        };
-        let mut ended = Ok(ControlFlow::Continue(()));
-        if from < engine_upto {
-            let scanned = self.engine.scan(from, &mut |key, stored| {
-                if key >= engine_upto {
-                    return ControlFlow::Break(());
-                }
-                ended = history::unseal(stored).and_then(&mut visit_block);
-                if matches!(ended, Ok(ControlFlow::Continue(()))) {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
-            });
-            scanned.map_err(|_| self.unreadable())?;
-        }
-        for block in pending {
-            if ended.map_err(|_| self.unreadable())?.is_break() {
-                break;
-            }
-            ended = visit_block(block.events());
-        }
-        ended.map(|_| ()).map_err(|_| self.unreadable())
     }
 
     /// A digest of the key history between the compacted revision and `revision` (0 for the newest): equal on members
@@ -476,21 +440,7 @@ impl Store {
     /// # Errors
     /// A revision that cannot be read, or `Unreadable`.
     pub fn hash(&self, revision: i64) -> Result<HistoryHash, Refusal> {
-        let revision = self.readable(revision)?;
-        let mut hash = crc32c::crc32c(&self.compacted.to_le_bytes());
-        let mut bytes = Vec::new();
-        self.scan_history(Revision::default(), &mut |event| {
-            if event.revision.main > revision {
-                return ControlFlow::Break(());
-            }
-            if self.index.survives(event.key, event.revision, self.compacted) {
-                bytes.clear();
-                event.encode(&mut bytes);
-                hash = crc32c::crc32c_append(hash, &bytes);
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(HistoryHash { hash, revision, compacted_revision: self.compacted })
+        self.reader().hash(revision)
     }
 
     /// What the store takes up.
@@ -500,9 +450,9 @@ impl Store {
         Sizes {
             database_bytes,
             database_bytes_in_use,
-            keys: self.index.keys(),
-            versions: self.index.versions(),
-            resident_value_bytes: self.resident_bytes,
+            keys: self.now.index.keys(),
+            versions: self.now.index.versions(),
+            resident_value_bytes: self.now.recent.bytes(),
             backlog_bytes: self.backlog.bytes(),
             watches: self.watchers.count(),
         }
@@ -515,16 +465,14 @@ impl Store {
     pub fn flush(&mut self) -> Result<(), EngineError> {
         self.end_batch();
         self.backlog.flush()?;
-        self.evict(self.revision);
+        self.evict();
         Ok(())
     }
 
-    /// What the engine can no longer do, if there is something: write, or give back what it was given. The owner must
-    /// stop before it lies.
+    /// Why the store can do no more, if it cannot. The owner must stop before it lies.
     #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        let unreadable = || "stored history cannot be read".to_owned();
-        self.backlog.failure().map(|error| error.to_string()).or_else(|| self.is_broken().then(unreadable))
+    pub fn failure(&self) -> Option<Failure> {
+        self.backlog.failure().map(Failure::Engine).or_else(|| self.is_broken().then_some(Failure::Unreadable))
     }
 
     /// Makes everything durable and stops the background thread. Dropping the store stops the thread without that.
@@ -535,6 +483,26 @@ impl Store {
         self.flush()
     }
 }
+
+/// Why a store can do no more.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// The engine failed while it was written to.
+    Engine(EngineError),
+    /// The engine could not give back what it was given.
+    Unreadable,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engine(error) => write!(f, "{error}"),
+            Self::Unreadable => write!(f, "stored history cannot be read"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
 
 /// What a command did.
 #[derive(Clone, Debug, PartialEq)]
@@ -573,7 +541,7 @@ pub struct Sizes {
     pub keys: usize,
     /// Versions of keys in memory.
     pub versions: usize,
-    /// Values in memory, in bytes.
+    /// Recent history in memory, values above all, in bytes.
     pub resident_value_bytes: usize,
     /// What waits for the engine, in bytes.
     pub backlog_bytes: usize,

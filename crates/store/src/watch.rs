@@ -1,21 +1,23 @@
 //! Watches: what changed, told to those who asked.
 //!
 //! Owns a client's stream: its watches, their numbers, and etcd's rules for starting and ending one. A watch is either
-//! in sync, and then the hub puts each change into the stream's bounded mailbox, or behind, and then the stream reads
-//! what it missed from the store's history when its owner drains it. Nothing that a slow stream does is felt by others.
+//! in sync, and then the hub puts each change into the stream's bounded mailbox, or behind, and then its owner has what
+//! it missed read from a view of the store, wherever and whenever it likes. No call of a stream needs the store itself, so
+//! nothing that a slow stream does is felt by others.
 //!
 //! Guarantees, per watch: changes come in the order of revisions, none twice, none left out, all of a revision in one
 //! response; a watch that needs compacted history is told so and ends.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use vlot_proto::etcdserverpb::WatchCreateRequest;
 use vlot_proto::etcdserverpb::watch_create_request::FilterType;
 
-use crate::key_range::KeyRange;
-use crate::revision::Revision;
+use crate::mvcc::history::Block;
+use crate::mvcc::key_range::KeyRange;
+use crate::mvcc::view::View;
+use crate::refusal::Refusal;
 use crate::store::Store;
 
 mod catch_up;
@@ -25,8 +27,7 @@ mod intervals;
 use catch_up::Fresh;
 use hub::{Mailbox, Watch, Watchers};
 
-/// Called when a stream that had nothing to drain has something, with no lock held that a drain needs but the caller's
-/// own around the store. It runs on the thread that applies commands, or in a call of the stream itself, and must not
+/// Called when a stream that had nothing to drain has something, with no lock held but the caller's own around the store. It runs on the thread that applies commands, or in a call of the stream itself, and must not
 /// block.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
@@ -36,23 +37,23 @@ pub struct WatchStream {
     watchers: Arc<Watchers>,
     mailbox: Arc<Mailbox>,
     next_id: i64,
+    /// The watch that was given history last: the others that are behind come next.
+    last_caught_up: i64,
 }
 
 impl WatchStream {
     pub(crate) fn new(watchers: Arc<Watchers>, wake: Wake, mailbox_bytes_max: usize) -> Self {
-        Self { watchers, mailbox: Arc::new(Mailbox::new(wake, mailbox_bytes_max)), next_id: 0 }
+        Self { watchers, mailbox: Arc::new(Mailbox::new(wake, mailbox_bytes_max)), next_id: 0, last_caught_up: -1 }
     }
 
     /// Starts a watch. The answer, [`WatchOut::Created`] or [`WatchOut::NotCreated`], is drained like everything else.
-    pub fn create(&mut self, store: &Store, request: &WatchCreateRequest) {
-        let revision = store.revision();
-        match self.start(store, request) {
-            Ok(watch_id) => self.mailbox.post(WatchOut::Created { watch_id, revision }),
-            Err(reason) => self.mailbox.post(WatchOut::NotCreated { reason, revision }),
+    pub fn create(&mut self, request: &WatchCreateRequest) {
+        if let Err(reason) = self.start(request) {
+            self.mailbox.post(WatchOut::NotCreated { reason, revision: self.watchers.applied() });
         }
     }
 
-    fn start(&mut self, store: &Store, request: &WatchCreateRequest) -> Result<i64, CancelReason> {
+    fn start(&mut self, request: &WatchCreateRequest) -> Result<(), CancelReason> {
         let first_key = Bytes::from_static(b"\0");
         let key = if request.key.is_empty() { &first_key } else { &request.key };
         let range = KeyRange::of(key, &request.range_end).detached();
@@ -63,23 +64,18 @@ impl WatchStream {
             return Err(CancelReason::NegativeStart);
         }
         let watch_id = self.free_id(request.watch_id)?;
-        let newest = store.revision();
-        let behind = (1..=newest).contains(&request.start_revision);
-        let next = if request.start_revision == 0 { newest + 1 } else { request.start_revision };
         let filters = |filter: FilterType| request.filters.contains(&(filter as i32));
-        let watch = Watch {
-            range: range.clone(),
+        self.watchers.add(&self.mailbox, watch_id, |newest| Watch {
+            range,
             no_put: filters(FilterType::Noput),
             no_delete: filters(FilterType::Nodelete),
             prev_kv: request.prev_kv,
             progress_notify: request.progress_notify,
-            next,
-            behind,
+            next: if request.start_revision == 0 { newest + 1 } else { request.start_revision },
+            behind: (1..=newest).contains(&request.start_revision),
             told: false,
-        };
-        self.mailbox.mail().watches.insert(watch_id, watch);
-        self.watchers.add(&range, &self.mailbox, watch_id);
-        Ok(watch_id)
+        });
+        Ok(())
     }
 
     /// The id that the client asks for, or the next free one if it asks for none.
@@ -96,10 +92,10 @@ impl WatchStream {
     }
 
     /// Ends a watch; an unknown one is ignored. No event of it is drained after the [`WatchOut::Canceled`].
-    pub fn cancel(&mut self, store: &Store, watch_id: i64) {
+    pub fn cancel(&mut self, watch_id: i64) {
         if self.end(watch_id) {
-            let reason = CancelReason::Asked;
-            self.mailbox.post(WatchOut::Canceled { watch_id, reason, revision: store.revision() });
+            let revision = self.watchers.applied();
+            self.mailbox.post(WatchOut::Canceled { watch_id, reason: CancelReason::Asked, revision });
         }
     }
 
@@ -112,28 +108,32 @@ impl WatchStream {
     }
 
     /// Answers with one [`WatchOut::Progress`] for the whole stream if there is a watch and all of them are in sync.
-    pub fn request_progress(&mut self, store: &Store) {
-        let mail = self.mailbox.mail();
-        let in_sync = !mail.watches.is_empty() && mail.watches.values().all(|watch| !watch.behind);
-        drop(mail);
-        if in_sync {
-            self.mailbox.post(WatchOut::Progress { watch_id: -1, revision: store.published });
-        }
+    pub fn request_progress(&mut self) {
+        let wake = self.watchers.with_published(&self.mailbox, |revision, mail| {
+            let in_sync = !mail.watches.is_empty() && mail.watches.values().all(|watch| !watch.behind);
+            in_sync && mail.put(WatchOut::Progress { watch_id: -1, revision })
+        });
+        self.mailbox.wake_if(wake);
     }
 
     /// Gives each watch that asked for `progress_notify`, is in sync and got nothing since the last call a
     /// [`WatchOut::Progress`]. The caller has the clock.
-    pub fn notify_progress(&mut self, store: &Store) {
-        let mut due = Vec::new();
-        for (watch_id, watch) in &mut self.mailbox.mail().watches {
-            let told = std::mem::take(&mut watch.told);
-            if watch.progress_notify && !watch.behind && !told {
-                due.push(*watch_id);
+    pub fn notify_progress(&mut self) {
+        let wake = self.watchers.with_published(&self.mailbox, |revision, mail| {
+            let mut due = Vec::new();
+            for (watch_id, watch) in &mut mail.watches {
+                let told = std::mem::take(&mut watch.told);
+                if watch.progress_notify && !watch.behind && !told {
+                    due.push(*watch_id);
+                }
             }
-        }
-        for watch_id in due {
-            self.mailbox.post(WatchOut::Progress { watch_id, revision: store.published });
-        }
+            let mut wake = false;
+            for watch_id in due {
+                wake |= mail.put(WatchOut::Progress { watch_id, revision });
+            }
+            wake
+        });
+        self.mailbox.wake_if(wake);
     }
 
     /// How many watches the stream has.
@@ -142,72 +142,96 @@ impl WatchStream {
         self.mailbox.mail().watches.len()
     }
 
-    /// Takes what there is, up to about `bytes_max` bytes of events and at least one revision, and reads history for
-    /// watches that fell behind. The store cannot change meanwhile, so `bytes_max` bounds how long others wait.
-    pub fn drain(&mut self, store: &Store, bytes_max: usize) -> Drained {
+    /// Takes what there is, up to about `bytes_max` bytes of events and at least one revision.
+    pub fn drain(&mut self, bytes_max: usize) -> Drained {
         let mut outs = Vec::new();
         let mut bytes = 0;
         let mut mail = self.mailbox.mail();
-        mail.woken = false;
         while bytes < bytes_max || outs.is_empty() {
             let Some(out) = mail.outs.pop_front() else { break };
             bytes += out.event_bytes();
             outs.push(out);
         }
         mail.bytes -= bytes;
-        if !mail.outs.is_empty() {
-            mail.woken = true;
-            return Drained { outs, more: true };
-        }
-        // What is left of the mailbox precedes history: a watch fell behind after it was put there.
-        let mut behind: VecDeque<(i64, Watch)> =
-            mail.watches.iter().filter(|(_, watch)| watch.behind).map(|(id, watch)| (*id, watch.clone())).collect();
-        drop(mail);
-        let mut enough = bytes >= bytes_max && !outs.is_empty();
-        while let Some((watch_id, mut watch)) = behind.pop_front() {
-            if enough {
-                self.mailbox.mail().woken = true;
-                return Drained { outs, more: true };
-            }
-            match self.catch_up(store, watch_id, &mut watch, bytes_max.saturating_sub(bytes).max(1)) {
-                Some(out) => {
-                    bytes += out.event_bytes();
-                    outs.push(out);
-                    enough = bytes >= bytes_max;
-                }
-                // A long stretch of history without an event that it wants is enough for one call.
-                None => enough = watch.behind,
-            }
-            if watch.behind {
-                behind.push_back((watch_id, watch));
-            }
-        }
-        Drained { outs, more: false }
+        let next = mail.next();
+        // Who comes again anyway need not be woken.
+        mail.woken = next != Next::Wait;
+        Drained { outs, next }
     }
 
-    /// Moves one watch on by a piece of history. Sets `behind` to whether there is more of it.
-    fn catch_up(&mut self, store: &Store, watch_id: i64, watch: &mut Watch, bytes_max: usize) -> Option<WatchOut> {
-        let compacted = store.compacted_revision();
-        if watch.next < compacted {
+    /// Takes what there is, and reads history for watches that are behind, from a view that was taken after the call
+    /// before: up to about `bytes_max` bytes of events. To be called, as often as it says [`Next::CatchUp`], on a thread
+    /// that may take its time.
+    ///
+    /// A watch that has seen all of the view is in sync if nothing was published since the view was taken. Otherwise the
+    /// next view has the little that is missing: what is read in a call is sooner done than what was applied in
+    /// between. A caller that keeps the store from changing from taking the view to the end of the call is certain that
+    /// a watch is in sync whose rest fits `bytes_max`.
+    ///
+    /// # Errors
+    /// `Unreadable`: the store has failed.
+    pub fn catch_up(&mut self, view: &View, bytes_max: usize) -> Result<Drained, Refusal> {
+        let Drained { mut outs, next } = self.drain(bytes_max);
+        // What is in the mailbox precedes history: a watch fell behind after it was put there.
+        if next != Next::CatchUp {
+            return Ok(Drained { outs, next });
+        }
+        let mut bytes: usize = outs.iter().map(WatchOut::event_bytes).sum();
+        for watch_id in self.behind() {
+            // The first gets a piece in any case, so that each call gets on.
+            if bytes >= bytes_max && bytes > 0 {
+                break;
+            }
+            self.last_caught_up = watch_id;
+            let (out, is_at_end) = self.move_on(view, watch_id, bytes_max.saturating_sub(bytes).max(1))?;
+            let looked_in_vain = out.is_none() && !is_at_end;
+            bytes += out.as_ref().map_or(0, WatchOut::event_bytes);
+            outs.extend(out);
+            if looked_in_vain {
+                // A long stretch of history without an event that it wants is enough for one call.
+                break;
+            }
+        }
+        let mut mail = self.mailbox.mail();
+        let next = mail.next();
+        mail.woken = next != Next::Wait;
+        Ok(Drained { outs, next })
+    }
+
+    /// The watches that are behind, those first that have waited longest.
+    fn behind(&self) -> Vec<i64> {
+        let mail = self.mailbox.mail();
+        let behind = mail.watches.iter().filter(|(_, watch)| watch.behind).map(|(id, _)| *id);
+        let (mut later, sooner): (Vec<i64>, Vec<i64>) = behind.partition(|id| *id > self.last_caught_up);
+        later.extend(sooner);
+        later
+    }
+
+    /// Moves one watch on by a piece of history. Returns what is in it, and whether that was all that the view has.
+    fn move_on(&mut self, view: &View, watch_id: i64, bytes_max: usize) -> Result<(Option<WatchOut>, bool), Refusal> {
+        let Some(watch) = self.mailbox.mail().watches.get(&watch_id).cloned() else { return Ok((None, true)) };
+        let oldest = view.compacted_revision();
+        if watch.next < oldest {
             self.end(watch_id);
-            watch.behind = false;
-            let reason = CancelReason::Compacted { oldest: compacted };
-            return Some(WatchOut::Canceled { watch_id, reason, revision: store.revision() });
+            let (reason, revision) = (CancelReason::Compacted { oldest }, view.revision());
+            return Ok((Some(WatchOut::Canceled { watch_id, reason, revision }), true));
         }
-        let Ok(piece) = store.missed(watch, bytes_max) else {
-            // The store has failed and says so; the watch keeps its place and waits for its member's end.
-            watch.behind = false;
-            return None;
-        };
-        watch.next = piece.next;
-        watch.behind = piece.next <= store.revision();
-        if let Some(kept) = self.mailbox.mail().watches.get_mut(&watch_id) {
-            kept.next = watch.next;
-            kept.behind = watch.behind;
-            kept.told |= !piece.events.is_empty();
+        let mut out = None;
+        let mut next = watch.next;
+        if next <= view.revision() {
+            let piece = view.reader().missed(&watch, bytes_max)?;
+            next = piece.next;
+            let (revision, events) = (piece.revision, piece.events);
+            out = (!events.is_empty()).then_some(WatchOut::Events { watch_id, revision, events });
         }
-        let (revision, events) = (piece.revision, piece.events);
-        (!events.is_empty()).then_some(WatchOut::Events { watch_id, revision, events })
+        self.watchers.with_published(&self.mailbox, |published, mail| {
+            let Some(watch) = mail.watches.get_mut(&watch_id) else { return };
+            watch.next = next;
+            watch.told |= out.is_some();
+            // Decided while nothing is published: from here on the hub gives it everything.
+            watch.behind = next <= published;
+        });
+        Ok((out, next > view.revision()))
     }
 }
 
@@ -228,15 +252,12 @@ impl Store {
     }
 
     /// Gives a batch's changes to the watches and wakes the streams that got some.
-    pub(crate) fn publish(&self, changes: &[(Bytes, Revision)]) {
-        let mut to_wake = Vec::new();
-        for revision in changes.chunk_by(|(_, left), (_, right)| left.main == right.main) {
-            let mut fresh: Vec<Fresh<'_>> =
-                revision.iter().map(|(key, revision)| Fresh::new(self, key, *revision)).collect();
-            self.watchers.publish(&mut fresh, &mut to_wake);
-        }
-        for mailbox in to_wake {
-            (mailbox.wake)();
+    pub(crate) fn publish(&self, batch: &[Arc<Block>]) {
+        let reader = self.reader();
+        let events = batch.iter().flat_map(|block| block.events());
+        let events = events.map(|event| event.expect("a block in memory holds what was encoded into it"));
+        for mailbox in self.watchers.publish(events.map(|event| Fresh::new(reader, event)), self.revision()) {
+            mailbox.wake_if(true);
         }
     }
 }
@@ -246,8 +267,19 @@ impl Store {
 pub struct Drained {
     /// In the order in which they must be sent.
     pub outs: Vec<WatchOut>,
-    /// Whether to call again rather than wait for the wake.
-    pub more: bool,
+    /// What to do then.
+    pub next: Next,
+}
+
+/// What the owner of a stream does next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// Wait for the wake.
+    Wait,
+    /// Call [`WatchStream::drain`] again.
+    Drain,
+    /// Take a view of the store and call [`WatchStream::catch_up`] with it.
+    CatchUp,
 }
 
 /// One response of a watch stream.

@@ -11,7 +11,7 @@ use vlot_store::engine::memory::MemoryEngine;
 use vlot_store::revision::Position;
 use vlot_store::snapshot::RestoreError;
 use vlot_store::store::{Options, Store};
-use vlot_store::watch::{CancelReason, WatchOut, WatchStream};
+use vlot_store::watch::{CancelReason, Next, WatchOut, WatchStream};
 
 mod obvious;
 use obvious::{Dice, Obvious};
@@ -152,7 +152,12 @@ fn a_damaged_stream_changes_nothing() {
 fn drain(stream: &mut WatchStream, store: &Store) -> (usize, Option<CancelReason>) {
     let (mut events, mut ended) = (0, None);
     loop {
-        let drained = stream.drain(store, 1 << 20);
+        let mut drained = stream.drain(1 << 20);
+        if drained.next == Next::CatchUp {
+            let caught_up = stream.catch_up(&store.view(), 1 << 20).unwrap();
+            drained.outs.extend(caught_up.outs);
+            drained.next = caught_up.next;
+        }
         for out in drained.outs {
             match out {
                 WatchOut::Events { events: some, .. } => events += some.len(),
@@ -160,7 +165,7 @@ fn drain(stream: &mut WatchStream, store: &Store) -> (usize, Option<CancelReason
                 _ => {}
             }
         }
-        if !drained.more {
+        if drained.next == Next::Wait {
             return (events, ended);
         }
     }
@@ -169,7 +174,7 @@ fn drain(stream: &mut WatchStream, store: &Store) -> (usize, Option<CancelReason
 fn watch(store: &Store, start_revision: i64) -> WatchStream {
     let mut stream = store.watch_stream(Arc::new(|| {}));
     let (key, range_end) = (Bytes::from("a"), Bytes::from("z"));
-    stream.create(store, &WatchCreateRequest { key, range_end, start_revision, ..Default::default() });
+    stream.create(&WatchCreateRequest { key, range_end, start_revision, ..Default::default() });
     drain(&mut stream, store);
     stream
 }

@@ -1,8 +1,8 @@
 //! What watches promise, held against the history of keys: slow owners, full mailboxes, compaction and restarts included.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 use prost::Message;
@@ -12,7 +12,7 @@ use vlot_store::command::Command;
 use vlot_store::engine::memory::MemoryEngine;
 use vlot_store::revision::Position;
 use vlot_store::store::{Options, Store};
-use vlot_store::watch::{CancelReason, WatchOut, WatchStream};
+use vlot_store::watch::{CancelReason, Drained, Next, WatchOut, WatchStream};
 
 mod obvious;
 use obvious::{Change, Dice, Obvious};
@@ -46,12 +46,23 @@ fn watch(key: &'static str, range_end: &'static str, start_revision: i64) -> Wat
     WatchCreateRequest { key: key.into(), range_end: range_end.into(), start_revision, ..Default::default() }
 }
 
+/// What a stream has now, whichever way it is had.
+fn drain_once(stream: &mut WatchStream, store: &Store, bytes_max: usize) -> Drained {
+    let drained = stream.drain(bytes_max);
+    if drained.next != Next::CatchUp {
+        return drained;
+    }
+    let Drained { mut outs, next } = stream.catch_up(&store.view(), bytes_max).unwrap();
+    outs.splice(0..0, drained.outs);
+    Drained { outs, next }
+}
+
 fn drain(stream: &mut WatchStream, store: &Store) -> Vec<WatchOut> {
     let mut outs = Vec::new();
     loop {
-        let drained = stream.drain(store, 1 << 20);
+        let drained = drain_once(stream, store, 1 << 20);
         outs.extend(drained.outs);
-        if !drained.more {
+        if drained.next == Next::Wait {
             return outs;
         }
     }
@@ -155,7 +166,7 @@ fn every_watch_gets_its_share_of_history_and_no_more() {
                         watch_id: next_id[place],
                         ..Default::default()
                     };
-                    streams[place].0.create(&store, &request);
+                    streams[place].0.create(&request);
                     let start = if start == 0 { obvious.revision() + 1 } else { start };
                     let expected = Expected { request, start, seen: 0, last: 0, ended: false };
                     asked.insert((place, next_id[place]), expected);
@@ -166,7 +177,7 @@ fn every_watch_gets_its_share_of_history_and_no_more() {
             let (stream, watches) = &mut streams[place];
             if dice.once_in(2) {
                 let bytes_max = [0, 100, 1 << 20][dice.below(3) as usize];
-                take_in(place, stream.drain(&store, bytes_max).outs, watches, &mut asked, &obvious);
+                take_in(place, drain_once(stream, &store, bytes_max).outs, watches, &mut asked, &obvious);
             }
         }
         store.end_batch();
@@ -216,13 +227,13 @@ fn ids_are_picked_or_given_and_never_shared() {
     let (mut stream, _) = stream(&store);
     let with_id = |watch_id| WatchCreateRequest { key: "k".into(), watch_id, ..Default::default() };
     for id in [1, 0, 0, 2, 7, 7] {
-        stream.create(&store, &with_id(id));
+        stream.create(&with_id(id));
     }
-    stream.create(&store, &watch("b", "a", 0));
-    stream.create(&store, &watch("b", "", -1));
-    stream.cancel(&store, 5);
-    stream.cancel(&store, 0);
-    stream.create(&store, &with_id(0));
+    stream.create(&watch("b", "a", 0));
+    stream.create(&watch("b", "", -1));
+    stream.cancel(5);
+    stream.cancel(0);
+    stream.create(&with_id(0));
     let created = |watch_id| WatchOut::Created { watch_id, revision: 1 };
     let refused = |reason| WatchOut::NotCreated { reason, revision: 1 };
     let expected = [
@@ -246,7 +257,7 @@ fn an_owner_is_woken_once_until_it_comes() {
     let mut store = open(1 << 20, 1 << 20);
     let (mut stream, woken) = stream(&store);
     let times = || woken.load(Ordering::SeqCst);
-    stream.create(&store, &watch("a", "c", 0));
+    stream.create(&watch("a", "c", 0));
     assert_eq!(times(), 1);
     put(&mut store, "a", "1");
     put(&mut store, "b", "1");
@@ -263,9 +274,9 @@ fn an_owner_is_woken_once_until_it_comes() {
 fn a_cancelled_watch_is_silent_after_its_end() {
     let mut store = open(1 << 20, 1 << 20);
     let (mut stream, _) = stream(&store);
-    stream.create(&store, &watch("a", "", 0));
+    stream.create(&watch("a", "", 0));
     put(&mut store, "a", "1");
-    stream.cancel(&store, 0);
+    stream.cancel(0);
     put(&mut store, "a", "2");
     let outs = drain(&mut stream, &store);
     assert_eq!(told(&outs), [("a".to_owned(), 2)]);
@@ -276,15 +287,15 @@ fn a_cancelled_watch_is_silent_after_its_end() {
 fn a_slow_stream_neither_grows_nor_hinders_others() {
     let mut store = open(1_000, 1 << 20);
     let ((mut slow, _), (mut quick, _)) = (stream(&store), stream(&store));
-    slow.create(&store, &watch("a", "\0", 0));
-    quick.create(&store, &watch("a", "", 0));
+    slow.create(&watch("a", "\0", 0));
+    quick.create(&watch("a", "", 0));
     let mut quick_told = 0;
     for _ in 0..2_000 {
         put(&mut store, "a", "some value of some bytes");
         quick_told += told(&drain(&mut quick, &store)).len();
     }
     assert_eq!(quick_told, 2_000);
-    let first = slow.drain(&store, usize::MAX);
+    let first = slow.drain(usize::MAX);
     let waiting =
         first.outs.iter().find_map(|out| if let WatchOut::Events { events, .. } = out { Some(events) } else { None });
     assert!(waiting.unwrap().len() < 30, "what waited was bounded");
@@ -311,9 +322,9 @@ fn compaction_ends_a_watch_that_needs_what_is_gone() {
     while store.compact_step() {}
     store.flush().unwrap();
     let (mut stream, _) = stream(&store);
-    stream.create(&store, &watch("a", "", compacted - 1));
-    stream.create(&store, &watch("a", "", compacted));
-    stream.create(&store, &watch("a", "b", compacted));
+    stream.create(&watch("a", "", compacted - 1));
+    stream.create(&watch("a", "", compacted));
+    stream.create(&watch("a", "b", compacted));
     let outs = drain(&mut stream, &store);
     let revision = store.revision();
     let gone = WatchOut::Canceled { watch_id: 0, reason: CancelReason::Compacted { oldest: compacted }, revision };
@@ -328,27 +339,130 @@ fn progress_is_told_only_when_all_is_told() {
     let mut store = open(1 << 20, 1 << 20);
     put(&mut store, "a", "1");
     let (mut stream, _) = stream(&store);
-    stream.request_progress(&store);
+    stream.request_progress();
     assert_eq!(drain(&mut stream, &store), [], "no watch, no answer");
 
-    stream.create(&store, &watch("a", "", 2));
-    stream.request_progress(&store);
+    stream.create(&watch("a", "", 2));
+    stream.request_progress();
     let outs = drain(&mut stream, &store);
     assert!(!outs.iter().any(|out| matches!(out, WatchOut::Progress { .. })), "a watch is behind");
     put(&mut store, "a", "2");
-    stream.request_progress(&store);
+    stream.request_progress();
     let outs = drain(&mut stream, &store);
     assert_eq!(told(&outs), [("a".to_owned(), 3)]);
     assert_eq!(outs.last(), Some(&WatchOut::Progress { watch_id: -1, revision: 3 }));
 
     let notified = WatchCreateRequest { progress_notify: true, ..watch("b", "", 0) };
-    stream.create(&store, &notified);
+    stream.create(&notified);
     drain(&mut stream, &store);
-    stream.notify_progress(&store);
+    stream.notify_progress();
     assert_eq!(drain(&mut stream, &store), [WatchOut::Progress { watch_id: 1, revision: 3 }]);
     put(&mut store, "b", "1");
-    stream.notify_progress(&store);
+    stream.notify_progress();
     assert_eq!(told(&drain(&mut stream, &store)), [("b".to_owned(), 4)], "an event is progress enough");
-    stream.notify_progress(&store);
+    stream.notify_progress();
     assert_eq!(drain(&mut stream, &store), [WatchOut::Progress { watch_id: 1, revision: 4 }]);
+}
+
+/// Whatever is applied between taking a view and reading it, and between two pieces: each revision once, in order.
+#[test]
+fn commands_come_between_the_steps_of_a_catch_up() {
+    for seed in 300..340 {
+        let mut dice = Dice(seed);
+        let mut store = open([60, 1 << 20][seed as usize % 2], [0, 1 << 20][seed as usize / 2 % 2]);
+        let mut obvious = Obvious::new();
+        let mut change = |store: &mut Store, dice: &mut Dice| {
+            let command = dice.command(obvious.revision());
+            obvious.apply(&command).ok();
+            apply(store, command);
+            match dice.below(8) {
+                0..=4 => store.end_batch(),
+                5 => store.flush().unwrap(),
+                6 => drop(store.compact_step()),
+                _ => {}
+            }
+            obvious.clone()
+        };
+        for _ in 0..100 {
+            change(&mut store, &mut dice);
+        }
+        let (mut stream, _) = stream(&store);
+        let mut watches = HashMap::new();
+        let mut asked = BTreeMap::new();
+        for (watch_id, (key, range_end)) in [("\0", "\0"), ("a", ""), ("b", "d")].into_iter().enumerate() {
+            let (watch_id, start) = (1 + watch_id as i64, store.compacted_revision().max(1) + 1);
+            let prev_kv = dice.once_in(2);
+            let request = WatchCreateRequest { watch_id, prev_kv, ..watch(key, range_end, start) };
+            stream.create(&request);
+            asked.insert((0, watch_id), Expected { request, start, seen: 0, last: 0, ended: false });
+        }
+        let mut newest = change(&mut store, &mut dice);
+        let mut progress = 0;
+        for step in 0.. {
+            let view = store.view();
+            let is_busy = step < 200;
+            for _ in 0..if is_busy { dice.below(4) } else { 0 } {
+                newest = change(&mut store, &mut dice);
+            }
+            if !is_busy {
+                store.end_batch();
+            }
+            let bytes_max = [0, 40, 400, 1 << 20][dice.below(4) as usize];
+            let drained =
+                if dice.once_in(3) { stream.drain(bytes_max) } else { stream.catch_up(&view, bytes_max).unwrap() };
+            let (told, rest): (Vec<_>, Vec<_>) =
+                drained.outs.into_iter().partition(|out| !matches!(out, WatchOut::Progress { .. }));
+            for out in &rest {
+                let WatchOut::Progress { revision, .. } = out else { unreachable!("only progress is left") };
+                progress = *revision;
+            }
+            take_in(0, told, &mut watches, &mut asked, &newest);
+            for expected in watches.values().filter(|expected| !expected.ended) {
+                let next = expected.next(&newest).map(|next| newest.changes[next].revision);
+                assert!(next.is_none_or(|next| next > progress), "progress is not ahead of events");
+            }
+            stream.request_progress();
+            if !is_busy && drained.next == Next::Wait {
+                break;
+            }
+        }
+        for expected in watches.values() {
+            assert!(expected.ended || expected.next(&newest).is_none(), "seed {seed}");
+        }
+    }
+}
+
+/// The owner of a stream works beside the thread that applies, and takes the store for as long as a view takes.
+#[test]
+fn a_catch_up_on_another_thread_misses_nothing() {
+    const REVISIONS: i64 = 3_000;
+    let store = Arc::new(RwLock::new(open(500, 1 << 20)));
+    let writer = {
+        let store = Arc::clone(&store);
+        std::thread::spawn(move || {
+            for _ in 0..REVISIONS {
+                put(&mut store.write().unwrap(), "a", "some value of some bytes");
+            }
+        })
+    };
+    let (mut stream, _) = stream(&store.read().unwrap());
+    stream.create(&WatchCreateRequest { prev_kv: true, ..watch("a", "\0", 2) });
+    let mut expected = 2;
+    let mut caught_up = 0;
+    while expected <= REVISIONS + 1 {
+        let mut drained = stream.drain(2_000);
+        if drained.next == Next::CatchUp {
+            let view = store.read().unwrap().view();
+            drained.outs.extend(stream.catch_up(&view, 2_000).unwrap().outs);
+            caught_up += 1;
+        }
+        for (_, revision) in told(&drained.outs) {
+            assert_eq!(revision, expected);
+            expected += 1;
+        }
+    }
+    assert!(caught_up > 0);
+    writer.join().unwrap();
+    let rest = drain(&mut stream, &store.read().unwrap());
+    assert_eq!(told(&rest), []);
 }

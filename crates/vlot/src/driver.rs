@@ -1,89 +1,77 @@
-//! The task that drives a node: gathers what has happened, ends the turn, carries it out.
+//! The task that drives a node: gathers what has happened, ends the turn, carries out its acts in their order.
 //!
-//! Owns the clock and the order of a turn: what goes to the disk and to peers is on its way before anything is applied.
-//! Decides nothing.
+//! Owns the clock. Decides nothing: that is [`Node`]'s.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
-use vlot_raft::effect::{Event as Consensus, RoleName};
-use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
+use vlot_node::act::{Act, GroupEvent};
+use vlot_node::input::Input;
+use vlot_node::node::Node;
+use vlot_raft::id::GroupId;
 use vlot_raft::time::Time;
 
-use crate::events::{Event, Events, NewGroup};
-use crate::exchange::{Ask, Exchange};
-use crate::log_thread::{Done, LogThread};
+use crate::events::{Beginning, Event, Events};
+use crate::group::ClosedGroup;
+use crate::log_thread::LogThread;
 use crate::machine::Machine;
-use crate::members::{MemberChange, Members};
-use crate::net::{self, Inbox, Lane, Net};
-use crate::node::{Input, NodeCore, Turn};
-use crate::payload::Payload;
-use crate::replica::Committed;
-use crate::retention::{self, Retention};
-use crate::snapshot::{self, Header};
-use crate::view::{GroupEvent, View};
+use crate::net::{self, Inbox, Net};
+use crate::shown::Shown;
+use crate::snapshots::Snapshots;
 
 /// Deliveries of the network that one turn takes in, at most, so that no turn is endless.
 const DELIVERIES_MAX: usize = 256;
+/// Turns in a row that what was applied in place makes due, at most, before others get to run.
+const TURNS_IN_PLACE_MAX: usize = 4;
 
 pub(crate) struct Driver {
-    pub(crate) core: NodeCore,
+    pub(crate) node: Node,
     pub(crate) events: Arc<Events>,
     pub(crate) net: Arc<Net>,
     pub(crate) inbox: Inbox,
-    pub(crate) exchange: Exchange,
-    /// Where each peer listens that no group's members name: it was told when the node was opened.
-    pub(crate) peers: BTreeMap<NodeId, String>,
-    pub(crate) retention: retention::Limits,
-    /// The disk of each node that is connected, and this one's own.
-    pub(crate) disks: BTreeMap<NodeId, u64>,
-    /// A peer knows this node by another disk, and it cannot be for that peer's ignorance.
-    pub(crate) other_disk: bool,
     pub(crate) log: LogThread,
+    pub(crate) snapshots: Snapshots,
     pub(crate) groups: BTreeMap<GroupId, Driven>,
     pub(crate) started: Instant,
+    /// Told when the driver ends, and why.
+    pub(crate) ended: watch::Sender<Option<String>>,
 }
-
-/// What a node says that has lost its disk, or got an old one back.
-const OTHER_DISK: &str = "the cluster knows this member by another disk: what it had vouched for is lost; remove the \
-                          member and add it again, with an empty directory";
 
 /// A group's state machine and what is shown of it.
 pub(crate) struct Driven {
     machine: Box<dyn Machine>,
-    view: Arc<View>,
-    retention: Retention,
-    /// What this node has in a snapshot of its own.
-    saved: LogId,
-    saving: bool,
-    /// There may be a member whose disk was seen and is not written down.
-    disks_unknown: bool,
+    shown: Arc<Shown>,
+    closed: Option<oneshot::Sender<ClosedGroup>>,
 }
 
 /// Why a driver ends.
 enum End {
-    ReadRequest,
+    Asked,
     Failed(String),
 }
 
 impl Driver {
-    /// Drives until asked to stop (then `None`) or until the node cannot go on: then why.
-    pub(crate) async fn run(mut self) -> Option<String> {
-        let end = self.turns().await;
-        for driven in self.groups.values_mut() {
-            driven.machine.dismiss();
-        }
-        self.net.shutdown().await;
-        match end {
-            End::ReadRequest => None,
+    /// Drives until asked to stop or until the node cannot go on.
+    pub(crate) async fn run(mut self) {
+        let why = match self.turns().await {
+            End::Asked => STOPPED.to_owned(),
             End::Failed(why) => {
                 tracing::error!(why, "the node stops");
-                Some(why)
+                why
             }
-        }
+        };
+        self.net.shutdown().await;
+        let closing = self.end(why);
+        // A state machine that stands still is not waited for.
+        let _ = tokio::time::timeout(CLOSING_MAX, async {
+            for closed in closing {
+                let _ = closed.await;
+            }
+        })
+        .await;
     }
 
     async fn turns(&mut self) -> End {
@@ -91,7 +79,7 @@ impl Driver {
         let alarm = sleep_until(self.started);
         tokio::pin!(alarm);
         loop {
-            let deadline = self.moment(self.core.deadline());
+            let deadline = self.moment(self.node.deadline());
             if alarm.deadline() != deadline {
                 alarm.as_mut().reset(deadline);
             }
@@ -106,367 +94,168 @@ impl Driver {
             self.events.take(&mut gathered);
             // Read after everything is in hand: a read that came while the process stood still must not be taken for one
             // of the moment before (the contract of leases).
-            let now = Time::after_origin(self.started.elapsed());
+            let now = self.now();
             for delivery in deliveries {
                 self.deliver(now, delivery);
-            }
-            if self.other_disk {
-                return End::Failed(OTHER_DISK.into());
             }
             for event in gathered.drain(..) {
                 if let Err(end) = self.take(now, event) {
                     return end;
                 }
             }
-            let turn = self.core.end_turn(now);
-            if let Err(why) = self.carry_out(turn) {
-                return End::Failed(why);
+            if let Err(end) = self.end_turns(now) {
+                return end;
             }
         }
     }
 
-    fn take(&mut self, now: Time, event: Event) -> Result<(), End> {
-        match event {
-            Event::Input(input) => self.core.handle(now, input),
-            Event::Log(Done::Written(batch)) => self.core.handle(now, Input::Written { batch }),
-            Event::Log(Done::VotesWritten(batch)) => self.core.handle(now, Input::VotesWritten { batch }),
-            Event::Log(Done::Room { is_there }) => {
-                self.core.handle(now, Input::Room { is_there });
-                if !is_there {
-                    self.make_room(now);
-                }
+    /// Ends the turn, and those that follow at once from what was applied in place.
+    fn end_turns(&mut self, now: Time) -> Result<(), End> {
+        for turn in 1.. {
+            let acts = self.node.end_turn(now);
+            let mut done = Vec::new();
+            for act in acts {
+                self.carry_out(act, &mut done)?;
             }
-            Event::Log(Done::Fetched { group, purpose, entries }) => {
-                self.core.handle(now, Input::Fetched { group, purpose, entries });
+            if done.is_empty() {
+                break;
             }
-            Event::Log(Done::Failed(why)) => return Err(End::Failed(why)),
-            Event::Begin(new) => self.begin(now, *new),
-            Event::SnapshotGot { group, attempt, got } => self.got_snapshot(now, group, attempt, got),
-            Event::SnapshotSent { group, to, attempt, sent } => {
-                self.exchange.sent(to, attempt);
-                match sent {
-                    Ok(of) => self.tell(group, GroupEvent::SnapshotSent { to, of }),
-                    Err(why) => tracing::warn!(%group, %to, why, "a snapshot was not sent"),
-                }
+            for input in done {
+                self.node.handle(now, input);
             }
-            Event::SnapshotSaved { group, saved } => self.saved_snapshot(group, saved),
-            Event::Stop => return Err(End::ReadRequest),
+            if turn == TURNS_IN_PLACE_MAX {
+                // The next turn is due at once.
+                let _ = self.events.push(Event::Wake);
+                break;
+            }
         }
         Ok(())
     }
 
-    fn carry_out(&mut self, turn: Turn) -> Result<(), String> {
-        if let Some(bad) = turn.broken {
-            return Err(format!("entry {} of the log is none that this version knows", bad.0));
+    fn take(&mut self, now: Time, event: Event) -> Result<(), End> {
+        match event {
+            Event::Input(input) => self.node.handle(now, input),
+            Event::LogFailed(why) => return Err(End::Failed(why)),
+            Event::Begin(beginning) => self.begin(now, *beginning),
+            Event::Close { group, remove, closed } => self.close(now, group, remove, closed),
+            Event::Wake => {}
+            Event::Stop => return Err(End::Asked),
         }
-        if let Some((batch, writes)) = turn.write {
-            self.log.write(batch, writes);
-        }
-        for (to, lane, frame) in turn.frames {
-            // What cannot be sent is lost, as on any network; the transport counts it.
-            let _ = self.net.send(to, lane, &[frame]);
-        }
-        for (group, read) in turn.log_reads {
-            self.log.read(group, read);
-        }
-        for (peer, complaint) in turn.complaints {
-            tracing::warn!(%peer, ?complaint, "a peer sent what no correct peer sends");
-        }
-        for (group, role_state) in turn.became {
-            tracing::info!(%group, term = %role_state.term, role = ?role_state.role, leader = ?role_state.leader.map(|node| format!("{:x}", node.0)), "standing");
-            if let Some(driven) = self.groups.get_mut(&group) {
-                driven.view.role_state.send_replace(role_state);
-                driven.disks_unknown = true;
+        Ok(())
+    }
+
+    /// Carries out one act; what is done at once is added to `done`.
+    fn carry_out(&mut self, act: Act, done: &mut Vec<Input>) -> Result<(), End> {
+        match act {
+            Act::Write { batch, writes } => self.log.write(batch, writes),
+            Act::Send { to, lane, frame } => {
+                // What cannot be sent is lost, as on any network; the transport counts it.
+                let _ = self.net.send(to, lane, &[frame]);
             }
-            self.meet_disks();
-            self.tell(group, GroupEvent::Became(role_state));
-        }
-        for (group, event) in turn.happened {
-            tracing::info!(%group, ?event, "consensus");
-            if let Consensus::ConfigurationChanged { .. } = event {
-                self.meet_members(group);
+            Act::ReadLog { group, read } => self.log.read(group, read),
+            Act::Apply { group, entries } => {
+                done.extend(self.groups.get_mut(&group).and_then(|driven| driven.machine.apply(entries)));
             }
-            if let (Consensus::ConfigurationCommitted { .. }, Some(driven)) = (event, self.groups.get_mut(&group)) {
-                driven.disks_unknown = true;
+            Act::Restore { group, id } => self.with(group, |driven| driven.machine.restore(id)),
+            Act::TakeSnapshot { group } => self.with(group, |driven| driven.machine.take_snapshot()),
+            Act::Save { group, header } => self.with(group, |driven| driven.machine.save(header)),
+            Act::RemoveSnapshots { group, before } => self.snapshots.remove(group, before),
+            Act::Transfer(act) => self.snapshots.transfer(act),
+            Act::Answer { group, answer } => self.with(group, |driven| driven.machine.answer(answer)),
+            Act::SetPeers(peers) => self.net.set_peers(peers),
+            Act::SetDisks(disks) => self.net.set_disks(disks),
+            Act::Show { group, status } => self.with(group, |driven| driven.shown.show(status)),
+            Act::ShowMembers { group, members } => {
+                self.with(group, |driven| drop(driven.shown.members.send_replace(members)));
             }
-            self.tell(group, GroupEvent::Consensus(event));
-        }
-        // A snapshot takes room, too. It is asked for again until it is here.
-        let has_room = !self.core.is_full();
-        for (group, leader, reach) in turn.fetch.into_iter().filter(|_| has_room) {
-            self.fetch(group, leader, reach);
-        }
-        for (group, sequences) in turn.proposals_refused {
-            if let Some(driven) = self.groups.get_mut(&group) {
-                driven.machine.refuse_proposals(sequences);
-            }
-        }
-        for (group, sequence, why) in turn.changes_refused {
-            if let Some(driven) = self.groups.get_mut(&group) {
-                driven.machine.refuse_change(sequence, why);
-            }
-        }
-        for (group, sequence, begun) in turn.transfers {
-            if let Some(driven) = self.groups.get_mut(&group) {
-                driven.machine.answer_transfer(sequence, begun);
-            }
-        }
-        for (group, id) in turn.restore {
-            self.restore(group, id)?;
-        }
-        for (group, committed) in turn.committed {
-            if let Some(driven) = self.groups.get_mut(&group) {
-                committed.iter().for_each(|entry| driven.retention.applied(entry.id.index, bytes_of(entry)));
-                driven.machine.apply(committed)?;
-            }
-            self.compact(group);
-            self.bind_disks(Time::after_origin(self.started.elapsed()), group);
-        }
-        for (group, driven) in &self.groups {
-            driven.view.show(&self.core, *group);
-        }
-        for (group, reads) in turn.reads_ready {
-            if let Some(driven) = self.groups.get_mut(&group) {
-                driven.machine.answer_reads(reads);
-            }
+            Act::Tell { group, event } => self.tell(group, event),
+            Act::Complain { peer, complaint } => tracing::warn!(%peer, %complaint, "a peer misbehaves; ignored"),
+            Act::Closed { group, state } => self.closed(group, state.map(|state| *state)),
+            Act::Stop(why) => return Err(End::Failed(why.to_string())),
         }
         Ok(())
     }
 
     fn deliver(&mut self, now: Time, event: net::Event) {
         match event {
-            net::Event::Frames { from, lane: Lane::Snapshot, frames } => {
-                for frame in frames {
-                    if let Some(ask) = self.exchange.take(from, frame) {
-                        self.send_snapshot(ask);
-                    }
-                }
-            }
-            net::Event::Frames { from, frames, .. } => {
+            net::Event::Frames { from, lane, frames } => {
                 for bytes in frames {
-                    self.core.handle(now, Input::Frame { from, bytes });
+                    self.node.handle(now, Input::Frame { from, lane, bytes });
                 }
             }
-            net::Event::Connected { peer, disk } => {
-                self.disks.insert(peer, disk);
-                self.groups.values_mut().for_each(|driven| driven.disks_unknown = true);
-                self.core.handle(now, Input::Connected { peer });
-            }
-            net::Event::Lost { peer } => {
-                // Who comes back may be another.
-                self.disks.remove(&peer);
-                self.core.handle(now, Input::Lost { peer });
-            }
-            net::Event::OtherDisk { peer, node, disk } if Some(node) == self.own() => {
-                tracing::error!(%peer, disk, "a peer knows this node by another disk");
-                self.other_disk |= self.knows_founders_alone();
-            }
-            net::Event::OtherDisk { node, disk, .. } => {
-                tracing::error!(%node, disk, "a member has lost its disk: remove it and add it again");
+            net::Event::Connected { peer, disk } => self.node.handle(now, Input::Connected { peer, disk }),
+            net::Event::Lost { peer } => self.node.handle(now, Input::Lost { peer }),
+            net::Event::OtherDisk { peer, node, disk } => {
+                self.node.handle(now, Input::OtherDisk { peer, node, disk });
             }
         }
     }
 
-    /// Whether this node takes itself for one of a group's first members, and knows of no others. If it was removed and
-    /// added again, a peer that lags behind may know it by the disk of before, but then it has not these first members.
-    fn knows_founders_alone(&self) -> bool {
-        let rafts = self.groups.keys().filter_map(|group| self.core.raft(*group));
-        rafts.into_iter().any(|raft| {
-            raft.configurations().newest_at() == LogIndex::ZERO && raft.configuration().contains(raft.node())
-        })
-    }
-
-    fn own(&self) -> Option<NodeId> {
-        self.groups.keys().find_map(|group| self.core.raft(*group)).map(vlot_raft::raft::Raft::node)
-    }
-
-    /// A leader writes down which disk each member has, once it has seen it: from then on a member that comes with
-    /// another, having lost what it had vouched for, is kept out until it is removed and added again.
-    fn bind_disks(&mut self, now: Time, group: GroupId) {
-        let Some(driven) = self.groups.get_mut(&group).filter(|driven| driven.disks_unknown) else { return };
-        let (Some(members), Some(raft)) = (self.core.members(group), self.core.raft(group)) else { return };
-        let is_free = raft.takes_proposals() && raft.configurations().newest_at() <= raft.commit();
-        if !is_free || members.configuration().is_joint() {
-            return;
+    fn begin(&mut self, now: Time, beginning: Beginning) {
+        let Beginning { new, machine, shown, begun } = beginning;
+        let group = new.begin.group;
+        let outcome = self.node.add(now, new);
+        if outcome.is_ok() {
+            self.groups.insert(group, Driven { machine, shown, closed: None });
         }
-        let unknown = members.iter().map(|(member, _)| member.node).filter(|node| members.disk(*node) == 0);
-        let seen = unknown.filter_map(|node| Some((node, *self.disks.get(&node).filter(|disk| **disk != 0)?)));
-        let changes: Vec<MemberChange> = seen.map(|(node, disk)| MemberChange::BindDisk { node, disk }).collect();
-        driven.disks_unknown = false;
-        if !changes.is_empty() {
-            self.core.handle(now, Input::ChangeMembers { group, sequence: 0, changes, context: Bytes::new() });
+        // A caller that went away does not want to know.
+        let _ = begun.send(outcome);
+    }
+
+    fn close(&mut self, now: Time, group: GroupId, remove: bool, closed: oneshot::Sender<ClosedGroup>) {
+        // Without the group, dropping the sender tells the caller.
+        if let Some(driven) = self.groups.get_mut(&group) {
+            driven.closed = Some(closed);
+            self.node.handle(now, Input::Close { group, remove });
         }
     }
 
-    fn begin(&mut self, now: Time, new: NewGroup) {
-        let id = new.id();
-        let begun = self.core.add(now, new.begin);
-        if begun.is_ok() {
-            let retention = Retention::new(self.retention.clone());
-            let NewGroup { machine, view, saved, .. } = new;
-            self.groups.insert(id, Driven { machine, view, retention, saved, saving: false, disks_unknown: true });
-            self.meet_members(id);
-        }
-        // Whoever asked for it and went away does not want to know.
-        let _ = new.begun.send(begun);
-    }
-
-    fn tell(&self, group: GroupId, happening: GroupEvent) {
-        if let Some(driven) = self.groups.get(&group) {
-            driven.view.tell(happening);
-        }
-    }
-
-    /// The members of a group are others: the transport talks to them, and their view is shown.
-    fn meet_members(&mut self, group: GroupId) {
-        if let (Some(driven), Some(members)) = (self.groups.get(&group), self.core.members(group)) {
-            driven.view.members.send_replace(members.clone());
-        }
-        let all: Vec<_> = self.groups.keys().filter_map(|group| self.core.members(*group)).collect();
-        let mut peers = self.peers.clone();
-        // Once every group says who its members are, nobody else is called, whatever was told at first.
-        if all.iter().all(|members| members.iter().next().is_some()) {
-            peers.retain(|node, _| all.iter().any(|members| members.configuration().contains(*node)));
-        }
-        for members in all {
-            let told = members.iter().filter(|(_, address)| !address.is_empty());
-            peers.extend(told.map(|(member, address)| (member.node, address.to_owned())));
-        }
-        self.meet_disks();
-        self.net.set_peers(peers);
-    }
-
-    /// Keeps out whoever has another disk than its seat's, where this node counts votes or acknowledgements.
-    ///
-    /// Who follows, or asks whether it should stand, counts nothing that binds anybody, and may lag behind: a member that
-    /// was removed and added again may lead by now, or know that this node was removed, and nobody else could tell it so.
-    fn meet_disks(&self) {
-        let mut disks = BTreeMap::new();
-        for group in self.groups.keys() {
-            let role = self.core.raft(*group).map(|raft| raft.role_state().role);
-            let counts = matches!(role, Some(RoleName::Candidate | RoleName::Leader));
-            disks.extend(self.core.members(*group).filter(|_| counts).into_iter().flat_map(Members::disks));
-        }
-        self.net.set_disks(disks);
-    }
-
-    fn fetch(&mut self, group: GroupId, leader: NodeId, reach: LogId) {
-        let own = self.core.raft(group).map(vlot_raft::raft::Raft::node);
-        let members = self.core.members(group).map(|members| members.configuration().clone()).unwrap_or_default();
-        let others = members.members().iter().filter(|member| !member.witness).map(|member| member.node);
-        let others: Vec<NodeId> = others.filter(|node| Some(*node) != own && *node != leader).collect();
-        self.exchange.fetch(group, leader, &others, reach);
-    }
-
-    /// A peer asks for a snapshot; it gets one if this node's reaches far enough.
-    fn send_snapshot(&mut self, ask: Ask) {
-        let Some(driven) = self.groups.get(&ask.group) else { return };
-        let Some(snapshot) = driven.machine.snapshot() else { return };
-        let id = snapshot.at();
-        if id.index < ask.reach.index {
-            return;
-        }
-        let Some(members) = self.core.members_at(ask.group, id.index).cloned() else { return };
-        tracing::info!(group = %ask.group, to = %ask.from, of = %id, "sending a snapshot");
-        self.exchange.send(ask, Header { group: ask.group, id, members }, snapshot);
-    }
-
-    fn got_snapshot(&mut self, now: Time, group: GroupId, attempt: u64, got: Result<Header, String>) {
-        self.exchange.got(group, attempt);
-        match got {
-            Ok(Header { id, members, .. }) => {
-                tracing::info!(%group, of = %id, "a snapshot is here");
-                self.core.handle(now, Input::SnapshotReceived { group, id, members });
-            }
-            Err(why) => tracing::warn!(%group, why, "a snapshot did not come; it is asked for again"),
-        }
-    }
-
-    /// The state machine becomes the snapshot that the log says has taken its place.
-    fn restore(&mut self, group: GroupId, id: LogId) -> Result<(), String> {
-        let Some(driven) = self.groups.get_mut(&group) else { return Ok(()) };
-        let shelf = self.exchange.shelf();
-        // The next one may be here already.
-        let saved = shelf.newest(group, |saved| saved == id);
-        let saved = saved.map_err(|error| format!("cannot read the snapshots: {error}"))?;
-        let saved = saved.ok_or_else(|| format!("the snapshot of {id}, which was here, is gone"))?;
-        driven.machine.restore(&saved)?;
-        driven.saved = id;
-        tracing::info!(%group, of = %id, "restored from a snapshot");
-        // A state that is durable by itself needs the file no longer.
-        let is_durable = driven.machine.durable() >= id;
-        shelf.remove_before(group, if is_durable { LogId { index: id.index.next(), ..id } } else { id });
-        self.tell(group, GroupEvent::SnapshotRestored { of: id });
-        Ok(())
-    }
-
-    /// Cuts the log of a group, if it is long and its beginning is needed no more.
-    fn compact(&mut self, group: GroupId) {
-        let Some(driven) = self.groups.get_mut(&group) else { return };
-        let (Some(raft), Some(handed)) = (self.core.raft(group), self.core.handed(group)) else { return };
-        let begin = raft.log().after().index;
-        if !driven.retention.is_due(begin, handed.index) {
-            return;
-        }
-        // Without snapshots a member that lags behind the log could never catch up.
-        if driven.machine.snapshot().is_none() {
-            return;
-        }
-        let own = driven.machine.durable();
-        if let Some(upto) = driven.retention.cut(begin, own.max(driven.saved).index, handed.index) {
-            let now = Time::after_origin(self.started.elapsed());
-            self.core.handle(now, Input::Compact { group, upto });
-            let after = self.core.raft(group).map(|raft| raft.log().after()).unwrap_or_default();
-            self.tell(group, GroupEvent::Compacted { after });
-        } else if own == LogId::ZERO && !driven.saving {
-            self.save(group);
-        }
-    }
-
-    /// The disk is full: each log is cut as far as it can be. Who lags behind it gets a snapshot, which is better than
-    /// that nothing goes on.
-    fn make_room(&mut self, now: Time) {
-        for (&group, driven) in &mut self.groups {
-            if driven.machine.snapshot().is_some() {
-                let upto = driven.machine.durable().max(driven.saved).index;
-                self.core.handle(now, Input::Compact { group, upto });
-            }
-        }
-    }
-
-    /// Saves a snapshot of a state that lives in memory alone, so that the log can be cut.
-    fn save(&mut self, group: GroupId) {
-        let Some(driven) = self.groups.get_mut(&group) else { return };
-        let Some(mut snapshot) = driven.machine.snapshot() else { return };
-        let id = snapshot.at();
-        let Some(members) = self.core.members_at(group, id.index).cloned() else { return };
-        let (shelf, events) = (self.exchange.shelf().clone(), Arc::clone(&self.events));
-        let begun = std::thread::Builder::new().name("save snapshot".into()).spawn(move || {
-            let header = Header { group, id, members };
-            let saved = shelf.begin(group, "saved").and_then(|mut file| {
-                snapshot::write(&header, &mut *snapshot, &mut file)?;
-                file.finish()
+    fn closed(&mut self, group: GroupId, state: Option<vlot_log::index::GroupState>) {
+        let Some(mut driven) = self.groups.remove(&group) else { return };
+        let is_closed = driven.machine.close();
+        driven.shown.end();
+        if let Some(closed) = driven.closed {
+            tokio::spawn(async move {
+                // The sender goes with the state machine.
+                let _ = is_closed.await;
+                let _ = closed.send(ClosedGroup { state });
             });
-            let saved = saved.map(|header| header.id).map_err(|error| error.to_string());
-            events.push(Event::SnapshotSaved { group, saved });
-        });
-        match begun {
-            Ok(_) => driven.saving = true,
-            Err(error) => tracing::warn!(%error, "cannot start a thread to save a snapshot"),
         }
     }
 
-    fn saved_snapshot(&mut self, group: GroupId, saved: Result<LogId, String>) {
-        let Some(driven) = self.groups.get_mut(&group) else { return };
-        driven.saving = false;
-        match saved {
-            Ok(id) => {
-                driven.saved = driven.saved.max(id);
-                self.exchange.shelf().remove_before(group, driven.saved);
-                self.compact(group);
-            }
-            Err(why) => tracing::warn!(%group, why, "a snapshot was not saved; the log stays as long as it is"),
+    fn tell(&mut self, group: GroupId, event: GroupEvent) {
+        match &event {
+            GroupEvent::Became(state) => tracing::info!(
+                %group, term = %state.term, role = ?state.role,
+                leader = ?state.leader.map(|node| format!("{:x}", node.0)), "role"
+            ),
+            GroupEvent::Fenced(why) => tracing::error!(%group, %why, "the state machine has stopped"),
+            event => tracing::info!(%group, ?event, "group"),
         }
+        self.with(group, |driven| driven.shown.tell(event));
+    }
+
+    fn with(&mut self, group: GroupId, act: impl FnOnce(&mut Driven)) {
+        if let Some(driven) = self.groups.get_mut(&group) {
+            act(driven);
+        }
+    }
+
+    /// Nothing is done any more. Returns what tells when state machines are closed.
+    fn end(&mut self, why: String) -> Vec<oneshot::Receiver<()>> {
+        self.events.close();
+        let closing = self.groups.values_mut().map(|driven| {
+            driven.shown.end();
+            driven.machine.close()
+        });
+        let closing = closing.collect();
+        self.groups.clear();
+        self.ended.send_replace(Some(why));
+        closing
+    }
+
+    fn now(&self) -> Time {
+        Time::after_origin(self.started.elapsed())
     }
 
     /// The clock's moment of `time`, or one far away.
@@ -476,10 +265,17 @@ impl Driver {
     }
 }
 
-/// About how much of the log an entry takes.
-fn bytes_of(Committed { payload, .. }: &Committed) -> usize {
-    match payload {
-        Payload::Command { command, .. } => command.len(),
-        Payload::Configuration(_) | Payload::Blank | Payload::Withheld => 0,
+/// How long a node that ends waits for its state machines to be closed.
+const CLOSING_MAX: Duration = Duration::from_secs(10);
+/// What is said of a node that was asked to stop.
+const STOPPED: &str = "the node was stopped";
+
+impl Drop for Driver {
+    /// However the driver ends, by a panic or with its runtime: nobody waits for it any more.
+    fn drop(&mut self) {
+        if self.ended.borrow().is_none() {
+            let why = if std::thread::panicking() { "the node's driver panicked; see its message" } else { STOPPED };
+            drop(self.end(why.to_owned()));
+        }
     }
 }

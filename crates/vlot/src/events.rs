@@ -1,60 +1,43 @@
-//! What waits for the driver's next turn: calls of this process and reports of the log.
+//! What waits for the driver's next turn: calls of this process and reports of the disk and of state machines.
 //!
-//! Owns their order. Bounded by who fills it: each caller has a bound on what it may have waiting, and the log reports
-//! only what it was asked.
+//! Owns their order. Bounded by who fills it: each caller has a bound on what it may have waiting, and the log and state
+//! machines report only what they were asked.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
-use vlot_raft::id::{GroupId, LogId, NodeId};
+use tokio::sync::{Notify, oneshot};
+use vlot_node::input::Input;
+use vlot_node::node::NewGroup;
+use vlot_node::replica::CannotBegin;
+use vlot_raft::id::GroupId;
 
-use crate::log_thread::Done;
+use crate::group::ClosedGroup;
 use crate::machine::Machine;
-use crate::node::Input;
-use crate::replica::{Begin, CannotBegin};
-use crate::snapshot::Header;
-use crate::view::View;
+use crate::shown::Shown;
 
 /// Something for the driver.
 pub(crate) enum Event {
     Input(Input),
-    Log(Done),
-    Begin(Box<NewGroup>),
-    /// An attempt to get a snapshot has ended.
-    SnapshotGot {
+    /// The log is unusable.
+    LogFailed(String),
+    Begin(Box<Beginning>),
+    /// A group is to be closed.
+    Close {
         group: GroupId,
-        attempt: u64,
-        got: Result<Header, String>,
+        remove: bool,
+        closed: oneshot::Sender<ClosedGroup>,
     },
-    /// A snapshot was sent to a peer, or could not be.
-    SnapshotSent {
-        group: GroupId,
-        to: NodeId,
-        attempt: u64,
-        sent: Result<LogId, String>,
-    },
-    /// A snapshot of this node's own state is saved, or could not be.
-    SnapshotSaved {
-        group: GroupId,
-        saved: Result<LogId, String>,
-    },
+    /// A turn is due, though nothing has happened.
+    Wake,
     Stop,
 }
 
-/// A replica to be driven.
-pub(crate) struct NewGroup {
-    pub(crate) begin: Begin,
+/// A group to be driven.
+pub(crate) struct Beginning {
+    pub(crate) new: NewGroup,
     pub(crate) machine: Box<dyn Machine>,
-    pub(crate) view: std::sync::Arc<View>,
-    /// What its state has durably in a snapshot of this node.
-    pub(crate) saved: LogId,
-    pub(crate) begun: tokio::sync::oneshot::Sender<Result<(), CannotBegin>>,
-}
-
-impl NewGroup {
-    pub(crate) fn id(&self) -> GroupId {
-        self.begin.group
-    }
+    pub(crate) shown: Arc<Shown>,
+    pub(crate) begun: oneshot::Sender<Result<(), CannotBegin>>,
 }
 
 impl From<Input> for Event {
@@ -66,28 +49,67 @@ impl From<Input> for Event {
 /// The driver's letter box.
 #[derive(Default)]
 pub(crate) struct Events {
-    waiting: Mutex<Vec<Event>>,
+    waiting: Mutex<Waiting>,
     filled: Notify,
 }
 
+#[derive(Default)]
+struct Waiting {
+    events: Vec<Event>,
+    /// The driver has ended: what came would be kept for ever.
+    is_closed: bool,
+}
+
+/// The driver has ended.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
 impl Events {
-    pub(crate) fn push(&self, event: impl Into<Event>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_empty = waiting.is_empty();
-        waiting.push(event.into());
+    /// Puts something in.
+    ///
+    /// # Errors
+    /// If the driver has ended.
+    pub(crate) fn push(&self, event: impl Into<Event>) -> Result<(), Closed> {
+        let mut waiting = self.lock();
+        if waiting.is_closed {
+            return Err(Closed);
+        }
+        let was_empty = waiting.events.is_empty();
+        waiting.events.push(event.into());
         drop(waiting);
-        // Who finds it filled has been told.
+        // A driver that finds it filled has been told.
         if was_empty {
             self.filled.notify_one();
         }
+        Ok(())
+    }
+
+    /// Reports what was asked for. A driver that has ended does not want it.
+    pub(crate) fn report(&self, input: Input) {
+        let _ = self.push(input);
     }
 
     /// Everything that waits, into `taken`, which must be empty: the two change places.
     pub(crate) fn take(&self, taken: &mut Vec<Event>) {
-        std::mem::swap(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner), taken);
+        std::mem::swap(&mut self.lock().events, taken);
     }
 
     pub(crate) async fn filled(&self) {
         self.filled.notified().await;
+    }
+
+    /// The driver has ended: nothing is kept any more.
+    pub(crate) fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.is_closed = true;
+        let left = std::mem::take(&mut waiting.events);
+        drop(waiting);
+        // What is in there may have things to do when it is dropped.
+        drop(left);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Only moves of whole values happen under the lock.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,25 +3,28 @@
 //! Owns time limits and the bound on what waits. Must not know how agreement is reached.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{RwLock, RwLockReadGuard, broadcast, oneshot, watch};
 use tokio::time::timeout;
+use vlot_log::index::GroupState;
+use vlot_node::act::{Answer, GroupEvent, Status};
+use vlot_node::input::Input;
+use vlot_node::members::{MemberChange, Members, is_too_large};
+use vlot_node::payload;
+use vlot_node::proposal_id::ProposalId;
+use vlot_node::proposals::NotProposed;
+use vlot_node::state_machine::{BadCommand, Command, StateMachine, Viewed};
 use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::{RoleState, TransferRefused};
-use vlot_raft::id::{GroupId, LogIndex, NodeId};
+use vlot_raft::id::{GroupId, NodeId};
 
 use crate::events::Events;
-use crate::machine::{NoSpace, Waiters};
-use crate::members::{MemberChange, Members, is_too_large};
-use crate::node::Input;
-use crate::payload;
-use crate::proposal_id::ProposalId;
-use crate::state_machine::{Command, StateMachine};
-use crate::view::{GroupEvent, View};
+use crate::shown::Shown;
+use crate::waiters::Waiters;
 
 /// One replicated state machine, as this node sees it. Cheap to clone.
 ///
@@ -34,14 +37,26 @@ pub(crate) struct Shared<S: StateMachine> {
     pub(crate) origin: u64,
     pub(crate) next: AtomicU64,
     pub(crate) state: Arc<RwLock<S>>,
-    pub(crate) proposals: Arc<Waiters<Result<S::Reply, NoSpace>>>,
-    pub(crate) reads: Arc<Waiters<()>>,
-    pub(crate) changes: Arc<Waiters<Result<(), ChangeRefused>>>,
-    pub(crate) transfers: Arc<Waiters<Result<(), TransferRefused>>>,
+    pub(crate) calls: Arc<Calls<S>>,
     pub(crate) proposed_bytes: AtomicUsize,
     pub(crate) limits: Limits,
     pub(crate) events: Arc<Events>,
-    pub(crate) view: Arc<View>,
+    pub(crate) shown: Arc<Shown>,
+}
+
+/// What waits for an answer.
+pub(crate) struct Calls<S: StateMachine> {
+    pub(crate) proposals: Waiters<Result<S::Reply, ProposeError>>,
+    pub(crate) reads: Waiters<Result<(), ReadError>>,
+    pub(crate) changes: Waiters<Result<(), ChangeRefused>>,
+    pub(crate) transfers: Waiters<Result<(), TransferRefused>>,
+    shown: Arc<Shown>,
+}
+
+/// A group that was closed, as its log is.
+pub(crate) struct ClosedGroup {
+    /// None if it was removed from the log.
+    pub(crate) state: Option<GroupState>,
 }
 
 /// The bounds of a handle.
@@ -69,45 +84,31 @@ impl Default for Limits {
     }
 }
 
-/// Where a group stands on this node.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Status {
-    /// Its term, role and leader.
-    pub role_state: RoleState,
-    /// The end of its log.
-    pub last: LogIndex,
-    /// What is decided, as far as it knows.
-    pub commit: LogIndex,
-    /// What its state machine has applied.
-    pub applied: LogIndex,
-    /// How the disk of this node's log does.
-    pub disk: DiskState,
-}
-
-/// How the disk of a node's log does.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct DiskState {
-    /// It has no room for entries: none are taken here.
-    pub is_full: bool,
-    /// A write has waited for it for longer than an election timeout.
-    pub has_stalled: bool,
-}
-
-/// Why a proposal has no reply.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Why a proposal has no reply. All but [`Unknown`](Self::Unknown) and [`Stopped`](Self::Stopped) say that the command was
+/// not proposed: it is in no log, and never will be.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ProposeError {
-    /// Nothing was heard in time. It may have been applied, or may be yet.
+    /// It is not known what became of it. It may have been applied, or may be yet.
     Unknown,
-    /// Too much waits on this node. It was not proposed.
+    /// No leader was found in time.
+    NoLeader,
+    /// This node is no member of the group any more.
+    NotAMember,
+    /// Too much waits on this node, or its state machine lags too far behind.
     Busy,
-    /// The disks of a quorum have no room for it, or this node's has none, so that it would not learn the outcome. It was
-    /// not proposed.
+    /// The disks of a quorum have no room for it, or this node's has none, so that it would not learn the outcome.
     NoSpace,
-    /// The command is longer than `command_bytes_max`. It was not proposed.
+    /// The command is longer than `command_bytes_max`.
     TooLarge {
         /// How long it may be.
         bytes_max: usize,
     },
+    /// The command's own bytes cannot be read back.
+    Invalid(BadCommand),
+    /// The state machine of this node has stopped: see [`Status::fenced`].
+    Fenced,
+    /// The group was closed on this node.
+    Closed,
     /// The node has stopped. It may have been applied.
     Stopped,
 }
@@ -119,6 +120,12 @@ pub enum ReadError {
     TimedOut,
     /// Too many reads wait on this node.
     Busy,
+    /// This node is no member of the group any more.
+    NotAMember,
+    /// The state machine of this node has stopped: see [`Status::fenced`].
+    Fenced,
+    /// The group was closed on this node.
+    Closed,
     /// The node has stopped.
     Stopped,
 }
@@ -128,24 +135,77 @@ pub enum ReadError {
 pub enum ChangeError {
     /// The leader does not begin it.
     Refused(ChangeRefused),
-    /// An address is longer than [`ADDRESS_BYTES_MAX`](crate::members::ADDRESS_BYTES_MAX), or the context than
-    /// [`CONTEXT_BYTES_MAX`](crate::members::CONTEXT_BYTES_MAX). It was not asked for.
+    /// An address is longer than [`ADDRESS_BYTES_MAX`](vlot_node::members::ADDRESS_BYTES_MAX), or the context than
+    /// [`CONTEXT_BYTES_MAX`](vlot_node::members::CONTEXT_BYTES_MAX). It was not asked for.
     TooLarge,
     /// Nothing was heard in time. It may have been done, or may be yet: look at the members.
     Unknown,
-    /// The node has stopped.
+    /// The node has stopped, or the group was closed on it.
     Stopped,
 }
 
-/// Why the leadership was not handed over.
+/// Why the leadership was not transferred.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TransferError {
     /// The leader does not begin it.
     Refused(TransferRefused),
     /// The other did not take over in time.
     TimedOut,
-    /// The node has stopped.
+    /// The node has stopped, or the group was closed on it.
     Stopped,
+}
+
+impl<S: StateMachine> Calls<S> {
+    pub(crate) fn new(shown: Arc<Shown>) -> Self {
+        let (proposals, reads) = (Waiters::default(), Waiters::default());
+        Self { proposals, reads, changes: Waiters::default(), transfers: Waiters::default(), shown }
+    }
+
+    pub(crate) fn answer(&self, answer: Answer) {
+        match answer {
+            Answer::NotProposed(sequence, why) => self.proposals.answer(sequence, Err(why.into())),
+            Answer::Unknown(sequence) => self.proposals.answer(sequence, Err(ProposeError::Unknown)),
+            Answer::Changed(sequence, done) => self.changes.answer(sequence, done),
+            Answer::Transfer(sequence, begun) => self.transfers.answer(sequence, begun),
+            Answer::Ready(reads) => reads.into_iter().for_each(|read| self.reads.answer(read, Ok(()))),
+            Answer::Refused(reads) => {
+                let why = self.why_not_read();
+                reads.into_iter().for_each(|read| self.reads.answer(read, Err(why)));
+            }
+        }
+    }
+
+    /// Why this node answers no reads.
+    fn why_not_read(&self) -> ReadError {
+        let status = self.shown.status();
+        if status.fenced.is_some() {
+            ReadError::Fenced
+        } else if status.is_removed {
+            ReadError::NotAMember
+        } else {
+            ReadError::Closed
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.proposals.close();
+        self.reads.close();
+        self.changes.close();
+        self.transfers.close();
+    }
+}
+
+impl From<NotProposed> for ProposeError {
+    fn from(why: NotProposed) -> Self {
+        match why {
+            NotProposed::NoSpace => Self::NoSpace,
+            NotProposed::Busy => Self::Busy,
+            NotProposed::Fenced => Self::Fenced,
+            NotProposed::NotAMember => Self::NotAMember,
+            NotProposed::NoLeader => Self::NoLeader,
+            NotProposed::Closed => Self::Closed,
+        }
+    }
 }
 
 impl<S: StateMachine> Group<S> {
@@ -155,7 +215,7 @@ impl<S: StateMachine> Group<S> {
     /// future is dropped nobody waits any more; the command may be applied all the same.
     ///
     /// # Errors
-    /// [`ProposeError::Unknown`] leaves open whether it was applied.
+    /// [`ProposeError::Unknown`] and [`ProposeError::Stopped`] leave open whether it was applied.
     pub async fn propose(&self, command: S::Command) -> Result<S::Reply, ProposeError> {
         let shared = &*self.0;
         let sequence = shared.next.fetch_add(1, Relaxed);
@@ -166,30 +226,55 @@ impl<S: StateMachine> Group<S> {
         if bytes > bytes_max {
             return Err(ProposeError::TooLarge { bytes_max });
         }
-        let reply = shared.proposals.wait(sequence);
+        // What is in the log has to be applied, on every replica.
+        S::Command::check(&payload.slice(payload::HEADER_BYTES..)).map_err(ProposeError::Invalid)?;
+        let mut reply = shared.calls.proposals.wait(sequence);
         let waiting = WaitingProposal { shared, sequence, bytes };
         if shared.proposed_bytes.fetch_add(bytes, Relaxed) + bytes > shared.limits.waiting_bytes_max {
             return Err(ProposeError::Busy);
         }
-        shared.events.push(Input::Propose { group: shared.id, sequence, payload });
-        let outcome = wait(reply, shared.limits.timeout).await;
-        if outcome.is_ok() {
-            waiting.settle();
-        }
-        match outcome {
-            Ok(reply) => reply.map_err(|NoSpace| ProposeError::NoSpace),
-            Err(NoAnswer::TimedOut) => Err(ProposeError::Unknown),
-            Err(NoAnswer::Stopped) => Err(ProposeError::Stopped),
-        }
+        let pushed = shared.events.push(Input::Propose { group: shared.id, sequence, payload });
+        pushed.map_err(|_| ProposeError::Stopped)?;
+        let outcome = match timeout(shared.limits.timeout, &mut reply).await {
+            Ok(answer) => answer.unwrap_or(Err(ProposeError::Stopped)),
+            // What is known of it now is answered at once.
+            Err(_) => {
+                let withdrawn = shared.events.push(Input::Withdraw { group: shared.id, sequence });
+                withdrawn.map_err(|_| ProposeError::Stopped)?;
+                timeout(LAST_WORD, reply)
+                    .await
+                    .map_or(Err(ProposeError::Unknown), |answer| answer.unwrap_or(Err(ProposeError::Stopped)))
+            }
+        };
+        waiting.settle();
+        outcome
     }
 
     /// Reads the state as it is after everything that was decided before the call (linearizable). Costs no log entry.
+    /// Nothing is applied to this group on this node meanwhile: for what takes long, see [`Group::view`].
     ///
     /// # Errors
     /// If no leader confirms the read.
     pub async fn read<T>(&self, look: impl FnOnce(&S) -> T) -> Result<T, ReadError> {
         self.barrier().await?;
-        Ok(look(&self.state()))
+        Ok(look(&*self.state().await))
+    }
+
+    /// Reads the state as it is on this node, which may lag behind the group's. Nothing is applied to this group on this
+    /// node meanwhile.
+    ///
+    /// # Errors
+    /// [`ReadError::Fenced`] if the state machine has stopped: its state may be half of a command's.
+    pub async fn look<T>(&self, look: impl FnOnce(&S) -> T) -> Result<T, ReadError> {
+        let state = self.state().await;
+        if self.0.shown.status().fenced.is_some() {
+            return Err(ReadError::Fenced);
+        }
+        Ok(look(&*state))
+    }
+
+    async fn state(&self) -> RwLockReadGuard<'_, S> {
+        self.0.state.read().await
     }
 
     /// Waits until this node's state is at least as new as the group's was at the call.
@@ -198,18 +283,21 @@ impl<S: StateMachine> Group<S> {
     /// If no leader confirms it.
     pub async fn barrier(&self) -> Result<(), ReadError> {
         let shared = &*self.0;
-        if shared.reads.len() >= shared.limits.waiting_reads_max {
+        if shared.calls.reads.len() >= shared.limits.waiting_reads_max {
             return Err(ReadError::Busy);
         }
         let read = shared.next.fetch_add(1, Relaxed);
-        let answer = shared.reads.wait(read);
+        let answer = shared.calls.reads.wait(read);
         let waiting = WaitingRead { shared, read };
-        shared.events.push(Input::Read { group: shared.id, read });
+        let pushed = shared.events.push(Input::Read { group: shared.id, read });
+        pushed.map_err(|_| ReadError::Stopped)?;
         let outcome = wait(answer, shared.limits.timeout).await;
         drop(waiting);
-        outcome.map_err(|error| match error {
-            NoAnswer::TimedOut => ReadError::TimedOut,
-            NoAnswer::Stopped => ReadError::Stopped,
+        outcome.unwrap_or_else(|error| {
+            Err(match error {
+                NoAnswer::TimedOut => ReadError::TimedOut,
+                NoAnswer::Stopped => ReadError::Stopped,
+            })
         })
     }
 
@@ -223,10 +311,11 @@ impl<S: StateMachine> Group<S> {
         }
         let shared = &*self.0;
         let sequence = shared.next.fetch_add(1, Relaxed);
-        let answer = shared.changes.wait(sequence);
-        shared.events.push(Input::ChangeMembers { group: shared.id, sequence, changes, context });
+        let answer = shared.calls.changes.wait(sequence);
+        let asked = Input::ChangeMembers { group: shared.id, sequence, changes, context };
+        shared.events.push(asked).map_err(|_| ChangeError::Stopped)?;
         let outcome = wait(answer, shared.limits.timeout).await;
-        shared.changes.forget(sequence);
+        shared.calls.changes.forget(sequence);
         match outcome {
             Ok(done) => done.map_err(ChangeError::Refused),
             Err(NoAnswer::TimedOut) => Err(ChangeError::Unknown),
@@ -243,10 +332,11 @@ impl<S: StateMachine> Group<S> {
         let mut role_states = self.role_states();
         let term = role_states.borrow_and_update().term;
         let sequence = shared.next.fetch_add(1, Relaxed);
-        let answer = shared.transfers.wait(sequence);
-        shared.events.push(Input::Transfer { group: shared.id, sequence, to });
+        let answer = shared.calls.transfers.wait(sequence);
+        let asked = Input::Transfer { group: shared.id, sequence, to };
+        shared.events.push(asked).map_err(|_| TransferError::Stopped)?;
         let begun = wait(answer, shared.limits.timeout).await;
-        shared.transfers.forget(sequence);
+        shared.calls.transfers.forget(sequence);
         match begun {
             Ok(Ok(())) => {}
             Ok(Err(why)) => return Err(TransferError::Refused(why)),
@@ -266,60 +356,59 @@ impl<S: StateMachine> Group<S> {
         }
     }
 
-    /// Who belongs to the group, as this node's log says; and each change, the newest one for those who look late. A
+    /// The members of the group, as this node's log says; and each change, the newest one for a receiver that looks late. A
     /// change that is not committed yet counts, and may be undone.
     #[must_use]
     pub fn members(&self) -> watch::Receiver<Members> {
-        self.0.view.members.subscribe()
+        self.0.shown.members.subscribe()
     }
 
-    /// What happens to the group on this node from now on. Who lags far behind is told how much was dropped.
+    /// What happens to the group on this node from now on. A receiver that lags far behind is told how much was dropped.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<GroupEvent> {
-        self.0.view.events.subscribe()
-    }
-
-    /// The state as it is on this node, which may lag behind the group's. To be dropped soon: nothing is applied while
-    /// it is held.
-    pub fn state(&self) -> RwLockReadGuard<'_, S> {
-        // A panic while the lock was held for writing has ended the driver; nothing is applied after it.
-        self.0.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The lock around the state, for what an owner does to it beside commands: never a change that commands can see.
-    #[must_use]
-    pub fn state_lock(&self) -> &RwLock<S> {
-        &self.0.state
+        self.0.shown.subscribe()
     }
 
     /// Where the group stands on this node.
     #[must_use]
     pub fn status(&self) -> Status {
-        let view = &self.0.view;
-        Status {
-            role_state: *view.role_state.borrow(),
-            last: LogIndex(view.last.load(Relaxed)),
-            commit: LogIndex(view.commit.load(Relaxed)),
-            applied: LogIndex(view.applied.load(Relaxed)),
-            disk: DiskState {
-                is_full: view.disk_is_full.load(Relaxed),
-                has_stalled: view.disk_has_stalled.load(Relaxed),
-            },
-        }
+        self.0.shown.status()
     }
 
-    /// Each change of term, role or leader; the newest one for those who look late.
+    /// Each change of term, role or leader; the newest one for a receiver that looks late.
     #[must_use]
     pub fn role_states(&self) -> watch::Receiver<RoleState> {
-        self.0.view.role_state.subscribe()
+        self.0.shown.role_state.subscribe()
     }
 
     /// How many proposals wait on this node.
     #[must_use]
     pub fn proposals_waiting(&self) -> usize {
-        self.0.proposals.len()
+        self.0.calls.proposals.len()
     }
 }
+
+impl<S: Viewed> Group<S> {
+    /// A view of the state as it is after everything that was decided before the call (linearizable). It may be read for as
+    /// long as need be, from any thread, and holds nothing up.
+    ///
+    /// # Errors
+    /// If no leader confirms it.
+    pub async fn view(&self) -> Result<S::View, ReadError> {
+        self.read(S::view).await
+    }
+
+    /// A view of the state as it is on this node, which may lag behind the group's.
+    ///
+    /// # Errors
+    /// As [`Group::look`].
+    pub async fn local_view(&self) -> Result<S::View, ReadError> {
+        self.look(S::view).await
+    }
+}
+
+/// How long a proposal that was withdrawn waits for what is known of it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 impl<S: StateMachine> Clone for Group<S> {
     fn clone(&self) -> Self {
@@ -364,8 +453,9 @@ impl<S: StateMachine> Drop for WaitingProposal<'_, S> {
     fn drop(&mut self) {
         let Self { shared, sequence, bytes } = *self;
         shared.proposed_bytes.fetch_sub(bytes, Relaxed);
-        shared.proposals.forget(sequence);
-        shared.events.push(Input::Withdraw { group: shared.id, sequence });
+        shared.calls.proposals.forget(sequence);
+        // A driver that has ended has forgotten it.
+        let _ = shared.events.push(Input::Withdraw { group: shared.id, sequence });
     }
 }
 
@@ -376,7 +466,7 @@ struct WaitingRead<'a, S: StateMachine> {
 
 impl<S: StateMachine> Drop for WaitingRead<'_, S> {
     fn drop(&mut self) {
-        self.shared.reads.forget(self.read);
+        self.shared.calls.reads.forget(self.read);
     }
 }
 
@@ -384,10 +474,15 @@ impl fmt::Display for ProposeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("no answer in time; the command may have been applied, or may be yet"),
-            Self::Busy => f.write_str("too much waits to be agreed on; the command was not proposed"),
+            Self::NoLeader => f.write_str("no leader was found in time; the command was not proposed"),
+            Self::NotAMember => f.write_str("this node is no member of the group; the command was not proposed"),
+            Self::Busy => f.write_str("too much waits on this node; the command was not proposed, try again later"),
             Self::NoSpace => f.write_str("the disks have no room; the command was not proposed"),
             Self::TooLarge { bytes_max } => write!(f, "the command is longer than {bytes_max} bytes"),
-            Self::Stopped => f.write_str("the node has stopped"),
+            Self::Invalid(bad) => write!(f, "the command's own bytes cannot be read back: {}", bad.0),
+            Self::Fenced => f.write_str("the state machine of this node has stopped; the command was not proposed"),
+            Self::Closed => f.write_str("the group is closed on this node; the command was not proposed"),
+            Self::Stopped => f.write_str("the node has stopped; the command may have been applied"),
         }
     }
 }
@@ -396,11 +491,14 @@ impl std::error::Error for ProposeError {}
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TimedOut => f.write_str("no leader has confirmed the read in time"),
-            Self::Busy => f.write_str("too many reads wait"),
-            Self::Stopped => f.write_str("the node has stopped"),
-        }
+        f.write_str(match self {
+            Self::TimedOut => "no leader has confirmed the read in time",
+            Self::Busy => "too many reads wait",
+            Self::NotAMember => "this node is no member of the group",
+            Self::Fenced => "the state machine of this node has stopped",
+            Self::Closed => "the group is closed on this node",
+            Self::Stopped => "the node has stopped",
+        })
     }
 }
 

@@ -39,31 +39,34 @@
 //! # }
 //! ```
 //!
-//! Inside, everything that decides is sans-IO: [`vlot_raft`] is the consensus of one group, [`replica`] adds payloads
-//! and what waits, [`node`] routes between groups. The rest carries out what they ask: [`net`] talks to peers, one
-//! thread writes the log, one task drives.
+//! Inside, everything that decides is a value without I/O: [`vlot_raft`] is the consensus of one group, [`vlot_node`] all
+//! that a node decides beside. This crate carries out what they ask: [`net`] talks to peers, one thread writes the log, one
+//! task drives, and state machines apply on threads of their own where they are not certain to be quick.
 
 mod driver;
 mod events;
-mod exchange;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod group;
 mod log_thread;
 mod machine;
 pub mod net;
+pub mod options;
 pub mod runtime;
-mod snapshot;
-mod view;
+mod shown;
+mod snapshots;
+mod waiters;
 
 pub use bytes::BytesMut;
-pub use group::{ChangeError, DiskState, Group, ProposeError, ReadError, Status, TransferError};
-pub use members::{MemberChange, Members};
-pub use runtime::{GroupError, Node, OpenError, Options};
-pub use state_machine::{BadCommand, BadSnapshot, Command, Snapshot, StateMachine};
-pub use view::GroupEvent;
+pub use group::{ChangeError, Group, ProposeError, ReadError, TransferError};
+pub use options::{BadOptions, Options};
+pub use runtime::{CloseError, GroupError, Node, OpenError};
 pub use vlot_log::inspect;
-pub use vlot_node::{log_writer, members, node, payload, proposal_id, replica, retention, state_machine, wire};
+pub use vlot_node::act::{DiskState, GroupEvent, Status};
+pub use vlot_node::machine::Fence;
+pub use vlot_node::members::{self, MemberChange, Members};
+pub use vlot_node::state_machine::{BadCommand, BadSnapshot, Command, Snapshot, StateMachine, Viewed};
+pub use vlot_node::{replica, retention};
 pub use vlot_raft::configuration::{ChangeRefused, Member, Seat};
 pub use vlot_raft::effect::{Event, RoleName, RoleState, TransferRefused};
 pub use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};

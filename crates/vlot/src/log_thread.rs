@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 use vlot_log::disk::Disk;
 use vlot_log::error::{ReadError, TidyError, WriteError};
 use vlot_log::log::Log;
-use vlot_log::record::{Entry, Write};
+use vlot_log::record::Write;
 use vlot_raft::id::GroupId;
 
-use crate::log_writer::{Durable, LogWriter};
-use crate::node::BatchId;
-use crate::replica::{LogRead, Purpose};
+use vlot_node::act::BatchId;
+use vlot_node::input::Input;
+use vlot_node::log_writer::{Durable, LogWriter};
+use vlot_node::replica::LogRead;
+
+use crate::events::Event;
 
 /// What the thread is asked.
 #[derive(Debug)]
@@ -30,21 +33,6 @@ impl Task {
     fn gives_something_up(&self) -> bool {
         matches!(self, Self::Write(_, writes) if writes.iter().any(|write| matches!(write, Write::LogStart { .. })))
     }
-}
-
-/// What it reports.
-#[derive(Debug)]
-pub(crate) enum Done {
-    /// This batch, and all before it, are durable.
-    Written(BatchId),
-    /// The same, but for entries, which wait for room.
-    VotesWritten(BatchId),
-    /// Whether the disk has room for entries.
-    Room { is_there: bool },
-    /// What was read.
-    Fetched { group: GroupId, purpose: Purpose, entries: Vec<Entry> },
-    /// The log is unusable. Nothing else will be reported.
-    Failed(String),
 }
 
 /// The way to the thread. Dropping it lets the thread finish what it has, and ends it.
@@ -65,7 +53,7 @@ impl LogThread {
     pub(crate) fn start<D: Disk + Send + 'static>(
         log: Log<D>,
         headroom: Headroom,
-        report: Arc<dyn Fn(Done) + Send + Sync>,
+        report: Arc<dyn Fn(Event) + Send + Sync>,
     ) -> std::io::Result<Self>
     where
         Log<D>: Send,
@@ -148,13 +136,13 @@ struct LogWorker<D: Disk> {
     headroom: Headroom,
     /// As was last reported.
     is_full: bool,
-    report: Arc<dyn Fn(Done) + Send + Sync>,
+    report: Arc<dyn Fn(Event) + Send + Sync>,
 }
 
 impl<D: Disk> LogWorker<D> {
     fn run(mut self, inbox: &Receiver<Task>) {
         if let Err(failure) = self.carry_out_all(inbox) {
-            (self.report)(Done::Failed(failure));
+            (self.report)(Event::LogFailed(failure));
         }
     }
 
@@ -238,7 +226,7 @@ impl<D: Disk> LogWorker<D> {
                 Err(ReadError::Compacted { .. }) => Vec::new(),
                 Err(error) => return Err(error.to_string()),
             };
-            (self.report)(Done::Fetched { group, purpose, entries });
+            (self.report)(Input::Fetched { group, purpose, entries }.into());
         }
         Ok(())
     }
@@ -252,8 +240,8 @@ impl<D: Disk> LogWorker<D> {
     fn sync(&mut self) -> Result<(), String> {
         self.log.sync().map_err(|error| error.to_string())?;
         match self.writer.synced() {
-            Some(Durable::All(batch)) => (self.report)(Done::Written(batch)),
-            Some(Durable::ButForEntries(batch)) => (self.report)(Done::VotesWritten(batch)),
+            Some(Durable::All(batch)) => (self.report)(Input::Written { batch }.into()),
+            Some(Durable::ButForEntries(batch)) => (self.report)(Input::VotesWritten { batch }.into()),
             None => {}
         }
         Ok(())
@@ -275,7 +263,7 @@ impl<D: Disk> LogWorker<D> {
             } else {
                 tracing::info!("the disk of the log has room again");
             }
-            (self.report)(Done::Room { is_there: !is_full });
+            (self.report)(Input::Room { is_there: !is_full }.into());
         }
         Ok(())
     }

@@ -1,184 +1,335 @@
-//! A state machine as the driver sees it: without its types.
+//! A group's state machine in the hands of the driver: applied in place where that is certain to be short, by a thread of
+//! its own otherwise.
 //!
-//! Owns who waits for which proposal and read of one group. Must not know of consensus or of the disk.
+//! Owns the order of what a state machine is asked, and the locks around it. What it is told of an entry, and what stops
+//! it, is `vlot_node::machine`'s.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
+use tokio::sync::{RwLock, oneshot};
+use vlot_node::act::Answer;
+use vlot_node::input::Input;
+use vlot_node::machine::{self, Fence, Outcome, Step};
+use vlot_node::payload::Payload;
+use vlot_node::replica::Committed;
+use vlot_node::snapshot::Header;
+use vlot_node::state_machine::{Snapshot, StateMachine};
+use vlot_raft::id::{GroupId, LogId};
 
-use vlot_raft::configuration::ChangeRefused;
-use vlot_raft::effect::TransferRefused;
-use vlot_raft::id::LogId;
+use crate::events::Events;
+use crate::group::Calls;
+use crate::snapshots::Snapshots;
 
-use crate::payload::Payload;
-use crate::replica::Committed;
-use crate::snapshot::Saved;
-use crate::state_machine::{Command, Snapshot, StateMachine};
+/// How much may be applied in place, on the node's own thread, if every command of it is prompt: about a millisecond's work.
+const IN_PLACE_ENTRIES_MAX: usize = 1024;
+const IN_PLACE_BYTES_MAX: usize = 1 << 20;
+/// Between two pieces of maintenance, so that commands come first.
+const MAINTENANCE_PAUSE: Duration = Duration::from_millis(2);
 
-/// Whoever waits for an answer, by its number.
-#[derive(Debug)]
-pub(crate) struct Waiters<T>(Mutex<HashMap<u64, oneshot::Sender<T>>>);
-
-impl<T> Default for Waiters<T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
+/// What the driver needs of a state machine, without its types.
+pub(crate) trait Machine: Send {
+    /// Applies these after all that was asked before. Gives back the report if that is done at once; it comes as an event
+    /// otherwise.
+    fn apply(&mut self, batch: Vec<Committed>) -> Option<Input>;
+    /// Becomes a snapshot.
+    fn restore(&mut self, id: LogId);
+    /// Takes a snapshot, and keeps it until it is saved or dropped.
+    fn take_snapshot(&mut self);
+    /// Saves the snapshot that was taken, or drops it.
+    fn save(&mut self, header: Option<Header>);
+    /// Answers a call.
+    fn answer(&mut self, answer: Answer);
+    /// Nothing is asked any more: calls are let go, and the state machine is told once it has done what it was asked. That
+    /// is done when the sender of what is returned is gone.
+    fn close(&mut self) -> oneshot::Receiver<()>;
 }
 
-impl<T> Waiters<T> {
-    /// Waits under `number`.
-    pub(crate) fn wait(&self, number: u64) -> oneshot::Receiver<T> {
-        let (answer, waiter) = oneshot::channel();
-        self.lock().insert(number, answer);
-        waiter
+/// A typed state machine.
+pub(crate) struct Typed<S: StateMachine> {
+    shared: Arc<Shared<S>>,
+}
+
+/// What the driver and the threads that apply share.
+struct Shared<S: StateMachine> {
+    group: GroupId,
+    /// Names this process in its proposals.
+    origin: u64,
+    state: Arc<RwLock<S>>,
+    calls: Arc<Calls<S>>,
+    events: Arc<Events>,
+    snapshots: Snapshots,
+    runtime: Handle,
+    work: Mutex<Work<S>>,
+}
+
+/// What a state machine is yet to do.
+struct Work<S: StateMachine> {
+    jobs: VecDeque<Job<S>>,
+    /// A thread is at it.
+    is_running: bool,
+    /// The last entry that it has applied.
+    applied: LogId,
+    /// The snapshot that was taken.
+    taken: Option<Box<dyn Snapshot>>,
+    /// It has failed: whatever else it is asked is dropped.
+    has_failed: bool,
+}
+
+enum Job<S: StateMachine> {
+    Apply(Vec<Committed>),
+    ApplySteps(Vec<Step<S::Command>>, Option<Fence>),
+    Restore(LogId),
+    TakeSnapshot,
+    Maintain,
+    Close(oneshot::Sender<()>),
+}
+
+impl<S: StateMachine> Typed<S> {
+    pub(crate) fn new(
+        (group, origin): (GroupId, u64),
+        (state, applied): (Arc<RwLock<S>>, LogId),
+        calls: Arc<Calls<S>>,
+        events: Arc<Events>,
+        snapshots: Snapshots,
+    ) -> Self {
+        let work = Work { jobs: VecDeque::new(), is_running: false, applied, taken: None, has_failed: false };
+        let (runtime, work) = (Handle::current(), Mutex::new(work));
+        let shared = Shared { group, origin, state, calls, events, snapshots, runtime, work };
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Answers, if someone waits.
-    pub(crate) fn answer(&self, number: u64, value: T) {
-        if let Some(waiter) = self.lock().remove(&number) {
-            // Whoever stopped waiting does not want it.
-            let _ = waiter.send(value);
+    /// Applies a batch on this thread, if nothing is under way, nobody reads just now, and every command of it is prompt.
+    fn apply_in_place(&self, batch: Vec<Committed>) -> Result<Option<Input>, Job<S>> {
+        let shared = &self.shared;
+        let bytes: usize = batch.iter().map(bytes_of).sum();
+        let work = shared.work();
+        if work.is_running || work.has_failed || batch.len() > IN_PLACE_ENTRIES_MAX || bytes > IN_PLACE_BYTES_MAX {
+            return Err(Job::Apply(batch));
+        }
+        let applied = work.applied;
+        drop(work);
+        let Ok(mut state) = shared.state.try_write() else { return Err(Job::Apply(batch)) };
+        let (steps, fence) = machine::decode::<S>(shared.origin, batch);
+        let is_prompt = |step: &Step<S::Command>| match step {
+            Step::Apply { command, .. } => state.is_prompt(command),
+            Step::Members { .. } | Step::Skip { .. } => true,
+        };
+        if !steps.iter().all(is_prompt) {
+            drop(state);
+            return Err(Job::ApplySteps(steps, fence));
+        }
+        let done = machine::apply(&mut *state, applied, steps).and_then(|done| fence.map_or(Ok(done), Err));
+        let durable = state.durable();
+        let needs_maintenance = state.needs_maintenance();
+        drop(state);
+        match done {
+            Ok((upto, outcomes)) => {
+                shared.work().applied = upto;
+                shared.calls.settle(outcomes);
+                if needs_maintenance {
+                    shared.maintain_soon();
+                }
+                Ok(Some(Input::Applied { group: shared.group, upto, durable }))
+            }
+            Err(why) => Ok(Some(shared.failed(why))),
         }
     }
-
-    /// Stops waiting.
-    pub(crate) fn forget(&self, number: u64) {
-        self.lock().remove(&number);
-    }
-
-    /// Lets all go without an answer.
-    pub(crate) fn dismiss(&self) {
-        self.lock().clear();
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<T>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// There is no room for a proposal: nobody has taken it, and nobody will.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NoSpace;
-
-/// What the driver needs of a state machine.
-pub(crate) trait Machine: Send {
-    /// Applies these, in order, and answers who waits for them.
-    fn apply(&mut self, batch: Vec<Committed>) -> Result<(), String>;
-    /// Answers reads: everything they wait for is applied.
-    fn answer_reads(&mut self, reads: Vec<u64>);
-    /// Answers who has proposed what is not taken for want of room.
-    fn refuse_proposals(&mut self, sequences: Vec<u64>);
-    /// Answers who has asked for a change of members that was refused.
-    fn refuse_change(&mut self, sequence: u64, why: ChangeRefused);
-    /// Answers who has asked for the leadership to be handed over.
-    fn answer_transfer(&mut self, sequence: u64, begun: Result<(), TransferRefused>);
-    /// What its state has durably.
-    fn durable(&self) -> LogId;
-    /// See [`StateMachine::snapshot`].
-    fn snapshot(&self) -> Option<Box<dyn Snapshot>>;
-    /// Becomes what a snapshot holds.
-    fn restore(&mut self, saved: &Saved) -> Result<(), String>;
-    /// Lets all who wait go.
-    fn dismiss(&mut self);
-}
-
-/// A typed state machine in the driver's hands.
-pub(crate) struct Typed<S: StateMachine> {
-    /// Names this process in its proposals.
-    pub(crate) origin: u64,
-    pub(crate) state: Arc<RwLock<S>>,
-    pub(crate) proposals: Arc<Waiters<Result<S::Reply, NoSpace>>>,
-    pub(crate) reads: Arc<Waiters<()>>,
-    pub(crate) changes: Arc<Waiters<Result<(), ChangeRefused>>>,
-    pub(crate) transfers: Arc<Waiters<Result<(), TransferRefused>>>,
-}
-
-/// Becomes what a snapshot holds.
-pub(crate) fn restore<S: StateMachine>(state: &mut S, saved: &Saved) -> Result<(), String> {
-    let mut bytes = saved.state().map_err(|error| format!("cannot read a snapshot: {error}"))?;
-    let id = saved.header.id;
-    state.restore(id, &mut bytes).map_err(|bad| format!("the snapshot of {id} cannot be restored: {}", bad.0))
 }
 
 impl<S: StateMachine> Machine for Typed<S> {
-    fn apply(&mut self, batch: Vec<Committed>) -> Result<(), String> {
-        // A panic while the lock was held has ended the process or the driver; the state is whole otherwise.
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let mut replies = Vec::with_capacity(batch.len());
-        let mut changed = Vec::new();
-        for Committed { id: at, payload } in batch {
-            match payload {
-                // A joint configuration is on its way to the one that is asked for.
-                Payload::Configuration(entry) if !entry.members.configuration().is_joint() => {
-                    state.members_changed(at, &entry.members, entry.context);
-                    changed.extend((entry.change.origin == self.origin).then_some(entry.change.sequence));
-                }
-                Payload::Blank | Payload::Configuration(_) => state.skip(at),
-                Payload::Withheld => {
-                    return Err(format!("entry {at} was withheld from this node, which is no witness"));
-                }
-                Payload::Command { id, command } => {
-                    let command = S::Command::decode(command)
-                        .map_err(|bad| format!("entry {at} holds no command of this program: {}", bad.0))?;
-                    let reply = state.apply(at, command);
-                    if id.origin == self.origin {
-                        replies.push((id.sequence, reply));
-                    }
-                }
+    fn apply(&mut self, batch: Vec<Committed>) -> Option<Input> {
+        let tried = catch_unwind(AssertUnwindSafe(|| self.apply_in_place(batch)));
+        match tried {
+            Ok(Ok(done)) => done,
+            Ok(Err(job)) => {
+                self.shared.ask(job);
+                None
+            }
+            Err(panic) => {
+                let after = self.shared.work().applied;
+                Some(self.shared.failed(Fence::Panicked { after, message: machine::said(&*panic) }))
             }
         }
-        state.end_batch();
+    }
+
+    fn restore(&mut self, id: LogId) {
+        self.shared.ask(Job::Restore(id));
+    }
+
+    fn take_snapshot(&mut self) {
+        self.shared.ask(Job::TakeSnapshot);
+    }
+
+    fn save(&mut self, header: Option<Header>) {
+        let taken = self.shared.work().taken.take();
+        let (Some(header), Some(mut snapshot)) = (header, taken) else { return };
+        // Not on the thread that applies: a snapshot is a handle to a state that stays as it is.
+        let shared = Arc::clone(&self.shared);
+        self.shared.runtime.spawn_blocking(move || {
+            let saved = catch_unwind(AssertUnwindSafe(|| shared.snapshots.dir.save(&header, &mut *snapshot)));
+            let saved = match saved {
+                Ok(saved) => saved.map_err(|error| error.to_string()),
+                Err(panic) => Err(format!("the snapshot panicked: {}", machine::said(&*panic))),
+            };
+            shared.events.report(Input::Saved { group: shared.group, saved });
+        });
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        self.shared.calls.answer(answer);
+    }
+
+    fn close(&mut self) -> oneshot::Receiver<()> {
+        self.shared.calls.close();
+        let (done, closed) = oneshot::channel();
+        self.shared.ask(Job::Close(done));
+        closed
+    }
+}
+
+impl<S: StateMachine> Shared<S> {
+    /// Asks for something after all that was asked before.
+    fn ask(self: &Arc<Self>, job: Job<S>) {
+        let mut work = self.work();
+        work.jobs.push_back(job);
+        if std::mem::replace(&mut work.is_running, true) {
+            return;
+        }
+        drop(work);
+        let shared = Arc::clone(self);
+        self.runtime.spawn_blocking(move || while shared.work_off() {});
+    }
+
+    /// Does the next job. False if there is none.
+    fn work_off(self: &Arc<Self>) -> bool {
+        let mut work = self.work();
+        let Some(job) = work.jobs.pop_front() else {
+            work.is_running = false;
+            return false;
+        };
+        let (applied, has_failed) = (work.applied, work.has_failed);
+        drop(work);
+        if has_failed {
+            return true;
+        }
+        let report = catch_unwind(AssertUnwindSafe(|| self.carry_out(job, applied)));
+        let report = report.unwrap_or_else(|panic| {
+            Some(self.failed(Fence::Panicked { after: applied, message: machine::said(&*panic) }))
+        });
+        if let Some(report) = report {
+            self.events.report(report);
+        }
+        true
+    }
+
+    fn carry_out(self: &Arc<Self>, job: Job<S>, applied: LogId) -> Option<Input> {
+        match job {
+            Job::Apply(batch) => {
+                let (steps, fence) = machine::decode::<S>(self.origin, batch);
+                Some(self.apply(applied, steps, fence))
+            }
+            Job::ApplySteps(steps, fence) => Some(self.apply(applied, steps, fence)),
+            Job::Restore(id) => Some(self.restore(id)),
+            Job::TakeSnapshot => {
+                let taken = self.state.blocking_read().snapshot();
+                let id = taken.as_ref().map(|snapshot| snapshot.at());
+                self.work().taken = taken;
+                Some(Input::SnapshotTaken { group: self.group, id })
+            }
+            Job::Maintain => {
+                if self.state.blocking_write().maintain() {
+                    self.maintain_soon();
+                }
+                None
+            }
+            Job::Close(done) => {
+                self.state.blocking_write().close();
+                drop(done);
+                None
+            }
+        }
+    }
+
+    fn apply(self: &Arc<Self>, applied: LogId, steps: Vec<Step<S::Command>>, fence: Option<Fence>) -> Input {
+        let mut state = self.state.blocking_write();
+        let done = machine::apply(&mut *state, applied, steps);
+        let (durable, needs_maintenance) = (state.durable(), state.needs_maintenance());
         drop(state);
-        for (sequence, reply) in replies {
-            self.proposals.answer(sequence, Ok(reply));
-        }
-        for sequence in changed {
-            self.changes.answer(sequence, Ok(()));
-        }
-        Ok(())
-    }
-
-    fn answer_reads(&mut self, reads: Vec<u64>) {
-        for read in reads {
-            self.reads.answer(read, ());
+        match done {
+            Ok((upto, outcomes)) => {
+                self.work().applied = upto;
+                self.calls.settle(outcomes);
+                if needs_maintenance {
+                    self.maintain_soon();
+                }
+                fence.map_or(Input::Applied { group: self.group, upto, durable }, |why| self.failed(why))
+            }
+            Err(why) => self.failed(why),
         }
     }
 
-    fn refuse_proposals(&mut self, sequences: Vec<u64>) {
-        for sequence in sequences {
-            self.proposals.answer(sequence, Err(NoSpace));
+    fn restore(&self, id: LogId) -> Input {
+        let bad = |why: String| Fence::BadSnapshot { of: id, why };
+        let saved = self.snapshots.dir.saved(self.group, id).map_err(|error| bad(error.to_string()));
+        let restored = saved.and_then(|saved| {
+            let saved = saved.ok_or_else(|| bad("it was on this node's disk, and is gone".to_owned()))?;
+            let mut bytes = saved.state().map_err(|error| bad(error.to_string()))?;
+            let mut state = self.state.blocking_write();
+            machine::restore(&mut *state, id, &mut bytes)?;
+            Ok(state.durable())
+        });
+        match restored {
+            Ok(durable) => {
+                self.work().applied = id;
+                Input::Restored { group: self.group, id, durable }
+            }
+            Err(why) => self.failed(why),
         }
     }
 
-    fn refuse_change(&mut self, sequence: u64, why: ChangeRefused) {
-        self.changes.answer(sequence, Err(why));
+    /// Does some maintenance in a while, unless there is something else to do by then.
+    fn maintain_soon(self: &Arc<Self>) {
+        let shared = Arc::clone(self);
+        self.runtime.spawn(async move {
+            tokio::time::sleep(MAINTENANCE_PAUSE).await;
+            let is_planned = shared.work().jobs.iter().any(|job| matches!(job, Job::Maintain));
+            if !is_planned {
+                shared.ask(Job::Maintain);
+            }
+        });
     }
 
-    fn answer_transfer(&mut self, sequence: u64, begun: Result<(), TransferRefused>) {
-        self.transfers.answer(sequence, begun);
+    /// The state machine has failed: it does nothing more.
+    fn failed(&self, why: Fence) -> Input {
+        self.work().has_failed = true;
+        Input::Failed { group: self.group, why: Arc::new(why) }
     }
 
-    fn durable(&self) -> LogId {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).durable()
+    fn work(&self) -> MutexGuard<'_, Work<S>> {
+        // Only moves of whole values happen under the lock.
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn snapshot(&self) -> Option<Box<dyn Snapshot>> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).snapshot()
+impl<S: StateMachine> Calls<S> {
+    /// Answers the proposals and changes that are applied.
+    fn settle(&self, outcomes: Vec<Outcome<S::Reply>>) {
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Applied(sequence, reply) => self.proposals.answer(sequence, Ok(reply)),
+                Outcome::Changed(sequence) => self.changes.answer(sequence, Ok(())),
+            }
+        }
     }
+}
 
-    fn restore(&mut self, saved: &Saved) -> Result<(), String> {
-        restore(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), saved)
-    }
-
-    fn dismiss(&mut self) {
-        self.proposals.dismiss();
-        self.reads.dismiss();
-        self.changes.dismiss();
-        self.transfers.dismiss();
+fn bytes_of(Committed { payload, .. }: &Committed) -> usize {
+    match payload {
+        Payload::Command { command, .. } => command.len(),
+        Payload::Configuration(_) | Payload::Blank | Payload::Withheld => 0,
     }
 }

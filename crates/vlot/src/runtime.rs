@@ -1,4 +1,4 @@
-//! A running node: opens the log, listens for peers, starts the driver, and stops it.
+//! A running node: opens the log, listens for peers, starts the driver, takes up groups and closes them, and stops.
 //!
 //! Owns what belongs to the whole process. Must not know what is replicated.
 
@@ -7,155 +7,108 @@ use std::fmt;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{RwLock, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use vlot_log::damage::Damage;
 use vlot_log::disk::real::{RealDisk, free_bytes};
 use vlot_log::index::GroupState;
 use vlot_log::log::{self, Log};
+use vlot_node::group::Begun;
+use vlot_node::machine::{self, Fence};
+use vlot_node::members::Members;
+use vlot_node::node::{self, NewGroup};
+use vlot_node::payload;
+use vlot_node::replica::{self, Begin, CannotBegin};
+use vlot_node::snapshot::dir::SnapshotDir;
+use vlot_node::state_machine::StateMachine;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::state::Config;
 
 use crate::driver::Driver;
-use crate::events::{Event, Events, NewGroup};
-use crate::exchange::Exchange;
-use crate::group::{self, Group, Shared};
+use crate::events::{Beginning, Event, Events};
+use crate::group::{self, Calls, Group, Shared};
 use crate::log_thread::{Headroom, LogThread};
-use crate::machine::{Typed, Waiters, restore};
-use crate::members::Members;
-use crate::net::{self, Listen, Net};
-use crate::node::NodeCore;
-use crate::payload;
-use crate::replica::{self, Begin, CannotBegin};
-use crate::retention;
-use crate::snapshot::Shelf;
-use crate::state_machine::StateMachine;
-use crate::view::View;
-
-/// What a node must be told. [`Options::new`] fills in what has a sensible default.
-#[derive(Debug)]
-pub struct Options {
-    /// Where the log is kept. Made if it is not there.
-    pub dir: PathBuf,
-    /// Which cluster the node belongs to: its log and its peers must be of the same one.
-    pub cluster: u64,
-    /// Which node of it this is.
-    pub node: NodeId,
-    /// Where it listens for peers.
-    pub listen: Listen,
-    /// Where the others reach this node, as `host:port`; by default where it listens, if that is one address.
-    pub advertise: Option<String>,
-    /// Where nodes listen, as `host:port`, before a group's members say so; this node's own entry is for the others.
-    pub peers: BTreeMap<NodeId, String>,
-    /// What is answered to plain HTTP where it listens for peers.
-    pub pages: Option<net::Pages>,
-    /// How often a leader says that it leads. The same on all nodes.
-    pub heartbeat: Duration,
-    /// How long a follower waits for a leader, at least. The same on all nodes.
-    pub election_timeout: Duration,
-    /// How much this node should lead: a leader hands over to one with a greater number that keeps up. Zero: only if
-    /// nobody else stands.
-    pub priority: u8,
-    /// Answer reads by a lease of this length: see the contract of [`Config::lease`]. `None`, the default, asks a quorum
-    /// each time and relies on no clock. The same on all nodes.
-    pub lease: Option<Duration>,
-    /// How much of each group's log is kept.
-    pub retention: retention::Limits,
-    /// Bounds of the log.
-    pub log: log::Options,
-    /// How many bytes of the file system that holds `dir` must be free for entries to be taken; zero, the default, is as
-    /// long as the log finds room. For who keeps something else there, such as the state machine's own files, which
-    /// then still has room to write down what was decided.
-    pub headroom_bytes: u64,
-    /// How many bytes of recent entries are kept in memory, of all groups together, for peers that lag behind a
-    /// little. What is not written or not applied yet is in memory besides.
-    pub recent_bytes_max: usize,
-    /// Bounds of the transport.
-    pub net: net::Limits,
-    /// Bounds of each replica.
-    pub replica: replica::Limits,
-    /// Bounds of each group's handle.
-    pub group: group::Limits,
-}
-
-impl Options {
-    /// Node 1 of cluster 1, without peers, on a port of the system's choice; heartbeats each 100 ms, elections after
-    /// one to two seconds of silence.
-    #[must_use]
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self {
-            dir: dir.into(),
-            cluster: 1,
-            node: NodeId(1),
-            listen: Listen::At("127.0.0.1:0".into()),
-            advertise: None,
-            peers: BTreeMap::new(),
-            pages: None,
-            heartbeat: Duration::from_millis(100),
-            election_timeout: Duration::from_millis(1000),
-            priority: 1,
-            lease: None,
-            retention: retention::Limits::default(),
-            log: log::Options::default(),
-            headroom_bytes: 0,
-            recent_bytes_max: 16 << 20,
-            net: net::Limits::default(),
-            replica: replica::Limits::default(),
-            group: group::Limits::default(),
-        }
-    }
-}
+use crate::machine::Typed;
+use crate::net::{self, Net};
+use crate::options::{BadOptions, Options};
+use crate::shown::Shown;
+use crate::snapshots::Snapshots;
 
 /// A running node. Dropping it stops it.
 pub struct Node {
     node: NodeId,
     address: std::net::SocketAddr,
-    origin: u64,
     /// What is the same for all its groups.
     config: Arc<Config>,
     /// Where nodes listen, as was told when it was opened.
     addresses: BTreeMap<NodeId, String>,
-    shelf: Shelf,
+    snapshots: Snapshots,
     replica_limits: replica::Limits,
     group_limits: group::Limits,
-    /// What the log held of each group; nothing once the group is taken up.
-    recovered: Mutex<BTreeMap<GroupId, Option<GroupState>>>,
-    /// Of each group, the first and the last entry that the log cannot read, if there are any.
-    damaged: BTreeMap<GroupId, (LogIndex, LogIndex)>,
+    logs: Mutex<BTreeMap<GroupId, LogOf>>,
     events: Arc<Events>,
     driver: Option<JoinHandle<()>>,
-    failure: watch::Receiver<Option<String>>,
+    ended: watch::Receiver<Option<String>>,
+}
+
+/// What the log holds of a group.
+enum LogOf {
+    /// It is not open; the entries from the first to the second cannot be read, if there are any.
+    Closed(Box<GroupState>, Option<(LogIndex, LogIndex)>),
+    /// It is open.
+    Open,
 }
 
 /// Why a node cannot run.
 #[derive(Debug)]
 pub enum OpenError {
-    /// The log cannot be opened: the directory cannot be used, another process has it, it is another node's, or it is
-    /// damaged.
-    Log(String),
+    /// With these options no node could work as it should.
+    Options(BadOptions),
+    /// The directory cannot be used, or another process has it.
+    Dir(vlot_log::disk::real::DirError),
+    /// The log is another node's, is damaged, or cannot be read.
+    Log(vlot_log::error::OpenError),
+    /// The number of the disk cannot be kept.
+    DiskNumber(io::Error),
     /// The folder of snapshots cannot be used.
-    Shelf(std::io::Error),
+    Snapshots(io::Error),
     /// The peers' address cannot be used.
     Listen(net::BindError),
     /// The system gives no thread.
-    Thread(std::io::Error),
+    Thread(io::Error),
 }
 
 /// Why a group cannot be taken up.
 #[derive(Debug)]
 pub enum GroupError {
-    /// This node has it already.
-    Taken,
+    /// It is open on this node already.
+    AlreadyOpen,
+    /// This node is not among the first voters. A node that is to join a group that runs is given none.
+    NotAVoter {
+        /// This node.
+        node: NodeId,
+    },
     /// Its state machine and its log do not belong together.
     CannotBegin(CannotBegin),
-    /// A snapshot cannot be read or restored.
-    Snapshot(String),
+    /// The folder of snapshots cannot be read.
+    Snapshots(io::Error),
+    /// Its snapshot cannot be restored.
+    Restore(Fence),
+    /// The node has stopped.
+    Stopped,
+}
+
+/// Why a group was not closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CloseError {
+    /// It is not open on this node.
+    NotOpen,
     /// The node has stopped.
     Stopped,
 }
@@ -169,73 +122,71 @@ impl Node {
     /// # Panics
     /// Outside of a tokio runtime with I/O and time.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
+        options.check().map_err(OpenError::Options)?;
+        let config = Arc::new(options.config());
         let Options { dir, cluster, node, listen, peers, .. } = options;
-        let config = Config {
-            heartbeat: options.heartbeat,
-            election_timeout: options.election_timeout,
-            inflight_max: options.replica.inflight_max,
-            inflight_bytes_max: options.replica.inflight_bytes_max,
-            uncommitted_max: options.replica.uncommitted_max,
-            priority: options.priority,
-            lease: options.lease,
-            ..Config::new(node)
-        };
-        let disk = RealDisk::open(&dir).map_err(|error| OpenError::Log(error.to_string()))?;
-        let shelf = Shelf::open(&dir.join("snapshots")).map_err(OpenError::Shelf)?;
-        let identity = log::Identity { cluster, node };
-        // Who belongs to a group is known before any entry is read again.
+        let disk = RealDisk::open(&dir).map_err(OpenError::Dir)?;
+        let snapshots = RealDisk::open(dir.join("snapshots")).map_err(OpenError::Dir)?;
+        let snapshots = SnapshotDir::open(snapshots).map_err(OpenError::Snapshots)?;
+        // The members of a group are known before any entry is read again.
         let keep = payload::sets_configuration;
         let log = log::Options { keep, accept_damaged_entries: true, ..options.log };
-        let (log, recovered) = Log::open(disk, identity, log).map_err(|error| OpenError::Log(error.to_string()))?;
+        let (log, recovered) = Log::open(disk, log::Identity { cluster, node }, log).map_err(OpenError::Log)?;
         if let Some(torn) = &recovered.torn {
             tracing::warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes, "cut off a write that was never finished");
         }
-        let damaged = damaged_entries(&recovered.damaged);
+        let mut damaged = damaged_entries(&recovered.damaged);
+        let logs =
+            recovered.groups.into_iter().map(|(id, state)| (id, LogOf::Closed(Box::new(state), damaged.remove(&id))));
+        let logs = Mutex::new(logs.collect());
         let events = Arc::new(Events::default());
-        let disk = disk_id(&dir).map_err(|error| OpenError::Log(format!("cannot keep the disk's number: {error}")))?;
+        let disk = disk_id(&dir).map_err(OpenError::DiskNumber)?;
         let identity = net::Identity { cluster, node, disk };
         let net_options = net::Options { limits: options.net, ..net::Options::new(identity, listen, peers.clone()) };
         let net_options = net::Options { advertise: options.advertise, pages: options.pages, ..net_options };
         let (net, inbox) = Net::start(net_options).map_err(OpenError::Listen)?;
-        let net = Arc::new(net);
         let address = net.address();
-        let exchange = Exchange::new(shelf.clone(), Arc::clone(&net), Arc::clone(&events), draw());
         let report = Arc::clone(&events);
         let headroom = Headroom::new(options.headroom_bytes, move || free_bytes(&dir).ok());
-        let log = LogThread::start(log, headroom, Arc::new(move |done| report.push(Event::Log(done))));
-        let log = log.map_err(OpenError::Thread)?;
-        let driver = Driver {
-            core: NodeCore::new(options.recent_bytes_max),
-            events: Arc::clone(&events),
-            net,
-            inbox,
-            exchange,
+        let report = Arc::new(move |event: Event| drop(report.push(event)));
+        let log = LogThread::start(log, headroom, report).map_err(OpenError::Thread)?;
+        let (told, ended) = watch::channel(None);
+        let node_options = node::Options {
+            config: Arc::clone(&config),
+            disk,
             peers: peers.clone(),
+            recent_bytes_max: options.recent_bytes_max,
+            apply_bytes_max: options.apply_bytes_max,
             retention: options.retention,
-            disks: BTreeMap::from([(node, disk)]),
-            other_disk: false,
+            transfer: options.transfer,
+            origin: draw(),
+            parts: snapshots.parts(),
+        };
+        let snapshots = Snapshots::new(snapshots, Handle::current(), Arc::clone(&events));
+        let driver = Driver {
+            node: node::Node::new(node_options),
+            events: Arc::clone(&events),
+            net: Arc::new(net),
+            inbox,
             log,
+            snapshots: snapshots.clone(),
             groups: BTreeMap::new(),
             started: Instant::now(),
+            ended: told,
         };
-        let (failed, failure) = watch::channel(None);
-        let driver = tokio::spawn(async move {
-            failed.send_replace(driver.run().await);
-        });
+        let driver = tokio::spawn(driver.run());
         Ok(Self {
             node,
             address,
-            origin: draw(),
-            config: Arc::new(config),
+            config,
             addresses: peers,
-            shelf,
+            snapshots,
             replica_limits: options.replica,
             group_limits: options.group,
-            damaged,
-            recovered: Mutex::new(recovered.groups.into_iter().map(|(id, state)| (id, Some(state))).collect()),
+            logs,
             events,
             driver: Some(driver),
-            failure,
+            ended,
         })
     }
 
@@ -244,80 +195,134 @@ impl Node {
     /// added it. What the log has beyond the state machine's durable entry is applied again, in the background.
     ///
     /// # Errors
-    /// See [`GroupError`].
+    /// See [`GroupError`]. After any but [`GroupError::Stopped`] it may be tried again.
     pub async fn group<S: StateMachine>(
         &self,
         id: GroupId,
         voters: impl IntoIterator<Item = NodeId>,
+        state_machine: S,
+    ) -> Result<Group<S>, GroupError> {
+        let address = |node| (node, self.addresses.get(&node).cloned().unwrap_or_default());
+        let members = Members::of_voters(voters.into_iter().map(address));
+        if members.iter().next().is_some() && !members.configuration().contains(self.node) {
+            return Err(GroupError::NotAVoter { node: self.node });
+        }
+        let (recovered, damaged) = match self.logs().insert(id, LogOf::Open) {
+            Some(LogOf::Open) => return Err(GroupError::AlreadyOpen),
+            Some(LogOf::Closed(state, damaged)) => (*state, damaged),
+            None => (GroupState::default(), None),
+        };
+        let kept = (recovered.clone(), damaged);
+        let begun = self.begin(id, members, (recovered, damaged), state_machine).await;
+        if begun.is_err() {
+            self.logs().insert(id, LogOf::Closed(Box::new(kept.0), kept.1));
+        }
+        begun
+    }
+
+    async fn begin<S: StateMachine>(
+        &self,
+        id: GroupId,
+        members: Members,
+        (recovered, damaged): (GroupState, Option<(LogIndex, LogIndex)>),
         mut state_machine: S,
     ) -> Result<Group<S>, GroupError> {
-        let recovered = {
-            let mut all = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
-            all.entry(id).or_insert_with(|| Some(GroupState::default())).take().ok_or(GroupError::Taken)?
-        };
-        let (applied, saved) = self.bring_up(id, &recovered, &mut state_machine).map_err(GroupError::Snapshot)?;
+        let begun = self.bring_up(id, &recovered, &mut state_machine)?;
+        let applied = begun.durable.max(begun.saved);
+        // Names this opening of the group in its proposals: those of an earlier one in the log are not its own.
+        let origin = draw();
+        let shown = Arc::new(Shown::default());
         let state = Arc::new(RwLock::new(state_machine));
-        let (proposals, reads) = (Arc::new(Waiters::default()), Arc::new(Waiters::default()));
-        let (changes, transfers) = (Arc::new(Waiters::default()), Arc::new(Waiters::default()));
-        let machine = Typed {
-            origin: self.origin,
-            state: Arc::clone(&state),
-            proposals: Arc::clone(&proposals),
-            reads: Arc::clone(&reads),
-            changes: Arc::clone(&changes),
-            transfers: Arc::clone(&transfers),
-        };
-        let view = Arc::new(View::new(applied));
-        let address = |node| (node, self.addresses.get(&node).cloned().unwrap_or_default());
+        let calls = Arc::new(Calls::new(Arc::clone(&shown)));
+        let (events, snapshots) = (Arc::clone(&self.events), self.snapshots.clone());
+        let typed = Typed::new((id, origin), (Arc::clone(&state), applied), Arc::clone(&calls), events, snapshots);
         let begin = Begin {
             group: id,
             config: Arc::clone(&self.config),
-            members: Members::of_voters(voters.into_iter().map(address)),
+            members,
             recovered,
-            damaged: self.damaged.get(&id).copied(),
+            damaged,
             applied,
             limits: self.replica_limits.clone(),
-            origin: self.origin,
+            origin,
             seed: draw(),
         };
-        let (begun, outcome) = oneshot::channel();
-        let new = NewGroup { begin, machine: Box::new(machine), view: Arc::clone(&view), saved, begun };
-        self.events.push(Event::Begin(Box::new(new)));
+        let (told, outcome) = oneshot::channel();
+        let new = NewGroup { begin, begun };
+        let beginning = Beginning { new, machine: Box::new(typed), shown: Arc::clone(&shown), begun: told };
+        self.events.push(Event::Begin(Box::new(beginning))).map_err(|_| GroupError::Stopped)?;
         outcome.await.map_err(|_| GroupError::Stopped)?.map_err(GroupError::CannotBegin)?;
         Ok(Group(Arc::new(Shared {
             id,
-            origin: self.origin,
+            origin,
             next: AtomicU64::new(1),
             state,
-            proposals,
-            reads,
-            changes,
-            transfers,
+            calls,
             proposed_bytes: AtomicUsize::new(0),
             limits: self.group_limits.clone(),
             events: Arc::clone(&self.events),
-            view,
+            shown,
         })))
     }
 
-    /// Brings a state up to this node's newest snapshot in the log, if that is newer. Gives back what it has applied
-    /// then, and what of it is in the snapshot.
+    /// Brings a state up to this node's newest snapshot in the log, if that is newer.
     fn bring_up<S: StateMachine>(
         &self,
         group: GroupId,
         recovered: &GroupState,
         state: &mut S,
-    ) -> Result<(LogId, LogId), String> {
-        let applied = state.durable();
+    ) -> Result<Begun, GroupError> {
+        let begun = Begun { durable: state.durable(), saved: LogId::ZERO, makes_snapshots: state.snapshot().is_some() };
         // A snapshot that the log does not know was never put in its place, and the one before it still counts.
-        let newest = self.shelf.newest(group, |id| recovered.runs.contains(id));
-        match newest.map_err(|error| format!("cannot read the snapshots: {error}"))? {
-            Some(saved) if saved.header.id > applied => {
-                restore(state, &saved)?;
-                Ok((saved.header.id, saved.header.id))
-            }
-            _ => Ok((applied, LogId::ZERO)),
+        let newest =
+            self.snapshots.dir.newest(group, |id| recovered.runs.contains(id)).map_err(GroupError::Snapshots)?;
+        for flaw in newest.unusable {
+            tracing::warn!(%group, %flaw, "a snapshot cannot be used");
         }
+        let Some(saved) = newest.saved.filter(|saved| saved.header.id > begun.durable) else { return Ok(begun) };
+        let id = saved.header.id;
+        let mut bytes = saved.state().map_err(GroupError::Snapshots)?;
+        machine::restore(state, id, &mut bytes).map_err(GroupError::Restore)?;
+        Ok(Begun { durable: state.durable(), saved: id, ..begun })
+    }
+
+    /// Closes a group on this node: what waits in it is let go, its state machine is told, and other members go on without
+    /// this one. It can be taken up again.
+    ///
+    /// # Errors
+    /// See [`CloseError`].
+    pub async fn close(&self, group: GroupId) -> Result<(), CloseError> {
+        self.end(group, false).await
+    }
+
+    /// Closes a group and removes its log and its snapshots from this node. If this node is still a member, it has then
+    /// forgotten what it vouched for: remove it from the group before.
+    ///
+    /// # Errors
+    /// See [`CloseError`].
+    pub async fn remove(&self, group: GroupId) -> Result<(), CloseError> {
+        self.end(group, true).await
+    }
+
+    async fn end(&self, group: GroupId, remove: bool) -> Result<(), CloseError> {
+        if !matches!(self.logs().get(&group), Some(LogOf::Open)) {
+            return Err(CloseError::NotOpen);
+        }
+        let (closed, outcome) = oneshot::channel();
+        self.events.push(Event::Close { group, remove, closed }).map_err(|_| CloseError::Stopped)?;
+        let state = outcome.await.map_err(|_| CloseError::Stopped)?.state;
+        let mut logs = self.logs();
+        match state {
+            Some(state) => drop(logs.insert(group, LogOf::Closed(Box::new(state), None))),
+            None => drop(logs.remove(&group)),
+        }
+        Ok(())
+    }
+
+    /// The groups that this node's log holds, or that are open, and whether they are.
+    #[must_use]
+    pub fn groups(&self) -> Vec<(GroupId, bool)> {
+        self.logs().iter().map(|(id, log)| (*id, matches!(log, LogOf::Open))).collect()
     }
 
     /// Where this node listens for peers.
@@ -326,32 +331,32 @@ impl Node {
         self.address
     }
 
-    /// Waits until the node cannot go on, and says why: its disk has failed, or its log holds what cannot be.
+    /// Waits until the node has ended, and says why: its disk has failed, its driver panicked, or it was stopped.
     pub async fn failed(&self) -> String {
-        let mut failure = self.failure.clone();
-        loop {
-            if let Some(why) = &*failure.borrow_and_update() {
-                return why.clone();
-            }
-            if failure.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
+        let mut ended = self.ended.clone();
+        let why = ended.wait_for(Option::is_some).await;
+        // The driver says why before it is gone.
+        why.ok().and_then(|why| why.clone()).unwrap_or_else(|| "the node has ended".to_owned())
     }
 
     /// Stops: nothing is proposed, applied or answered any more. What was accepted before is in the log.
     pub async fn shutdown(mut self) {
-        self.events.push(Event::Stop);
+        let _ = self.events.push(Event::Stop);
         if let Some(driver) = self.driver.take() {
             // A driver that panicked has said so.
             let _ = driver.await;
         }
     }
+
+    fn logs(&self) -> MutexGuard<'_, BTreeMap<GroupId, LogOf>> {
+        // Only moves of whole values happen under the lock.
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.events.push(Event::Stop);
+        let _ = self.events.push(Event::Stop);
     }
 }
 
@@ -404,8 +409,11 @@ fn draw() -> u64 {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Log(why) => f.write_str(why),
-            Self::Shelf(error) => write!(f, "cannot use the folder of snapshots: {error}"),
+            Self::Options(bad) => bad.fmt(f),
+            Self::Dir(error) => error.fmt(f),
+            Self::Log(error) => error.fmt(f),
+            Self::DiskNumber(error) => write!(f, "cannot keep the disk's number: {error}"),
+            Self::Snapshots(error) => write!(f, "cannot use the folder of snapshots: {error}"),
             Self::Listen(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start the log's thread: {error}"),
         }
@@ -417,12 +425,29 @@ impl std::error::Error for OpenError {}
 impl fmt::Display for GroupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Taken => f.write_str("this node has a replica of the group already"),
+            Self::AlreadyOpen => f.write_str("the group is open on this node already"),
+            Self::NotAVoter { node } => write!(
+                f,
+                "node {node} is not among the group's first voters; name it, or name no voters if it is to join a group \
+                 that runs"
+            ),
             Self::CannotBegin(error) => error.fmt(f),
-            Self::Snapshot(why) => f.write_str(why),
+            Self::Snapshots(error) => write!(f, "cannot read the snapshots: {error}"),
+            Self::Restore(why) => why.fmt(f),
             Self::Stopped => f.write_str("the node has stopped"),
         }
     }
 }
 
 impl std::error::Error for GroupError {}
+
+impl fmt::Display for CloseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotOpen => "the group is not open on this node",
+            Self::Stopped => "the node has stopped",
+        })
+    }
+}
+
+impl std::error::Error for CloseError {}

@@ -123,6 +123,10 @@ impl Cluster {
         self.up[&NodeId(node)].1.clone()
     }
 
+    async fn sum(&self, node: u64) -> u64 {
+        self.group(node).look(|state| state.sum).await.unwrap()
+    }
+
     /// Who leads, once somebody does.
     async fn leader(&self) -> u64 {
         loop {
@@ -137,8 +141,8 @@ impl Cluster {
     /// Waits until a node has applied everything that makes this sum.
     async fn wait_for_sum(&self, node: u64, sum: u64) {
         let begun = std::time::Instant::now();
-        while self.group(node).state().sum != sum {
-            let found = self.group(node).state().sum;
+        while self.sum(node).await != sum {
+            let found = self.sum(node).await;
             assert!(begun.elapsed() < Duration::from_secs(20), "node {node} has {found}, not {sum}");
             pause().await;
         }
@@ -216,7 +220,7 @@ async fn three_nodes_become_five_and_three_again() {
     cluster.stop(5).await;
     cluster.start(5, &[]).await;
     cluster.wait_for_sum(5, sum).await;
-    let changes = cluster.group(5).state().changes.clone();
+    let changes = cluster.group(5).look(|state| state.changes.clone()).await.unwrap();
     assert_eq!(changes, ["learn", "promote", "learn", "promote", "shrink"]);
     cluster.end().await;
 }

@@ -11,16 +11,20 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Held locked for as long as the directory is in use.
 const LOCK: &str = "LOCK";
 
-/// A directory that this process has for itself until the value is dropped.
-#[derive(Debug)]
+/// A directory that this process has for itself until the value and all its clones are dropped.
+///
+/// Clones share the lock, so that several threads can work on one directory. What they do to the same file is not
+/// ordered here.
+#[derive(Clone, Debug)]
 pub struct RealDisk {
     place: PathBuf,
     /// Open for as long as the lock is to be held.
-    _lock: File,
+    _lock: Arc<File>,
 }
 
 /// Why a directory cannot be used.
@@ -48,7 +52,7 @@ impl RealDisk {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, DirError> {
         let dir = dir.into();
         match take(&dir) {
-            Ok(lock) => Ok(Self { place: dir, _lock: lock }),
+            Ok(lock) => Ok(Self { place: dir, _lock: Arc::new(lock) }),
             Err(TryLockError::WouldBlock) => Err(DirError::Locked { dir }),
             Err(TryLockError::Error(error)) => Err(DirError::Io { dir, error }),
         }
@@ -157,7 +161,7 @@ impl Disk for RealDisk {
     }
 }
 
-/// How many bytes are free in the file system that a directory is in, for who is not its administrator.
+/// How many bytes are free in the file system that a directory is in, for a user who is not its administrator.
 ///
 /// # Errors
 /// If the system does not tell.
@@ -179,7 +183,7 @@ fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
 impl fmt::Display for DirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Locked { dir } => write!(f, "{}: the log is open in another process", dir.display()),
+            Self::Locked { dir } => write!(f, "{}: the directory is in use by another process", dir.display()),
             Self::Io { dir, error } => write!(f, "{}: {error}", dir.display()),
         }
     }
@@ -202,6 +206,18 @@ mod tests {
     fn a_file_system_tells_what_is_free() {
         assert!(free_bytes(&std::env::temp_dir()).expect("it is there") > 0);
         assert!(free_bytes(Path::new("/not there")).is_err());
+    }
+
+    #[test]
+    fn the_lock_is_held_until_the_last_clone_is_dropped() {
+        let dir = std::env::temp_dir().join(format!("vlot-log-clone-{}", std::process::id()));
+        let disk = RealDisk::open(&dir).expect("a new directory");
+        let clone = disk.clone();
+        drop(disk);
+        assert!(matches!(RealDisk::open(&dir), Err(DirError::Locked { .. })));
+        drop(clone);
+        assert!(RealDisk::open(&dir).is_ok());
+        fs::remove_dir_all(dir).expect("it is ours");
     }
 
     #[test]

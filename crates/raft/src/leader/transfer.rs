@@ -68,21 +68,23 @@ impl Leader {
     }
 
     fn begin_transfer(&mut self, to: NodeId, now: Time, state: &mut State, effects: &mut Effects) {
-        self.transfer = Some(Transfer { to, until: now + state.config.election_timeout, told: false });
+        let until = now + state.config.election_timeout;
+        self.transfer = Some(Box::new(Transfer { to, until, told: false }));
         effects.push(Effect::Happened(Event::TransferBegun { to }));
         self.finish_transfer_if_caught_up(state, effects);
     }
 
     /// Tells the next leader to stand once it has this whole log: then nobody's log is longer, and it can win.
     pub(super) fn finish_transfer_if_caught_up(&mut self, state: &mut State, effects: &mut Effects) {
-        let Some(transfer) = &self.transfer else { return };
-        let to = transfer.to;
+        let Some(to) = self.transfer.as_ref().filter(|transfer| !transfer.told).map(|transfer| transfer.to) else {
+            return;
+        };
         let matched = self.progress(to).map_or(LogIndex::ZERO, |progress| progress.matched);
-        if transfer.told || matched < state.log.last() {
+        if matched < state.log.last() {
             return;
         }
         self.asked_another = true;
-        self.transfer = self.transfer.take().map(|transfer| Transfer { told: true, ..transfer });
+        self.transfer.iter_mut().for_each(|transfer| transfer.told = true);
         state.send(to, Body::TimeoutNow, effects);
     }
 
@@ -93,7 +95,8 @@ impl Leader {
         // one does.
         let only_room_is_missing = state.is_healthy_ignoring_space(now) && !self.quorum_has_room(state);
         let is_healthy = state.is_healthy(now) || only_room_is_missing;
-        if let Some(Transfer { to, .. }) = self.transfer.take_if(|transfer| now >= transfer.until) {
+        if let Some(given_up) = self.transfer.take_if(|transfer| now >= transfer.until) {
+            let to = given_up.to;
             effects.push(Effect::Happened(Event::TransferAborted { to }));
             return is_healthy;
         }
@@ -108,7 +111,7 @@ impl Leader {
     }
 
     /// A peer that should rather lead than this node, and keeps up.
-    fn preferred(&self, state: &State) -> Option<NodeId> {
+    pub(super) fn preferred(&self, state: &State) -> Option<NodeId> {
         // One attempt a term: who could not take over then may be unable to in a way that does not show.
         if self.asked_another || state.commit < self.first {
             return None;
@@ -121,6 +124,6 @@ impl Leader {
 }
 
 /// Whether the group could be led by this node once the change under way, if there is one, is over.
-fn may_lead(node: NodeId, state: &State) -> bool {
+pub(super) fn may_lead(node: NodeId, state: &State) -> bool {
     state.configuration().stays_voter(node) && !state.configuration().is_witness(node)
 }

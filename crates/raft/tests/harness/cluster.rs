@@ -17,7 +17,7 @@ use vlot_raft::time::{Rng, Time};
 use super::disk::{Disk, Snapshot};
 use super::journal::Journal;
 use super::ledger::Ledger;
-use super::network::{self, Network, Packet};
+use super::network::{self, Link, Network, Packet};
 use super::notation;
 
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -57,6 +57,10 @@ pub struct Habits {
     /// Entries that may wait to be committed.
     pub uncommitted: u64,
     pub lease: Option<Duration>,
+    /// How long nothing must happen before the group sleeps, if it ever does.
+    pub sleep: Option<Duration>,
+    /// Whether hosts watch over each other's nodes, as those of sleeping groups must.
+    pub watches: bool,
     /// Of nodes that have another than one.
     pub priorities: BTreeMap<NodeId, u8>,
     /// Whether hosts get the snapshots they are asked to get as soon as nothing else is under way.
@@ -73,6 +77,8 @@ impl Default for Habits {
             entry_bytes: 0,
             uncommitted: 1 << 20,
             lease: None,
+            sleep: None,
+            watches: false,
             priorities: BTreeMap::new(),
             fetches: false,
             seed: 0,
@@ -89,6 +95,8 @@ pub struct Cluster {
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) history: History,
     reads: u64,
+    /// Since when nothing can be heard on a link, if hosts watch.
+    silent_since: BTreeMap<Link, Time>,
     /// What has happened, to show that a test meant something.
     pub seen: Seen,
 }
@@ -111,6 +119,9 @@ pub struct Seen {
     pub returns: usize,
     /// Leaders that could have answered a read without a round, after some step.
     pub lease_reads: usize,
+    /// Leaders that fell asleep, and followers who were told in their sleep that their leader is silent.
+    pub sleeps: usize,
+    pub bereaved: usize,
 }
 
 impl std::ops::AddAssign for Seen {
@@ -127,6 +138,8 @@ impl std::ops::AddAssign for Seen {
         self.removals += more.removals;
         self.returns += more.returns;
         self.lease_reads += more.lease_reads;
+        self.sleeps += more.sleeps;
+        self.bereaved += more.bereaved;
     }
 }
 
@@ -147,6 +160,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             history: History::default(),
             reads: 0,
+            silent_since: BTreeMap::new(),
             seen: Seen::default(),
         };
         for node in configuration.nodes() {
@@ -347,8 +361,10 @@ impl Cluster {
     /// Lets time pass; everything that nothing holds up is delivered at once.
     pub fn run(&mut self, wait: Duration) {
         let end = self.now + wait;
+        self.watch_nodes();
         self.settle();
-        while let Some(next) = self.up().into_iter().map(|node| self.raft(node).deadline()).min()
+        while let Some(next) =
+            self.up().into_iter().map(|node| self.raft(node).deadline().min(self.silence_due(node))).min()
             && next <= end
         {
             self.pass_to(next);
@@ -369,6 +385,53 @@ impl Cluster {
         if moment > self.now {
             self.now = moment;
             self.journal.time(moment);
+            self.watch_nodes();
+        }
+    }
+
+    /// Hosts report the nodes that were silent for an election timeout to those replicas that sleep.
+    fn watch_nodes(&mut self) {
+        if !self.habits.watches {
+            return;
+        }
+        let names = self.names();
+        for (from, to) in names.iter().flat_map(|&from| names.iter().map(move |&to| (from, to))) {
+            if from != to && (!self.is_up(from) || self.network.is_cut((from, to))) {
+                self.silent_since.entry((from, to)).or_insert(self.now);
+            } else {
+                self.silent_since.remove(&(from, to));
+            }
+        }
+        for node in self.up() {
+            while let Some((peer, since)) = self.silent_peer(node)
+                && self.now >= since + ELECTION_TIMEOUT
+            {
+                self.seen.bereaved += usize::from(self.raft(node).role_state().role == RoleName::Follower);
+                self.act(node, Input::Silent { peer });
+            }
+        }
+    }
+
+    /// When a host has something to report of a node's silence, if nothing happens before.
+    fn silence_due(&self, node: NodeId) -> Time {
+        self.silent_peer(node).map_or(Time::NEVER, |(_, since)| since + ELECTION_TIMEOUT)
+    }
+
+    /// The node that a sleeping replica must hear of which has been silent for longest, and since when.
+    fn silent_peer(&self, node: NodeId) -> Option<(NodeId, Time)> {
+        let raft = self.raft(node);
+        let matters = |peer| raft.role_state().leader == Some(peer) || raft.peers().any(|other| other == peer);
+        let silent = self.silent_since.iter().filter(|((from, to), _)| *to == node && matters(*from));
+        silent.map(|((from, _), &since)| (*from, since)).min_by_key(|&(_, since)| since).filter(|_| raft.is_asleep())
+    }
+
+    /// A process that has started connects to all others.
+    fn connect(&mut self, name: NodeId) {
+        for peer in self.up().into_iter().filter(|&peer| peer != name) {
+            if !self.network.is_cut((name, peer)) && !self.network.is_cut((peer, name)) {
+                self.act(name, Input::Connected { peer });
+                self.act(peer, Input::Connected { peer: name });
+            }
         }
     }
 
@@ -408,10 +471,13 @@ impl Cluster {
             self.journal.line(|| format!("n{name} starts {line}"));
         }
         self.check(name, None);
+        if self.habits.watches {
+            self.connect(name);
+        }
     }
 
     fn config(&self, name: NodeId) -> Config {
-        let Habits { window, window_bytes, uncommitted, lease, .. } = self.habits;
+        let Habits { window, window_bytes, uncommitted, lease, sleep, .. } = self.habits;
         Config {
             heartbeat: HEARTBEAT,
             election_timeout: ELECTION_TIMEOUT,
@@ -420,6 +486,7 @@ impl Cluster {
             uncommitted_max: uncommitted,
             priority: self.habits.priorities.get(&name).copied().unwrap_or(1),
             lease,
+            sleep_after: sleep,
             ..Config::new(name)
         }
     }
@@ -431,8 +498,16 @@ impl Cluster {
         if effects.is_empty() && *raft == before {
             return;
         }
+        let (was_asleep, is_asleep) = (before.is_asleep(), self.raft(name).is_asleep());
+        if was_asleep && !is_asleep {
+            self.journal.line(|| format!("n{name} wakes"));
+        }
         for effect in effects {
             self.carry_out(name, effect);
+        }
+        if is_asleep && !was_asleep {
+            self.seen.sleeps += usize::from(self.raft(name).role_state().role == RoleName::Leader);
+            self.journal.line(|| format!("n{name} falls asleep"));
         }
         held(invariants::check_step(&before, self.raft(name)));
         self.check(name, Some(&before));
@@ -445,6 +520,8 @@ impl Cluster {
         held(self.history.check(raft));
         for other in self.nodes.values().filter_map(|node| node.raft.as_ref()).filter(|other| other.node() != name) {
             held(invariants::check_log_matching(raft, other));
+            held(invariants::check_sleepers(raft, other));
+            held(invariants::check_sleepers(other, raft));
         }
         let disk = &self.nodes[&name].disk;
         if disk.waiting() == 0 {

@@ -96,7 +96,7 @@ impl Lone {
             effects.extend(self.hear(
                 peer,
                 term,
-                Body::HeartbeatReply { session: FIRST, round: 0, fit: true, full: false, priority: 1 },
+                Body::HeartbeatReply { session: FIRST, round: 0, fit: true, full: false, priority: 1, asleep: false },
             ));
         }
         effects.extend(self.end_turn(100));

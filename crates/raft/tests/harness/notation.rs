@@ -127,11 +127,13 @@ pub fn message(Message { term, body }: &Message) -> String {
         Body::EntriesRefused { missing, hint, .. } => format!(" missing={missing} hint={hint}"),
         Body::Heartbeat { round, commit, .. } => format!(" round={round} commit={commit}"),
         Body::Committed { upto } => format!(" upto={upto}"),
-        Body::HeartbeatReply { round, fit, full, priority, .. } => {
+        Body::Sleep { round, upto, .. } => format!(" round={round} upto={upto}"),
+        Body::HeartbeatReply { round, fit, full, priority, asleep, .. } => {
             let unfit = if *fit { "" } else { " unfit" };
             let full = if *full { " full" } else { "" };
             let priority = if *priority == 1 { String::new() } else { format!(" priority={priority}") };
-            format!(" round={round}{unfit}{full}{priority}")
+            let asleep = if *asleep { " asleep" } else { "" };
+            format!(" round={round}{unfit}{full}{priority}{asleep}")
         }
         Body::SnapshotNeeded { of, .. } => format!(" of={of}"),
         Body::Removed { at } => format!(" at={at}"),
@@ -152,6 +154,7 @@ pub fn session_of(body: &Body) -> Option<Session> {
         | Body::EntriesAccepted { session, .. }
         | Body::EntriesRefused { session, .. }
         | Body::Heartbeat { session, .. }
+        | Body::Sleep { session, .. }
         | Body::HeartbeatReply { session, .. }
         | Body::SnapshotNeeded { session, .. } => Some(*session),
         _ => None,
@@ -171,6 +174,7 @@ pub fn name(body: &Body) -> &'static str {
         Body::EntriesRefused { .. } => "EntriesRefused",
         Body::Heartbeat { .. } => "Heartbeat",
         Body::Committed { .. } => "Committed",
+        Body::Sleep { .. } => "Sleep",
         Body::HeartbeatReply { .. } => "HeartbeatReply",
         Body::SnapshotNeeded { .. } => "SnapshotNeeded",
         Body::TimeoutNow => "TimeoutNow",
@@ -256,10 +260,12 @@ pub fn parse_message(words: &[&str]) -> Message {
             Body::Heartbeat { session: session(words), round: number("round"), commit: LogIndex(number("commit")) }
         }
         "Committed" => Body::Committed { upto: LogIndex(number("upto")) },
+        "Sleep" => Body::Sleep { session: session(words), round: number("round"), upto: id("upto") },
         "HeartbeatReply" => {
             let (fit, full) = (!words.contains(&"unfit"), words.contains(&"full"));
+            let asleep = words.contains(&"asleep");
             let priority = field_if_any(words, "priority").map_or(1, |n| n.parse().expect("a number"));
-            Body::HeartbeatReply { session: session(words), round: number("round"), fit, full, priority }
+            Body::HeartbeatReply { session: session(words), round: number("round"), fit, full, priority, asleep }
         }
         "SnapshotNeeded" => Body::SnapshotNeeded { session: session(words), of: id("of") },
         "TimeoutNow" => Body::TimeoutNow,

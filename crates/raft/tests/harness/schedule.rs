@@ -27,6 +27,8 @@ pub struct Kind {
     pub leaders_fall: bool,
     /// Whether reads are answered by lease.
     pub leases: bool,
+    /// Whether there are times in which nothing happens, and the group falls asleep.
+    pub sleeps: bool,
     /// The one node that leaves, loses its disk and comes back, over and over.
     pub comes_and_goes: Option<u64>,
 }
@@ -64,6 +66,9 @@ impl Schedule {
         let long_cuts = dice.one_in(2);
         let changes = kind.others > 0 || kind.comes_and_goes.is_some();
         let habits = if changes || kind.leases { unusual(usual, kind, &mut dice) } else { usual };
+        // Every other run, so that what is not about sleep is tried with it and without it.
+        let sleep = (kind.sleeps || seed % 2 == 1).then(|| Duration::from_millis([0, 150, 400][seed as usize / 2 % 3]));
+        let habits = Habits { sleep, watches: sleep.is_some(), ..habits };
         let mut cluster = Cluster::new(kind.nodes, habits);
         cluster.journal.on = journal;
         for node in kind.nodes + 1..=kind.nodes + kind.others {
@@ -92,6 +97,9 @@ impl Schedule {
         if self.dice.below(100) < self.weight {
             return self.disturb_members(node);
         }
+        if self.kind.sleeps && self.dice.one_in(40) {
+            return self.peace();
+        }
         // A leader that is to see a member leave and come back needs some peace.
         let most = if self.kind.comes_and_goes.is_some() && !self.dice.one_in(4) { 82 } else { 100 };
         match self.dice.below(most) {
@@ -115,6 +123,25 @@ impl Schedule {
             94..=95 => self.connections(node),
             _ => self.time_out(&up),
         }
+    }
+
+    /// Some time without disturbance, at the end of which a leader that has fallen asleep may be lost.
+    fn peace(&mut self) {
+        self.cluster.run(Duration::from_millis(self.dice.below(3000) as u64));
+        let Some(leader) = self.cluster.leader().filter(|&leader| self.cluster.raft(leader).is_asleep()) else {
+            return;
+        };
+        match self.dice.below(6) {
+            0 => self.cluster.crash(leader, 0),
+            1 => {
+                for peer in self.cluster.names() {
+                    self.cluster.network.cut.extend([(leader, peer), (peer, leader)]);
+                }
+            }
+            2 => self.cluster.fill(leader, true),
+            _ => return,
+        }
+        self.cluster.run(Duration::from_millis(self.dice.below(3000) as u64));
     }
 
     /// Members, logs that are cut short from the front, hand-over.
@@ -393,6 +420,18 @@ impl Schedule {
         assert_eq!(self.cluster.leader(), Some(leader), "the leader stays");
         assert_eq!(self.cluster.ledger.reads_answered - read, members.len(), "all reads are answered");
         self.check_all_have_what_the_leader_has(leader, &members);
+        self.check_all_sleep(&members);
+    }
+
+    /// Nothing happens any more. Those who can sleep do, and are no trouble to anybody.
+    fn check_all_sleep(&mut self, members: &[NodeId]) {
+        if self.cluster.habits.sleep.is_none() || self.cluster.habits.lease.is_some() {
+            return;
+        }
+        self.cluster.run(Duration::from_secs(5));
+        let awake: Vec<NodeId> = members.iter().copied().filter(|&node| !self.cluster.raft(node).is_asleep()).collect();
+        assert_eq!(awake, [], "all sleep when nothing happens");
+        assert_eq!(self.cluster.network.flight.len(), 0, "and nothing is said");
     }
 
     fn check_all_have_what_the_leader_has(&self, leader: NodeId, members: &[NodeId]) {

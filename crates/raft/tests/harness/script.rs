@@ -48,13 +48,17 @@ fn command(words: &[&str], slot: &mut Option<Cluster>) {
     let arguments = if quiet { &words[1..words.len() - 1] } else { &words[1..] };
     match words[0] {
         "campaign" | "crash" | "fast" | "isolate" | "join" | "persist" | "propose" | "read" | "restart" | "restore"
-        | "slow" => of_node(words[0], parse_node(arguments[0]), &arguments[1..], cluster),
+        | "slow" | "wake" => of_node(words[0], parse_node(arguments[0]), &arguments[1..], cluster),
         "change" | "compact" | "damage" | "fetch" | "fill" | "fit" | "free" | "install" | "transfer" | "unfit" => {
             of_replica(words[0], parse_node(arguments[0]), &arguments[1..], cluster);
         }
-        "connect" | "lose" => {
+        "connect" | "lose" | "silent" => {
             let (node, peer) = (parse_node(arguments[0]), parse_node(arguments[1]));
-            let input = if words[0] == "connect" { Input::Connected { peer } } else { Input::Lost { peer } };
+            let input = match words[0] {
+                "connect" => Input::Connected { peer },
+                "lose" => Input::Lost { peer },
+                _ => Input::Silent { peer },
+            };
             cluster.act(node, input);
         }
         "cut" | "deliver" | "drop" | "duplicate" | "hold" | "release" => {
@@ -92,8 +96,10 @@ fn begin(words: &[&str]) -> Cluster {
         entry_bytes: number("entry-bytes", usual.entry_bytes),
         uncommitted: number("uncommitted", usual.uncommitted),
         lease: field_if_any(words, "lease").map(milliseconds),
+        sleep: field_if_any(words, "sleep").map(milliseconds),
         priorities: field_if_any(words, "priority").map_or_else(BTreeMap::new, priorities),
         fetches: words.contains(&"fetches"),
+        watches: words.contains(&"watches"),
         seed: number("seed", usual.seed),
     };
     let mut cluster = Cluster::of(&configuration, habits);
@@ -148,6 +154,7 @@ fn of_node(command: &str, node: NodeId, arguments: &[&str], cluster: &mut Cluste
         }
         "restore" => restore(node, arguments, cluster),
         "slow" => cluster.node_mut(node).disk.slow = true,
+        "wake" => cluster.act(node, Input::Wake),
         _ => unreachable!("one of the above"),
     }
 }
@@ -238,7 +245,8 @@ fn of_up(name: NodeId, cluster: &Cluster) -> String {
     let members = members_if_changed(raft.configurations());
     let unreadable =
         raft.unreadable().map_or_else(String::new, |(first, last)| format!(", cannot read {first}..{last}"));
-    format!("n{name} is {role_state}, log {log}, commit {commit}, applied {applied}{unreadable}{members}")
+    let asleep = if raft.is_asleep() { ", asleep" } else { "" };
+    format!("n{name} is {role_state}{asleep}, log {log}, commit {commit}, applied {applied}{unreadable}{members}")
 }
 
 fn of_down(name: NodeId, cluster: &Cluster) -> String {

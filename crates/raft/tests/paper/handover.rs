@@ -62,7 +62,11 @@ fn an_answer_to_an_earlier_round_is_no_news() {
     let mut lone = Lone::leader_of("n1,n2,n3", 1, &[]);
     let answer = |lone: &mut Lone, round, full| {
         for peer in lone.others() {
-            lone.hear(peer, 1, Body::HeartbeatReply { session: FIRST, round, fit: true, full, priority: 1 });
+            lone.hear(
+                peer,
+                1,
+                Body::HeartbeatReply { session: FIRST, round, fit: true, full, priority: 1, asleep: false },
+            );
         }
         lone.raft.proposals_refused()
     };
@@ -178,7 +182,11 @@ fn the_fittest_is_chosen() {
         lone.input(Input::Propose { count: 1 });
         lone.end_turn(9);
         for (peer, fit, priority, has) in answers_of {
-            lone.hear(peer, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit, full: false, priority });
+            lone.hear(
+                peer,
+                1,
+                Body::HeartbeatReply { session: FIRST, round: 0, fit, full: false, priority, asleep: false },
+            );
             lone.hear(peer, 1, upto(has));
         }
         let effects = transfer(&mut lone, None);
@@ -191,7 +199,8 @@ fn the_fittest_is_chosen() {
 /// has all that was committed a heartbeat ago. It tries once a term.
 #[test]
 fn a_preferred_server_gets_the_office_once_it_keeps_up() {
-    let prefers = |priority| Body::HeartbeatReply { session: FIRST, round: 0, fit: true, full: false, priority };
+    let prefers =
+        |priority| Body::HeartbeatReply { session: FIRST, round: 0, fit: true, full: false, priority, asleep: false };
     let mut lone = Lone::leader(3, 1, &[]);
     lone.end_turn(9);
     lone.hear(2, 1, upto(1));
@@ -235,7 +244,11 @@ fn what_a_leader_with_a_full_disk_says_of_proposals() {
     for (fit, why) in [(true, ProposalRefused::Busy), (false, ProposalRefused::NoSpace)] {
         let mut lone = Lone::leader_of("n1,n2,n3", 1, &[]);
         for peer in [2, 3] {
-            lone.hear(peer, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit, full: false, priority: 1 });
+            lone.hear(
+                peer,
+                1,
+                Body::HeartbeatReply { session: FIRST, round: 0, fit, full: false, priority: 1, asleep: false },
+            );
         }
         lone.input(Input::Room { is_there: false });
         assert_eq!(lone.raft.proposals_refused(), Some(why), "others are fit: {fit}");
@@ -269,7 +282,11 @@ fn a_leader_that_cannot_do_the_work_gives_it_up() {
     lone.input(Input::Fitness { fit: false });
     for _ in 0..30 {
         lone.time_out();
-        lone.hear(2, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1 });
+        lone.hear(
+            2,
+            1,
+            Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1, asleep: false },
+        );
     }
     assert_eq!((lone.role(), lone.raft.handing_over()), (RoleName::Leader, None));
 }
@@ -282,7 +299,7 @@ fn who_cannot_do_the_work_does_not_stand() {
     let effects = lone.hear(2, 1, crate::BEAT);
     assert!(answers(
         &effects,
-        &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1 }
+        &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1, asleep: false }
     ));
     lone.hear(2, 1, Body::TimeoutNow);
     assert_eq!(lone.role(), RoleName::Follower);

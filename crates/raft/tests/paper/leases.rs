@@ -203,7 +203,14 @@ fn a_round_is_confirmed_by_both_majorities() {
     for peer in [2, 3] {
         assert_eq!(ready(&lone.hear(peer, 1, beat_answer(1))), None, "of the new voters n1 alone");
     }
-    let of_n4 = Body::HeartbeatReply { session: Session(LogIndex(2)), round: 1, fit: true, full: false, priority: 1 };
+    let of_n4 = Body::HeartbeatReply {
+        session: Session(LogIndex(2)),
+        round: 1,
+        fit: true,
+        full: false,
+        priority: 1,
+        asleep: false,
+    };
     assert_eq!(ready(&lone.hear(4, 1, of_n4)), Some(1));
 }
 
@@ -250,7 +257,7 @@ fn consent_does_not_unseat_anyone() {
     assert!(answers(&lone.hear(3, 1, Body::RequestPreVote { last: LogId::new(1, 1) }), &Body::PreVoteGranted));
     assert_eq!(
         sent(&lone.hear(2, 1, BEAT)),
-        [(2, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit: true, full: false, priority: 1 })]
+        [(2, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit: true, full: false, priority: 1, asleep: false })]
     );
     lone.wait(HEARTBEAT);
     assert!(answers(&lone.hear(3, 1, Body::RequestPreVote { last: LogId::new(1, 1) }), &Body::PreVoteRefused));

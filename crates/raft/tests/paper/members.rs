@@ -376,7 +376,11 @@ fn a_strangers_word_does_not_count() {
 fn a_repeated_acknowledgement_does_not_go_on_with_a_change() {
     let mut lone = Lone::leader_of("n1,n2,n3", 1, &[]);
     for peer in [2, 3] {
-        lone.hear(peer, 1, Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1 });
+        lone.hear(
+            peer,
+            1,
+            Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1, asleep: false },
+        );
     }
     change(&mut lone, "-n1");
     lone.end_turn(9);
@@ -581,7 +585,7 @@ fn a_server_without_a_configuration_waits() {
     );
     assert!(answers(
         &lone.hear(2, 1, BEAT),
-        &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1 }
+        &Body::HeartbeatReply { session: FIRST, round: 0, fit: false, full: false, priority: 1, asleep: false }
     ));
     assert_eq!(parse_members("nobody"), Configuration::default());
 }

@@ -24,7 +24,7 @@ pub(super) async fn answer<B>(services: &Services, hosts: Option<&[String]>, req
     match endpoint {
         Endpoint::Health => health(services, &query).await,
         Endpoint::Version => json(StatusCode::OK, version()),
-        Endpoint::Metrics => metrics(services),
+        Endpoint::Metrics => metrics(services).await,
         Endpoint::Checks(checks) => report(services, checks, &query).await,
     }
 }
@@ -86,7 +86,7 @@ impl Check {
             Check::DataCorruption => Ok(()),
             Check::NonLearner if services.store_group.is_learner() => Err("not supported for learner".to_owned()),
             Check::NonLearner => Ok(()),
-            Check::SerializableRead => services.store_group.failure().map_or(Ok(()), Err),
+            Check::SerializableRead => services.store_group.failure().await.map_or(Ok(()), Err),
             Check::LinearizableRead => {
                 services.store_group.barrier().await.map_err(|status| status.message.into_owned())
             }
@@ -102,7 +102,7 @@ async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
         // As etcd, which raises an alarm of this name.
         _ if disk.is_full && !excludes("NOSPACE") => Some("ALARM NOSPACE".to_owned()),
         _ if disk.has_stalled && !excludes("DISK_STALLED") => Some("DISK_STALLED".to_owned()),
-        true => services.store_group.failure(),
+        true => services.store_group.failure().await,
         false if !services.store_group.has_leader() => Some("RAFT NO LEADER".to_owned()),
         false => services.store_group.barrier().await.err().map(|status| format!("RANGE ERROR:{}", status.message)),
     };
@@ -146,8 +146,8 @@ fn version() -> String {
     format!(r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{ETCD_VERSION}","storage":"{ETCD_VERSION}"}}"#)
 }
 
-fn metrics(services: &Services) -> Response<Body> {
-    let mut response = text(StatusCode::OK, services.metrics.exposition(services));
+async fn metrics(services: &Services) -> Response<Body> {
+    let mut response = text(StatusCode::OK, services.metrics.exposition(services).await);
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response

@@ -136,8 +136,8 @@ impl Services {
     }
 
     fn fresh_id(&self, urls: &[Url]) -> u64 {
-        let (members, store) = (self.members(), self.store_group.store());
-        let is_taken = |id| members.iter().any(|member| member.id == id) || member::was_removed(id, &store);
+        let (members, facts) = (self.members(), self.store_group.facts());
+        let is_taken = |id| members.iter().any(|member| member.id == id) || member::was_removed(id, &facts);
         // A clock before 1970 is as good as any other: what counts is that ids differ, and those taken are known.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         fresh_member_id(urls, &self.token, now, is_taken)

@@ -20,7 +20,7 @@ impl Services {
         if !request.serializable {
             self.store_group.barrier().await?;
         }
-        let mut reply = self.store_group.store().range(&request)?;
+        let mut reply = self.store_group.look(|store| store.range(&request)).await??;
         self.complete(&mut reply.header);
         Ok(encode(&reply))
     }
@@ -51,7 +51,7 @@ impl Services {
             if !is_serializable(&request) {
                 self.store_group.barrier().await?;
             }
-            self.store_group.store().read_txn(&request)?
+            self.store_group.look(|store| store.read_txn(&request)).await??
         } else {
             if has_put(&request) {
                 self.require_space()?;

@@ -6,18 +6,17 @@ use vlot_proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 
+use vlot_store::store::Store;
+
 use super::{ETCD_VERSION, Services, decode, encode};
 use crate::status::Status;
 
 impl Services {
     /// Local: it needs no other member, and is answered without a leader too.
-    pub(super) fn status(&self, request: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn status(&self, request: Bytes) -> Result<Bytes, Status> {
         let _: StatusRequest = decode(request)?;
         let role_state = self.store_group.raft_status();
-        let (sizes, revision) = {
-            let store = self.store_group.store();
-            (store.sizes(), store.revision())
-        };
+        let (sizes, revision) = self.store_group.look(|store| (store.sizes(), store.revision())).await?;
         let mut errors = Vec::new();
         if role_state.leader == 0 {
             errors.push(Status::NO_LEADER.message.into_owned());
@@ -59,12 +58,12 @@ impl Services {
 
     /// No alarm is ever raised here, so that the list is empty; etcd's tools ask for it when they judge an endpoint's
     /// health. To raise or clear one is not possible.
-    pub(super) fn alarm(&self, request: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn alarm(&self, request: Bytes) -> Result<Bytes, Status> {
         let request: AlarmRequest = decode(request)?;
         if request.action() != AlarmAction::Get {
             return Err(Status::absent("etcdserverpb.Maintenance/Alarm ACTIVATE and DEACTIVATE"));
         }
-        let revision = self.store_group.store().revision();
+        let revision = self.store_group.look(Store::revision).await?;
         Ok(encode(&AlarmResponse { header: Some(self.header(revision)), alarms: Vec::new() }))
     }
 }

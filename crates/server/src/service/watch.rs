@@ -31,7 +31,7 @@ impl Services {
         let mut conversation = Conversation {
             stream: {
                 let woken = woken.clone();
-                self.store_group.store().watch_stream(Arc::new(move || woken.notify_one()))
+                self.store_group.look(|store| store.watch_stream(Arc::new(move || woken.notify_one()))).await?
             },
             asked: VecDeque::new(),
             fragmented: BTreeSet::new(),
@@ -45,15 +45,17 @@ impl Services {
         loop {
             tokio::select! {
                 request = requests.next() => match request? {
-                    Some(request) => self.handle(&mut conversation, decode(request)?),
+                    Some(request) => self.handle(&mut conversation, decode(request)?).await?,
                     None => return Ok(()),
                 },
                 () = async { if !more { woken.notified().await } } => {}
-                _ = progress.tick() => conversation.stream.notify_progress(&self.store_group.store()),
+                _ = progress.tick() => {
+                    self.store_group.look(|store| conversation.stream.notify_progress(store)).await?;
+                }
                 () = self.leaderless(), if caller.requires_leader => return Err(Status::NO_LEADER),
                 () = replies.closed() => return Ok(()),
             }
-            let drained = conversation.stream.drain(&self.store_group.store(), DRAIN_BYTES);
+            let drained = self.store_group.look(|store| conversation.stream.drain(store, DRAIN_BYTES)).await?;
             more = drained.more;
             let mut batch = Batch::default();
             for out in drained.outs {
@@ -65,17 +67,22 @@ impl Services {
         }
     }
 
-    fn handle(&self, conversation: &mut Conversation, request: WatchRequest) {
-        let store = self.store_group.store();
+    async fn handle(&self, conversation: &mut Conversation, request: WatchRequest) -> Result<(), Status> {
+        let stream = &mut conversation.stream;
         match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => {
                 conversation.asked.push_back(create.fragment);
-                conversation.stream.create(&store, &create);
+                self.store_group.look(|store| stream.create(store, &create)).await?;
             }
-            Some(RequestUnion::CancelRequest(cancel)) => conversation.stream.cancel(&store, cancel.watch_id),
-            Some(RequestUnion::ProgressRequest(_)) => conversation.stream.request_progress(&store),
+            Some(RequestUnion::CancelRequest(cancel)) => {
+                self.store_group.look(|store| stream.cancel(store, cancel.watch_id)).await?;
+            }
+            Some(RequestUnion::ProgressRequest(_)) => {
+                self.store_group.look(|store| stream.request_progress(store)).await?;
+            }
             None => {}
         }
+        Ok(())
     }
 
     /// Returns when this node has known of no leader for some election timeouts.

@@ -42,12 +42,12 @@ impl StoreGroup {
 
     /// The members as clients see them.
     pub(crate) fn list(&self, membership: &Membership) -> Vec<Member> {
-        membership.list(&self.members(), &self.store())
+        membership.list(&self.members(), &self.facts())
     }
 
     /// Whether this node is a learner to clients. One that is to vote once it has caught up is none.
     pub(crate) fn is_learner(&self) -> bool {
-        self.learns.load(Relaxed) && !voters_to_be(&self.members(), &self.store()).contains(&self.node)
+        self.learns.load(Relaxed) && !voters_to_be(&self.members(), &self.facts()).contains(&self.node)
     }
 
     /// Makes a change of members; `about` is the member as it is afterwards, or the id of one that leaves.
@@ -77,7 +77,7 @@ impl StoreGroup {
             | ChangeRefused::InProgress
             | ChangeRefused::Transferring { .. } => Unchanged::ForNow,
             // Somebody is about to vote.
-            ChangeRefused::NoVoters if !voters_to_be(&self.members(), &self.store()).is_empty() => Unchanged::ForNow,
+            ChangeRefused::NoVoters if !voters_to_be(&self.members(), &self.facts()).is_empty() => Unchanged::ForNow,
             ChangeRefused::NoVoters | ChangeRefused::TooManyWitnesses | ChangeRefused::KeepsItsKind { .. } => {
                 Unchanged::Because(Status::NOT_ENOUGH_STARTED)
             }
@@ -139,7 +139,7 @@ impl StoreGroup {
     }
 
     /// Counts what happens, and hears of this node's own removal, for ever.
-    pub(super) async fn watch_happenings(&self) {
+    pub(super) async fn watch_events(&self) {
         let mut events = self.group.events();
         loop {
             match events.recv().await {
@@ -162,7 +162,7 @@ impl StoreGroup {
     pub(super) async fn promote_voters(&self) {
         let mut members = self.group.members();
         loop {
-            let waiting = voters_to_be(&members.borrow_and_update().clone(), &self.store());
+            let waiting = voters_to_be(&members.borrow_and_update().clone(), &self.facts());
             if waiting.is_empty() {
                 // Ends with the node. What is applied after its entry is looked at with the next change, or soon.
                 let _ = tokio::time::timeout(PROMOTION_PAUSE * 10, members.changed()).await;

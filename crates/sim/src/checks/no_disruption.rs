@@ -3,7 +3,7 @@
 
 use super::violation;
 use crate::agenda::{Moment, Span};
-use crate::network::{Place, node_at};
+use crate::place::{Place, node_at};
 use vlot_raft::id::Term;
 use vlot_raft::invariants::Violation;
 

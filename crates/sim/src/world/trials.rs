@@ -6,13 +6,16 @@ use super::{DIAL_AGAIN, Event, Phase, World};
 use crate::agenda::Moment;
 use crate::checks::no_disruption::{self, Office};
 use crate::faults::{self, Fault};
-use crate::network::{Place, place_of};
+use crate::place::{Place, Slot, place_of};
+use crate::subject::Subject;
 use crate::transcript::Note;
 use vlot_raft::invariants::Violation;
 
 /// A trial under way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Trial {
+    /// Of which group.
+    slot: Slot,
     kind: Kind,
     /// Who is tried.
     place: Place,
@@ -45,15 +48,16 @@ const GONE: u64 = 3;
 /// So many election timeouts after it is back it has unseated whom it could.
 const BACK: u64 = 2;
 
-impl World {
+impl<S: Subject> World<S> {
     /// Begins a trial, or ends the run if none would tell anything.
     pub(super) fn begin_trial(&mut self) {
         let mut rng = self.fault_rng.clone();
         let kind = rng.pick(&[Kind::Deaf, Kind::Deaf, Kind::CutOff, Kind::Reset, Kind::DeafLeader]);
-        let trial = self.office().and_then(|before| {
-            let places = self.who_may_be_gone(kind, before);
+        let slot = rng.below(self.groups.len() as u64) as Slot;
+        let trial = self.office(slot).and_then(|before| {
+            let places = self.who_may_be_gone(slot, kind, before);
             let place = (!places.is_empty()).then(|| rng.pick(&places))?;
-            Some(Trial { kind, place, before, since: self.agenda.now(), is_back: kind == Kind::Reset })
+            Some(Trial { slot, kind, place, before, since: self.agenda.now(), is_back: kind == Kind::Reset })
         });
         self.fault_rng = rng;
         let Some(trial) = trial else { return self.phase = Phase::Over };
@@ -75,7 +79,7 @@ impl World {
     /// # Errors
     /// If what must hold does not.
     pub(super) fn try_on(&mut self, trial: Trial) -> Result<(), Violation> {
-        let (now, timeout, office) = (self.agenda.now(), self.election_timeout(), self.office());
+        let (now, timeout, office) = (self.agenda.now(), self.election_timeout(), self.office(trial.slot));
         let gone = now - trial.since;
         match trial {
             Trial { kind: Kind::DeafLeader, before, since, .. } => {
@@ -102,14 +106,14 @@ impl World {
     }
 
     /// Who leads.
-    fn office(&self) -> Option<Office> {
-        let leader = self.leader()?;
-        Some(Office { leader, term: self.hosts[leader].raft()?.role_state().term })
+    fn office(&self, slot: Slot) -> Option<Office> {
+        let leader = self.leader(slot)?;
+        Some(Office { leader, term: self.hosts[leader].raft(slot)?.role_state().term })
     }
 
     /// Those without whom the others are a quorum, with somebody to lead it.
-    fn who_may_be_gone(&self, kind: Kind, Office { leader, .. }: Office) -> Vec<Place> {
-        let members = self.operators.members();
+    fn who_may_be_gone(&self, slot: Slot, kind: Kind, Office { leader, .. }: Office) -> Vec<Place> {
+        let members = self.groups[slot].members.members();
         let others_decide = |place: &Place| {
             let is_other = |node| place_of(node) != *place;
             members.is_quorum(is_other) && members.voters().any(|node| is_other(node) && !members.is_witness(node))

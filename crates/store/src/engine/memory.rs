@@ -1,11 +1,17 @@
 //! An engine without a disk, for tests and simulation. What was written outlives the store, as a disk would.
+//!
+//! Owns what a disk may do to its user: be full, fail, and leave open whether the write that failed has happened. Has no
+//! thread and no clock, so that a store that is opened still on it is a plain value: what [`Store::flush`] has not
+//! written is lost when the store is dropped.
+//!
+//! [`Store::flush`]: crate::store::Store::flush
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Engine, EngineError, Record, Successor, View, Visit, WriteBatch};
-use crate::revision::Revision;
+use super::{Engine, EngineError, EngineView, Record, Successor, Visit, WriteBatch};
+use crate::mvcc::revision::Revision;
 
 /// Clones share what is in it.
 #[derive(Clone, Debug, Default)]
@@ -13,18 +19,50 @@ pub struct MemoryEngine {
     disk: Arc<Mutex<Disk>>,
 }
 
-#[derive(Clone, Debug, Default)]
+/// What is found after a restart of the write that failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FailedWrite {
+    /// All of it: it became durable, and only the report was lost.
+    Kept,
+    /// Nothing of it.
+    Lost,
+}
+
+#[derive(Debug, Default)]
 struct Disk {
-    blocks: BTreeMap<Revision, Vec<u8>>,
-    records: BTreeMap<Vec<u8>, Vec<u8>>,
-    fails: bool,
+    contents: Contents,
+    /// What the next write comes to, if it is to fail.
+    next_fails: Option<FailedWrite>,
+    /// A write has failed: no other succeeds before the restart, which finds this.
+    failed: Option<Contents>,
     is_full: bool,
 }
 
+/// A view is a clone. It costs a copy of the map at the next write, and the blocks are shared.
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    blocks: Arc<BTreeMap<Revision, Arc<Vec<u8>>>>,
+    records: Arc<BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
 impl MemoryEngine {
-    /// From here on every write fails.
+    /// From here on every write fails, and leaves nothing behind.
     pub fn fail(&self) {
-        self.disk().fails = true;
+        self.fail_next_write(FailedWrite::Lost);
+    }
+
+    /// The next write fails, and all after it. [`MemoryEngine::restart`] decides what came of it as it is said here.
+    pub fn fail_next_write(&self, outcome: FailedWrite) {
+        self.disk().next_fails = Some(outcome);
+    }
+
+    /// To be called when no store is open on it: the engine works again, with or without what the failed write held.
+    pub fn restart(&self) {
+        let mut disk = self.disk();
+        if let Some(found) = disk.failed.take() {
+            disk.contents = found;
+        }
+        disk.next_fails = None;
     }
 
     /// From here on there is no room for any write, or there is again.
@@ -34,21 +72,60 @@ impl MemoryEngine {
 
     /// Damages each stored block, as a disk might.
     pub fn flip_bit(&self, bit: usize) {
-        for block in self.disk().blocks.values_mut() {
+        for block in Arc::make_mut(&mut self.disk().contents.blocks).values_mut() {
             let place = (bit / 8) % block.len();
-            block[place] ^= 1 << (bit % 8);
+            Arc::make_mut(block)[place] ^= 1 << (bit % 8);
         }
     }
 
     /// How many blocks there are.
     #[must_use]
     pub fn blocks(&self) -> usize {
-        self.disk().blocks.len()
+        self.disk().contents.blocks.len()
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
         // Nothing that holds the lock can panic half-way through a change.
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk {
+    fn write(&mut self, change: impl FnOnce(&mut Contents)) -> Result<(), EngineError> {
+        let failed = || EngineError::Failed("told to fail".into());
+        if self.failed.is_some() {
+            return Err(failed());
+        }
+        match self.next_fails.take() {
+            None => change(&mut self.contents),
+            Some(outcome) => {
+                let mut found = self.contents.clone();
+                if outcome == FailedWrite::Kept {
+                    change(&mut found);
+                }
+                self.failed = Some(found);
+                return Err(failed());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Contents {
+    fn take_in(&mut self, batch: &WriteBatch) {
+        let blocks = Arc::make_mut(&mut self.blocks);
+        for key in &batch.removed {
+            blocks.remove(key);
+        }
+        blocks.extend(batch.blocks.iter().map(|(key, block)| (*key, Arc::new(block.clone()))));
+        let records = Arc::make_mut(&mut self.records);
+        for (name, value) in &batch.records {
+            if value.is_empty() {
+                records.remove(name);
+            } else {
+                records.insert(name.clone(), value.clone());
+            }
+        }
     }
 }
 
@@ -58,94 +135,58 @@ impl Engine for MemoryEngine {
     }
 
     fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
-        let mut disk = self.disk();
-        if disk.fails {
-            return Err(EngineError("told to fail".into()));
-        }
-        for key in &batch.removed {
-            disk.blocks.remove(key);
-        }
-        disk.blocks.extend(batch.blocks.iter().cloned());
-        for (name, value) in &batch.records {
-            if value.is_empty() {
-                disk.records.remove(name);
-            } else {
-                disk.records.insert(name.clone(), value.clone());
-            }
-        }
-        Ok(())
-    }
-
-    fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError> {
-        let disk = self.disk();
-        Ok(disk.blocks.range(..=revision).next_back().map(|(key, block)| (*key, block.clone())))
-    }
-
-    fn scan(&self, from: Revision, visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        let mut next = self.block_at(from)?.map_or(from, |(key, _)| key);
-        loop {
-            // The lock is not held while a block is visited: the visitor may read as well.
-            let found = self.disk().blocks.range(next..).next().map(|(key, block)| (*key, block.clone()));
-            let Some((key, block)) = found else { break };
-            if let ControlFlow::Break(()) = visit(key, &block) {
-                break;
-            }
-            next = Revision { main: key.main, sub: key.sub + 1 };
-        }
-        Ok(())
-    }
-
-    fn records(&self) -> Result<Vec<Record>, EngineError> {
-        Ok(self.disk().records.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+        self.disk().write(|contents| contents.take_in(batch))
     }
 
     fn size(&self) -> (u64, u64) {
-        let bytes = self.disk().blocks.values().map(Vec::len).sum::<usize>() as u64;
+        let bytes = self.disk().contents.blocks.values().map(|block| block.len()).sum::<usize>() as u64;
         (bytes, bytes)
     }
 
-    fn view(&self) -> Result<Box<dyn View>, EngineError> {
-        Ok(Box::new(self.disk().clone()))
+    fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {
+        Ok(Arc::new(self.disk().contents.clone()))
     }
 
     fn successor(&self) -> Result<Box<dyn Successor>, EngineError> {
-        Ok(Box::new(Next { place: self.clone(), filled: Self::default() }))
+        Ok(Box::new(Next { place: self.clone(), filled: Contents::default() }))
     }
 }
 
-impl View for Disk {
-    fn records(&self) -> Result<Vec<Record>, EngineError> {
-        Ok(self.records.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+impl EngineView for Contents {
+    fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError> {
+        Ok(self.blocks.range(..=revision).next_back().map(|(key, block)| (*key, block.to_vec())))
     }
 
-    fn scan(&self, visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        for (key, block) in &self.blocks {
-            if visit(*key, block).is_break() {
+    fn scan(&self, from: Revision, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        let first = self.blocks.range(..=from).next_back().map_or(from, |(key, _)| *key);
+        for (key, block) in self.blocks.range(first..) {
+            if let ControlFlow::Break(()) = visit(*key, block) {
                 break;
             }
         }
         Ok(())
+    }
+
+    fn records(&self) -> Result<Vec<Record>, EngineError> {
+        Ok(self.records.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 }
 
 /// What will be in the place of another.
 struct Next {
     place: MemoryEngine,
-    filled: MemoryEngine,
+    filled: Contents,
 }
 
 impl Successor for Next {
     fn write(&mut self, batch: &WriteBatch) -> Result<(), EngineError> {
-        self.filled.write(batch)
+        self.filled.take_in(batch);
+        Ok(())
     }
 
     fn take_over(self: Box<Self>) -> Result<Arc<dyn Engine>, EngineError> {
-        let mut disk = self.place.disk();
-        if disk.fails {
-            return Err(EngineError("told to fail".into()));
-        }
-        *disk = self.filled.disk().clone();
-        drop(disk);
-        Ok(Arc::new(self.place))
+        let Self { place, filled } = *self;
+        place.disk().write(|contents| *contents = filled)?;
+        Ok(Arc::new(place))
     }
 }

@@ -12,8 +12,8 @@ use redb::{
 };
 use rustix::fs::statvfs;
 
-use super::{Engine, EngineError, OpenError, Record, Successor, View, Visit, WriteBatch};
-use crate::revision::Revision;
+use super::{Engine, EngineError, EngineView, OpenError, Record, Successor, Visit, WriteBatch};
+use crate::mvcc::revision::Revision;
 
 /// First revision (main u64, sub u32, both big-endian, so that bytes order as revisions do) to sealed block.
 const BLOCKS: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("blocks");
@@ -29,7 +29,7 @@ const NEXT_NAME: &str = "history.redb.next";
 /// An engine on one file.
 #[derive(Debug)]
 pub struct RedbEngine {
-    database: Database,
+    database: Arc<Database>,
     file: File,
     dir: PathBuf,
     cache_bytes: usize,
@@ -57,9 +57,9 @@ impl RedbEngine {
         builder.set_check_integrity_on_open(true);
         let database = builder.create(&path).map_err(open_error)?;
         let file = File::open(&path).map_err(OpenError::Io)?;
-        let engine = Self { database, file, dir: dir.to_owned(), cache_bytes };
+        let engine = Self { database: Arc::new(database), file, dir: dir.to_owned(), cache_bytes };
         // Both tables exist from the start, so that readers need not tell an empty store from a damaged one.
-        engine.write(&WriteBatch::default()).map_err(|error| OpenError::Damaged(error.0))?;
+        engine.write(&WriteBatch::default()).map_err(OpenError::from)?;
         Ok(engine)
     }
 
@@ -111,17 +111,40 @@ impl Engine for RedbEngine {
         system.map_or(true, |system| system.f_bavail.saturating_mul(system.f_frsize) >= wanted)
     }
 
-    fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError> {
+    fn size(&self) -> (u64, u64) {
+        // redb tells what is in use only inside a write transaction, which would wait for the background thread.
+        let bytes = self.file.metadata().map_or(0, |metadata| metadata.len());
+        (bytes, bytes)
+    }
+
+    fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {
         let transaction = self.database.begin_read().map_err(failed)?;
-        let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
+        Ok(Arc::new(Moment { transaction, _database: Arc::clone(&self.database) }))
+    }
+
+    fn successor(&self) -> Result<Box<dyn Successor>, EngineError> {
+        remove_next(&self.dir).map_err(|error| EngineError::Failed(error.to_string()))?;
+        let next = Self::open_file(&self.dir, NEXT_NAME, self.cache_bytes);
+        Ok(Box::new(Next(next.map_err(|error| EngineError::Failed(error.to_string()))?)))
+    }
+}
+
+/// A read transaction, and what it reads from: a database that is dropped closes its file.
+struct Moment {
+    transaction: ReadTransaction,
+    _database: Arc<Database>,
+}
+
+impl EngineView for Moment {
+    fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError> {
+        let blocks = self.transaction.open_table(BLOCKS).map_err(failed)?;
         let found = blocks.range(..=bytes_of(revision)).map_err(failed)?.next_back();
         let Some((key, block)) = found.transpose().map_err(failed)? else { return Ok(None) };
         Ok(Some((revision_of(key.value()), block.value().to_vec())))
     }
 
     fn scan(&self, from: Revision, visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        let transaction = self.database.begin_read().map_err(failed)?;
-        let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
+        let blocks = self.transaction.open_table(BLOCKS).map_err(failed)?;
         let before = blocks.range(..=bytes_of(from)).map_err(failed)?.next_back().transpose().map_err(failed)?;
         let start = before.map_or(bytes_of(from), |(key, _)| key.value());
         for block in blocks.range(start..).map_err(failed)? {
@@ -134,53 +157,12 @@ impl Engine for RedbEngine {
     }
 
     fn records(&self) -> Result<Vec<Record>, EngineError> {
-        let transaction = self.database.begin_read().map_err(failed)?;
-        records_in(&transaction)
+        let records = self.transaction.open_table(RECORDS).map_err(failed)?;
+        let all = records.iter().map_err(failed)?;
+        all.map(|record| record.map(|(name, value)| (name.value().to_vec(), value.value().to_vec())))
+            .collect::<Result<_, _>>()
+            .map_err(failed)
     }
-
-    fn size(&self) -> (u64, u64) {
-        // redb tells what is in use only inside a write transaction, which would wait for the background thread.
-        let bytes = self.file.metadata().map_or(0, |metadata| metadata.len());
-        (bytes, bytes)
-    }
-
-    fn view(&self) -> Result<Box<dyn View>, EngineError> {
-        Ok(Box::new(Moment(self.database.begin_read().map_err(failed)?)))
-    }
-
-    fn successor(&self) -> Result<Box<dyn Successor>, EngineError> {
-        remove_next(&self.dir).map_err(|error| EngineError(error.to_string()))?;
-        let next = Self::open_file(&self.dir, NEXT_NAME, self.cache_bytes);
-        Ok(Box::new(Next(next.map_err(|error| EngineError(error.to_string()))?)))
-    }
-}
-
-/// A read transaction.
-struct Moment(ReadTransaction);
-
-impl View for Moment {
-    fn records(&self) -> Result<Vec<Record>, EngineError> {
-        records_in(&self.0)
-    }
-
-    fn scan(&self, visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        let blocks = self.0.open_table(BLOCKS).map_err(failed)?;
-        for block in blocks.iter().map_err(failed)? {
-            let (key, block) = block.map_err(failed)?;
-            if visit(revision_of(key.value()), block.value()).is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn records_in(transaction: &ReadTransaction) -> Result<Vec<Record>, EngineError> {
-    let records = transaction.open_table(RECORDS).map_err(failed)?;
-    let all = records.iter().map_err(failed)?;
-    all.map(|record| record.map(|(name, value)| (name.value().to_vec(), value.value().to_vec())))
-        .collect::<Result<_, _>>()
-        .map_err(failed)
 }
 
 /// A file that is being filled.
@@ -196,7 +178,7 @@ impl Successor for Next {
         self.0.write(&WriteBatch::default())?;
         let dir = &self.0.dir;
         let renamed = std::fs::rename(dir.join(NEXT_NAME), dir.join(FILE_NAME)).and_then(|()| sync(dir));
-        renamed.map_err(|error| EngineError(error.to_string()))?;
+        renamed.map_err(|error| EngineError::Failed(error.to_string()))?;
         Ok(Arc::new(self.0))
     }
 }
@@ -216,7 +198,10 @@ fn revision_of(bytes: [u8; 12]) -> Revision {
 }
 
 fn failed(error: impl Into<redb::Error>) -> EngineError {
-    EngineError(error.into().to_string())
+    match error.into() {
+        error @ redb::Error::Corrupted(_) => EngineError::Damaged(error.to_string()),
+        error => EngineError::Failed(error.to_string()),
+    }
 }
 
 fn open_error(error: DatabaseError) -> OpenError {

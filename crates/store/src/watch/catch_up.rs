@@ -1,4 +1,4 @@
-//! History for a watch that is behind, read from the store in bounded pieces.
+//! History for a watch that is behind, read from a view in bounded pieces; and changes that are just made, encoded.
 //!
 //! Owns how far a piece reaches: always to the end of a revision.
 
@@ -11,15 +11,14 @@ use vlot_proto::mvccpb::event::EventType;
 use vlot_proto::mvccpb::{self, KeyValue};
 
 use super::hub::{Encode, Watch};
-use crate::history;
-use crate::key_index::Version;
-use crate::key_range::KeyRange;
+use crate::mvcc::history;
+use crate::mvcc::key_index::Version;
+use crate::mvcc::key_range::KeyRange;
+use crate::mvcc::reader::Reader;
+use crate::mvcc::revision::Revision;
 use crate::refusal::Refusal;
-use crate::revision::Revision;
-use crate::store::Store;
 
-/// So many bytes of history are looked through for one piece, wanted or not: the caller keeps the store from changing
-/// for that long.
+/// So many bytes of history are looked through for one piece, wanted or not.
 const SCAN_BYTES_MAX: usize = 4 << 20;
 
 /// A piece of history as one watch sees it.
@@ -40,7 +39,7 @@ impl Piece {
     }
 }
 
-impl Store {
+impl Reader<'_> {
     /// What a watch missed from `watch.next` on, up to about `bytes_max` bytes.
     pub(super) fn missed(&self, watch: &Watch, bytes_max: usize) -> Result<Piece, Refusal> {
         let mut piece = Piece { events: Vec::new(), bytes: 0, revision: 0, next: self.revision() + 1 };
@@ -53,19 +52,29 @@ impl Store {
     }
 
     fn missed_of_key(&self, key: &Bytes, watch: &Watch, bytes_max: usize, piece: &mut Piece) -> Result<(), Refusal> {
-        for version in self.index.versions_since(key, watch.next) {
-            let main = version.revision.main;
+        let mut refused = None;
+        self.index().versions_since(key, watch.next, |version| {
+            let main = version.revision().main;
             if piece.bytes >= bytes_max && main > piece.revision {
                 piece.next = main;
-                break;
+                return ControlFlow::Break(());
             }
-            if watch.wants(version.is_deletion()) {
-                let kv = self.event_kv(key, version)?;
-                let previous = self.previous_for(watch, key, version.revision)?;
-                piece.push(main, encoded(version.is_deletion(), kv, previous));
+            if !watch.wants(version.is_deletion()) {
+                return ControlFlow::Continue(());
             }
-        }
-        Ok(())
+            let previous = self.previous_for(watch, key, version.revision());
+            match self.event_kv(key, version).and_then(|kv| Ok((kv, previous?))) {
+                Ok((kv, previous)) => {
+                    piece.push(main, encoded(version.is_deletion(), kv, previous));
+                    ControlFlow::Continue(())
+                }
+                Err(refusal) => {
+                    refused = Some(refusal);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        refused.map_or(Ok(()), Err)
     }
 
     fn missed_of_span(&self, watch: &Watch, bytes_max: usize, piece: &mut Piece) -> Result<(), Refusal> {
@@ -101,20 +110,11 @@ impl Store {
         if watch.prev_kv { self.previous(key, revision) } else { Ok(None) }
     }
 
-    /// What the key was before a revision; nothing if it did not exist, or if that has been compacted.
-    fn previous(&self, key: &[u8], revision: Revision) -> Result<Option<KeyValue>, Refusal> {
-        let before = revision.main - 1;
-        if before < self.compacted_revision() {
-            return Ok(None);
-        }
-        self.index.at(key, before).map(|(key, version)| self.key_value(key, version, false)).transpose()
-    }
-
     fn event_kv(&self, key: &Bytes, version: &Version) -> Result<KeyValue, Refusal> {
         if version.is_deletion() {
-            return Ok(deleted(key.clone(), version.revision.main));
+            return Ok(deleted(key.clone(), version.revision().main));
         }
-        self.key_value(key, version, false)
+        self.key_value(key.clone(), version, false)
     }
 }
 
@@ -150,49 +150,51 @@ fn encoded(is_deletion: bool, kv: KeyValue, previous: Option<KeyValue>) -> Bytes
 
 /// A fresh change on its way to the watches.
 pub(super) struct Fresh<'a> {
-    store: &'a Store,
-    key: &'a Bytes,
-    version: &'a Version,
+    reader: Reader<'a>,
+    event: history::Event<'a>,
     plain: Option<Bytes>,
     with_previous: Option<Bytes>,
 }
 
 impl<'a> Fresh<'a> {
-    pub fn new(store: &'a Store, key: &'a Bytes, revision: Revision) -> Self {
-        let version = store.index.exact(key, revision);
-        let version = version.expect("a version is in the index at least until the batch that made it has ended");
-        Self { store, key, version, plain: None, with_previous: None }
+    pub fn new(reader: Reader<'a>, event: history::Event<'a>) -> Self {
+        Self { reader, event, plain: None, with_previous: None }
     }
 
-    fn encode(&self, with_previous: bool) -> Bytes {
-        let kv = self.store.event_kv(self.key, self.version);
-        let kv = kv.expect("a value is in memory at least until the batch that made it has ended");
-        // A previous value that cannot be read is left out as if compacted: the store has failed then, and says so.
-        let previous = || self.store.previous(self.key, self.version.revision).unwrap_or(None);
-        encoded(self.version.is_deletion(), kv, with_previous.then(previous).flatten())
+    fn encode(&self, with_previous: bool) -> Option<Bytes> {
+        let history::Event { revision, key, put } = self.event;
+        let mut previous = None;
+        if with_previous {
+            if !self.reader.has_previous_in_memory(key, revision) {
+                return None;
+            }
+            previous = self.reader.previous(key, revision).ok()?;
+        }
+        Some(encoded(put.is_none(), key_value(&self.event), previous))
     }
 }
 
 impl Encode for Fresh<'_> {
     fn revision(&self) -> i64 {
-        self.version.revision.main
+        self.event.revision.main
     }
 
-    fn key(&self) -> &Bytes {
-        self.key
+    fn key(&self) -> &[u8] {
+        self.event.key
     }
 
     fn is_deletion(&self) -> bool {
-        self.version.is_deletion()
+        self.event.put.is_none()
     }
 
-    fn encoded(&mut self, with_previous: bool) -> Bytes {
+    fn encoded(&mut self, with_previous: bool) -> Option<Bytes> {
         let form = if with_previous { &self.with_previous } else { &self.plain };
-        if let Some(bytes) = form {
-            return bytes.clone();
+        if form.is_some() {
+            return form.clone();
         }
         let bytes = self.encode(with_previous);
-        *(if with_previous { &mut self.with_previous } else { &mut self.plain }) = Some(bytes.clone());
+        let form = if with_previous { &mut self.with_previous } else { &mut self.plain };
+        form.clone_from(&bytes);
         bytes
     }
 }

@@ -6,26 +6,30 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use super::intervals::{End, Intervals};
-use super::{Wake, WatchOut};
-use crate::key_range::KeyRange;
+use super::{Next, Wake, WatchOut};
+use crate::mvcc::key_range::KeyRange;
 
 /// All watches of a store.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
     hub: Mutex<Hub>,
     count: AtomicUsize,
+    /// The store's revision. What it has not published yet will be, to watches that are here by then.
+    applied: AtomicI64,
 }
 
 #[derive(Debug, Default)]
 struct Hub {
     single: HashMap<Bytes, Vec<Watcher>>,
     spans: Intervals<Watcher>,
+    /// All watches that are in sync were given everything up to this revision.
+    published: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -44,29 +48,50 @@ impl Watcher {
 pub(crate) trait Encode {
     /// The revision's main part.
     fn revision(&self) -> i64;
-    fn key(&self) -> &Bytes;
+    fn key(&self) -> &[u8];
     fn is_deletion(&self) -> bool;
-    fn encoded(&mut self, with_previous: bool) -> Bytes;
+    /// None if that takes a read of the engine, which nobody else is to wait for.
+    fn encoded(&mut self, with_previous: bool) -> Option<Bytes>;
 }
 
 impl Watchers {
-    pub fn any(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > 0
+    /// For a store that begins at this revision.
+    pub fn starting_at(revision: i64) -> Self {
+        let hub = Mutex::new(Hub { published: revision, ..Hub::default() });
+        Self { hub, count: AtomicUsize::new(0), applied: AtomicI64::new(revision) }
     }
 
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    pub fn add(&self, range: &KeyRange, mailbox: &Arc<Mailbox>, watch_id: i64) {
+    /// The store's revision.
+    pub fn applied(&self) -> i64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    pub fn set_applied(&self, revision: i64) {
+        self.applied.store(revision, Ordering::Release);
+    }
+
+    /// Begins a watch: what `make` makes for the store's revision, and the answer to its client, before any event.
+    /// Nothing is published meanwhile, so that the watch misses nothing after that revision.
+    pub fn add(&self, mailbox: &Arc<Mailbox>, watch_id: i64, make: impl FnOnce(i64) -> Watch) {
         let watcher = Watcher { mailbox: Arc::clone(mailbox), watch_id };
         let mut hub = self.hub();
-        match range {
-            KeyRange::Single(key) => hub.single.entry(key.clone()).or_default().push(watcher),
-            KeyRange::Span { start, end } => hub.spans.insert(start.clone(), End::Before(end.clone()), watcher),
-            KeyRange::From { start } => hub.spans.insert(start.clone(), End::Never, watcher),
+        let revision = self.applied();
+        let watch = make(revision);
+        match watch.range.clone() {
+            KeyRange::Single(key) => hub.single.entry(key).or_default().push(watcher),
+            KeyRange::Span { start, end } => hub.spans.insert(start, End::Before(end), watcher),
+            KeyRange::From { start } => hub.spans.insert(start, End::Never, watcher),
         }
         self.count.fetch_add(1, Ordering::Relaxed);
+        let mut mail = mailbox.mail();
+        mail.watches.insert(watch_id, watch);
+        let wake = mail.put(WatchOut::Created { watch_id, revision });
+        drop((mail, hub));
+        mailbox.wake_if(wake);
     }
 
     pub fn remove(&self, range: &KeyRange, mailbox: &Arc<Mailbox>, watch_id: i64) {
@@ -87,31 +112,35 @@ impl Watchers {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Gives the events of one revision to those who watch their keys. Returns the mailboxes whose owners are to be
-    /// woken.
-    pub fn publish(&self, revision: &mut [impl Encode], to_wake: &mut Vec<Arc<Mailbox>>) {
+    /// Calls `act` with the revision up to which all watches that are in sync were given everything, and the mailbox's
+    /// contents. Nothing is published meanwhile.
+    pub fn with_published<T>(&self, mailbox: &Mailbox, act: impl FnOnce(i64, &mut Mail) -> T) -> T {
         let hub = self.hub();
-        let mut wanted: Vec<(Watcher, usize)> = Vec::new();
-        for (place, event) in revision.iter().enumerate() {
-            if let Some(watchers) = hub.single.get(event.key()) {
-                wanted.extend(watchers.iter().map(|watcher| (watcher.clone(), place)));
-            }
-            hub.spans.stab(event.key(), &mut |watcher| wanted.push((watcher.clone(), place)));
-        }
-        // All events that one watch gets of a revision go into one response. Sorting keeps their order.
-        wanted.sort_by_key(|(watcher, place)| (Arc::as_ptr(&watcher.mailbox) as usize, watcher.watch_id, *place));
-        for group in wanted.chunk_by(|(left, _), (right, _)| left.is(&right.mailbox, right.watch_id)) {
-            let (Watcher { mailbox, watch_id }, _) = &group[0];
-            if mailbox.deliver(*watch_id, revision, group.iter().map(|(_, place)| *place)) {
-                to_wake.push(Arc::clone(mailbox));
-            }
-        }
+        let mut mail = mailbox.mail();
+        act(hub.published, &mut mail)
     }
 
-    /// The store has come to be at `newest` without publishing what led there from `published` on: every watch reads
-    /// that from history. Returns the mailboxes whose owners are to be woken.
-    pub fn fall_behind(&self, published: i64, newest: i64) -> Vec<Arc<Mailbox>> {
-        let hub = self.hub();
+    /// Gives a batch's events, in order, to those who watch their keys. With them the store comes to be at `newest`.
+    /// Returns the mailboxes whose owners are to be woken.
+    pub fn publish<E: Encode>(&self, events: impl Iterator<Item = E>, newest: i64) -> Vec<Arc<Mailbox>> {
+        let mut to_wake = Vec::new();
+        let mut hub = self.hub();
+        if self.count() > 0 {
+            let mut events: Vec<E> = events.collect();
+            for revision in events.chunk_by_mut(|left, right| left.revision() == right.revision()) {
+                hub.publish(revision, &mut to_wake);
+            }
+        }
+        hub.published = newest;
+        to_wake
+    }
+
+    /// The store has come to be at `newest` without publishing what led there: every watch reads that from history.
+    /// Returns the mailboxes whose owners are to be woken.
+    pub fn fall_behind(&self, newest: i64) -> Vec<Arc<Mailbox>> {
+        let mut hub = self.hub();
+        let published = std::mem::replace(&mut hub.published, newest);
+        self.set_applied(newest);
         let mut to_wake: Vec<Arc<Mailbox>> = Vec::new();
         let mut leave = |watcher: &Watcher| {
             let mut mail = watcher.mailbox.mail();
@@ -131,6 +160,27 @@ impl Watchers {
 
     fn hub(&self) -> MutexGuard<'_, Hub> {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hub {
+    /// Gives the events of one revision to those who watch their keys.
+    fn publish(&self, revision: &mut [impl Encode], to_wake: &mut Vec<Arc<Mailbox>>) {
+        let mut wanted: Vec<(Watcher, usize)> = Vec::new();
+        for (place, event) in revision.iter().enumerate() {
+            if let Some(watchers) = self.single.get(event.key()) {
+                wanted.extend(watchers.iter().map(|watcher| (watcher.clone(), place)));
+            }
+            self.spans.stab(event.key(), &mut |watcher| wanted.push((watcher.clone(), place)));
+        }
+        // All events that one watch gets of a revision go into one response. Sorting keeps their order.
+        wanted.sort_by_key(|(watcher, place)| (Arc::as_ptr(&watcher.mailbox) as usize, watcher.watch_id, *place));
+        for group in wanted.chunk_by(|(left, _), (right, _)| left.is(&right.mailbox, right.watch_id)) {
+            let (Watcher { mailbox, watch_id }, _) = &group[0];
+            if mailbox.deliver(*watch_id, revision, group.iter().map(|(_, place)| *place)) {
+                to_wake.push(Arc::clone(mailbox));
+            }
+        }
     }
 }
 
@@ -168,7 +218,8 @@ pub(crate) struct Watch {
     pub progress_notify: bool,
     /// Events from this main revision on are still to be sent; all before it are in `outs` or were sent.
     pub next: i64,
-    /// The mailbox was full, or the watch starts in the past: events come from history, from `next` on.
+    /// The mailbox was full, a previous value was not in memory, or the watch starts in the past: events come from
+    /// history, from `next` on.
     pub behind: bool,
     /// Whether something was sent since the last tick of progress.
     pub told: bool,
@@ -181,6 +232,23 @@ impl Watch {
 }
 
 impl Mail {
+    /// What the owner does next.
+    pub fn next(&self) -> Next {
+        if !self.outs.is_empty() {
+            Next::Drain
+        } else if self.watches.values().any(|watch| watch.behind) {
+            Next::CatchUp
+        } else {
+            Next::Wait
+        }
+    }
+
+    /// Puts something into the mailbox. Returns whether the owner has to be woken.
+    pub fn put(&mut self, out: WatchOut) -> bool {
+        self.outs.push_back(out);
+        !std::mem::replace(&mut self.woken, true)
+    }
+
     /// Adds events to what the watch has waiting.
     pub fn push_events(&mut self, watch_id: i64, revision: i64, mut events: Vec<Bytes>) {
         self.bytes += events.iter().map(Bytes::len).sum::<usize>();
@@ -203,19 +271,20 @@ impl Mailbox {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts something into the mailbox and wakes the owner if need be.
-    pub fn post(&self, out: WatchOut) {
-        let mut mail = self.mail();
-        mail.outs.push_back(out);
-        let wake = !std::mem::replace(&mut mail.woken, true);
-        drop(mail);
+    pub fn wake_if(&self, wake: bool) {
         if wake {
             (self.wake)();
         }
     }
 
-    /// Takes in the events of one revision for one watch, or leaves them to history if there is no room. Returns whether
-    /// the owner has to be woken.
+    /// Puts something into the mailbox and wakes the owner if need be.
+    pub fn post(&self, out: WatchOut) {
+        let wake = self.mail().put(out);
+        self.wake_if(wake);
+    }
+
+    /// Takes in the events of one revision for one watch, or leaves them to history if there is no room for them.
+    /// Returns whether the owner has to be woken.
     fn deliver(&self, watch_id: i64, revision: &mut [impl Encode], places: impl Iterator<Item = usize>) -> bool {
         let mut mail = self.mail();
         let full = mail.bytes >= self.bytes_max;
@@ -228,12 +297,13 @@ impl Mailbox {
         for place in places {
             let event = &mut revision[place];
             if watch.wants(event.is_deletion()) {
-                if full {
+                let encoded = if full { None } else { event.encoded(watch.prev_kv) };
+                let Some(encoded) = encoded else {
                     watch.behind = true;
                     watch.next = main;
                     break;
-                }
-                events.push(event.encoded(watch.prev_kv));
+                };
+                events.push(encoded);
             }
         }
         if !watch.behind {

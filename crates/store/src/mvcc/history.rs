@@ -1,0 +1,314 @@
+//! The bytes of history: events, and the blocks that they are packed in.
+//!
+//! Owns the encoding that `docs/disk-format.md` describes. Must not know who keeps a block or what is asked of it.
+
+use std::fmt;
+
+use prost::encoding::{decode_varint, encode_varint};
+
+use crate::mvcc::revision::Revision;
+
+/// A block takes events until it would grow beyond this many bytes; a larger event has a block of its own. One insert
+/// into the engine's tree is thereby shared by some fifty small events.
+pub(crate) const BLOCK_BYTES_MAX: usize = 16 << 10;
+
+/// What a block starts with, in front of its events: their CRC32C.
+const CHECKSUM_BYTES: usize = 4;
+
+const PUT: u8 = 0;
+const DELETE: u8 = 1;
+
+/// One change of one key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Event<'a> {
+    pub revision: Revision,
+    pub key: &'a [u8],
+    /// None for a deletion.
+    pub put: Option<Written<'a>>,
+}
+
+/// What a put left behind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Written<'a> {
+    pub create: i64,
+    pub version: i64,
+    pub lease: i64,
+    pub value: &'a [u8],
+}
+
+impl<'a> Event<'a> {
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        into.push(if self.put.is_some() { PUT } else { DELETE });
+        encode_varint(self.revision.main as u64, into);
+        encode_varint(u64::from(self.revision.sub), into);
+        encode_bytes(self.key, into);
+        if let Some(put) = self.put {
+            encode_varint(put.create as u64, into);
+            encode_varint(put.version as u64, into);
+            encode_varint(put.lease as u64, into);
+            encode_bytes(put.value, into);
+        }
+    }
+
+    /// Takes the first event off `rest`.
+    pub fn decode(rest: &mut &'a [u8]) -> Result<Self, BadBlock> {
+        let (&kind, after) = rest.split_first().ok_or(BadBlock::Truncated)?;
+        *rest = after;
+        let main = varint(rest)? as i64;
+        let sub = u32::try_from(varint(rest)?).map_err(|_| BadBlock::Truncated)?;
+        let key = slice(rest)?;
+        let put = match kind {
+            PUT => Some(Written {
+                create: varint(rest)? as i64,
+                version: varint(rest)? as i64,
+                lease: varint(rest)? as i64,
+                value: slice(rest)?,
+            }),
+            DELETE => None,
+            other => return Err(BadBlock::UnknownKind(other)),
+        };
+        Ok(Self { revision: Revision { main, sub }, key, put })
+    }
+
+    /// At most so many bytes are needed to encode the event.
+    pub fn encoded_bytes_max(&self) -> usize {
+        64 + self.key.len() + self.put.map_or(0, |put| put.value.len())
+    }
+}
+
+fn encode_bytes(bytes: &[u8], into: &mut Vec<u8>) {
+    encode_varint(bytes.len() as u64, into);
+    into.extend_from_slice(bytes);
+}
+
+fn varint(rest: &mut &[u8]) -> Result<u64, BadBlock> {
+    decode_varint(rest).map_err(|_| BadBlock::Truncated)
+}
+
+fn slice<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], BadBlock> {
+    let length = usize::try_from(varint(rest)?).map_err(|_| BadBlock::Truncated)?;
+    let (slice, after) = rest.split_at_checked(length).ok_or(BadBlock::Truncated)?;
+    *rest = after;
+    Ok(slice)
+}
+
+/// Events in the order of their revisions, as bytes with a checksum in front that [`Block::sealed`] fills in.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    pub first: Revision,
+    pub last: Revision,
+    bytes: Vec<u8>,
+    /// Where each event begins.
+    starts: Vec<u32>,
+}
+
+impl Block {
+    pub fn of(event: &Event<'_>) -> Self {
+        let mut bytes = Vec::with_capacity(CHECKSUM_BYTES + event.encoded_bytes_max());
+        bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
+        event.encode(&mut bytes);
+        Self { first: event.revision, last: event.revision, bytes, starts: vec![CHECKSUM_BYTES as u32] }
+    }
+
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.bytes.len() + bytes <= BLOCK_BYTES_MAX
+    }
+
+    /// Adds a later event.
+    pub fn push(&mut self, event: &Event<'_>) {
+        assert!(event.revision > self.last, "{} comes after {}", event.revision, self.last);
+        self.starts.push(self.bytes.len() as u32);
+        event.encode(&mut self.bytes);
+        self.last = event.revision;
+    }
+
+    /// This block's events and those of a later one.
+    pub fn joined(&self, later: &Block) -> Self {
+        assert!(later.first > self.last, "{} comes after {}", later.first, self.last);
+        let moved = (self.bytes.len() - CHECKSUM_BYTES) as u32;
+        Self {
+            first: self.first,
+            last: later.last,
+            bytes: [&self.bytes[..], &later.bytes[CHECKSUM_BYTES..]].concat(),
+            starts: self.starts.iter().copied().chain(later.starts.iter().map(|start| start + moved)).collect(),
+        }
+    }
+
+    /// What is left without the events that are not wanted.
+    pub fn filtered(&self, mut is_wanted: impl FnMut(&Event<'_>) -> bool) -> Option<Self> {
+        let mut left: Option<Self> = None;
+        for event in self.events().flatten().filter(|event| is_wanted(event)) {
+            match &mut left {
+                Some(block) => block.push(&event),
+                None => left = Some(Self::of(&event)),
+            }
+        }
+        left
+    }
+
+    /// Gives back memory that was taken for events that did not come.
+    pub fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.starts.shrink_to_fit();
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn count(&self) -> usize {
+        self.starts.len()
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub fn events(&self) -> Events<'_> {
+        Events { rest: &self.bytes[CHECKSUM_BYTES..] }
+    }
+
+    /// The event of this very revision.
+    pub fn find(&self, revision: Revision) -> Option<Event<'_>> {
+        let event = |start: u32| {
+            let decoded = Event::decode(&mut &self.bytes[start as usize..]);
+            decoded.expect("a block in memory holds what was encoded into it")
+        };
+        let place = self.starts.binary_search_by(|start| event(*start).revision.cmp(&revision)).ok()?;
+        Some(event(self.starts[place]))
+    }
+
+    /// The block's bytes as they are stored.
+    pub fn sealed(&self) -> Vec<u8> {
+        sealed(std::slice::from_ref(self))
+    }
+}
+
+/// Blocks that follow each other, as one that is stored.
+pub(crate) fn sealed(blocks: &[impl std::borrow::Borrow<Block>]) -> Vec<u8> {
+    let parts = || blocks.iter().map(|block| &block.borrow().bytes[CHECKSUM_BYTES..]);
+    let mut bytes = Vec::with_capacity(CHECKSUM_BYTES + parts().map(<[u8]>::len).sum::<usize>());
+    bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
+    parts().for_each(|part| bytes.extend_from_slice(part));
+    let checksum = crc32c::crc32c(&bytes[CHECKSUM_BYTES..]);
+    bytes[..CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// The events of a stored block, once its checksum holds.
+pub(crate) fn unseal(stored: &[u8]) -> Result<Events<'_>, BadBlock> {
+    let (checksum, events) = stored.split_first_chunk::<CHECKSUM_BYTES>().ok_or(BadBlock::Truncated)?;
+    let (expected, found) = (u32::from_le_bytes(*checksum), crc32c::crc32c(events));
+    if expected != found {
+        return Err(BadBlock::Checksum { expected, found });
+    }
+    Ok(Events { rest: events })
+}
+
+/// Reads one event after the other. Ends after the first one that cannot be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Events<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Events<'a> {
+    type Item = Result<Event<'a>, BadBlock>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let event = Event::decode(&mut self.rest);
+        if event.is_err() {
+            self.rest = &[];
+        }
+        Some(event)
+    }
+}
+
+/// A block that cannot be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum BadBlock {
+    Checksum { expected: u32, found: u32 },
+    Truncated,
+    UnknownKind(u8),
+    OutOfOrder(Revision),
+}
+
+impl fmt::Display for BadBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checksum { expected, found } => write!(f, "checksum {found:08x} instead of {expected:08x}"),
+            Self::Truncated => write!(f, "an event that ends too early"),
+            Self::UnknownKind(kind) => write!(f, "an event of the unknown kind {kind}"),
+            Self::OutOfOrder(revision) => write!(f, "an event of revision {revision} out of order"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(main: i64, value: &[u8]) -> Event<'_> {
+        let put = Written { create: 2, version: main - 1, lease: 0, value };
+        Event { revision: Revision { main, sub: 3 }, key: b"key", put: Some(put) }
+    }
+
+    fn sealed() -> Vec<u8> {
+        let mut block = Block::of(&put(2, b"value"));
+        block.push(&Event { revision: Revision::first_of(3), key: b"gone", put: None });
+        block.joined(&Block::of(&put(i64::MAX, b""))).sealed()
+    }
+
+    #[test]
+    fn events_survive_their_block() {
+        let stored = sealed();
+        let events: Vec<_> = unseal(&stored).unwrap().map(Result::unwrap).collect();
+        let gone = Event { revision: Revision::first_of(3), key: b"gone", put: None };
+        assert_eq!(events, [put(2, b"value"), gone, put(i64::MAX, b"")]);
+    }
+
+    #[test]
+    fn an_event_is_found_by_its_revision() {
+        let mut block = Block::of(&put(2, b"2"));
+        block.push(&put(4, b"4"));
+        let block = block.joined(&Block::of(&put(9, b"9")));
+        for main in 1..11 {
+            let value = main.to_string();
+            let expected = [2, 4, 9].contains(&main).then(|| put(main, value.as_bytes()));
+            assert_eq!(block.find(Revision { main, sub: 3 }), expected);
+            assert_eq!(block.find(Revision { main, sub: 2 }), None);
+        }
+        let without = block.filtered(|event| event.revision.main != 4).unwrap();
+        assert_eq!((without.count(), without.find(Revision { main: 9, sub: 3 })), (2, Some(put(9, b"9"))));
+        assert!(block.filtered(|_| false).is_none());
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_seen() {
+        let stored = sealed();
+        for bit in 0..stored.len() * 8 {
+            let mut damaged = stored.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(unseal(&damaged).is_err(), "bit {bit}");
+        }
+        for length in 0..stored.len() {
+            assert!(unseal(&stored[..length]).is_err(), "length {length}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoder_panic() {
+        let mut noise = 1u32;
+        for _ in 0..20_000 {
+            let bytes: Vec<u8> = (0..20)
+                .map(|_| {
+                    noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (noise >> 24) as u8 & 0x8f
+                })
+                .collect();
+            Events { rest: &bytes }.for_each(drop);
+        }
+    }
+}

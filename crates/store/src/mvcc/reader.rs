@@ -1,0 +1,240 @@
+//! Reading the state of the keys: the store's own, or that of a view.
+//!
+//! Owns the way to a value and to history, wherever they are: in memory, or in the engine behind. Every read of the crate
+//! goes through here, so that a view answers as the store did. Must not change anything.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use vlot_proto::mvccpb::KeyValue;
+
+use crate::backlog::Backlog;
+use crate::engine::{EngineError, EngineView};
+use crate::mvcc::history::{self, BadBlock, Event};
+use crate::mvcc::key_index::{KeyIndex, Version};
+use crate::mvcc::recent::Recent;
+use crate::mvcc::revision::Revision;
+use crate::refusal::Refusal;
+use crate::store::HistoryHash;
+
+/// The state of the keys at one moment. A clone costs nothing but a copy of what is changed while it lives.
+///
+/// Each event is in `recent`, or is durable, or was given up by a compaction.
+#[derive(Clone, Debug)]
+pub(crate) struct Moment {
+    pub index: KeyIndex,
+    pub recent: Recent,
+    pub revision: i64,
+    pub compacted: i64,
+}
+
+/// The engine that has what is not in memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Behind<'a> {
+    /// As it is now, for the store.
+    Now(&'a Backlog),
+    /// As it was at the same moment. None if it could not be read then.
+    Held(Option<&'a Arc<dyn EngineView>>),
+}
+
+/// Borrows what reads need.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    pub moment: &'a Moment,
+    pub behind: Behind<'a>,
+    /// Set when the engine cannot give back what it was given.
+    pub broken: &'a AtomicBool,
+}
+
+impl<'a> Reader<'a> {
+    pub fn revision(&self) -> i64 {
+        self.moment.revision
+    }
+
+    pub fn compacted(&self) -> i64 {
+        self.moment.compacted
+    }
+
+    pub fn index(&self) -> &'a KeyIndex {
+        &self.moment.index
+    }
+
+    /// The revision to read at: zero and negative ones mean the newest.
+    pub fn readable(&self, revision: i64) -> Result<i64, Refusal> {
+        let Moment { revision: newest, compacted: oldest, .. } = *self.moment;
+        match revision {
+            ..=0 => Ok(newest),
+            future if future > newest => Err(Refusal::FutureRevision { newest }),
+            old if old < oldest => Err(Refusal::Compacted { oldest }),
+            readable => Ok(readable),
+        }
+    }
+
+    /// The version as clients see it.
+    pub fn key_value(&self, key: Bytes, version: &Version, keys_only: bool) -> Result<KeyValue, Refusal> {
+        Ok(KeyValue {
+            key,
+            create_revision: version.create,
+            mod_revision: version.revision().main,
+            version: version.count,
+            value: if keys_only { Bytes::new() } else { self.value(version)? },
+            lease: 0,
+        })
+    }
+
+    /// Whether reading the value of a version does not ask the engine.
+    pub fn has_in_memory(&self, version: &Version) -> bool {
+        version.value_bytes == 0 || self.moment.recent.holds(version.revision())
+    }
+
+    /// The value of a version that the index gave, from wherever it is.
+    pub fn value(&self, version: &Version) -> Result<Bytes, Refusal> {
+        if version.value_bytes == 0 {
+            return Ok(Bytes::new());
+        }
+        if let Some(value) = self.moment.recent.value(version.revision()) {
+            return Ok(value);
+        }
+        self.with_stored_value(version, Bytes::copy_from_slice)
+    }
+
+    /// Calls `read` with the value of a version that the index gave.
+    pub fn with_value<T>(&self, version: &Version, mut read: impl FnMut(&[u8]) -> T) -> Result<T, Refusal> {
+        if version.value_bytes == 0 {
+            return Ok(read(&[]));
+        }
+        if let Some(done) = self.moment.recent.with_value(version.revision(), &mut read) {
+            return Ok(done);
+        }
+        self.with_stored_value(version, read)
+    }
+
+    fn with_stored_value<T>(&self, version: &Version, read: impl FnOnce(&[u8]) -> T) -> Result<T, Refusal> {
+        // What is not in memory is durable, and compaction takes nothing out of the engine that the index still has.
+        let revision = version.revision();
+        let stored = self.engine().and_then(|engine| engine.block_at(revision)).map_err(|_| self.unreadable())?;
+        let (_, block) = stored.ok_or_else(|| self.unreadable())?;
+        for event in history::unseal(&block).map_err(|_| self.unreadable())? {
+            let event = event.map_err(|_| self.unreadable())?;
+            if event.revision == revision
+                && let Some(put) = event.put.filter(|put| put.value.len() == version.value_bytes as usize)
+            {
+                return Ok(read(put.value));
+            }
+        }
+        Err(self.unreadable())
+    }
+
+    fn engine(&self) -> Result<Arc<dyn EngineView>, EngineError> {
+        match self.behind {
+            Behind::Now(backlog) => backlog.engine_view(),
+            Behind::Held(view) => {
+                view.cloned().ok_or_else(|| EngineError::Failed("it could not be read when the view was taken".into()))
+            }
+        }
+    }
+
+    pub fn unreadable(&self) -> Refusal {
+        self.broken.store(true, Ordering::Relaxed);
+        Refusal::Unreadable
+    }
+
+    /// What the key was before a revision, which is readable.
+    fn version_before(&self, key: &[u8], revision: Revision) -> Option<&'a Version> {
+        let before = revision.main - 1;
+        if before < self.compacted() {
+            return None;
+        }
+        self.index().at(key, before)
+    }
+
+    /// What the key was before a revision; nothing if it did not exist, or if that has been compacted.
+    pub fn previous(&self, key: &[u8], revision: Revision) -> Result<Option<KeyValue>, Refusal> {
+        let version = self.version_before(key, revision);
+        version.map(|version| self.key_value(Bytes::copy_from_slice(key), version, false)).transpose()
+    }
+
+    /// Whether [`Reader::previous`] does not ask the engine.
+    pub fn has_previous_in_memory(&self, key: &[u8], revision: Revision) -> bool {
+        self.version_before(key, revision).is_none_or(|version| self.has_in_memory(version))
+    }
+
+    /// Visits history from a revision on, oldest first: from the engine what is not in memory, then what is. What
+    /// compaction gave up may still be among it.
+    pub fn scan_history(
+        &self,
+        from: Revision,
+        visit: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Refusal> {
+        let Some(first_recent) = self.moment.recent.first() else {
+            return self.scan_engine(from, Revision::MAX, visit).map(|_| ());
+        };
+        if from < first_recent && self.scan_engine(from, first_recent, visit)?.is_break() {
+            return Ok(());
+        }
+        for block in self.moment.recent.blocks_from(from) {
+            for event in block.events() {
+                let event = event.map_err(|_| self.unreadable())?;
+                if event.revision >= from && visit(&event).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`View::hash`](crate::mvcc::view::View::hash).
+    pub fn hash(&self, revision: i64) -> Result<HistoryHash, Refusal> {
+        let revision = self.readable(revision)?;
+        let compacted = self.compacted();
+        let mut hash = crc32c::crc32c(&compacted.to_le_bytes());
+        let mut bytes = Vec::new();
+        self.scan_history(Revision::default(), &mut |event| {
+            if event.revision.main > revision {
+                return ControlFlow::Break(());
+            }
+            if self.index().survives(event.key, event.revision, compacted) {
+                bytes.clear();
+                event.encode(&mut bytes);
+                hash = crc32c::crc32c_append(hash, &bytes);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(HistoryHash { hash, revision, compacted_revision: compacted })
+    }
+
+    /// Visits what the engine has from `from` up to but without `upto`, and says whether it is to go on behind that.
+    fn scan_engine(
+        &self,
+        from: Revision,
+        upto: Revision,
+        visit: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Refusal> {
+        let mut flow = ControlFlow::Continue(());
+        let mut visit_block = |stored: &[u8]| {
+            for event in history::unseal(stored)? {
+                let event = event?;
+                if event.revision >= upto {
+                    // A block of the engine may reach into what is in memory.
+                    return Ok(ControlFlow::Break(()));
+                }
+                if event.revision >= from && visit(&event).is_break() {
+                    flow = ControlFlow::Break(());
+                    return Ok(flow);
+                }
+            }
+            Ok::<_, BadBlock>(ControlFlow::Continue(()))
+        };
+        let mut visited = Ok(ControlFlow::Continue(()));
+        let scanned = self.engine().and_then(|engine| {
+            engine.scan(from, &mut |_, stored| {
+                visited = visit_block(stored);
+                visited.unwrap_or(ControlFlow::Break(()))
+            })
+        });
+        scanned.map_err(|_| self.unreadable())?;
+        visited.map_err(|_| self.unreadable()).map(|_| flow)
+    }
+}

@@ -1,0 +1,82 @@
+//! The state of the keys at one moment, for whoever wants to read it in peace.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use vlot_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+
+use crate::engine::EngineView;
+use crate::mvcc::reader::{Behind, Moment, Reader};
+use crate::refusal::Refusal;
+use crate::store::HistoryHash;
+
+/// The state of a [`Store`](crate::store::Store)'s keys at one moment.
+///
+/// It answers as the store would have at that moment, on any thread and for as long as it lives, whatever is applied,
+/// compacted or written to the engine meanwhile. Taking one costs next to nothing, and so does a clone. What it costs is
+/// paid later: a part of the index that is changed while a view holds it is copied first (some microseconds at most for
+/// each command), what it has seen stays in memory, and the engine does not use the space again that is freed meanwhile.
+/// So hold it for as long as a read takes, not for ever. The engine's file stays open until the last view is dropped.
+#[derive(Clone)]
+pub struct View {
+    moment: Moment,
+    engine: Option<Arc<dyn EngineView>>,
+    broken: Arc<AtomicBool>,
+}
+
+impl View {
+    pub(crate) fn new(moment: Moment, engine: Option<Arc<dyn EngineView>>, broken: Arc<AtomicBool>) -> Self {
+        Self { moment, engine, broken }
+    }
+
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        let Self { moment, engine, broken } = self;
+        Reader { moment, behind: Behind::Held(engine.as_ref()), broken }
+    }
+
+    /// The newest revision at that moment.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.moment.revision
+    }
+
+    /// The oldest revision that can be read; -1 if nothing was ever compacted.
+    #[must_use]
+    pub fn compacted_revision(&self) -> i64 {
+        self.moment.compacted
+    }
+
+    /// Answers a range request. See [`View::answer`] for those whose answers are long.
+    ///
+    /// # Errors
+    /// A revision that cannot be read, an unsound request, or `Unreadable`.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Refusal> {
+        self.reader().range(request)
+    }
+
+    /// Answers a transaction that has only ranges in it (see
+    /// [`check::is_read_only`](crate::check::is_read_only)).
+    ///
+    /// # Errors
+    /// As [`View::range`]; `DuplicateKey` for a transaction that would change something.
+    pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Refusal> {
+        self.reader().read_txn(request)
+    }
+
+    /// A digest of the key history between the compacted revision and `revision` (0 for the newest): equal on members
+    /// that applied the same commands, wherever their compaction and their engines stand. Reads all of history.
+    ///
+    /// # Errors
+    /// A revision that cannot be read, or `Unreadable`.
+    pub fn hash(&self, revision: i64) -> Result<HistoryHash, Refusal> {
+        self.reader().hash(revision)
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Moment { revision, compacted, .. } = &self.moment;
+        write!(f, "View(revision {revision}, compacted {compacted})")
+    }
+}

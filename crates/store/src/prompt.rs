@@ -1,0 +1,92 @@
+//! Which commands are applied in a few microseconds, whatever the state of the disk.
+//!
+//! Owns the bounds that make it certain. It answers from memory alone and changes nothing.
+
+use vlot_proto::etcdserverpb::compare::CompareTarget;
+use vlot_proto::etcdserverpb::request_op::Request;
+use vlot_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
+
+use crate::command::Command;
+use crate::store::Store;
+
+/// A transaction has at most so many comparisons and operations, all branches together.
+const OPS_MAX: usize = 16;
+/// A command brings, and what it looks at has, at most so many bytes of values.
+const BYTES_MAX: usize = 32 << 10;
+
+impl Store {
+    /// Whether applying this command now, and ending the batch after it, is certain to take a few microseconds: it touches
+    /// few keys, each by name, reads nothing from the engine, and there is room towards the engine. False means "not
+    /// certain". What watches are told at the end of the batch comes on top.
+    #[must_use]
+    pub fn is_prompt(&self, command: &Command) -> bool {
+        let mut effort = Effort { ops: 0, bytes: 0 };
+        let is_bounded = match command {
+            Command::Put(put) => self.is_prompt_put(put, &mut effort),
+            Command::DeleteRange(delete) => self.is_prompt_delete(delete, &mut effort),
+            Command::Txn(txn) => self.is_prompt_txn(txn, &mut effort),
+            Command::Compact(_) => true,
+            Command::SetAttribute { value, .. } => effort.is_within(value.len()),
+        };
+        is_bounded && self.backlog.has_room()
+    }
+
+    fn is_prompt_put(&self, put: &PutRequest, effort: &mut Effort) -> bool {
+        let reads = put.prev_kv || put.ignore_value;
+        effort.is_within(put.value.len()) && (!reads || self.is_in_memory(&put.key, effort))
+    }
+
+    fn is_prompt_delete(&self, delete: &DeleteRangeRequest, effort: &mut Effort) -> bool {
+        delete.range_end.is_empty()
+            && effort.is_within(0)
+            && (!delete.prev_kv || self.is_in_memory(&delete.key, effort))
+    }
+
+    fn is_prompt_range(&self, range: &RangeRequest, effort: &mut Effort) -> bool {
+        // An old version may be anywhere.
+        range.range_end.is_empty()
+            && range.revision <= 0
+            && effort.is_within(0)
+            && (range.keys_only || range.count_only || self.is_in_memory(&range.key, effort))
+    }
+
+    fn is_prompt_txn(&self, txn: &TxnRequest, effort: &mut Effort) -> bool {
+        let compares = txn.compare.iter().all(|compare| {
+            compare.range_end.is_empty()
+                && effort.is_within(0)
+                && (compare.target != CompareTarget::Value as i32 || self.is_in_memory(&compare.key, effort))
+        });
+        compares
+            && txn.success.iter().chain(&txn.failure).all(|operation| match &operation.request {
+                Some(Request::RequestPut(put)) => self.is_prompt_put(put, effort),
+                Some(Request::RequestDeleteRange(delete)) => self.is_prompt_delete(delete, effort),
+                Some(Request::RequestRange(range)) => self.is_prompt_range(range, effort),
+                Some(Request::RequestTxn(nested)) => effort.is_within(0) && self.is_prompt_txn(nested, effort),
+                None => true,
+            })
+    }
+
+    /// Whether the newest value of a key, if there is one, can be had from memory.
+    fn is_in_memory(&self, key: &[u8], effort: &mut Effort) -> bool {
+        let newest = self.now.index.newest(key);
+        newest.is_none_or(|version| {
+            effort.bytes += version.value_bytes as usize;
+            effort.bytes <= BYTES_MAX && self.reader().has_in_memory(version)
+        })
+    }
+}
+
+/// What a command has been found to take so far.
+struct Effort {
+    ops: usize,
+    bytes: usize,
+}
+
+impl Effort {
+    /// Adds an operation that brings so many bytes.
+    fn is_within(&mut self, bytes: usize) -> bool {
+        self.ops += 1;
+        self.bytes += bytes;
+        self.ops <= OPS_MAX && self.bytes <= BYTES_MAX
+    }
+}

@@ -1,0 +1,221 @@
+//! A view answers as the store did at its moment, for its whole life; long answers in slices are the answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use vlot_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, ResponseHeader};
+use vlot_store::command::Command;
+use vlot_store::engine::memory::MemoryEngine;
+use vlot_store::refusal::Refusal;
+use vlot_store::revision::Position;
+use vlot_store::store::{HistoryHash, Options, Store};
+use vlot_store::view::View;
+
+mod obvious;
+use obvious::{Dice, Obvious};
+
+fn apply(store: &mut Store, command: Command) {
+    let at = Position { term: 1, index: store.applied().index + 1 };
+    store.apply(at, command).ok();
+}
+
+fn put(store: &mut Store, key: &str, value: impl Into<Bytes>) {
+    let put = PutRequest { key: key.to_owned().into(), value: value.into(), ..Default::default() };
+    apply(store, Command::Put(put));
+    store.end_batch();
+}
+
+fn all() -> RangeRequest {
+    RangeRequest { key: "\0".into(), range_end: "\0".into(), ..Default::default() }
+}
+
+fn slices(view: &View, request: &RangeRequest, bytes_max: usize) -> Result<(Vec<Bytes>, usize), Refusal> {
+    let mut answer = view.answer(request, ResponseHeader { member_id: 7, raft_term: 3, ..Default::default() })?;
+    let length = answer.encoded_len();
+    let mut slices = Vec::new();
+    while let Some(slice) = answer.next_slice(bytes_max)? {
+        slices.push(slice);
+    }
+    Ok((slices, length))
+}
+
+/// The answer as it is sent without slices.
+fn whole(obvious: &Obvious, request: &RangeRequest) -> Result<Vec<u8>, Refusal> {
+    let mut response = obvious.range(request)?;
+    let header = response.header.as_mut().unwrap();
+    (header.member_id, header.raft_term) = (7, 3);
+    Ok(response.encode_to_vec())
+}
+
+/// A view, and the state of the obvious store at the same moment.
+struct Taken {
+    view: View,
+    obvious: Obvious,
+    hash: Result<HistoryHash, Refusal>,
+}
+
+impl Taken {
+    fn check(&self, dice: &mut Dice) {
+        let Self { view, obvious, hash } = self;
+        assert_eq!(view.revision(), obvious.revision());
+        assert_eq!(view.compacted_revision(), obvious.compacted);
+        assert_eq!(view.hash(0), *hash);
+        for revision in obvious.compacted.max(1)..=obvious.revision() {
+            let all = RangeRequest { revision, ..all() };
+            assert_eq!(view.range(&all), obvious.range(&all), "at {revision}");
+        }
+        for _ in 0..10 {
+            let range = dice.range(obvious.revision());
+            assert_eq!(view.range(&range), obvious.range(&range), "{range:?}");
+            let bytes_max = [1, 30, 500, 1 << 20][dice.below(4) as usize];
+            match (slices(view, &range, bytes_max), whole(obvious, &range)) {
+                (Ok((slices, length)), Ok(whole)) => {
+                    assert_eq!(length, whole.len(), "{range:?}");
+                    assert!(slices.concat() == whole, "{range:?}");
+                }
+                (slices, whole) => assert_eq!(slices.map(|_| ()), whole.map(|_| ()), "{range:?}"),
+            }
+        }
+    }
+}
+
+fn live_through(mut store: Store, seed: u64, steps: usize) {
+    let mut dice = Dice(seed);
+    let mut obvious = Obvious::new();
+    let mut taken: Vec<Taken> = Vec::new();
+    for _ in 0..steps {
+        let command = dice.command(obvious.revision());
+        obvious.apply(&command).ok();
+        apply(&mut store, command);
+        match dice.below(24) {
+            0..=5 => store.end_batch(),
+            6 => store.flush().unwrap(),
+            7..=10 => drop(store.compact_step()),
+            11..=12 => {
+                // In the middle of a batch as well.
+                taken.push(Taken { view: store.view(), obvious: obvious.clone(), hash: store.hash(0) });
+            }
+            13 if !taken.is_empty() => {
+                let one = taken.swap_remove(dice.below(taken.len() as u64) as usize);
+                one.check(&mut dice);
+                let clone = Taken { view: one.view.clone(), ..one };
+                std::thread::spawn(move || clone.check(&mut Dice(1))).join().unwrap();
+            }
+            _ => {}
+        }
+    }
+    // After the store has given all of it up and is gone.
+    store.flush().unwrap();
+    apply(
+        &mut store,
+        Command::DeleteRange(DeleteRangeRequest { key: "\0".into(), range_end: "\0".into(), prev_kv: false }),
+    );
+    let revision = store.revision();
+    apply(&mut store, Command::Compact(CompactionRequest { revision, physical: true }));
+    while store.compact_step() {}
+    store.flush().unwrap();
+    drop(store);
+    taken.iter().for_each(|taken| taken.check(&mut dice));
+}
+
+#[test]
+fn a_view_stays_as_it_was() {
+    for seed in 0..24 {
+        let value_cache_bytes = [0, 300, 20_000, usize::MAX][seed as usize % 4];
+        let options = Options { value_cache_bytes, ..Options::default() };
+        live_through(Store::open_still(Arc::new(MemoryEngine::default()), options).unwrap(), seed, 400);
+    }
+}
+
+#[test]
+fn a_view_stays_as_it_was_on_disk() {
+    for seed in 100..104 {
+        let dir = std::env::temp_dir().join(format!("vlot-store-view-{}-{seed}", std::process::id()));
+        let options = Options {
+            value_cache_bytes: [0, 2_000][seed as usize % 2],
+            commit_interval: Duration::from_millis(1),
+            ..Options::default()
+        };
+        live_through(Store::open(&dir, options).unwrap(), seed, 500);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
+
+#[test]
+fn a_view_outlives_the_state_that_a_snapshot_replaces() {
+    let open = || Store::open_still(Arc::new(MemoryEngine::default()), Options::default()).unwrap();
+    let (mut store, mut ahead) = (open(), open());
+    put(&mut store, "a", "1");
+    for value in ["1", "2", "3"] {
+        put(&mut ahead, "b", value);
+    }
+    store.flush().unwrap();
+    ahead.flush().unwrap();
+    let view = store.view();
+    let before = view.range(&all());
+    let mut bytes = Vec::new();
+    ahead.snapshot().unwrap().write_to(&mut bytes).unwrap();
+    store.restore(&mut &bytes[..]).unwrap();
+    assert_eq!(store.range(&all()), ahead.range(&all()));
+    assert_eq!(view.range(&all()), before);
+    assert!(view.hash(0).is_ok());
+}
+
+#[test]
+fn slices_are_as_long_as_asked_and_no_value_is_too_long() {
+    let options = Options { value_cache_bytes: 50_000, ..Options::default() };
+    let mut store = Store::open_still(Arc::new(MemoryEngine::default()), options).unwrap();
+    for number in 0..500 {
+        put(&mut store, &format!("key/{number:04}"), vec![7; 400]);
+        if number % 50 == 0 {
+            put(&mut store, &format!("large/{number:04}"), vec![8; 30_000]);
+            store.flush().unwrap();
+        }
+    }
+    let view = store.view();
+    let (slices, length) = slices(&view, &all(), 4_096).unwrap();
+    assert_eq!(slices.iter().map(Bytes::len).sum::<usize>(), length);
+    assert!(slices.len() > 50);
+    for slice in &slices {
+        assert!(slice.len() <= 4_096 || (30_000..30_100).contains(&slice.len()), "{}", slice.len());
+    }
+    for pair in slices.windows(2) {
+        assert!(pair[0].len() + pair[1].len() > 4_000, "no slice is needlessly short");
+    }
+}
+
+#[test]
+fn small_answers_are_given_at_once_and_no_others() {
+    let options = Options { value_cache_bytes: 3_000, ..Options::default() };
+    let mut store = Store::open_still(Arc::new(MemoryEngine::default()), options).unwrap();
+    for number in 0..100 {
+        put(&mut store, &format!("key/{number:02}"), vec![7; 100]);
+    }
+    store.flush().unwrap();
+    let get = |key: &str| RangeRequest { key: key.to_owned().into(), ..Default::default() };
+    let range = |from: &str, end: &str| RangeRequest { range_end: end.to_owned().into(), ..get(from) };
+    // What is asked, with how many keys and bytes, and whether that is small.
+    let rows = [
+        (get("key/99"), 1, 100, true),
+        (get("key/99"), 1, 99, false),
+        (get("key/00"), 1, 100, false),
+        (RangeRequest { keys_only: true, ..get("key/00") }, 1, 100, true),
+        (get("none"), 1, 100, true),
+        (range("key/90", "key/99"), 9, 1_000, true),
+        (range("key/90", "key/99"), 8, 1_000, false),
+        (range("key/90", "key/99"), 9, 900, false),
+        (RangeRequest { limit: 2, ..range("key/90", "key/99") }, 9, 250, true),
+        (RangeRequest { limit: 2, ..range("key/90", "key/99") }, 8, 250, false),
+        (RangeRequest { limit: 2, sort_order: 2, ..range("key/90", "key/99") }, 9, 250, false),
+        (RangeRequest { count_only: true, ..range("\0", "\0") }, 100, 0, true),
+        (RangeRequest { count_only: true, ..range("\0", "\0") }, 99, 0, false),
+        (RangeRequest { keys_only: true, ..range("key/00", "key/10") }, 10, 100, true),
+        (range("key/00", "key/10"), 10, 10_000, false),
+    ];
+    for (request, keys_max, bytes_max, is_small) in rows {
+        let expected = is_small.then(|| store.range(&request).unwrap());
+        assert_eq!(store.range_small(&request, keys_max, bytes_max), Ok(expected), "{request:?}");
+    }
+}

@@ -1,0 +1,212 @@
+//! What a node must be told, and which of it makes no sense.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vlot_log::log;
+use vlot_node::{replica, retention, transfer};
+use vlot_raft::id::NodeId;
+use vlot_raft::state::Config;
+
+use crate::group;
+use crate::net::{self, Listen};
+
+/// What a node must be told. [`Options::new`] fills in what has a sensible default.
+#[derive(Debug)]
+pub struct Options {
+    /// Where the log is kept. Made if it is not there.
+    pub dir: PathBuf,
+    /// Which cluster the node belongs to: its log and its peers must be of the same one.
+    pub cluster: u64,
+    /// Which node of it this is.
+    pub node: NodeId,
+    /// Where it listens for peers.
+    pub listen: Listen,
+    /// Where the others reach this node, as `host:port`; by default where it listens, if that is one address.
+    pub advertise: Option<String>,
+    /// Where nodes listen, as `host:port`, before a group's members say so; this node's own entry is for the others.
+    pub peers: BTreeMap<NodeId, String>,
+    /// What is answered to plain HTTP where it listens for peers.
+    pub pages: Option<net::Pages>,
+    /// How often a leader says that it leads. The same on all nodes.
+    pub heartbeat: Duration,
+    /// How long a follower waits for a leader, at least. The same on all nodes.
+    pub election_timeout: Duration,
+    /// How much this node should lead: a leader transfers to one with a greater number that keeps up. Zero: only if
+    /// no other stands.
+    pub priority: u8,
+    /// Answer reads by a lease of this length: see the contract of [`Config::lease`]. `None`, the default, asks a quorum
+    /// each time and relies on no clock. The same on all nodes.
+    pub lease: Option<Duration>,
+    /// How long nothing must have happened in a group before it falls asleep: then it costs nothing until something happens.
+    /// `None`: groups never sleep. The same on all nodes; of no effect with leases.
+    pub sleep_after: Option<Duration>,
+    /// How much of each group's log is kept.
+    pub retention: retention::Limits,
+    /// Bounds of the log.
+    pub log: log::Options,
+    /// How many bytes of the file system that holds `dir` must be free for entries to be taken; zero, the default, is as
+    /// long as the log finds room. For a program that keeps something else there, such as the state machine's own files,
+    /// which then still have room for what was decided.
+    pub headroom_bytes: u64,
+    /// How many bytes of recent entries are kept in memory, of all groups together, for peers that lag behind a
+    /// little. What is not written or not applied yet is in memory besides.
+    pub recent_bytes_max: usize,
+    /// How many bytes of decided entries a state machine may have been given and not have applied. Beyond it proposals are
+    /// refused as [`ProposeError::Busy`](crate::ProposeError::Busy).
+    pub apply_bytes_max: usize,
+    /// How snapshots are sent and received.
+    pub transfer: transfer::Limits,
+    /// Bounds of the transport.
+    pub net: net::Limits,
+    /// Bounds of each replica.
+    pub replica: replica::Limits,
+    /// Bounds of each group's handle.
+    pub group: group::Limits,
+}
+
+impl Options {
+    /// Node 1 of cluster 1, without peers, on a port of the system's choice; heartbeats each 100 ms, elections after
+    /// one to two seconds of silence.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            cluster: 1,
+            node: NodeId(1),
+            listen: Listen::At("127.0.0.1:0".into()),
+            advertise: None,
+            peers: BTreeMap::new(),
+            pages: None,
+            heartbeat: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(1000),
+            priority: 1,
+            lease: None,
+            sleep_after: Some(Duration::from_secs(3)),
+            retention: retention::Limits::default(),
+            log: log::Options::default(),
+            headroom_bytes: 0,
+            recent_bytes_max: 16 << 20,
+            apply_bytes_max: 32 << 20,
+            transfer: transfer::Limits::default(),
+            net: net::Limits::default(),
+            replica: replica::Limits::default(),
+            group: group::Limits::default(),
+        }
+    }
+}
+
+/// Options by which no node could work as it should.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum BadOptions {
+    /// A time is zero that must not be.
+    Zero {
+        /// Which.
+        what: &'static str,
+    },
+    /// Followers would stand for election between two heartbeats.
+    ElectionTimeoutTooShort {
+        /// How often a leader is heard.
+        heartbeat: Duration,
+        /// How long a follower waits; at least twice as long is needed.
+        election_timeout: Duration,
+    },
+    /// A lease must end before another can be elected.
+    LeaseTooLong {
+        /// The lease.
+        lease: Duration,
+        /// It must be shorter than this.
+        election_timeout: Duration,
+    },
+    /// Node 0 is no node.
+    NoNode,
+}
+
+impl Options {
+    /// Whether a node could work as it should with these.
+    ///
+    /// # Errors
+    /// See [`BadOptions`].
+    pub fn check(&self) -> Result<(), BadOptions> {
+        let Self { heartbeat, election_timeout, lease, node, .. } = *self;
+        let times = [("heartbeat", heartbeat), ("election_timeout", election_timeout)];
+        let others = [("group.timeout", self.group.timeout), ("lease", lease.unwrap_or(heartbeat))];
+        let others = others.into_iter().chain([("sleep_after", self.sleep_after.unwrap_or(heartbeat))]);
+        if let Some((what, _)) = times.into_iter().chain(others).find(|(_, time)| time.is_zero()) {
+            return Err(BadOptions::Zero { what });
+        }
+        if election_timeout < heartbeat.saturating_mul(2) {
+            return Err(BadOptions::ElectionTimeoutTooShort { heartbeat, election_timeout });
+        }
+        if let Some(lease) = lease.filter(|lease| *lease >= election_timeout) {
+            return Err(BadOptions::LeaseTooLong { lease, election_timeout });
+        }
+        if node.0 == 0 { Err(BadOptions::NoNode) } else { Ok(()) }
+    }
+
+    /// As consensus is told.
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            heartbeat: self.heartbeat,
+            election_timeout: self.election_timeout,
+            inflight_max: self.replica.inflight_max,
+            inflight_bytes_max: self.replica.inflight_bytes_max,
+            uncommitted_max: self.replica.uncommitted_max,
+            priority: self.priority,
+            lease: self.lease,
+            sleep_after: self.sleep_after,
+            ..Config::new(self.node)
+        }
+    }
+}
+
+impl fmt::Display for BadOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zero { what } => write!(f, "{what} is zero"),
+            Self::ElectionTimeoutTooShort { heartbeat, election_timeout } => write!(
+                f,
+                "an election timeout of {election_timeout:?} is too short for heartbeats every {heartbeat:?}; make it at \
+                 least twice as long, better ten times"
+            ),
+            Self::LeaseTooLong { lease, election_timeout } => {
+                write!(f, "a lease of {lease:?} must be shorter than the election timeout of {election_timeout:?}")
+            }
+            Self::NoNode => f.write_str("node 0 is no node; nodes are numbered from 1"),
+        }
+    }
+}
+
+impl std::error::Error for BadOptions {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        let ms = Duration::from_millis;
+        let rows: [(u64, u64, Option<u64>, u64, bool); 8] = [
+            (100, 1000, None, 1, true),
+            (1000, 100, None, 1, false),
+            (0, 1000, None, 1, false),
+            (100, 0, None, 1, false),
+            (100, 199, None, 1, false),
+            (100, 200, None, 1, true),
+            (100, 1000, Some(1000), 1, false),
+            (100, 1000, Some(999), 0, false),
+        ];
+        for (heartbeat, election_timeout, lease, node, is_good) in rows {
+            let options = Options {
+                heartbeat: ms(heartbeat),
+                election_timeout: ms(election_timeout),
+                lease: lease.map(ms),
+                node: NodeId(node),
+                ..Options::new("data")
+            };
+            assert_eq!(options.check().is_ok(), is_good, "{:?}", options.check());
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What is shown of a group to the handles that programs hold, kept current by the driver.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::{broadcast, watch};
+use vlot_node::act::{GroupEvent, Status};
+use vlot_node::members::Members;
+use vlot_raft::effect::RoleState;
+
+/// Events that wait for a subscriber; one that lags further behind is told how many were dropped.
+const EVENTS_MAX: usize = 1024;
+
+/// What is shown of a group.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    status: Mutex<Status>,
+    pub(crate) role_state: watch::Sender<RoleState>,
+    pub(crate) members: watch::Sender<Members>,
+    /// Made when somebody first subscribes: a node may have thousands of groups.
+    events: OnceLock<broadcast::Sender<GroupEvent>>,
+}
+
+impl Shown {
+    pub(crate) fn status(&self) -> Status {
+        self.lock().clone()
+    }
+
+    /// Shows where the group stands.
+    pub(crate) fn show(&self, status: Status) {
+        self.role_state.send_if_modified(|shown| {
+            let is_other = *shown != status.role_state;
+            *shown = status.role_state;
+            is_other
+        });
+        *self.lock() = status;
+    }
+
+    /// The node has stopped, or the group is closed: nothing of what was shown holds any more.
+    pub(crate) fn end(&self) {
+        let mut status = self.lock();
+        let role_state = RoleState { term: status.role_state.term, ..RoleState::default() };
+        *status = Status { role_state, is_open: false, ..status.clone() };
+        drop(status);
+        self.role_state.send_replace(role_state);
+    }
+
+    pub(crate) fn tell(&self, event: GroupEvent) {
+        if let Some(events) = self.events.get() {
+            // There may be no subscriber any more.
+            let _ = events.send(event);
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<GroupEvent> {
+        self.events.get_or_init(|| broadcast::Sender::new(EVENTS_MAX)).subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        // Only whole values are put under the lock.
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
