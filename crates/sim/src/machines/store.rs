@@ -2,11 +2,11 @@
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `engine` | the simulated engine behind a store, and how a sync of it fails |
 //! | `machine` | the store as a state machine, and what it reports of itself |
 //! | `history` | the operations of clients, from invocation to end |
 //! | `workload` | which operations clients draw |
 //! | `watcher` | the watches of clients, and what each of them was told |
+//! | `used` | the store in the simulated world: its clients, and its machines with watches on them |
 //! | `model` | what etcd's documentation says that an operation does |
 //! | `applied_order` | check: all machines apply the same, with the same outcome, and arrive at the same state |
 //! | `linearizability` | check: one order explains all that clients saw |
@@ -16,12 +16,12 @@
 //! Nothing here knows the simulated world: it calls these with what has happened, and asks for verdicts at the end.
 
 pub mod applied_order;
-pub mod engine;
 pub mod history;
 pub mod linearizability;
 pub mod machine;
 pub mod model;
 pub mod revisions;
+pub mod used;
 pub mod watch_guarantees;
 pub mod watcher;
 pub mod workload;

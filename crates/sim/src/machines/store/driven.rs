@@ -10,10 +10,10 @@ use bytes::Bytes;
 use vlot_node::state_machine::{Command, StateMachine};
 use vlot_raft::id::{LogId, LogIndex};
 use vlot_raft::invariants::Violation;
-use vlot_store::watch::WatchStream;
+use vlot_store::view::View;
+use vlot_store::watch::{Next, WatchStream};
 
 use super::applied_order::AppliedOrder;
-use super::engine::{FailedWrite, SimulatedEngine};
 use super::history::{History, OpId, Outcome, Place, Way};
 use super::linearizability::{self, Replayed, Trace};
 use super::machine::{StoreCommand, StoreMachine, narrow_options};
@@ -22,6 +22,7 @@ use super::workload::Workload;
 use super::{revisions, watch_guarantees};
 use crate::agenda::Moment;
 use crate::rng::Rng;
+use vlot_store::engine::memory::{FailedWrite, MemoryEngine};
 
 const MACHINES: usize = 3;
 const WATCHERS: usize = 24;
@@ -29,10 +30,12 @@ const WAITING_MAX: usize = 12;
 
 /// A machine, and who talks to it.
 struct Home {
-    engine: SimulatedEngine,
+    engine: MemoryEngine,
     machine: StoreMachine,
     connection: u64,
     stream: WatchStream,
+    /// Taken before, and not used yet.
+    view: Option<View>,
 }
 
 /// Who waits, and for what.
@@ -90,7 +93,7 @@ impl Driven {
             watchers: Vec::new(),
         };
         for place in 0..MACHINES {
-            let home = driven.open(place, SimulatedEngine::default());
+            let home = driven.open(place, MemoryEngine::default());
             driven.homes.push(home);
         }
         driven
@@ -117,13 +120,13 @@ impl Driven {
         events.flatten().filter_map(Trace::of_event)
     }
 
-    fn open(&mut self, place: Place, engine: SimulatedEngine) -> Home {
+    fn open(&mut self, place: Place, engine: MemoryEngine) -> Home {
         engine.restart();
         let machine = StoreMachine::open(&engine, narrow_options()).expect("what was written can be read");
         self.order.begun(place, machine.applied());
         self.connections += 1;
         let stream = machine.watch_stream(Arc::new(|| {}));
-        Home { engine, machine, connection: self.connections, stream }
+        Home { engine, machine, connection: self.connections, stream, view: None }
     }
 
     fn step(&mut self) {
@@ -298,17 +301,19 @@ impl Driven {
             self.watchers.push(Watcher::draw(id, self.workload.newest(), &mut self.rng));
         }
         let now = Moment(self.now);
-        let Home { machine, stream, .. } = &mut self.homes[place];
+        let Home { machine, stream, view, .. } = &mut self.homes[place];
         let mut ours: Vec<&mut Watcher> = self.watchers.iter_mut().skip(place).step_by(MACHINES).collect();
         let chosen = self.rng.below((WATCHERS / MACHINES) as u64) as usize;
         match (self.rng.below(40), ours.get_mut(chosen)) {
-            (0, _) => stream.request_progress(machine.store()),
-            (1, _) => stream.notify_progress(machine.store()),
-            (2, Some(watcher)) if watcher.is_open() => stream.cancel(machine.store(), watcher.id),
+            (0, _) => stream.request_progress(),
+            (1, _) => stream.notify_progress(),
+            (2, Some(watcher)) if watcher.is_open() => stream.cancel(watcher.id),
             (3..30, Some(watcher)) if !watcher.is_open() => {
                 let request = watcher.ask(now, place);
-                stream.create(machine.store(), &request);
+                stream.create(&request);
             }
+            // What it reads then is of this moment.
+            (30..33, _) => *view = Some(machine.store().view()),
             _ => {}
         }
         if self.rng.coin() {
@@ -318,12 +323,13 @@ impl Driven {
     }
 
     fn drain(&mut self, place: Place, bytes_max: usize) -> bool {
-        let Home { machine, stream, .. } = &mut self.homes[place];
-        let drained = stream.drain(machine.store(), bytes_max);
+        let Home { machine, stream, view, .. } = &mut self.homes[place];
+        let view = view.take().unwrap_or_else(|| machine.store().view());
+        let drained = stream.catch_up(&view, bytes_max).expect("history can be read");
         for out in &drained.outs {
             deliver(Moment(self.now), out, self.watchers.iter_mut().skip(place).step_by(MACHINES));
         }
-        drained.more
+        drained.next != Next::Wait
     }
 
     /// Lets everything that has begun come to an end.
@@ -339,10 +345,10 @@ impl Driven {
             // Twice, for those that are told that what they want is compacted.
             for _ in 0..2 {
                 let now = Moment(self.now);
-                let Home { machine, stream, .. } = &mut self.homes[place];
+                let Home { stream, .. } = &mut self.homes[place];
                 for watcher in self.watchers.iter_mut().skip(place).step_by(MACHINES).filter(|one| !one.is_open()) {
                     let request = watcher.ask(now, place);
-                    stream.create(machine.store(), &request);
+                    stream.create(&request);
                 }
                 while self.drain(place, 1000) {}
             }

@@ -16,12 +16,8 @@ use vlot_store::store::Applied;
 
 use crate::agenda::Moment;
 
-/// A node's place in the world.
-pub type Place = usize;
-
-/// Names an operation of a client; never used twice.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct OpId(pub u64);
+pub use crate::place::Place;
+pub use crate::subject::OpId;
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,11 +14,11 @@ use vlot_store::command::Command;
 use vlot_store::engine::{EngineError, OpenError};
 use vlot_store::refusal::Refusal;
 use vlot_store::revision::Position;
-use vlot_store::store::{Applied, HistoryHash, Options, Store};
+use vlot_store::store::{Applied, Failure, HistoryHash, Options, Store};
 use vlot_store::watch::{Wake, WatchStream};
 
-use super::engine::SimulatedEngine;
 use super::history::{OpId, Reply, Request, Way, op_of};
+use vlot_store::engine::memory::MemoryEngine;
 
 /// A command of the store as the log has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,6 +105,8 @@ pub struct StoreMachine {
     store: Store,
     /// Not taken yet.
     applied: Vec<AppliedCommand>,
+    /// What was compacted may not be given up yet.
+    is_compacting: bool,
 }
 
 /// How a simulated store behaves: its bounds are so low that a short run meets them.
@@ -118,9 +120,9 @@ impl StoreMachine {
     ///
     /// # Errors
     /// What is there is damaged.
-    pub fn open(engine: &SimulatedEngine, options: Options) -> Result<Self, OpenError> {
+    pub fn open(engine: &MemoryEngine, options: Options) -> Result<Self, OpenError> {
         let store = Store::open_still(Arc::new(engine.clone()), options)?;
-        Ok(Self { store, applied: Vec::new() })
+        Ok(Self { store, applied: Vec::new(), is_compacting: true })
     }
 
     /// Makes durable what was applied.
@@ -133,7 +135,7 @@ impl StoreMachine {
 
     /// Why the process must end, if it must. To be asked after each batch, before its replies go out.
     #[must_use]
-    pub fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<Failure> {
         self.store.failure()
     }
 
@@ -205,6 +207,7 @@ impl StateMachine for StoreMachine {
 
     fn apply(&mut self, at: LogId, StoreCommand { op, command, .. }: StoreCommand) -> Self::Reply {
         let reply = self.store.apply(position(at), command);
+        self.is_compacting |= matches!(reply, Ok(Applied::Compact(_)));
         // A store that has failed applies nothing; see `failure`.
         if reply != Err(Refusal::Unreadable) {
             let (revision, compacted) = (self.store.revision(), self.store.compacted_revision());
@@ -221,16 +224,17 @@ impl StateMachine for StoreMachine {
         self.store.end_batch();
     }
 
+    fn needs_maintenance(&self) -> bool {
+        self.is_compacting
+    }
+
     fn maintain(&mut self) -> bool {
-        self.store.compact_step()
+        self.is_compacting = self.store.compact_step();
+        self.is_compacting
     }
 
     fn durable(&self) -> LogId {
         log_id(self.store.durable())
-    }
-
-    fn makes_snapshots(&self) -> bool {
-        true
     }
 
     fn snapshot(&self) -> Option<Box<dyn state_machine::Snapshot>> {
@@ -240,6 +244,7 @@ impl StateMachine for StoreMachine {
 
     fn restore(&mut self, at: LogId, from: &mut dyn Read) -> Result<(), BadSnapshot> {
         self.store.restore(from).map_err(|error| BadSnapshot(format!("{error:?}")))?;
+        self.is_compacting = true;
         let applied = self.applied();
         if applied == at { Ok(()) } else { Err(BadSnapshot(format!("it is of {applied}"))) }
     }
@@ -268,12 +273,12 @@ fn position(at: LogId) -> Position {
 
 #[cfg(test)]
 mod tests {
-    use super::super::engine::FailedWrite;
     use super::*;
     use vlot_node::state_machine::Command as _;
     use vlot_proto::etcdserverpb::PutRequest;
+    use vlot_store::engine::memory::FailedWrite;
 
-    fn open(engine: &SimulatedEngine) -> StoreMachine {
+    fn open(engine: &MemoryEngine) -> StoreMachine {
         engine.restart();
         StoreMachine::open(engine, narrow_options()).unwrap()
     }
@@ -291,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_crash_leaves_what_was_flushed() {
-        let engine = SimulatedEngine::default();
+        let engine = MemoryEngine::default();
         let mut machine = open(&engine);
         put(&mut machine, 1);
         machine.flush().unwrap();
@@ -308,7 +313,7 @@ mod tests {
     #[test]
     fn a_failed_sync_ends_the_process_and_may_have_been_done() {
         for found in [FailedWrite::Lost, FailedWrite::Kept] {
-            let engine = SimulatedEngine::default();
+            let engine = MemoryEngine::default();
             let mut machine = open(&engine);
             put(&mut machine, 1);
             engine.fail_next_write(found);
@@ -325,14 +330,14 @@ mod tests {
 
     #[test]
     fn a_snapshot_makes_the_same_machine_if_it_can_be_kept() {
-        let mut machine = open(&SimulatedEngine::default());
+        let mut machine = open(&MemoryEngine::default());
         put(&mut machine, 1);
         machine.flush().unwrap();
         let mut bytes = Vec::new();
         let mut snapshot = machine.snapshot().unwrap();
         snapshot.write_to(&mut bytes).unwrap();
         for found in [FailedWrite::Lost, FailedWrite::Kept] {
-            let engine = SimulatedEngine::default();
+            let engine = MemoryEngine::default();
             let mut other = open(&engine);
             engine.fail_next_write(found);
             assert!(other.restore(snapshot.at(), &mut &bytes[..]).is_err());

@@ -36,6 +36,8 @@ pub struct Workload {
     seen: BTreeMap<Bytes, KeyValue>,
     /// How many bytes values have at most, beside their names.
     value_bytes_max: u64,
+    /// All reads are linearizable.
+    no_local_reads: bool,
 }
 
 impl Workload {
@@ -43,6 +45,12 @@ impl Workload {
     #[must_use]
     pub fn new(value_bytes_max: u64) -> Self {
         Self { value_bytes_max, ..Self::default() }
+    }
+
+    /// No read is content with any state.
+    #[must_use]
+    pub fn without_local_reads(self) -> Self {
+        Self { no_local_reads: true, ..self }
     }
 
     /// The newest revision that anybody has seen.
@@ -109,7 +117,7 @@ impl Workload {
             limit: often_zero(limit, rng, 4),
             revision: often_zero(revision, rng, 3),
             sort_order: often_zero(SortOrder::Descend as i64, rng, 8) as i32,
-            serializable: rng.below(4) == 0,
+            serializable: rng.below(4) == 0 && !self.no_local_reads,
             keys_only: rng.below(16) == 0,
             count_only: rng.below(16) == 0,
             min_mod_revision: often_zero(recent, rng, 16),
@@ -191,7 +199,7 @@ impl Drawing<'_> {
 
     fn read_txn(&mut self, rng: &mut Rng) -> TxnRequest {
         let compare = (0..rng.below(3)).map(|_| self.workload.draw_compare(rng)).collect();
-        let is_serializable = rng.below(4) == 0;
+        let is_serializable = rng.below(4) == 0 && !self.workload.no_local_reads;
         let mut ranges = || {
             let count = rng.below(3);
             let range = |_| RangeRequest { serializable: is_serializable, ..self.workload.draw_range(rng) };
