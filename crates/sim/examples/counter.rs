@@ -1,7 +1,6 @@
 //! A state machine of one's own in the simulator: a counter, what its clients do with it, and what must hold of what they
 //! see. `cargo run --release -p vlot-sim --example counter` runs a hundred worlds of it.
 
-use bytes::Bytes;
 use vlot_node::state_machine::{BadSnapshot, Snapshot, StateMachine};
 use vlot_raft::id::LogId;
 use vlot_raft::invariants::Violation;
