@@ -1,7 +1,6 @@
 //! A state machine of one's own in the simulator: a counter, what its clients do with it, and what must hold of what they
 //! see. `cargo run --release -p vlot-sim --example counter` runs a hundred worlds of it.
 
-use bytes::Bytes;
 use vlot_node::state_machine::{BadSnapshot, Snapshot, StateMachine};
 use vlot_raft::id::LogId;
 use vlot_raft::invariants::Violation;
@@ -128,6 +127,4 @@ fn main() {
 #[test]
 fn some_worlds_are_well() {
     assert!(run(1..=20).is_ok_and(|operations| operations > 500));
-    // A command is bytes in the log, whatever it is here.
-    assert!(<u64 as vlot_node::state_machine::Command>::decode(Bytes::from_static(b"short")).is_err());
 }
