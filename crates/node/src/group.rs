@@ -22,6 +22,7 @@ use crate::replica::{Committed, Replica, Work};
 use crate::retention::Retention;
 use crate::snapshot::{Header, SnapshotInfo};
 use crate::turn::Turn;
+use crate::wire::PeerMessage;
 
 /// One group on a node.
 #[derive(Debug)]
@@ -156,13 +157,21 @@ impl Group {
             }
             Input::Applied { upto, durable, .. } => self.applied(now, upto, durable, turn),
             Input::Restored { id, durable, .. } => self.restored(now, id, durable, turn),
-            Input::Failed { why, .. } => self.fence(now, why),
+            Input::Failed { why, .. } => self.failed(now, why),
             Input::SnapshotTaken { id, .. } => self.snapshot_taken(id, turn),
             Input::Saved { saved, .. } => self.saved(now, saved, turn),
             Input::Compact { .. } => self.make_room(now),
             Input::Close { remove, .. } => self.close(now, remove),
             // Those that are about more than one group are taken in by the node.
             _ => {}
+        }
+    }
+
+    /// A peer has sent this. A group that is being closed takes nothing more, as if it were lost on its way: it would not come
+    /// to an end of what it writes.
+    pub(crate) fn receive(&mut self, now: Time, from: NodeId, message: PeerMessage) {
+        if self.closing.is_none() {
+            self.replica.receive(now, from, message, &mut self.work);
         }
     }
 
@@ -289,6 +298,14 @@ impl Group {
                 self.replica.silent(now, node, &mut self.work);
             }
         }
+    }
+
+    /// The state machine has failed. A snapshot that it was asked for and has not given will not come.
+    fn failed(&mut self, now: Time, why: Arc<Fence>) {
+        if self.saving == Saving::BeingTaken {
+            self.saving = Saving::No;
+        }
+        self.fence(now, why);
     }
 
     /// The state machine has stopped, and with it all that waits for it. The log goes on.

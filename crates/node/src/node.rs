@@ -185,8 +185,9 @@ impl Node {
     /// Ends a turn: everything that was handled since the last one becomes one list of acts.
     pub fn end_turn(&mut self, now: Time) -> Vec<Act> {
         self.ring(now);
-        if self.options.config.sleep_after.is_some() {
-            self.watch_peers(now);
+        let watches_peers = self.options.config.sleep_after.is_some();
+        if watches_peers {
+            self.tell_of_silence(now);
         }
         if now >= self.transfers.deadline() {
             self.transfers.tick(now);
@@ -214,6 +215,9 @@ impl Node {
             self.remove(now, id, &mut turn);
         }
         self.fetch_snapshots(now, &mut turn);
+        if watches_peers {
+            self.say_alive(now, &mut turn);
+        }
         self.shrink_recent();
         turn.rest.extend(self.peers.take_changed_disks().map(Act::SetDisks));
         if let Some((peers, gone)) = self.peers.take_changed() {
@@ -255,7 +259,7 @@ impl Node {
         let complaint = match PeerMessage::decode(bytes) {
             Ok((_, PeerMessage::Alive)) => return,
             Ok((id, message)) if self.groups.contains_key(&id) => {
-                return self.with(id, |group, _, _| group.replica.receive(now, from, message, &mut group.work));
+                return self.with(id, |group, _, _| group.receive(now, from, message));
             }
             Ok((id, _)) => Complaint::UnknownGroup(id),
             Err(bad) => Complaint::Frame(bad),
@@ -381,14 +385,17 @@ impl Node {
         });
     }
 
-    /// Tells peers that this node is alive, where nothing else was said, and groups that sleep which nodes are silent.
-    fn watch_peers(&mut self, now: Time) {
-        let Config { heartbeat, election_timeout, .. } = *self.options.config;
-        for to in self.peers.take_untold(now, heartbeat) {
+    /// Tells peers that this node is alive, where nothing else was said for a heartbeat, in this turn neither.
+    fn say_alive(&mut self, now: Time, turn: &mut Turn) {
+        for to in self.peers.take_untold(now, self.options.config.heartbeat) {
             let frame = PeerMessage::Alive.encode(GroupId(0));
-            self.turn.sends.push(Act::Send { to, lane: Lane::Control, frame });
+            turn.sends.push(Act::Send { to, lane: Lane::Control, frame });
         }
-        for peer in self.peers.take_silent(now, election_timeout) {
+    }
+
+    /// Tells groups that sleep which nodes are silent.
+    fn tell_of_silence(&mut self, now: Time) {
+        for peer in self.peers.take_silent(now, self.options.config.election_timeout) {
             for (id, group) in self.groups.iter_mut().filter(|(_, group)| group.is_asleep) {
                 group.replica.silent(now, peer, &mut group.work);
                 if !std::mem::replace(&mut group.is_dirty, true) {
@@ -492,3 +499,6 @@ fn shared<'a>(options: &Options, peers: &'a mut Peers) -> Shared<'a> {
         peers,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,7 @@ mod service;
 mod status;
 mod store_group;
 mod store_machine;
+mod worker_pool;
 
 use std::process::ExitCode;
 

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::service::{ETCD_VERSION, Kind, Rpc, Services};
 use crate::status::{CODE_NAMES, Code};
+use crate::store_group::Glance;
 
 /// The counters of one process.
 pub(crate) struct Metrics {
@@ -155,15 +156,15 @@ impl Metrics {
 }
 
 async fn store(services: &Services, text: &mut Exposition) {
-    let look = services.store_group.look(|store| (store.sizes(), store.revision(), store.compacted_revision()));
     // A store that has stopped tells nothing.
-    let Ok((sizes, revision, compacted)) = look.await else { return };
+    let Ok(glance) = services.store_group.glance().await else { return };
+    let Glance { sizes, revision, compacted_revision, .. } = glance;
     text.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the database file.", sizes.database_bytes);
     let in_use = sizes.database_bytes_in_use;
     text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes in use of the database file.", in_use);
     text.gauge("etcd_debugging_mvcc_keys_total", "Keys in memory.", sizes.keys as u64);
     text.gauge("etcd_debugging_mvcc_current_revision", "The newest revision.", revision);
-    text.gauge("etcd_debugging_mvcc_compact_revision", "The newest compacted revision.", compacted);
+    text.gauge("etcd_debugging_mvcc_compact_revision", "The newest compacted revision.", compacted_revision);
     text.gauge("vlot_store_versions", "Versions of keys in memory.", sizes.versions as u64);
     text.gauge("vlot_store_resident_value_bytes", "Bytes of values in memory.", sizes.resident_value_bytes as u64);
     text.gauge("vlot_store_backlog_bytes", "Bytes that wait for the engine.", sizes.backlog_bytes as u64);

@@ -3,6 +3,7 @@
 //! A service is a plain function from a request's bytes to a reply's, or a conversation over a stream of both. Must not
 //! know gRPC, HTTP or sockets (`edge.rs` does), nor how commands are replicated (`store_group.rs` does).
 
+mod answer;
 mod cluster;
 mod health;
 mod kv;
@@ -23,6 +24,9 @@ use crate::member::Membership;
 use crate::metrics::Metrics;
 use crate::status::Status;
 use crate::store_group::StoreGroup;
+use crate::worker_pool::WorkerPool;
+
+pub(crate) use answer::{LongAnswer, Reply};
 
 /// The version that is told to clients which choose what to do by etcd's version: they expect plain numbers.
 pub(crate) const ETCD_VERSION: &str = "3.6.0";
@@ -180,7 +184,15 @@ pub(crate) struct Services {
     token: String,
     watch_progress_interval: Duration,
     election_timeout: Duration,
+    /// For reads that take long.
+    readers: WorkerPool,
+    /// For watches that are behind.
+    catch_ups: WorkerPool,
 }
+
+/// Long reads that are worked on at a time, and watches that are behind. No more than leaves cores to everything else.
+const READERS_MAX: usize = 2;
+const CATCH_UPS_MAX: usize = 2;
 
 impl Services {
     pub(crate) fn new(
@@ -201,6 +213,8 @@ impl Services {
             token: config.cluster.token.clone(),
             watch_progress_interval: config.watch_progress_interval,
             election_timeout: config.election_timeout,
+            readers: WorkerPool::new(READERS_MAX),
+            catch_ups: WorkerPool::new(CATCH_UPS_MAX),
         })
     }
 
@@ -210,17 +224,17 @@ impl Services {
     }
 
     /// Answers a unary call.
-    pub(crate) async fn call(&self, rpc: Rpc, caller: Caller, request: Bytes) -> Result<Bytes, Status> {
+    pub(crate) async fn call(&self, rpc: Rpc, caller: Caller, request: Bytes) -> Result<Reply, Status> {
         if caller.requires_leader && !self.store_group.has_leader() {
             return Err(Status::NO_LEADER);
         }
         if self.store_group.is_learner() && !is_for_learners(rpc, &request) {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }
-        match rpc {
+        let message = match rpc {
+            Rpc::Range => return self.range(request).await,
+            Rpc::Txn => return self.txn(request).await,
             Rpc::Put => self.put(request).await,
-            Rpc::Range => self.range(request).await,
-            Rpc::Txn => self.txn(request).await,
             Rpc::DeleteRange => self.delete_range(request).await,
             Rpc::Compact => self.compact(request).await,
             Rpc::MemberList => self.member_list(request).await,
@@ -233,7 +247,8 @@ impl Services {
             Rpc::MoveLeader => self.move_leader(request).await,
             Rpc::HealthCheck => health::check(request),
             Rpc::Watch | Rpc::HealthWatch | Rpc::Absent(_) => Err(Status::absent(rpc.path())),
-        }
+        };
+        message.map(Reply::Message)
     }
 
     /// Holds a streaming call's conversation until either side ends it.
@@ -283,6 +298,11 @@ fn is_for_learners(rpc: Rpc, request: &Bytes) -> bool {
 
 fn decode<M: Message + Default>(request: Bytes) -> Result<M, Status> {
     M::decode(request).map_err(|error| Status::malformed(&error))
+}
+
+/// Encodes a reply, on another thread if it is a long one.
+async fn encode_by(workers: &WorkerPool, reply: impl Message + 'static, is_long: bool) -> Result<Bytes, Status> {
+    if is_long { workers.run(move || encode(&reply)).await } else { Ok(encode(&reply)) }
 }
 
 fn encode(reply: &impl Message) -> Bytes {

@@ -5,15 +5,16 @@
 
 mod members;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 use vlot::{DiskState, Group, NodeId, ProposeError, ReadError};
 use vlot_store::refusal::Refusal;
-use vlot_store::store::{Applied, Store};
+use vlot_store::store::{Applied, Sizes, Store};
+use vlot_store::view::View;
 
 use crate::metrics::Metrics;
 use crate::status::Status;
@@ -23,6 +24,29 @@ pub(crate) use members::{ATTEMPT_PAUSE, Unchanged};
 
 /// How old the size of the database may be that the quota is held against.
 const SIZE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a glance at the store waits for a command that is being applied.
+const GLANCE_MAX: Duration = Duration::from_millis(50);
+
+/// What a store tells of itself at a glance.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Glance {
+    pub(crate) sizes: Sizes,
+    pub(crate) revision: i64,
+    pub(crate) compacted_revision: i64,
+    /// Why the store can write nothing more, if it cannot.
+    pub(crate) failure: Option<String>,
+}
+
+impl Glance {
+    fn at(store: &Store) -> Glance {
+        Glance {
+            sizes: store.sizes(),
+            revision: store.revision(),
+            compacted_revision: store.compacted_revision(),
+            failure: store.failure().map(|failure| failure.to_string()),
+        }
+    }
+}
 
 /// Where this node stands in its group.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -40,7 +64,7 @@ pub(crate) struct StoreGroup {
     node: NodeId,
     metrics: Arc<Metrics>,
     request_timeout: Duration,
-    database_bytes: AtomicU64,
+    last_glance: Mutex<Glance>,
     told: Told,
     /// Whether this node has a learner's seat.
     learns: AtomicBool,
@@ -61,7 +85,7 @@ impl StoreGroup {
             node: NodeId(member),
             metrics,
             request_timeout,
-            database_bytes: AtomicU64::new(0),
+            last_glance: Mutex::default(),
             told,
             learns: AtomicBool::new(false),
             removed: watch::Sender::new(false),
@@ -121,12 +145,34 @@ impl StoreGroup {
         Arc::clone(&self.told.facts.borrow())
     }
 
+    /// A view of the store as it is on this node.
+    ///
+    /// # Errors
+    /// If the store has stopped.
+    pub(crate) async fn local_view(&self) -> Result<View, Status> {
+        self.group.local_view().await.map_err(refused)
+    }
+
+    /// What the store tells of itself. While a long command is applied it is what it told before: who asks whether the
+    /// node lives does not wait for that.
+    ///
+    /// # Errors
+    /// If the store has stopped.
+    pub(crate) async fn glance(&self) -> Result<Glance, Status> {
+        if let Ok(glance) = timeout(GLANCE_MAX, self.look(Glance::at)).await {
+            *self.last_glance() = glance?;
+        }
+        Ok(self.last_glance().clone())
+    }
+
+    fn last_glance(&self) -> MutexGuard<'_, Glance> {
+        // Only moves of whole values happen under the lock.
+        self.last_glance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Why the store can write nothing more, if it cannot.
     pub(crate) async fn failure(&self) -> Option<String> {
-        match self.look(|store| store.failure().map(|error| error.to_string())).await {
-            Ok(failure) => failure,
-            Err(status) => Some(status.message.into_owned()),
-        }
+        self.glance().await.map_or_else(|status| Some(status.message.into_owned()), |glance| glance.failure)
     }
 
     pub(crate) fn raft_status(&self) -> RaftStatus {
@@ -154,17 +200,16 @@ impl StoreGroup {
     }
 
     /// Bytes of the database in use, some moments ago.
-    pub(crate) fn database_bytes(&self) -> u64 {
-        self.database_bytes.load(Relaxed)
+    pub(crate) fn bytes_in_use(&self) -> u64 {
+        self.last_glance().sizes.database_bytes_in_use
     }
 
     /// Does what is left to the owner, for ever: measures, and counts.
     pub(crate) async fn run_maintenance(&self) {
         let measure = async {
             loop {
-                if let Ok(sizes) = self.look(Store::sizes).await {
-                    self.database_bytes.store(sizes.database_bytes_in_use, Relaxed);
-                }
+                // A store that has stopped is looked at again.
+                let _ = self.glance().await;
                 tokio::time::sleep(SIZE_INTERVAL).await;
             }
         };

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::watch;
 use tracing::{error, warn};
-use vlot::{BadCommand, BadSnapshot, LogId, Members, StateMachine};
+use vlot::{BadCommand, BadSnapshot, LogId, Members, StateMachine, Viewed};
 use vlot_store::command::{Command, Tag};
 use vlot_store::refusal::Refusal;
 use vlot_store::revision::Position;
 use vlot_store::store::{Applied, Store};
+use vlot_store::view::View;
 
 use crate::member;
 
@@ -115,10 +116,8 @@ impl StateMachine for StoreMachine {
 
     fn is_prompt(&self, proposal: &Proposal) -> bool {
         match proposal {
-            Proposal::Command(Command::Put(put)) => !put.prev_kv && !put.ignore_value,
-            Proposal::Command(Command::DeleteRange(delete)) => delete.range_end.is_empty() && !delete.prev_kv,
-            Proposal::Command(Command::SetAttribute { .. }) => true,
-            _ => false,
+            Proposal::Command(command) => self.store.is_prompt(command),
+            Proposal::Request(..) => false,
         }
     }
 
@@ -181,6 +180,14 @@ impl StateMachine for StoreMachine {
         self.compacting.send_replace(true);
         self.tell_facts();
         Ok(())
+    }
+}
+
+impl Viewed for StoreMachine {
+    type View = View;
+
+    fn view(&self) -> View {
+        self.store.view()
     }
 }
 

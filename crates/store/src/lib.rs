@@ -42,3 +42,4 @@ mod txn;
 pub mod watch;
 
 pub use mvcc::{answer, revision, view};
+pub use txn::answer as txn_answer;

@@ -4,9 +4,10 @@
 
 use vlot_proto::etcdserverpb::compare::CompareTarget;
 use vlot_proto::etcdserverpb::request_op::Request;
-use vlot_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
+use vlot_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest, TxnResponse};
 
 use crate::command::Command;
+use crate::refusal::Refusal;
 use crate::store::Store;
 
 /// A transaction has at most so many comparisons and operations, all branches together.
@@ -29,6 +30,16 @@ impl Store {
             Command::SetAttribute { value, .. } => effort.is_within(value.len()),
         };
         is_bounded && self.backlog.has_room()
+    }
+
+    /// As [`Store::read_txn`] if it touches few keys, each by name, and all of it is in memory. Otherwise None; the answer
+    /// is then had from a [`View`](crate::view::View).
+    ///
+    /// # Errors
+    /// As [`Store::read_txn`].
+    pub fn read_txn_small(&self, request: &TxnRequest) -> Result<Option<TxnResponse>, Refusal> {
+        let is_small = self.is_prompt_txn(request, &mut Effort { ops: 0, bytes: 0 });
+        is_small.then(|| self.read_txn(request)).transpose()
     }
 
     fn is_prompt_put(&self, put: &PutRequest, effort: &mut Effort) -> bool {

@@ -19,6 +19,7 @@ use crate::mvcc::revision::Revision;
 use crate::refusal::Refusal;
 use crate::store::Store;
 
+pub mod answer;
 mod branch;
 
 use branch::Path;

@@ -155,7 +155,7 @@ impl WatchStream {
         mail.bytes -= bytes;
         let next = mail.next();
         // Who comes again anyway need not be woken.
-        mail.woken = next != Next::Wait;
+        mail.woken = next == Next::Drain;
         Drained { outs, next }
     }
 
@@ -194,8 +194,14 @@ impl WatchStream {
         }
         let mut mail = self.mailbox.mail();
         let next = mail.next();
-        mail.woken = next != Next::Wait;
+        mail.woken = next == Next::Drain;
         Ok(Drained { outs, next })
+    }
+
+    /// Whether no watch lacks anything that a view has: what is missing, if anything, is what was applied since.
+    #[must_use]
+    pub fn has_seen(&self, view: &View) -> bool {
+        self.mailbox.mail().watches.values().all(|watch| !watch.behind || watch.next > view.revision())
     }
 
     /// The watches that are behind, those first that have waited longest.

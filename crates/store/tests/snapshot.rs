@@ -240,3 +240,16 @@ fn the_file_is_replaced_in_one_step() {
     drop(store);
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[test]
+fn a_crash_while_the_first_file_is_made_leaves_an_empty_store() {
+    let dir: PathBuf = std::env::temp_dir().join(format!("vlot-store-first-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("history.redb.next"), [0; 5_000]).unwrap();
+    let mut store = Store::open(&dir, Options::default()).unwrap();
+    put(&mut store, "a", "1");
+    store.flush().unwrap();
+    drop(store);
+    assert_eq!(Store::open(&dir, Options::default()).unwrap().revision(), 2);
+    std::fs::remove_dir_all(&dir).unwrap();
+}

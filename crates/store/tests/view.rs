@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use vlot_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, ResponseHeader};
+use vlot_proto::etcdserverpb::request_op::Request;
+use vlot_proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader, TxnRequest,
+};
 use vlot_store::command::Command;
 use vlot_store::engine::memory::MemoryEngine;
 use vlot_store::refusal::Refusal;
@@ -183,6 +186,34 @@ fn slices_are_as_long_as_asked_and_no_value_is_too_long() {
     }
     for pair in slices.windows(2) {
         assert!(pair[0].len() + pair[1].len() > 4_000, "no slice is needlessly short");
+    }
+}
+
+#[test]
+fn a_transaction_in_slices_is_the_transaction() {
+    let mut store = Store::open_still(Arc::new(MemoryEngine::default()), Options::default()).unwrap();
+    for number in 0..200 {
+        put(&mut store, &format!("key/{number:03}"), vec![7; 100]);
+    }
+    let op = |request| RequestOp { request: Some(request) };
+    let range = |range: RangeRequest| op(Request::RequestRange(range));
+    let nothing = RangeRequest { key: "none".into(), ..Default::default() };
+    let old = RangeRequest { revision: 10, keys_only: true, ..all() };
+    let nested = TxnRequest { success: vec![range(all()), range(nothing.clone())], ..Default::default() };
+    let success = vec![range(nothing), op(Request::RequestTxn(nested)), range(old), range(all())];
+    let view = store.view();
+    for request in [TxnRequest { success, ..Default::default() }, TxnRequest::default()] {
+        let mut whole = view.read_txn(&request).unwrap();
+        whole.header.as_mut().unwrap().member_id = 7;
+        let whole = whole.encode_to_vec();
+        for bytes_max in [0, 1, 1000, 1 << 20] {
+            let header = ResponseHeader { member_id: 7, ..Default::default() };
+            let mut answer = view.answer_txn(&request, header).unwrap();
+            let length = answer.encoded_len();
+            let slices: Vec<Bytes> = std::iter::from_fn(|| answer.next_slice(bytes_max).unwrap()).collect();
+            assert!(slices.iter().all(|slice| slice.len() <= bytes_max + 200), "{bytes_max}");
+            assert_eq!((slices.concat(), length), (whole.clone(), whole.len()));
+        }
     }
 }
 

@@ -207,9 +207,13 @@ impl Receivers {
             self.fail(now, out, attempt.group, TransferFailed::Misbehaved);
             return Err(BadTransferFrame::BadChunk { offset, bytes: length, upto });
         };
+        // What was on the way when all was asked for again comes once more: to take it now would lead this side beyond what
+        // the sender knows to have sent in this round.
+        if chunk_round != *round {
+            return Ok(());
+        }
         if offset != *received {
-            // What was on the way when all was asked for again comes twice, or tells nothing new.
-            if offset > *received && chunk_round == *round {
+            if offset > *received {
                 receiver.pull_again(out);
             }
             return Ok(());

@@ -1,11 +1,12 @@
 //! The bodies of replies: gRPC messages behind their five-byte prefix, or plain text.
 //!
-//! Owns the framing of what goes out. A message is sent as it is, without a copy to put its prefix in front of it.
+//! Owns the framing of what goes out, and how much of it is handed to the connection at a time. A message is sent as it
+//! is, without a copy to put its prefix in front of it.
 
 use std::convert::Infallible;
 use std::io::Cursor;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::buf::Chain;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -24,12 +25,15 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// One piece of a body: a prefix, which may be used up already, and bytes that are shared with whoever made them.
 pub(super) type Data = Chain<Cursor<[u8; PREFIX_BYTES]>, Bytes>;
 
+/// Bytes that are handed to the connection at a time. What is longer follows when the client's flow control has room.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
 /// The body of a reply.
 pub(crate) enum Body {
-    /// At most one piece, then perhaps trailers.
+    /// One message or text, then perhaps trailers.
     Whole { data: Option<Data>, trailers: Option<HeaderMap> },
-    /// Messages as they come, closed by a status.
-    Stream(mpsc::Receiver<Result<Batch, Status>>),
+    /// Framed bytes as they come, closed by a status. They are taken only as the client takes them.
+    Stream { next: Bytes, following: mpsc::Receiver<Result<Bytes, Status>> },
 }
 
 impl Body {
@@ -41,6 +45,16 @@ impl Body {
     /// Text of a plain HTTP reply.
     pub(super) fn text(text: impl Into<Bytes>) -> Body {
         Body::Whole { data: Some(unframed(text.into())), trailers: None }
+    }
+
+    /// Messages of a stream, framed, as they come.
+    pub(super) fn stream(following: mpsc::Receiver<Result<Bytes, Status>>) -> Body {
+        Body::Stream { next: Bytes::new(), following }
+    }
+
+    /// One message of exactly this length, whose bytes come in slices.
+    pub(super) fn sliced_message(length: u32, slices: mpsc::Receiver<Result<Bytes, Status>>) -> Body {
+        Body::Stream { next: Bytes::copy_from_slice(&prefix(length as usize)), following: slices }
     }
 
     /// The one message of a unary call that succeeded.
@@ -73,11 +87,15 @@ impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    pub(super) fn freeze(self) -> Bytes {
+        self.0.freeze()
+    }
 }
 
 /// What precedes an uncompressed message of this length.
 fn prefix(length: usize) -> [u8; PREFIX_BYTES] {
-    // No message is longer: what a store answers fits in memory, and clients stop reading at 2 GiB.
+    // No message is longer: clients stop reading at 2 GiB, and what is longer is refused.
     let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     [0, a, b, c, d]
 }
@@ -92,6 +110,18 @@ fn unframed(bytes: Bytes) -> Data {
     let mut used_up = Cursor::new([0; PREFIX_BYTES]);
     used_up.set_position(PREFIX_BYTES as u64);
     used_up.chain(bytes)
+}
+
+/// Takes a piece from what is to be sent.
+fn take_piece(data: &mut Option<Data>) -> Option<Data> {
+    let taken = data.take()?;
+    if taken.remaining() <= PIECE_BYTES_MAX {
+        return Some(taken);
+    }
+    let (prefix, mut bytes) = taken.into_inner();
+    let piece = bytes.split_to(PIECE_BYTES_MAX - PREFIX_BYTES);
+    *data = Some(unframed(bytes));
+    Some(prefix.chain(piece))
 }
 
 /// The headers that end a call.
@@ -129,17 +159,21 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let frame = match self.get_mut() {
             Body::Whole { data, trailers } => {
-                data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers))
+                take_piece(data).map(Frame::data).or_else(|| trailers.take().map(Frame::trailers))
             }
-            Body::Stream(messages) => match messages.poll_recv(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(batch))) => Some(Frame::data(unframed(batch.0.freeze()))),
-                Poll::Ready(Some(Err(status))) => {
-                    messages.close();
-                    Some(Frame::trailers(trailers(&status)))
+            Body::Stream { next, following } => {
+                if next.is_empty() {
+                    match ready!(following.poll_recv(context)) {
+                        Some(Ok(bytes)) => *next = bytes,
+                        Some(Err(status)) => {
+                            following.close();
+                            return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
+                        }
+                        None => return Poll::Ready(None),
+                    }
                 }
-                Poll::Ready(None) => None,
-            },
+                Some(Frame::data(unframed(next.split_to(next.len().min(PIECE_BYTES_MAX)))))
+            }
         };
         Poll::Ready(frame.map(Ok))
     }
@@ -151,7 +185,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole { data, .. } => SizeHint::with_exact(data.as_ref().map_or(0, |data| data.remaining() as u64)),
-            Body::Stream(_) => SizeHint::default(),
+            Body::Stream { .. } => SizeHint::default(),
         }
     }
 }
@@ -172,6 +206,18 @@ mod tests {
         batch.push(0, |_| {});
         batch.push(1, |buffer| buffer.put_slice(b"z"));
         assert_eq!(batch.0, &b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\0\x01z"[..]);
+    }
+
+    #[test]
+    fn a_long_message_leaves_in_pieces() {
+        let message: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
+        let Body::Whole { mut data, .. } = Body::message(message.clone().into()) else { panic!("no message") };
+        let mut sent = Vec::new();
+        while let Some(mut piece) = take_piece(&mut data) {
+            assert!(piece.remaining() <= PIECE_BYTES_MAX);
+            sent.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+        }
+        assert_eq!(sent, [&prefix(message.len())[..], &message].concat());
     }
 
     #[test]

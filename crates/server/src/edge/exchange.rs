@@ -11,17 +11,42 @@ use super::body::{Batch, PREFIX_BYTES};
 use crate::status::{Code, Status};
 
 /// The way back to a streaming client.
-pub(crate) struct Replies(pub(super) mpsc::Sender<Result<Batch, Status>>);
+pub(crate) struct Replies(pub(super) mpsc::Sender<Result<Bytes, Status>>);
 
 impl Replies {
     /// Sends some messages, waiting until there is room for them. `Err` means that the client is gone.
     pub(crate) async fn send(&self, batch: Batch) -> Result<(), Status> {
-        self.0.send(Ok(batch)).await.map_err(|_| Status::CANCELED)
+        self.0.send(Ok(batch.freeze())).await.map_err(|_| Status::CANCELED)
     }
 
     /// Returns when the client is gone.
     pub(crate) async fn closed(&self) {
         self.0.closed().await;
+    }
+}
+
+/// The way back for the slices of one long message.
+pub(crate) struct Slices(pub(super) mpsc::Sender<Result<Bytes, Status>>);
+
+impl Slices {
+    /// Waits until the client has taken what it was given. `None` if it is gone.
+    pub(crate) async fn room(&self) -> Option<Room<'_>> {
+        self.0.reserve().await.ok().map(Room)
+    }
+}
+
+/// Room for one slice, or for the end.
+pub(crate) struct Room<'s>(mpsc::Permit<'s, Result<Bytes, Status>>);
+
+impl Room<'_> {
+    /// Gives the next slice.
+    pub(crate) fn fill(self, slice: Bytes) {
+        self.0.send(Ok(slice));
+    }
+
+    /// Ends the call: well if all of the message was given.
+    pub(crate) fn end(self, status: Status) {
+        self.0.send(Err(status));
     }
 }
 

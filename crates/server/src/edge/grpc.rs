@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -15,14 +14,16 @@ use tracing::warn;
 
 use super::Edge;
 use super::body::{Body, trailers};
-use super::exchange::{Replies, Requests};
-use crate::service::{Caller, Kind, Rpc};
+use super::exchange::{Replies, Requests, Slices};
+use crate::service::{Caller, Kind, LongAnswer, Reply, Rpc};
 use crate::status::{Code, Status};
 
 const CONTENT_TYPE_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// Batches of replies that may wait between a streaming service and the connection. What exceeds it waits in the
 /// service, which knows how to do without a copy.
 const BATCHES_MAX: usize = 2;
+/// Slices of a long answer that wait for the connection: the next one is made while one is sent.
+const SLICES_MAX: usize = 1;
 
 /// Whether a request claims to be a gRPC call.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
@@ -47,7 +48,8 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
             let outcome = unary(&edge, rpc, request).await;
             metrics.call_handled(rpc, outcome.as_ref().err().map_or(Code::Ok, |status| status.code));
             match outcome {
-                Ok(message) => (Code::Ok, success(Body::message(message))),
+                Ok(Reply::Message(message)) => (Code::Ok, success(Body::message(message))),
+                Ok(Reply::Long(answer)) => (Code::Ok, sliced(*answer)),
                 Err(status) => (status.code, failure(&status)),
             }
         }
@@ -61,7 +63,7 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
     reply
 }
 
-async fn unary(edge: &Edge, rpc: Rpc, request: Request<Incoming>) -> Result<Bytes, Status> {
+async fn unary(edge: &Edge, rpc: Rpc, request: Request<Incoming>) -> Result<Reply, Status> {
     let (parts, body) = request.into_parts();
     refuse_compression(&parts.headers)?;
     let caller = caller(&parts.headers);
@@ -74,6 +76,14 @@ async fn unary(edge: &Edge, rpc: Rpc, request: Request<Incoming>) -> Result<Byte
         None => call.await,
         Some(within) => tokio::time::timeout(within, call).await.unwrap_or(Err(Status::DEADLINE_EXCEEDED)),
     }
+}
+
+/// Starts to send a long answer. What produces it runs in a task of its own, which ends with the call.
+fn sliced(answer: LongAnswer) -> Response<Body> {
+    let (slices, waiting) = mpsc::channel(SLICES_MAX);
+    let length = answer.length();
+    tokio::spawn(answer.send(Slices(slices)));
+    success(Body::sliced_message(length, waiting))
 }
 
 /// Starts a streaming call. Its service runs in a task of its own, which ends with the call.
@@ -102,7 +112,7 @@ fn stream(edge: &Arc<Edge>, rpc: Rpc, request: Request<Incoming>) -> Response<Bo
         // If the client is gone, nobody asks how it ended.
         let _ = replies.send(Err(status)).await;
     });
-    success(Body::Stream(waiting))
+    success(Body::stream(waiting))
 }
 
 async fn elapsed(within: Option<Duration>) {

@@ -8,21 +8,36 @@ use vlot_proto::etcdserverpb::{
 use vlot_store::check;
 use vlot_store::command::Tag;
 use vlot_store::store::Applied;
+use vlot_store::view::View;
 
-use super::{Services, decode, encode};
+use super::answer::{Answer, Reply, SHORT_BYTES_MAX, SHORT_KEYS_MAX, is_long_deletion, is_long_txn};
+use super::{Services, decode, encode, encode_by};
 use crate::status::{Code, Status};
 use crate::store_machine::Proposal;
 
 impl Services {
-    pub(super) async fn range(&self, request: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn range(&self, request: Bytes) -> Result<Reply, Status> {
         let request: RangeRequest = decode(request)?;
         check::check_range(&request)?;
         if !request.serializable {
             self.store_group.barrier().await?;
         }
-        let mut reply = self.store_group.look(|store| store.range(&request)).await??;
-        self.complete(&mut reply.header);
-        Ok(encode(&reply))
+        let looked =
+            self.store_group.look(|store| match store.range_small(&request, SHORT_KEYS_MAX, SHORT_BYTES_MAX) {
+                Ok(Some(reply)) => Ok(Looked::Short(reply)),
+                Ok(None) => Ok(Looked::Long(store.view())),
+                Err(refusal) => Err(refusal),
+            });
+        match looked.await?? {
+            Looked::Short(mut reply) => {
+                self.complete(&mut reply.header);
+                Ok(Reply::Message(encode(&reply)))
+            }
+            Looked::Long(view) => {
+                let header = self.header(view.revision());
+                self.begin_answer(view, move |view| view.answer(&request, header).map(Answer::Range)).await
+            }
+        }
     }
 
     pub(super) async fn put(&self, bytes: Bytes) -> Result<Bytes, Status> {
@@ -41,26 +56,44 @@ impl Services {
             return Err(other_answer());
         };
         self.complete(&mut reply.header);
-        Ok(encode(&reply))
+        let is_long = is_long_deletion(&reply);
+        encode_by(&self.readers, reply, is_long).await
     }
 
-    pub(super) async fn txn(&self, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn txn(&self, bytes: Bytes) -> Result<Reply, Status> {
         let request: TxnRequest = decode(bytes.clone())?;
         check::check_txn(&request, self.txn_ops_max)?;
-        let mut reply = if check::is_read_only(&request) {
-            if !is_serializable(&request) {
-                self.store_group.barrier().await?;
-            }
-            self.store_group.look(|store| store.read_txn(&request)).await??
-        } else {
-            if has_put(&request) {
-                self.require_space()?;
-            }
-            let Applied::Txn(reply) = self.propose(Tag::Txn, &bytes).await? else { return Err(other_answer()) };
-            reply
-        };
+        if check::is_read_only(&request) {
+            return self.read_txn(request).await;
+        }
+        if has_put(&request) {
+            self.require_space()?;
+        }
+        let Applied::Txn(mut reply) = self.propose(Tag::Txn, &bytes).await? else { return Err(other_answer()) };
         self.complete(&mut reply.header);
-        Ok(encode(&reply))
+        let is_long = is_long_txn(&reply);
+        encode_by(&self.readers, reply, is_long).await.map(Reply::Message)
+    }
+
+    async fn read_txn(&self, request: TxnRequest) -> Result<Reply, Status> {
+        if !is_serializable(&request) {
+            self.store_group.barrier().await?;
+        }
+        let looked = self.store_group.look(|store| match store.read_txn_small(&request) {
+            Ok(Some(reply)) => Ok(Looked::Short(reply)),
+            Ok(None) => Ok(Looked::Long(store.view())),
+            Err(refusal) => Err(refusal),
+        });
+        match looked.await?? {
+            Looked::Short(mut reply) => {
+                self.complete(&mut reply.header);
+                Ok(Reply::Message(encode(&reply)))
+            }
+            Looked::Long(view) => {
+                let header = self.header(view.revision());
+                self.begin_answer(view, move |view| view.answer_txn(&request, header).map(Answer::Txn)).await
+            }
+        }
     }
 
     pub(super) async fn compact(&self, bytes: Bytes) -> Result<Bytes, Status> {
@@ -84,10 +117,17 @@ impl Services {
     /// Refuses what would make a full store fuller. Deletions and compactions are never refused: they are the way out.
     fn require_space(&self) -> Result<(), Status> {
         match self.quota_bytes {
-            Some(quota) if self.store_group.database_bytes() > quota => Err(Status::NO_SPACE),
+            Some(quota) if self.store_group.bytes_in_use() > quota => Err(Status::NO_SPACE),
             _ => Ok(()),
         }
     }
+}
+
+/// What a look at the store has given.
+enum Looked<R> {
+    Short(R),
+    /// What is asked takes longer than a look may.
+    Long(View),
 }
 
 /// The store answers each command with its own kind of reply; anything else is our error.

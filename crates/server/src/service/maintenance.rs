@@ -6,17 +6,16 @@ use vlot_proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 
-use vlot_store::store::Store;
-
 use super::{ETCD_VERSION, Services, decode, encode};
 use crate::status::Status;
+use crate::store_group::Glance;
 
 impl Services {
     /// Local: it needs no other member, and is answered without a leader too.
     pub(super) async fn status(&self, request: Bytes) -> Result<Bytes, Status> {
         let _: StatusRequest = decode(request)?;
         let role_state = self.store_group.raft_status();
-        let (sizes, revision) = self.store_group.look(|store| (store.sizes(), store.revision())).await?;
+        let Glance { sizes, revision, .. } = self.store_group.glance().await?;
         let mut errors = Vec::new();
         if role_state.leader == 0 {
             errors.push(Status::NO_LEADER.message.into_owned());
@@ -63,7 +62,7 @@ impl Services {
         if request.action() != AlarmAction::Get {
             return Err(Status::absent("etcdserverpb.Maintenance/Alarm ACTIVATE and DEACTIVATE"));
         }
-        let revision = self.store_group.look(Store::revision).await?;
+        let revision = self.store_group.glance().await?.revision;
         Ok(encode(&AlarmResponse { header: Some(self.header(revision)), alarms: Vec::new() }))
     }
 }

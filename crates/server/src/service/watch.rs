@@ -1,9 +1,12 @@
 //! `etcdserverpb.Watch`: one stream of a client carries many watches.
 //!
-//! Owns the conversation and the shape of its responses. What a watch has seen and what it still needs is the store's
-//! business: a client that does not read holds nothing here but the few replies that wait for its connection.
+//! Owns the conversation, the shape of its responses, and when what a watch has missed is read. What a watch has seen and
+//! what it still needs is the store's business: a client that does not read holds nothing here but the few replies that
+//! wait for its connection.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
@@ -12,13 +15,15 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use vlot_proto::etcdserverpb::watch_request::RequestUnion;
 use vlot_proto::etcdserverpb::{ResponseHeader, WatchRequest, WatchResponse};
-use vlot_store::watch::{CancelReason, WatchOut, WatchStream};
+use vlot_store::refusal::Refusal;
+use vlot_store::watch::{CancelReason, Drained, Next, WatchOut, WatchStream};
 
 use super::{Caller, Services, decode};
 use crate::config::RECEIVE_SLACK;
 use crate::edge::body::Batch;
 use crate::edge::exchange::{Replies, Requests};
 use crate::status::{COMPACTED, Status};
+use crate::worker_pool::{Turn, WorkerPool};
 
 /// How many bytes of events are taken from the store at a time. It bounds what one slow stream holds.
 const DRAIN_BYTES: usize = 256 * 1024;
@@ -28,11 +33,9 @@ const LEADERLESS_MAX: u32 = 3;
 impl Services {
     pub(super) async fn watch(&self, caller: Caller, mut requests: Requests, replies: Replies) -> Result<(), Status> {
         let woken = Arc::new(Notify::new());
+        let wake = woken.clone();
+        let mut stream = self.store_group.look(|store| store.watch_stream(Arc::new(move || wake.notify_one()))).await?;
         let mut conversation = Conversation {
-            stream: {
-                let woken = woken.clone();
-                self.store_group.look(|store| store.watch_stream(Arc::new(move || woken.notify_one()))).await?
-            },
             asked: VecDeque::new(),
             fragmented: BTreeSet::new(),
             // What etcd's client receives at most, less some room for what is around the events.
@@ -41,22 +44,31 @@ impl Services {
         let interval = self.watch_progress_interval;
         let mut progress = interval_at(Instant::now() + interval, interval);
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut more = false;
+        let mut line = Line::new(&self.catch_ups);
+        let mut next = Next::Wait;
         loop {
+            let mut turn = None;
             tokio::select! {
                 request = requests.next() => match request? {
-                    Some(request) => self.handle(&mut conversation, decode(request)?).await?,
+                    Some(request) => conversation.handle(&mut stream, decode(request)?),
                     None => return Ok(()),
                 },
-                () = async { if !more { woken.notified().await } } => {}
-                _ = progress.tick() => {
-                    self.store_group.look(|store| conversation.stream.notify_progress(store)).await?;
-                }
+                () = woken.notified(), if next != Next::Drain => {}
+                () = ready(()), if next == Next::Drain => {}
+                come = line.turn(), if next == Next::CatchUp => turn = Some(come),
+                _ = progress.tick() => stream.notify_progress(),
                 () = self.leaderless(), if caller.requires_leader => return Err(Status::NO_LEADER),
                 () = replies.closed() => return Ok(()),
             }
-            let drained = self.store_group.look(|store| conversation.stream.drain(store, DRAIN_BYTES)).await?;
-            more = drained.more;
+            let drained;
+            (stream, drained) = match turn {
+                Some(turn) => self.catch_up(stream, turn).await?,
+                None => {
+                    let drained = stream.drain(DRAIN_BYTES);
+                    (stream, drained)
+                }
+            };
+            next = drained.next;
             let mut batch = Batch::default();
             for out in drained.outs {
                 conversation.respond(out, |revision| self.header(revision), &mut batch);
@@ -67,22 +79,23 @@ impl Services {
         }
     }
 
-    async fn handle(&self, conversation: &mut Conversation, request: WatchRequest) -> Result<(), Status> {
-        let stream = &mut conversation.stream;
-        match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => {
-                conversation.asked.push_back(create.fragment);
-                self.store_group.look(|store| stream.create(store, &create)).await?;
-            }
-            Some(RequestUnion::CancelRequest(cancel)) => {
-                self.store_group.look(|store| stream.cancel(store, cancel.watch_id)).await?;
-            }
-            Some(RequestUnion::ProgressRequest(_)) => {
-                self.store_group.look(|store| stream.request_progress(store)).await?;
-            }
-            None => {}
+    /// Reads a piece of what a stream has missed, on a thread that may take its time.
+    async fn catch_up(&self, mut stream: WatchStream, turn: Turn) -> Result<(WatchStream, Drained), Status> {
+        let view = self.store_group.local_view().await?;
+        let (mut stream, mut drained, has_seen_all) = turn
+            .run(move || {
+                let drained = stream.catch_up(&view, DRAIN_BYTES)?;
+                let has_seen_all = stream.has_seen(&view);
+                Ok::<_, Refusal>((stream, drained, has_seen_all))
+            })
+            .await??;
+        if drained.next == Next::CatchUp && has_seen_all {
+            // What is missing is what was applied meanwhile. Were it read while more is applied, it might never end.
+            let rest = self.store_group.look(|store| stream.catch_up(&store.view(), DRAIN_BYTES)).await??;
+            drained.outs.extend(rest.outs);
+            drained.next = rest.next;
         }
-        Ok(())
+        Ok((stream, drained))
     }
 
     /// Returns when this node has known of no leader for some election timeouts.
@@ -95,9 +108,27 @@ impl Services {
     }
 }
 
+/// A stream's place in the line of those that are behind. It keeps it while it is busy with something else.
+struct Line<'p> {
+    catch_ups: &'p WorkerPool,
+    place: Option<Pin<Box<dyn Future<Output = Turn> + Send + 'p>>>,
+}
+
+impl<'p> Line<'p> {
+    fn new(catch_ups: &'p WorkerPool) -> Line<'p> {
+        Line { catch_ups, place: None }
+    }
+
+    /// Waits until it is the stream's turn. Cancel-safe.
+    async fn turn(&mut self) -> Turn {
+        let turn = self.place.get_or_insert_with(|| Box::pin(self.catch_ups.turn())).await;
+        self.place = None;
+        turn
+    }
+}
+
 /// What is remembered of one stream beside its watches.
 struct Conversation {
-    stream: WatchStream,
     /// For each watch that was asked for and is not answered yet: whether its responses may be cut in parts.
     asked: VecDeque<bool>,
     /// The watches whose responses may be cut in parts.
@@ -106,6 +137,18 @@ struct Conversation {
 }
 
 impl Conversation {
+    fn handle(&mut self, stream: &mut WatchStream, request: WatchRequest) {
+        match request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => {
+                self.asked.push_back(create.fragment);
+                stream.create(&create);
+            }
+            Some(RequestUnion::CancelRequest(cancel)) => stream.cancel(cancel.watch_id),
+            Some(RequestUnion::ProgressRequest(_)) => stream.request_progress(),
+            None => {}
+        }
+    }
+
     /// Adds the responses for one thing that the store has to say: one, or the parts of one.
     fn respond(&mut self, out: WatchOut, header: impl Fn(i64) -> ResponseHeader, batch: &mut Batch) {
         let response =

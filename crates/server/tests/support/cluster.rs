@@ -233,6 +233,11 @@ impl Node {
         process.wait(PATIENCE).unwrap_or_else(|| panic!("{} does not stop", self.name))
     }
 
+    /// The process's id.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
     /// Whether the process runs.
     pub fn runs(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| process.ended().is_none())

@@ -74,6 +74,13 @@ impl Volume {
         assert!(done(Command::new("fsfreeze").arg("-f").arg(&self.place)), "it is frozen");
     }
 
+    /// The same until the value goes. A process that waits for a frozen volume cannot be ended, so that a test which fails
+    /// must thaw it first.
+    pub fn frozen(&self) -> Frozen<'_> {
+        self.freeze();
+        Frozen(self)
+    }
+
     /// Lets them go on.
     pub fn thaw(&self) {
         assert!(done(Command::new("fsfreeze").arg("-u").arg(&self.place)), "it is thawed");
@@ -81,6 +88,15 @@ impl Volume {
 
     fn filler(&self) -> PathBuf {
         self.place.join("filler")
+    }
+}
+
+/// A volume that is thawed when this goes.
+pub struct Frozen<'v>(&'v Volume);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        done(Command::new("fsfreeze").arg("-u").arg(&self.0.place));
     }
 }
 

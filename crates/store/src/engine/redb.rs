@@ -43,9 +43,12 @@ impl RedbEngine {
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<Self, OpenError> {
         std::fs::create_dir_all(dir).map_err(OpenError::Io)?;
         remove_next(dir).map_err(OpenError::Io)?;
-        let engine = Self::open_file(dir, FILE_NAME, cache_bytes)?;
-        // The file's own entry in the directory has to be durable too.
-        sync(dir).map_err(OpenError::Io)?;
+        if dir.join(FILE_NAME).exists() {
+            return Self::open_file(dir, FILE_NAME, cache_bytes);
+        }
+        // A file that a crash left half made could not be told from a damaged one.
+        let engine = Self::open_file(dir, NEXT_NAME, cache_bytes)?;
+        engine.take_place().map_err(OpenError::Io)?;
         Ok(engine)
     }
 
@@ -61,6 +64,12 @@ impl RedbEngine {
         // Both tables exist from the start, so that readers need not tell an empty store from a damaged one.
         engine.write(&WriteBatch::default()).map_err(OpenError::from)?;
         Ok(engine)
+    }
+
+    /// Gives a file that was made beside it the name of the present one: durably, in one step.
+    fn take_place(&self) -> io::Result<()> {
+        std::fs::rename(self.dir.join(NEXT_NAME), self.dir.join(FILE_NAME))?;
+        sync(&self.dir)
     }
 
     fn write_with(&self, batch: &WriteBatch, durability: Durability) -> Result<(), EngineError> {
@@ -176,9 +185,7 @@ impl Successor for Next {
     fn take_over(self: Box<Self>) -> Result<Arc<dyn Engine>, EngineError> {
         // A durable transaction makes all before it durable.
         self.0.write(&WriteBatch::default())?;
-        let dir = &self.0.dir;
-        let renamed = std::fs::rename(dir.join(NEXT_NAME), dir.join(FILE_NAME)).and_then(|()| sync(dir));
-        renamed.map_err(|error| EngineError::Failed(error.to_string()))?;
+        self.0.take_place().map_err(|error| EngineError::Failed(error.to_string()))?;
         Ok(Arc::new(self.0))
     }
 }

@@ -55,25 +55,9 @@ impl View {
     /// As [`View::range`].
     pub fn answer(&self, request: &RangeRequest, header: ResponseHeader) -> Result<RangeAnswer, Refusal> {
         check::check_range(request)?;
-        let reader = self.reader();
-        let at = reader.readable(request.revision)?;
-        let range = KeyRange::of(&request.key, &request.range_end).detached();
-        let plan = plan(&reader, request, &range, at)?;
-        let header = Some(ResponseHeader { revision: self.revision(), ..header });
-        let head = RangeResponse { header, ..Default::default() }.encode_to_vec();
-        let tail = RangeResponse { more: plan.more, count: plan.count, ..Default::default() }.encode_to_vec();
-        let encoded_len = head.len() + plan.bytes + tail.len();
-        let rest = plan.listed.map_or(Rest::InKeyOrder { range, at, left: plan.keys }, Rest::Listed);
-        Ok(RangeAnswer {
-            view: self.clone(),
-            keys_only: request.keys_only,
-            encoded_len,
-            sent: 0,
-            head: Some(head),
-            rest,
-            tail: Some(tail),
-            stored: Stored::default(),
-        })
+        let at = self.reader().readable(request.revision)?;
+        let header = ResponseHeader { revision: self.revision(), ..header };
+        RangeAnswer::begin(self, request, at, header)
     }
 }
 
@@ -109,6 +93,26 @@ fn plan(reader: &Reader<'_>, request: &RangeRequest, range: &KeyRange, at: i64) 
 }
 
 impl RangeAnswer {
+    /// Answers a sound request at a readable revision.
+    pub(crate) fn begin(view: &View, request: &RangeRequest, at: i64, header: ResponseHeader) -> Result<Self, Refusal> {
+        let range = KeyRange::of(&request.key, &request.range_end).detached();
+        let plan = plan(&view.reader(), request, &range, at)?;
+        let head = RangeResponse { header: Some(header), ..Default::default() }.encode_to_vec();
+        let tail = RangeResponse { more: plan.more, count: plan.count, ..Default::default() }.encode_to_vec();
+        let encoded_len = head.len() + plan.bytes + tail.len();
+        let rest = plan.listed.map_or(Rest::InKeyOrder { range, at, left: plan.keys }, Rest::Listed);
+        Ok(Self {
+            view: view.clone(),
+            keys_only: request.keys_only,
+            encoded_len,
+            sent: 0,
+            head: Some(head),
+            rest,
+            tail: Some(tail),
+            stored: Stored::default(),
+        })
+    }
+
     /// How many bytes all slices have together.
     #[must_use]
     pub fn encoded_len(&self) -> usize {

@@ -9,12 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::mvcc::history::{Block, Event, first_from};
+use crate::mvcc::history::{BLOCK_BYTES_MAX, Block, Event, first_from};
 use crate::mvcc::revision::Revision;
 
-/// Blocks are joined up to so many bytes. The larger they are, the sooner an event is found, and the more leaves memory at
-/// once.
-const JOINED_BYTES_MAX: usize = 64 << 10;
 /// How many blocks are in a group. A clone has one group and the list of groups copied, at the next block.
 const GROUP_BLOCKS: usize = 64;
 /// A shorter value is copied for who reads it; a longer one is shared, and keeps its block in memory.
@@ -72,7 +69,7 @@ impl Recent {
         while let Some((first, group)) = groups.back_mut() {
             let group = Arc::make_mut(group);
             let last = group.last().expect("no group is empty").1.clone();
-            if last.len() > 2 * block.len() || last.len() + block.len() > JOINED_BYTES_MAX {
+            if last.len() > 2 * block.len() || last.len() + block.len() > BLOCK_BYTES_MAX {
                 if group.len() < GROUP_BLOCKS {
                     group.push((block.first, block));
                     return;

@@ -56,7 +56,7 @@ impl View {
     }
 
     /// Answers a transaction that has only ranges in it (see
-    /// [`check::is_read_only`](crate::check::is_read_only)).
+    /// [`check::is_read_only`](crate::check::is_read_only)). See [`View::answer_txn`] for those whose answers are long.
     ///
     /// # Errors
     /// As [`View::range`]; `DuplicateKey` for a transaction that would change something.

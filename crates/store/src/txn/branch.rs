@@ -29,15 +29,21 @@ impl Path {
 impl Reader<'_> {
     /// Answers a transaction that has only ranges in it (see [`check::is_read_only`]).
     pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Refusal> {
+        let path = self.reading_path(request)?;
+        let mut response = self.read_branch(request, &path)?;
+        response.header = header(self.revision());
+        Ok(response)
+    }
+
+    /// Which branches a transaction takes that has only ranges in it, and that can be done.
+    pub(super) fn reading_path(&self, request: &TxnRequest) -> Result<Path, Refusal> {
         check::check_txn(request, usize::MAX)?;
         if !check::is_read_only(request) {
             return Err(Refusal::DuplicateKey);
         }
         let path = self.path(request)?;
         self.check_branch(request, &path)?;
-        let mut response = self.read_branch(request, &path)?;
-        response.header = header(self.revision());
-        Ok(response)
+        Ok(path)
     }
 
     fn read_branch(&self, request: &TxnRequest, path: &Path) -> Result<TxnResponse, Refusal> {

@@ -1,0 +1,108 @@
+//! A gRPC client of a few lines, for tests that need to see how an answer comes.
+
+use std::net::Ipv4Addr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::client::SendRequest;
+use h2::{RecvStream, client};
+use http::{HeaderMap, Request};
+use prost::Message;
+use tokio::net::TcpStream;
+
+/// What stands before a message: a flag, and its length.
+const PREFIX_BYTES: usize = 5;
+/// As Go's client, which grows its windows to this.
+const WINDOW_BYTES: u32 = 16 << 20;
+
+/// One connection to a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    send: SendRequest<Bytes>,
+    authority: String,
+}
+
+impl Client {
+    /// Connects. The connection lives as long as the runtime that this is called in.
+    pub async fn connect(port: u16) -> Client {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("the node listens");
+        stream.set_nodelay(true).unwrap();
+        let mut builder = client::Builder::new();
+        builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
+        let (send, connection) = builder.handshake(stream).await.expect("the node speaks HTTP/2");
+        tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Client { send, authority: format!("127.0.0.1:{port}") }
+    }
+
+    /// Sends a request and returns the reply as it comes.
+    pub async fn begin(&self, path: &str, request: &impl Message) -> Result<Reply, String> {
+        let head = Request::post(format!("http://{}{path}", self.authority))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        let mut send = self.send.clone().ready().await.map_err(|error| error.to_string())?;
+        let (response, mut body) =
+            send.send_request(head.body(()).unwrap(), false).map_err(|error| error.to_string())?;
+        let mut message = BytesMut::new();
+        message.put_u8(0);
+        message.put_u32(request.encoded_len() as u32);
+        request.encode(&mut message).unwrap();
+        body.send_data(message.freeze(), true).map_err(|error| error.to_string())?;
+        let response = response.await.map_err(|error| error.to_string())?;
+        let (parts, body) = response.into_parts();
+        match status(&parts.headers) {
+            Some(status) if !status.starts_with('0') => Err(status),
+            _ => Ok(Reply { body }),
+        }
+    }
+
+    /// Sends a request and returns the whole reply, or the status with which the call failed.
+    pub async fn call<R: Message + Default>(&self, path: &str, request: &impl Message) -> Result<R, String> {
+        let mut reply = self.begin(path, request).await?;
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = reply.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        let length = bytes.get(1..PREFIX_BYTES).ok_or("no message")?;
+        let length = u32::from_be_bytes(length.try_into().unwrap()) as usize;
+        assert_eq!(bytes.len(), PREFIX_BYTES + length, "a message is as long as its prefix says");
+        R::decode(&bytes[PREFIX_BYTES..]).map_err(|error| error.to_string())
+    }
+}
+
+/// A reply on its way.
+pub struct Reply {
+    body: RecvStream,
+}
+
+impl Reply {
+    /// The next bytes, the prefix among them, and room for as many again. `None` at the end of a call that went well.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        match self.body.data().await {
+            Some(Ok(bytes)) => {
+                self.body.flow_control().release_capacity(bytes.len()).map_err(|error| error.to_string())?;
+                Ok(Some(bytes))
+            }
+            Some(Err(error)) => Err(error.to_string()),
+            None => match self.body.trailers().await {
+                Ok(Some(trailers)) if status(&trailers).is_some_and(|status| status.starts_with('0')) => Ok(None),
+                Ok(trailers) => Err(trailers.as_ref().and_then(status).unwrap_or_else(|| "no status".into())),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+
+    /// How many bytes come until the end.
+    pub async fn count(mut self) -> Result<usize, String> {
+        let mut bytes = 0;
+        while let Some(piece) = self.next().await? {
+            bytes += piece.len();
+        }
+        Ok(bytes)
+    }
+}
+
+fn status(headers: &HeaderMap) -> Option<String> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    text("grpc-status").map(|code| format!("{code} {}", text("grpc-message").unwrap_or_default()))
+}
