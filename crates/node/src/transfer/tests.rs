@@ -546,6 +546,25 @@ fn whatever_goes_wrong_in_the_end_the_receiver_has_exactly_the_bytes() {
     assert!(resumed > 400_000 && restarts > 40 && failures.len() > 3, "{resumed} {restarts} {failures:?}");
 }
 
+/// A chunk that was under way when all was asked for again is taken where it continues what is there. The peer pulls on from
+/// behind it, in a round in which nothing was sent yet.
+#[test]
+fn a_chunk_of_an_earlier_round_may_come_late() {
+    let (now, peer) = (Time::from_millis(1), NodeId(2));
+    let info = SnapshotInfo { id: LogId::new(1, 5), bytes: 10_000, checksum: 7 };
+    let mut transfers = Transfers::new(LIMITS, 0, BTreeMap::new());
+    let frame = |body| Frame { group: GROUP, attempt: 1, body }.encode();
+    transfers.frame(now, peer, frame(Body::Ask { reach: info.id, part: None })).expect("as it should be");
+    transfers.found(now, GROUP, peer, 1, Some(info));
+    transfers.frame(now, peer, frame(Body::Pull { round: 1, offset: 0, upto: 4000 })).expect("as it should be");
+    transfers.chunk_read(now, GROUP, peer, 1, 0, Ok(Bytes::from(vec![0; 1000])));
+    transfers.frame(now, peer, frame(Body::Pull { round: 2, offset: 0, upto: 4000 })).expect("as it should be");
+    let pulled = transfers.frame(now, peer, frame(Body::Pull { round: 2, offset: 1000, upto: 5000 }));
+    pulled.expect("the chunk of the first round has come");
+    let refused = transfers.frame(now, peer, frame(Body::Pull { round: 2, offset: 1001, upto: 5000 }));
+    assert!(matches!(refused, Err(BadTransferFrame::BadPull { .. })), "{refused:?}");
+}
+
 /// Frames that no correct peer sends are told, end what they belong to, and are never a panic.
 #[test]
 fn malformed_and_malicious_frames_are_told() {
