@@ -227,6 +227,17 @@ impl Conditions {
     }
 }
 
+impl Conditions {
+    /// The same for a state machine whose snapshots are so many times longer.
+    #[must_use]
+    pub fn with_snapshots_scaled(mut self, scale: u32) -> Self {
+        let transfer = &mut self.transfer;
+        transfer.rate_bytes_per_second = transfer.rate_bytes_per_second.saturating_mul(u64::from(scale));
+        transfer.chunk_bytes = transfer.chunk_bytes.saturating_mul(scale);
+        self
+    }
+}
+
 /// In a quarter of the runs, a lease as long as its contract allows, or much shorter.
 fn draw_lease(election_timeout: Duration, drift: u64, rng: &mut Rng) -> Option<Duration> {
     let millis = election_timeout.as_millis() as u64;

@@ -24,6 +24,10 @@ pub trait Subject: Sized + 'static {
     type Machine: StateMachine<Command: Clone + Debug + 'static, Reply: Clone + Debug + PartialEq + Send + Sync + 'static>;
     /// What is asked of it without changing it.
     type Query: Clone + Debug + 'static;
+    /// How many times longer its snapshots are than some hundred bytes. Transfers are faster by as much, or none would
+    /// arrive while the log is cut behind it.
+    const SNAPSHOT_SCALE: u32 = 1;
+
     /// What it answers.
     type Answer: Clone + Debug + PartialEq + 'static;
 

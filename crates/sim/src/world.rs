@@ -206,7 +206,8 @@ struct Group<S: Subject> {
 
 impl<S: Subject> World<S> {
     fn new(seed: u64, options: &Options) -> Self {
-        Self::under(Conditions::draw(seed, options), seed, options.whole_transcript)
+        let conditions = Conditions::draw(seed, options).with_snapshots_scaled(S::SNAPSHOT_SCALE);
+        Self::under(conditions, seed, options.whole_transcript)
     }
 
     fn under(conditions: Conditions, seed: u64, whole_transcript: bool) -> Self {

@@ -162,6 +162,8 @@ impl StateMachine for Machine {
 }
 
 impl Subject for StoreUsed {
+    const SNAPSHOT_SCALE: u32 = 200;
+
     type Machine = Machine;
     type Query = history::Request;
     type Answer = Result<Reply, Refusal>;
