@@ -1,6 +1,6 @@
 //! Whole clusters under virtual time, with faults, from a seed.
 //!
-//! A run is a function of its seed: [`world::run`] builds a cluster of nodes out of the library's own layers, the
+//! A run is a function of its seed: [`world::run`] builds a cluster of nodes as they ship, with the
 //! real log on simulated disks, a network and clients, lets faults strike for a while, heals everything, and watches
 //! that nothing which must hold was ever broken. The same seed gives the same run, byte for byte.
 //!
