@@ -2,6 +2,7 @@
 //!
 //! Owns the command line. What is measured, and how, is in the module of each measurement.
 
+mod groups;
 mod log;
 mod measure;
 mod plan;
@@ -25,6 +26,9 @@ vlot-bench log [--dir DIR] [--rounds N] [--millis N]
     The log beside tikv's raft-engine, and beside the bare file under both: appends, recovery, reads.
     Works in a new directory in DIR (the system's place for temporary files, if it is not given), which it removes.
     A round of a row of appends takes --millis for each side.
+vlot-bench groups [--dir DIR] [--count N] [--millis N]
+    Many groups on three nodes, each a process of its own: what idle ones cost, how fast they are made and led again, and
+    what they take from busy ones. Works in a new directory in DIR, which it removes.
 vlot-bench ring [--dir DIR] [--rounds N] [--millis N]
     Ways to ask the system for a durable write: two calls, one call, and io_uring.
 ";
@@ -36,6 +40,9 @@ fn main() -> ExitCode {
         Some(name @ "log") => {
             Plan::parse(name, arguments).and_then(|plan| log::run(&plan).map_err(|error| error.to_string()))
         }
+        Some("groups") => groups::Plan::parse(arguments)
+            .and_then(|plan| groups::run(&plan).map_err(|error| error.to_string())),
+        Some(groups::NODE) => groups::node::run(arguments).map_err(|error| error.to_string()),
         Some(name @ "ring") => {
             Plan::parse(name, arguments).and_then(|plan| ring::run(&plan).map_err(|error| error.to_string()))
         }

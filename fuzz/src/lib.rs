@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod handshake;
 pub mod log_recovery;
 pub mod message;
 #[path = "../../crates/log/tests/model/mod.rs"]

@@ -125,7 +125,7 @@ fn session(reader: &mut Reader<'_>, raft: &Raft) -> Session {
 }
 
 /// Up to three runs of a few entries: no more than a frame has payloads for, so that no index is beyond what is counted
-/// (`vlot/src/wire.rs`).
+/// (`vlot_node::wire`).
 fn entries(reader: &mut Reader<'_>, raft: &Raft) -> TermRuns {
     let after = log_id(reader, raft);
     let mut entries = TermRuns::empty(after);

@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     log.sync()?;
 
     let payload = Bytes::from(vec![b'x'; ENTRY_BYTES as usize]);
-    let (mut tidied, mut carried, mut largest) = (Vec::new(), 0, 0);
+    let (mut tidied, mut rewritten, mut largest) = (Vec::new(), 0, 0);
     let (mut untidied, mut since_snapshot) = (0, 0);
     for after in (0..mib * MIB / ENTRY_BYTES).step_by(BATCH as usize) {
         let entry = |index| Entry { id: LogId::new(1, index), payload: payload.clone() };
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let begun = Instant::now();
             let done = log.tidy()?;
             tidied.push(begun.elapsed());
-            carried += done.bytes_rewritten;
+            rewritten += done.bytes_rewritten;
             untidied = 0;
         }
         largest = largest.max(log.sizes().disk_bytes);
@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} calls: p50 {:?}, p99 {:?}, longest {:?}, {took:?} in all", tidied.len(), at(0.5), at(0.99), at(1.0));
     println!(
         "written again: {} MiB of {mib}; at most {} MiB on disk; in the end {sizes:?}",
-        carried / MIB,
+        rewritten / MIB,
         largest / MIB
     );
 

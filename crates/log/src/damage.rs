@@ -2,7 +2,7 @@
 //!
 //! Owns the note that outlives the process, and the cut. Must not know of groups.
 //!
-//! A log that is cut looks whole: nothing in it tells that there was more. But whoever does not know must not use it: it
+//! A log that is cut looks whole: nothing in it tells that there was more. But a node that does not know must not use it: it
 //! could vote again in a term, or let something pass for committed that this node has forgotten. So a file says it, from
 //! before the cut until the owner knows better.
 
@@ -42,7 +42,7 @@ pub enum Damage {
     },
     /// All that came after this place, of every group. The log was cut here. Of each group entries may be missing after
     /// the last one, or be there that were replaced since; its term and vote may be old; a group may be missing as a
-    /// whole. It must not vote and must not be counted until it has caught up with what a quorum has without it. This is
+    /// whole, or be there although it was removed. It must not vote and must not be counted until it has caught up with what a quorum has without it. This is
     /// reported each time the log is opened, until [`Log::mended`](crate::log::Log::mended).
     Rest {
         /// The segment.

@@ -4,8 +4,8 @@
 
 use crate::error::Flaw;
 use crate::layout::{
-    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, MARK, Payload,
-    REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES, u32_at, u64_at,
+    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FIRST_SEGMENT, FIRST_SEGMENT_BYTES, HEADER_BYTES, Header,
+    MARK, Payload, REMOVE, REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES, u32_at, u64_at,
 };
 use crc32c::crc32c;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
@@ -29,6 +29,7 @@ pub(crate) enum Body<'a> {
     Append { after: LogIndex, rows: Rows<'a> },
     LogStart { after: LogId, stays: bool, note: Note<'a> },
     Rewrite { after: LogIndex, rows: Rows<'a> },
+    Remove,
     FirstSegment { oldest: u32 },
     Mark,
     End,
@@ -104,7 +105,7 @@ pub(crate) fn decode(
             found: u64::from(header.durable),
         });
     }
-    // Room for the end of the segment is kept behind every record, and whoever goes on from here relies on it.
+    // Room for the end of the segment is kept behind every record, and the writer that goes on from here relies on it.
     let kept = if header.kind == END { 0 } else { HEADER_BYTES };
     let room = segment.len() - body_at;
     if header.length as usize + kept > room {
@@ -116,9 +117,10 @@ pub(crate) fn decode(
         APPEND => decode_entries(body, &header, body_at).map(|(after, rows)| Body::Append { after, rows })?,
         BEGIN => decode_begin(body, &header, body_at)?,
         REWRITE => decode_entries(body, &header, body_at).map(|(after, rows)| Body::Rewrite { after, rows })?,
-        FLOOR => decode_floor(body, &header)?,
+        FIRST_SEGMENT => decode_first_segment(body, &header)?,
         MARK => Body::Mark,
         END if body.is_empty() => Body::End,
+        REMOVE if body.is_empty() => Body::Remove,
         kind => return Err(Flaw::Value { of: "record's kind", expected: u64::from(APPEND), found: u64::from(kind) }),
     };
     // A segment is at most `u32::MAX` bytes long, and its length a multiple of `ALIGN`.
@@ -146,9 +148,9 @@ fn decode_begin<'a>(body: &'a [u8], header: &Header, body_at: usize) -> Result<B
     Ok(Body::LogStart { after: LogId::new(u64_at(front, 0), u64_at(front, 8)), stays, note })
 }
 
-fn decode_floor(body: &[u8], header: &Header) -> Result<Body<'static>, Flaw> {
-    if body.len() != FLOOR_BYTES {
-        return Err(length("floor", FLOOR_BYTES, body.len()));
+fn decode_first_segment(body: &[u8], header: &Header) -> Result<Body<'static>, Flaw> {
+    if body.len() != FIRST_SEGMENT_BYTES {
+        return Err(length("first segment", FIRST_SEGMENT_BYTES, body.len()));
     }
     check_body(body, header)?;
     let oldest = u64_at(body, 0);
@@ -196,14 +198,14 @@ fn check_body(covered: &[u8], header: &Header) -> Result<(), Flaw> {
 /// Whether a record later in the segment was written when everything up to and beyond `offset` was durable.
 ///
 /// It need not follow from anything: its header is enough, for the header's checksum is bound to its place.
-pub(crate) fn later_record_vouches(segment: &[u8], stamp: Stamp, offset: u32) -> bool {
+pub(crate) fn later_record_seals(segment: &[u8], stamp: Stamp, offset: u32) -> bool {
     headers(segment, stamp, offset + ALIGN as u32).any(|(_, header)| header.durable > offset)
 }
 
 /// Each intact header of a record from `first` on, and where it is; records that cannot be read may be between them.
 ///
 /// Whatever else stands there, of an earlier life of the file or in a payload, is not taken for one: not by mistake, and not
-/// if somebody meant it to be, for nobody who writes entries knows the salt.
+/// if an entry was made to look like one, for its author does not know the salt.
 pub(crate) fn headers(segment: &[u8], stamp: Stamp, first: u32) -> impl Iterator<Item = (u32, Header)> + '_ {
     let last = segment.len().saturating_sub(HEADER_BYTES);
     (first as usize..=last).step_by(ALIGN).filter_map(move |at| {
@@ -242,7 +244,7 @@ mod tests {
         let covered = number(&[0, 16, 24, 32, 48, 64]) as usize;
         let header = Header {
             length: number(&extremes),
-            kind: number(&[0, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7, 255]) as u8,
+            kind: number(&[0, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7, 8, 255]) as u8,
             group: GroupId(1),
             durable: number(&[0, 0, 64, 65, u32::MAX]),
             body_crc: crc32c(&segment[body..body + covered]),
@@ -265,7 +267,7 @@ mod tests {
             if let Body::Append { rows, .. } | Body::Rewrite { rows, .. } = record.body {
                 assert!(rows.iter().all(|(_, payload)| payload.offset + payload.length <= record.end));
             }
-            later_record_vouches(&segment, STAMP, 0);
+            later_record_seals(&segment, STAMP, 0);
         }
         assert!(accepted > 100, "some are as they should be: {accepted}");
     }

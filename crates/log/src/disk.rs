@@ -60,7 +60,7 @@ pub trait Disk {
     /// Makes all that was written to the file durable, and its length.
     fn sync_data(&mut self, file: &Self::File) -> io::Result<()>;
 
-    /// A number that whoever writes to the log cannot foretell, another one each time.
+    /// A number that the author of an entry cannot foretell, another one each time.
     fn salt(&mut self) -> u64;
 
     /// Where a file lies, for messages.

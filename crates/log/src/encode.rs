@@ -4,8 +4,8 @@
 
 use crate::entry_range::Position;
 use crate::layout::{
-    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FLOOR, FLOOR_BYTES, HEADER_BYTES, Header, MARK, Payload,
-    REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES,
+    ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FIRST_SEGMENT, FIRST_SEGMENT_BYTES, HEADER_BYTES, Header,
+    MARK, Payload, REMOVE, REWRITE, ROW_BYTES, Stamp, VOTE, VOTE_BYTES,
 };
 use crate::record::{Entry, Write};
 use crc32c::crc32c;
@@ -20,6 +20,7 @@ impl Write {
                 append_bytes(entries.len(), entries.iter().map(|entry| entry.payload.len() as u64).sum())
             }
             Self::LogStart { note, .. } => begin_bytes(note.len()),
+            Self::Remove { .. } => record_bytes(0),
         }
     }
 }
@@ -39,9 +40,9 @@ pub(crate) fn begin_bytes(note: usize) -> u64 {
     record_bytes((BEGIN_BYTES + note) as u64)
 }
 
-/// How long the record of a floor is.
-pub(crate) fn floor_bytes() -> u64 {
-    record_bytes(FLOOR_BYTES as u64)
+/// How long the record of a first segment is.
+pub(crate) fn first_segment_bytes() -> u64 {
+    record_bytes(FIRST_SEGMENT_BYTES as u64)
 }
 
 /// How long a mark with so many zeros is.
@@ -112,11 +113,17 @@ impl Encoder<'_> {
         self.position(Payload { offset, length: note.len() as u32, crc: crc32c(note) })
     }
 
+    /// The group is gone.
+    pub(crate) fn remove(&mut self, group: GroupId) {
+        let at = self.begin();
+        self.finish(at, REMOVE, group, 0);
+    }
+
     /// Segments before `oldest` are not needed.
-    pub(crate) fn floor(&mut self, oldest: u32) {
+    pub(crate) fn first_segment(&mut self, oldest: u32) {
         let at = self.begin();
         self.out.extend_from_slice(&u64::from(oldest).to_le_bytes());
-        self.finish(at, FLOOR, GroupId(0), FLOOR_BYTES);
+        self.finish(at, FIRST_SEGMENT, GroupId(0), FIRST_SEGMENT_BYTES);
     }
 
     /// The last record of a segment: what follows is in the next one.
@@ -153,7 +160,7 @@ impl Encoder<'_> {
         self.out.extend_from_slice(&(entries.len() as u64).to_le_bytes());
         let mut offset = self.start + (at + HEADER_BYTES + table_bytes) as u32;
         for entry in entries {
-            // Fits: whoever calls has bounded the sum of all lengths far below `u32::MAX`.
+            // Fits: the log bounds the sum of all lengths far below `u32::MAX`.
             let length = entry.payload.len() as u32;
             let crc = crc32c(&entry.payload);
             let mut row = [0; ROW_BYTES];

@@ -1,4 +1,4 @@
-//! A entry_range of a group's log: the terms of its entries, and where on disk they are.
+//! A range of a group's log: the terms of its entries, and where on disk they are.
 //!
 //! Owns one position per entry, 16 bytes each, beside the runs of terms. Must not know how to read or write them.
 
@@ -47,14 +47,14 @@ impl EntryRange {
         check_terms(LogId { term: last, index: after }, terms)
     }
 
-    /// Forgets what is after `index`, which must be in the entry_range, and tells where it was.
+    /// Forgets what is after `index`, which must be in the range, and tells where it was.
     pub(crate) fn cut_after(&mut self, index: LogIndex, gone: impl FnMut(Position)) {
         let stay = index.since(self.runs.after().index) as usize;
         self.runs.cut_after(index);
         self.positions.drain(stay.min(self.positions.len())..).for_each(gone);
     }
 
-    /// Lets the entry_range begin after an entry that must not be before the present beginning. What follows it stays, or
+    /// Lets the range begin after an entry that must not be before the present beginning. What follows it stays, or
     /// all goes; tells where what goes was.
     pub(crate) fn begin_after(&mut self, after: LogId, stays: bool, gone: impl FnMut(Position)) {
         let count = if stays { after.index.since(self.runs.after().index) as usize } else { self.positions.len() };
@@ -68,7 +68,7 @@ impl EntryRange {
         self.positions.push_back(position);
     }
 
-    /// The entry at `index`, which must be in the entry_range, is here now. Returns where it was.
+    /// The entry at `index`, which must be in the range, is here now. Returns where it was.
     pub(crate) fn place(&mut self, index: LogIndex, position: Position) -> Position {
         let at = index.since(self.runs.after().index.next()) as usize;
         std::mem::replace(&mut self.positions[at], position)
@@ -90,7 +90,7 @@ impl EntryRange {
         })
     }
 
-    /// Makes one entry_range after `after` of pieces that are in order, up to the first that does not fit. Of that, says
+    /// Makes one range after `after` of pieces that are in order, up to the first that does not fit. Of that, says
     /// what is wrong and where.
     pub(crate) fn join(after: LogId, pieces: impl Iterator<Item = Self>) -> (Self, Option<(Flaw, Position)>) {
         let mut whole = Self::empty(after);

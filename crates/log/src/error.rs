@@ -258,7 +258,11 @@ impl fmt::Display for OpenError {
                 write!(f, "{}: this is the log of {found}, not of {expected}", file.display())
             }
             Self::OtherVersion { file, expected, found } => {
-                write!(f, "{}: format version {found}, {expected} is expected", file.display())
+                write!(
+                    f,
+                    "{}: log of format version {found}; this program reads versions up to {expected}",
+                    file.display()
+                )
             }
         }
     }

@@ -88,6 +88,14 @@ impl Index {
         Self { groups, live }
     }
 
+    /// The group is gone, and nothing of it is needed.
+    pub(crate) fn remove(&mut self, id: GroupId) {
+        let (Some(group), live) = (self.groups.remove(&id), &mut self.live) else { return };
+        group.voted_in.iter().for_each(|&segment| live.remove(segment, vote_bytes()));
+        group.note.iter().for_each(|note| live.remove(note.segment, note_bytes(note)));
+        group.entries.positions().for_each(|entry| live.remove_entry(entry));
+    }
+
     /// What is needed in a segment, from a place of the search on: as much as has at most `bytes_max` bytes, but one
     /// thing at least, and where to go on. Looks at `steps_max` entries at most. What is not found up to the end of all
     /// groups is not there.

@@ -4,7 +4,7 @@
 //! is written and nothing is locked: the log of a running node may be looked at, and that node does not notice. What is
 //! seen of it is what it was at some moment; a write that is under way looks like a torn tail.
 
-use crate::decode::{Body, Rows, decode, headers, later_record_vouches};
+use crate::decode::{Body, Rows, decode, headers, later_record_seals};
 use crate::disk::Disk;
 use crate::disk::read_only::ReadOnlyDisk;
 use crate::layout::{ALIGN, Stamp};
@@ -49,9 +49,9 @@ fn is_log(dir: &Path) -> Result<bool, OpenError> {
 pub struct Judgement {
     /// All segments that are read, in order.
     pub segments: Vec<SegmentSizes>,
-    /// Each group of which there is a record.
+    /// Each group of which there is a record, and that was not removed.
     pub groups: BTreeMap<GroupId, GroupSizes>,
-    /// What would be cut off at the end. It is no damage: no record vouches for it.
+    /// What would be cut off at the end. It is no damage: no record seals it.
     pub torn: Option<TornTail>,
     /// What is damaged, of a log that can still be opened by an owner that accepts damage.
     pub damaged: Vec<Damage>,
@@ -60,7 +60,7 @@ pub struct Judgement {
     pub outlived: Option<Outlived>,
 }
 
-/// A place where damage is that nobody will meet: what was there has left the log.
+/// A place with damage that no reader will meet: what was there has left the log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Outlived {
     /// The segment.
@@ -166,8 +166,8 @@ fn read_all(dir: &Path, accept_damage: bool) -> Result<Judgement, OpenError> {
 
 /// Whose log it is, by the first segment that says so.
 fn identity_of(disk: &mut ReadOnlyDisk, mut segments: impl Iterator<Item = u32>) -> Identity {
-    let nobody = Identity { cluster: 0, node: NodeId(0) };
-    segments.find_map(|sequence| segment::identity_of(disk, sequence)).unwrap_or(nobody)
+    let unknown = Identity { cluster: 0, node: NodeId(0) };
+    segments.find_map(|sequence| segment::identity_of(disk, sequence)).unwrap_or(unknown)
 }
 
 /// Something that is met on the way through a log.
@@ -257,6 +257,11 @@ pub enum What<'a> {
         group: GroupId,
         /// The entries.
         entries: Vec<WrittenEntry<'a>>,
+    },
+    /// The group is gone.
+    Remove {
+        /// Which.
+        group: GroupId,
     },
     /// Segments before this one are not needed.
     FirstSegment {
@@ -357,7 +362,7 @@ fn walk_segment(
         let may_be_mark = next.is_none_or(|next| next == offset.next_multiple_of(PAGE_BYTES));
         let upto = match (next, may_be_mark.then(|| rest(bytes, stamp, offset, previous))) {
             // What it says is told as of a record.
-            (_, Some(Rest::Mark(mark))) if !later_record_vouches(bytes, stamp, offset) => {
+            (_, Some(Rest::Mark(mark))) if !later_record_seals(bytes, stamp, offset) => {
                 (offset, previous) = (mark, None);
                 continue;
             }
@@ -381,6 +386,7 @@ impl<'a> What<'a> {
             Body::Append { after, rows } => Self::Append { group, after, entries: written(after, rows, bytes) },
             Body::LogStart { after, stays, note } => Self::LogStart { group, after, stays, note: note.bytes },
             Body::Rewrite { after, rows } => Self::Rewrite { group, entries: written(after, rows, bytes) },
+            Body::Remove => Self::Remove { group },
             Body::FirstSegment { oldest } => Self::FirstSegment { oldest },
             Body::Mark => Self::Mark,
             Body::End => Self::End,

@@ -17,8 +17,8 @@ pub(crate) const ROW_BYTES: usize = 16;
 pub(crate) const VOTE_BYTES: usize = 24;
 /// What precedes the note in the body of a begin.
 pub(crate) const BEGIN_BYTES: usize = 24;
-/// The body of a floor.
-pub(crate) const FLOOR_BYTES: usize = 8;
+/// The body of a first segment.
+pub(crate) const FIRST_SEGMENT_BYTES: usize = 8;
 /// Records begin at multiples of this.
 pub(crate) const ALIGN: usize = 8;
 
@@ -27,8 +27,9 @@ pub(crate) const APPEND: u8 = 2;
 pub(crate) const END: u8 = 3;
 pub(crate) const BEGIN: u8 = 4;
 pub(crate) const REWRITE: u8 = 5;
-pub(crate) const FLOOR: u8 = 6;
+pub(crate) const FIRST_SEGMENT: u8 = 6;
 pub(crate) const MARK: u8 = 7;
+pub(crate) const REMOVE: u8 = 8;
 
 /// Where the bytes of an entry are, and what they should be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,7 +73,7 @@ impl Stamp {
 
     /// Whether a record of the segment may begin here: a kind that there is, and the salt.
     pub(crate) fn may_begin(self, bytes: &[u8], at: usize) -> bool {
-        (VOTE..=MARK).contains(&bytes[at + 4]) && salt_at(bytes, at) == self.salt
+        (VOTE..=REMOVE).contains(&bytes[at + 4]) && salt_at(bytes, at) == self.salt
     }
 }
 

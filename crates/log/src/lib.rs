@@ -2,7 +2,7 @@
 //!
 //! A node keeps one log however many Raft groups it has, so that one `fdatasync` makes the work of all of them durable.
 //! The log is synchronous and has one owner. Its loop: gather what is waiting, [`write`](log::Log::write) it with one
-//! call, [`sync`](log::Log::sync) once, then answer everyone; after that, when nobody waits,
+//! call, [`sync`](log::Log::sync) once, then answer everyone; after that, when nothing waits,
 //! [`prepare`](log::Log::prepare) and [`tidy`](log::Log::tidy), and if nothing comes for a while,
 //! [`seal`](log::Log::seal).
 //!
@@ -43,18 +43,19 @@
 //!   that has peers to make up for it can ask for [`Damage`](damage::Damage) to be reported instead.
 //! - What tells the two apart is that each record says what was durable before it. So what was made durable last is in
 //!   doubt until there is another write, or a [`seal`](log::Log::seal).
-//! - One damaged page does not make a vote unsaid. A vote that a later record vouches for cannot be lost without notice.
+//! - One damaged page does not make a vote unsaid. A vote that a later record seals cannot be lost without notice.
 //!   A vote that is the last record for a while gets such a record from [`tidy`](log::Log::tidy) or `seal`. A second copy
-//!   of it would save no more: what follows damage is refused in any case, and whoever goes on without it must not vote.
+//!   of it would save no more: what follows damage is refused in any case, and a node that goes on without it must not vote.
 //! - A full disk refuses entries before anything has changed, and only for as long as it is full. Some room is held back
 //!   for votes and begins, because these are what the cluster needs to free space and go on.
 //! - A failed write or sync is final. Every later call gets the same answer; nothing is tried twice.
 //!
 //! Space comes back. A group whose state is in a snapshot says so with a [`Write::LogStart`](record::Write::LogStart): its log
-//! begins later. `tidy` drops segments that hold nothing that is needed, from the oldest on, and carries what is needed
-//! of old ones to the end, so that a group that lags keeps no more than its own entries. The file of a dropped segment becomes
+//! begins later. One that leaves the node is taken out with a [`Write::Remove`](record::Write::Remove).
+//! `tidy` drops segments that hold nothing that is needed, from the oldest on, and rewrites what is needed of old ones at
+//! the end, so that a group that lags keeps no more than its own entries. The file of a dropped segment becomes
 //! the next one: its blocks have been written, so that each byte is written once. What stands in it is never taken for a part
-//! of the log, whoever wrote it.
+//! of the log.
 //!
 //! In memory an entry takes 16 bytes: its place. To open a log takes about as long as to read its files once.
 //!

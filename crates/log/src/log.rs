@@ -45,7 +45,7 @@ pub struct Options {
     /// length of a segment. See [`Log::tidy`] for the bound that it gives. Less takes less space, and more is written
     /// again to free it.
     pub slack_bytes: u64,
-    /// Damage to what was durable is reported as [`Recovered::damaged`] and not refused. Whoever sets this answers for
+    /// Damage to what was durable is reported as [`Recovered::damaged`] and not refused. An owner that sets this answers for
     /// what follows: see [`Damage`](crate::damage::Damage). Off by default.
     pub accept_damage: bool,
     /// Only damage to the payloads of entries ([`Damage::Entries`](crate::damage::Damage::Entries)) is reported and not
@@ -81,7 +81,7 @@ pub struct Log<D: Disk> {
     spare: Option<Segment<D::File>>,
     tail: Tail,
     durable: u32,
-    /// The end of a vote for which no record that is far enough away vouches.
+    /// The end of a vote that no record seals that is far enough away.
     vote_end: Option<u32>,
     /// Where the last segment's records ended when a mark was put on the next page, if one may be there.
     marked: u32,
@@ -136,7 +136,7 @@ impl<D: Disk> Log<D> {
         if !is_new {
             log.take_over(&found.recovered)?;
         }
-        log.settle(&found.cut, found.lacks_floor)?;
+        log.settle(&found.cut, found.lacks_first_segment)?;
         Ok((log, found.recovered))
     }
 
@@ -166,6 +166,9 @@ impl<D: Disk> Log<D> {
         if bytes > WRITE_BYTES_MAX {
             return Err(WriteError::TooLarge { bytes, bytes_max: WRITE_BYTES_MAX });
         }
+        if writes.iter().any(|write| matches!(write, Write::Remove { .. })) {
+            self.begin_current_version(bytes, what)?;
+        }
         self.make_room_for(bytes, what)?;
         self.encode(|encoder, index| writes.iter().for_each(|write| put(write, encoder, index)));
         self.write_buffer()?;
@@ -173,6 +176,11 @@ impl<D: Disk> Log<D> {
             self.vote_end = Some(self.tail.offset);
         }
         Ok(())
+    }
+
+    /// The groups of which there is anything in the log, in order.
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.index.groups.keys().copied()
     }
 
     /// Makes durable everything that was written before. Does nothing if it is already.
@@ -265,8 +273,8 @@ impl<D: Disk> Log<D> {
     /// Writes the buffer at the tail. It has records of so many bytes, and maybe zeros behind them.
     fn write_exactly(&mut self, bytes: u32) -> Result<(), WriteError> {
         let last = self.last();
-        let vouches = |vote: u32| self.durable >= vote && self.tail.offset >= vote + PAGE_BYTES;
-        self.vote_end = self.vote_end.filter(|&vote| !vouches(vote));
+        let seals = |vote: u32| self.durable >= vote && self.tail.offset >= vote + PAGE_BYTES;
+        self.vote_end = self.vote_end.filter(|&vote| !seals(vote));
         let done = self.disk.write_at(&self.segments[last].file, &self.buffer, u64::from(self.tail.offset));
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
             self.buffer = Vec::new();
@@ -280,7 +288,8 @@ impl<D: Disk> Log<D> {
 }
 
 /// Adds the record of a write to the buffer, and what it does to the index.
-fn put(write: &Write, encoder: &mut Encoder<'_>, Index { groups, live }: &mut Index) {
+fn put(write: &Write, encoder: &mut Encoder<'_>, index: &mut Index) {
+    let Index { groups, live } = index;
     match write {
         Write::Vote { group, term, vote } => {
             groups.entry(*group).or_default().save_vote(*term, *vote, encoder.segment, live);
@@ -313,6 +322,12 @@ fn put(write: &Write, encoder: &mut Encoder<'_>, Index { groups, live }: &mut In
             encoder.rewrite(*id, first.id.index.prev(), entries, |entry, position| {
                 group.place(entry.id.index, position, live);
             });
+        }
+        Write::Remove { group } => {
+            if groups.contains_key(group) {
+                index.remove(*group);
+                encoder.remove(*group);
+            }
         }
     }
 }

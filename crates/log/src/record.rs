@@ -59,4 +59,10 @@ pub enum Write {
         /// The entries, without a gap, as they are in the log.
         entries: Vec<Entry>,
     },
+    /// The group is gone: its vote, its log and its note are needed no more, and the log knows no group of this number.
+    /// A later write begins one anew, after index zero. Without such a group this does nothing.
+    Remove {
+        /// Which.
+        group: GroupId,
+    },
 }

@@ -21,7 +21,7 @@ const REWRITE_BYTES: usize = 1024 * 1024;
 /// What a log held when it was opened.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Recovered {
-    /// Each group of which there is a record.
+    /// Each group of which there is a record, and that was not removed.
     pub groups: BTreeMap<GroupId, GroupState>,
     /// What was cut off at the end, if anything was.
     pub torn: Option<TornTail>,
@@ -31,7 +31,7 @@ pub struct Recovered {
 
 /// The remains of a write that was never known to be durable. They are no part of the log.
 ///
-/// Damage to the very last records looks the same if nothing vouches for them: see [`Log::seal`](crate::log::Log::seal).
+/// Damage to the very last records looks the same if nothing seals them: see [`Log::seal`](crate::log::Log::seal).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TornTail {
     /// The segment.
@@ -57,7 +57,7 @@ pub(crate) struct Found<F> {
     /// Groups of which the end is lost, and where they end now. The log does not say so yet.
     pub cut: Vec<(GroupId, LogIndex)>,
     /// Whether what said that earlier segments are not needed is lost.
-    pub lacks_floor: bool,
+    pub lacks_first_segment: bool,
 }
 
 impl<F> Found<F> {
@@ -70,7 +70,7 @@ impl<F> Found<F> {
             tail: Tail { offset: FIRST_RECORD, previous: 0 },
             recovered: Recovered { damaged: damage.into_iter().collect(), ..Recovered::default() },
             cut: Vec::new(),
-            lacks_floor: false,
+            lacks_first_segment: false,
         }
     }
 
@@ -131,7 +131,7 @@ pub(crate) fn recover<D: Disk>(
             noted = Some(Damage::Rest { file, offset, flaw });
         }
     }
-    // Whoever has written that they are not needed had seen all records up to there: they go below.
+    // The record that says that they are not needed comes after all that made them so: they go below.
     if let Some(needed) = replayed.index.live.first().filter(|&needed| needed < oldest) {
         let (file, offset) = (disk.path(&segment::name(needed)), u64::from(FIRST_RECORD));
         let flaw = Flaw::Value { of: "oldest segment", expected: needed.into(), found: oldest.into() };
@@ -155,7 +155,7 @@ pub(crate) fn recover<D: Disk>(
         tail,
         recovered: Recovered { groups: replayed.states, torn, damaged: noted.into_iter().chain(entries).collect() },
         cut: replayed.cut,
-        lacks_floor: oldest < segments[0].sequence,
+        lacks_first_segment: oldest < segments[0].sequence,
         segments,
     }))
 }

@@ -99,6 +99,11 @@ impl Replay {
         let builder = match record.body {
             Body::FirstSegment { oldest } => return self.raise(oldest, segment),
             Body::Mark | Body::End => return Ok(()),
+            // Whatever is known of it lies before, and what comes after is of another group.
+            Body::Remove => {
+                self.builders.remove(&record.group);
+                return Ok(());
+            }
             _ => self.builders.entry(record.group).or_default(),
         };
         match record.body {
@@ -106,7 +111,7 @@ impl Replay {
             Body::Append { after, rows } => builder.append(segment, after, rows)?,
             Body::LogStart { after, stays, note } => builder.begin_after(segment, after, stays, note)?,
             Body::Rewrite { after, rows } => builder.rewrite(segment, after, rows)?,
-            Body::FirstSegment { .. } | Body::Mark | Body::End => {}
+            Body::Remove | Body::FirstSegment { .. } | Body::Mark | Body::End => {}
         }
         if let Some((after, rows)) = record.entries() {
             let payloads = rows.iter().map(|(term, payload)| (term, payload, payload.of(bytes)));

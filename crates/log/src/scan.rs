@@ -3,11 +3,11 @@
 //! Owns the judgement between the remains of a write that was cut short and damage. Knows no other segment, and leaves
 //! to `replay.rs` what records mean.
 //!
-//! A record is *vouched for* if it is known to have been durable: a later record says so, or a later segment was begun.
-//! Only what is vouched for by nothing may be missing or bad, for only that may have been in flight when power was
+//! A record is *sealed* if it is known to have been durable: a later record says so, or a later segment was begun.
+//! Only what is not sealed may be missing or bad, for only that may have been in flight when power was
 //! lost.
 
-use crate::decode::{Body, Record, decode, headers, later_record_vouches};
+use crate::decode::{Body, Record, decode, headers, later_record_seals};
 use crate::error::{Flaw, OpenError};
 use crate::layout::{HEADER_BYTES, Stamp};
 use crate::replay::Replay;
@@ -33,7 +33,7 @@ pub(crate) struct Scan {
 pub(crate) enum Stop {
     /// The segment says that there is a next one.
     End,
-    /// What follows is no record, and nothing vouches for one. Up to where there are `remains` of what was meant to be some.
+    /// What follows is no record, and no sealed one is missing. Up to where there are `remains` of what was meant to be some.
     Open { flaw: Flaw, remains: Option<u32> },
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn scan<F>(
     let mut tail = Tail { offset: FIRST_RECORD, previous: previous.unwrap_or_default() };
     let mut durable = FIRST_RECORD;
     let corrupt = |offset: u32, flaw| OpenError::Corrupt { file: path.to_owned(), offset: u64::from(offset), flaw };
-    let vouched = |offset| later_record_vouches(bytes, segment.stamp, offset);
+    let is_sealed = |offset| later_record_seals(bytes, segment.stamp, offset);
     let flaw = loop {
         let record = match decode(bytes, segment.stamp, tail.offset, previous) {
             Ok(Some(record)) => record,
@@ -61,7 +61,7 @@ pub(crate) fn scan<F>(
         };
         let payloads = record.check_payloads(bytes);
         if let Err(flaw) = payloads
-            && !followed.as_mut().is_some_and(|followed| vouched(tail.offset) || followed())
+            && !followed.as_mut().is_some_and(|followed| is_sealed(tail.offset) || followed())
         {
             break flaw;
         }
@@ -74,7 +74,7 @@ pub(crate) fn scan<F>(
         // The checksums match, so this is what was written: not a torn write, whatever follows.
         replay.take_in(bytes, segment.sequence, &record, payloads.is_err()).map_err(|flaw| corrupt(offset, flaw))?;
     };
-    if vouched(tail.offset) {
+    if is_sealed(tail.offset) {
         return Err(corrupt(tail.offset, flaw));
     }
     let remains = match rest(bytes, segment.stamp, tail.offset, previous) {

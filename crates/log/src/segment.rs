@@ -29,9 +29,9 @@ pub(crate) const SEGMENT_BYTES_MIN: u32 = 2 * FIRST_RECORD;
 pub(crate) const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 
 const MAGIC: [u8; 8] = *b"vlot-log";
-/// What is written. A segment of version 1 has no salt, which is a salt of zero, and is otherwise the same: it is read, and
-/// written to until it is full.
-const VERSION: u32 = 2;
+/// What is written. A segment of version 1 has no salt, which is a salt of zero, and one of version 2 no removals. They are
+/// otherwise the same: they are read, and written to until they are full or a group is removed.
+pub(crate) const VERSION: u32 = 3;
 const VERSION_OLDEST: u32 = 1;
 const HEADER_BYTES: usize = 64;
 /// What the name of a segment ends with.
@@ -47,6 +47,8 @@ pub(crate) struct Segment<F> {
     /// How long the file is.
     pub bytes: u32,
     pub stamp: Stamp,
+    /// The version of its format.
+    pub version: u32,
     /// Where its last record ends, once it is known that there are no more.
     pub used: u32,
     /// Up to here its blocks are known to have been written before it was written to, or while: with zeros, or with what
@@ -115,7 +117,7 @@ pub(crate) fn create<D: Disk>(
     let file = file.map_err(|error| not_created(disk, sequence, &error))?;
     give_name(disk, sequence)?;
     let filled = FILL_BYTES.min(bytes);
-    Ok(Segment { sequence, file, bytes, stamp, used: FIRST_RECORD, filled, is_recycled: false })
+    Ok(Segment { sequence, file, bytes, stamp, version: VERSION, used: FIRST_RECORD, filled, is_recycled: false })
 }
 
 /// Makes a segment durable of one that has ended and is not needed any more. Its blocks have been written before, which saves
@@ -142,7 +144,15 @@ pub(crate) fn recycle<D: Disk>(
         return Err(not_created(disk, sequence, &error));
     }
     give_name(disk, sequence)?;
-    Ok(Segment { sequence, stamp, used: FIRST_RECORD, filled: old.written(), is_recycled: true, ..old })
+    Ok(Segment {
+        sequence,
+        stamp,
+        version: VERSION,
+        used: FIRST_RECORD,
+        filled: old.written(),
+        is_recycled: true,
+        ..old
+    })
 }
 
 /// A new file with a segment's front.
@@ -220,7 +230,7 @@ pub(crate) fn open<D: Disk>(
         return Err(corrupt(Flaw::Length { of: "segment", expected: u64_at(header, 40), found: length }));
     }
     let stamp = stamp_on(header, crc);
-    Ok(Segment { sequence, file, bytes, stamp, used: FIRST_RECORD, filled: FIRST_RECORD, is_recycled: true })
+    Ok(Segment { sequence, file, bytes, stamp, version, used: FIRST_RECORD, filled: FIRST_RECORD, is_recycled: true })
 }
 
 /// Reads what there is of a segment that is refused, as far as it could be one; nothing if it cannot be read.

@@ -209,10 +209,10 @@ fn a_mark_is_no_part_of_the_log() {
             if let Some(over) = log.sizes().record_bytes.checked_sub(4096).filter(|over| *over <= 32) {
                 ends_at_mark[over as usize / 8] += 1;
             }
-            for vouched in [false, true] {
+            for is_sealed in [false, true] {
                 let (again, recovered) = open(&disk.fork()).unwrap_or_else(|error| panic!("{bytes}: {error}"));
                 let found = (Model::of(&again, &recovered), recovered.torn);
-                assert_eq!(found, (model.clone(), None), "{bytes} bytes, vouched {vouched}");
+                assert_eq!(found, (model.clone(), None), "{bytes} bytes, sealed {is_sealed}");
                 log.seal().expect("no fault");
             }
         }

@@ -88,7 +88,7 @@ fn a_write_that_went_astray_is_found() {
                     let found = Model::of(&log, &recovered);
                     let place = states.iter().rposition(|state| *state == found);
                     let lost = states.len() - 1 - place.expect("it was so once");
-                    // The last write, and the mark that would vouch for it.
+                    // The last write, and the mark that would seal it.
                     assert!(lost <= 1, "write {nth} seed {seed}: {lost} are lost without notice");
                     if lost == 0 { harmless += 1 } else { shorter += 1 }
                 }

@@ -114,7 +114,7 @@ fn what_is_held_back_has_an_end_too() {
     log.write(&[vote(term)]).expect("there is room again");
 }
 
-/// An idle group's entries keep the oldest segment. They are carried into what is held back, so that it can go.
+/// An idle group's entries keep the oldest segment. They are rewritten into what is held back, so that it can go.
 #[test]
 fn a_group_that_lags_does_not_keep_a_disk_full() {
     let disk = SimDisk::new();
@@ -138,9 +138,9 @@ fn a_group_that_lags_does_not_keep_a_disk_full() {
     log.write(&[large(n)]).expect("there is room again");
 }
 
-/// There is more to carry than fits: that is said, and is no failure.
+/// There is more to rewrite than fits: that is said, and is no failure.
 #[test]
-fn what_does_not_fit_is_not_carried() {
+fn what_does_not_fit_is_not_rewritten() {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk).expect("a new log");
     let mut model = Model::default();

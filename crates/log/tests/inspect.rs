@@ -140,9 +140,9 @@ fn what_a_segment_lacks_at_its_end_is_seen() {
 }
 
 /// A mark that was left when there was quiet is seen behind the last record, as one that is no part of the log. What it
-/// vouches for is missed if it is gone.
+/// seals is missed if it is gone.
 #[test]
-fn a_mark_is_seen_and_what_it_vouches_for_is_missed() {
+fn a_mark_is_seen_and_what_it_seals_is_missed() {
     let (scratch, disk) = (Scratch::new("mark"), SimDisk::new());
     let options = Options { segment_bytes: 32768, ..SMALL };
     let (mut log, _) = Log::open(disk.clone(), model::IDENTITY, options).expect("a new log");

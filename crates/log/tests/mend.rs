@@ -54,7 +54,7 @@ fn log_at_rest() -> (SimDisk, Vec<Model>) {
     (disk, states)
 }
 
-/// An idle group was carried along, and the segments in which it was are gone.
+/// An idle group was rewritten, and the segments in which it was are gone.
 fn log_without_its_beginning() -> SimDisk {
     let disk = SimDisk::new();
     let (mut log, _) = open_strictly(&disk).expect("a new log");
@@ -302,7 +302,7 @@ fn no_damage_leaves_less_than_a_log() {
         }
         log.sync().expect("no fault");
         while log.tidy().expect("no fault").more {}
-        // What was damaged and was needed by nobody may still be there.
+        // What was damaged and not needed may still be there.
         let (log, recovered) = open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert_eq!((Model::of(&log, &recovered), recovered.damaged), (model, vec![]), "seed {seed}");
     }
@@ -394,7 +394,7 @@ fn a_note_without_a_log_is_not_overlooked() {
 /// The last record of a segment was not durable when the segment ended. What comes in the next one says that it is since; a
 /// next segment that holds nothing says nothing, be it new or used before.
 #[test]
-fn a_later_segment_vouches_if_something_is_in_it() {
+fn a_later_segment_seals_if_something_is_in_it() {
     for (is_used_before, is_begun) in [(false, false), (false, true), (true, false), (true, true)] {
         let case = format!("used before: {is_used_before}, begun: {is_begun}");
         let disk = SimDisk::new();

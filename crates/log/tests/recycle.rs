@@ -93,7 +93,7 @@ fn what_stood_in_a_segment_is_no_part_of_the_log() {
         writer.log.seal().expect("no fault");
         assert_eq!(reopen(&disk.fork()).expect("whole"), (writer.model.clone(), false), "with a mark behind it");
     }
-    // Whoever opens it goes on from there.
+    // The next process goes on from there.
     let (log, _) = Log::open(disk.clone(), IDENTITY, OPTIONS).expect("whole");
     writer.log = log;
     writer.add_until(&disk, "0000000000000004.log", |fourth| fourth[4096] != 0);
@@ -171,7 +171,7 @@ fn a_full_disk_drops_what_it_cannot_use_again() {
     let mut writer = Writer::new(&disk, OPTIONS);
     writer.add_until(&disk, SECOND, |second| second[4096] != 0);
     writer.snapshot();
-    // The floor is the first write.
+    // The record of the first segment is the first write.
     disk.refuse_write(1);
     assert_eq!(writer.log.tidy().expect("that is no failure").segments_dropped, 1);
     assert_eq!(disk.clone().list().expect("no fault"), [SECOND]);
@@ -283,7 +283,7 @@ fn a_torn_write_over_remains_leaves_whole_writes() {
 }
 
 /// One byte changes in a segment that was used before: it is found, or it is of the time before. What was written last may
-/// be lost with it, as nothing vouches for it, but not without a word.
+/// be lost with it, as nothing seals it, but not without a word.
 #[test]
 fn every_flipped_byte_is_found_or_is_old() {
     let disk = SimDisk::new();
@@ -372,5 +372,5 @@ fn a_log_of_version_1_goes_on() {
     }
     assert_eq!(version(THIRD), Some(1));
     let versions: Vec<_> = disk.clone().list().expect("no fault").into_iter().map(|name| version(&name)).collect();
-    assert_eq!(versions.last(), Some(&Some(2)), "{versions:?}");
+    assert_eq!(versions.last(), Some(&Some(3)), "{versions:?}");
 }

@@ -1,4 +1,4 @@
-//! Space comes back: segments that hold nothing that is needed go, and what is needed of old ones is carried along.
+//! Space comes back: segments that hold nothing that is needed go, and what is needed of old ones is rewritten.
 
 mod model;
 
@@ -87,7 +87,7 @@ fn segments_go_when_nothing_in_them_is_needed() {
 }
 
 #[test]
-fn a_group_that_lags_is_carried_along_and_the_log_stays_small() {
+fn a_group_that_lags_is_rewritten_and_the_log_stays_small() {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk).expect("a new log");
     let mut model = Model::default();
@@ -143,7 +143,7 @@ fn the_bound_holds() {
     }
 }
 
-/// A workload in which everything happens: rolls, votes, cuts, snapshots, drops and carries.
+/// A workload in which everything happens: rolls, votes, cuts, snapshots, drops and rewrites.
 fn workload(log: &mut Log<SimDisk>, states: &mut Vec<Model>, seen: &mut Tidied) -> Result<(), WriteError> {
     let mut rng = Rng::new(3);
     let mut n = 0;
@@ -269,7 +269,7 @@ fn a_dropped_segment_that_came_back_is_removed() {
     }
 }
 
-/// What cannot be read is not carried, and its segment stays until the owner writes it again.
+/// What cannot be read is not rewritten, and its segment stays until the owner writes it again.
 #[test]
 fn damage_keeps_a_segment_until_it_is_mended() {
     let disk = SimDisk::new();
@@ -327,7 +327,7 @@ fn what_is_little_keeps_few_segments() {
 
 /// The marks behind a vote that is written again do not fit beside it, in so short a segment. That comes to an end.
 #[test]
-fn a_vote_is_not_carried_for_ever() {
+fn a_vote_is_not_rewritten_for_ever() {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk).expect("a new log");
     let mut model = Model::default();

@@ -71,7 +71,7 @@ fn assert_stays_known(disk: &SimDisk, segment_bytes: u32, case: &str) -> BTreeMa
 /// However often the log is opened and power is lost meanwhile: what is damaged stays known, and the vote is there. The header
 /// lies in a sector, in two, in two pages, on the last page, or in the next segment.
 #[test]
-fn what_vouches_for_damage_is_not_wiped() {
+fn what_seals_damage_is_not_wiped() {
     let (first, on_two_pages, on_the_last) =
         ((4544..4616).step_by(8), (8144..8208).step_by(8), (6600..6664).step_by(8));
     let ends = first.chain(on_two_pages).map(|end| (32 * 1024, end)).chain(on_the_last.map(|end| (8192, end)));
@@ -80,7 +80,7 @@ fn what_vouches_for_damage_is_not_wiped() {
             let case = format!("{segment_bytes}, end {end}, outlived {is_outlived}");
             let disk = SimDisk::new();
             let (mut log, _) = open(&disk, segment_bytes).expect("a new log");
-            // Another entry in the place of the first, which is in no log then: nobody is told of its damage.
+            // Another entry in the place of the first, which is in no log then: its damage is not reported.
             let others = if is_outlived { vec![vote(2, 30), entry(1, 8)] } else { vec![vote(2, 30)] };
             let payload_bytes = end - 4096 - 64 - if is_outlived { 56 + 72 } else { 56 };
             log.write(&[vec![entry(1, payload_bytes)], others].concat()).expect("no fault");
@@ -94,7 +94,7 @@ fn what_vouches_for_damage_is_not_wiped() {
     }
 }
 
-/// The same where the mark vouches that was left when there was quiet.
+/// The same where the mark seals that was left when there was quiet.
 #[test]
 fn the_mark_of_quiet_is_not_lost_to_that_of_a_start() {
     for end in (8128..8232).step_by(8) {
@@ -129,7 +129,7 @@ fn no_mark_of_a_start_is_like_another() {
         if !is_lost {
             disk.tamper(FIRST, |bytes| bytes[end + 20] ^= 1);
         }
-        let (mut log, recovered) = open(&disk, 32 * 1024).expect("nothing vouches for the mark");
+        let (mut log, recovered) = open(&disk, 32 * 1024).expect("nothing seals the mark");
         assert!(!recovered.groups.contains_key(&GroupId(2)));
         log.write(&[vote(1, 20), vote(3, 1)]).expect("no fault");
         crash_with(&disk, |n| n == 1);

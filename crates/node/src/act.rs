@@ -18,7 +18,7 @@ use crate::members::Members;
 use crate::proposals::NotProposed;
 use crate::replica::{Committed, LogRead};
 use crate::snapshot::Header;
-use crate::transfer::TransferAct;
+use crate::transfer::{BadTransferFrame, TransferAct, TransferFailed};
 use crate::wire::BadFrame;
 
 /// Numbers the turns that have written; rises.
@@ -134,10 +134,19 @@ pub enum Act {
         /// Which.
         group: GroupId,
         /// What its log is, to begin it again; none if it was removed from the log.
-        state: Option<Box<GroupState>>,
+        log: Option<Box<ClosedLog>>,
     },
     /// Stop: this node would lie if it went on.
     Stop(Stop),
+}
+
+/// The log of a group that was closed, to begin it again.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ClosedLog {
+    /// What it holds.
+    pub state: GroupState,
+    /// The first and the last of the entries that cannot be read, if there are any.
+    pub damaged: Option<(LogIndex, LogIndex)>,
 }
 
 /// The answer to a call of this process.
@@ -205,8 +214,17 @@ pub enum GroupEvent {
     },
     /// A snapshot did not come; it is asked for again.
     SnapshotNotReceived {
+        /// The peer that was asked.
+        from: NodeId,
         /// Why not.
-        why: String,
+        why: TransferFailed,
+    },
+    /// A peer was not sent a snapshot; it asks again if it needs one.
+    SnapshotNotSent {
+        /// The peer.
+        to: NodeId,
+        /// Why not.
+        why: TransferFailed,
     },
     /// A snapshot has taken the place of this node's state.
     SnapshotRestored {
@@ -232,6 +250,8 @@ pub enum GroupEvent {
 pub enum Complaint {
     /// It sent a frame that is none.
     Frame(BadFrame),
+    /// It sent a frame about a snapshot that is none, or out of place.
+    TransferFrame(BadTransferFrame),
     /// It spoke for a group that this node has no replica of.
     UnknownGroup(GroupId),
     /// It said what no correct peer says.
@@ -247,6 +267,7 @@ impl std::fmt::Display for Complaint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Frame(bad) => bad.fmt(f),
+            Self::TransferFrame(bad) => bad.fmt(f),
             Self::UnknownGroup(group) => write!(f, "a message for group {group}, which is not open on this node"),
             Self::Message(how) => write!(f, "{how:?}"),
             Self::OtherDisk { disk } => write!(

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use vlot_raft::effect::{Event, RoleName};
+use vlot_raft::effect::{Event, RoleName, WriteId};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::time::Time;
 
@@ -22,6 +22,7 @@ use crate::replica::{Committed, Replica, Work};
 use crate::retention::Retention;
 use crate::snapshot::{Header, SnapshotInfo};
 use crate::turn::Turn;
+use crate::wire::PeerMessage;
 
 /// One group on a node.
 #[derive(Debug)]
@@ -67,11 +68,13 @@ enum Saving {
     BeingWritten,
 }
 
-/// How far a group is closed.
-#[derive(Clone, Copy, Debug)]
-struct Closing {
-    remove: bool,
-    removed: bool,
+/// What becomes of the log of a group that is being closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Closing {
+    /// It stays.
+    Closing,
+    /// It goes.
+    Removing,
 }
 
 /// What is the same for all groups of a node.
@@ -154,13 +157,21 @@ impl Group {
             }
             Input::Applied { upto, durable, .. } => self.applied(now, upto, durable, turn),
             Input::Restored { id, durable, .. } => self.restored(now, id, durable, turn),
-            Input::Failed { why, .. } => self.fence(now, why),
+            Input::Failed { why, .. } => self.failed(now, why),
             Input::SnapshotTaken { id, .. } => self.snapshot_taken(id, turn),
             Input::Saved { saved, .. } => self.saved(now, saved, turn),
             Input::Compact { .. } => self.make_room(now),
             Input::Close { remove, .. } => self.close(now, remove),
             // Those that are about more than one group are taken in by the node.
             _ => {}
+        }
+    }
+
+    /// A peer has sent this. A group that is being closed takes nothing more, as if it were lost on its way: it would not come
+    /// to an end of what it writes.
+    pub(crate) fn receive(&mut self, now: Time, from: NodeId, message: PeerMessage) {
+        if self.closing.is_none() {
+            self.replica.receive(now, from, message, &mut self.work);
         }
     }
 
@@ -212,20 +223,29 @@ impl Group {
         self.show(shared, turn);
     }
 
+    /// A write of it is durable.
+    pub(crate) fn written(&mut self, now: Time, write: WriteId) {
+        self.unwritten -= 1;
+        // What was written of a log that goes is of no use to consensus.
+        if self.closing != Some(Closing::Removing) {
+            self.replica.persisted(now, write, &mut self.work);
+        }
+    }
+
     /// Whether nothing of it is under way any more, once it is being closed.
     pub(crate) fn is_closed(&self) -> bool {
         let is_quiet = self.unwritten == 0 && self.saving == Saving::No && !self.replica.is_fetching();
         let is_applied = self.fence.is_some() || self.applying.is_empty();
-        self.closing.is_some_and(|closing| closing.removed || !closing.remove) && is_quiet && is_applied
+        self.closing.is_some() && is_quiet && is_applied
     }
 
     /// What is added to the node's peers no more; and the log, to begin the group again, if it stays there.
     pub(crate) fn into_closed(mut self, shared: &mut Shared<'_>) -> Act {
         shared.peers.members_changed(self.named.take().as_ref(), None);
         shared.peers.entitled_changed(&self.entitled, &[]);
-        let stays = self.closing.is_none_or(|closing| !closing.remove);
-        let state = stays.then(|| Box::new(self.replica.into_state()));
-        Act::Closed { group: self.id, state }
+        let stays = self.closing != Some(Closing::Removing);
+        let log = stays.then(|| Box::new(self.replica.into_log()));
+        Act::Closed { group: self.id, log }
     }
 
     fn apply(&mut self, now: Time, entries: Vec<Committed>, turn: &mut Turn) {
@@ -252,7 +272,7 @@ impl Group {
         self.saved = self.saved.max(id);
         // A state that is durable by itself needs the file no longer.
         let before = if durable >= id { LogId { index: id.index.next(), ..id } } else { id };
-        turn.rest.push(Act::RemoveSnapshots { group: self.id, before });
+        turn.removals.push((self.id, before));
         self.tell(vec![GroupEvent::SnapshotRestored { of: id }], turn);
         self.applied(now, id, durable, turn);
     }
@@ -278,6 +298,14 @@ impl Group {
                 self.replica.silent(now, node, &mut self.work);
             }
         }
+    }
+
+    /// The state machine has failed. A snapshot that it was asked for and has not given will not come.
+    fn failed(&mut self, now: Time, why: Arc<Fence>) {
+        if self.saving == Saving::BeingTaken {
+            self.saving = Saving::No;
+        }
+        self.fence(now, why);
     }
 
     /// The state machine has stopped, and with it all that waits for it. The log goes on.
@@ -318,11 +346,22 @@ impl Group {
         self.replica.compact(now, upto, &mut self.work);
     }
 
-    /// Begins to save a snapshot of the state, unless one is being saved.
-    pub(crate) fn take_snapshot(&mut self, turn: &mut Turn) {
-        if self.saving == Saving::No && self.makes_snapshots && self.fence.is_none() {
+    /// Begins to save a snapshot of the state, unless one is being saved. False if none can be.
+    pub(crate) fn take_snapshot(&mut self, turn: &mut Turn) -> bool {
+        if !self.makes_snapshots || self.fence.is_some() || self.closing.is_some() {
+            return false;
+        }
+        if self.saving == Saving::No {
             self.saving = Saving::BeingTaken;
             turn.rest.push(Act::TakeSnapshot { group: self.id });
+        }
+        true
+    }
+
+    /// A snapshot was sent. A state that is durable by itself needs its file no longer.
+    pub(crate) fn snapshot_sent(&mut self, turn: &mut Turn) {
+        if self.durable >= self.saved {
+            turn.removals.push((self.id, LogId { index: self.saved.index.next(), ..self.saved }));
         }
     }
 
@@ -330,9 +369,14 @@ impl Group {
         let group = self.id;
         // Which members there were is not known for certain where entries cannot be read: one may have changed them.
         let is_known = self.replica.raft().unreadable().is_none();
-        let id = id.filter(|id| is_known && id.index >= self.replica.raft().log().after().index);
+        // One of a state in which nothing is applied is no use to anybody, and its members are not known.
+        let begin = self.replica.raft().log().after().index;
+        let id = id.filter(|id| is_known && *id > LogId::ZERO && id.index >= begin);
         let header = id.map(|id| Header { group, id, members: self.replica.members_at(id.index).clone() });
         self.saving = if header.is_some() { Saving::BeingWritten } else { Saving::No };
+        if header.is_none() {
+            turn.saved.push((group, None));
+        }
         turn.rest.push(Act::Save { group, header });
     }
 
@@ -341,10 +385,14 @@ impl Group {
         match saved {
             Ok(info) => {
                 self.saved = self.saved.max(info.id);
-                turn.rest.push(Act::RemoveSnapshots { group: self.id, before: self.saved });
+                turn.removals.push((self.id, self.saved));
+                turn.saved.push((self.id, Some(info)));
                 self.compact(now, turn);
             }
-            Err(why) => self.tell(vec![GroupEvent::SnapshotNotSaved { why }], turn),
+            Err(why) => {
+                turn.saved.push((self.id, None));
+                self.tell(vec![GroupEvent::SnapshotNotSaved { why }], turn);
+            }
         }
     }
 
@@ -380,7 +428,7 @@ impl Group {
     fn close(&mut self, now: Time, remove: bool) {
         if self.closing.is_none() {
             self.replica.close(now, remove, &mut self.work);
-            self.closing = Some(Closing { remove, removed: remove });
+            self.closing = Some(if remove { Closing::Removing } else { Closing::Closing });
         }
     }
 

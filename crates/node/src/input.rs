@@ -1,5 +1,6 @@
 //! What happens to a node, as values.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,8 +12,7 @@ use crate::lane::Lane;
 use crate::machine::Fence;
 use crate::members::MemberChange;
 use crate::replica::Purpose;
-use crate::snapshot::SnapshotInfo;
-use crate::transfer::TransferInput;
+use crate::snapshot::{Header, SnapshotError, SnapshotInfo};
 
 /// What happens to a node.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ pub enum Input {
         saved: Result<SnapshotInfo, String>,
     },
     /// A step of a snapshot's way between nodes is done.
-    TransferDone(TransferInput),
+    TransferDone(TransferDone),
     /// The connection to a peer is up.
     Connected {
         /// The peer.
@@ -166,6 +166,62 @@ pub enum Input {
         node: NodeId,
         /// The disk that it has.
         disk: u64,
+    },
+}
+
+/// A step of a snapshot's way between nodes is done; see [`TransferAct`](crate::transfer::TransferAct).
+#[derive(Debug)]
+pub enum TransferDone {
+    /// What can be sent.
+    Found {
+        /// Of which group.
+        group: GroupId,
+        /// For which peer.
+        to: NodeId,
+        /// Its attempt.
+        attempt: u64,
+        /// The snapshot.
+        found: Option<SnapshotInfo>,
+    },
+    /// Bytes of a snapshot's file.
+    ChunkRead {
+        /// Of which group.
+        group: GroupId,
+        /// For which peer.
+        to: NodeId,
+        /// Its attempt.
+        attempt: u64,
+        /// From where on.
+        offset: u64,
+        /// The bytes.
+        read: io::Result<Bytes>,
+    },
+    /// How many bytes of a snapshot are here already.
+    PartOpened {
+        /// Of which group.
+        group: GroupId,
+        /// The attempt.
+        attempt: u64,
+        /// How many.
+        opened: io::Result<u64>,
+    },
+    /// How many bytes of a snapshot are here now.
+    ChunkWritten {
+        /// Of which group.
+        group: GroupId,
+        /// The attempt.
+        attempt: u64,
+        /// How many.
+        written: io::Result<u64>,
+    },
+    /// Whether what was received is a whole snapshot.
+    PartFinished {
+        /// Of which group.
+        group: GroupId,
+        /// The attempt.
+        attempt: u64,
+        /// What it is of.
+        finished: Result<Header, SnapshotError>,
     },
 }
 

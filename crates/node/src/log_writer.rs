@@ -38,6 +38,8 @@ pub enum Durable {
 /// What of one group waits, in the order in which it will be written.
 #[derive(Debug, Default)]
 struct Waiting {
+    /// The group is to be removed from the log before anything else.
+    removed: bool,
     vote: Option<(Term, Option<NodeId>)>,
     /// Where the log is to begin.
     begin: Option<(LogId, Bytes)>,
@@ -99,7 +101,11 @@ impl LogWriter {
     pub fn synced(&mut self) -> Option<Durable> {
         let durable = if self.waiting.is_empty() {
             Durable::All(self.last)
-        } else if self.waiting.values().all(|waiting| waiting.vote.is_none() && waiting.begin.is_none()) {
+        } else if self
+            .waiting
+            .values()
+            .all(|waiting| !waiting.removed && waiting.vote.is_none() && waiting.begin.is_none())
+        {
             Durable::ButForEntries(self.last)
         } else {
             return None;
@@ -117,7 +123,7 @@ impl LogWriter {
         // Even what is held back for them may be used up; then all waits.
         if !small.is_empty() && is_done(put(&small))? {
             self.waiting.retain(|_, waiting| {
-                (waiting.vote, waiting.begin) = (None, None);
+                (waiting.removed, waiting.vote, waiting.begin) = (false, None, None);
                 waiting.tail.as_ref().is_some_and(|(_, entries)| !entries.is_empty())
             });
         }
@@ -134,6 +140,7 @@ impl Waiting {
             Write::Append { after, entries, .. } => self.append(after, entries),
             // Nobody writes again what cannot be read while there is no room; and it is asked for again.
             Write::Rewrite { .. } => {}
+            Write::Remove { .. } => *self = Self { removed: true, ..Self::default() },
         }
     }
 
@@ -169,20 +176,22 @@ impl Waiting {
     }
 
     fn is_empty(&self) -> bool {
-        self.vote.is_none() && self.begin.is_none() && self.tail.is_none()
+        !self.removed && self.vote.is_none() && self.begin.is_none() && self.tail.is_none()
     }
 
     fn what_needs_no_room(&self, group: GroupId) -> Vec<Write> {
+        let removal = self.removed.then_some(Write::Remove { group });
         let vote = self.vote.map(|(term, vote)| Write::Vote { group, term, vote });
         let begin = self.begin.clone().map(|(after, note)| Write::LogStart { group, after, note });
         let cut = self.tail.as_ref().filter(|(_, entries)| entries.is_empty());
         let cut = cut.map(|&(after, _)| Write::Append { group, after, entries: Vec::new() });
-        vote.into_iter().chain(begin).chain(cut).collect()
+        removal.into_iter().chain(vote).chain(begin).chain(cut).collect()
     }
 
     /// The first entries, if nothing else waits that goes before them.
     fn next_part(&self, group: GroupId) -> Option<Write> {
-        let (after, entries) = self.tail.as_ref().filter(|_| self.vote.is_none() && self.begin.is_none())?;
+        let (after, entries) =
+            self.tail.as_ref().filter(|_| !self.removed && self.vote.is_none() && self.begin.is_none())?;
         let mut bytes = 0;
         let few = entries.iter().take_while(|entry| {
             let is_room = bytes < AGAIN_BYTES;
@@ -216,7 +225,8 @@ fn group_of(write: &Write) -> GroupId {
         Write::Vote { group, .. }
         | Write::Append { group, .. }
         | Write::LogStart { group, .. }
-        | Write::Rewrite { group, .. } => *group,
+        | Write::Rewrite { group, .. }
+        | Write::Remove { group } => *group,
     }
 }
 

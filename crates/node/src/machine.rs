@@ -90,6 +90,9 @@ pub enum Outcome<R> {
     Changed(u64),
 }
 
+/// What has come of a batch: its last entry, and what is to be answered.
+pub type Applied<R> = (LogId, Vec<Outcome<R>>);
+
 /// Reads a batch of committed entries; those before the first that cannot be read, and what is wrong with that one.
 /// `origin` is that of this process's proposals.
 pub fn decode<S: StateMachine>(origin: u64, batch: Vec<Committed>) -> (Vec<Step<S::Command>>, Option<Fence>) {
@@ -120,7 +123,7 @@ pub fn apply<S: StateMachine>(
     state: &mut S,
     applied: LogId,
     steps: Vec<Step<S::Command>>,
-) -> Result<(LogId, Vec<Outcome<S::Reply>>), Fence> {
+) -> Result<Applied<S::Reply>, Fence> {
     let mut last = applied;
     let mut outcomes = Vec::with_capacity(steps.len());
     let done = catch_unwind(AssertUnwindSafe(|| {
@@ -190,3 +193,193 @@ impl fmt::Display for Fence {
 }
 
 impl std::error::Error for Fence {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::members::MembersEntry;
+    use crate::proposal_id::ProposalId;
+    use crate::state_machine::BadSnapshot;
+    use vlot_raft::configuration::{Change, Configuration};
+    use vlot_raft::id::NodeId;
+
+    const ORIGIN: u64 = 7;
+
+    fn id(index: u64) -> LogId {
+        LogId::new(2, index)
+    }
+
+    fn entry(index: u64, payload: Payload) -> Committed {
+        Committed { id: id(index), payload }
+    }
+
+    fn command(index: u64, origin: u64, bytes: &'static [u8]) -> Committed {
+        let id = ProposalId { origin, sequence: index * 10 };
+        entry(index, Payload::Command { id, command: Bytes::from_static(bytes) })
+    }
+
+    fn configuration(index: u64, origin: u64, configuration: Configuration) -> Committed {
+        let change = ProposalId { origin, sequence: index * 10 };
+        let members = Members::default().with_seats(configuration);
+        entry(index, Payload::Configuration(MembersEntry { change, members, context: Bytes::from_static(b"context") }))
+    }
+
+    fn voters(nodes: u64) -> Configuration {
+        Configuration::of_voters((1..=nodes).map(NodeId))
+    }
+
+    /// Writes down what it is told.
+    #[derive(Default)]
+    struct Listener(Vec<String>);
+
+    impl StateMachine for Listener {
+        type Command = String;
+        type Reply = usize;
+
+        fn apply(&mut self, at: LogId, command: String) -> usize {
+            assert_ne!(command, "panic", "asked to");
+            self.0.push(format!("{at} {command}"));
+            command.len()
+        }
+
+        fn skip(&mut self, at: LogId) {
+            self.0.push(format!("{at} skip"));
+        }
+
+        fn members_changed(&mut self, at: LogId, members: &Members, context: Bytes) {
+            self.0.push(format!("{at} {} members, {context:?}", members.iter().count()));
+        }
+
+        fn end_batch(&mut self) {
+            self.0.push("end".to_owned());
+        }
+
+        fn restore(&mut self, at: LogId, from: &mut dyn io::Read) -> Result<(), BadSnapshot> {
+            let mut bytes = String::new();
+            from.read_to_string(&mut bytes).map_err(|error| BadSnapshot(error.to_string()))?;
+            assert_ne!(bytes, "panic", "asked to");
+            self.0 = vec![format!("{at} {bytes}")];
+            Ok(())
+        }
+    }
+
+    fn kinds<C: fmt::Debug>(steps: &[Step<C>]) -> Vec<String> {
+        let kind = |step: &Step<C>| match step {
+            Step::Apply { at, proposal, command } => format!("{at} apply {command:?} of {proposal:?}"),
+            Step::Members { at, change, members, .. } => {
+                format!("{at} {} members of {change:?}", members.iter().count())
+            }
+            Step::Skip { at } => format!("{at} skip"),
+        };
+        steps.iter().map(kind).collect()
+    }
+
+    #[test]
+    fn a_state_machine_is_told_of_each_entry_what_it_holds() {
+        let joint = voters(1).changed(&[Change::Voter(NodeId(2)), Change::Voter(NodeId(3))]).unwrap();
+        assert!(joint.is_joint());
+        let batch = vec![
+            entry(1, Payload::Blank),
+            command(2, ORIGIN, b"own"),
+            command(3, ORIGIN + 1, b"other"),
+            configuration(4, ORIGIN, joint),
+            configuration(5, ORIGIN, voters(3)),
+            configuration(6, ORIGIN + 1, voters(2)),
+        ];
+        let (steps, fence) = decode::<Listener>(ORIGIN, batch);
+        assert_eq!(fence, None);
+        let expected = [
+            (1, "skip"),
+            (2, "apply \"own\" of Some(20)"),
+            (3, "apply \"other\" of None"),
+            (4, "skip"),
+            (5, "3 members of Some(50)"),
+            (6, "2 members of None"),
+        ];
+        assert_eq!(kinds(&steps), expected.map(|(index, what)| format!("{} {what}", id(index))));
+    }
+
+    #[test]
+    fn reading_stops_at_the_first_entry_that_cannot_be_read_and_keeps_those_before() {
+        for (bad, why) in [(entry(3, Payload::Withheld), "withheld"), (command(3, ORIGIN, b"\xff"), "no command")] {
+            let batch = vec![entry(1, Payload::Blank), command(2, ORIGIN, b"x"), bad, command(4, ORIGIN, b"y")];
+            let (steps, fence) = decode::<Listener>(ORIGIN, batch);
+            assert_eq!(steps.len(), 2);
+            let fence = fence.expect("one cannot be read").to_string();
+            assert!(fence.contains(why) && fence.contains(&id(3).to_string()), "{fence}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_applied_in_order_and_ended_and_gives_back_what_is_to_be_answered() {
+        let batch = vec![
+            command(1, ORIGIN, b"own"),
+            command(2, ORIGIN + 1, b"other"),
+            entry(3, Payload::Blank),
+            configuration(4, ORIGIN, voters(3)),
+        ];
+        let (steps, _) = decode::<Listener>(ORIGIN, batch);
+        let mut listener = Listener::default();
+        let (last, outcomes) = apply(&mut listener, LogId::ZERO, steps).unwrap();
+        assert_eq!(last, id(4));
+        assert!(matches!(outcomes[..], [Outcome::Applied(10, 3), Outcome::Changed(40)]), "{outcomes:?}");
+        let told = [
+            format!("{} own", id(1)),
+            format!("{} other", id(2)),
+            format!("{} skip", id(3)),
+            format!("{} 3 members, b\"context\"", id(4)),
+            "end".to_owned(),
+        ];
+        assert_eq!(listener.0, told);
+        let (last, outcomes) = apply(&mut listener, last, Vec::new()).unwrap();
+        assert!(last == id(4) && outcomes.is_empty(), "where nothing is to be applied, what was applied stays");
+    }
+
+    #[test]
+    fn a_panic_tells_the_last_entry_that_was_applied() {
+        let batch = [command(5, ORIGIN, b"x"), entry(6, Payload::Blank), command(7, ORIGIN, b"panic")];
+        for (skip, after) in [(0, id(6)), (1, id(6)), (2, id(4))] {
+            let (steps, _) = decode::<Listener>(ORIGIN, batch[skip..].to_vec());
+            let fence = apply(&mut Listener::default(), id(4), steps).unwrap_err();
+            let Fence::Panicked { after: said, ref message } = fence else { panic!("{fence}") };
+            assert_eq!(said, after);
+            assert!(message.contains("asked to"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_restored_is_said_to_be_bad() {
+        let mut listener = Listener::default();
+        restore(&mut listener, id(9), &mut &b"state"[..]).unwrap();
+        assert_eq!(listener.0, [format!("{} state", id(9))]);
+        for (bytes, why) in [(&b"\xff"[..], "UTF-8"), (b"panic", "asked to")] {
+            let fence = restore(&mut listener, id(9), &mut &*bytes).unwrap_err();
+            let Fence::BadSnapshot { of, why: said } = &fence else { panic!("{fence}") };
+            assert_eq!(*of, id(9));
+            assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_panic_says_is_told() {
+        let what = |act: fn()| said(&*catch_unwind(act).unwrap_err());
+        assert_eq!(what(|| panic!("plain")), "plain");
+        assert_eq!(what(|| panic!("with a {}", "number")), "with a number");
+        assert_eq!(what(|| std::panic::panic_any(7)), "no message");
+    }
+
+    #[test]
+    fn a_fence_says_what_is_wrong_and_where() {
+        let at = id(5);
+        for (fence, says) in [
+            (Fence::UnknownEntry { at }, "newer version"),
+            (Fence::Withheld { at }, "snapshot of another member"),
+            (Fence::UnknownCommand { at, why: "why".to_owned() }, "(why)"),
+            (Fence::Panicked { after: at, message: "boom".to_owned() }, "boom"),
+            (Fence::BadSnapshot { of: at, why: "torn".to_owned() }, "torn"),
+        ] {
+            let shown = fence.to_string();
+            assert!(shown.contains(says) && shown.contains(&at.to_string()), "{shown}");
+        }
+    }
+}

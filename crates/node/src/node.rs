@@ -10,20 +10,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use vlot_raft::effect::WriteId;
-use vlot_raft::id::{GroupId, LogIndex, NodeId};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::Config;
 use vlot_raft::time::Time;
 
-use crate::act::{Act, BatchId, Complaint, Stop};
+use crate::act::{Act, BatchId, Complaint, GroupEvent, Stop};
 use crate::entries::fair_share;
 use crate::group::{Begun, Group, Shared};
-use crate::input::Input;
+use crate::input::{Input, TransferDone};
 use crate::lane::Lane;
 use crate::members::{Members, MembersAt};
 use crate::peers::Peers;
 use crate::replica::{Begin, CannotBegin, Replica, Work};
 use crate::retention::{self, Retention};
+use crate::snapshot::{Header, SnapshotInfo};
+use crate::transfer::{self, TransferAct, Transfers};
 use crate::turn::Turn;
 use crate::wire::PeerMessage;
 
@@ -44,6 +46,12 @@ pub struct Options {
     pub apply_bytes_max: usize,
     /// How much of each group's log is kept.
     pub retention: retention::Limits,
+    /// How snapshots are sent and received.
+    pub transfer: transfer::Limits,
+    /// A number that no earlier process of this node has drawn.
+    pub origin: u64,
+    /// What an earlier process has received of snapshots, and not all of.
+    pub parts: BTreeMap<GroupId, SnapshotInfo>,
 }
 
 /// Everything a node decides, as a value.
@@ -56,6 +64,7 @@ pub struct Node {
     /// When groups are to be looked at. A deadline that moved on is looked at too early, and once more.
     alarms: BinaryHeap<Reverse<(Time, GroupId)>>,
     peers: Peers,
+    transfers: Transfers,
     /// What has come up between turns.
     turn: Turn,
     batch: BatchId,
@@ -82,6 +91,7 @@ impl Node {
     pub fn new(options: Options) -> Self {
         Self {
             peers: Peers::new(options.config.node, options.peers.clone()),
+            transfers: Transfers::new(options.transfer, options.origin, options.parts.clone()),
             options,
             groups: BTreeMap::new(),
             dirty: Vec::new(),
@@ -126,11 +136,17 @@ impl Node {
         }
         match input {
             Input::Frame { from, lane: Lane::Control | Lane::Entries, bytes } => self.receive(now, from, bytes),
-            Input::Frame { .. } => {}
-            Input::TransferDone(done) => match done {},
+            Input::Frame { from, lane: Lane::Snapshot, bytes } => {
+                if let Err(bad) = self.transfers.frame(now, from, bytes) {
+                    self.turn.rest.push(Act::Complain { peer: from, complaint: Complaint::TransferFrame(bad) });
+                }
+            }
+            Input::TransferDone(done) => self.transfer_done(now, done),
             Input::Written { batch } => self.written(now, batch),
             Input::VotesWritten { batch } => self.votes_written(now, batch),
             Input::Room { is_there } => self.room(now, is_there),
+            // Of a node that is no peer any more, or not yet, connections come and go without a word.
+            Input::Connected { peer, .. } | Input::Lost { peer } if !self.peers.is_listed(peer) => {}
             Input::Connected { peer, disk } => {
                 self.peers.connected(now, peer, disk);
                 self.for_all(|group| {
@@ -140,6 +156,7 @@ impl Node {
             }
             Input::Lost { peer } => {
                 self.peers.lost(peer);
+                self.transfers.lost(now, peer);
                 self.for_all(|group| group.replica.lost(now, peer, &mut group.work));
             }
             Input::OtherDisk { peer, node, disk } => {
@@ -157,6 +174,7 @@ impl Node {
     #[must_use]
     pub fn deadline(&self) -> Time {
         let of_groups = self.alarms.peek().map_or(Time::NEVER, |Reverse((time, _))| *time);
+        let of_groups = of_groups.min(self.transfers.deadline());
         let Config { heartbeat, election_timeout, sleep_after, .. } = *self.options.config;
         match sleep_after {
             Some(_) => of_groups.min(self.peers.deadline(heartbeat, election_timeout)),
@@ -167,10 +185,15 @@ impl Node {
     /// Ends a turn: everything that was handled since the last one becomes one list of acts.
     pub fn end_turn(&mut self, now: Time) -> Vec<Act> {
         self.ring(now);
-        if self.options.config.sleep_after.is_some() {
-            self.watch_peers(now);
+        let watches_peers = self.options.config.sleep_after.is_some();
+        if watches_peers {
+            self.tell_of_silence(now);
+        }
+        if now >= self.transfers.deadline() {
+            self.transfers.tick(now);
         }
         let mut turn = std::mem::take(&mut self.turn);
+        self.carry_transfers_on(now, &mut turn);
         let mut closed = Vec::new();
         for id in std::mem::take(&mut self.dirty) {
             let Some(group) = self.groups.get_mut(&id) else { continue };
@@ -189,11 +212,18 @@ impl Node {
             }
         }
         for id in closed {
-            self.remove(id, &mut turn);
+            self.remove(now, id, &mut turn);
+        }
+        self.fetch_snapshots(now, &mut turn);
+        if watches_peers {
+            self.say_alive(now, &mut turn);
         }
         self.shrink_recent();
         turn.rest.extend(self.peers.take_changed_disks().map(Act::SetDisks));
-        turn.rest.extend(self.peers.take_changed().map(Act::SetPeers));
+        if let Some((peers, gone)) = self.peers.take_changed() {
+            gone.iter().for_each(|peer| self.unlist(*peer));
+            turn.rest.push(Act::SetPeers(peers));
+        }
         if !turn.writes.is_empty() {
             self.batch = BatchId(self.batch.0 + 1);
             self.unwritten.push_back((self.batch, std::mem::take(&mut turn.last_writes)));
@@ -229,7 +259,7 @@ impl Node {
         let complaint = match PeerMessage::decode(bytes) {
             Ok((_, PeerMessage::Alive)) => return,
             Ok((id, message)) if self.groups.contains_key(&id) => {
-                return self.with(id, |group, _, _| group.replica.receive(now, from, message, &mut group.work));
+                return self.with(id, |group, _, _| group.receive(now, from, message));
             }
             Ok((id, _)) => Complaint::UnknownGroup(id),
             Err(bad) => Complaint::Frame(bad),
@@ -237,13 +267,91 @@ impl Node {
         self.turn.rest.push(Act::Complain { peer: from, complaint });
     }
 
+    fn transfer_done(&mut self, now: Time, done: TransferDone) {
+        let transfers = &mut self.transfers;
+        match done {
+            TransferDone::Found { group, to, attempt, found } => transfers.found(now, group, to, attempt, found),
+            TransferDone::ChunkRead { group, to, attempt, offset, read } => {
+                transfers.chunk_read(now, group, to, attempt, offset, read);
+            }
+            TransferDone::PartOpened { group, attempt, opened } => transfers.part_opened(now, group, attempt, opened),
+            TransferDone::ChunkWritten { group, attempt, written } => {
+                transfers.chunk_written(now, group, attempt, written);
+            }
+            TransferDone::PartFinished { group, attempt, finished } => {
+                transfers.part_finished(now, group, attempt, finished);
+            }
+        }
+    }
+
+    /// Adds what transfers of snapshots want done, and takes in what has come of them.
+    fn carry_transfers_on(&mut self, now: Time, turn: &mut Turn) {
+        for (group, saved) in std::mem::take(&mut turn.saved) {
+            self.transfers.saved(now, group, saved);
+        }
+        // A snapshot that cannot be saved is an answer to the transfer that needs it.
+        let mut refused = Vec::new();
+        for act in self.transfers.take_acts() {
+            match act {
+                TransferAct::Send { to, frame } => turn.sends.push(Act::Send { to, lane: Lane::Snapshot, frame }),
+                TransferAct::NeedSnapshot { group, .. } => {
+                    let is_saved = self.groups.get_mut(&group).is_some_and(|group| group.take_snapshot(turn));
+                    refused.extend((!is_saved).then_some(group));
+                }
+                TransferAct::Received { group, header, .. } => self.snapshot_received(now, group, header),
+                TransferAct::NotReceived { group, from, why } => {
+                    turn.rest.push(Act::Tell { group, event: GroupEvent::SnapshotNotReceived { from, why } });
+                }
+                TransferAct::Sent { group, to, id } => {
+                    turn.rest.push(Act::Tell { group, event: GroupEvent::SnapshotSent { to, of: id } });
+                    if let Some(group) = self.groups.get_mut(&group) {
+                        group.snapshot_sent(turn);
+                    }
+                }
+                TransferAct::NotSent { group, to, why } => {
+                    turn.rest.push(Act::Tell { group, event: GroupEvent::SnapshotNotSent { to, why } });
+                }
+                TransferAct::FindSnapshot { .. }
+                | TransferAct::ReadChunk { .. }
+                | TransferAct::OpenPart { .. }
+                | TransferAct::WriteChunk { .. }
+                | TransferAct::FinishPart { .. } => turn.rest.push(Act::Transfer(act)),
+            }
+        }
+        for group in refused {
+            self.transfers.saved(now, group, None);
+        }
+    }
+
+    fn snapshot_received(&mut self, now: Time, id: GroupId, header: Header) {
+        self.with(id, |group, _, _| {
+            group.replica.snapshot_received(now, header.id, header.members, &mut group.work);
+        });
+    }
+
+    /// Asks members for the snapshots that groups need, unless the disk is full. They are asked for again until they are
+    /// here.
+    fn fetch_snapshots(&mut self, now: Time, turn: &mut Turn) {
+        for (id, leader, reach) in std::mem::take(&mut turn.fetches) {
+            let Some(group) = self.groups.get(&id).filter(|_| !self.is_full) else { continue };
+            let members = group.replica.raft().configuration().members().iter();
+            let others = members.filter(|member| !member.witness).map(|member| member.node);
+            let own = self.options.config.node;
+            let others: Vec<NodeId> = others.filter(|node| *node != own && *node != leader).collect();
+            self.transfers.fetch(now, id, leader, &others, reach);
+        }
+        self.carry_transfers_on(now, turn);
+        for (group, before) in std::mem::take(&mut turn.removals) {
+            // What is being sent stays.
+            let before = self.transfers.oldest_sent(group).map_or(before, |oldest| oldest.min(before));
+            turn.rest.push(Act::RemoveSnapshots { group, before });
+        }
+    }
+
     fn written(&mut self, now: Time, batch: BatchId) {
         while let Some((_, last_writes)) = self.unwritten.pop_front_if(|(id, _)| *id <= batch) {
             for (id, write) in last_writes {
-                self.with(id, |group, _, _| {
-                    group.unwritten -= 1;
-                    group.replica.persisted(now, write, &mut group.work);
-                });
+                self.with(id, |group, _, _| group.written(now, write));
             }
         }
     }
@@ -277,14 +385,17 @@ impl Node {
         });
     }
 
-    /// Tells peers that this node is alive, where nothing else was said, and groups that sleep which nodes are silent.
-    fn watch_peers(&mut self, now: Time) {
-        let Config { heartbeat, election_timeout, .. } = *self.options.config;
-        for to in self.peers.take_untold(now, heartbeat) {
+    /// Tells peers that this node is alive, where nothing else was said for a heartbeat, in this turn neither.
+    fn say_alive(&mut self, now: Time, turn: &mut Turn) {
+        for to in self.peers.take_untold(now, self.options.config.heartbeat) {
             let frame = PeerMessage::Alive.encode(GroupId(0));
-            self.turn.sends.push(Act::Send { to, lane: Lane::Control, frame });
+            turn.sends.push(Act::Send { to, lane: Lane::Control, frame });
         }
-        for peer in self.peers.take_silent(now, election_timeout) {
+    }
+
+    /// Tells groups that sleep which nodes are silent.
+    fn tell_of_silence(&mut self, now: Time) {
+        for peer in self.peers.take_silent(now, self.options.config.election_timeout) {
             for (id, group) in self.groups.iter_mut().filter(|(_, group)| group.is_asleep) {
                 group.replica.silent(now, peer, &mut group.work);
                 if !std::mem::replace(&mut group.is_dirty, true) {
@@ -311,6 +422,12 @@ impl Node {
         }
     }
 
+    /// The node is no peer any more. It may still call, and be the leader of a group whose log, as far as it has come here,
+    /// does not say so yet.
+    fn unlist(&mut self, peer: NodeId) {
+        self.groups.values_mut().for_each(|group| group.replica.unlisted(peer));
+    }
+
     /// Forgets recent entries if there are too many bytes of them. An eighth more than that goes, so that this is not
     /// done again each turn.
     fn shrink_recent(&mut self) {
@@ -331,11 +448,17 @@ impl Node {
         })
     }
 
-    fn remove(&mut self, id: GroupId, turn: &mut Turn) {
+    fn remove(&mut self, now: Time, id: GroupId, turn: &mut Turn) {
         if let Some(group) = self.groups.remove(&id) {
+            self.transfers.remove_group(now, id);
             self.recent_bytes -= group.replica.recent_bytes();
             let shared = &mut shared(&self.options, &mut self.peers);
-            turn.rest.push(group.into_closed(shared));
+            let closed = group.into_closed(shared);
+            if let Act::Closed { log: None, .. } = closed {
+                let before = LogId { term: Term(u64::MAX), index: LogIndex(u64::MAX) };
+                turn.rest.push(Act::RemoveSnapshots { group: id, before });
+            }
+            turn.rest.push(closed);
         }
     }
 
@@ -376,3 +499,6 @@ fn shared<'a>(options: &Options, peers: &'a mut Peers) -> Shared<'a> {
         peers,
     }
 }
+
+#[cfg(test)]
+mod tests;

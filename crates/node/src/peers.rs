@@ -3,7 +3,7 @@
 //! Owns the sum over all groups: what each adds is counted, so that a change of one group costs no look at the others.
 //! Must not know of sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vlot_raft::id::NodeId;
@@ -24,6 +24,8 @@ pub(crate) struct Peers {
     /// How many groups entitle the node to this disk.
     entitled: BTreeMap<(NodeId, u64), usize>,
     connected: BTreeMap<NodeId, Connection>,
+    /// Those that were told last.
+    listed: BTreeSet<NodeId>,
     /// What is to be told is another than was told last.
     are_others: bool,
     disks_are_others: bool,
@@ -41,6 +43,7 @@ struct Connection {
 
 impl Peers {
     pub(crate) fn new(own: NodeId, told: BTreeMap<NodeId, String>) -> Self {
+        let listed = told.keys().copied().filter(|node| *node != own).collect();
         Self {
             own,
             told,
@@ -48,6 +51,8 @@ impl Peers {
             without_members: 0,
             entitled: BTreeMap::new(),
             connected: BTreeMap::new(),
+            // The transport is told these before the node is.
+            listed,
             are_others: true,
             disks_are_others: false,
         }
@@ -95,8 +100,9 @@ impl Peers {
         }
     }
 
-    /// The peers and where they listen, if they are others than those that were taken last.
-    pub(crate) fn take_changed(&mut self) -> Option<BTreeMap<NodeId, String>> {
+    /// The peers and where they listen, if they are others than those that were taken last; and those that are none any
+    /// more.
+    pub(crate) fn take_changed(&mut self) -> Option<(BTreeMap<NodeId, String>, Vec<NodeId>)> {
         if !std::mem::take(&mut self.are_others) {
             return None;
         }
@@ -110,7 +116,15 @@ impl Peers {
             }
         }
         peers.remove(&self.own);
-        Some(peers)
+        let before = std::mem::replace(&mut self.listed, peers.keys().copied().collect());
+        let gone: Vec<NodeId> = before.difference(&self.listed).copied().collect();
+        gone.iter().for_each(|peer| self.lost(*peer));
+        Some((peers, gone))
+    }
+
+    /// Whether the node is one of the peers that were told last.
+    pub(crate) fn is_listed(&self, node: NodeId) -> bool {
+        self.listed.contains(&node)
     }
 
     /// The disks that are entitled to their nodes' seats, if they are others than those that were taken last.
@@ -200,23 +214,25 @@ mod tests {
     #[test]
     fn a_node_is_a_peer_for_as_long_as_a_group_names_it() {
         let mut peers = Peers::new(NodeId(1), BTreeMap::from([(NodeId(9), "n9:1".to_owned())]));
-        assert_eq!(ids(&peers.take_changed().unwrap()), [9], "as long as no group names anyone");
+        assert_eq!(ids(&peers.take_changed().unwrap().0), [9], "as long as no group names anyone");
         let (one, other, nobody) = (members(&[1, 2, 3]), members(&[1, 3, 4]), members(&[]));
         peers.members_changed(None, Some(&one));
-        assert_eq!(ids(&peers.take_changed().unwrap()), [2, 3]);
+        assert_eq!(ids(&peers.take_changed().unwrap().0), [2, 3]);
         peers.members_changed(None, Some(&other));
-        assert_eq!(ids(&peers.take_changed().unwrap()), [2, 3, 4]);
+        assert_eq!(ids(&peers.take_changed().unwrap().0), [2, 3, 4]);
         assert!(peers.take_changed().is_none());
+        peers.connected(Time::from_millis(1), NodeId(2), 7);
+        assert!(peers.is_listed(NodeId(2)));
         peers.members_changed(Some(&one), Some(&other));
-        assert_eq!(ids(&peers.take_changed().unwrap()), [3, 4]);
+        assert_eq!(ids(&peers.take_changed().unwrap().0), [3, 4]);
         peers.members_changed(None, Some(&nobody));
         assert_eq!(
-            ids(&peers.take_changed().unwrap()),
+            ids(&peers.take_changed().unwrap().0),
             [3, 4, 9],
             "a group that does not know its members asks them all"
         );
         peers.members_changed(Some(&nobody), None);
-        assert_eq!(ids(&peers.take_changed().unwrap()), [3, 4]);
+        assert_eq!(ids(&peers.take_changed().unwrap().0), [3, 4]);
     }
 
     #[test]

@@ -153,3 +153,119 @@ impl Proposals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proposal_id::ProposalId;
+
+    fn proposal(sequence: u64) -> Bytes {
+        payload::command(ProposalId { origin: 1, sequence }, 0, |_| {})
+    }
+
+    /// These, none of which was sent.
+    fn proposed(sequences: &[u64]) -> Proposals {
+        let mut proposals = Proposals::default();
+        sequences.iter().for_each(|&sequence| proposals.propose(sequence, proposal(sequence)));
+        proposals
+    }
+
+    fn sequences(payloads: &[Bytes]) -> Vec<u64> {
+        payloads.iter().map(|payload| payload::proposal_id(payload).unwrap().sequence).collect()
+    }
+
+    #[test]
+    fn each_is_sent_once() {
+        let mut proposals = proposed(&[1, 2]);
+        assert_eq!(sequences(&proposals.take_unsent(Term(1))), [1, 2]);
+        assert!(proposals.take_unsent(Term(1)).is_empty());
+        proposals.propose(3, proposal(3));
+        assert_eq!(sequences(&proposals.take_unsent(Term(2))), [3]);
+    }
+
+    #[test]
+    fn what_was_not_sent_is_certainly_in_no_log() {
+        let mut proposals = proposed(&[1, 2, 3]);
+        assert!(proposals.settle(1));
+        proposals.take_unsent(Term(1));
+        assert!(!proposals.settle(2));
+        assert!(!proposals.settle(9), "of what it does not know it is certain of nothing");
+        proposals.propose(4, proposal(4));
+        assert_eq!(proposals.take_all(), (vec![4], vec![3]));
+        assert_eq!(proposals.take_all(), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_is_refused_before_it_was_sent_is_forgotten() {
+        let mut proposals = proposed(&[1]);
+        proposals.take_unsent(Term(1));
+        proposals.propose(2, proposal(2));
+        assert_eq!(proposals.refuse_unsent(), [2]);
+        assert_eq!(proposals.refuse_unsent(), [0; 0]);
+        proposals.send_lost_again(Term(2));
+        assert_eq!(sequences(&proposals.take_unsent(Term(2))), [1]);
+    }
+
+    #[test]
+    fn a_later_leader_s_first_entry_tells_what_was_lost() {
+        for (sent_in, taken_office, is_lost) in [(1, 2, true), (2, 2, false), (3, 2, false)] {
+            let mut proposals = proposed(&[1]);
+            proposals.take_unsent(Term(sent_in));
+            proposals.send_lost_again(Term(taken_office));
+            assert_eq!(proposals.take_unsent(Term(9)).len(), usize::from(is_lost), "{sent_in} {taken_office}");
+        }
+        let mut proposals = proposed(&[1]);
+        proposals.send_lost_again(Term(2));
+        assert_eq!(sequences(&proposals.take_unsent(Term(2))), [1], "what was not sent is sent, once");
+    }
+
+    #[test]
+    fn what_a_snapshot_may_hold_is_not_sent_again() {
+        let mut proposals = proposed(&[1, 2]);
+        proposals.take_unsent(Term(1));
+        proposals.propose(3, proposal(3));
+        assert_eq!(proposals.forget_sent(), [1, 2]);
+        proposals.send_lost_again(Term(5));
+        assert_eq!(sequences(&proposals.take_unsent(Term(5))), [3]);
+    }
+
+    #[test]
+    fn a_refusal_counts_if_it_is_of_the_leader_to_whom_it_went() {
+        let mut proposals = proposed(&[1, 2]);
+        proposals.take_unsent(Term(4));
+        assert_eq!(proposals.refused(Term(3), vec![1, 2]), [0; 0]);
+        assert_eq!(proposals.refused(Term(4), vec![2, 7]), [2]);
+        assert_eq!(proposals.refused(Term(4), vec![2]), [0; 0], "once");
+        assert_eq!(proposals.take_all(), (vec![], vec![1]));
+        assert_eq!(proposed(&[1]).refused(Term(4), vec![1]), [0; 0], "it was not sent");
+    }
+
+    #[test]
+    fn what_followers_send_goes_into_the_log_of_that_term_or_nowhere() {
+        let mut proposals = proposed(&[1]);
+        proposals.forward(NodeId(2), Term(3), vec![proposal(20)]);
+        proposals.forward(NodeId(3), Term(3), vec![proposal(30)]);
+        assert_eq!(sequences(&proposals.take_for_own_term(Term(3))), [20, 30, 1]);
+        assert!(proposals.take_for_own_term(Term(3)).is_empty());
+        proposals.forward(NodeId(2), Term(3), vec![proposal(21)]);
+        assert!(proposals.take_for_own_term(Term(4)).is_empty(), "meant for an earlier term");
+        proposals.forward(NodeId(2), Term(4), vec![proposal(22)]);
+        proposals.forward(NodeId(2), Term(5), vec![proposal(23)]);
+        assert_eq!(sequences(&proposals.take_for_own_term(Term(5))), [23]);
+        proposals.forward(NodeId(2), Term(5), vec![proposal(24)]);
+        proposals.drop_forwarded();
+        assert!(proposals.take_for_own_term(Term(5)).is_empty());
+    }
+
+    #[test]
+    fn what_a_leader_has_no_room_for_is_refused_to_each_that_has_sent_it() {
+        let mut proposals = Proposals::default();
+        proposals.forward(NodeId(2), Term(3), vec![proposal(20), proposal(21)]);
+        proposals.forward(NodeId(3), Term(3), vec![proposal(30)]);
+        let refused = BTreeMap::from([(NodeId(2), vec![20, 21]), (NodeId(3), vec![30])]);
+        assert_eq!(proposals.refuse_forwarded(Term(3)), refused);
+        assert!(proposals.take_for_own_term(Term(3)).is_empty());
+        proposals.forward(NodeId(2), Term(3), vec![proposal(22)]);
+        assert!(proposals.refuse_forwarded(Term(4)).is_empty(), "it was meant for another leader, who may have it");
+    }
+}

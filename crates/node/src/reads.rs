@@ -104,3 +104,97 @@ impl Reads {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(100);
+
+    fn reads(names: &[u64]) -> Reads {
+        let mut reads = Reads::new(7, TIMEOUT);
+        names.iter().for_each(|&name| reads.wait(name));
+        reads
+    }
+
+    fn ready(reads: &mut Reads, applied: u64) -> Vec<u64> {
+        let mut ready = Vec::new();
+        reads.take_ready(LogIndex(applied), &mut ready);
+        ready
+    }
+
+    #[test]
+    fn all_that_wait_are_asked_as_one_and_answered_when_applied() {
+        let now = Time::from_millis(5);
+        let mut reads = reads(&[1, 2]);
+        let first = reads.ask(now).unwrap();
+        assert_eq!(reads.ask(now), None, "nothing waits");
+        reads.wait(3);
+        let second = reads.ask(now).unwrap();
+        assert_ne!(first, second);
+        reads.confirm(second, LogIndex(4));
+        reads.confirm(first, LogIndex(6));
+        assert_eq!(ready(&mut reads, 3), [0; 0]);
+        assert_eq!(ready(&mut reads, 4), [3]);
+        assert_eq!(ready(&mut reads, 7), [1, 2]);
+        assert_eq!(ready(&mut reads, 7), [0; 0], "once");
+    }
+
+    #[test]
+    fn a_question_that_is_lost_is_asked_again_in_time() {
+        let mut reads = reads(&[1]);
+        assert_eq!(reads.deadline(), Time::NEVER);
+        let lost = reads.ask(Time::from_millis(5)).unwrap();
+        reads.wait(2);
+        reads.ask(Time::from_millis(50));
+        assert_eq!(reads.deadline(), Time::from_millis(105), "the oldest counts");
+        reads.ask_late_ones_again(Time::from_millis(104));
+        assert_eq!(reads.ask(Time::from_millis(104)), None);
+        reads.ask_late_ones_again(Time::from_millis(105));
+        assert_eq!(reads.deadline(), Time::from_millis(150));
+        let again = reads.ask(Time::from_millis(105)).unwrap();
+        reads.confirm(lost, LogIndex(1));
+        assert_eq!(ready(&mut reads, 9), [0; 0], "a late answer may be of a leader that is none any more");
+        reads.confirm(again, LogIndex(1));
+        assert_eq!(ready(&mut reads, 9), [1]);
+    }
+
+    #[test]
+    fn a_new_leader_is_asked_what_another_has_not_answered() {
+        let mut reads = reads(&[1]);
+        let first = reads.ask(Time::from_millis(5)).unwrap();
+        reads.confirm(first, LogIndex(3));
+        reads.wait(2);
+        reads.ask(Time::from_millis(5));
+        reads.ask_all_again();
+        let again = reads.ask(Time::from_millis(6)).unwrap();
+        reads.confirm(again, LogIndex(4));
+        assert_eq!(ready(&mut reads, 3), [1], "what is answered stays so");
+        assert_eq!(ready(&mut reads, 4), [2]);
+    }
+
+    #[test]
+    fn what_is_turned_away_waits() {
+        let mut reads = reads(&[1]);
+        let read = reads.ask(Time::from_millis(5)).unwrap();
+        reads.refuse(read);
+        reads.refuse(read);
+        assert_eq!(reads.deadline(), Time::NEVER);
+        assert!(reads.ask(Time::from_millis(6)).is_some());
+    }
+
+    #[test]
+    fn all_are_given_up_wherever_they_are() {
+        let mut reads = reads(&[1]);
+        let read = reads.ask(Time::from_millis(5)).unwrap();
+        reads.confirm(read, LogIndex(9));
+        reads.wait(2);
+        reads.ask(Time::from_millis(5));
+        reads.wait(3);
+        let mut all = reads.take_all();
+        all.sort_unstable();
+        assert_eq!(all, [1, 2, 3]);
+        assert_eq!(reads.take_all(), [0; 0]);
+        assert_eq!(ready(&mut reads, 9), [0; 0]);
+    }
+}

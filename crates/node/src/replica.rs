@@ -21,7 +21,7 @@ use vlot_raft::state::{Config, Restored};
 use vlot_raft::term_runs::TermRuns;
 use vlot_raft::time::{Rng, Time};
 
-use crate::act::Answer;
+use crate::act::{Answer, ClosedLog};
 use crate::entries::RecentEntries;
 use crate::members::{ChangeRequest, MemberChange, Members, MembersAt};
 use crate::members_log::MembersLog;
@@ -241,8 +241,8 @@ pub struct Replica {
     handed: LogId,
     /// The last entry that it has applied, as the host says.
     applied: LogIndex,
-    /// The state machine has failed: nothing more is handed to it, proposed or read here.
-    is_fenced: bool,
+    /// Why nothing more is handed to the state machine, proposed or read here: it has failed, or the group is being closed.
+    stopped: Option<NotProposed>,
     /// The entry after it was withheld: nothing more can be handed over, until a snapshot takes its place.
     is_withheld: bool,
     /// The state machine keeps up, as the host says; and what consensus was told of it.
@@ -290,6 +290,8 @@ impl Replica {
         let base = if note.is_empty() {
             // The first act of a new log, so that no other first members are ever taken for these.
             work.writes.push(Write::LogStart { group, after: LogId::ZERO, note: first.encode() });
+            // Consensus has not asked for it, and does not wait for it; whoever closes the group does.
+            work.last_write = Some(WriteId(0));
             first
         } else {
             MembersAt::decode(note).map_err(|_| CannotBegin::BadConfiguration)?
@@ -316,7 +318,7 @@ impl Replica {
             recent,
             handed: applied,
             applied: applied.index,
-            is_fenced: false,
+            stopped: None,
             is_withheld: false,
             applies: true,
             is_fit: true,
@@ -366,7 +368,7 @@ impl Replica {
     /// Whether more is decided than was handed to the state machine, which could be handed to it.
     #[must_use]
     pub fn has_more_to_apply(&self) -> bool {
-        !self.is_fenced && !self.only_counts() && self.handed.index < self.raft.ready()
+        self.stopped.is_none() && !self.only_counts() && self.handed.index < self.raft.ready()
     }
 
     /// When [`Replica::tick`] is due.
@@ -416,8 +418,8 @@ impl Replica {
     /// Proposes a command, as a payload that [`payload::command`] has made with this node's origin and `sequence`. It
     /// goes to whoever leads, again if it was certainly lost, until it is decided or withdrawn.
     pub fn propose(&mut self, sequence: u64, payload: Bytes, is_busy: bool, work: &mut Work) {
-        let refused = if self.is_fenced {
-            NotProposed::Fenced
+        let refused = if let Some(why) = self.stopped {
+            why
         } else if self.raft.is_removed() {
             NotProposed::NotAMember
         } else if is_busy {
@@ -486,7 +488,7 @@ impl Replica {
     /// The state machine has failed. What waits for it is told so, and nothing more is handed to it; the log is kept, and
     /// votes and acknowledgements go on. This node does not lead from now on if another can.
     pub fn fence(&mut self, now: Time, why: NotProposed, work: &mut Work) {
-        self.is_fenced = true;
+        self.stopped.get_or_insert(why);
         let (unsent, sent) = self.proposals.take_all();
         work.proposals_refused.extend(unsent.into_iter().map(|sequence| (sequence, why)));
         work.proposals_unknown.extend(sent);
@@ -502,12 +504,16 @@ impl Replica {
         // Followers must notice that their leader is gone.
         self.step(now, Input::Wake, Vec::new(), work);
         self.fence(now, NotProposed::Closed, work);
-        let _ = remove;
+        if remove {
+            work.writes.push(Write::Remove { group: self.group });
+            // Consensus is not asked about it any more.
+            work.last_write = Some(WriteId(u64::MAX));
+        }
     }
 
     /// What its log is, to go on from later.
     #[must_use]
-    pub fn into_state(self) -> GroupState {
+    pub fn into_log(self) -> ClosedLog {
         let base = self.members_log.first().encode();
         let kept = self.members_log.later().map(|set| Entry {
             id: LogId { term: self.raft.log().term_at(set.at).unwrap_or_default(), index: set.at },
@@ -515,7 +521,8 @@ impl Replica {
         });
         let kept = kept.collect();
         let (term, vote) = (self.raft.role_state().term, self.raft.vote());
-        GroupState { term, vote, runs: self.raft.log().clone(), note: base, kept }
+        let state = GroupState { term, vote, runs: self.raft.log().clone(), note: base, kept };
+        ClosedLog { state, damaged: self.raft.unreadable() }
     }
 
     /// Whether the state machine keeps up with what is decided.
@@ -538,7 +545,7 @@ impl Replica {
 
     /// Asks for a linearizable read; `read` is the host's name for it.
     pub fn read(&mut self, read: u64, work: &mut Work) {
-        if self.is_fenced || self.raft.is_removed() {
+        if self.stopped.is_some() || self.raft.is_removed() {
             work.reads_refused.push(read);
         } else {
             self.reads.wait(read);
@@ -574,6 +581,12 @@ impl Replica {
         self.step(now, Input::Lost { peer }, Vec::new(), work);
     }
 
+    /// The node is no peer any more: nobody tells when a connection to it comes or goes, and what comes from it is heard.
+    pub fn unlisted(&mut self, peer: NodeId) {
+        self.connected.remove(&peer);
+        self.lost.remove(&peer);
+    }
+
     /// Nothing was heard of a peer's node for an election timeout, though its connection seems to stand.
     pub fn silent(&mut self, now: Time, peer: NodeId, work: &mut Work) {
         self.step(now, Input::Silent { peer }, Vec::new(), work);
@@ -590,7 +603,7 @@ impl Replica {
             return Ok(());
         }
         match purpose {
-            Purpose::Apply if self.is_fenced => {}
+            Purpose::Apply if self.stopped.is_some() => {}
             Purpose::Apply => self.deliver(entries, work)?,
             Purpose::Send(peer) => {
                 self.fetched.insert(peer, entries);
@@ -758,7 +771,7 @@ impl Replica {
 
     /// Hands over what may be applied, as far as the state machine has room for it.
     fn apply(&mut self, bytes_max: usize, work: &mut Work) -> Result<(), BadEntry> {
-        if self.is_fenced {
+        if self.stopped.is_some() {
             return Ok(());
         }
         if let Some(id) = self.installing.take_if(|id| id.index <= self.raft.ready()) {
@@ -788,7 +801,7 @@ impl Replica {
     /// Who lacks a payload must not lead, and hand out what it has in its place: an operator may have made a voter of a
     /// former witness with its old disk.
     fn tell_fitness(&mut self, now: Time, work: &mut Work) {
-        let fit = self.applies && !self.is_withheld && !self.is_fenced;
+        let fit = self.applies && !self.is_withheld && self.stopped.is_none();
         if std::mem::replace(&mut self.is_fit, fit) != fit {
             self.step(now, Input::Fitness { fit }, Vec::new(), work);
         }

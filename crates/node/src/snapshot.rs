@@ -27,7 +27,7 @@ const HEADER_CRC_BYTES: usize = 4;
 /// After the state: its length and its checksum.
 const TRAILER_BYTES: usize = 12;
 /// The shortest file: no members, no state.
-const FILE_BYTES_MIN: u64 = (FRONT_BYTES + HEADER_CRC_BYTES + TRAILER_BYTES) as u64;
+pub(crate) const FILE_BYTES_MIN: u64 = (FRONT_BYTES + HEADER_CRC_BYTES + TRAILER_BYTES) as u64;
 /// More members' bytes than this were never written.
 const MEMBERS_BYTES_MAX: u32 = 1 << 20;
 

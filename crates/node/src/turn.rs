@@ -7,6 +7,7 @@ use vlot_raft::effect::WriteId;
 use vlot_raft::id::{GroupId, LogId, NodeId};
 
 use crate::act::{Act, BatchId};
+use crate::snapshot::SnapshotInfo;
 
 /// What a turn has gathered.
 #[derive(Debug, Default)]
@@ -19,6 +20,10 @@ pub(crate) struct Turn {
     pub(crate) reads: Vec<Act>,
     /// Snapshots that are needed: from this leader or another member, of this entry or a later one.
     pub(crate) fetches: Vec<(GroupId, NodeId, LogId)>,
+    /// Of which groups a snapshot was saved, or could not be.
+    pub(crate) saved: Vec<(GroupId, Option<SnapshotInfo>)>,
+    /// Groups whose snapshots of entries before these are needed no more.
+    pub(crate) removals: Vec<(GroupId, LogId)>,
     /// What is applied, answered, shown and told, in the order in which it came up.
     pub(crate) rest: Vec<Act>,
 }

@@ -16,5 +16,5 @@ fn what_was_found_interesting_stops_nobody() {
 
 #[test]
 fn chance_stops_nobody() {
-    ordinary::run_rng("peer_frames", peer_frames::run, 2000, 400);
+    ordinary::run_rng("peer_frames", peer_frames::run, 4000, 600);
 }

@@ -78,7 +78,6 @@ fn check_who_sleeps(raft: &Raft) -> Result<(), Violation> {
         return Ok(());
     }
     let (state, last) = (raft.state(), raft.log().last());
-    require("who sleeps waits for nothing", raft.deadline() == Time::NEVER, || format!("{:?}", raft.deadline()))?;
     require("who sleeps has a leader", raft.role_state().leader.is_some(), || format!("{:?}", raft.role_state()))?;
     require("who sleeps sleeps by its own will", state.config.sleeps_after().is_some(), || {
         format!("{:?}", state.config)

@@ -169,7 +169,9 @@ impl Leader {
         // Only an entry of our own term is committed by counting; older ones ride along with it. Counting an old
         // entry could commit what a later leader may still replace (Raft §5.4.2, figure 8).
         if on_quorum > state.commit && state.log.term_at(on_quorum) == Some(state.term) {
+            let was = state.commit;
             state.commit_upto(on_quorum, effects);
+            self.tell_who_has_left(was, state, effects);
             // Who is decided to have left answers no round any more, and what is left may be a quorum that has.
             self.confirm_reads(now, state, effects);
             self.begin_reads(now, state, effects);

@@ -13,6 +13,7 @@
 //!    [`send_entries`](raft::Raft::send_entries); then [`end_turn`](raft::Raft::end_turn).
 //! 3. Carry out the effects: writes in their order, sends at any time, applies in order. Report each write with
 //!    [`Input::Persisted`](effect::Input::Persisted) once it is durable, and not before.
+//! 4. If groups may sleep ([`sleep_after`](state::Config::sleep_after)), watch over the nodes of those that do.
 //!
 //! ```
 //! use vlot_raft::effect::{Effect, Input, RoleName};

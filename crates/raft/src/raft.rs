@@ -338,7 +338,7 @@ impl Raft {
                 self.tell_if_removed(from, effects);
             }
             // What is committed is so in every term: a node that was removed is so too, however late its own is.
-            Body::Removed { at } => self.removed(at, now, effects),
+            Body::Removed { at } => self.removed(at, term, now, effects),
             _ if term > self.state.term => {
                 self.enter_term(term, now, effects);
                 self.receive_in_term(from, body, now, effects);
@@ -469,10 +469,12 @@ impl Raft {
 
     /// A configuration without this node is committed. What is known here to be committed of later ones counts more; what
     /// its own log says beyond that may be lost elsewhere, and then nobody would ever cut it here.
-    fn removed(&mut self, at: LogIndex, now: Time, effects: &mut Effects) {
+    fn removed(&mut self, at: LogIndex, term: Term, now: Time, effects: &mut Effects) {
         let (known_at, known) = self.state.configurations.at(self.state.commit);
         let is_old = at < *known_at || (at == *known_at && known.contains(self.state.config.node));
-        if is_old || self.state.removed || matches!(self.role, Role::Leader(_)) {
+        // A leader knows better what is committed, unless a later one has been elected since.
+        let leads = matches!(self.role, Role::Leader(_)) && term <= self.state.term;
+        if is_old || self.state.removed || leads {
             return;
         }
         self.state.removed = true;

@@ -87,6 +87,13 @@ fn every_state_of_four_nodes_that_become_three() {
     look_to_the_end(&Rules { members, changes, window: 1, crashes: 1, ..rules }, 10_000);
 }
 
+/// Two terms, blank entries alone, one crash, and groups that fall asleep once in each office; whoever sleeps may be told
+/// at any time that a node is silent.
+#[test]
+fn every_state_of_three_nodes_that_sleep() {
+    look_to_the_end(&Rules { proposals: 0, crashes: 1, sleeps: 1, ..Rules::of_three("sleep") }, 100_000);
+}
+
 /// A crash takes a vote that was durable: two leaders in a term, or a search that finds nothing.
 #[test]
 fn a_disk_that_forgets_a_vote_is_found_out() {
@@ -155,6 +162,13 @@ fn every_state_of_three_nodes_that_compact() {
 fn every_state_of_an_entry_and_whatever_was_ever_sent() {
     let rules = Rules { crashes: 1, stale: true, ..Rules::of_three("an entry, stale messages") };
     look_to_the_end(&rules, 100_000);
+}
+
+/// Two terms, an entry, no crashes, and groups that fall asleep before or after it. For a release build.
+#[test]
+#[ignore = "takes half a minute"]
+fn every_state_of_an_entry_in_a_group_that_sleeps() {
+    look_to_the_end(&Rules { crashes: 0, sleeps: 1, ..Rules::of_three("an entry, sleep") }, 100_000);
 }
 
 /// Two terms, blank entries alone, pre-votes and refusals as messages. For a release build.

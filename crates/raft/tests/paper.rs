@@ -9,6 +9,8 @@ mod harness;
 mod leases;
 #[path = "paper/members.rs"]
 mod members;
+#[path = "paper/sleep.rs"]
+mod sleep;
 #[path = "paper/snapshots.rs"]
 mod snapshots;
 

@@ -9,9 +9,12 @@ mod harness;
 
 use std::ops::{AddAssign, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
-use harness::cluster::Seen;
+use harness::cluster::{Cluster, Habits, Seen};
 use harness::schedule::{Kind, Reached, Schedule};
+use vlot_raft::effect::Input;
+use vlot_raft::id::{LogIndex, NodeId};
 
 #[test]
 fn three_nodes_stay_sound_and_recover() {
@@ -69,6 +72,46 @@ fn groups_whose_members_come_and_go_sleep_and_wake() {
 #[test]
 fn no_lease_outlives_its_promise() {
     run_seeds(Kind { nodes: 3, leases: true, ..Kind::default() }, seeds(60), |seen| [seen.lease_reads, seen.cuts]);
+}
+
+/// A process starts again while all sleep. In whatever order it is back and the hosts of the others report what became of
+/// their connections, there is a leader soon, and all sleep again.
+#[test]
+fn whatever_comes_first_after_a_restart_the_group_goes_on() {
+    const EVENTS: [(&str, Option<u64>); 5] =
+        [("starts", None), ("lost", Some(2)), ("lost", Some(3)), ("connected", Some(2)), ("connected", Some(3))];
+    for order in orders(EVENTS.len()) {
+        for restarts in [1, 2] {
+            let mut cluster = Cluster::new(3, Habits { sleep: Some(Duration::from_millis(300)), ..Habits::default() });
+            // Node 1 leads, so that 2 and 3 are the others; or it follows one of them.
+            cluster.campaign(NodeId(restarts));
+            cluster.run(Duration::from_secs(2));
+            assert!(cluster.up().iter().all(|&node| cluster.raft(node).is_asleep()));
+            let peer = NodeId(1);
+            cluster.crash(peer, 0);
+            for &event in &order {
+                match EVENTS[event] {
+                    ("lost", Some(node)) => cluster.act(NodeId(node), Input::Lost { peer }),
+                    ("connected", Some(node)) => cluster.act(NodeId(node), Input::Connected { peer }),
+                    _ => cluster.start(peer, LogIndex::ZERO),
+                }
+                cluster.run(Duration::from_millis(40));
+            }
+            cluster.run(Duration::from_secs(4));
+            let told = order.iter().map(|&event| EVENTS[event]).collect::<Vec<_>>();
+            assert!(cluster.leader().is_some(), "n{restarts} led: {told:?}");
+            cluster.run(Duration::from_secs(2));
+            let sleeps = cluster.up().iter().all(|&node| cluster.raft(node).is_asleep());
+            assert!(sleeps, "n{restarts} led: {told:?}");
+        }
+    }
+}
+
+/// Every order of so many.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    let Some(last) = count.checked_sub(1) else { return vec![Vec::new()] };
+    let inserted = |order: &Vec<usize>, at: usize| [&order[..at], &[last], &order[at..]].concat();
+    orders(last).iter().flat_map(|order| (0..=last).map(|at| inserted(order, at)).collect::<Vec<_>>()).collect()
 }
 
 /// `VLOT_SEEDS` runs more; `VLOT_SEED` runs one.

@@ -37,7 +37,8 @@ Print what is written in the log, in the order in which it was written, a record
   FILE:OFFSET entry group=N index=N term=N bytes=N \"HEAD\"...          where its payload is, and how it begins
   FILE:OFFSET begin group=N after=INDEX@TERM stays=true|false bytes=N \"HEAD\"...     the log begins after an entry
   FILE:OFFSET rewrite group=N entries=FIRST..LAST                     entries that are in the log, once more
-  FILE:OFFSET floor oldest=FILE                                       segments before are not needed
+  FILE:OFFSET first-segment oldest=FILE                               segments before are not needed
+  FILE:OFFSET remove group=G                                          the group is gone
   FILE:OFFSET mark                                                    what comes before is durable
   FILE:OFFSET end                                                     another segment follows
   FILE:OFFSET unreadable bytes=N FLAW                                 damage or a torn tail: see 'vlot log verify'

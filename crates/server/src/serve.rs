@@ -215,6 +215,8 @@ fn node_options(
         peers,
         pages: Some(pages.pages()),
         heartbeat: config.heartbeat,
+        // There is one group, and clients watch its leader's signs of life.
+        sleep_after: None,
         election_timeout: config.election_timeout,
         headroom_bytes: HEADROOM_BYTES,
         retention: vlot::retention::Limits { entries: snapshot_count, entries_kept: catch_up, ..Default::default() },

@@ -3,7 +3,8 @@
 //! Owns their names and what they mean. Must not know how a run is made.
 
 use vlot_sim::conditions::Options;
-use vlot_sim::faults::{FaultKind, Kinds};
+use vlot_sim::fault_kind::{FaultKind, Kinds};
+use vlot_sim::machines::Kind;
 
 /// What is shown to whoever asks, or gets it wrong.
 pub const USAGE: &str = "\
@@ -18,6 +19,8 @@ usage: vlot-sim run [options]
   --cpu-seconds S  begin no other seed after so many seconds of a processor
   --nodes N        how many first members, 1 to 9 (default: drawn from the seed)
   --spare N        how many machines beside them, 0 to 5 (default: drawn from the seed)
+  --groups N       how many groups on the same machines, 1 to 4 (default: drawn from the seed)
+  --machine M      which state machine: registers (default), store
   --seconds S      how long faults rage in each run, simulated (default 30)
   --faults A,B,…   only these kinds of fault; which of them happen is drawn from the seed
   --replay         print the whole transcript of the first seed
@@ -56,6 +59,8 @@ pub struct Arguments {
     pub count: u64,
     /// No other seed is begun after so many seconds of a processor.
     pub cpu_seconds: Option<u64>,
+    /// Which state machine.
+    pub machine: Kind,
     /// What is the same for all.
     pub options: Options,
     /// Look for a smaller run that fails.
@@ -72,6 +77,7 @@ impl Default for Arguments {
             seed: 1,
             count: 1,
             cpu_seconds: None,
+            machine: Kind::default(),
             options: Options::default(),
             shrink: false,
             keep_going: false,
@@ -85,7 +91,7 @@ impl Arguments {
     pub fn words(&self) -> Vec<String> {
         let mut words = vec!["run".to_owned()];
         let mut add = |name: &str, value: String| words.extend([format!("--{name}"), value]);
-        let Options { nodes, spare, seconds, faults, .. } = self.options;
+        let Options { nodes, spare, groups, seconds, faults, .. } = self.options;
         add("seed", self.seed.to_string());
         if self.count > 1 {
             add("count", self.count.to_string());
@@ -95,6 +101,12 @@ impl Arguments {
         }
         if let Some(spare) = spare {
             add("spare", spare.to_string());
+        }
+        if let Some(groups) = groups {
+            add("groups", groups.to_string());
+        }
+        if self.machine != Kind::default() {
+            add("machine", self.machine.name().to_owned());
         }
         add("seconds", seconds.to_string());
         if faults.iter().count() < FaultKind::ALL.len() {
@@ -128,6 +140,8 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String>
             "--seconds" => options.seconds = number(value()?)?,
             "--nodes" => options.nodes = Some(within(number(value()?)?, 1, 9, "nodes")?),
             "--spare" => options.spare = Some(within(number(value()?)?, 0, 5, "machines beside them")?),
+            "--groups" => options.groups = Some(within(number(value()?)?, 1, 4, "groups")?),
+            "--machine" => arguments.machine = Kind::of_name(&value()?)?,
             "--faults" => options.faults = Kinds::of_names(&value()?)?,
             "--replay" => (options.whole_transcript, arguments.count) = (true, 1),
             "--shrink" => arguments.shrink = true,
@@ -159,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_command_is_read_as_it_is_written() {
-        let words = "run --seed 7 --count 3 --nodes 3 --spare 1 --seconds 4 --faults kill,compact";
+        let words = "run --seed 7 --count 3 --nodes 3 --spare 1 --groups 2 --seconds 4 --faults kill,compact";
         let Ok(Command::Run(arguments)) = parsed(words) else { panic!("a run") };
         assert_eq!(arguments.words().join(" "), words);
         let Ok(Command::Run(arguments)) = parsed("run") else { panic!("a run") };
@@ -174,6 +188,7 @@ mod tests {
             ("run --seed x", "needs a number"),
             ("run --seed", "needs a value"),
             ("run --faults kill,kil", "there is no fault"),
+            ("run --machine loom", "there is no state machine"),
             ("run --fast", "there is no option"),
         ] {
             let said = parsed(words).err().unwrap_or_default();

@@ -12,7 +12,6 @@ pub mod configuration_safety;
 pub mod election_safety;
 pub mod leader_append_only;
 pub mod leader_completeness;
-pub mod linearizability;
 pub mod log_matching;
 pub mod match_index;
 pub mod no_disruption;
@@ -20,16 +19,17 @@ pub mod progress;
 pub mod removed_are_told;
 pub mod snapshot_safety;
 pub mod state_machine_safety;
+pub mod turn;
 
-use crate::network::{Place, node_at};
-use crate::register::{OpId, Registers, Written};
-use vlot::members::MembersAt;
-use vlot::payload::Payload;
+use crate::place::{Place, node_at};
+use std::fmt::Debug;
 use vlot_log::index::GroupState;
 use vlot_log::record::Write;
+use vlot_node::members::MembersAt;
+use vlot_node::payload::Payload;
 use vlot_raft::configuration::{Configuration, Configurations};
 use vlot_raft::effect::RoleName;
-use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 use vlot_raft::invariants::{self, Violation};
 use vlot_raft::raft::Raft;
 use vlot_raft::term_runs::TermRuns;
@@ -85,6 +85,15 @@ impl<'a> View<'a> {
     }
 }
 
+/// What is seen of a state machine: the last entry whose effect it has, and a number that stands for its state.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct State {
+    /// The entry.
+    pub applied: LogId,
+    /// The number.
+    pub digest: u64,
+}
+
 /// Whether a log has the entry, or begins after it: what lies before the beginning of a log was committed.
 #[must_use]
 pub fn has_had(log: &TermRuns, id: LogId) -> bool {
@@ -93,7 +102,7 @@ pub fn has_had(log: &TermRuns, id: LogId) -> bool {
 
 /// The checks that are asked while a run goes on.
 #[derive(Debug)]
-pub struct Checks {
+pub struct Checks<R> {
     election_safety: election_safety::ElectionSafety,
     leader_append_only: leader_append_only::LeaderAppendOnly,
     log_matching: log_matching::LogMatching,
@@ -103,13 +112,14 @@ pub struct Checks {
     configuration_safety: configuration_safety::ConfigurationSafety,
     snapshot_safety: snapshot_safety::SnapshotSafety,
     /// What state machines have applied.
-    pub state_machine_safety: state_machine_safety::StateMachineSafety,
+    pub state_machine_safety: state_machine_safety::StateMachineSafety<R>,
 }
 
-impl Checks {
-    /// Checks of a world of so many machines, of which these are the first members.
+impl<R: Debug + PartialEq> Checks<R> {
+    /// Checks of one group in a world of so many machines, of which these are its first members; `digest` is the number of
+    /// a state in which nothing was applied.
     #[must_use]
-    pub fn new(hosts: usize, founders: Configuration) -> Self {
+    pub fn new(hosts: usize, founders: Configuration, digest: u64) -> Self {
         Self {
             election_safety: election_safety::ElectionSafety::new(hosts),
             leader_append_only: leader_append_only::LeaderAppendOnly::new(hosts),
@@ -118,7 +128,7 @@ impl Checks {
             commitment: commitment::Commitment::new(hosts),
             match_index: match_index::MatchIndex::new(hosts),
             configuration_safety: configuration_safety::ConfigurationSafety::new(founders),
-            snapshot_safety: snapshot_safety::SnapshotSafety::new(hosts),
+            snapshot_safety: snapshot_safety::SnapshotSafety::new(hosts, digest),
             state_machine_safety: state_machine_safety::StateMachineSafety::new(hosts),
         }
     }
@@ -127,12 +137,12 @@ impl Checks {
     ///
     /// # Errors
     /// The property that does not hold.
-    pub fn begun(&mut self, place: Place, durable: &GroupState, registers: &Registers) -> Result<(), Violation> {
+    pub fn begun(&mut self, place: Place, durable: &GroupState, state: State) -> Result<(), Violation> {
         self.leader_append_only.begun(place);
-        self.commitment.begun(place, registers.applied.index);
+        self.commitment.begun(place, state.applied.index);
         self.snapshot_safety.begun(place);
-        self.snapshot_safety.became(place, registers)?;
-        self.state_machine_safety.begun(place, registers.applied.index);
+        self.snapshot_safety.became(place, state.applied.index, state.digest)?;
+        self.state_machine_safety.begun(place, state.applied.index);
         self.election_safety.voted(place, durable.term, durable.vote)
     }
 
@@ -146,9 +156,11 @@ impl Checks {
     ///
     /// # Errors
     /// The property that does not hold.
-    pub fn writes(&mut self, view: &View<'_>, writes: &[Write]) -> Result<(), Violation> {
+    pub fn writes(&mut self, of: GroupId, view: &View<'_>, writes: &[Write]) -> Result<(), Violation> {
         for write in writes {
-            if let Write::Append { after, entries, .. } = write {
+            if let Write::Append { group, after, entries } = write
+                && *group == of
+            {
                 self.log_matching.appended(view, *after, entries)?;
                 if !view.is_damaged {
                     self.configuration_safety.appended(view, entries)?;
@@ -193,7 +205,7 @@ impl Checks {
         Ok(())
     }
 
-    /// A node has applied an entry, and this has come of it; its state is this now.
+    /// A node has applied an entry, and this has come of it; its state is this then.
     ///
     /// # Errors
     /// The property that does not hold.
@@ -201,31 +213,29 @@ impl Checks {
         &mut self,
         place: Place,
         payload: &Payload,
-        outcome: Option<(OpId, Written)>,
-        registers: &Registers,
+        reply: Option<R>,
+        state: State,
     ) -> Result<(), Violation> {
-        let id = registers.applied;
-        self.state_machine_safety.applied(place, id, payload, outcome)?;
-        self.configuration_safety.applied(id.index, payload);
-        self.snapshot_safety.became(place, registers)
+        self.state_machine_safety.applied(place, state.applied, payload, reply)?;
+        self.configuration_safety.applied(state.applied.index, payload);
+        self.snapshot_safety.became(place, state.applied.index, state.digest)
     }
 
-    /// A node is about to take in a snapshot of a state, of a group with these members.
+    /// A node saves a snapshot of its state at this index, or is about to take one in, of a group with these members.
     ///
     /// # Errors
     /// The property that does not hold.
-    pub fn staged(&mut self, place: Place, registers: &Registers, members: &MembersAt) -> Result<(), Violation> {
-        self.snapshot_safety.became(place, registers)?;
-        self.configuration_safety.staged(place, registers.applied.index, members)
+    pub fn snapshot(&mut self, place: Place, index: LogIndex, members: &MembersAt) -> Result<(), Violation> {
+        self.configuration_safety.staged(place, index, members)
     }
 
     /// A node's state machine has become that of a snapshot.
     ///
     /// # Errors
     /// The property that does not hold.
-    pub fn restored(&mut self, place: Place, registers: &Registers) -> Result<(), Violation> {
-        self.state_machine_safety.restored(place, registers.applied)?;
-        self.snapshot_safety.became(place, registers)
+    pub fn restored(&mut self, place: Place, state: State) -> Result<(), Violation> {
+        self.state_machine_safety.restored(place, state.applied)?;
+        self.snapshot_safety.became(place, state.applied.index, state.digest)
     }
 }
 

@@ -3,10 +3,10 @@
 //! Owns the choice of a change, from the group as an operator knows it, which may be out of date. Must not know how a
 //! change is asked for or what comes of it.
 
-use crate::faults::FaultKind;
-use crate::network::{Place, node_at, place_of};
+use crate::fault_kind::FaultKind;
+use crate::place::{Place, Slot, node_at, place_of};
 use crate::rng::Rng;
-use vlot::MemberChange;
+use vlot_node::members::MemberChange;
 use vlot_raft::configuration::{Configuration, Seat};
 use vlot_raft::id::NodeId;
 
@@ -18,6 +18,8 @@ const VOTERS_MAX: usize = 7;
 pub struct Scene<'a> {
     /// How many machines there are.
     pub hosts: usize,
+    /// Which group it is about.
+    pub slot: Slot,
     /// Who leads, if anyone does.
     pub leader: Option<Place>,
     /// The newest members that were applied anywhere.
@@ -135,7 +137,7 @@ mod tests {
     fn every_kind_of_churn_finds_a_change() {
         let members = Configuration::of_voters((1..=5).map(NodeId));
         let spare = [Spare { place: 5, is_witness: false }, Spare { place: 6, is_witness: true }];
-        let scene = Scene { hosts: 7, leader: Some(2), members: &members, spare: &spare };
+        let scene = Scene { hosts: 7, slot: 0, leader: Some(2), members: &members, spare: &spare };
         for kind in FaultKind::ALL.iter().copied().filter(|kind| kind.is_churn() && *kind != FaultKind::LostDisk) {
             let planned = (0..50).map(|seed| plan(kind, &scene, &mut Rng::new(seed, 1)));
             let accepted = planned.filter(|changes| {
@@ -152,7 +154,7 @@ mod tests {
     fn who_was_a_witness_comes_back_as_one() {
         let members = Configuration::of_voters([NodeId(1)]);
         let spare = [Spare { place: 1, is_witness: true }];
-        let scene = Scene { hosts: 2, leader: None, members: &members, spare: &spare };
+        let scene = Scene { hosts: 2, slot: 0, leader: None, members: &members, spare: &spare };
         let rng = &mut Rng::new(1, 1);
         assert!(plan(FaultKind::AddVoter, &scene, rng).is_empty());
         assert_eq!(who_comes(&plan(FaultKind::AddWitness, &scene, rng)).collect::<Vec<_>>(), [1]);

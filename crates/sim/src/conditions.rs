@@ -4,9 +4,11 @@
 //! a fault that is rare in one is common in the next, and most combinations occur within some dozens of seeds.
 
 use crate::agenda::Span;
-use crate::faults::{FaultKind, Kinds};
+use crate::fault_kind::{FaultKind, Kinds};
+use crate::network::Rates;
 use crate::rng::Rng;
 use std::time::Duration;
+use vlot_node::transfer::Limits;
 
 /// What is asked of a run besides its seed.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +17,8 @@ pub struct Options {
     pub nodes: Option<usize>,
     /// How many machines beside them; drawn from the seed if not given.
     pub spare: Option<usize>,
+    /// How many groups; drawn from the seed if not given.
+    pub groups: Option<usize>,
     /// Which kinds of fault may happen. Those that do are drawn from the seed.
     pub faults: Kinds,
     /// How long faults rage, in simulated seconds. The end of the run comes a few seconds after.
@@ -25,7 +29,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: None, spare: None, faults: Kinds::ALL, seconds: 30, whole_transcript: false }
+        Self { nodes: None, spare: None, groups: None, faults: Kinds::ALL, seconds: 30, whole_transcript: false }
     }
 }
 
@@ -36,12 +40,16 @@ pub struct Conditions {
     pub nodes: usize,
     /// How many machines beside them.
     pub spare: usize,
+    /// How many groups.
+    pub groups: usize,
     /// When faults cease.
     pub storm: Span,
     /// How often a leader says that it leads.
     pub heartbeat: Duration,
     /// How long a follower waits for a leader, at least.
     pub election_timeout: Duration,
+    /// How long nothing must have happened before a group sleeps; it never does, if none.
+    pub sleep_after: Option<Duration>,
     /// How long a leader answers reads without asking; it always asks, if none.
     pub lease: Option<Duration>,
     /// How much each machine's node should lead; 1, beyond the end.
@@ -62,25 +70,26 @@ pub struct Conditions {
     pub segment_bytes: u32,
     /// State machines live in memory alone, and are saved as snapshots.
     pub in_memory: bool,
-    /// How many entries the state machine may have applied beyond what it has made durable.
+    /// State machines make snapshots, if they can.
+    pub snapshots: bool,
+    /// How many entries a state machine that is durable by itself may have applied beyond what it has made durable.
     pub image_every: u64,
-    /// A log is cut when it has so many entries more than twice as many as these, and keeps these. None: only when a
-    /// fault has it.
+    /// A log is cut when it has twice as many entries as these, and keeps these. None: only when a fault has it.
     pub entries_kept: Option<u64>,
-    /// How long a snapshot takes from one machine to another, typically.
-    pub snapshot_takes: Span,
-    /// Snapshots lost on the way, of a million.
-    pub snapshot_loss: u64,
-    /// How long a machine waits for a snapshot that it has asked for.
-    pub snapshot_timeout: Span,
-    /// How long a frame is under way, typically, and how much longer a frame of the farthest two nodes.
-    pub latency: Span,
-    /// Frames lost, of a million.
-    pub loss: u64,
-    /// Frames that come twice, of a million.
-    pub duplication: u64,
-    /// Frames that overtake those before them, of a million.
-    pub reordering: u64,
+    /// How long a state machine takes for a batch, typically.
+    pub apply: Span,
+    /// Batches that are applied at once, on the node's own thread, of a million.
+    pub in_place: u64,
+    /// Bytes of entries that a state machine may have been given and not have applied.
+    pub apply_bytes_max: usize,
+    /// How long a snapshot takes to be written, or a piece of it to be read, typically.
+    pub file: Span,
+    /// How snapshots are sent and received.
+    pub transfer: Limits,
+    /// Groups that are begun only after their node has been up for a while, of a million.
+    pub late_groups: u64,
+    /// How the network is by itself.
+    pub network: Rates,
     /// How long a sync takes, typically.
     pub sync: Span,
     /// From the first input of a turn to its end: what comes meanwhile is part of the turn.
@@ -108,9 +117,11 @@ impl Conditions {
         Self {
             nodes,
             spare: 0,
+            groups: 1,
             storm: Span::seconds(3600),
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
+            sleep_after: None,
             lease: None,
             priorities: Vec::new(),
             inflight_max: 128,
@@ -121,15 +132,16 @@ impl Conditions {
             replay_bytes_max: 1 << 20,
             segment_bytes: 64 << 10,
             in_memory: false,
+            snapshots: true,
             image_every: 10,
             entries_kept: None,
-            snapshot_takes: Span::millis(50),
-            snapshot_loss: 0,
-            snapshot_timeout: Span::seconds(1),
-            latency: Span::micros(500),
-            loss: 0,
-            duplication: 0,
-            reordering: 0,
+            apply: Span::micros(20),
+            in_place: 500_000,
+            apply_bytes_max: 1 << 20,
+            file: Span::millis(1),
+            transfer: Limits::default(),
+            late_groups: 0,
+            network: Rates { latency: Span::micros(500), ..Rates::default() },
             sync: Span::micros(500),
             turn: Span::micros(20),
             clock_drift: 0,
@@ -157,13 +169,18 @@ impl Conditions {
         let spare = rng.pick(&[0, 1, 1, 2, 3]);
         let lease = draw_lease(election_timeout, clock_drift, rng);
         let faults = draw_faults(churns, options.faults, rng);
+        let file = Span::micros(rng.pick(&[100, 2_000, 50_000]));
+        let is_slow = latency + file >= Span::millis(10);
         let are_equal = rng.below(4) > 0;
+        let groups = rng.pick(&[1, 1, 1, 1, 1, 2, 3, 4]);
         Self {
             nodes: options.nodes.unwrap_or(nodes),
             spare: options.spare.unwrap_or(if churns { spare } else { 0 }),
+            groups: options.groups.unwrap_or(groups),
             storm: Span::seconds(options.seconds),
             heartbeat: Duration::from_millis(100),
             election_timeout,
+            sleep_after: rng.pick(&[None, None, Some(200), Some(1000)]).map(Duration::from_millis),
             lease,
             priorities: (0..10).map(|_| rng.pick(&[0, 1, 1, 2, 5])).filter(|_| !are_equal).collect(),
             inflight_max,
@@ -174,22 +191,28 @@ impl Conditions {
             replay_bytes_max: rng.pick(&[100, 5000, 1 << 20]),
             segment_bytes: rng.pick(&[8 << 10, 16 << 10, 64 << 10]),
             in_memory: rng.below(3) == 0,
+            snapshots: rng.below(6) > 0,
             image_every: rng.pick(&[1, 10, 200]),
-            entries_kept: rng.pick(&[None, None, Some(1), Some(20), Some(100)]),
-            snapshot_takes: Span::millis(rng.pick(&[1, 50, 1_000])),
-            snapshot_loss: rng.pick(&[0, 100_000, 500_000]),
-            snapshot_timeout: Span::millis(rng.pick(&[500, 2_000])),
-            latency,
-            loss: rng.pick(&[0, 0, 1_000, 20_000, 200_000]),
-            duplication: rng.pick(&[0, 0, 1_000, 50_000, 300_000]),
-            reordering: rng.pick(&[0, 0, 10_000, 300_000]),
+            entries_kept: rng.pick(&[None, None, Some(10), Some(20), Some(100)]),
+            apply: Span::micros(rng.pick(&[1, 20, 20, 1_000, 10_000])),
+            in_place: rng.pick(&[0, 500_000, 1_000_000]),
+            apply_bytes_max: rng.pick(&[1_000, 20_000, 1 << 20, 1 << 20]),
+            file,
+            transfer: draw_transfer(is_slow, rng),
+            late_groups: rng.pick(&[0, 0, 300_000]),
+            network: Rates {
+                latency,
+                loss: rng.pick(&[0, 0, 1_000, 20_000, 200_000]),
+                duplication: rng.pick(&[0, 0, 1_000, 50_000, 300_000]),
+                reordering: rng.pick(&[0, 0, 10_000, 300_000]),
+            },
             sync: Span::micros(rng.pick(&[50, 500, 2_000, 10_000])),
             turn: Span::micros(rng.pick(&[1, 20, 100, 1_000])),
             clock_drift,
             clients: clients as usize,
             keys: rng.between(1, 6) as u8,
             // About twenty operations a second together, some waits for answers that do not come included.
-            think: Span::millis(1_000 * clients / 35),
+            think: Span::millis(1_000 * clients / 35 * rng.pick(&[1, 1, 1, 1, 1, 1, 1, 30])),
             client_timeout: Span::millis(rng.pick(&[1_000, 3_000, 10_000])),
             value_bytes_max: rng.pick(&[0, 50, 50, 2_000]),
             // A clock that leaps breaks the contract of leases.
@@ -210,6 +233,20 @@ fn draw_lease(election_timeout: Duration, drift: u64, rng: &mut Rng) -> Option<D
     let longest = millis * (1_000_000 - drift) / (1_000_000 + drift) - 1;
     let lease = Duration::from_millis(rng.pick(&[longest, longest, millis / 2]));
     (rng.below(4) == 0).then_some(lease)
+}
+
+/// Snapshots come in one piece or in many, fast or slowly, one or several at a time; not in so many, where each takes long,
+/// that the log is cut behind them before they are there.
+fn draw_transfer(is_slow: bool, rng: &mut Rng) -> Limits {
+    Limits {
+        rate_bytes_per_second: rng.pick(&[2_000, 5_000, 128 << 20, 128 << 20]),
+        chunk_bytes: rng.pick(&[32, 32, 200, 256 << 10]).max(if is_slow { 200 } else { 0 }),
+        window: rng.pick(&[1, 2, 8]),
+        timeout: Duration::from_millis(rng.pick(&[500, 2_000])),
+        pause: Duration::from_millis(rng.pick(&[20, 200])),
+        sent_at_once_max: rng.pick(&[1, 2, 2]),
+        received_at_once_max: rng.pick(&[1, 4, 4]),
+    }
 }
 
 /// Each kind of fault happens in about a third of the runs, from every second to once or never; those that change the

@@ -1,35 +1,35 @@
-//! A node's log thread, on the real log over a simulated disk.
+//! A node's disk for its log: the real log over a simulated disk, and what must be there after a crash.
 //!
-//! Owns the jobs that wait for the disk, what was written and not synced, and what must be there after a crash. Like the
-//! thread it stands for, it takes all that waits, writes it, and syncs once; what is refused for want of room waits in the
-//! library's own `LogWriter`. Must not know of replicas or of messages.
+//! Owns what was synced and what was written after that, of every group. Must not know of replicas or of messages.
 
-use crate::agenda::Span;
+pub mod log_thread;
+
+use crate::place::{Slot, group_in, slot_of};
 use crate::rng::Rng;
-use std::collections::VecDeque;
+use log_thread::LogThread;
 use std::rc::Rc;
-use vlot::log_writer::{Durable, LogWriter};
-use vlot::members::MembersAt;
-use vlot::node::BatchId;
-use vlot::payload::{self, Payload};
-use vlot::replica::{LogRead, Purpose};
 use vlot_log::damage::Damage;
 use vlot_log::disk::Disk as _;
 use vlot_log::disk::sim::SimDisk;
-use vlot_log::error::{Failure, OpenError, ReadError, TidyError, WriteError};
+use vlot_log::error::{Failure, OpenError, WriteError};
 use vlot_log::index::GroupState;
 use vlot_log::log::{Identity, Log, Options};
 use vlot_log::record::{Entry, Write};
+use vlot_node::members::MembersAt;
+use vlot_node::payload::{self, Payload};
 use vlot_raft::id::{GroupId, LogIndex, NodeId};
 use vlot_raft::invariants::Violation;
 use vlot_raft::term_runs::TermRuns;
 
+/// The first and the last of entries that cannot be read.
+pub type Damaged = Option<(LogIndex, LogIndex)>;
+
 /// What outlives a node's processes: its disk, and what is known to be on it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Disk {
     sim: SimDisk,
-    /// What was synced.
-    durable: GroupState,
+    /// What was synced of each group.
+    durable: Vec<GroupState>,
     /// What was written after that, in order.
     unsynced: Vec<Rc<Vec<Write>>>,
     /// How many times slower than usual.
@@ -38,50 +38,12 @@ pub struct Disk {
     pub has_no_room: bool,
     /// There are entries on it that cannot be read.
     pub has_rot: bool,
-    /// The first and the last of them, once a process has found them.
-    rotten: Option<(LogIndex, LogIndex)>,
+    /// Which of them, of each group, once a process has found them.
+    rotten: Vec<Damaged>,
 }
 
-/// The log thread of one process.
-#[derive(Debug)]
-pub struct LogThread {
-    log: Log<SimDisk>,
-    writer: LogWriter,
-    /// As was last reported.
-    is_full: bool,
-    waiting: VecDeque<Job>,
-    /// What is under way: the last batch, and what was read.
-    working: Option<Done>,
-    /// How many times it has begun something.
-    begun: u64,
-}
-
-/// A log thread, what it has recovered, and the first and the last of the entries that it cannot read.
-pub type Opened = (LogThread, GroupState, Option<(LogIndex, LogIndex)>);
-
-/// Something to do, in order.
-#[derive(Debug)]
-pub enum Job {
-    /// Make these durable.
-    Write(BatchId, Rc<Vec<Write>>),
-    /// Write what waits for room, if there is some.
-    TryAgain,
-    /// Read these.
-    Read(GroupId, LogRead),
-}
-
-/// What has been done.
-#[derive(Debug, Default)]
-pub struct Done {
-    /// Something was written.
-    pub wrote: bool,
-    /// How much is durable, if that is more than before.
-    pub durable: Option<Durable>,
-    /// Whether there is room for entries, if that is news.
-    pub has_room: Option<bool>,
-    /// These were read.
-    pub fetched: Vec<(GroupId, Purpose, Vec<Entry>)>,
-}
+/// A log thread, and what it has recovered of each group: the log, and what of it cannot be read.
+pub type Opened = (LogThread, Vec<(GroupState, Damaged)>);
 
 /// Why a process cannot go on.
 #[derive(Debug)]
@@ -98,6 +60,20 @@ const PROPERTY: &str = "What Was Synced Stays";
 const ROT_ATTEMPTS: u64 = 20;
 
 impl Disk {
+    /// An empty disk, for so many groups.
+    #[must_use]
+    pub fn new(groups: usize) -> Self {
+        Self {
+            sim: SimDisk::new(),
+            durable: vec![GroupState::default(); groups],
+            unsynced: Vec::new(),
+            slowness: 1,
+            has_no_room: false,
+            has_rot: false,
+            rotten: vec![None; groups],
+        }
+    }
+
     /// The simulated disk itself, for faults.
     #[must_use]
     pub fn sim(&self) -> &SimDisk {
@@ -148,159 +124,100 @@ impl Disk {
         forget_faults(&self.sim);
     }
 
-    /// What is certainly on it.
+    /// What is certainly on it of a group.
     #[must_use]
-    pub fn durable(&self) -> &GroupState {
-        &self.durable
+    pub fn durable(&self, slot: Slot) -> &GroupState {
+        &self.durable[slot]
     }
 
-    /// Who belongs to the group, as what is certainly on it says. None if it says nothing.
+    /// Whether something of the group was written and is not synced.
     #[must_use]
-    pub fn members(&self) -> Option<MembersAt> {
-        if let Some(Entry { id, payload }) = self.durable.kept.last()
+    pub fn has_unsynced(&self, slot: Slot) -> bool {
+        self.unsynced.iter().flat_map(|writes| writes.iter()).any(|write| group_of(write) == group_in(slot))
+    }
+
+    /// Who belongs to a group, as what is certainly on it says. None if it says nothing.
+    #[must_use]
+    pub fn members(&self, slot: Slot) -> Option<MembersAt> {
+        let durable = &self.durable[slot];
+        if let Some(Entry { id, payload }) = durable.kept.last()
             && let Ok(Payload::Configuration(entry)) = payload::decode(payload)
         {
             return Some(MembersAt { at: id.index, entry });
         }
-        MembersAt::decode(self.durable.note.clone()).ok().filter(|_| !self.durable.note.is_empty())
+        MembersAt::decode(durable.note.clone()).ok().filter(|_| !durable.note.is_empty())
     }
 
     /// Starts a process's log thread on it. Returns what it recovered, too.
     ///
     /// # Errors
     /// If that fails, or is not what was written.
-    pub fn open(&mut self, node: NodeId, group: GroupId, segment_bytes: u32) -> Result<Opened, Broken> {
+    pub fn open(&mut self, node: NodeId, segment_bytes: u32) -> Result<Opened, Broken> {
         let identity = Identity { cluster: 1, node };
         let (log, mut recovered) =
             Log::open(self.sim.clone(), identity, options(segment_bytes)).map_err(|error| match error {
                 OpenError::Io(_) | OpenError::NoSpace(_) => Broken::Storage,
                 error => wrong(format!("n{node} cannot open its log: {error:?}")),
             })?;
-        let state = recovered.groups.remove(&group).unwrap_or_default();
-        let damaged = damaged_in(&recovered.damaged);
-        if !self.has_rot && damaged.is_some() {
+        let slots = 0..self.durable.len();
+        let damaged: Vec<Damaged> = slots.clone().map(|slot| damaged_in(&recovered.damaged, group_in(slot))).collect();
+        let is_damaged = damaged.iter().any(Option::is_some);
+        if !self.has_rot && is_damaged {
             return Err(wrong(format!("n{node}: {damaged:?} are damaged, and nobody has done it")));
         }
-        (self.has_rot, self.rotten) = (damaged.is_some(), damaged);
-        self.recovered(&state, damaged).map_err(|shown_by| wrong(format!("n{node}: {shown_by}")))?;
-        let (writer, waiting) = (LogWriter::default(), VecDeque::new());
-        Ok((LogThread { log, writer, is_full: false, waiting, working: None, begun: 0 }, state, damaged))
+        let found: Vec<(GroupState, Damaged)> = slots
+            .map(|slot| recovered.groups.remove(&group_in(slot)).unwrap_or_default())
+            .zip(damaged.clone())
+            .collect();
+        (self.has_rot, self.rotten) = (is_damaged, damaged);
+        self.recovered(&found).map_err(|shown_by| wrong(format!("n{node}: {shown_by}")))?;
+        Ok((LogThread::new(log), found))
     }
 
     /// What is recovered must be what was synced, followed by a first part of what was written after it. It is durable
     /// from then on.
-    fn recovered(&mut self, found: &GroupState, damaged: Option<(LogIndex, LogIndex)>) -> Result<(), String> {
-        // A configuration that is damaged is not told.
-        let is_told =
-            |entry: &Entry| damaged.is_none_or(|(first, last)| entry.id.index < first || entry.id.index > last);
-        let told = |state: &GroupState| {
-            let kept = state.kept.iter().filter(|entry| is_told(entry)).cloned().collect();
-            GroupState { kept, ..state.clone() }
-        };
-        let (whole, found) = (found, &told(found));
+    fn recovered(&mut self, found: &[(GroupState, Damaged)]) -> Result<(), String> {
         let synced = self.durable.clone();
         let unsynced = std::mem::take(&mut self.unsynced);
         let mut unsynced = unsynced.iter().flat_map(|writes| writes.iter());
-        while told(&self.durable) != *found {
+        let is_found = |durable: &[GroupState]| {
+            durable
+                .iter()
+                .zip(found)
+                .all(|(durable, (found, damaged))| told(durable, *damaged) == told(found, *damaged))
+        };
+        while !is_found(&self.durable) {
             let Some(write) = unsynced.next() else {
-                return Err(format!("recovered {whole:?}, synced was {synced:?}"));
+                return Err(format!("recovered {found:?}, synced was {synced:?}"));
             };
-            apply(&mut self.durable, write);
+            self.apply(write);
         }
         Ok(())
     }
+
+    /// All that was written is durable.
+    fn synced(&mut self) {
+        for writes in std::mem::take(&mut self.unsynced) {
+            writes.iter().for_each(|write| self.apply(write));
+        }
+        for (durable, rotten) in self.durable.iter().zip(&mut self.rotten) {
+            let (begin, end) = (durable.runs.after().index, durable.runs.last());
+            rotten.take_if(|(first, last)| begin >= *last || end < *first);
+        }
+        self.has_rot &= self.rotten.iter().any(Option::is_some);
+    }
+
+    /// Does to the obvious log what a write does to the real one.
+    fn apply(&mut self, write: &Write) {
+        apply(&mut self.durable[slot_of(group_of(write))], write);
+    }
 }
 
-impl LogThread {
-    /// Gives the thread something to do.
-    pub fn ask(&mut self, job: Job) {
-        self.waiting.push_back(job);
-    }
-
-    /// Begins all that waits, if nothing is under way. Returns how long it takes.
-    ///
-    /// # Errors
-    /// If storage fails.
-    pub fn begin(&mut self, disk: &mut Disk, sync: Span, rng: &mut Rng) -> Result<Option<Span>, Broken> {
-        if self.working.is_some() || self.waiting.is_empty() {
-            return Ok(None);
-        }
-        let mut done = Done::default();
-        let mut reads = Vec::new();
-        while let Some(job) = self.waiting.pop_front() {
-            match job {
-                Job::Write(batch, writes) => {
-                    let writes = Rc::unwrap_or_clone(writes);
-                    let put = &mut |writes: &[Write]| put(&mut self.log, disk, writes);
-                    self.writer.write(batch, writes, put).map_err(broken)?;
-                    done.wrote = true;
-                }
-                Job::TryAgain => {
-                    let put = &mut |writes: &[Write]| put(&mut self.log, disk, writes);
-                    self.writer.try_again(put).map_err(broken)?;
-                    done.wrote = true;
-                }
-                Job::Read(group, read) => reads.push((group, read)),
-            }
-        }
-        for (group, LogRead { purpose, after, upto, bytes_max }) in reads {
-            let entries = match self.log.read(group, after, upto, bytes_max) {
-                Ok(entries) => entries,
-                // They were given up after they were asked for; whoever needs them gets a snapshot.
-                Err(ReadError::Compacted { .. }) => Vec::new(),
-                Err(ReadError::Failed(_) | ReadError::Io(_)) => return Err(Broken::Storage),
-                Err(ReadError::Corrupt { .. }) if disk.has_rot => return Err(Broken::Storage),
-                Err(error) => return Err(wrong(format!("{error:?}"))),
-            };
-            done.fetched.push((group, purpose, entries));
-        }
-        let took = if done.wrote { rng.skewed(sync) } else { Span(sync.0 / 10) };
-        self.working = Some(done);
-        self.begun += 1;
-        Ok(Some((took + Span(1)) * disk.slowness.max(1)))
-    }
-
-    /// The number of what is under way, if anything is.
-    #[must_use]
-    pub fn under_way(&self) -> Option<u64> {
-        self.working.as_ref().map(|_| self.begun)
-    }
-
-    /// Whether something waits for room.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.is_full
-    }
-
-    /// Ends what is under way: it is durable.
-    ///
-    /// # Errors
-    /// If storage fails.
-    pub fn finish(&mut self, disk: &mut Disk) -> Result<Done, Broken> {
-        let mut done = self.working.take().unwrap_or_default();
-        if done.wrote {
-            self.log.sync().map_err(|_| Broken::Storage)?;
-            for writes in disk.unsynced.drain(..) {
-                writes.iter().for_each(|write| apply(&mut disk.durable, write));
-            }
-            let (begin, end) = (disk.durable.runs.after().index, disk.durable.runs.last());
-            if disk.rotten.is_some_and(|(first, last)| begin >= last || end < first) {
-                (disk.has_rot, disk.rotten) = (false, None);
-            }
-            done.durable = self.writer.synced();
-            let is_full = self.writer.waits();
-            let is_news = std::mem::replace(&mut self.is_full, is_full) != is_full;
-            done.has_room = is_news.then_some(!is_full);
-            if let Err(TidyError::Write(WriteError::Failed(_))) = self.log.tidy() {
-                return Err(Broken::Storage);
-            }
-            // A disk that is full is noticed by the next write, too.
-            if let Err(WriteError::Failed(_)) = self.log.prepare() {
-                return Err(Broken::Storage);
-            }
-        }
-        Ok(done)
-    }
+/// What is told of a log: a configuration that is damaged is not.
+#[must_use]
+pub fn told(state: &GroupState, damaged: Damaged) -> GroupState {
+    let is_told = |entry: &Entry| damaged.is_none_or(|(first, last)| entry.id.index < first || entry.id.index > last);
+    GroupState { kept: state.kept.iter().filter(|entry| is_told(entry)).cloned().collect(), ..state.clone() }
 }
 
 /// Writes, and notes what must be there once it is synced. A write that fails may have happened in part; one that there is
@@ -341,11 +258,11 @@ fn options(segment_bytes: u32) -> Options {
     Options { segment_bytes, slack_bytes, keep, accept_damaged_entries: true, ..Options::default() }
 }
 
-/// The first and the last entry that is damaged.
-fn damaged_in(all: &[Damage]) -> Option<(LogIndex, LogIndex)> {
+/// The first and the last entry of a group that is damaged.
+fn damaged_in(all: &[Damage], of: GroupId) -> Damaged {
     let entries = all.iter().filter_map(|damage| match damage {
-        Damage::Entries { first, last, .. } => Some((*first, *last)),
-        Damage::Rest { .. } => None,
+        Damage::Entries { group, first, last, .. } if *group == of => Some((*first, *last)),
+        Damage::Entries { .. } | Damage::Rest { .. } => None,
     });
     entries.reduce(|(first, last), (other_first, other_last)| (first.min(other_first), last.max(other_last)))
 }
@@ -371,6 +288,17 @@ fn apply(state: &mut GroupState, write: &Write) {
         }
         // The entries are as they were.
         Write::Rewrite { .. } => {}
+        Write::Remove { .. } => *state = GroupState::default(),
+    }
+}
+
+fn group_of(write: &Write) -> GroupId {
+    match write {
+        Write::Vote { group, .. }
+        | Write::Append { group, .. }
+        | Write::LogStart { group, .. }
+        | Write::Rewrite { group, .. }
+        | Write::Remove { group } => *group,
     }
 }
 
@@ -380,9 +308,13 @@ fn wrong(shown_by: String) -> Broken {
 
 #[cfg(test)]
 mod tests {
+    use super::log_thread::Job;
     use super::*;
+    use crate::agenda::Span;
     use bytes::Bytes;
-    use vlot_raft::id::{LogId, LogIndex, Term};
+    use vlot_node::act::BatchId;
+    use vlot_node::log_writer::Durable;
+    use vlot_raft::id::{LogId, Term};
 
     fn vote(term: u64) -> Write {
         Write::Vote { group: GroupId(1), term: Term(term), vote: Some(NodeId(1)) }
@@ -402,30 +334,34 @@ mod tests {
     #[test]
     fn what_was_synced_must_be_there_and_the_rest_in_order() {
         let writes = [vote(1), append(1), append(2), vote(2)];
-        let disk =
-            || Disk { durable: state(&writes[..2]), unsynced: vec![Rc::new(writes[2..].to_vec())], ..Disk::default() };
+        let recovered = |found: &[Write]| {
+            let unsynced = vec![Rc::new(writes[2..].to_vec())];
+            let mut disk = Disk { durable: vec![state(&writes[..2])], unsynced, ..Disk::new(1) };
+            disk.recovered(&[(state(found), None)])
+        };
         for kept in 2..=4 {
-            assert_eq!(disk().recovered(&state(&writes[..kept]), None), Ok(()), "{kept} writes kept");
+            assert_eq!(recovered(&writes[..kept]), Ok(()), "{kept} writes kept");
         }
-        assert!(disk().recovered(&state(&writes[..1]), None).is_err(), "what was synced is gone");
-        assert!(disk().recovered(&state(&[vote(1), append(1), vote(2)]), None).is_err(), "a write in between is gone");
+        assert!(recovered(&writes[..1]).is_err(), "what was synced is gone");
+        assert!(recovered(&[vote(1), append(1), vote(2)]).is_err(), "a write in between is gone");
     }
 
     #[test]
     fn a_power_loss_between_write_and_sync() {
         for seed in 0..20 {
-            let mut disk = Disk::default();
+            let mut disk = Disk::new(1);
             let rng = &mut Rng::new(seed, 1);
-            let (mut thread, ..) = disk.open(NodeId(1), GroupId(1), 8192).unwrap();
+            let (mut thread, ..) = disk.open(NodeId(1), 8192).unwrap();
             thread.ask(Job::Write(BatchId(1), Rc::new(vec![vote(1), append(1)])));
             assert!(thread.begin(&mut disk, Span::millis(1), rng).unwrap().is_some());
             assert_eq!(thread.finish(&mut disk).unwrap().durable, Some(Durable::All(BatchId(1))));
             thread.ask(Job::Write(BatchId(2), Rc::new(vec![append(2)])));
             thread.ask(Job::Write(BatchId(3), Rc::new(vec![append(3)])));
             assert!(thread.begin(&mut disk, Span::millis(1), rng).unwrap().is_some());
+            assert!(disk.has_unsynced(0));
             disk.sim().crash(seed);
-            let (_, recovered, _) = disk.open(NodeId(1), GroupId(1), 8192).unwrap();
-            assert!((1..=3).contains(&recovered.runs.last().0));
+            let (_, recovered) = disk.open(NodeId(1), 8192).unwrap();
+            assert!((1..=3).contains(&recovered[0].0.runs.last().0));
         }
     }
 }

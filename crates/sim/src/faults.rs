@@ -3,15 +3,12 @@
 //! Owns the choice of victims, of how long a fault lasts, and of how a network breaks apart. Must not know how a fault
 //! is carried out: that is the world's.
 
-mod kinds;
-
-pub use kinds::{FaultKind, Kinds};
-
 use crate::agenda::Span;
 use crate::churn::{self, Scene};
-use crate::network::Place;
+use crate::fault_kind::FaultKind;
+use crate::place::{Place, Slot};
 use crate::rng::Rng;
-use vlot::MemberChange;
+use vlot_node::members::MemberChange;
 
 /// One fault, with all that was drawn for it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,12 +56,52 @@ pub enum Fault {
         /// How many of its nanoseconds pass in a million.
         rate: u64,
     },
-    /// A state machine does not keep up for a while.
-    Unfit {
+    /// State machines of a node apply slowly for a while.
+    SlowApply {
         /// Whose.
         place: Place,
+        /// How many times slower than usual.
+        times: u64,
         /// For how long.
-        unfit: Span,
+        slow: Span,
+    },
+    /// A state machine stands still for a while.
+    StuckApply {
+        /// Whose.
+        place: Place,
+        /// Which of its groups.
+        slot: Slot,
+        /// For how long.
+        stuck: Span,
+    },
+    /// A state machine fails at its next command; the process is started again with a repaired program after a while.
+    FailingApply {
+        /// Whose.
+        place: Place,
+        /// Which of its groups.
+        slot: Slot,
+        /// How.
+        how: Failure,
+        /// When the process is started again.
+        repaired: Span,
+    },
+    /// A process ends while it saves its next snapshot.
+    CrashInSave {
+        /// Whose.
+        place: Place,
+        /// How: it alone, or with its machine.
+        how: Crash,
+        /// When it is started again.
+        down: Span,
+    },
+    /// A group is closed on a node, and begun again after a while.
+    CloseGroup {
+        /// Whose.
+        place: Place,
+        /// Which of its groups.
+        slot: Slot,
+        /// When it is begun again.
+        closed: Span,
     },
     /// A disk is lost.
     LostDisk {
@@ -73,11 +110,15 @@ pub enum Fault {
     },
     /// An operator asks for a change of members.
     Change {
+        /// In which group.
+        slot: Slot,
         /// What to change.
         changes: Vec<MemberChange>,
     },
     /// An operator asks the leader to hand over.
     Transfer {
+        /// In which group.
+        slot: Slot,
         /// To whom, if it matters.
         to: Option<Place>,
     },
@@ -85,13 +126,15 @@ pub enum Fault {
     Compact {
         /// Whose.
         place: Place,
-        /// How much of what could go goes, in thousandths.
-        part: u64,
+        /// Which of its groups.
+        slot: Slot,
     },
     /// A node gets many writes at once, for which nobody waits.
     Burst {
         /// Which.
         place: Place,
+        /// In which group.
+        slot: Slot,
         /// How many.
         writes: u64,
     },
@@ -178,6 +221,15 @@ pub enum Crash {
     PowerLoss,
 }
 
+/// How a state machine fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// It panics.
+    Panic,
+    /// It cannot read a command.
+    UnknownCommand,
+}
+
 /// The steps by which a snapshot takes the place of a log and of a state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Install {
@@ -197,7 +249,7 @@ pub enum Install {
 /// fast or slow at most, in millionths.
 #[must_use]
 pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, rng: &mut Rng) -> Vec<Fault> {
-    let &Scene { hosts: nodes, leader, .. } = scene;
+    let &Scene { hosts: nodes, slot, leader, .. } = scene;
     let place = rng.below(nodes as u64) as Place;
     let place = match kind {
         FaultKind::KillLeader | FaultKind::PauseLeader | FaultKind::IsolateLeader => leader.unwrap_or(place),
@@ -230,8 +282,26 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, rng: &mut Rng) -> Ve
             let rate = 1_000_000 - drift + rng.below(2 * drift + 1);
             vec![Fault::Clock { place, leap: Span::ZERO, rate }]
         }
-        FaultKind::Unfit => {
-            vec![Fault::Unfit { place: if rng.coin() { leader.unwrap_or(place) } else { place }, unfit: lasts }]
+        FaultKind::SlowApply => {
+            let place = if rng.coin() { leader.unwrap_or(place) } else { place };
+            vec![Fault::SlowApply { place, times: rng.pick(&[10, 100, 1000]), slow: lasts }]
+        }
+        FaultKind::StuckApply => {
+            let place = if rng.coin() { leader.unwrap_or(place) } else { place };
+            vec![Fault::StuckApply { place, slot, stuck: lasts * 3 }]
+        }
+        FaultKind::FailingApply => {
+            let place = if rng.coin() { leader.unwrap_or(place) } else { place };
+            let how = rng.pick(&[Failure::Panic, Failure::UnknownCommand]);
+            vec![Fault::FailingApply { place, slot, how, repaired: lasts * 2 }]
+        }
+        FaultKind::KillInSave => {
+            let how = rng.pick(&[Crash::Kill, Crash::PowerLoss]);
+            vec![Fault::CrashInSave { place, how, down: lasts }]
+        }
+        FaultKind::CloseGroup => {
+            let place = if rng.coin() { leader.unwrap_or(place) } else { place };
+            vec![Fault::CloseGroup { place, slot, closed: rng.skewed(Span::millis(200)) }]
         }
         FaultKind::WriteError | FaultKind::SyncError => {
             let (sync, of_snapshots) = (kind == FaultKind::SyncError, rng.below(4) == 0);
@@ -253,7 +323,7 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, rng: &mut Rng) -> Ve
             let mut faults = cut(around(nodes, place, true, true), rng);
             // Clients that are cut off with it go on, and make its log the longest there is.
             if rng.coin() {
-                faults.push(burst(place, rng));
+                faults.push(burst(place, slot, rng));
             }
             faults
         }
@@ -274,11 +344,11 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, rng: &mut Rng) -> Ve
             vec![Fault::Loss { per_million: rng.pick(&[100_000, 300_000, 500_000]), storm: lasts }]
         }
         FaultKind::Burst => {
-            vec![burst(if rng.coin() { leader.unwrap_or(place) } else { place }, rng)]
+            vec![burst(if rng.coin() { leader.unwrap_or(place) } else { place }, slot, rng)]
         }
         FaultKind::LostDisk => vec![Fault::LostDisk { place }],
         FaultKind::Transfer => {
-            let mut faults = vec![Fault::Transfer { to: rng.coin().then_some(other) }];
+            let mut faults = vec![Fault::Transfer { slot, to: rng.coin().then_some(other) }];
             // Who asks another to stand may not hear that it did.
             if let (Some(leader), 0) = (leader, rng.below(4)) {
                 faults.extend(cut(around(nodes, leader, true, false), rng));
@@ -288,7 +358,7 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, rng: &mut Rng) -> Ve
         FaultKind::Compact => {
             let all = rng.below(4) == 0;
             let places = (0..nodes).filter(|&each| all || each == place);
-            places.map(|place| Fault::Compact { place, part: rng.pick(&[1000, 1000, 900, 500, 100]) }).collect()
+            places.map(|place| Fault::Compact { place, slot }).collect()
         }
         FaultKind::AddVoter
         | FaultKind::AddLearner
@@ -299,13 +369,13 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, rng: &mut Rng) -> Ve
         | FaultKind::Replace
         | FaultKind::Move => {
             let changes = churn::plan(kind, scene, rng);
-            if changes.is_empty() { Vec::new() } else { vec![Fault::Change { changes }] }
+            if changes.is_empty() { Vec::new() } else { vec![Fault::Change { slot, changes }] }
         }
     }
 }
 
-fn burst(place: Place, rng: &mut Rng) -> Fault {
-    Fault::Burst { place, writes: rng.pick(&[3, 10, 30]) }
+fn burst(place: Place, slot: Slot, rng: &mut Rng) -> Fault {
+    Fault::Burst { place, slot, writes: rng.pick(&[3, 10, 30]) }
 }
 
 /// The directions between two parts; a bridge belongs to both.
@@ -347,7 +417,7 @@ mod tests {
     fn every_kind_has_a_plan() {
         let members = Configuration::of_voters((1..=4).map(NodeId));
         let spare = [Spare { place: 4, is_witness: false }];
-        let scene = Scene { hosts: 5, leader: Some(2), members: &members, spare: &spare };
+        let scene = Scene { hosts: 5, slot: 0, leader: Some(2), members: &members, spare: &spare };
         for kind in FaultKind::ALL.iter().copied() {
             let planned: Vec<Fault> =
                 (0..20).flat_map(|seed| plan(kind, &scene, 100, &mut Rng::new(seed, 1))).collect();

@@ -3,50 +3,60 @@
 //! Owns how a process starts on what its disks hold. Must not know of other machines, of clients' histories or of
 //! faults.
 
-mod clock;
-mod process;
-
-pub use clock::Clock;
-pub use process::{Fetch, Process};
+pub mod clock;
+pub mod machine_under_test;
+pub mod process;
+pub mod replica;
+pub mod worker;
 
 use crate::agenda::{Moment, Span};
 use crate::conditions::Conditions;
-use crate::disk::{Broken, Disk};
+use crate::disk::{Broken, Damaged, Disk, forget_faults};
 use crate::faults::{Crash, Install};
-use crate::network::{Place, node_at};
-use crate::register::Registers;
-use crate::shelf::{Shelf, Snapshot};
-use vlot::Members;
-use vlot::node::NodeCore;
-use vlot::replica::{Begin, Limits};
+use crate::place::{Place, Slot, group_in, node_at};
+use crate::subject::Subject;
+use clock::Clock;
+use machine_under_test::{Image, Machine};
+use process::Process;
+use replica::Replica;
+use std::collections::BTreeMap;
+use vlot_log::disk::sim::SimDisk;
 use vlot_log::index::GroupState;
-use vlot_raft::id::{GroupId, LogId, NodeId};
+use vlot_node::group::Begun;
+use vlot_node::machine;
+use vlot_node::members::Members;
+use vlot_node::node::{self, NewGroup, Node};
+use vlot_node::replica::{Begin, Limits};
+use vlot_node::retention;
+use vlot_node::snapshot::dir::SnapshotDir;
+use vlot_node::state_machine::StateMachine;
+use vlot_raft::id::{LogId, NodeId};
 use vlot_raft::invariants::Violation;
 use vlot_raft::raft::Raft;
 use vlot_raft::state::Config;
 
-/// The one group of the simulated world.
-pub const GROUP: GroupId = GroupId(1);
-
 /// A machine.
-#[derive(Debug)]
-pub struct Host {
+pub struct Host<S: Subject> {
     /// Where it is.
     pub place: Place,
     /// How fast its clock runs.
     pub clock: Clock,
     /// The disk of its log, and of all that the log says.
     pub disk: Disk,
-    /// Its snapshots.
-    pub shelf: Shelf,
-    /// Its state machine, as it is durable by itself.
-    pub image: Registers,
+    /// The disk of its snapshots.
+    pub files: SimDisk,
+    /// Its state machines, as far as they are durable by themselves.
+    pub images: Vec<Image>,
     /// What runs on it; nothing while it is down.
-    pub process: Option<Process>,
+    pub process: Option<Process<S>>,
     /// How many processes there were: tells what is meant for an earlier one.
     pub incarnation: u32,
     /// Its process stands still until then.
     pub paused_until: Moment,
+    /// Its state machines stand still until then.
+    pub stuck_until: Vec<Moment>,
+    /// How many times slower than usual its state machines are.
+    pub apply_slowness: u64,
     /// Its process may run: it was set up, and its disk is not lost.
     pub in_service: bool,
     /// Its disk is lost, and it was not set up again.
@@ -55,31 +65,39 @@ pub struct Host {
     pub disk_id: u64,
     /// It is one of the first members, and has its first disk.
     pub is_founder: bool,
-    /// It was asked to be a witness since its disk was empty.
-    pub was_witness: bool,
+    /// In which groups it was asked to be a witness since its disk was empty.
+    pub was_witness: Vec<bool>,
     /// At which step the process ends when it next takes in a snapshot, how, and for how long it is down.
     pub ends_at: Option<(Install, Crash, Span)>,
+    /// How the process ends when it next saves a snapshot, and for how long it is down.
+    pub ends_at_save: Option<(Crash, Span)>,
 }
 
-impl Host {
+/// A group on a machine that can be begun: its log, and what of it cannot be read.
+pub type Recovered = (GroupState, Damaged);
+
+impl<S: Subject> Host<S> {
     /// A machine with empty disks.
     #[must_use]
-    pub fn new(place: Place, clock: Clock, is_founder: bool, disk_id: u64) -> Self {
+    pub fn new(place: Place, groups: usize, clock: Clock, is_founder: bool, disk_id: u64) -> Self {
         Self {
             place,
             clock,
-            disk: Disk::default(),
-            shelf: Shelf::default(),
-            image: Registers::default(),
+            disk: Disk::new(groups),
+            files: SimDisk::new(),
+            images: (0..groups).map(|_| Image::default()).collect(),
             process: None,
             incarnation: 0,
             paused_until: Moment::default(),
+            stuck_until: vec![Moment::default(); groups],
+            apply_slowness: 1,
             in_service: is_founder,
             is_lost: false,
             disk_id,
             is_founder,
-            was_witness: false,
+            was_witness: vec![false; groups],
             ends_at: None,
+            ends_at_save: None,
         }
     }
 
@@ -89,76 +107,139 @@ impl Host {
         node_at(self.place)
     }
 
-    /// Its replica's consensus; nothing while it is down.
+    /// A replica's consensus; nothing while it is down or closed.
     #[must_use]
-    pub fn raft(&self) -> Option<&Raft> {
-        self.process.as_ref()?.core.raft(GROUP)
+    pub fn raft(&self, slot: Slot) -> Option<&Raft> {
+        self.process.as_ref()?.node.raft(group_in(slot))
+    }
+
+    /// Its share of a group; nothing while it is down or closed.
+    #[must_use]
+    pub fn replica(&self, slot: Slot) -> Option<&Replica<S>> {
+        self.process.as_ref()?.replicas[slot].as_ref()
     }
 
     /// Its disks are others, and empty.
     pub fn wipe(&mut self, disk_id: u64) {
+        let groups = self.images.len();
         (self.is_lost, self.disk_id) = (false, disk_id);
-        (self.disk, self.shelf, self.image) = (Disk::default(), Shelf::default(), Registers::default());
-        (self.is_founder, self.was_witness) = (false, false);
+        (self.disk, self.files) = (Disk::new(groups), SimDisk::new());
+        self.images = (0..groups).map(|_| Image::default()).collect();
+        (self.is_founder, self.was_witness) = (false, vec![false; groups]);
     }
 
-    /// What its state machine has durably: by itself, or in a snapshot of its own.
-    #[must_use]
-    pub fn durably_applied(&self) -> LogId {
-        let saved = self.process.as_ref().map(|process| process.saved).unwrap_or_default();
-        self.image.applied.max(saved)
+    /// Takes back all faults of its disks and of its state machines.
+    pub fn heal(&mut self, now: Moment) {
+        self.paused_until = now;
+        self.stuck_until.fill(now);
+        self.apply_slowness = 1;
+        self.disk.heal();
+        forget_faults(&self.files);
+        (self.ends_at, self.ends_at_save) = (None, None);
     }
 
-    /// Starts a process on what the disks hold.
+    /// Starts a process on what the disks hold, with no group begun. Gives back what the log holds of each.
     ///
     /// # Errors
     /// If storage fails, or does not hold what it should.
-    pub fn start(&mut self, now: Moment, conditions: &Conditions, origin: u64, seed: u64) -> Result<(), Broken> {
+    pub fn start(&mut self, now: Moment, conditions: &Conditions, origin: u64) -> Result<Vec<Recovered>, Broken> {
         self.incarnation += 1;
-        self.shelf.open().map_err(|_| Broken::Storage)?;
-        let (log, recovered, damaged) = self.disk.open(self.node(), GROUP, conditions.segment_bytes)?;
-        let (registers, saved) = self.bring_up(&recovered, conditions.in_memory);
-        let mut core = NodeCore::new(conditions.recent_bytes_max);
+        let (log, recovered) = self.disk.open(self.node(), conditions.segment_bytes)?;
+        let snapshots = SnapshotDir::open(self.files.clone()).map_err(|_| Broken::Storage)?;
+        let options = node::Options { origin, parts: snapshots.parts(), ..node_options(conditions, self.place) };
+        let node = Node::new(node::Options { disk: self.disk_id, ..options });
+        self.paused_until = now;
+        self.process = Some(Process::new(node, log, snapshots, recovered.len(), origin));
+        Ok(recovered)
+    }
+
+    /// Begins a group in the process that runs.
+    ///
+    /// # Errors
+    /// If what the disks hold does not belong together.
+    pub fn begin(
+        &mut self,
+        now: Moment,
+        conditions: &Conditions,
+        slot: Slot,
+        inner: S::Machine,
+        (recovered, damaged): Recovered,
+        seed: u64,
+    ) -> Result<(), Broken> {
+        let image = (!conditions.in_memory).then(|| self.images[slot].clone());
+        let mut machine = Machine::<S>::new(inner, image, conditions.image_every, conditions.snapshots);
+        let saved = self.bring_up(slot, &recovered, &mut machine)?;
+        let begun = Begun { durable: machine.durable(), saved, makes_snapshots: machine.makes_snapshots() };
         let founders = if self.is_founder { conditions.nodes } else { 0 };
+        let (time, own) = (self.clock.local(now), self.node());
+        let Some(process) = &mut self.process else { return Ok(()) };
         let begin = Begin {
-            group: GROUP,
+            group: group_in(slot),
             config: config(conditions, self.place).into(),
-            members: Members::of_voters((0..founders).map(node_at).map(|node| (node, format!("n{node}:1")))),
+            members: Members::of_voters((0..founders).map(node_at).map(|node| (node, address(node)))),
             recovered,
             damaged,
-            applied: registers.applied,
-            limits: Limits {
-                message_bytes_max: conditions.message_bytes_max,
-                inflight_max: conditions.inflight_max,
-                inflight_bytes_max: conditions.inflight_bytes_max,
-                uncommitted_max: conditions.uncommitted_max,
-                replay_bytes_max: conditions.replay_bytes_max,
-            },
-            origin,
+            applied: machine.applied(),
+            limits: replica_limits(conditions),
+            origin: process.origin,
             seed,
         };
-        core.add(self.clock.local(now), begin).map_err(|wrong| {
-            let shown_by = format!("n{}: {wrong}", self.node());
+        process.node.add(time, NewGroup { begin, begun }).map_err(|wrong| {
+            let shown_by = format!("n{own}: {wrong}");
             Broken::Wrong(Violation { property: "The Log Has What Was Applied", shown_by })
         })?;
-        self.paused_until = now;
-        self.process = Some(Process::new(core, log, registers, saved, origin));
+        process.replicas[slot] = Some(Replica::new(machine, saved));
         Ok(())
     }
 
-    /// Brings the state up to the newest snapshot in the log, if that is newer, as the library does when it starts
-    /// (`vlot/src/runtime.rs`). Gives back what is applied then, and what of it is in the snapshot.
-    fn bring_up(&mut self, recovered: &GroupState, in_memory: bool) -> (Registers, LogId) {
+    /// Brings a state up to this machine's newest snapshot in the log, if that is newer. Gives back of which entry it is.
+    fn bring_up(&self, slot: Slot, recovered: &GroupState, machine: &mut Machine<S>) -> Result<LogId, Broken> {
+        let Some(process) = &self.process else { return Ok(LogId::ZERO) };
         // A snapshot that the log does not know was never put in its place, and the one before it still counts.
-        match self.shelf.newest(|id| recovered.runs.contains(id)) {
-            Some(Snapshot { registers, .. }) if registers.applied > self.image.applied => {
-                if !in_memory {
-                    self.image = registers;
-                }
-                (registers, registers.applied)
-            }
-            _ => (self.image, LogId::ZERO),
-        }
+        let newest = process.snapshots.newest(group_in(slot), |id| recovered.runs.contains(id));
+        let saved = newest.map_err(|_| Broken::Storage)?.saved.filter(|saved| saved.header.id > machine.durable());
+        let Some(saved) = saved else { return Ok(LogId::ZERO) };
+        let id = saved.header.id;
+        let mut bytes = saved.state().map_err(|_| Broken::Storage)?;
+        machine::restore(machine, id, &mut bytes).map_err(|fence| {
+            Broken::Wrong(Violation { property: "Snapshot Safety", shown_by: format!("n{}: {fence}", self.node()) })
+        })?;
+        Ok(id)
+    }
+}
+
+fn address(node: NodeId) -> String {
+    format!("n{node}:1")
+}
+
+fn replica_limits(conditions: &Conditions) -> Limits {
+    Limits {
+        message_bytes_max: conditions.message_bytes_max,
+        inflight_max: conditions.inflight_max,
+        inflight_bytes_max: conditions.inflight_bytes_max,
+        uncommitted_max: conditions.uncommitted_max,
+        replay_bytes_max: conditions.replay_bytes_max,
+    }
+}
+
+fn node_options(conditions: &Conditions, place: Place) -> node::Options {
+    let entries = conditions.entries_kept.unwrap_or(u64::MAX);
+    // Whoever is told of nobody waits to be called.
+    let peers: BTreeMap<NodeId, String> = (0..conditions.hosts())
+        .filter(|other| *other != place)
+        .map(node_at)
+        .map(|node| (node, address(node)))
+        .collect();
+    node::Options {
+        config: config(conditions, place).into(),
+        disk: 0,
+        peers,
+        recent_bytes_max: conditions.recent_bytes_max,
+        apply_bytes_max: conditions.apply_bytes_max,
+        retention: retention::Limits { entries, bytes: u64::MAX, entries_kept: entries, bytes_kept: u64::MAX },
+        transfer: conditions.transfer,
+        origin: 0,
+        parts: BTreeMap::new(),
     }
 }
 
@@ -171,6 +252,7 @@ fn config(conditions: &Conditions, place: Place) -> Config {
         uncommitted_max: conditions.uncommitted_max,
         priority: conditions.priorities.get(place).copied().unwrap_or(1),
         lease: conditions.lease,
+        sleep_after: conditions.sleep_after,
         ..Config::new(node_at(place))
     }
 }

@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use vlot_sim::agenda::Span;
-use vlot_sim::faults::FaultKind;
+use vlot_sim::fault_kind::FaultKind;
 use vlot_sim::world::graphs::{self, Verdict};
-use vlot_sim::world::{self, Outcome, Sums};
+use vlot_sim::world::{Outcome, Sums};
 
 fn main() -> ExitCode {
     match arguments::parse(std::env::args().skip(1)) {
@@ -47,7 +47,7 @@ fn run(arguments: &Arguments) -> ExitCode {
             break;
         }
         SEED.store(seed, Ordering::Relaxed);
-        let outcome = world::run(seed, &arguments.options);
+        let outcome = arguments.machine.run(seed, &arguments.options);
         runs += 1;
         total.add(&outcome.sums);
         if arguments.options.whole_transcript {

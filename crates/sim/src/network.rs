@@ -4,24 +4,21 @@
 //! what a node does with it.
 
 use crate::agenda::{Moment, Span};
-use crate::conditions::Conditions;
+use crate::place::Place;
 use crate::rng::Rng;
-use vlot::net::Lane;
-use vlot_raft::id::NodeId;
+use vlot_node::Lane;
 
-/// A node's place in the world: `NodeId` minus one.
-pub type Place = usize;
-
-/// The node at a place.
-#[must_use]
-pub fn node_at(place: Place) -> NodeId {
-    NodeId(place as u64 + 1)
-}
-
-/// Where a node is.
-#[must_use]
-pub fn place_of(node: NodeId) -> Place {
-    node.0 as Place - 1
+/// How a network is by itself, without faults that strike it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rates {
+    /// How long a frame is under way, typically.
+    pub latency: Span,
+    /// Frames lost, of a million.
+    pub loss: u64,
+    /// Frames that come twice, of a million.
+    pub duplication: u64,
+    /// Frames that overtake those before them, of a million.
+    pub reordering: u64,
 }
 
 /// All links between nodes.
@@ -47,7 +44,7 @@ struct Link {
     /// How many times slower than usual.
     slowness: u64,
     /// When the last frame of each lane arrives: the next one arrives after it, unless it overtakes.
-    arrival: [Moment; Lane::ALL.len()],
+    arrival: [Moment; Lane::COUNT],
 }
 
 /// The connection of a pair of nodes.
@@ -68,19 +65,14 @@ pub struct Arrivals {
 }
 
 impl Network {
-    /// A network without faults other than those of the conditions.
+    /// A network of so many nodes.
     #[must_use]
-    pub fn new(conditions: &Conditions, mut rng: Rng) -> Self {
-        let nodes = conditions.hosts();
+    pub fn new(nodes: usize, rates: Rates, mut rng: Rng) -> Self {
+        let Rates { latency, loss, duplication, reordering } = rates;
         let links = (0..nodes * nodes)
-            .map(|_| Link {
-                latency: rng.span(Span(conditions.latency.0 / 2), conditions.latency * 2),
-                slowness: 1,
-                ..Link::default()
-            })
+            .map(|_| Link { latency: rng.span(Span(latency.0 / 2), latency * 2), slowness: 1, ..Link::default() })
             .collect();
         let connections = vec![Connection::default(); nodes * nodes];
-        let Conditions { reordering, duplication, loss, .. } = *conditions;
         Self { nodes, links, connections, reordering, duplication, loss, rng }
     }
 
@@ -92,8 +84,9 @@ impl Network {
             return Arrivals::default();
         }
         let way = (link.latency + Span(self.rng.below(link.latency.0 / 2))) * link.slowness;
-        let arrival = &mut link.arrival[lane as usize];
-        let first = if self.rng.happens(self.reordering) {
+        let arrival = &mut link.arrival[lane.index()];
+        // What is sent in bulk has a connection of its own, and nothing that it could overtake.
+        let first = if lane != Lane::Snapshot && self.rng.happens(self.reordering) {
             now + way + self.rng.skewed(link.latency * 4)
         } else {
             // Frames of one connection keep their order.
@@ -184,13 +177,11 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conditions::Options;
 
-    fn network(change: impl FnOnce(&mut Conditions)) -> Network {
-        let mut conditions = Conditions::draw(1, &Options { nodes: Some(3), ..Options::default() });
-        (conditions.loss, conditions.duplication, conditions.reordering) = (0, 0, 0);
-        change(&mut conditions);
-        let mut network = Network::new(&conditions, Rng::new(1, 1));
+    fn network(change: impl FnOnce(&mut Rates)) -> Network {
+        let mut rates = Rates { latency: Span::micros(500), ..Rates::default() };
+        change(&mut rates);
+        let mut network = Network::new(3, rates, Rng::new(1, 1));
         network.connect(0, 1);
         network
     }
@@ -208,10 +199,10 @@ mod tests {
 
     #[test]
     fn faults_happen_as_often_as_told() {
-        assert!(!arrivals(&mut network(|c| c.reordering = 300_000), 1000).is_sorted());
-        let passed = arrivals(&mut network(|c| c.loss = 200_000), 1000).len();
+        assert!(!arrivals(&mut network(|rates| rates.reordering = 300_000), 1000).is_sorted());
+        let passed = arrivals(&mut network(|rates| rates.loss = 200_000), 1000).len();
         assert!((750..850).contains(&passed), "{passed}");
-        let mut doubling = network(|c| c.duplication = 500_000);
+        let mut doubling = network(|rates| rates.duplication = 500_000);
         let doubled = (0..1000).filter(|_| doubling.send(Moment(0), 0, 1, Lane::Entries).second.is_some()).count();
         assert!((450..550).contains(&doubled), "{doubled}");
     }

@@ -8,7 +8,7 @@ use crate::arguments::Arguments;
 use std::io;
 use std::process::{Command, Stdio};
 use vlot_sim::conditions::{Conditions, Options};
-use vlot_sim::faults::Kinds;
+use vlot_sim::fault_kind::Kinds;
 
 /// Seeds that are tried with each step.
 const SEEDS: u64 = 60;
@@ -57,6 +57,7 @@ fn drawn(arguments: &Arguments) -> Options {
     Options {
         nodes: Some(conditions.nodes),
         spare: Some(conditions.spare),
+        groups: Some(conditions.groups),
         faults: conditions.faults.iter().map(|(kind, _)| *kind).collect(),
         ..arguments.options
     }
@@ -79,6 +80,9 @@ fn smaller_than(arguments: &Arguments) -> Vec<Arguments> {
     }
     if let Some(spare) = options.spare.filter(|spare| *spare > 0) {
         smaller.push(with(Options { spare: Some(spare - 1), ..options }));
+    }
+    if let Some(groups) = options.groups.filter(|groups| *groups > 1) {
+        smaller.push(with(Options { groups: Some(groups - 1), ..options }));
     }
     let without_one = kinds.iter().map(|kind| with(Options { faults: options.faults.without(*kind), ..options }));
     smaller.extend(without_one.filter(|_| kinds.len() > 1));
@@ -127,7 +131,8 @@ mod tests {
         let arguments = Arguments { options, ..Arguments::default() };
         let options = drawn(&arguments);
         let size = |options: &Options| {
-            options.seconds as usize + options.faults.iter().count() + options.nodes.unwrap() + options.spare.unwrap()
+            let machines = options.nodes.unwrap() + options.spare.unwrap() + options.groups.unwrap();
+            options.seconds as usize + options.faults.iter().count() + machines
         };
         let steps = smaller_than(&Arguments { options, ..arguments });
         assert!(steps.len() > 4);

@@ -3,38 +3,45 @@
 //! Owns the notation. Keeps notes as values and makes text of them only for those who read it, for a run that goes well
 //! is read by nobody. Must not know why anything happens.
 
+mod fault_shown;
+mod frame_shown;
+
 use crate::agenda::Moment;
 use crate::faults::Fault;
-use crate::network::{Arrivals, Place};
-use crate::register::{Command, Condition, OpId, Value};
+use crate::network::Arrivals;
+use crate::place::{Place, Slot};
+use crate::subject::OpId;
 use bytes::Bytes;
+use frame_shown::{write_act, write_changes, write_sent};
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::rc::Rc;
-use vlot::MemberChange;
-use vlot::wire::PeerMessage;
 use vlot_log::record::Write;
-use vlot_raft::configuration::{ChangeRefused, Configuration, Seat};
-use vlot_raft::effect::{Event, RoleState, TransferRefused};
+use vlot_node::act::{Answer, GroupEvent};
+use vlot_node::members::MemberChange;
+use vlot_node::replica::LogRead;
+use vlot_raft::effect::RoleState;
 use vlot_raft::id::LogId;
-use vlot_raft::message::Body;
 
 /// How many notes are kept when only the end is of interest.
 const END_NOTES: usize = 400;
+
+/// Something that shows itself, of a type that only a subject knows.
+pub type Shown = Rc<dyn fmt::Debug>;
 
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Note {
     /// The world and its conditions.
     Begin(String),
-    /// A process has started, with a log that begins after the first and ends with the second, and this state.
-    Started(Place, LogId, LogId, LogId),
+    /// A process has started.
+    Started(Place),
+    /// A replica begins, with a log that begins after the first and ends with the second, and this state.
+    Begun(Place, Slot, LogId, LogId, LogId),
     /// A process could not start: storage failed.
     NotStarted(Place),
     /// A process has ended.
     Ended(Place, &'static str),
-    /// A process goes on after a pause.
-    Resumed(Place),
     /// A fault strikes.
     Struck(&'static str, Fault),
     /// A fault is over.
@@ -49,57 +56,38 @@ pub enum Note {
     Disconnected(Place, Place),
     /// A node asks its disk for these.
     Wrote(Place, u64, Rc<Vec<Write>>),
+    /// A node asks its disk for entries.
+    Reads(Place, Slot, LogRead),
     /// They are durable, or all of them but the entries, which wait for room.
     Synced(Place, u64, bool),
-    /// Term, role or leader have changed.
-    Became(Place, RoleState),
-    /// What else has happened to a replica.
-    Happened(Place, Event),
+    /// Something has happened to a replica.
+    Told(Place, Slot, GroupEvent),
     /// An operator asks a node for this.
-    Asked(Place, Vec<MemberChange>),
-    /// A node hears that a change of members is not begun.
-    ChangeRefused(Place, ChangeRefused),
-    /// A hand-over is begun or not.
-    Transfer(Place, Result<(), TransferRefused>),
+    Asked(Place, Slot, Vec<MemberChange>),
+    /// A node answers a call that is not a client's.
+    Answered(Place, Slot, Answer),
     /// A machine has lost its disk.
     Lost(Place),
     /// A machine has an empty disk.
     Wiped(Place),
-    /// A node gets a snapshot from another, which must reach this.
-    Fetches(Place, Place, LogId),
-    /// A snapshot of this entry is sent; it may be lost.
-    SendsSnapshot(Place, Place, LogId, bool),
+    /// A step of a snapshot's way.
+    Snapshot(Place, Shown),
     /// A snapshot has come, and its file is durable.
-    Staged(Place, LogId),
+    Staged(Place, Slot, LogId),
     /// A state machine has become a snapshot.
-    Restored(Place, LogId),
+    Restored(Place, Slot, LogId),
     /// A state machine has saved itself.
-    Saved(Place, LogId),
+    Saved(Place, Slot, LogId),
     /// Entries were applied, up to this one.
-    Applied(Place, LogId),
-    /// A client begins a write.
-    Write(Place, Command),
-    /// A client begins a read.
-    Read(Place, OpId, u8),
+    Applied(Place, Slot, LogId),
+    /// A group is closed.
+    Closed(Place, Slot),
+    /// A client begins an operation.
+    Invoked(Place, Slot, OpId, Shown),
     /// An operation has ended.
-    Answered(OpId, Answer),
+    Done(Slot, OpId, Shown),
     /// All faults are over.
     Healed,
-}
-
-/// How an operation has ended for its client.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Answer {
-    /// It has written.
-    Written,
-    /// It has not: the register held this.
-    NotWritten(Value),
-    /// The register held this.
-    Held(Value),
-    /// It was not taken, for want of room: it is never applied.
-    Refused,
-    /// Its client knows nothing.
-    Unknown,
 }
 
 /// The notes of a run.
@@ -140,12 +128,12 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begin(conditions) => write!(f, "{conditions}"),
-            Self::Started(place, after, last, applied) => {
-                write!(f, "{} starts, log {after} to {last}, applied {applied}", Node(*place))
+            Self::Started(place) => write!(f, "{} starts", Node(*place)),
+            Self::Begun(place, slot, after, last, applied) => {
+                write!(f, "{} begins, log {after} to {last}, applied {applied}", Replica(*place, *slot))
             }
             Self::NotStarted(place) => write!(f, "{} does not start: storage failed", Node(*place)),
             Self::Ended(place, why) => write!(f, "{} ends: {why}", Node(*place)),
-            Self::Resumed(place) => write!(f, "{} goes on", Node(*place)),
             Self::Struck(kind, fault) => write!(f, "! {kind}: {fault}"),
             Self::Over(kind) => write!(f, "! {kind} is over"),
             Self::Sent(from, to, bytes, arrivals) => write_sent(f, *from, *to, bytes, *arrivals),
@@ -155,47 +143,34 @@ impl fmt::Display for Note {
                 write!(f, "{} write #{batch}", Node(*place))?;
                 writes.iter().try_for_each(|act| write_act(f, act))
             }
+            Self::Reads(place, slot, LogRead { purpose, after, upto, .. }) => {
+                write!(f, "{} reads {after}..{upto} to {purpose:?}", Replica(*place, *slot))
+            }
             Self::Synced(place, batch, true) => write!(f, "{} synced #{batch}", Node(*place)),
             Self::Synced(place, batch, false) => write!(f, "{} synced #{batch} but for entries", Node(*place)),
-            Self::Became(place, RoleState { term, role, leader }) => {
-                write!(f, "{} {role:?} t{term}", Node(*place))?;
+            Self::Told(place, slot, GroupEvent::Became(RoleState { term, role, leader })) => {
+                write!(f, "{} {role:?} t{term}", Replica(*place, *slot))?;
                 leader.map_or(Ok(()), |leader| write!(f, " of n{leader}"))
             }
-            Self::Happened(place, event) => write!(f, "{} {event:?}", Node(*place)),
-            Self::Asked(place, changes) => {
-                write!(f, "{} <- change", Node(*place))?;
+            Self::Told(place, slot, event) => write!(f, "{} {event:?}", Replica(*place, *slot)),
+            Self::Asked(place, slot, changes) => {
+                write!(f, "{} <- change", Replica(*place, *slot))?;
                 write_changes(f, changes)
             }
-            Self::ChangeRefused(place, why) => write!(f, "{} change refused: {why:?}", Node(*place)),
-            Self::Transfer(place, Ok(())) => write!(f, "{} <- hands over", Node(*place)),
-            Self::Transfer(place, Err(why)) => write!(f, "{} <- does not hand over: {why:?}", Node(*place)),
+            Self::Answered(place, slot, answer) => write!(f, "{} answers {answer:?}", Replica(*place, *slot)),
             Self::KeptOut(by, place) => write!(f, "{} knows {} by another disk", Node(*by), Node(*place)),
             Self::Lost(place) => write!(f, "{} has lost its disk", Node(*place)),
             Self::Wiped(place) => write!(f, "{} has an empty disk", Node(*place)),
-            Self::Fetches(place, from, reach) => {
-                write!(f, "{} asks {} for a snapshot of {reach} or later", Node(*place), Node(*from))
+            Self::Snapshot(place, step) => write!(f, "{} snapshot: {step:?}", Node(*place)),
+            Self::Staged(place, slot, id) => write!(f, "{} has the snapshot of {id}", Replica(*place, *slot)),
+            Self::Restored(place, slot, id) => write!(f, "{} becomes the snapshot of {id}", Replica(*place, *slot)),
+            Self::Saved(place, slot, id) => write!(f, "{} has saved a snapshot of {id}", Replica(*place, *slot)),
+            Self::Applied(place, slot, id) => write!(f, "{} applied ..{id}", Replica(*place, *slot)),
+            Self::Closed(place, slot) => write!(f, "{} is closed", Replica(*place, *slot)),
+            Self::Invoked(place, slot, op, request) => {
+                write!(f, "{} <- op{} {request:?}", Replica(*place, *slot), op.0)
             }
-            Self::SendsSnapshot(from, to, id, is_lost) => {
-                let arrow = if *is_lost { "-x" } else { "->" };
-                write!(f, "{} {arrow} {} snapshot of {id}", Node(*from), Node(*to))
-            }
-            Self::Staged(place, id) => write!(f, "{} has the snapshot of {id}", Node(*place)),
-            Self::Restored(place, id) => write!(f, "{} becomes the snapshot of {id}", Node(*place)),
-            Self::Saved(place, id) => write!(f, "{} has saved a snapshot of {id}", Node(*place)),
-            Self::Applied(place, id) => write!(f, "{} applied ..{id}", Node(*place)),
-            Self::Write(place, Command { op, key, condition }) => {
-                write!(f, "{} <- op{} key{key} ", Node(*place), op.0)?;
-                match condition {
-                    Condition::Always => write!(f, "put"),
-                    Condition::Holds(value) => write!(f, "swap for {}", Shown(*value)),
-                }
-            }
-            Self::Read(place, op, key) => write!(f, "{} <- op{} key{key} read", Node(*place), op.0),
-            Self::Answered(op, Answer::Written) => write!(f, "op{} written", op.0),
-            Self::Answered(op, Answer::NotWritten(value)) => write!(f, "op{} not written: {}", op.0, Shown(*value)),
-            Self::Answered(op, Answer::Held(value)) => write!(f, "op{} read {}", op.0, Shown(*value)),
-            Self::Answered(op, Answer::Refused) => write!(f, "op{} refused", op.0),
-            Self::Answered(op, Answer::Unknown) => write!(f, "op{} unknown", op.0),
+            Self::Done(slot, op, end) => write!(f, "{}op{} {end:?}", Group(*slot), op.0),
             Self::Healed => write!(f, "! all faults are over"),
         }
     }
@@ -209,138 +184,20 @@ impl fmt::Display for Node {
     }
 }
 
-struct Shown(Value);
+/// A group that is not the first is named.
+struct Group(Slot);
 
-impl fmt::Display for Shown {
+impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(op) => write!(f, "op{}", op.0),
-            None => write!(f, "nothing"),
-        }
+        if self.0 == 0 { Ok(()) } else { write!(f, "g{} ", self.0 + 1) }
     }
 }
 
-fn write_sent(f: &mut fmt::Formatter<'_>, from: Place, to: Place, bytes: &Bytes, arrivals: Arrivals) -> fmt::Result {
-    let arrow = match arrivals {
-        Arrivals { first: None, .. } => "-x",
-        Arrivals { second: None, .. } => "->",
-        Arrivals { .. } => "=>",
-    };
-    write!(f, "{} {arrow} {} ", Node(from), Node(to))?;
-    match PeerMessage::decode(bytes.clone()) {
-        Ok((_, PeerMessage::Raft { message, .. })) => {
-            write!(f, "t{} ", message.term)?;
-            match message.body {
-                Body::AppendEntries { session, entries, configurations, commit } => {
-                    write!(f, "AppendEntries after={}", entries.after())?;
-                    for (term, first, last) in entries.iter() {
-                        write!(f, " {first}..{last}@{term}")?;
-                    }
-                    for (at, configuration) in configurations {
-                        write!(f, " {at}:")?;
-                        write_configuration(f, &configuration)?;
-                    }
-                    write!(f, " commit={commit} session={}", session.0)
-                }
-                body => write!(f, "{body:?}"),
-            }
-        }
-        Ok((_, PeerMessage::Propose { term, payloads })) => write!(f, "t{term} Propose count={}", payloads.len()),
-        Ok((_, PeerMessage::Change { term, request })) => {
-            write!(f, "t{term} Change")?;
-            write_changes(f, &request.changes)
-        }
-        Ok((_, PeerMessage::ChangeRefused { why, .. })) => write!(f, "ChangeRefused {why:?}"),
-        Ok((_, PeerMessage::ProposalsRefused { term, sequences })) => {
-            write!(f, "t{term} ProposalsRefused count={}", sequences.len())
-        }
-        Err(bad) => write!(f, "{bad}"),
-    }
-}
+struct Replica(Place, Slot);
 
-fn write_changes(f: &mut fmt::Formatter<'_>, changes: &[MemberChange]) -> fmt::Result {
-    changes.iter().try_for_each(|change| match change {
-        MemberChange::AddVoter { node, .. } => write!(f, " +n{node}"),
-        MemberChange::AddLearner { node, .. } => write!(f, " +n{node}?"),
-        MemberChange::AddWitness { node, .. } => write!(f, " +n{node}w"),
-        MemberChange::Promote(node) => write!(f, " n{node}!"),
-        MemberChange::Demote(node) => write!(f, " n{node}?"),
-        MemberChange::Remove(node) => write!(f, " -n{node}"),
-        MemberChange::Move { node, address } => write!(f, " n{node} at {address}"),
-        MemberChange::BindDisk { node, disk } => write!(f, " n{node} by disk {disk:x}"),
-    })
-}
-
-/// Nodes with their seats: `n1` votes, `+n2` joins, `-n3` leaves, `~n4` retires, `n5?` learns; `w` is a witness.
-fn write_configuration(f: &mut fmt::Formatter<'_>, configuration: &Configuration) -> fmt::Result {
-    for (n, member) in configuration.members().iter().enumerate() {
-        let (before, after) = match member.seat {
-            Seat::Voter => ("", ""),
-            Seat::Joining => ("+", ""),
-            Seat::Leaving => ("-", ""),
-            Seat::Retiring => ("~", ""),
-            Seat::Learner => ("", "?"),
-        };
-        let (comma, witness) = (if n == 0 { "" } else { "," }, if member.witness { "w" } else { "" });
-        write!(f, "{comma}{before}n{}{after}{witness}", member.node)?;
-    }
-    Ok(())
-}
-
-fn write_act(f: &mut fmt::Formatter<'_>, act: &Write) -> fmt::Result {
-    match act {
-        Write::Vote { term, vote, .. } => {
-            write!(f, " term {term}")?;
-            vote.map_or(Ok(()), |vote| write!(f, " vote n{vote}"))
-        }
-        Write::LogStart { after, .. } => write!(f, " begin after {after}"),
-        Write::Rewrite { entries, .. } => write!(f, " rewrite {}", entries.len()),
-        Write::Append { after, entries, .. } => {
-            write!(f, " cut {after}")?;
-            entries.first().map_or(Ok(()), |first| write!(f, " append {}", first.id))?;
-            entries.last().map_or(Ok(()), |last| write!(f, "..{}", last.id))
-        }
-    }
-}
-
-impl fmt::Display for Fault {
+impl fmt::Display for Replica {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Crash { place, how, down } => write!(f, "{} {how:?}, down for {down}", Node(*place)),
-            Self::Pause { place, pause } => write!(f, "{} for {pause}", Node(*place)),
-            Self::CrashInInstall { place, how, step, down } => {
-                write!(f, "{} {how:?} when a snapshot is {step:?}, down for {down}", Node(*place))
-            }
-            Self::PauseInTurn { place, pause } => write!(f, "{} for {pause}, before it sends", Node(*place)),
-            Self::Clock { place, leap, rate } => write!(f, "{} leaps {leap}, rate {rate}", Node(*place)),
-            Self::Unfit { place, unfit } => write!(f, "{} for {unfit}", Node(*place)),
-            Self::LostDisk { place } => write!(f, "{} or another", Node(*place)),
-            Self::Change { changes } => write_changes(f, changes),
-            Self::Transfer { to: Some(to) } => write!(f, "to {}", Node(*to)),
-            Self::Transfer { to: None } => write!(f, "to anyone"),
-            Self::Compact { place, part } => write!(f, "{} {part} thousandths", Node(*place)),
-            Self::Burst { place, writes } => write!(f, "{writes} writes at {}", Node(*place)),
-            Self::DiskError { place, of_snapshots, after, sync } => {
-                let what = if *sync { "sync" } else { "write" };
-                let of = if *of_snapshots { " of snapshots" } else { "" };
-                write!(f, "{} {what}{of} after {after} more", Node(*place))
-            }
-            Self::Rot { place, down } => write!(f, "{} down for {down}", Node(*place)),
-            Self::DiskFull { place, at_once, full } => {
-                write!(f, "{}{} for {full}", Node(*place), if *at_once { " at once" } else { "" })
-            }
-            Self::SlowDisk { place, times, slow } => write!(f, "{} {times} times for {slow}", Node(*place)),
-            Self::Cut { directions, breaks, cut } => {
-                let how = if *breaks { "breaks" } else { "loses" };
-                write!(f, "{how} for {cut}:")?;
-                directions.iter().try_for_each(|(from, to)| write!(f, " {}-x{}", Node(*from), Node(*to)))
-            }
-            Self::Reset { a, b } => write!(f, "{} {}", Node(*a), Node(*b)),
-            Self::SlowLink { from, to, times, slow } => {
-                write!(f, "{} -> {} {times} times for {slow}", Node(*from), Node(*to))
-            }
-            Self::Loss { per_million, storm } => write!(f, "{per_million} of a million for {storm}"),
-        }
+        if self.1 == 0 { write!(f, "n{}", self.0 + 1) } else { write!(f, "n{} g{}", self.0 + 1, self.1 + 1) }
     }
 }
 

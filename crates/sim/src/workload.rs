@@ -1,36 +1,16 @@
-//! The clients: what they do, what they wait for, and the history of it.
+//! The clients of one group: what they wait for, and the history of it.
 //!
 //! Owns every operation from its invocation to its end. An operation whose answer does not come, or whose node dies, has
 //! an unknown outcome: it may take effect at any later time, or never. Must not know how a node finds the answer.
 
 use crate::agenda::{Moment, Span};
+use crate::checks::acknowledged_writes::Proposed;
 use crate::conditions::Conditions;
-use crate::network::Place;
-use crate::register::{Command, Condition, OpId, Value};
+use crate::place::Place;
 use crate::rng::Rng;
-use crate::transcript::Answer;
-
-/// What a client asks for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Request {
-    /// A write.
-    Write(Command),
-    /// A read of this register.
-    Read(u8),
-}
-
-/// One operation of the history.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Operation {
-    /// What was asked for.
-    pub request: Request,
-    /// Of which node.
-    pub place: Place,
-    /// When it began.
-    pub invoked: Moment,
-    /// When and how it ended; nothing while its client waits.
-    pub ended: Option<(Moment, Answer)>,
-}
+use crate::subject::{Command, EndOf, OpId, Operation, OperationOf, Reply, Request, Subject};
+use vlot_node::proposal_id::ProposalId;
+use vlot_raft::invariants::Violation;
 
 /// The nodes that a client may talk to.
 #[derive(Clone, Copy, Debug)]
@@ -51,48 +31,51 @@ struct Client {
     home: Place,
 }
 
-/// No client's operation has so great a name.
-const FIRST_IDLE: OpId = OpId(1 << 40);
-
-/// All clients and their history.
-#[derive(Debug)]
-pub struct Workload {
+/// All clients of a group and their history.
+pub struct Workload<S: Subject> {
+    subject: S,
     clients: Vec<Client>,
     /// The operation `OpId(n)` is the `n`th.
-    history: Vec<Operation>,
+    history: Vec<OperationOf<S>>,
     /// Who began it.
     owners: Vec<usize>,
-    /// What was last seen in each register, to make swaps that succeed.
-    seen: Vec<Value>,
-    keys: u8,
+    /// The name of its proposal, if it is one.
+    proposals: Vec<Option<ProposalId>>,
     think: Span,
     /// How long a client waits.
     pub client_timeout: Span,
-    value_bytes_max: u64,
     /// How many writes of no client there were.
     idle_writes: u64,
+    has_idle: bool,
     rng: Rng,
 }
 
-impl Workload {
-    /// Clients that have done nothing yet.
+impl<S: Subject> Workload<S> {
+    /// Clients that have done nothing yet: those of one of so many groups.
     #[must_use]
-    pub fn new(conditions: &Conditions, mut rng: Rng) -> Self {
-        let Conditions { keys, think, client_timeout, value_bytes_max, nodes, clients, .. } = *conditions;
+    pub fn new(conditions: &Conditions, groups: usize, mut rng: Rng) -> Self {
+        let Conditions { think, client_timeout, nodes, clients, .. } = *conditions;
+        let clients = (clients / groups).max(1);
         let clients = (0..clients).map(|_| Client { waiting: None, home: rng.below(nodes as u64) as Place }).collect();
-        let seen = vec![None; usize::from(keys)];
+        let mut subject = S::new(conditions, &mut rng);
         Self {
+            has_idle: subject.idle(0).is_some(),
+            subject,
             clients,
             history: Vec::new(),
             owners: Vec::new(),
-            seen,
-            keys,
+            proposals: Vec::new(),
             think,
             client_timeout,
-            value_bytes_max,
             idle_writes: 0,
             rng,
         }
+    }
+
+    /// What is put to the test.
+    #[must_use]
+    pub fn subject(&self) -> &S {
+        &self.subject
     }
 
     /// How many clients there are.
@@ -106,8 +89,8 @@ impl Workload {
         self.rng.span(Span::ZERO, self.think * 2)
     }
 
-    /// Begins the next operation of a client. None if it waits for one.
-    pub fn begin(&mut self, now: Moment, client: usize, homes: Homes<'_>) -> Option<(OpId, Operation)> {
+    /// Begins the next operation of a client, and says at which node. None if it waits for one.
+    pub fn begin(&mut self, now: Moment, client: usize, homes: Homes<'_>) -> Option<(OpId, Place)> {
         if self.clients[client].waiting.is_some() {
             return None;
         }
@@ -120,48 +103,46 @@ impl Workload {
             self.clients[client].home = home;
         }
         let op = OpId(self.history.len() as u64);
-        let key = self.rng.below(u64::from(self.keys)) as u8;
-        let request = match self.rng.below(10) {
-            0..4 => Request::Read(key),
-            4..8 => Request::Write(Command { op, key, condition: Condition::Always }),
-            _ => {
-                let expected = self.seen[usize::from(key)];
-                Request::Write(Command { op, key, condition: Condition::Holds(expected) })
-            }
-        };
-        let operation = Operation { request, place: self.clients[client].home, invoked: now, ended: None };
-        self.history.push(operation);
+        let place = self.clients[client].home;
+        let request = self.subject.next(op, &mut self.rng);
+        self.history.push(Operation { request, place, invoked: now, ended: None });
         self.owners.push(client);
+        self.proposals.push(None);
         self.clients[client].waiting = Some(op);
-        Some((op, operation))
+        Some((op, place))
     }
 
-    /// A write of no client, that writes only where it has written before, and so never.
-    pub fn idle_write(&mut self) -> Command {
+    /// What an operation asks for.
+    #[must_use]
+    pub fn request(&self, op: OpId) -> &Request<Command<S>, S::Query> {
+        &self.history[op.0 as usize].request
+    }
+
+    /// An operation has become this proposal.
+    pub fn proposed(&mut self, op: OpId, id: ProposalId) {
+        self.proposals[op.0 as usize] = Some(id);
+    }
+
+    /// Whether there are commands of no client.
+    #[must_use]
+    pub fn subject_has_idle(&self) -> bool {
+        self.has_idle
+    }
+
+    /// A command of no client.
+    pub fn idle_write(&mut self) -> Option<Command<S>> {
         self.idle_writes += 1;
-        let op = OpId(FIRST_IDLE.0 + self.idle_writes);
-        Command { op, key: 0, condition: Condition::Holds(Some(op)) }
-    }
-
-    /// How many bytes of padding a command has.
-    pub fn padding(&mut self) -> usize {
-        let rarely_long = if self.rng.below(50) == 0 { 10 } else { 1 };
-        self.rng.below(self.value_bytes_max * rarely_long + 1) as usize
+        self.subject.idle(self.idle_writes)
     }
 
     /// Ends an operation. Returns its client; none if it had ended before.
-    pub fn end(&mut self, now: Moment, op: OpId, answer: Answer) -> Option<usize> {
+    pub fn end(&mut self, now: Moment, op: OpId, end: &EndOf<S>) -> Option<usize> {
         let operation = &mut self.history[op.0 as usize];
         if operation.ended.is_some() {
             return None;
         }
-        operation.ended = Some((now, answer));
-        let (Request::Read(key) | Request::Write(Command { key, .. })) = operation.request;
-        match answer {
-            Answer::Written => self.seen[usize::from(key)] = Some(op),
-            Answer::NotWritten(value) | Answer::Held(value) => self.seen[usize::from(key)] = value,
-            Answer::Refused | Answer::Unknown => {}
-        }
+        operation.ended = Some((now, end.clone()));
+        self.subject.ended(op, &operation.request, end);
         let client = self.owners[op.0 as usize];
         self.clients[client].waiting = None;
         Some(client)
@@ -169,19 +150,23 @@ impl Workload {
 
     /// All operations, in the order in which they began.
     #[must_use]
-    pub fn history(&self) -> &[Operation] {
+    pub fn history(&self) -> &[OperationOf<S>] {
         &self.history
     }
-}
 
-impl Request {
-    /// The register that it is about.
-    #[must_use]
-    pub fn key(&self) -> u8 {
-        match self {
-            Self::Write(command) => command.key,
-            Self::Read(key) => *key,
-        }
+    /// All that were proposed.
+    pub fn all_proposed(&self) -> impl Iterator<Item = Proposed<'_, Reply<S>, S::Answer>> {
+        self.history.iter().zip(&self.proposals).enumerate().filter_map(|(n, (operation, id))| {
+            Some(Proposed { op: OpId(n as u64), id: (*id)?, end: operation.ended.as_ref().map(|(_, end)| end) })
+        })
+    }
+
+    /// Whether the history is one that clients may see.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn check(&self) -> Result<(), Violation> {
+        self.subject.check(&self.history)
     }
 }
 
@@ -189,17 +174,19 @@ impl Request {
 mod tests {
     use super::*;
     use crate::conditions::Options;
+    use crate::machines::registers::RegistersUsed;
+    use crate::subject::End;
 
     #[test]
     fn a_client_has_one_operation_at_a_time_and_ends_it_once() {
         let conditions = Conditions::draw(1, &Options::default());
-        let mut workload = Workload::new(&conditions, Rng::new(1, 1));
+        let mut workload = Workload::<RegistersUsed>::new(&conditions, 1, Rng::new(1, 1));
         let homes = Homes { members: &[1], all: 3, only_members: true };
-        let (op, operation) = workload.begin(Moment(1), 0, homes).unwrap();
-        assert_eq!(operation.place, 1);
+        let (op, place) = workload.begin(Moment(1), 0, homes).unwrap();
+        assert_eq!(place, 1);
         assert!(workload.begin(Moment(2), 0, homes).is_none());
-        assert_eq!(workload.end(Moment(3), op, Answer::Unknown), Some(0));
-        assert_eq!(workload.end(Moment(4), op, Answer::Written), None, "what is unknown stays unknown");
+        assert_eq!(workload.end(Moment(3), op, &End::Unknown), Some(0));
+        assert_eq!(workload.end(Moment(4), op, &End::Refused), None, "what is unknown stays unknown");
         assert!(workload.begin(Moment(5), 0, homes).is_some());
     }
 }

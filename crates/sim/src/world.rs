@@ -1,36 +1,45 @@
 //! The world: machines, the network between them, their clients, and what goes wrong, under virtual time.
 //!
-//! Owns the order in which everything happens, and carries out what the parts ask of each other. Decides nothing by
-//! itself: faults are planned in `faults.rs`, frames delayed in `network.rs`, properties checked in `checks`.
+//! Owns the order in which everything happens, and carries out what nodes and their log threads ask for. Decides nothing by
+//! itself: what a node does is decided in `vlot-node`, faults are planned in `faults.rs`, frames delayed in `network.rs`,
+//! properties checked in `checks`.
 
+mod acts;
+mod apply;
 mod clients;
 mod disks;
+mod files;
 pub mod graphs;
+mod groups;
 mod links;
+mod looks;
 mod operators;
 mod processes;
-mod snapshots;
 mod strikes;
 mod trials;
 mod watch;
 
 use crate::agenda::{Agenda, Moment, Span};
+use crate::checks::no_disruption::Office;
 use crate::checks::{Checks, progress};
 use crate::conditions::{Conditions, Options};
-use crate::faults::{Fault, FaultKind};
-use crate::host::{Clock, Host};
-use crate::network::{Network, Place, node_at};
-use crate::register::OpId;
+use crate::fault_kind::FaultKind;
+use crate::faults::Fault;
+use crate::host::Host;
+use crate::host::clock::Clock;
+use crate::machines::registers::RegistersUsed;
+use crate::network::Network;
+use crate::place::{Place, Slot, node_at};
 use crate::rng::Rng;
-use crate::transcript::{Answer, Note, Transcript};
+use crate::subject::{End, OpId, Reply, Subject};
+use crate::transcript::{Note, Transcript};
 use crate::workload::Workload;
 use bytes::Bytes;
-use operators::{Errand, Operators};
-use snapshots::Stage;
-use std::collections::BTreeMap;
+use operators::{Errand, MembersHistory, Operators};
+use std::collections::{BTreeMap, BTreeSet};
 use trials::Trial;
-use vlot::net::Lane;
-use vlot::node::Input;
+use vlot_node::Lane;
+use vlot_node::input::Input;
 use vlot_raft::configuration::Configuration;
 use vlot_raft::invariants::Violation;
 use watch::SETTLING;
@@ -89,9 +98,7 @@ enum Event {
     /// A machine starts its process, if it has none.
     Start(Place),
     /// A frame arrives at that process. Whether it asks for a change of members is told apart: see `operators.rs`.
-    Frame { to: Place, incarnation: u32, from: Place, connection: u32, is_change: bool, bytes: Bytes },
-    /// Frames leave a process that stood still before it could send them.
-    Late(Place, u32, Vec<Outgoing>),
+    Frame { to: Place, incarnation: u32, from: Place, connection: u32, lane: Lane, is_change: bool, bytes: Bytes },
     /// A process hears that a connection is up, or gone.
     News { to: Place, incarnation: u32, peer: Place, up: bool },
     /// A process ends its turn.
@@ -100,14 +107,20 @@ enum Event {
     Alarm(Place, u32),
     /// A process's log thread is done with the job of this number.
     Disk(Place, u32, u64),
+    /// A state machine is done with the job of this number.
+    Machine(Place, u32, Slot, u64),
+    /// A job of this number with a group's files is done.
+    File(Place, u32, Slot, u64),
+    /// A process begins a group that was closed, or has waited.
+    Begin(Place, u32, Slot),
     /// A process whose disk is full looks whether there is room.
     Room(Place, u32),
     /// Two nodes try to connect.
     Dial(Place, Place),
-    /// A client goes on.
-    Client(usize),
+    /// A client of a group goes on.
+    Client(Slot, usize),
     /// A client waits no longer.
-    ClientTimeout(OpId),
+    ClientTimeout(Slot, OpId),
     /// A fault of this kind strikes, as it does so far apart.
     Strike(FaultKind, Span),
     /// A fault is over.
@@ -118,21 +131,16 @@ enum Event {
     Watch,
     /// An operator goes on with something.
     Operate(Errand),
-    /// A snapshot is at this stage on its way to a process.
-    Snapshot(Place, u32, Stage),
 }
-
-/// A frame, to whom, and on which lane.
-type Outgoing = (Place, Lane, Bytes);
 
 /// How far the run has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     /// Faults strike.
     Storm,
-    /// They are over since then, and a leader must be found.
+    /// They are over since then, and leaders must be found.
     Electing(Moment),
-    /// There is one since the first moment, and all nodes must come to have what it has; they do since the second.
+    /// There are some since the first moment, and all nodes must come to have what they have; they do since the second.
     CatchingUp(Moment, Option<Moment>),
     /// They do since then, and every operation must succeed.
     Serving(Moment),
@@ -149,26 +157,33 @@ const DIAL_AGAIN: Span = Span::millis(100);
 const START_AGAIN: Span = Span::millis(500);
 const LOOK_FOR_ROOM: Span = Span::millis(100);
 
-/// Runs the world of a seed to its end, or to the first violation.
+/// Runs the world of a seed, with registers, to its end, or to the first violation.
 #[must_use]
 pub fn run(seed: u64, options: &Options) -> Outcome {
-    let mut world = World::new(seed, options);
+    run_with::<RegistersUsed>(seed, options)
+}
+
+/// Runs the world of a seed with any state machine.
+#[must_use]
+pub fn run_with<S: Subject>(seed: u64, options: &Options) -> Outcome {
+    let mut world = World::<S>::new(seed, options);
     let violation = world.run().err();
     world.sums.simulated = world.agenda.now() - Moment::default();
-    let history = world.workload.history();
-    world.sums.changes = world.operators.changes();
-    world.sums.operations = history.len() as u64;
-    world.sums.unknown = history.iter().filter(|op| matches!(op.ended, Some((_, Answer::Unknown)))).count() as u64;
+    for group in &world.groups {
+        let history = group.workload.history();
+        world.sums.changes += group.members.changes();
+        world.sums.operations += history.len() as u64;
+        world.sums.unknown += history.iter().filter(|op| matches!(op.ended, Some((_, End::Unknown)))).count() as u64;
+    }
     Outcome { seed, violation, sums: world.sums, transcript: world.transcript }
 }
 
-struct World {
+struct World<S: Subject> {
     conditions: Conditions,
     agenda: Agenda<Event>,
-    hosts: Vec<Host>,
+    hosts: Vec<Host<S>>,
     network: Network,
-    workload: Workload,
-    checks: Checks,
+    groups: Vec<Group<S>>,
     transcript: Transcript,
     sums: Sums,
     phase: Phase,
@@ -176,37 +191,54 @@ struct World {
     fault_rng: Rng,
     disk_rng: Rng,
     operators: Operators,
+    /// Who led each group when a trial of one began.
+    others: Vec<Option<Office>>,
 }
 
-impl World {
+/// A group, as it is seen from outside of all nodes.
+struct Group<S: Subject> {
+    workload: Workload<S>,
+    checks: Checks<Reply<S>>,
+    members: MembersHistory,
+    /// Operations that were refused because a state machine lagged.
+    busy: BTreeSet<OpId>,
+}
+
+impl<S: Subject> World<S> {
     fn new(seed: u64, options: &Options) -> Self {
         Self::under(Conditions::draw(seed, options), seed, options.whole_transcript)
     }
 
     fn under(conditions: Conditions, seed: u64, whole_transcript: bool) -> Self {
         let rng = &mut Rng::new(seed, 2);
-        let drift = conditions.clock_drift;
+        let (drift, count) = (conditions.clock_drift, conditions.groups);
         let hosts = (0..conditions.hosts())
             .map(|place| {
                 let rate = 1_000_000 - drift + rng.below(2 * drift + 1);
                 let clock = Clock::new(rng.below(1 << 42), rate);
-                Host::new(place, clock, place < conditions.nodes, rng.draw())
+                Host::new(place, count, clock, place < conditions.nodes, rng.draw())
             })
             .collect();
         let founders = Configuration::of_voters((0..conditions.nodes).map(node_at));
+        let groups = (0..count).map(|slot| {
+            let workload = Workload::<S>::new(&conditions, count, Rng::new(seed, 100 + slot as u64));
+            let digest = S::digest(&workload.subject().machine());
+            let checks = Checks::new(conditions.hosts(), founders.clone(), digest);
+            Group { workload, checks, members: MembersHistory::new(founders.clone()), busy: BTreeSet::new() }
+        });
         let mut world = Self {
             agenda: Agenda::default(),
             hosts,
-            network: Network::new(&conditions, Rng::new(seed, 3)),
-            workload: Workload::new(&conditions, Rng::new(seed, 4)),
-            checks: Checks::new(conditions.hosts(), founders.clone()),
+            network: Network::new(conditions.hosts(), conditions.network, Rng::new(seed, 3)),
+            groups: groups.collect(),
             transcript: Transcript::new(whole_transcript),
             sums: Sums::default(),
             phase: Phase::Storm,
             rng: Rng::new(seed, 5),
             fault_rng: Rng::new(seed, 6),
             disk_rng: Rng::new(seed, 7),
-            operators: Operators::new(founders, Rng::new(seed, 8)),
+            operators: Operators::new(Rng::new(seed, 8)),
+            others: Vec::new(),
             conditions,
         };
         world.note(Note::Begin(format!("seed {seed}: {:?}", world.conditions)));
@@ -218,8 +250,10 @@ impl World {
         for place in 0..self.conditions.nodes {
             self.agenda.after(self.rng.span(Span::ZERO, Span::millis(200)), Event::Start(place));
         }
-        for client in 0..self.workload.clients() {
-            self.agenda.after(self.workload.think(), Event::Client(client));
+        for (slot, group) in self.groups.iter_mut().enumerate() {
+            for client in 0..group.workload.clients() {
+                self.agenda.after(group.workload.think(), Event::Client(slot, client));
+            }
         }
         for (kind, apart) in self.conditions.faults.clone() {
             self.agenda.after(self.fault_rng.span(Span::millis(500), apart * 2), Event::Strike(kind, apart));
@@ -246,67 +280,35 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         match event {
-            Event::Start(place) => self.start(place),
-            Event::Frame { to, incarnation, from, connection, is_change, bytes } => {
-                // Late frames of a connection that is gone are rare, and harmless or not.
-                let is_late = connection != self.network.connection(from, to) || !self.network.connected(from, to);
-                let is_lost = is_late && self.rng.coin();
-                if is_change {
-                    self.change_arrives(to, incarnation, is_lost);
-                }
-                if !is_lost {
-                    self.give(to, incarnation, Input::Frame { from: node_at(from), bytes });
-                }
-                Ok(())
+            Event::Start(place) => return self.start(place),
+            Event::Frame { to, incarnation, from, connection, lane, is_change, bytes } => {
+                self.frame_arrives(
+                    to,
+                    incarnation,
+                    from,
+                    connection,
+                    is_change,
+                    Input::Frame { from: node_at(from), lane, bytes },
+                );
             }
-            Event::Late(place, incarnation, frames) => {
-                self.send_late(place, incarnation, frames);
-                Ok(())
-            }
-            Event::News { to, incarnation, peer, up } => {
-                let peer = node_at(peer);
-                self.disks_may_be_unknown(to);
-                self.give(to, incarnation, if up { Input::Connected { peer } } else { Input::Lost { peer } });
-                Ok(())
-            }
-            Event::Turn(place, incarnation) => self.turn(place, incarnation),
-            Event::Alarm(place, incarnation) => {
-                self.ring(place, incarnation);
-                Ok(())
-            }
-            Event::Disk(place, incarnation, job) => self.disk_done(place, incarnation, job),
-            Event::Room(place, incarnation) => self.look_for_room(place, incarnation),
-            Event::Dial(a, b) => {
-                self.dial(a, b);
-                Ok(())
-            }
-            Event::Client(client) => {
-                self.go_on(client);
-                Ok(())
-            }
-            Event::ClientTimeout(op) => {
-                self.time_out(op);
-                Ok(())
-            }
-            Event::Strike(kind, apart) => {
-                self.strike(kind, apart);
-                Ok(())
-            }
-            Event::Over(kind, fault) => {
-                self.end_fault(kind, &fault);
-                Ok(())
-            }
-            Event::Heal => {
-                self.heal();
-                Ok(())
-            }
-            Event::Watch => self.watch(),
-            Event::Operate(errand) => {
-                self.operate(errand);
-                Ok(())
-            }
-            Event::Snapshot(place, incarnation, stage) => self.snapshot_goes_on(place, incarnation, stage),
+            Event::News { to, incarnation, peer, up } => self.hear(to, incarnation, peer, up),
+            Event::Turn(place, incarnation) => return self.turn(place, incarnation),
+            Event::Alarm(place, incarnation) => self.ring(place, incarnation),
+            Event::Disk(place, incarnation, job) => return self.disk_done(place, incarnation, job),
+            Event::Machine(place, incarnation, slot, job) => return self.machine_done(place, incarnation, slot, job),
+            Event::File(place, incarnation, slot, job) => return self.file_done(place, incarnation, slot, job),
+            Event::Begin(place, incarnation, slot) => return self.begin_again(place, incarnation, slot),
+            Event::Room(place, incarnation) => return self.look_for_room(place, incarnation),
+            Event::Dial(a, b) => self.dial(a, b),
+            Event::Client(slot, client) => self.go_on(slot, client),
+            Event::ClientTimeout(slot, op) => self.time_out(slot, op),
+            Event::Strike(kind, apart) => self.strike(kind, apart),
+            Event::Over(kind, fault) => self.end_fault(kind, &fault),
+            Event::Heal => self.heal(),
+            Event::Watch => return self.watch(),
+            Event::Operate(errand) => self.operate(errand),
         }
+        Ok(())
     }
 
     fn note(&mut self, note: Note) {

@@ -1,7 +1,7 @@
 //! Runs of whole worlds.
 
 use vlot_sim::conditions::Options;
-use vlot_sim::faults::FaultKind;
+use vlot_sim::fault_kind::FaultKind;
 use vlot_sim::world::{self, Outcome};
 
 fn run_well(seed: u64, options: &Options) -> Outcome {

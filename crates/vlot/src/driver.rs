@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
-use vlot_node::act::{Act, GroupEvent};
+use vlot_node::act::{Act, ClosedLog, GroupEvent};
 use vlot_node::input::Input;
 use vlot_node::node::Node;
 use vlot_raft::id::GroupId;
@@ -160,7 +160,7 @@ impl Driver {
             Act::TakeSnapshot { group } => self.with(group, |driven| driven.machine.take_snapshot()),
             Act::Save { group, header } => self.with(group, |driven| driven.machine.save(header)),
             Act::RemoveSnapshots { group, before } => self.snapshots.remove(group, before),
-            Act::Transfer(act) => self.snapshots.carry_out(act),
+            Act::Transfer(act) => self.snapshots.transfer(act),
             Act::Answer { group, answer } => self.with(group, |driven| driven.machine.answer(answer)),
             Act::SetPeers(peers) => self.net.set_peers(peers),
             Act::SetDisks(disks) => self.net.set_disks(disks),
@@ -170,7 +170,7 @@ impl Driver {
             }
             Act::Tell { group, event } => self.tell(group, event),
             Act::Complain { peer, complaint } => tracing::warn!(%peer, %complaint, "a peer misbehaves; ignored"),
-            Act::Closed { group, state } => self.closed(group, state.map(|state| *state)),
+            Act::Closed { group, log } => self.closed(group, log.map(|log| *log)),
             Act::Stop(why) => return Err(End::Failed(why.to_string())),
         }
         Ok(())
@@ -210,7 +210,7 @@ impl Driver {
         }
     }
 
-    fn closed(&mut self, group: GroupId, state: Option<vlot_log::index::GroupState>) {
+    fn closed(&mut self, group: GroupId, log: Option<ClosedLog>) {
         let Some(mut driven) = self.groups.remove(&group) else { return };
         let is_closed = driven.machine.close();
         driven.shown.end();
@@ -218,7 +218,7 @@ impl Driver {
             tokio::spawn(async move {
                 // The sender goes with the state machine.
                 let _ = is_closed.await;
-                let _ = closed.send(ClosedGroup { state });
+                let _ = closed.send(ClosedGroup { log });
             });
         }
     }

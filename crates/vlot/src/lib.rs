@@ -44,6 +44,7 @@
 //! task drives, and state machines apply on threads of their own where they are not certain to be quick.
 
 mod driver;
+pub mod errors;
 mod events;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -58,7 +59,8 @@ mod snapshots;
 mod waiters;
 
 pub use bytes::BytesMut;
-pub use group::{ChangeError, Group, ProposeError, ReadError, TransferError};
+pub use errors::{ChangeError, ProposeError, ReadError, TransferError};
+pub use group::Group;
 pub use options::{BadOptions, Options};
 pub use runtime::{CloseError, GroupError, Node, OpenError};
 pub use vlot_log::inspect;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use vlot_log::log;
-use vlot_node::{replica, retention};
+use vlot_node::{replica, retention, transfer};
 use vlot_raft::id::NodeId;
 use vlot_raft::state::Config;
 
@@ -57,6 +57,8 @@ pub struct Options {
     /// How many bytes of decided entries a state machine may have been given and not have applied. Beyond it proposals are
     /// refused as [`ProposeError::Busy`](crate::ProposeError::Busy).
     pub apply_bytes_max: usize,
+    /// How snapshots are sent and received.
+    pub transfer: transfer::Limits,
     /// Bounds of the transport.
     pub net: net::Limits,
     /// Bounds of each replica.
@@ -88,6 +90,7 @@ impl Options {
             headroom_bytes: 0,
             recent_bytes_max: 16 << 20,
             apply_bytes_max: 32 << 20,
+            transfer: transfer::Limits::default(),
             net: net::Limits::default(),
             replica: replica::Limits::default(),
             group: group::Limits::default(),

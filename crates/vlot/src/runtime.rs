@@ -150,7 +150,6 @@ impl Node {
         let headroom = Headroom::new(options.headroom_bytes, move || free_bytes(&dir).ok());
         let report = Arc::new(move |event: Event| drop(report.push(event)));
         let log = LogThread::start(log, headroom, report).map_err(OpenError::Thread)?;
-        let snapshots = Snapshots::new(snapshots, Handle::current());
         let (told, ended) = watch::channel(None);
         let node_options = node::Options {
             config: Arc::clone(&config),
@@ -159,7 +158,11 @@ impl Node {
             recent_bytes_max: options.recent_bytes_max,
             apply_bytes_max: options.apply_bytes_max,
             retention: options.retention,
+            transfer: options.transfer,
+            origin: draw(),
+            parts: snapshots.parts(),
         };
+        let snapshots = Snapshots::new(snapshots, Handle::current(), Arc::clone(&events));
         let driver = Driver {
             node: node::Node::new(node_options),
             events: Arc::clone(&events),
@@ -307,10 +310,10 @@ impl Node {
         }
         let (closed, outcome) = oneshot::channel();
         self.events.push(Event::Close { group, remove, closed }).map_err(|_| CloseError::Stopped)?;
-        let state = outcome.await.map_err(|_| CloseError::Stopped)?.state;
+        let log = outcome.await.map_err(|_| CloseError::Stopped)?.log;
         let mut logs = self.logs();
-        match state {
-            Some(state) => drop(logs.insert(group, LogOf::Closed(Box::new(state), None))),
+        match log {
+            Some(log) => drop(logs.insert(group, LogOf::Closed(Box::new(log.state), log.damaged))),
             None => drop(logs.remove(&group)),
         }
         Ok(())

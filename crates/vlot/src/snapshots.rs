@@ -1,37 +1,127 @@
 //! The files of snapshots: what the node asks of them, off the driver's thread.
+//!
+//! Owns the order: what is asked of one group's files is done in turn, and groups do not wait for each other.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use vlot_log::disk::real::RealDisk;
+use vlot_node::input::{Input, TransferDone};
 use vlot_node::snapshot::dir::SnapshotDir;
 use vlot_node::transfer::TransferAct;
 use vlot_raft::id::{GroupId, LogId};
+
+use crate::events::Events;
 
 /// The folder of snapshots, and where blocking work is done.
 #[derive(Clone)]
 pub(crate) struct Snapshots {
     pub(crate) dir: Arc<SnapshotDir<RealDisk>>,
     runtime: Handle,
+    events: Arc<Events>,
+    /// What is yet to be done, for each group at whose files somebody is.
+    jobs: Arc<Mutex<BTreeMap<GroupId, VecDeque<Job>>>>,
+}
+
+enum Job {
+    Remove(LogId),
+    Transfer(TransferAct),
 }
 
 impl Snapshots {
-    pub(crate) fn new(dir: SnapshotDir<RealDisk>, runtime: Handle) -> Self {
-        Self { dir: Arc::new(dir), runtime }
+    pub(crate) fn new(dir: SnapshotDir<RealDisk>, runtime: Handle, events: Arc<Events>) -> Self {
+        Self { dir: Arc::new(dir), runtime, events, jobs: Arc::default() }
     }
 
     /// Removes a group's snapshots of entries before this one.
     pub(crate) fn remove(&self, group: GroupId, before: LogId) {
-        let dir = Arc::clone(&self.dir);
-        self.runtime.spawn_blocking(move || {
-            // What cannot be removed takes room, and does no other harm.
-            if let Err(error) = dir.remove_before(group, before) {
-                tracing::warn!(%group, %error, "cannot remove old snapshots");
-            }
-        });
+        self.ask(group, Job::Remove(before));
     }
 
-    pub(crate) fn carry_out(&self, act: TransferAct) {
-        match act {}
+    /// Does a step of a snapshot's way between nodes.
+    pub(crate) fn transfer(&self, act: TransferAct) {
+        match act {
+            TransferAct::FindSnapshot { group, .. }
+            | TransferAct::ReadChunk { group, .. }
+            | TransferAct::OpenPart { group, .. }
+            | TransferAct::WriteChunk { group, .. }
+            | TransferAct::FinishPart { group, .. } => self.ask(group, Job::Transfer(act)),
+            // The node keeps what is no work for a disk to itself.
+            TransferAct::Send { .. }
+            | TransferAct::NeedSnapshot { .. }
+            | TransferAct::Received { .. }
+            | TransferAct::NotReceived { .. }
+            | TransferAct::Sent { .. }
+            | TransferAct::NotSent { .. } => {}
+        }
+    }
+
+    fn ask(&self, group: GroupId, job: Job) {
+        let mut jobs = self.jobs();
+        let is_idle = !jobs.contains_key(&group);
+        jobs.entry(group).or_default().push_back(job);
+        drop(jobs);
+        if is_idle {
+            let this = self.clone();
+            self.runtime.spawn_blocking(move || while this.work_off(group) {});
+        }
+    }
+
+    /// Does the next job of a group. False if there is none.
+    fn work_off(&self, group: GroupId) -> bool {
+        let mut jobs = self.jobs();
+        let Some(job) = jobs.get_mut(&group).and_then(VecDeque::pop_front) else {
+            jobs.remove(&group);
+            return false;
+        };
+        drop(jobs);
+        match job {
+            Job::Remove(before) => {
+                // What cannot be removed takes room, and does no other harm.
+                if let Err(error) = self.dir.remove_before(group, before) {
+                    tracing::warn!(%group, %error, "cannot remove old snapshots");
+                }
+            }
+            Job::Transfer(act) => {
+                if let Some(done) = self.carry_out(act) {
+                    self.events.report(Input::TransferDone(done));
+                }
+            }
+        }
+        true
+    }
+
+    fn carry_out(&self, act: TransferAct) -> Option<TransferDone> {
+        let dir = &self.dir;
+        Some(match act {
+            TransferAct::FindSnapshot { group, to, attempt, reach, preferred } => {
+                let found = dir.find(group, reach, preferred).unwrap_or_else(|error| {
+                    tracing::warn!(%group, %error, "cannot look for snapshots");
+                    None
+                });
+                TransferDone::Found { group, to, attempt, found }
+            }
+            TransferAct::ReadChunk { group, to, attempt, info, offset, bytes } => {
+                let read = dir.read_chunk(group, &info, offset, bytes);
+                TransferDone::ChunkRead { group, to, attempt, offset, read }
+            }
+            TransferAct::OpenPart { group, attempt, info } => {
+                TransferDone::PartOpened { group, attempt, opened: dir.part(group, &info) }
+            }
+            TransferAct::WriteChunk { group, attempt, info, offset, bytes } => {
+                let written = dir.write_chunk(group, &info, offset, &bytes);
+                TransferDone::ChunkWritten { group, attempt, written }
+            }
+            TransferAct::FinishPart { group, attempt, info } => {
+                TransferDone::PartFinished { group, attempt, finished: dir.finish_part(group, &info) }
+            }
+            _ => return None,
+        })
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, BTreeMap<GroupId, VecDeque<Job>>> {
+        // Only moves of whole values happen under the lock.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -223,7 +223,7 @@ impl SimDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whoever panicked while holding it is a test that has failed already.
+        // A test that panicked while it held the lock has failed already.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

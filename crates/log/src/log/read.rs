@@ -48,8 +48,8 @@ impl<D: Disk> Log<D> {
             })
             .collect();
         let mut entries = Vec::with_capacity(wanted.len());
-        for entry_range in wanted.chunk_by(|(.., a), (.., b)| lie_together(a, b)) {
-            self.read_stretch(entry_range, &mut entries)?;
+        for range in wanted.chunk_by(|(.., a), (.., b)| lie_together(a, b)) {
+            self.read_range(range, &mut entries)?;
         }
         Ok(entries)
     }
@@ -60,15 +60,11 @@ impl<D: Disk> Log<D> {
     }
 
     /// Reads entries that lie close together with one call and checks each.
-    fn read_stretch(
-        &self,
-        entry_range: &[(LogIndex, Term, Position)],
-        entries: &mut Vec<Entry>,
-    ) -> Result<(), ReadError> {
-        let (Some((.., first)), Some((.., last))) = (entry_range.first(), entry_range.last()) else { return Ok(()) };
+    fn read_range(&self, range: &[(LogIndex, Term, Position)], entries: &mut Vec<Entry>) -> Result<(), ReadError> {
+        let (Some((.., first)), Some((.., last))) = (range.first(), range.last()) else { return Ok(()) };
         let (from, upto) = (first.payload.offset, last.payload.offset + last.payload.length);
         let bytes = self.read_bytes(first.segment, from, upto)?;
-        for &(index, term, position) in entry_range {
+        for &(index, term, position) in range {
             let at = (position.payload.offset - from) as usize;
             let payload = bytes.slice(at..at + position.payload.length as usize);
             self.check(position, &payload)?;

@@ -31,7 +31,7 @@ impl For {
     pub(super) fn writes(writes: &[Write]) -> Self {
         let adds = |write: &Write| match write {
             Write::Append { entries, .. } | Write::Rewrite { entries, .. } => !entries.is_empty(),
-            Write::Vote { .. } | Write::LogStart { .. } => false,
+            Write::Vote { .. } | Write::LogStart { .. } | Write::Remove { .. } => false,
         };
         if writes.iter().any(adds) { Self::Entries } else { Self::Votes }
     }
@@ -39,7 +39,7 @@ impl For {
 
 impl<D: Disk> Log<D> {
     /// Makes the next segment ahead of time once the last one is half full. Takes a few milliseconds then, which would
-    /// otherwise be spent in a later [`Log::write`]: a host calls this when nobody waits for it.
+    /// otherwise be spent in a later [`Log::write`]: a host calls this when nothing waits for it.
     ///
     /// # Errors
     /// [`WriteError::NoSpace`] passes; [`WriteError::Failed`] is final.
@@ -115,7 +115,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Ends the last segment and makes it durable before anything is written to the next one. So what is not durable
-    /// is always in one file, and a segment that holds a record vouches for all before it.
+    /// is always in one file, and a segment that holds a record seals all before it.
     fn make_room_in_next_for(&mut self, bytes: u64, what: For) -> Result<(), WriteError> {
         // Fits: a write is far shorter than a segment may be.
         let needed = (u64::from(FIRST_RECORD) + bytes + HEADER_BYTES as u64 + self.held_back_from(what)) as u32;
@@ -128,10 +128,22 @@ impl<D: Disk> Log<D> {
         let last = self.last();
         self.segments[last].used = self.tail.offset;
         self.segments.extend(self.spare.take());
-        // Whatever comes first in the next segment vouches for all of this one.
+        // The first record of the next segment seals all of this one.
         (self.vote_end, self.marked) = (None, 0);
         (self.tail.offset, self.durable) = (FIRST_RECORD, FIRST_RECORD);
         Ok(())
+    }
+
+    /// Goes on to a segment of the present version, if the last one is of an earlier one. Programs that know only that
+    /// would take a record that it does not have for a torn write; a segment of another version they refuse.
+    pub(super) fn begin_current_version(&mut self, bytes: u64, what: For) -> Result<(), WriteError> {
+        if self.segments[self.last()].version == segment::VERSION {
+            return Ok(());
+        }
+        if self.spare.as_ref().is_some_and(|spare| spare.version < segment::VERSION) {
+            self.create_spare(self.segment_bytes)?;
+        }
+        self.make_room_in_next_for(bytes, what)
     }
 
     /// Whether so many bytes fit into the last segment, and the record of its end after them.

@@ -5,8 +5,8 @@
 //! Behind the end there may be remains of torn writes that cannot be told from anything else: half a header, a payload. A
 //! write that begins like one of them, as a proposal that is sent again can, would bring them back to life if it was torn in
 //! turn. So the first record after a start is a mark with a number that was drawn, and it is durable before there is another:
-//! nothing that ever stood there continues it. Remains may also be all that vouches for damaged records that were accepted. So
-//! they are wiped when the mark is durable, which vouches as well.
+//! nothing that ever stood there continues it. Remains may also be all that seals damaged records that were accepted. So
+//! they are wiped when the mark is durable, which seals them as well.
 
 use super::room::For;
 use super::{Log, Options};
@@ -70,8 +70,8 @@ impl<D: Disk> Log<D> {
     }
 
     /// Writes a mark, and makes it durable. Part of it may get into one sector and the rest not into the next, and what it
-    /// goes over may be the only thing that vouches for damaged records. Then one more mark, which will follow it, comes
-    /// first: it vouches as well, and lies in the second of the sectors, whatever else gets there.
+    /// goes over may be the only thing that seals damaged records. Then one more mark, which will follow it, comes
+    /// first: it seals them as well, and lies in the second of the sectors, whatever else gets there.
     fn mark_end(&mut self) -> Result<(), WriteError> {
         const MARK_BYTES: u32 = HEADER_BYTES as u32;
         let (number, start, last) = (self.disk.salt(), self.tail.offset, self.last());
@@ -104,13 +104,13 @@ impl<D: Disk> Log<D> {
     }
 
     /// Writes what is known only because of damage: where groups end, and that the segments before are not needed.
-    pub(super) fn settle(&mut self, cut: &[(GroupId, LogIndex)], lacks_floor: bool) -> Result<(), WriteError> {
+    pub(super) fn settle(&mut self, cut: &[(GroupId, LogIndex)], lacks_first_segment: bool) -> Result<(), WriteError> {
         let end = |&(group, after): &(GroupId, LogIndex)| Write::Append { group, after, entries: Vec::new() };
         for some in cut.chunks(1000) {
             self.write(&some.iter().map(end).collect::<Vec<_>>())?;
         }
-        if lacks_floor {
-            self.write_floor(self.segments[0].sequence)?;
+        if lacks_first_segment {
+            self.write_first_segment(self.segments[0].sequence)?;
         }
         self.sync()
     }

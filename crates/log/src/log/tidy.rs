@@ -7,7 +7,7 @@
 use super::Log;
 use super::room::For;
 use crate::disk::Disk;
-use crate::encode::{floor_bytes, mark_bytes};
+use crate::encode::{first_segment_bytes, mark_bytes};
 use crate::error::{ReadError, TidyError, WriteError};
 use crate::index::{Cursor, Needed};
 use crate::record::Write;
@@ -16,9 +16,9 @@ use bytes::Bytes;
 use vlot_raft::id::GroupId;
 
 /// How much one call of [`Log::tidy`] writes again, if it is more than one thing.
-const CARRY_BYTES: u64 = 1024 * 1024;
+const REWRITE_BYTES: u64 = 1024 * 1024;
 /// How much has to become free for what is written again, so that it is done although there is not too much.
-const FREED_FOR_CARRIED: u64 = 32;
+const FREED_FOR_REWRITTEN: u64 = 32;
 /// How many entries one call looks at.
 const LOOK_ENTRIES: usize = 1 << 20;
 /// How much of a dropped segment's space one call gives back. A file system takes a few milliseconds for it.
@@ -64,7 +64,7 @@ impl<D: Disk> Log<D> {
     /// `2 * live_bytes + slack_bytes` together (see [`Sizes`] and [`Options::slack_bytes`]), and these segments are at most
     /// `32 * live_bytes` and 133 KiB long: a vote alone does not keep them. Segments take more than their records: 4 KiB, and at the end
     /// what the next write did not fit into. To keep that bound while the log is written to, a host calls this at least once
-    /// for each MiB that it writes, and better when nobody waits.
+    /// for each MiB that it writes, and better when nothing waits for it.
     ///
     /// [`Options::slack_bytes`]: super::Options::slack_bytes
     ///
@@ -124,7 +124,7 @@ impl<D: Disk> Log<D> {
         let mut sums = sealed.scan((mark_bytes(PAGE_BYTES) + mark_bytes(0), 0), |(live, all), segment| {
             *live += self.index.live.of(segment.sequence);
             *all += u64::from(segment.bytes);
-            Some(*live * FREED_FOR_CARRIED <= *all)
+            Some(*live * FREED_FOR_REWRITTEN <= *all)
         });
         sums.any(|is_worth_it| is_worth_it)
     }
@@ -139,7 +139,7 @@ impl<D: Disk> Log<D> {
     /// gone nothing tells whether it was needed: so a record says so first, and that is synced.
     fn drop_segments(&mut self, count: usize) -> Result<(), WriteError> {
         let oldest = self.segments[count].sequence;
-        self.write_floor(oldest)?;
+        self.write_first_segment(oldest)?;
         self.sync()?;
         let wanted = self.wanted_again(count).map(|segment| segment.sequence);
         for segment in self.segments.drain(..count).collect::<Vec<_>>() {
@@ -201,9 +201,9 @@ impl<D: Disk> Log<D> {
     }
 
     /// Writes that segments before this one are not needed.
-    pub(super) fn write_floor(&mut self, oldest: u32) -> Result<(), WriteError> {
-        self.make_room_for(floor_bytes(), For::Votes)?;
-        self.encode(|encoder, _| encoder.floor(oldest));
+    pub(super) fn write_first_segment(&mut self, oldest: u32) -> Result<(), WriteError> {
+        self.make_room_for(first_segment_bytes(), For::Votes)?;
+        self.encode(|encoder, _| encoder.first_segment(oldest));
         self.write_buffer()
     }
 
@@ -212,7 +212,7 @@ impl<D: Disk> Log<D> {
         let oldest = self.segments[0].sequence;
         let from = if self.search.0 == oldest { self.search.1 } else { Cursor::default() };
         // A record may be a large part of a small segment, but then the rest of the segment before is lost.
-        let bytes_max = CARRY_BYTES.min(u64::from(self.segment_bytes) / 16);
+        let bytes_max = REWRITE_BYTES.min(u64::from(self.segment_bytes) / 16);
         let (needed, cursor) = self.index.needed(oldest, from, bytes_max, LOOK_ENTRIES);
         let writes = needed.into_iter().map(|needed| self.again(needed)).collect::<Result<Vec<_>, _>>()?;
         self.write_for(For::Tidying, &writes)?;

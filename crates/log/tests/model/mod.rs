@@ -101,6 +101,7 @@ impl Model {
                 (group.after, group.note) = (*after, note.clone());
             }
             Write::Rewrite { .. } => {}
+            Write::Remove { group } => drop(self.0.remove(group)),
         }
     }
 
@@ -138,6 +139,9 @@ impl Model {
         if rng.below(6) == 0 {
             return group.draw_begin(id, rng);
         }
+        if rng.below(25) == 0 {
+            return Write::Remove { group: id };
+        }
         let (first, last) = (group.after.index.0, group.last().index.0);
         let after = if rng.below(4) == 0 { first + rng.below(last - first + 1) } else { last };
         let mut term = group.id_at(after).term;
@@ -164,6 +168,10 @@ pub fn entries(after: u64, term: u64, letters: &str) -> Vec<Entry> {
 
 pub fn begin(group: u64, term: u64, index: u64, note: &'static str) -> Write {
     Write::LogStart { group: GroupId(group), after: LogId::new(term, index), note: Bytes::from_static(note.as_bytes()) }
+}
+
+pub fn remove(group: u64) -> Write {
+    Write::Remove { group: GroupId(group) }
 }
 
 pub fn append(group: u64, after: u64, term: u64, letters: &str) -> Write {

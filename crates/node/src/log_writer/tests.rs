@@ -85,7 +85,12 @@ fn what_waits_comes_to_the_same() {
 fn some_writes(group: GroupId, state: &mut (u64, u64, Vec<u64>), rng: &mut Rng) -> Vec<Write> {
     let (term, begin, terms) = state;
     let mut writes = Vec::new();
-    if rng.below(3) == 0 {
+    if rng.below(12) == 0 {
+        (*term, *begin) = (0, 0);
+        terms.clear();
+        writes.push(Write::Remove { group });
+    }
+    if rng.below(3) == 0 || *term == 0 {
         *term += 1;
         let vote = (rng.below(2) == 0).then_some(NodeId(1 + rng.below(3)));
         writes.push(Write::Vote { group, term: Term(*term), vote });

@@ -13,6 +13,7 @@
 //! a restart needs no other file to go on with it, and trusts nothing that a loss of power can have taken.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,11 +38,10 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// Acts on one group must come one after the other, except that reading can go on beside anything; acts on different
 /// groups do not wait for each other. The directory must be this node's own (see
 /// [`RealDisk`](vlot_log::disk::real::RealDisk)).
-#[derive(Debug)]
 pub struct SnapshotDir<D: Disk> {
     disk: D,
     /// The part of each group that is being received.
-    parts: Arc<Mutex<BTreeMap<GroupId, Arc<Mutex<Part<D::File>>>>>>,
+    parts: Arc<Mutex<BTreeMap<GroupId, SharedPart<D>>>>,
 }
 
 impl<D: Disk + Clone> Clone for SnapshotDir<D> {
@@ -49,6 +49,15 @@ impl<D: Disk + Clone> Clone for SnapshotDir<D> {
         Self { disk: self.disk.clone(), parts: Arc::clone(&self.parts) }
     }
 }
+
+impl<D: Disk> fmt::Debug for SnapshotDir<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotDir").field("path", &self.disk.path("")).finish_non_exhaustive()
+    }
+}
+
+/// A part, locked while it is written to.
+type SharedPart<D> = Arc<Mutex<Part<<D as Disk>::File>>>;
 
 /// A snapshot that is being received.
 ///
@@ -168,7 +177,7 @@ impl<D: Disk + Clone> SnapshotDir<D> {
     /// If the directory cannot be read or synced. A file that cannot be used is reported and passed over.
     pub fn newest(&self, group: GroupId, is_wanted: impl Fn(LogId) -> bool) -> io::Result<Newest<D>> {
         let mut disk = self.disk.clone();
-        // A name that was given just before a failure must be durable before anybody relies on it.
+        // A name that was given just before a failure must be durable before the log is cut in reliance on it.
         disk.sync_dir()?;
         let mut ids = self.saved_ids(group)?;
         ids.retain(|id| is_wanted(*id));
@@ -372,11 +381,11 @@ impl<D: Disk + Clone> SnapshotDir<D> {
         Ok(SnapshotInfo { id, bytes, checksum: trailer.append_to(u32_at(&header_crc, 0)) })
     }
 
-    fn part_of(&self, group: GroupId) -> Option<Arc<Mutex<Part<D::File>>>> {
+    fn part_of(&self, group: GroupId) -> Option<SharedPart<D>> {
         lock(&self.parts).get(&group).cloned()
     }
 
-    fn part_with(&self, group: GroupId, info: &SnapshotInfo) -> io::Result<Arc<Mutex<Part<D::File>>>> {
+    fn part_with(&self, group: GroupId, info: &SnapshotInfo) -> io::Result<SharedPart<D>> {
         let part = self.part_of(group).filter(|part| lock(part).info == *info);
         part.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "no part of this snapshot was begun"))
     }

@@ -3,9 +3,13 @@
 //! A replica breaks no rule by itself, so each is first brought to a sound state and then bent.
 
 use super::*;
-use crate::by_hand::{NOW, bent, come_to, hear, log, members, started, three};
-use crate::configuration::Configurations;
+use std::time::Duration;
+
+use crate::by_hand::{NOW, bent, come_to, hear, log, members, started, step, three};
+use crate::configuration::{Change, Configurations};
+use crate::effect::Input;
 use crate::message::{Body, Session};
+use crate::state::Config;
 use crate::term_runs::TermRuns;
 
 /// A follower in term 3 of three: its log begins after 1@1 and holds 2@1 3@2 4@2 5@3; 4 is committed, 3 may be applied.
@@ -105,6 +109,90 @@ fn what_one_state_can_break_in_its_role() {
         assert_eq!(check_one(&leader), Ok(()));
         assert_eq!(first_broken_by(&leader, bend), Some(property));
     }
+}
+
+/// Sleeps whenever it may.
+fn sleepy(raft: &Raft) -> Raft {
+    let config = Config { sleep_after: Some(Duration::ZERO), ..Config::new(raft.node()) };
+    bent(raft, |state| state.config = config.into())
+}
+
+fn announcement() -> Body {
+    Body::Sleep { session: Session::default(), round: 1, upto: LogId::new(1, 1) }
+}
+
+/// Leads term 1 of three, whose logs hold one entry, and sleeps.
+fn sleeping_leader() -> Raft {
+    let session = Session::default();
+    let mut leader = come_to(RoleName::Leader, NOW, sleepy(&started(1, 0, TermRuns::default(), 0, three())));
+    let answer = |round, asleep| Body::HeartbeatReply { session, round, fit: true, full: false, priority: 1, asleep };
+    for peer in [NodeId(2), NodeId(3)] {
+        hear(&mut leader, NOW, peer, Body::EntriesAccepted { session, upto: LogIndex(1) });
+        hear(&mut leader, NOW, peer, answer(0, false));
+    }
+    let due = leader.deadline();
+    step(&mut leader, due, Input::Tick);
+    for peer in [NodeId(2), NodeId(3)] {
+        hear(&mut leader, due, peer, answer(1, true));
+    }
+    assert!(leader.is_asleep());
+    leader
+}
+
+/// Node 2, which follows it and sleeps.
+fn sleeping_follower() -> Raft {
+    let mut follower = sleepy(&started(2, 1, log(LogId::ZERO, &[1]), 1, three()));
+    hear(&mut follower, NOW, NodeId(1), announcement());
+    assert!(follower.is_asleep());
+    follower
+}
+
+#[test]
+fn what_one_that_sleeps_can_break() {
+    type Row = (&'static str, fn(&mut State));
+    let table: [Row; 4] = [
+        ("who sleeps sleeps by its own will", |state| state.config = Config::new(NodeId(1)).into()),
+        ("who sleeps has nothing uncommitted", |state| state.log.push(Term(1), 1)),
+        ("what may be applied is durable", |state| _ = state.unpersisted.append_written(LogIndex(0))),
+        ("who sleeps has nothing that is not durable", |state| {
+            _ = state.unpersisted.append_written(LogIndex(0));
+            state.ready = LogIndex(0);
+        }),
+    ];
+    for sleeper in [sleeping_leader(), sleeping_follower()] {
+        assert_eq!(check_one(&sleeper), Ok(()));
+        for (property, bend) in table {
+            assert_eq!(first_broken_by(&sleeper, bend), Some(property));
+        }
+    }
+    let joint = |state: &mut State| {
+        let joint = members(&[1, 2, 3], 0, &[]).changed(&[Change::Remove(NodeId(3))]).expect("a change");
+        state.configurations.push(LogIndex(1), joint);
+    };
+    assert_eq!(first_broken_by(&sleeping_leader(), joint), Some("a leader sleeps when no change is under way"));
+    let longer = |state: &mut State| {
+        state.log.push(Term(1), 1);
+        (state.commit, state.ready) = (LogIndex(2), LogIndex(2));
+    };
+    assert_eq!(first_broken_by(&sleeping_leader(), longer), Some("a leader sleeps when all have all"));
+}
+
+#[test]
+fn sleepers_of_a_term_have_the_same_log() {
+    let (leader, follower) = (sleeping_leader(), sleeping_follower());
+    assert_eq!(check_sleepers(&leader, &follower), Ok(()));
+    let differs = |state: &mut State| {
+        state.log.push(Term(1), 1);
+        state.commit = LogIndex(2);
+    };
+    let longer = bent(&follower, differs);
+    assert_eq!(broken(check_sleepers(&leader, &longer)), Some("all who sleep have the same log"));
+    assert_eq!(check_sleepers(&longer, &leader), Ok(()), "it does not lead");
+    let later = bent(&longer, |state| state.term = Term(2));
+    assert_eq!(check_sleepers(&leader, &later), Ok(()), "it follows another");
+    let mut awake = longer;
+    step(&mut awake, NOW, Input::Wake);
+    assert_eq!(check_sleepers(&leader, &awake), Ok(()));
 }
 
 /// What is broken by the step from one bent state to another.

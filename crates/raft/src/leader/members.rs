@@ -106,4 +106,18 @@ impl Leader {
             state.send(peer, Body::Removed { at: set_at }, effects);
         }
     }
+
+    /// More than `was` is decided. If that is the end of a change which an earlier leader has begun, those whom it removes
+    /// have never been peers of this one, and nobody else may have lived to tell them.
+    pub(super) fn tell_who_has_left(&self, was: LogIndex, state: &mut State, effects: &mut Effects) {
+        let (set_at, newest) = (state.configurations.newest_at(), state.configuration());
+        if set_at <= was || set_at > state.commit || newest.is_joint() {
+            return;
+        }
+        let has_left = |node: &NodeId| !newest.contains(*node) && self.progress(*node).is_none();
+        let (_, before) = state.configurations.at(set_at.prev());
+        for node in before.nodes().filter(has_left).collect::<Vec<_>>() {
+            state.send(node, Body::Removed { at: set_at }, effects);
+        }
+    }
 }

@@ -35,7 +35,9 @@ impl Leader {
     /// who have not answered. False if it must send heartbeats.
     pub(super) fn announce_sleep(&mut self, now: Time, state: &mut State, effects: &mut Effects) -> bool {
         if !self.may_sleep(now, state) {
-            self.call_off(now);
+            if self.call_off(now) {
+                self.stirred = now;
+            }
             return false;
         }
         if self.sleep == Sleep::Awake {

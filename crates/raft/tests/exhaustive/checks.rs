@@ -1,21 +1,32 @@
 //! What must hold of a group's state, beyond what one node can show (Raft, figure 3).
 
+use vlot_raft::effect::RoleName;
 use vlot_raft::id::{LogId, NodeId};
-use vlot_raft::invariants::check_log_matching;
+use vlot_raft::invariants::{check_log_matching, check_sleepers};
 
 use super::node::Node;
 use super::shown::Shown;
-use super::{Broken, broken, held};
+use super::{Broken, broken, held, require};
 
 pub fn check(shown: &Shown, nodes: &[&Node]) -> Result<(), Broken> {
     for (at, node) in nodes.iter().enumerate() {
         shown.is_complete(&node.raft)?;
         for other in &nodes[..at] {
             held(check_log_matching(&node.raft, &other.raft))?;
+            held(check_sleepers(&node.raft, &other.raft))?;
+            held(check_sleepers(&other.raft, &node.raft))?;
         }
     }
+    somebody_is_awake_or_leads(nodes)?;
     committed_is_durable(shown, nodes)?;
     acknowledgements_are_true(nodes)
+}
+
+/// A group of which all sleep has a leader, or it would sleep for ever.
+fn somebody_is_awake_or_leads(nodes: &[&Node]) -> Result<(), Broken> {
+    let leads_or_is_awake = |node: &&Node| !node.raft.is_asleep() || node.role() == RoleName::Leader;
+    let holds = nodes.iter().any(leads_or_is_awake);
+    require("a group that sleeps has a leader", holds, || format!("{:?}", nodes[0].raft.role_state()))
 }
 
 /// Whatever is committed is durable on a quorum of the configuration that counted when it was, or of one that follows.

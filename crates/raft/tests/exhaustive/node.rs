@@ -31,6 +31,8 @@ pub struct Node {
     pub disk: Disk,
     /// Asked for and not durable. The first has number 1.
     pending: Vec<Write>,
+    /// How often it has announced sleep in this office.
+    announced: u64,
 }
 
 /// What may happen to a node.
@@ -58,6 +60,10 @@ pub enum Move {
     },
     /// What was under way to a peer may be lost.
     Reconnect {
+        peer: NodeId,
+    },
+    /// It sleeps, and its host says that nothing is heard of this node.
+    Silent {
         peer: NodeId,
     },
     /// Its state machine makes durable all it may apply, and its log is cut before that.
@@ -91,7 +97,7 @@ impl Node {
     pub fn first(name: NodeId, rules: &Rules) -> Self {
         let is_member = rules.members.contains(name);
         let disk = Disk::of_members(if is_member { rules.members.clone() } else { Configuration::default() });
-        Self { raft: start(name, &disk, rules), disk, pending: Vec::new() }
+        Self { raft: start(name, &disk, rules), disk, pending: Vec::new(), announced: 0 }
     }
 
     pub fn name(&self) -> NodeId {
@@ -121,6 +127,10 @@ impl Node {
         } else if self.term().0 < rules.terms && self.raft.deadline() < Time::NEVER {
             moves.push(Move::Stand);
         }
+        if self.raft.is_asleep() {
+            let leader = self.raft.role_state().leader.filter(|&leader| leader != self.name());
+            moves.extend(self.raft.peers().chain(leader).map(|peer| Move::Silent { peer }));
+        }
         if rules.compaction && self.raft.ready() > self.raft.log().after().index {
             moves.push(Move::Compact);
         }
@@ -129,7 +139,8 @@ impl Node {
 
     fn moves_of_leader(&self, rules: &Rules, moves: &mut Vec<Move>) {
         moves.push(Move::LoseOffice);
-        if rules.heartbeats {
+        // What was announced may come at any time: to repeat it makes no difference.
+        if rules.heartbeats || self.announced < rules.sleeps {
             moves.push(Move::Beat);
         }
         if self.proposals() < rules.proposals {
@@ -182,6 +193,7 @@ fn start(name: NodeId, disk: &Disk, rules: &Rules) -> Raft {
         heartbeat: Duration::from_millis(100),
         election_timeout: Duration::from_millis(1000),
         inflight_max: rules.window,
+        sleep_after: (rules.sleeps > 0).then_some(Duration::ZERO),
         ..Config::new(name)
     };
     let mut raft = Raft::new(config, disk.restored(), NOW, Rng::new(0));
@@ -199,11 +211,12 @@ struct Turn<'a> {
     /// How many writes were done in this turn.
     done: u8,
     sent: Vec<Envelope>,
+    announced: u64,
 }
 
 impl<'a> Turn<'a> {
-    fn begin(Node { raft, disk, pending }: Node, rules: &'a Rules) -> Self {
-        Self { rules, raft, disk, pending, done: 0, sent: Vec::new() }
+    fn begin(Node { raft, disk, pending, announced }: Node, rules: &'a Rules) -> Self {
+        Self { rules, raft, disk, pending, done: 0, sent: Vec::new(), announced }
     }
 
     fn carry_out(&mut self, happens: &Move) -> Result<(), Broken> {
@@ -219,6 +232,7 @@ impl<'a> Turn<'a> {
                 self.input(NOW, Input::Receive { from: *from, message: message.clone() })
             }
             Move::Reconnect { peer } => self.input(NOW, Input::Connected { peer: *peer }),
+            Move::Silent { peer } => self.input(NOW, Input::Silent { peer: *peer }),
             Move::Compact => {
                 self.disk.apply_durably(self.raft.ready());
                 self.input(NOW, Input::Compact { upto: self.raft.ready() })
@@ -302,7 +316,8 @@ impl<'a> Turn<'a> {
     fn moved(mut self) -> Moved {
         forget_time(&mut self.raft, NOW);
         let Self { raft, disk, pending, sent, .. } = self;
-        Moved { node: Node { raft, disk, pending }, sent, crashed: None }
+        let announced = if raft.role_state().role == RoleName::Leader { self.announced } else { 0 };
+        Moved { node: Node { raft, disk, pending, announced }, sent, crashed: None }
     }
 
     fn call(&mut self, change: impl FnOnce(&mut Raft, &mut Effects)) -> Result<(), Broken> {
@@ -327,6 +342,9 @@ impl<'a> Turn<'a> {
             }
             Effect::Send(envelope) => {
                 self.vouches_for_what_is_durable(&envelope)?;
+                if let Body::Sleep { round, .. } = envelope.message.body {
+                    self.announced = round;
+                }
                 if !self.rules.loses(&envelope.message) {
                     self.sent.push(envelope);
                 }
@@ -360,6 +378,7 @@ impl<'a> Turn<'a> {
                 let known = self.raft.log().term_at(*upto).map(|term| LogId { term, index: *upto });
                 disk.term >= term && known.is_none_or(|id| disk.holds(id))
             }
+            Body::HeartbeatReply { asleep: true, .. } => disk.term >= term && disk.log == *self.raft.log(),
             _ => disk.term >= term,
         };
         require("a message vouches for what is durable", durable, || format!("{message:?} to n{to}, {disk:?}"))

@@ -36,6 +36,8 @@ pub struct Rules {
     pub refusals: bool,
     /// Whether leaders send heartbeats and ask for new ones at any time; if not, only those that tell a commit index.
     pub heartbeats: bool,
+    /// How often a leader may announce that the group sleeps. Where none does, nobody is asked to sleep.
+    pub sleeps: u64,
     /// Whether connections break and come again, so that what was under way is sent again.
     pub reconnects: bool,
     /// Whether nodes compact their logs and get snapshots.
@@ -75,6 +77,7 @@ impl Rules {
             pre_votes: false,
             refusals: false,
             heartbeats: false,
+            sleeps: 0,
             reconnects: false,
             compaction: false,
             changes: Vec::new(),
@@ -86,8 +89,11 @@ impl Rules {
         match &message.body {
             Body::RequestPreVote { .. } | Body::PreVoteGranted | Body::PreVoteRefused => !self.pre_votes,
             Body::VoteRefused | Body::StaleTerm => !self.refusals,
-            Body::Heartbeat { round, commit, .. } => !self.heartbeats && *round == 0 && commit.0 == 0,
-            Body::HeartbeatReply { .. } => !self.heartbeats,
+            // The first makes known that a peer is fit, without which nobody sleeps.
+            Body::Heartbeat { round, commit, .. } => {
+                !self.heartbeats && self.sleeps == 0 && *round == 0 && commit.0 == 0
+            }
+            Body::HeartbeatReply { .. } => !self.heartbeats && self.sleeps == 0,
             _ => false,
         }
     }
@@ -107,6 +113,7 @@ impl fmt::Display for Rules {
             (self.stale, "stale messages"),
             (self.refusals, "refusals"),
             (self.heartbeats, "heartbeats"),
+            (self.sleeps > 0, "sleep"),
             (self.reconnects, "reconnects"),
             (self.compaction, "compaction"),
         ];

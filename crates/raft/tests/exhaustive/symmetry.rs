@@ -60,6 +60,7 @@ impl Renaming {
                 Move::Install { to: self.name(to), id, configuration: (at, self.configuration(&configuration)) }
             }
             Move::Reconnect { peer } => Move::Reconnect { peer: self.name(peer) },
+            Move::Silent { peer } => Move::Silent { peer: self.name(peer) },
             Move::Change(changes) => Move::Change(self.changes(&changes)),
             other => other,
         }

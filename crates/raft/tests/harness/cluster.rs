@@ -408,6 +408,7 @@ impl Cluster {
             {
                 self.seen.bereaved += usize::from(self.raft(node).role_state().role == RoleName::Follower);
                 self.act(node, Input::Silent { peer });
+                assert!(!self.raft(node).is_asleep(), "n{node} sleeps on though n{peer} is silent");
             }
         }
     }

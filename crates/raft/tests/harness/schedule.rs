@@ -423,11 +423,25 @@ impl Schedule {
         self.check_all_sleep(&members);
     }
 
-    /// Nothing happens any more. Those who can sleep do, and are no trouble to anybody.
+    /// Nothing happens any more: all sleep. Then the leader's process dies, and nothing tells but its silence;
+    /// the others find another leader. When it is back all sleep again.
     fn check_all_sleep(&mut self, members: &[NodeId]) {
         if self.cluster.habits.sleep.is_none() || self.cluster.habits.lease.is_some() {
             return;
         }
+        self.run_until_all_sleep(members);
+        let leader = self.cluster.leader().expect("who sleeps has a leader");
+        if !self.kind.sleeps || self.cluster.raft(leader).configuration().voters().count() < 3 {
+            return;
+        }
+        self.cluster.crash(leader, 0);
+        self.cluster.run(Duration::from_secs(6));
+        assert!(self.cluster.leader().is_some(), "a leader within six seconds, though all have slept");
+        self.start(leader);
+        self.run_until_all_sleep(members);
+    }
+
+    fn run_until_all_sleep(&mut self, members: &[NodeId]) {
         self.cluster.run(Duration::from_secs(5));
         let awake: Vec<NodeId> = members.iter().copied().filter(|&node| !self.cluster.raft(node).is_asleep()).collect();
         assert_eq!(awake, [], "all sleep when nothing happens");

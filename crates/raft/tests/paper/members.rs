@@ -516,6 +516,16 @@ fn a_removed_server_stops_until_it_is_added_again() {
     assert_eq!(lone.role(), RoleName::PreCandidate);
 }
 
+/// §4.2.3: … a leader does not, for it would know; unless another has been elected since, of whom this is the first word.
+#[test]
+fn a_removed_leader_stops_when_its_successor_tells_it() {
+    for (term, stops) in [(1, false), (2, false), (3, true)] {
+        let mut lone = Lone::leader_of("n1,n2,n3", 2, &[]);
+        lone.hear(3, term, Body::Removed { at: LogIndex(7) });
+        assert_eq!((lone.raft.is_removed(), lone.role() == RoleName::Follower), (stops, stops), "told in t{term}");
+    }
+}
+
 /// §4.2.3: … another configuration that does not name it either does not bring it back.
 #[test]
 fn a_removed_server_stays_so_while_others_come_and_go() {

@@ -97,7 +97,7 @@ fn print_record(record: &Record<'_>, wanted: &Wanted, output: &mut impl Write) -
 pub(super) fn parts<'a>(what: &'a What<'a>) -> (Option<GroupId>, &'a [WrittenEntry<'a>]) {
     match what {
         What::Append { group, entries, .. } | What::Rewrite { group, entries } => (Some(*group), entries),
-        What::Vote { group, .. } | What::LogStart { group, .. } => (Some(*group), &[]),
+        What::Vote { group, .. } | What::LogStart { group, .. } | What::Remove { group } => (Some(*group), &[]),
         What::FirstSegment { .. } | What::Mark | What::End => (None, &[]),
     }
 }
@@ -112,6 +112,7 @@ fn said(what: &What<'_>) -> String {
             format!("begin group={group} after={after} stays={stays} bytes={} {}", note.len(), head(note))
         }
         What::Rewrite { group, entries } => format!("rewrite group={group} entries={}", range(entries)),
+        What::Remove { group } => format!("remove group={group}"),
         What::FirstSegment { oldest } => format!("first-segment oldest={}", inspect::name(*oldest)),
         What::Mark => "mark".to_owned(),
         What::End => "end".to_owned(),

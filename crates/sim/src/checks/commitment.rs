@@ -6,7 +6,7 @@
 //! hold an older one, and still lose it (Raft §5.4.2, figure 8).
 
 use super::{View, has_had, violation};
-use crate::network::{Place, place_of};
+use crate::place::{Place, place_of};
 use vlot_log::index::GroupState;
 use vlot_raft::configuration::Configuration;
 use vlot_raft::effect::RoleName;

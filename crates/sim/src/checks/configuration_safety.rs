@@ -6,11 +6,11 @@
 //! §4.1); two voters' configurations follow each other only by way of a joint one.
 
 use super::{View, violation};
-use crate::network::Place;
+use crate::place::Place;
 use std::collections::BTreeMap;
-use vlot::members::MembersAt;
-use vlot::payload::{self, Payload};
 use vlot_log::record::Entry;
+use vlot_node::members::MembersAt;
+use vlot_node::payload::{self, Payload};
 use vlot_raft::configuration::{Configuration, Seat};
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
@@ -191,8 +191,8 @@ fn meet((term, voters): (Term, &[NodeId]), (id, holders): &(LogId, Vec<NodeId>))
 mod tests {
     use super::*;
     use crate::checks::testing::{founded, leader, log};
-    use vlot::Members;
-    use vlot::members::MembersEntry;
+    use vlot_node::members::Members;
+    use vlot_node::members::MembersEntry;
     use vlot_raft::configuration::{Change, Configurations};
     use vlot_raft::term_runs::TermRuns;
 

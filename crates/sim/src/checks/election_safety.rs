@@ -4,7 +4,7 @@
 //! members, which while two configurations overlap is one of each (Raft §6).
 
 use super::{View, violation};
-use crate::network::{Place, place_of};
+use crate::place::{Place, place_of};
 use std::collections::{BTreeMap, BTreeSet};
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::{NodeId, Term};

@@ -1,7 +1,7 @@
 //! Leader Append-Only: a leader never overwrites or deletes entries in its log; it only appends (Raft §5.3).
 
 use super::{View, violation};
-use crate::network::Place;
+use crate::place::Place;
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::{LogId, Term};
 use vlot_raft::invariants::Violation;

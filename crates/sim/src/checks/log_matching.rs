@@ -5,8 +5,8 @@
 
 use super::{View, violation};
 use bytes::Bytes;
-use vlot::payload::{self, Payload};
 use vlot_log::record::Entry;
+use vlot_node::payload::{self, Payload};
 use vlot_raft::id::{LogId, LogIndex, Term};
 use vlot_raft::invariants::Violation;
 

@@ -3,7 +3,7 @@
 //! put something else in its place.
 
 use super::{View, has_had, violation};
-use crate::network::{Place, node_at, place_of};
+use crate::place::{Place, node_at, place_of};
 use vlot_log::index::GroupState;
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};

@@ -3,8 +3,8 @@
 
 use super::violation;
 use crate::agenda::{Moment, Span};
-use crate::network::{Place, node_at};
-use vlot_raft::id::Term;
+use crate::place::{Place, node_at};
+use vlot_raft::id::{LogIndex, Term};
 use vlot_raft::invariants::Violation;
 
 const PROPERTY: &str = "No Disruption";
@@ -32,6 +32,18 @@ pub fn check_return(before: Office, now: Option<Office>, returned: Place) -> Res
         None => "nobody leads".to_owned(),
     };
     violation(PROPERTY, format!("n{} led term {term}, n{} was gone, and {now}", node_at(leader), node_at(returned)))
+}
+
+/// Whether a group has committed something while a state machine at `place` did nothing.
+///
+/// # Errors
+/// If it has not.
+pub fn check_commit(place: Place, before: LogIndex, now: LogIndex) -> Result<(), Violation> {
+    if now > before {
+        return Ok(());
+    }
+    let node = node_at(place);
+    violation(PROPERTY, format!("the state machine of n{node} does nothing, and {before} is still the last committed"))
 }
 
 /// Whether another leads in time, after the leader has become deaf.
@@ -68,5 +80,11 @@ mod tests {
         let check = |now| check_successor(BEFORE, Moment(100), Moment(now), Span(10));
         assert_eq!(check(110), Ok(()));
         assert!(check(111).is_err());
+    }
+
+    #[test]
+    fn a_group_that_is_held_up_is_noticed() {
+        assert_eq!(check_commit(1, LogIndex(3), LogIndex(4)), Ok(()));
+        assert!(check_commit(1, LogIndex(3), LogIndex(3)).is_err());
     }
 }

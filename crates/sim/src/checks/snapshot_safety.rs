@@ -2,8 +2,7 @@
 //! moves neither term nor commit index back, nor the beginning of the log (Raft §7).
 
 use super::{View, violation};
-use crate::network::Place;
-use crate::register::Registers;
+use crate::place::Place;
 use vlot_raft::id::{LogIndex, Term};
 use vlot_raft::invariants::Violation;
 
@@ -18,10 +17,10 @@ pub struct SnapshotSafety {
 }
 
 impl SnapshotSafety {
-    /// Nothing was applied yet by so many nodes.
+    /// Nothing was applied yet by so many nodes: their state has this number.
     #[must_use]
-    pub fn new(nodes: usize) -> Self {
-        Self { digests: vec![Registers::default().digest()], nodes: vec![Default::default(); nodes] }
+    pub fn new(nodes: usize, digest: u64) -> Self {
+        Self { digests: vec![digest], nodes: vec![Default::default(); nodes] }
     }
 
     /// A process begins.
@@ -29,17 +28,16 @@ impl SnapshotSafety {
         self.nodes[place] = Default::default();
     }
 
-    /// A node has this state, or is about to.
+    /// A node has the state with this number, or is about to.
     ///
     /// # Errors
     /// If it is not the one that others have had at that index.
-    pub fn became(&mut self, place: Place, registers: &Registers) -> Result<(), Violation> {
-        let index = registers.applied.index;
+    pub fn became(&mut self, place: Place, index: LogIndex, digest: u64) -> Result<(), Violation> {
         match self.digests.get(index.0 as usize) {
-            Some(&digest) if digest == registers.digest() => Ok(()),
+            Some(&known) if known == digest => Ok(()),
             Some(_) => violation(PROPERTY, format!("the state at {index} is another at n{} than elsewhere", place + 1)),
             None if index.0 == self.digests.len() as u64 => {
-                self.digests.push(registers.digest());
+                self.digests.push(digest);
                 Ok(())
             }
             None => violation(PROPERTY, format!("n{} has the state at {index}, which nobody had before", place + 1)),
@@ -68,36 +66,20 @@ mod tests {
     use vlot_raft::id::LogId;
     use vlot_raft::term_runs::TermRuns;
 
-    fn state(index: u64, written: bool) -> Registers {
-        let mut registers = Registers::default();
-        if written {
-            let command = crate::register::Command {
-                op: crate::register::OpId(7),
-                key: 0,
-                condition: crate::register::Condition::Always,
-            };
-            let mut bytes = bytes::BytesMut::new();
-            command.encode(0, &mut bytes);
-            registers.apply(LogId::new(1, index), &bytes.freeze()).unwrap();
-        }
-        registers.skip(LogId::new(1, index));
-        registers
-    }
-
     #[test]
     fn another_state_at_an_index_is_noticed() {
-        let mut check = SnapshotSafety::new(2);
-        assert_eq!(check.became(0, &state(1, true)), Ok(()));
-        assert_eq!(check.became(1, &state(1, true)), Ok(()));
-        assert!(check.became(1, &state(1, false)).is_err());
-        assert!(check.became(1, &state(5, true)).is_err(), "nobody has been there");
+        let mut check = SnapshotSafety::new(2, 0);
+        assert_eq!(check.became(0, LogIndex(1), 7), Ok(()));
+        assert_eq!(check.became(1, LogIndex(1), 7), Ok(()));
+        assert!(check.became(1, LogIndex(1), 8).is_err());
+        assert!(check.became(1, LogIndex(5), 7).is_err(), "nobody has been there");
     }
 
     #[test]
     fn what_goes_back_is_noticed() {
         let configurations = founded(3);
         let check = |log: &TermRuns, term, commit| {
-            let mut check = SnapshotSafety::new(1);
+            let mut check = SnapshotSafety::new(1, 0);
             let before = TermRuns::empty(LogId::new(2, 2));
             let view = leader(0, 2, &before, &configurations);
             check.check(&View { commit: LogIndex(2), ..view }).unwrap();

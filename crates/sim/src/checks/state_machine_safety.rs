@@ -3,9 +3,10 @@
 
 use super::at_most_once::AtMostOnce;
 use super::violation;
-use crate::network::Place;
-use crate::register::{OpId, Written};
-use vlot::payload::Payload;
+use crate::place::Place;
+use std::fmt::Debug;
+use vlot_node::payload::Payload;
+use vlot_node::proposal_id::ProposalId;
 use vlot_raft::id::{LogId, LogIndex};
 use vlot_raft::invariants::Violation;
 
@@ -13,22 +14,22 @@ const PROPERTY: &str = "State Machine Safety";
 
 /// What was applied.
 #[derive(Debug)]
-pub struct StateMachineSafety {
+pub struct StateMachineSafety<R> {
     /// What the first node that applied an index found there; index 1 comes first.
-    applied: Vec<Applied>,
+    applied: Vec<Applied<R>>,
     /// How far each node has come.
     nodes: Vec<LogIndex>,
     at_most_once: AtMostOnce,
 }
 
 #[derive(Debug)]
-struct Applied {
+struct Applied<R> {
     id: LogId,
     payload: Payload,
-    outcome: Option<(OpId, Written)>,
+    reply: Option<R>,
 }
 
-impl StateMachineSafety {
+impl<R: Debug + PartialEq> StateMachineSafety<R> {
     /// Nothing was applied yet.
     #[must_use]
     pub fn new(nodes: usize) -> Self {
@@ -58,13 +59,7 @@ impl StateMachineSafety {
     ///
     /// # Errors
     /// If it should not have, or something else has come of it elsewhere.
-    pub fn applied(
-        &mut self,
-        place: Place,
-        id: LogId,
-        payload: &Payload,
-        outcome: Option<(OpId, Written)>,
-    ) -> Result<(), Violation> {
+    pub fn applied(&mut self, place: Place, id: LogId, payload: &Payload, reply: Option<R>) -> Result<(), Violation> {
         let before = std::mem::replace(&mut self.nodes[place], id.index);
         let node = place + 1;
         if id.index != before.next() {
@@ -72,24 +67,25 @@ impl StateMachineSafety {
         }
         let Some(first) = self.applied.get(before.0 as usize) else {
             // Nobody skips an index, so that the first to apply this one has applied or met all before it.
-            self.applied.push(Applied { id, payload: payload.clone(), outcome });
-            return self.at_most_once.applied(id, payload, outcome.map(|(op, _)| op));
+            self.applied.push(Applied { id, payload: payload.clone(), reply });
+            return self.at_most_once.applied(id, payload);
         };
         if first.id != id || first.payload != *payload {
             return violation(PROPERTY, format!("n{node} has applied {id}, and another {} in its place", first.id));
         }
-        if first.outcome != outcome {
-            return violation(
-                PROPERTY,
-                format!("{id} led to {outcome:?} at n{node}, and to {:?} elsewhere", first.outcome),
-            );
+        if first.reply != reply {
+            let shown_by = format!("{id} led to {reply:?} at n{node}, and to {:?} elsewhere", first.reply);
+            return violation(PROPERTY, shown_by);
         }
         Ok(())
     }
 
-    /// What came of each entry that was applied anywhere, in order.
-    pub fn outcomes(&self) -> impl Iterator<Item = (LogId, OpId, Written)> + '_ {
-        self.applied.iter().filter_map(|applied| applied.outcome.map(|(op, written)| (applied.id, op, written)))
+    /// What came of each proposal that was applied anywhere, in order.
+    pub fn replies(&self) -> impl Iterator<Item = (LogId, ProposalId, &R)> + '_ {
+        self.applied.iter().filter_map(|applied| match (&applied.payload, &applied.reply) {
+            (Payload::Command { id, .. }, Some(reply)) => Some((applied.id, *id, reply)),
+            _ => None,
+        })
     }
 
     /// The last index that was applied anywhere.
@@ -103,20 +99,20 @@ impl StateMachineSafety {
 mod tests {
     use super::*;
 
-    fn blank(check: &mut StateMachineSafety, place: Place, term: u64, index: u64) -> Result<(), Violation> {
+    fn blank(check: &mut StateMachineSafety<u64>, place: Place, term: u64, index: u64) -> Result<(), Violation> {
         check.applied(place, LogId::new(term, index), &Payload::Blank, None)
     }
 
     #[test]
     fn a_different_entry_is_noticed() {
-        let mut check = StateMachineSafety::new(2);
+        let mut check = StateMachineSafety::<u64>::new(2);
         assert_eq!(blank(&mut check, 0, 1, 1), Ok(()));
         assert!(blank(&mut check, 1, 2, 1).is_err());
     }
 
     #[test]
     fn a_gap_and_a_repetition_are_noticed() {
-        let mut check = StateMachineSafety::new(2);
+        let mut check = StateMachineSafety::<u64>::new(2);
         blank(&mut check, 0, 1, 1).unwrap();
         blank(&mut check, 0, 1, 2).unwrap();
         assert!(blank(&mut check, 0, 1, 2).is_err());
@@ -125,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_new_process_goes_on_from_what_was_durable() {
-        let mut check = StateMachineSafety::new(2);
+        let mut check = StateMachineSafety::<u64>::new(2);
         blank(&mut check, 0, 1, 1).unwrap();
         blank(&mut check, 0, 1, 2).unwrap();
         check.begun(0, LogIndex(1));
@@ -135,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_that_leads_back_or_nowhere_is_noticed() {
-        let mut check = StateMachineSafety::new(2);
+        let mut check = StateMachineSafety::<u64>::new(2);
         for index in 1..=3 {
             blank(&mut check, 0, 1, index).unwrap();
         }
@@ -148,11 +144,11 @@ mod tests {
 
     #[test]
     fn a_different_outcome_is_noticed() {
-        let mut check = StateMachineSafety::new(2);
-        let apply = |check: &mut StateMachineSafety, place, written| {
-            check.applied(place, LogId::new(1, 1), &Payload::Blank, Some((OpId(1), written)))
+        let mut check = StateMachineSafety::<u64>::new(2);
+        let apply = |check: &mut StateMachineSafety<u64>, place, reply| {
+            check.applied(place, LogId::new(1, 1), &Payload::Blank, Some(reply))
         };
-        apply(&mut check, 0, Written::Yes).unwrap();
-        assert!(apply(&mut check, 1, Written::No(None)).is_err());
+        apply(&mut check, 0, 1).unwrap();
+        assert!(apply(&mut check, 1, 2).is_err());
     }
 }

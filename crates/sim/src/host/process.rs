@@ -1,40 +1,50 @@
-//! A process: the library's core, its log thread, a state machine, and who waits for what.
+//! A process: the node with all that it decides, its log thread, the state machines, and who waits for what.
 //!
-//! Owns what is lost when the process ends. Must not know how a turn is carried out.
+//! Owns what is lost when the process ends. Must not know how an act is carried out.
 
 use crate::agenda::{Moment, Span};
-use crate::disk::LogThread;
-use crate::host::GROUP;
-use crate::register::{Command, OpId, Registers};
+use crate::disk::log_thread::LogThread;
+use crate::host::Recovered;
+use crate::host::replica::Replica;
+use crate::place::{Place, Slot, group_in};
+use crate::subject::{Command, OpId, Subject};
 use bytes::Bytes;
-use std::collections::BTreeMap;
-use vlot::MemberChange;
-use vlot::node::{Input, NodeCore};
-use vlot::payload;
-use vlot::proposal_id::ProposalId;
-use vlot_raft::id::{LogId, NodeId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use vlot_log::disk::sim::SimDisk;
+use vlot_node::act::Act;
+use vlot_node::input::Input;
+use vlot_node::members::MemberChange;
+use vlot_node::node::Node;
+use vlot_node::payload;
+use vlot_node::proposal_id::ProposalId;
+use vlot_node::snapshot::dir::SnapshotDir;
+use vlot_node::state_machine::Command as _;
+use vlot_raft::id::NodeId;
 
 /// A process.
-#[derive(Debug)]
-pub struct Process {
+pub struct Process<S: Subject> {
     /// All that decides.
-    pub core: NodeCore,
+    pub node: Node,
     /// Its log thread.
     pub log: LogThread,
-    /// The state machine.
-    pub registers: Registers,
-    /// What it has in a snapshot of its own.
-    pub saved: LogId,
-    /// Such a snapshot is being written.
-    pub saving: bool,
-    /// The snapshot that it gets.
-    pub fetching: Option<Fetch>,
+    /// Its snapshot files.
+    pub snapshots: SnapshotDir<SimDisk>,
+    /// Its share of each group that it has begun.
+    pub replicas: Vec<Option<Replica<S>>>,
+    /// What is to be begun of the groups that are not, once it is time.
+    pub to_begin: Vec<Option<Recovered>>,
+    /// For how long the groups that are being closed are to be so.
+    pub closed_for: Vec<Span>,
     /// What has come and waits for the next turn.
     pub inbox: Vec<Input>,
     /// Changes of members that are in it.
     pub changes_in_inbox: u32,
-    /// There may be a member whose disk was seen and is not written down.
-    pub disks_unknown: bool,
+    /// What the last turn asked for and was not carried out yet: the process stood still before it could.
+    pub left: VecDeque<Act>,
+    /// The nodes that it calls, and tells its node of.
+    pub peers: BTreeSet<Place>,
+    /// The disks by which it lets nodes in.
+    pub disks: BTreeMap<NodeId, u64>,
     /// A turn is about to end.
     pub turn_due: bool,
     /// When it will next look at its deadline.
@@ -46,39 +56,27 @@ pub struct Process {
     /// It stands still for so long within its next turn.
     pub stalls: Option<Span>,
     /// Names it in its proposals.
-    origin: u64,
-    /// Numbers proposals, reads, changes and hand-overs.
+    pub origin: u64,
+    /// Numbers proposals, reads, changes and transfers.
     sequence: u64,
-    /// Numbers attempts to get a snapshot.
-    attempts: u64,
-    /// Whose proposals and reads are under way.
-    proposals: BTreeMap<u64, OpId>,
-    reads: BTreeMap<u64, (OpId, u8)>,
 }
 
-/// An attempt to get a snapshot.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Fetch {
-    /// Its number.
-    pub attempt: u64,
-    /// What it must reach.
-    pub reach: LogId,
-}
-
-impl Process {
-    /// A process that has just begun.
+impl<S: Subject> Process<S> {
+    /// A process that has just begun, without groups.
     #[must_use]
-    pub fn new(core: NodeCore, log: LogThread, registers: Registers, saved: LogId, origin: u64) -> Self {
+    pub fn new(node: Node, log: LogThread, snapshots: SnapshotDir<SimDisk>, groups: usize, origin: u64) -> Self {
         Self {
-            core,
+            node,
             log,
-            registers,
-            saved,
-            saving: false,
-            fetching: None,
+            snapshots,
+            replicas: (0..groups).map(|_| None).collect(),
+            to_begin: (0..groups).map(|_| None).collect(),
+            closed_for: vec![Span::ZERO; groups],
             inbox: Vec::new(),
             changes_in_inbox: 0,
-            disks_unknown: true,
+            left: VecDeque::new(),
+            peers: BTreeSet::new(),
+            disks: BTreeMap::new(),
             turn_due: false,
             alarm: Moment::NEVER,
             stood_still: false,
@@ -86,88 +84,74 @@ impl Process {
             stalls: None,
             origin,
             sequence: 0,
-            attempts: 0,
-            proposals: BTreeMap::new(),
-            reads: BTreeMap::new(),
         }
     }
 
-    /// Takes a client's write.
-    pub fn propose(&mut self, op: OpId, command: &Command, padding: usize) {
-        let sequence = self.take_write(command, padding);
-        self.proposals.insert(sequence, op);
+    /// Takes a client's write. Gives back its name; none if the group is not open here.
+    pub fn propose(&mut self, slot: Slot, op: OpId, command: &Command<S>) -> Option<ProposalId> {
+        self.replicas[slot].as_ref().filter(|replica| !replica.is_closing)?;
+        let sequence = self.take_write(slot, command);
+        if let Some(replica) = &mut self.replicas[slot] {
+            replica.proposals.insert(sequence, op);
+        }
+        Some(ProposalId { origin: self.origin, sequence })
     }
 
     /// Takes a write for which nobody waits.
-    pub fn propose_unheard(&mut self, command: &Command) {
-        self.take_write(command, 0);
+    pub fn propose_unheard(&mut self, slot: Slot, command: &Command<S>) {
+        self.take_write(slot, command);
     }
 
-    fn take_write(&mut self, command: &Command, padding: usize) -> u64 {
+    fn take_write(&mut self, slot: Slot, command: &Command<S>) -> u64 {
         let sequence = self.next();
         let id = ProposalId { origin: self.origin, sequence };
-        let payload = payload::command(id, 18 + padding, |into| command.encode(padding, into));
-        self.inbox.push(Input::Propose { group: GROUP, sequence, payload });
+        let payload = payload::command(id, command.size_hint(), |into| command.encode(into));
+        self.inbox.push(Input::Propose { group: group_in(slot), sequence, payload });
         sequence
     }
 
-    /// Takes a client's read.
-    pub fn read(&mut self, op: OpId, key: u8) {
+    /// Takes a client's read. False if the group is not open here.
+    pub fn read(&mut self, slot: Slot, op: OpId, query: S::Query) -> bool {
         let read = self.next();
-        self.reads.insert(read, (op, key));
-        self.inbox.push(Input::Read { group: GROUP, read });
+        let Some(replica) = self.replicas[slot].as_mut().filter(|replica| !replica.is_closing) else { return false };
+        replica.reads.insert(read, (op, query));
+        self.inbox.push(Input::Read { group: group_in(slot), read });
+        true
     }
 
     /// Takes an operator's change of members.
-    pub fn change_members(&mut self, changes: Vec<MemberChange>) {
+    pub fn change_members(&mut self, slot: Slot, changes: Vec<MemberChange>) {
         let sequence = self.next();
         let context = Bytes::from(sequence.to_le_bytes().to_vec());
         self.changes_in_inbox += 1;
-        self.inbox.push(Input::ChangeMembers { group: GROUP, sequence, changes, context });
+        self.inbox.push(Input::ChangeMembers { group: group_in(slot), sequence, changes, context });
     }
 
     /// Takes an operator's wish that another leads.
-    pub fn transfer(&mut self, to: Option<NodeId>) {
+    pub fn transfer(&mut self, slot: Slot, to: Option<NodeId>) {
         let sequence = self.next();
-        self.inbox.push(Input::Transfer { group: GROUP, sequence, to });
+        self.inbox.push(Input::Transfer { group: group_in(slot), sequence, to });
     }
 
-    /// Begins an attempt to get a snapshot. None if one is under way.
-    pub fn begin_fetch(&mut self, reach: LogId) -> Option<u64> {
-        if self.fetching.is_some() {
-            return None;
-        }
-        self.attempts += 1;
-        self.fetching = Some(Fetch { attempt: self.attempts, reach });
-        Some(self.attempts)
+    /// A client waits no longer. A proposal is withdrawn, and ends with the answer to that; true for anything else.
+    pub fn give_up(&mut self, slot: Slot, op: OpId) -> bool {
+        let Some(replica) = &mut self.replicas[slot] else { return true };
+        replica.reads.retain(|_, (read, _)| *read != op);
+        let Some((&sequence, _)) = replica.proposals.iter().find(|(_, proposed)| **proposed == op) else { return true };
+        self.inbox.push(Input::Withdraw { group: group_in(slot), sequence });
+        false
     }
 
-    /// A client waits no longer.
-    pub fn forget(&mut self, op: OpId) {
-        self.reads.retain(|_, (read, _)| *read != op);
-        let Some((&sequence, _)) = self.proposals.iter().find(|(_, proposed)| **proposed == op) else { return };
-        self.proposals.remove(&sequence);
-        self.inbox.push(Input::Withdraw { group: GROUP, sequence });
-    }
-
-    /// Who waits for a proposal that was applied, if it is one of this process.
-    pub fn proposed(&mut self, id: ProposalId) -> Option<OpId> {
-        if id.origin == self.origin { self.proposals.remove(&id.sequence) } else { None }
-    }
-
-    /// Who waits for a proposal that was not taken.
-    pub fn refused(&mut self, sequence: u64) -> Option<OpId> {
-        self.proposals.remove(&sequence)
-    }
-
-    /// Who waits for a read that may be answered, and of which register.
-    pub fn read_ready(&mut self, read: u64) -> Option<(OpId, u8)> {
-        self.reads.remove(&read)
+    /// Whether one of its state machines has failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.replicas.iter().flatten().any(|replica| replica.has_failed)
     }
 
     /// Whose operations are under way.
-    pub fn waiting(&self) -> impl Iterator<Item = OpId> + '_ {
-        self.proposals.values().copied().chain(self.reads.values().map(|(op, _)| *op))
+    pub fn waiting(&self) -> impl Iterator<Item = (Slot, OpId)> + '_ {
+        let open = self.replicas.iter().enumerate().filter_map(|(slot, replica)| Some((slot, replica.as_ref()?)));
+        open.flat_map(|(slot, replica)| replica.waiting().map(move |op| (slot, op)))
     }
 
     fn next(&mut self) -> u64 {

@@ -2,63 +2,81 @@
 
 use super::{Event, Phase, World};
 use crate::agenda::Span;
-use crate::network::Place;
-use crate::register::OpId;
-use crate::transcript::{Answer, Note};
-use crate::workload::{Homes, Request};
+use crate::place::{Place, Slot};
+use crate::subject::{End, EndOf, OpId, Request, Subject};
+use crate::transcript::Note;
+use crate::workload::Homes;
+use std::rc::Rc;
 
-impl World {
-    pub(super) fn go_on(&mut self, client: usize) {
+impl<S: Subject> World<S> {
+    pub(super) fn go_on(&mut self, slot: Slot, client: usize) {
         if matches!(self.phase, Phase::Settling(..) | Phase::Trial(_) | Phase::Over) {
             return;
         }
-        let homes =
-            Homes { members: &self.who_serves(), all: self.hosts.len(), only_members: self.phase != Phase::Storm };
-        let Some((op, operation)) = self.workload.begin(self.agenda.now(), client, homes) else { return };
-        let (place, padding) = (operation.place, self.workload.padding());
-        match operation.request {
-            Request::Write(command) => self.note(Note::Write(place, command)),
-            Request::Read(key) => self.note(Note::Read(place, op, key)),
+        let members = self.who_serves(slot);
+        let homes = Homes { members: &members, all: self.hosts.len(), only_members: self.phase != Phase::Storm };
+        let workload = &mut self.groups[slot].workload;
+        let Some((op, place)) = workload.begin(self.agenda.now(), client, homes) else { return };
+        let request = workload.request(op).clone();
+        let shown: Rc<dyn std::fmt::Debug> = match &request {
+            Request::Propose(command) => Rc::new(command.clone()),
+            Request::Read(query) => Rc::new(query.clone()),
+        };
+        self.note(Note::Invoked(place, slot, op, shown));
+        let Some(process) = &mut self.hosts[place].process else { return self.end(slot, op, End::Unknown) };
+        let is_taken = match request {
+            Request::Propose(command) => {
+                let id = process.propose(slot, op, &command);
+                id.is_some_and(|id| {
+                    self.groups[slot].workload.proposed(op, id);
+                    true
+                })
+            }
+            Request::Read(query) => process.read(slot, op, query),
+        };
+        if !is_taken {
+            return self.end(slot, op, End::Refused);
         }
-        let Some(process) = &mut self.hosts[place].process else { return self.answer(op, Answer::Unknown) };
-        match operation.request {
-            Request::Write(command) => process.propose(op, &command, padding),
-            Request::Read(key) => process.read(op, key),
-        }
-        // Once all faults are over, an election or a hand-over may still be under way.
+        // Once all faults are over, an election or a transfer may still be under way.
         let after = Span::seconds(2).max(self.election_timeout() * 3);
-        let client_timeout = if self.phase == Phase::Storm { self.workload.client_timeout } else { after };
-        self.agenda.after(client_timeout, Event::ClientTimeout(op));
+        let timeout = self.groups[slot].workload.client_timeout;
+        let timeout = if self.phase == Phase::Storm { timeout } else { after };
+        self.agenda.after(timeout, Event::ClientTimeout(slot, op));
         self.wake(place);
     }
 
     /// A node gets many writes at once, for which nobody waits. They change nothing, so that they are no part of the
     /// history. False if its process is down.
-    pub(super) fn write_much(&mut self, place: Place, writes: u64) -> bool {
+    pub(super) fn write_much(&mut self, place: Place, slot: Slot, writes: u64) -> bool {
         let Some(process) = &mut self.hosts[place].process else { return false };
         for _ in 0..writes {
-            process.propose_unheard(&self.workload.idle_write());
+            let Some(command) = self.groups[slot].workload.idle_write() else { return false };
+            process.propose_unheard(slot, &command);
         }
         self.wake(place);
         true
     }
 
-    pub(super) fn time_out(&mut self, op: OpId) {
-        let operation = self.workload.history()[op.0 as usize];
+    /// A client waits no longer. What is known of its proposal by then is its answer.
+    pub(super) fn time_out(&mut self, slot: Slot, op: OpId) {
+        let operation = &self.groups[slot].workload.history()[op.0 as usize];
         if operation.ended.is_some() {
             return;
         }
-        if let Some(process) = &mut self.hosts[operation.place].process {
-            process.forget(op);
-            self.wake(operation.place);
+        let place = operation.place;
+        let is_over = self.hosts[place].process.as_mut().is_none_or(|process| process.give_up(slot, op));
+        if is_over {
+            return self.end(slot, op, End::Unknown);
         }
-        self.answer(op, Answer::Unknown);
+        self.wake(place);
     }
 
-    pub(super) fn answer(&mut self, op: OpId, answer: Answer) {
-        if let Some(client) = self.workload.end(self.agenda.now(), op, answer) {
-            self.note(Note::Answered(op, answer));
-            self.agenda.after(self.workload.think(), Event::Client(client));
+    pub(super) fn end(&mut self, slot: Slot, op: OpId, end: EndOf<S>) {
+        let workload = &mut self.groups[slot].workload;
+        if let Some(client) = workload.end(self.agenda.now(), op, &end) {
+            let think = workload.think();
+            self.agenda.after(think, Event::Client(slot, client));
+            self.note(Note::Done(slot, op, Rc::new(end)));
         }
     }
 }

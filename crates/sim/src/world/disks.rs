@@ -1,14 +1,16 @@
 //! Disks: what log threads are asked, and what comes of it.
 
 use super::{Event, LOOK_FOR_ROOM, START_AGAIN, World};
-use crate::disk::{Broken, Job};
-use crate::network::Place;
+use crate::disk::Broken;
+use crate::disk::log_thread::Job;
+use crate::place::Place;
+use crate::subject::Subject;
 use crate::transcript::Note;
-use vlot::log_writer::Durable;
-use vlot::node::Input;
+use vlot_node::input::Input;
+use vlot_node::log_writer::Durable;
 use vlot_raft::invariants::Violation;
 
-impl World {
+impl<S: Subject> World<S> {
     pub(super) fn ask_disk(&mut self, place: Place, job: Job) {
         if let Some(process) = &mut self.hosts[place].process {
             process.log.ask(job);
@@ -58,19 +60,17 @@ impl World {
             process.inbox.push(Input::Room { is_there });
             if !is_there {
                 self.agenda.after(LOOK_FOR_ROOM, Event::Room(place, incarnation));
-                // The library makes what room it can.
-                self.cut_log(place, 1000);
             }
         }
+        let fetched = done.fetched.into_iter();
+        process.inbox.extend(fetched.map(|(group, purpose, entries)| Input::Fetched { group, purpose, entries }));
         if done.wrote {
-            self.checks.synced(place, self.hosts[place].disk.durable())?;
+            for (slot, group) in self.groups.iter_mut().enumerate() {
+                group.checks.synced(place, self.hosts[place].disk.durable(slot))?;
+            }
         }
         if let Some((batch, whole)) = batch {
             self.note(Note::Synced(place, batch.0, whole));
-        }
-        if let Some(process) = &mut self.hosts[place].process {
-            let fetched = done.fetched.into_iter();
-            process.inbox.extend(fetched.map(|(group, purpose, entries)| Input::Fetched { group, purpose, entries }));
         }
         self.wake(place);
         self.begin_disk(place)

@@ -7,7 +7,9 @@ use super::World;
 use crate::agenda::{Moment, Span};
 use crate::checks::progress::ELECTION_TIMEOUTS;
 use crate::conditions::Conditions;
-use crate::network::Place;
+use crate::machines::registers::RegistersUsed;
+use crate::place::Place;
+use crate::subject::Subject;
 use vlot_raft::id::LogIndex;
 use vlot_raft::invariants::Violation;
 use vlot_raft::quorum::majority;
@@ -60,7 +62,7 @@ fn both_ways(cut: &[(Place, Place)], a: Place, b: Place) -> bool {
 /// Cuts these directions under a calm cluster, and looks.
 #[must_use]
 pub fn judge(nodes: usize, seed: u64, cut: &[(Place, Place)]) -> Verdict {
-    let mut world = World::under(Conditions::calm(nodes), seed, false);
+    let mut world = World::<RegistersUsed>::under(Conditions::calm(nodes), seed, false);
     match world.watch_graph(cut) {
         _ if !can_lead(nodes, cut) => Verdict::Hopeless,
         Ok(Some(changes)) => Verdict::Led(changes),
@@ -70,7 +72,7 @@ pub fn judge(nodes: usize, seed: u64, cut: &[(Place, Place)]) -> Verdict {
     }
 }
 
-impl World {
+impl<S: Subject> World<S> {
     /// How many leaders there were after the first ten election timeouts; none if nothing was committed then.
     fn watch_graph(&mut self, cut: &[(Place, Place)]) -> Result<Option<u64>, Violation> {
         self.run_until(Moment::default() + CALM)?;
@@ -85,7 +87,7 @@ impl World {
     /// Whether some node hears a quorum that hears it, and whose logs let it have their votes.
     fn someone_could_win(&self, cut: &[(Place, Place)]) -> bool {
         let nodes = self.hosts.len();
-        let last = |place: Place| self.hosts[place].raft().map(|raft| raft.log().last_id());
+        let last = |place: Place| self.hosts[place].raft(0).map(|raft| raft.log().last_id());
         let would_vote = |a: Place, b: Place| both_ways(cut, a, b) && last(b) <= last(a);
         (0..nodes).any(|a| (0..nodes).filter(|&b| would_vote(a, b)).count() >= majority(nodes))
     }
@@ -98,7 +100,7 @@ impl World {
     }
 
     fn committed(&self) -> LogIndex {
-        self.hosts.iter().filter_map(|host| host.raft().map(|raft| raft.commit())).max().unwrap_or_default()
+        self.hosts.iter().filter_map(|host| host.raft(0).map(|raft| raft.commit())).max().unwrap_or_default()
     }
 }
 

@@ -1,51 +1,53 @@
 //! Processes: how they start, take turns and end.
 //!
-//! Owns the order in which a turn is carried out, which is that of the library's driver. Must not know of faults.
+//! Must not know of faults, nor of what an act asks for.
 
-use super::{Event, Outgoing, POWER_LOSS, START_AGAIN, World};
+use super::{Event, POWER_LOSS, START_AGAIN, World};
 use crate::agenda::{Moment, Span};
-use crate::checks::View;
-use crate::disk::{Broken, Job};
-use crate::faults::Install;
-use crate::network::{Place, place_of};
-use crate::register::Written;
-use crate::transcript::{Answer, Note};
-use std::rc::Rc;
-use vlot::node::{Input, Turn};
-use vlot::payload::Payload;
-use vlot::replica::Committed;
-use vlot_log::record::Write;
-use vlot_raft::effect::{Event as Happened, RoleName};
+use crate::disk::Broken;
+use crate::place::Place;
+use crate::subject::{End, Subject};
+use crate::transcript::Note;
+use std::collections::VecDeque;
+use vlot_node::act::Act;
+use vlot_node::input::Input;
 use vlot_raft::id::LogId;
 use vlot_raft::invariants::Violation;
 
-impl World {
+impl<S: Subject> World<S> {
     pub(super) fn start(&mut self, place: Place) -> Result<(), Violation> {
         if self.hosts[place].process.is_some() || !self.hosts[place].in_service {
             return Ok(());
         }
-        let (now, origin, seed) = (self.agenda.now(), self.rng.draw(), self.rng.draw());
-        match self.hosts[place].start(now, &self.conditions, origin, seed) {
-            Ok(()) => {}
-            Err(Broken::Storage) => {
-                self.note(Note::NotStarted(place));
-                self.agenda.after(START_AGAIN, Event::Start(place));
-                return Ok(());
-            }
-            Err(Broken::Wrong(violation)) => return Err(violation),
-        }
-        let host = &self.hosts[place];
-        let (durable, registers) = (host.disk.durable(), host.process.as_ref().map(|process| process.registers));
-        let registers = registers.unwrap_or_default();
-        self.checks.begun(place, durable, &registers)?;
-        self.note(Note::Started(place, durable.runs.after(), durable.runs.last_id(), registers.applied));
+        let (now, origin) = (self.agenda.now(), self.rng.draw());
+        let recovered = match self.hosts[place].start(now, &self.conditions, origin) {
+            Ok(recovered) => recovered,
+            Err(broken) => return self.not_started(place, broken),
+        };
+        self.note(Note::Started(place));
         for peer in (0..self.hosts.len()).filter(|&peer| peer != place) {
             // Whoever did not notice that the earlier process was gone does so when the new one calls.
             self.disconnect(place, peer);
+            // Whoever calls it goes on calling.
             self.agenda.after(self.rng.skewed(Span::millis(10)), Event::Dial(place, peer));
+        }
+        for (slot, recovered) in recovered.into_iter().enumerate() {
+            self.begin_or_wait(place, slot, recovered)?;
         }
         self.wake(place);
         Ok(())
+    }
+
+    pub(super) fn not_started(&mut self, place: Place, broken: Broken) -> Result<(), Violation> {
+        match broken {
+            Broken::Wrong(violation) => Err(violation),
+            Broken::Storage => {
+                self.hosts[place].process = None;
+                self.note(Note::NotStarted(place));
+                self.agenda.after(START_AGAIN, Event::Start(place));
+                Ok(())
+            }
+        }
     }
 
     /// Hands an input to a process, if it is still there.
@@ -77,7 +79,7 @@ impl World {
             return;
         }
         process.alarm = Moment::NEVER;
-        if host.clock.local(self.agenda.now()) >= process.core.deadline() {
+        if host.clock.local(self.agenda.now()) >= process.node.deadline() {
             self.wake(place);
         } else {
             self.set_alarm(place);
@@ -89,7 +91,7 @@ impl World {
     pub(super) fn set_alarm(&mut self, place: Place) {
         let host = &mut self.hosts[place];
         if let Some(process) = &mut host.process {
-            let due = host.clock.moment(process.core.deadline());
+            let due = host.clock.moment(process.node.deadline());
             if due < process.alarm {
                 process.alarm = due;
                 self.agenda.at(due, Event::Alarm(place, host.incarnation));
@@ -108,225 +110,110 @@ impl World {
         }
         process.turn_due = false;
         let time = host.clock.local(now);
-        if std::mem::take(&mut process.stood_still) && self.rng.coin() {
+        let left = std::mem::take(&mut process.left);
+        let timers_first = std::mem::take(&mut process.stood_still) && self.rng.coin();
+        self.carry_out(place, left, false)?;
+        if timers_first && let Some(process) = self.process_of(place, incarnation) {
             // Its timers come first, and then what its peers have sent meanwhile.
-            let turn = process.core.end_turn(time);
-            self.carry_out(place, turn, false)?;
+            let acts = process.node.end_turn(time);
+            self.look_at(place, &acts, &[])?;
+            self.carry_out(place, acts.into(), false)?;
         }
-        let Some(process) = &mut self.hosts[place].process else { return Ok(()) };
+        if self.hosts[place].paused_until > now {
+            self.wake(place);
+            return Ok(());
+        }
+        let bounded = self.proposals_beyond_bound(place);
+        let Some(process) = self.process_of(place, incarnation) else { return Ok(()) };
         for input in process.inbox.drain(..) {
-            process.core.handle(time, input);
+            process.node.handle(time, input);
         }
         let may_ask = std::mem::take(&mut process.changes_in_inbox) > 0;
-        let turn = process.core.end_turn(time);
-        self.carry_out(place, turn, may_ask)
+        let acts = process.node.end_turn(time);
+        self.look_at(place, &acts, &bounded)?;
+        self.carry_out(place, acts.into(), may_ask)
     }
 
-    /// Carries out a turn, in the order of the library's driver. `may_ask` says that a change of members was asked for.
-    fn carry_out(&mut self, place: Place, mut turn: Turn, may_ask: bool) -> Result<(), Violation> {
-        self.look_at(place, &turn)?;
-        let dies = self.dies_in(place, &mut turn);
-        for (_, role_state) in turn.became {
-            self.sums.elections += u64::from(role_state.role == RoleName::Leader);
-            self.note(Note::Became(place, role_state));
-            self.disks_may_be_unknown(place);
-            self.meet_members(place);
-        }
-        let to_disk = turn.write.is_some() || !turn.log_reads.is_empty();
-        let begins = turn.write.as_ref().is_some_and(|(_, writes)| writes.iter().any(begins_later));
-        if let Some((batch, writes)) = turn.write {
-            let writes = Rc::new(writes);
-            self.note(Note::Wrote(place, batch.0, Rc::clone(&writes)));
-            self.ask_disk(place, Job::Write(batch, writes));
-        }
-        let frames = turn.frames.into_iter().map(|(to, lane, bytes)| (place_of(to), lane, bytes));
-        self.send_all(place, frames.collect(), may_ask);
-        for (group, read) in turn.log_reads {
-            self.ask_disk(place, Job::Read(group, read));
-        }
-        if to_disk {
-            self.begin_disk(place)?;
-        }
-        if begins && self.ends_here(place, Install::Asked) {
-            return Ok(());
-        }
-        if dies {
-            self.end_process(place, "killed in its turn");
-            return Ok(());
-        }
-        for (_, event) in turn.happened {
-            self.note(Note::Happened(place, event));
-            match event {
-                Happened::ConfigurationChanged { .. } => self.meet_members(place),
-                Happened::ConfigurationCommitted { .. } => self.disks_may_be_unknown(place),
-                _ => {}
+    fn process_of(&mut self, place: Place, incarnation: u32) -> Option<&mut crate::host::process::Process<S>> {
+        let host = &mut self.hosts[place];
+        host.process.as_mut().filter(|_| host.incarnation == incarnation)
+    }
+
+    /// Carries out a turn's acts, in order. `may_ask` says that a change of members was asked for.
+    fn carry_out(&mut self, place: Place, mut acts: VecDeque<Act>, may_ask: bool) -> Result<(), Violation> {
+        let incarnation = self.hosts[place].incarnation;
+        let dies = self.dies_in(place, &mut acts);
+        let stalls = self.stalls_in(place, &acts, may_ask || dies);
+        let count = acts.len();
+        while let Some(act) = acts.pop_front() {
+            if stalls == Some(count - acts.len() - 1) {
+                acts.push_front(act);
+                break;
             }
-        }
-        for (_, leader, reach) in turn.fetch {
-            self.fetch(place, leader, reach);
-        }
-        for (_, sequences) in turn.proposals_refused {
-            self.refuse(place, sequences);
-        }
-        for (_, _, why) in turn.changes_refused {
-            self.note(Note::ChangeRefused(place, why));
-        }
-        for (_, _, begun) in turn.transfers {
-            self.note(Note::Transfer(place, begun));
-        }
-        for (_, id) in turn.restore {
-            if self.ends_here(place, Install::Begun) {
+            let begins = matches!(&act, Act::Write { writes, .. } if writes.iter().any(begins_later));
+            self.carry_out_one(place, act, may_ask)?;
+            if self.process_of(place, incarnation).is_none() || (begins && self.ends_at_begin(place)?) {
                 return Ok(());
             }
-            self.restore(place, id)?;
         }
-        for (_, committed) in turn.committed {
-            self.apply(place, committed)?;
-            self.bind_disks(place);
+        self.begin_disk(place)?;
+        if dies {
+            self.end_process(place, "killed in its turn");
         }
-        for (_, reads) in turn.reads_ready {
-            self.answer_reads(place, reads);
+        if let Some(process) = self.process_of(place, incarnation) {
+            process.left = acts;
         }
         self.set_alarm(place);
         Ok(())
     }
 
-    /// Holds a turn, and the replica that has ended it, against what must hold.
-    fn look_at(&mut self, place: Place, turn: &Turn) -> Result<(), Violation> {
-        if let Some(bad) = turn.broken {
-            let shown_by = format!("n{} cannot read entry {}", place + 1, bad.0);
-            return Err(Violation { property: "Entries Stay As They Are", shown_by });
-        }
-        if let Some((peer, complaint)) = turn.complaints.first() {
-            let shown_by = format!("n{} of n{peer}: {complaint:?}", place + 1);
-            return Err(Violation { property: "No Correct Peer Is Accused", shown_by });
-        }
-        let (hosts, checks) = (&self.hosts, &mut self.checks);
-        let Some(raft) = hosts[place].raft() else { return Ok(()) };
-        let view = View::of(place, raft);
-        if let Some((_, writes)) = &turn.write {
-            checks.writes(&view, writes)?;
-        }
-        checks.turned(&view, raft, |place| hosts[place].disk.durable())
-    }
-
-    /// Sends what a turn has for peers; later, if the process stands still before it can.
-    fn send_all(&mut self, place: Place, frames: Vec<Outgoing>, may_ask: bool) {
-        let now = self.agenda.now();
-        let host = &mut self.hosts[place];
-        let stalls = host.process.as_mut().filter(|_| !may_ask && !frames.is_empty()).and_then(|it| it.stalls.take());
-        let Some(stalls) = stalls else {
-            return frames.into_iter().for_each(|frame| self.send(place, frame, may_ask));
-        };
-        host.paused_until = host.paused_until.max(now + stalls);
-        self.agenda.at(host.paused_until, Event::Late(place, host.incarnation, frames));
-    }
-
     /// Whether a process ends in this turn; then only a first part of the turn is done.
-    fn dies_in(&mut self, place: Place, turn: &mut Turn) -> bool {
-        let does_something =
-            turn.write.is_some() || !turn.frames.is_empty() || !turn.committed.is_empty() || !turn.restore.is_empty();
-        let dies = self.hosts[place].process.as_ref().is_some_and(|process| process.doomed) && does_something;
+    fn dies_in(&mut self, place: Place, acts: &mut VecDeque<Act>) -> bool {
+        let is_doomed = self.hosts[place].process.as_ref().is_some_and(|process| process.doomed);
+        let does_something = || acts.iter().any(does_something);
+        let dies = is_doomed && does_something();
         if dies {
-            let acts = self.fault_rng.below(turn.frames.len() as u64 + 2) as usize;
-            if acts == 0 {
-                turn.write = None;
-            }
-            turn.frames.truncate(acts.saturating_sub(1));
+            acts.truncate(self.fault_rng.below(acts.len() as u64 + 1) as usize);
         }
         dies
     }
 
-    fn apply(&mut self, place: Place, committed: Vec<Committed>) -> Result<(), Violation> {
-        for Committed { id, payload } in committed {
-            let Some(process) = &mut self.hosts[place].process else { return Ok(()) };
-            let mut waiting = None;
-            let outcome = match &payload {
-                Payload::Blank | Payload::Configuration(_) => {
-                    process.registers.skip(id);
-                    None
-                }
-                Payload::Withheld => {
-                    let shown_by = format!("n{} is no witness, and {id} was withheld from it", place + 1);
-                    return Err(Violation { property: "Entries Stay As They Are", shown_by });
-                }
-                Payload::Command { id: proposal, command } => {
-                    let Some((command, written)) = process.registers.apply(id, command) else {
-                        let shown_by = format!("n{} cannot read {id}", place + 1);
-                        return Err(Violation { property: "Entries Stay As They Are", shown_by });
-                    };
-                    waiting = process.proposed(*proposal);
-                    Some((command.op, written))
-                }
-            };
-            let registers = process.registers;
-            self.checks.applied(place, &payload, outcome, &registers)?;
-            self.operators.applied(id, &payload);
-            if let (Some(op), Some((_, written))) = (waiting, outcome) {
-                self.answer(
-                    op,
-                    match written {
-                        Written::Yes => Answer::Written,
-                        Written::No(held) => Answer::NotWritten(held),
-                    },
-                );
-            }
-        }
-        self.keep_state(place);
-        Ok(())
-    }
-
-    /// Makes a state machine durable from time to time, and cuts the log behind it.
-    fn keep_state(&mut self, place: Place) {
-        let (in_memory, every) = (self.conditions.in_memory, self.conditions.image_every);
+    /// Before which of its acts a process stands still, if it does.
+    fn stalls_in(&mut self, place: Place, acts: &VecDeque<Act>, must_not: bool) -> Option<usize> {
+        let now = self.agenda.now();
         let host = &mut self.hosts[place];
-        let durable = host.durably_applied().index;
-        let Some(process) = &host.process else { return };
-        let (registers, saving) = (process.registers, process.saving);
-        if registers.applied.index.since(durable) >= every {
-            match in_memory {
-                true if saving => {}
-                true => self.save(place),
-                false => host.image = registers,
-            }
-        }
-        self.note(Note::Applied(place, registers.applied));
-        self.cut_long_log(place);
-    }
-
-    fn refuse(&mut self, place: Place, sequences: Vec<u64>) {
-        for sequence in sequences {
-            let Some(process) = &mut self.hosts[place].process else { return };
-            if let Some(op) = process.refused(sequence) {
-                self.answer(op, Answer::Refused);
-            }
-        }
-    }
-
-    pub(super) fn answer_reads(&mut self, place: Place, reads: Vec<u64>) {
-        for read in reads {
-            let Some(process) = &mut self.hosts[place].process else { return };
-            if let Some((op, key)) = process.read_ready(read) {
-                let value = process.registers.read(key);
-                self.answer(op, Answer::Held(value));
-            }
-        }
+        let process = host.process.as_mut().filter(|_| !must_not && acts.iter().any(does_something))?;
+        let pause = process.stalls.take()?;
+        host.paused_until = host.paused_until.max(now + pause);
+        let at = self.fault_rng.below(acts.len() as u64) as usize;
+        self.wake(place);
+        Some(at)
     }
 
     /// A process is gone, with all it had in memory.
     pub(super) fn end_process(&mut self, place: Place, why: &'static str) {
         let Some(process) = self.hosts[place].process.take() else { return };
         self.note(Note::Ended(place, why));
-        for op in process.waiting() {
-            self.answer(op, Answer::Unknown);
+        for (slot, op) in process.waiting() {
+            self.end(slot, op, End::Unknown);
         }
         if why != POWER_LOSS {
             (0..self.hosts.len()).filter(|&peer| peer != place).for_each(|peer| self.disconnect(place, peer));
         }
     }
+
+    /// A batch of writes by which the log begins later is asked for.
+    fn ends_at_begin(&mut self, place: Place) -> Result<bool, Violation> {
+        self.begin_disk(place)?;
+        Ok(self.ends_here(place, crate::faults::Install::Asked))
+    }
+}
+
+fn does_something(act: &Act) -> bool {
+    matches!(act, Act::Write { .. } | Act::Send { .. } | Act::Apply { .. } | Act::Restore { .. } | Act::Save { .. })
 }
 
 /// Whether it lets the log begin later than at its very beginning.
-fn begins_later(write: &Write) -> bool {
-    matches!(write, Write::LogStart { after, .. } if *after > LogId::ZERO)
+fn begins_later(write: &vlot_log::record::Write) -> bool {
+    matches!(write, vlot_log::record::Write::LogStart { after, .. } if *after > LogId::ZERO)
 }

@@ -2,24 +2,23 @@
 
 use super::{DIAL_AGAIN, Event, POWER_LOSS, Phase, WATCH_EVERY, World};
 use crate::agenda::{Moment, Span};
+use crate::fault_kind::FaultKind;
 use crate::faults;
-use crate::faults::{Crash, Fault, FaultKind};
-use crate::host::GROUP;
-use crate::network::{Place, node_at};
+use crate::faults::{Crash, Failure, Fault};
+use crate::place::{Place, Slot, group_in, node_at};
+use crate::subject::Subject;
 use crate::transcript::Note;
-use vlot::node::Input;
+use vlot_node::input::Input;
 
-/// How many entries are kept at least once all faults are over.
-const ENTRIES_KEPT_MIN: u64 = 50;
-
-impl World {
+impl<S: Subject> World<S> {
     pub(super) fn strike(&mut self, kind: FaultKind, apart: Span) {
         if self.phase != Phase::Storm {
             return;
         }
-        let spare = self.spare();
-        let scene = self.scene(&spare);
         let mut rng = self.fault_rng.clone();
+        let slot = rng.below(self.groups.len() as u64) as Slot;
+        let spare = self.spare(slot);
+        let scene = self.scene(slot, &spare);
         let faults = faults::plan(kind, &scene, self.conditions.clock_drift, &mut rng);
         self.fault_rng = rng;
         // Nobody changes the members while one of them is missed.
@@ -65,28 +64,44 @@ impl World {
                 }
                 return true;
             }
-            Fault::Unfit { place, unfit } => {
-                self.tell_fitness(*place, false);
-                *unfit
+            Fault::SlowApply { place, times, slow } => {
+                self.hosts[*place].apply_slowness = *times;
+                *slow
             }
+            Fault::StuckApply { place, slot, stuck } => {
+                let until = &mut self.hosts[*place].stuck_until[*slot];
+                *until = (*until).max(now + *stuck);
+                return true;
+            }
+            Fault::FailingApply { place, slot, how, repaired } => {
+                if !self.break_program(*place, *slot, *how) {
+                    return false;
+                }
+                *repaired
+            }
+            Fault::CrashInSave { place, how, down } => {
+                self.hosts[*place].ends_at_save = Some((*how, *down));
+                return true;
+            }
+            Fault::CloseGroup { place, slot, closed } => return self.close(*place, *slot, *closed),
             Fault::LostDisk { place } => return self.lose_disk(*place),
-            Fault::Change { changes } => {
-                self.ask_change(changes.clone());
+            Fault::Change { slot, changes } => {
+                self.ask_change(*slot, changes.clone());
                 return true;
             }
-            Fault::Transfer { to } => {
-                self.ask_transfer(*to);
+            Fault::Transfer { slot, to } => {
+                self.ask_transfer(*slot, *to);
                 return true;
             }
-            Fault::Compact { place, part } => {
-                self.cut_log(*place, *part);
+            Fault::Compact { place, slot } => {
+                self.tell_node(*place, Input::Compact { group: group_in(*slot) });
                 return true;
             }
-            Fault::Burst { place, writes } => return self.write_much(*place, *writes),
+            Fault::Burst { place, slot, writes } => return self.write_much(*place, *slot, *writes),
             Fault::DiskError { place, of_snapshots, after, sync } => {
                 let seed = self.fault_rng.draw();
                 let host = &self.hosts[*place];
-                let sim = if *of_snapshots { host.shelf.sim() } else { host.disk.sim() };
+                let sim = if *of_snapshots { &host.files } else { host.disk.sim() };
                 if *sync {
                     sim.fail_sync(*after, seed)
                 } else {
@@ -97,7 +112,8 @@ impl World {
             Fault::Rot { place, down } => {
                 // One at a time, and where the others are a quorum: what one has lost they must have, and must be able to
                 // elect one of them.
-                if self.has_rot() || !self.may_lose(*place) || !self.rots(*place) {
+                // What is lost comes back with a snapshot of another alone.
+                if !self.conditions.snapshots || self.has_rot() || !self.may_lose(*place) || !self.rots(*place) {
                     return false;
                 }
                 self.crash(*place, Crash::Kill);
@@ -150,9 +166,16 @@ impl World {
         host.disk.rot(node, self.conditions.segment_bytes, &mut self.fault_rng)
     }
 
-    fn tell_fitness(&mut self, place: Place, fit: bool) {
-        let incarnation = self.hosts[place].incarnation;
-        self.give(place, incarnation, Input::Fitness { group: GROUP, fit });
+    /// A state machine gets a program that fails at the next command. False if it has failed already.
+    pub(super) fn break_program(&mut self, place: Place, slot: Slot, how: Failure) -> bool {
+        let replica = self.hosts[place].process.as_mut().and_then(|process| process.replicas[slot].as_mut());
+        let Some(replica) = replica.filter(|replica| !replica.has_failed) else { return false };
+        match how {
+            // Where a panic ends the process at once there is nothing to see of it.
+            Failure::Panic if cfg!(panic = "unwind") => replica.machine.fail(),
+            Failure::Panic | Failure::UnknownCommand => replica.cannot_read = true,
+        }
+        true
     }
 
     pub(super) fn crash(&mut self, place: Place, how: Crash) {
@@ -167,7 +190,7 @@ impl World {
                 self.end_process(place, POWER_LOSS);
                 let seed = self.fault_rng.draw();
                 self.hosts[place].disk.sim().crash(seed);
-                self.hosts[place].shelf.sim().crash(seed);
+                self.hosts[place].files.crash(seed);
             }
         }
     }
@@ -186,9 +209,15 @@ impl World {
             Fault::Cut { directions, .. } => directions.iter().for_each(|&(from, to)| self.network.mend(from, to)),
             Fault::SlowLink { from, to, .. } => self.network.slow(*from, *to, 1),
             Fault::Loss { .. } => {
-                self.network.lose(self.conditions.loss);
+                self.network.lose(self.conditions.network.loss);
             }
-            Fault::Unfit { place, .. } => self.tell_fitness(*place, true),
+            Fault::SlowApply { place, .. } => self.hosts[*place].apply_slowness = 1,
+            // A process with a repaired program takes the place of the one that has failed.
+            Fault::FailingApply { place, .. } => {
+                self.end_process(*place, "its program is repaired");
+                self.agenda.after(Span::millis(10), Event::Start(*place));
+            }
+            Fault::CrashInSave { .. } | Fault::StuckApply { .. } | Fault::CloseGroup { .. } => {}
             Fault::Pause { .. }
             | Fault::PauseInTurn { .. }
             | Fault::CrashInInstall { .. }
@@ -208,29 +237,46 @@ impl World {
         let now = self.agenda.now();
         self.note(Note::Healed);
         self.network.heal();
-        // A log so short that whoever is a moment late needs a snapshot lets nobody keep up.
-        self.conditions.snapshot_loss = 0;
-        self.conditions.entries_kept = self.conditions.entries_kept.map(|kept| kept.max(ENTRIES_KEPT_MIN));
         for place in 0..self.hosts.len() {
-            let host = &mut self.hosts[place];
-            host.paused_until = now;
-            host.disk.heal();
-            host.shelf.heal();
-            host.ends_at = None;
-            if let Some(process) = &mut host.process {
-                (process.doomed, process.stalls) = (false, None);
-                process.inbox.push(Input::Fitness { group: GROUP, fit: true });
-                // What stood still, or was slow, was to go on later than now.
-                if let Some(job) = process.log.under_way() {
-                    self.agenda.after(self.conditions.sync, Event::Disk(place, host.incarnation, job));
-                }
-                process.turn_due = false;
-                self.wake(place);
-            } else {
-                self.agenda.after(self.rng.span(Span::ZERO, Span::millis(100)), Event::Start(place));
-            }
+            self.heal_host(place);
         }
         self.phase = Phase::Electing(now);
         self.agenda.after(WATCH_EVERY, Event::Watch);
+    }
+
+    fn heal_host(&mut self, place: Place) {
+        let now = self.agenda.now();
+        let host = &mut self.hosts[place];
+        host.heal(now);
+        let has_failed = host.process.as_ref().is_some_and(|process| process.has_failed());
+        if has_failed {
+            self.end_process(place, "its program is repaired");
+        }
+        let host = &mut self.hosts[place];
+        let incarnation = host.incarnation;
+        let Some(process) = &mut host.process else {
+            return self.agenda.after(self.rng.span(Span::ZERO, Span::millis(100)), Event::Start(place));
+        };
+        (process.doomed, process.stalls) = (false, None);
+        // What stood still, or was slow, was to go on later than now.
+        if let Some(job) = process.log.under_way() {
+            self.agenda.after(self.conditions.sync, Event::Disk(place, incarnation, job));
+        }
+        for (slot, replica) in process.replicas.iter_mut().enumerate() {
+            let Some(replica) = replica else { continue };
+            (replica.cannot_read, process.closed_for[slot]) = (false, Span::ZERO);
+            replica.machine.be_well();
+            if let Some(job) = replica.worker.under_way() {
+                self.agenda.after(self.conditions.apply, Event::Machine(place, incarnation, slot, job));
+            }
+            if let Some(job) = replica.files.under_way() {
+                self.agenda.after(self.conditions.file, Event::File(place, incarnation, slot, job));
+            }
+        }
+        for slot in 0..process.to_begin.len() {
+            self.agenda.after(Span::millis(1), Event::Begin(place, incarnation, slot));
+        }
+        process.turn_due = false;
+        self.wake(place);
     }
 }

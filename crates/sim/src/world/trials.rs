@@ -5,14 +5,18 @@
 use super::{DIAL_AGAIN, Event, Phase, World};
 use crate::agenda::Moment;
 use crate::checks::no_disruption::{self, Office};
-use crate::faults::{self, Fault};
-use crate::network::{Place, place_of};
+use crate::faults::{self, Failure, Fault};
+use crate::place::{Place, Slot, node_at, place_of};
+use crate::subject::Subject;
 use crate::transcript::Note;
+use vlot_raft::id::LogIndex;
 use vlot_raft::invariants::Violation;
 
 /// A trial under way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Trial {
+    /// Of which group.
+    slot: Slot,
     kind: Kind,
     /// Who is tried.
     place: Place,
@@ -21,6 +25,8 @@ pub(super) struct Trial {
     /// When it began; when the one who is tried came back, from then on.
     since: Moment,
     is_back: bool,
+    /// What was committed when it began.
+    commit: LogIndex,
 }
 
 /// What is done.
@@ -34,6 +40,10 @@ enum Kind {
     Reset,
     /// The leader hears no one, and is heard.
     DeafLeader,
+    /// A voter's state machine stands still. If it leads, another takes its place; if not, nobody notices.
+    Stuck,
+    /// A voter's state machine fails, with the same consequences.
+    Failing,
 }
 
 const TRIAL: &str = "trial";
@@ -45,20 +55,41 @@ const GONE: u64 = 3;
 /// So many election timeouts after it is back it has unseated whom it could.
 const BACK: u64 = 2;
 
-impl World {
+impl<S: Subject> World<S> {
     /// Begins a trial, or ends the run if none would tell anything.
     pub(super) fn begin_trial(&mut self) {
         let mut rng = self.fault_rng.clone();
-        let kind = rng.pick(&[Kind::Deaf, Kind::Deaf, Kind::CutOff, Kind::Reset, Kind::DeafLeader]);
-        let trial = self.office().and_then(|before| {
-            let places = self.who_may_be_gone(kind, before);
+        let kind = rng.pick(&[
+            Kind::Deaf,
+            Kind::Deaf,
+            Kind::CutOff,
+            Kind::Reset,
+            Kind::DeafLeader,
+            Kind::Stuck,
+            Kind::Failing,
+        ]);
+        let slot = rng.below(self.groups.len() as u64) as Slot;
+        let trial = self.office(slot).and_then(|before| {
+            let places = self.who_may_be_gone(slot, kind, before);
             let place = (!places.is_empty()).then(|| rng.pick(&places))?;
-            Some(Trial { kind, place, before, since: self.agenda.now(), is_back: kind == Kind::Reset })
+            Some(Trial {
+                slot,
+                kind,
+                place,
+                before,
+                since: self.agenda.now(),
+                is_back: kind == Kind::Reset,
+                commit: self.commit(slot, before.leader),
+            })
         });
         self.fault_rng = rng;
         let Some(trial) = trial else { return self.phase = Phase::Over };
         self.phase = Phase::Trial(trial);
         let (place, leader) = (trial.place, trial.before.leader);
+        if let Kind::Stuck | Kind::Failing = kind {
+            self.others = self.all_offices();
+            return self.upset_machine(trial);
+        }
         if kind == Kind::Reset {
             self.note(Note::Struck(TRIAL, Fault::Reset { a: place, b: leader }));
             self.disconnect(place, leader);
@@ -75,9 +106,10 @@ impl World {
     /// # Errors
     /// If what must hold does not.
     pub(super) fn try_on(&mut self, trial: Trial) -> Result<(), Violation> {
-        let (now, timeout, office) = (self.agenda.now(), self.election_timeout(), self.office());
+        let (now, timeout, office) = (self.agenda.now(), self.election_timeout(), self.office(trial.slot));
         let gone = now - trial.since;
         match trial {
+            Trial { kind: Kind::Stuck | Kind::Failing, .. } => self.watch_upset(trial, office),
             Trial { kind: Kind::DeafLeader, before, since, .. } => {
                 if office.is_some_and(|office| office.term > before.term) {
                     self.phase = Phase::Over;
@@ -101,15 +133,67 @@ impl World {
         }
     }
 
+    /// A state machine stands still or fails at the next command, and there are some.
+    fn upset_machine(&mut self, Trial { slot, kind, place, before, since, .. }: Trial) {
+        let stuck = self.election_timeout() * SUCCESSION * 2;
+        let fault = match kind {
+            Kind::Stuck => {
+                self.hosts[place].stuck_until[slot] = since + stuck;
+                Fault::StuckApply { place, slot, stuck }
+            }
+            _ => {
+                self.break_program(place, slot, Failure::Panic);
+                Fault::FailingApply { place, slot, how: Failure::Panic, repaired: stuck }
+            }
+        };
+        self.note(Note::Struck(TRIAL, fault));
+        self.write_much(before.leader, slot, 3);
+    }
+
+    /// A leader whose state machine does nothing leaves its office to another. One that follows keeps up nobody. And no
+    /// other group notices.
+    fn watch_upset(&mut self, trial: Trial, office: Option<Office>) -> Result<(), Violation> {
+        let Trial { slot, place, before, since, commit, .. } = trial;
+        let (now, timeout) = (self.agenda.now(), self.election_timeout());
+        let is_over = if place == before.leader {
+            no_disruption::check_successor(before, since, now, timeout * SUCCESSION)?;
+            office.is_some_and(|office| office.term > before.term && office.leader != place)
+        } else {
+            now - since >= timeout * GONE
+        };
+        if !is_over {
+            return Ok(());
+        }
+        self.phase = Phase::Over;
+        for (other, before) in self.others.iter().enumerate().filter(|(other, _)| *other != slot) {
+            if let Some(before) = before {
+                no_disruption::check_return(*before, self.office(other), place)?;
+            }
+        }
+        if place != before.leader {
+            no_disruption::check_return(before, office, place)?;
+            no_disruption::check_commit(place, commit, self.commit(slot, before.leader))?;
+        }
+        Ok(())
+    }
+
+    fn all_offices(&self) -> Vec<Option<Office>> {
+        (0..self.groups.len()).map(|slot| self.office(slot)).collect()
+    }
+
+    fn commit(&self, slot: Slot, leader: Place) -> LogIndex {
+        self.hosts[leader].raft(slot).map(|raft| raft.commit()).unwrap_or_default()
+    }
+
     /// Who leads.
-    fn office(&self) -> Option<Office> {
-        let leader = self.leader()?;
-        Some(Office { leader, term: self.hosts[leader].raft()?.role_state().term })
+    fn office(&self, slot: Slot) -> Option<Office> {
+        let leader = self.leader(slot)?;
+        Some(Office { leader, term: self.hosts[leader].raft(slot)?.role_state().term })
     }
 
     /// Those without whom the others are a quorum, with somebody to lead it.
-    fn who_may_be_gone(&self, kind: Kind, Office { leader, .. }: Office) -> Vec<Place> {
-        let members = self.operators.members();
+    fn who_may_be_gone(&self, slot: Slot, kind: Kind, Office { leader, .. }: Office) -> Vec<Place> {
+        let members = self.groups[slot].members.members();
         let others_decide = |place: &Place| {
             let is_other = |node| place_of(node) != *place;
             members.is_quorum(is_other) && members.voters().any(|node| is_other(node) && !members.is_witness(node))
@@ -117,6 +201,11 @@ impl World {
         // A leader hands over to who should rather lead, and is not unseated then.
         let is_tried = |place: &Place| match kind {
             Kind::DeafLeader => *place == leader,
+            // Without commands there is nothing to stand still with. Who is to be fit is no witness.
+            Kind::Stuck | Kind::Failing => {
+                let has_commands = self.groups[slot].workload.subject_has_idle();
+                has_commands && self.conditions.priorities.is_empty() && !members.is_witness(node_at(*place))
+            }
             Kind::Deaf | Kind::CutOff | Kind::Reset => *place != leader && self.conditions.priorities.is_empty(),
         };
         members.voters().map(place_of).filter(is_tried).filter(others_decide).collect()

@@ -228,7 +228,7 @@ mod tests {
 
     const OWN: Identity = Identity { cluster: 9, node: NodeId(1), disk: 0 };
     const HELLO: Hello =
-        Hello { version_min: 2, version_max: 2, lane: 0, more: 0, cluster: 9, from: NodeId(2), to: NodeId(1) };
+        Hello { version_min: 3, version_max: 3, lane: 0, more: 0, cluster: 9, from: NodeId(2), to: NodeId(1) };
 
     #[test]
     fn a_hello_is_checked_for_cluster_and_node() {
@@ -247,11 +247,11 @@ mod tests {
     #[test]
     fn the_newest_common_version_is_spoken() {
         let rows = [
-            ((2, 2), Ok(2)),
-            ((2, 9), Ok(2)),
-            ((0, 2), Ok(2)),
-            ((3, 9), Err(Refusal::NoCommonVersion)),
-            ((1, 1), Err(Refusal::NoCommonVersion)),
+            ((3, 3), Ok(3)),
+            ((3, 9), Ok(3)),
+            ((0, 3), Ok(3)),
+            ((4, 9), Err(Refusal::NoCommonVersion)),
+            ((2, 2), Err(Refusal::NoCommonVersion)),
             ((9, 1), Err(Refusal::NoCommonVersion)),
         ];
         for ((version_min, version_max), expected) in rows {

@@ -27,8 +27,8 @@ use vlot_raft::id::NodeId;
 use super::refusal::Refusal;
 
 /// The oldest and the newest protocol this node speaks.
-pub(crate) const VERSION_MIN: u16 = 2;
-pub(crate) const VERSION_MAX: u16 = 2;
+pub(crate) const VERSION_MIN: u16 = 3;
+pub(crate) const VERSION_MAX: u16 = 3;
 
 pub(crate) const MAGIC: [u8; 8] = *b"vlotpeer";
 pub(crate) const HELLO_BYTES: usize = 40;

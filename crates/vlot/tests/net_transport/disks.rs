@@ -93,7 +93,7 @@ async fn a_peer_that_stands_is_lost_when_its_seat_is_another_disks() {
 }
 
 #[tokio::test]
-async fn a_caller_with_another_disk_is_told_and_is_no_guest() {
+async fn a_caller_with_another_disk_is_told_and_is_not_let_in() {
     let puppet = Puppet::new(2);
     let limits = Limits { unlisted_max: 1, ..limits() };
     let identity = Identity { cluster: CLUSTER, node: id(1), disk: 11 };
@@ -133,7 +133,7 @@ async fn what_answers_with_another_disk_is_hung_up_on() {
     let puppet = Puppet::new(2);
     let mut node = start(1, 11, listener(), &[(2, puppet.address())]);
     node.net.set_disks(disks(&[(2, 22)]));
-    let says = |refusal, disk: u64| answer_with(refusal, 2, CLUSTER, 2, &disk.to_be_bytes());
+    let says = |refusal, disk: u64| answer_with(refusal, 3, CLUSTER, 2, &disk.to_be_bytes());
 
     // It should have seen for itself that another is expected.
     let (mut stream, heard) = puppet.hear().await;
@@ -158,7 +158,7 @@ async fn what_answers_with_another_disk_is_hung_up_on() {
 }
 
 #[tokio::test]
-async fn a_guest_is_hung_up_on_when_its_seat_is_another_disks() {
+async fn an_unlisted_peer_is_hung_up_on_when_its_seat_is_another_disks() {
     let mut node = start(1, 11, listener(), &[]);
     let hello = Hello { disk: 22, ..Hello::new(2, 1, 0) }.encode();
     let (mut stream, refusal) = call(node.net.address(), &hello).await;

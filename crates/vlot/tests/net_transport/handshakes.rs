@@ -65,8 +65,8 @@ async fn every_reason_is_sent_back() {
         (Hello { lane: 9, ..good }.encode(), UNKNOWN_LANE, Refusal::UnknownLane),
         (Hello { lane: 9, from: 3, ..good }.encode(), UNKNOWN_LANE, Refusal::UnknownLane),
         (Hello { cluster: 8, from: 3, ..good }.encode(), WRONG_CLUSTER, Refusal::WrongCluster),
-        (Hello { versions: (3, 9), ..good }.encode(), NO_COMMON_VERSION, Refusal::NoCommonVersion),
-        (Hello { versions: (9, 2), ..good }.encode(), NO_COMMON_VERSION, Refusal::NoCommonVersion),
+        (Hello { versions: (4, 9), ..good }.encode(), NO_COMMON_VERSION, Refusal::NoCommonVersion),
+        (Hello { versions: (9, 3), ..good }.encode(), NO_COMMON_VERSION, Refusal::NoCommonVersion),
         // The version that had no introduction.
         (Hello { versions: (1, 1), ..good }.encode_with(b""), NO_COMMON_VERSION, Refusal::NoCommonVersion),
         (Hello { magic: *b"vlotpeeR", ..good }.encode(), NOT_VLOT, Refusal::NotVlot),
@@ -82,7 +82,7 @@ async fn every_reason_is_sent_back() {
     }
     node.quiet().await;
     // A later version that still speaks this one is welcome.
-    assert_eq!(call(node.net.address(), &Hello { versions: (2, 9), ..good }.encode()).await.1, 0);
+    assert_eq!(call(node.net.address(), &Hello { versions: (3, 9), ..good }.encode()).await.1, 0);
 }
 
 #[tokio::test]
@@ -209,12 +209,12 @@ async fn what_answers_a_call_is_checked_too() {
     let puppet = Puppet::new(2);
     let mut node = Node::start(1, listener(), &[(2, puppet.address())], limits());
     let rows = [
-        (answer(0, 2, 8, 2), Refusal::WrongCluster),
-        (answer(0, 2, CLUSTER, 3), Refusal::WrongNode),
-        (answer(0, 3, CLUSTER, 2), Refusal::NoCommonVersion),
+        (answer(0, 3, 8, 2), Refusal::WrongCluster),
+        (answer(0, 3, CLUSTER, 3), Refusal::WrongNode),
+        (answer(0, 4, CLUSTER, 2), Refusal::NoCommonVersion),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n....".to_vec(), Refusal::NotVlot),
-        (answer_with(0, 2, CLUSTER, 2, &[0; 7]), Refusal::Garbled),
-        (answer_with(0, 2, CLUSTER, 2, &[0; 1025]), Refusal::Garbled),
+        (answer_with(0, 3, CLUSTER, 2, &[0; 7]), Refusal::Garbled),
+        (answer_with(0, 3, CLUSTER, 2, &[0; 1025]), Refusal::Garbled),
     ];
     for (says, reason) in rows {
         let before = refused(&node, reason);
@@ -224,12 +224,12 @@ async fn what_answers_a_call_is_checked_too() {
         eventually(|| refused(&node, reason) == before + 1).await;
     }
     let denials = [
-        (answer(5, 2, CLUSTER, 2), Refusal::UnknownNode),
+        (answer(5, 3, CLUSTER, 2), Refusal::UnknownNode),
         // A reason that this version does not know is a refusal all the same.
-        (answer(77, 2, CLUSTER, 2), Refusal::Unrecognised),
+        (answer(77, 3, CLUSTER, 2), Refusal::Unrecognised),
         // A node of version 1 says no without a word more.
         (answer_with(2, 1, CLUSTER, 2, b""), Refusal::NoCommonVersion),
-        (answer_with(3, 2, CLUSTER, 2, &[0; 1025]), Refusal::WrongCluster),
+        (answer_with(3, 3, CLUSTER, 2, &[0; 1025]), Refusal::WrongCluster),
     ];
     for (says, reason) in denials {
         let before = denied(&node, reason);

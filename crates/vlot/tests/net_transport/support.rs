@@ -161,7 +161,7 @@ pub struct Hello<'a> {
 impl Hello<'_> {
     pub fn new(from: u64, to: u64, lane: u16) -> Self {
         let (disk, disk_expected, address) = (0, 0, "");
-        Self { magic: *b"vlotpeer", versions: (2, 2), lane, cluster: CLUSTER, from, to, disk, disk_expected, address }
+        Self { magic: *b"vlotpeer", versions: (3, 3), lane, cluster: CLUSTER, from, to, disk, disk_expected, address }
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -269,7 +269,7 @@ impl Puppet {
     /// Accepts a call and its hello; returns the connection and the lane.
     pub async fn accept(&self) -> (TcpStream, u16) {
         let (mut stream, heard) = self.hear().await;
-        stream.write_all(&answer(0, 2, CLUSTER, self.node)).await.unwrap();
+        stream.write_all(&answer(0, 3, CLUSTER, self.node)).await.unwrap();
         (stream, heard.lane)
     }
 

@@ -59,7 +59,7 @@ async fn a_node_that_is_no_peer_is_heard_and_answered_at_once() {
 }
 
 #[tokio::test]
-async fn a_guest_is_dialled_where_it_last_said_it_listens() {
+async fn a_unlisted_peer_is_dialled_where_it_last_said_it_listens() {
     let (older, newer) = (Puppet::new(2), Puppet::new(2));
     let mut node = Node::start(1, listener(), &[], limits());
     let mut stream = call(node.net.address(), &Hello::new(2, 1, CONTROL).encode()).await.0;
@@ -106,7 +106,7 @@ async fn there_are_only_so_many_guests() {
 }
 
 #[tokio::test]
-async fn a_guest_becomes_a_peer_on_the_connections_it_has() {
+async fn a_unlisted_peer_becomes_a_peer_on_the_connections_it_has() {
     let puppet = Puppet::new(2);
     let mut node = Node::start(1, listener(), &[], limits());
     let mut to_node = call_as(&puppet, &node).await;
@@ -130,7 +130,7 @@ async fn a_guest_becomes_a_peer_on_the_connections_it_has() {
 }
 
 #[tokio::test]
-async fn a_guest_that_was_never_dialled_is_dialled_when_it_becomes_a_peer() {
+async fn a_unlisted_peer_that_was_never_dialled_is_dialled_when_it_becomes_a_peer() {
     let mut n1 = Node::start(1, listener(), &[], limits());
     let mut n2 = Node::start(2, listener(), &[(1, n1.net.address())], limits());
     n2.send(1, Lane::Control, &frame("here I am")).await;
@@ -195,7 +195,7 @@ async fn a_removed_peer_for_which_there_is_no_room_is_hung_up_on() {
 }
 
 #[tokio::test]
-async fn a_guest_that_cannot_be_reached_is_dialled_once_for_what_there_is_to_send() {
+async fn a_unlisted_peer_that_cannot_be_reached_is_dialled_once_for_what_there_is_to_send() {
     let absent = listener().local_addr().unwrap().to_string();
     let mut node = Node::start(1, listener(), &[], limits());
     let hello = Hello { address: &absent, ..Hello::new(2, 1, CONTROL) };

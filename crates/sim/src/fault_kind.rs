@@ -52,8 +52,16 @@ kinds! {
     ClockJump = "clock-jump",
     /// A clock runs faster or slower from here on.
     ClockRate = "clock-rate",
-    /// A state machine does not keep up.
-    Unfit = "unfit",
+    /// A state machine applies slowly.
+    SlowApply = "slow-apply",
+    /// A state machine stands still, and goes on.
+    StuckApply = "stuck-apply",
+    /// A state machine panics, or cannot read what is in the log; a later process has a repaired program.
+    FailingApply = "failing-apply",
+    /// A process is killed, or its machine loses power, while it saves a snapshot.
+    KillInSave = "kill-in-save",
+    /// A group is closed on a node, and begun again while the node runs.
+    CloseGroup = "close-group",
     /// A write to a disk fails.
     WriteError = "write-error",
     /// A sync of a disk fails.

@@ -4,15 +4,19 @@
 //! The search is Wing and Gong's, with a memory of what was tried (Lowe): registers are independent of each other, so
 //! each has a search of its own. An operation of unknown outcome may take effect at any later time, or never.
 
-use super::violation;
+use super::{Command, Condition, Read, RegistersUsed, Value, Written};
 use crate::agenda::Moment;
-use crate::register::{Condition, OpId, Value};
-use crate::transcript::Answer;
-use crate::workload::{Operation, Request};
+use crate::subject::{End, EndOf, OpId, OperationOf};
 use std::collections::HashSet;
 use vlot_raft::invariants::Violation;
 
 const PROPERTY: &str = "Linearizability";
+
+/// What a client asks for.
+type Request = crate::subject::Request<Command, Read>;
+
+/// One operation of the history.
+type Operation = OperationOf<RegistersUsed>;
 
 /// After so many attempts a search is given up, and the history counts as good. Never reached in practice: every
 /// value is written once, so that reads leave little to choose.
@@ -35,12 +39,13 @@ struct Step {
 /// # Errors
 /// The register for which there is no such order.
 pub fn check(history: &[Operation]) -> Result<(), Violation> {
-    let keys = history.iter().map(|operation| operation.request.key()).max().map_or(0, |key| key + 1);
+    let keys = history.iter().map(|operation| key_of(&operation.request)).max().map_or(0, |key| key + 1);
     for key in 0..keys {
         let steps = steps_of(key, history);
         if let Err(stuck) = search(&steps) {
             let at = steps[stuck].invoked;
-            return violation(PROPERTY, format!("key{key}: no order beyond the operation that began at {at}"));
+            let shown_by = format!("key{key}: no order beyond the operation that began at {at}");
+            return Err(Violation { property: PROPERTY, shown_by });
         }
     }
     Ok(())
@@ -48,20 +53,26 @@ pub fn check(history: &[Operation]) -> Result<(), Violation> {
 
 /// What the operations on a register did, in the order in which they began.
 fn steps_of(key: u8, history: &[Operation]) -> Vec<Step> {
-    let of_key = || history.iter().enumerate().filter(|(_, operation)| operation.request.key() == key);
+    let of_key = || history.iter().enumerate().filter(|(_, operation)| key_of(&operation.request) == key);
     let observed: HashSet<OpId> = of_key().filter_map(|(_, operation)| observed_by(operation)).collect();
     of_key().filter_map(|(n, operation)| step_of(OpId(n as u64), operation, &observed)).collect()
 }
 
+/// The register that a request is about.
+fn key_of(request: &Request) -> u8 {
+    let (Request::Propose(Command { key, .. }) | Request::Read(Read { key })) = request;
+    *key
+}
+
 /// The value that an operation has certainly seen.
 fn observed_by(operation: &Operation) -> Value {
-    match (operation.request, operation.ended?.1) {
-        (_, Answer::Held(value) | Answer::NotWritten(value)) => value,
-        (Request::Write(command), Answer::Written) => match command.condition {
+    match (&operation.request, operation.ended.as_ref()?.1.clone()) {
+        (_, End::Answered(value) | End::Replied(Written::No(value))) => value,
+        (Request::Propose(command), End::Replied(Written::Yes)) => match command.condition {
             Condition::Holds(value) => value,
             Condition::Always => None,
         },
-        (_, Answer::Written | Answer::Refused | Answer::Unknown) => None,
+        (_, End::Replied(_) | End::Refused | End::Unknown) => None,
     }
 }
 
@@ -71,14 +82,14 @@ fn observed_by(operation: &Operation) -> Value {
 /// that is as good, for nothing between it and the next write has looked at the register. If its value was seen, it has
 /// happened, and if it was conditional, its condition held.
 fn step_of(op: OpId, operation: &Operation, observed: &HashSet<OpId>) -> Option<Step> {
-    let (answered, answer) = operation.ended.unwrap_or((Moment::NEVER, Answer::Unknown));
+    let (answered, end): (_, EndOf<RegistersUsed>) = operation.ended.clone().unwrap_or((Moment::NEVER, End::Unknown));
     let invoked = operation.invoked;
-    match (operation.request, answer) {
-        (_, Answer::Held(value) | Answer::NotWritten(value)) => {
+    match (&operation.request, end) {
+        (_, End::Answered(value) | End::Replied(Written::No(value))) => {
             Some(Step { invoked, answered, requires: Some(value), writes: None })
         }
-        (Request::Write(command), Answer::Written | Answer::Unknown) => {
-            let is_known = answer == Answer::Written;
+        (Request::Propose(command), end @ (End::Replied(Written::Yes) | End::Unknown)) => {
+            let is_known = end != End::Unknown;
             let requires = match command.condition {
                 Condition::Holds(value) => Some(value),
                 Condition::Always => None,
@@ -87,7 +98,7 @@ fn step_of(op: OpId, operation: &Operation, observed: &HashSet<OpId>) -> Option<
             (is_known || observed.contains(&op)).then_some(Step { invoked, answered, requires, writes: Some(op) })
         }
         // Whoever has seen a value that was refused has seen what nothing has written.
-        (_, Answer::Refused) | (Request::Read(_), Answer::Written | Answer::Unknown) => None,
+        (_, End::Refused) | (Request::Read(_), End::Replied(_) | End::Unknown) => None,
     }
 }
 
@@ -192,10 +203,18 @@ impl Done {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::register::Command;
+
+    type Answer = EndOf<RegistersUsed>;
+
+    const WRITTEN: Answer = End::Replied(super::Written::Yes);
+    const UNKNOWN: Answer = End::Unknown;
+
+    fn not_written(value: Value) -> Answer {
+        End::Replied(super::Written::No(value))
+    }
 
     fn write(condition: Condition, invoked: u64, answered: u64, answer: Answer) -> (Request, u64, u64, Answer) {
-        (Request::Write(Command { op: OpId(0), key: 0, condition }), invoked, answered, answer)
+        (Request::Propose(Command { op: OpId(0), key: 0, condition, padding: 0 }), invoked, answered, answer)
     }
 
     fn put(invoked: u64, answered: u64, answer: Answer) -> (Request, u64, u64, Answer) {
@@ -203,7 +222,7 @@ mod tests {
     }
 
     fn read(invoked: u64, answered: u64, value: Option<u64>) -> (Request, u64, u64, Answer) {
-        (Request::Read(0), invoked, answered, Answer::Held(value.map(OpId)))
+        (Request::Read(Read { key: 0 }), invoked, answered, End::Answered(value.map(OpId)))
     }
 
     /// The operation at place `n` writes the value `n`.
@@ -211,10 +230,11 @@ mod tests {
         let history: Vec<Operation> = rows
             .iter()
             .enumerate()
-            .map(|(n, &(request, invoked, answered, answer))| {
+            .map(|(n, (request, invoked, answered, answer))| {
+                let (invoked, answered, answer) = (*invoked, *answered, answer.clone());
                 let request = match request {
-                    Request::Write(command) => Request::Write(Command { op: OpId(n as u64), ..command }),
-                    read => read,
+                    Request::Propose(command) => Request::Propose(Command { op: OpId(n as u64), ..*command }),
+                    Request::Read(read) => Request::Read(*read),
                 };
                 Operation { request, place: 0, invoked: Moment(invoked), ended: Some((Moment(answered), answer)) }
             })
@@ -222,32 +242,30 @@ mod tests {
         check(&history).is_ok()
     }
 
-    use Answer::{NotWritten, Unknown, Written};
-
     #[test]
     fn one_after_the_other() {
-        assert!(is_linearizable(&[read(0, 1, None), put(2, 3, Written), read(4, 5, Some(1))]));
-        assert!(!is_linearizable(&[put(0, 1, Written), read(2, 3, None)]), "a stale read");
-        assert!(!is_linearizable(&[read(0, 1, Some(1)), put(2, 3, Written)]), "a read of the future");
+        assert!(is_linearizable(&[read(0, 1, None), put(2, 3, WRITTEN), read(4, 5, Some(1))]));
+        assert!(!is_linearizable(&[put(0, 1, WRITTEN), read(2, 3, None)]), "a stale read");
+        assert!(!is_linearizable(&[read(0, 1, Some(1)), put(2, 3, WRITTEN)]), "a read of the future");
     }
 
     #[test]
     fn at_the_same_time() {
-        assert!(is_linearizable(&[put(0, 9, Written), read(1, 2, None), read(3, 4, Some(0))]));
-        assert!(!is_linearizable(&[put(0, 9, Written), read(1, 2, Some(0)), read(3, 4, None)]), "back in time");
-        assert!(is_linearizable(&[put(0, 9, Written), put(0, 9, Written), read(10, 11, Some(0))]));
-        let both_ways = [put(0, 9, Written), put(0, 9, Written), read(10, 11, Some(0)), read(12, 13, Some(1))];
+        assert!(is_linearizable(&[put(0, 9, WRITTEN), read(1, 2, None), read(3, 4, Some(0))]));
+        assert!(!is_linearizable(&[put(0, 9, WRITTEN), read(1, 2, Some(0)), read(3, 4, None)]), "back in time");
+        assert!(is_linearizable(&[put(0, 9, WRITTEN), put(0, 9, WRITTEN), read(10, 11, Some(0))]));
+        let both_ways = [put(0, 9, WRITTEN), put(0, 9, WRITTEN), read(10, 11, Some(0)), read(12, 13, Some(1))];
         assert!(!is_linearizable(&both_ways), "the last write is one of them");
     }
 
     #[test]
     fn unknown_outcomes() {
-        assert!(is_linearizable(&[put(0, 1, Unknown), read(2, 3, None)]), "it never happened");
-        assert!(is_linearizable(&[put(0, 1, Unknown), read(2, 3, None), read(4, 5, Some(0))]), "or later");
-        let undone = [put(0, 1, Unknown), read(2, 3, Some(0)), read(4, 5, None)];
+        assert!(is_linearizable(&[put(0, 1, UNKNOWN), read(2, 3, None)]), "it never happened");
+        assert!(is_linearizable(&[put(0, 1, UNKNOWN), read(2, 3, None), read(4, 5, Some(0))]), "or later");
+        let undone = [put(0, 1, UNKNOWN), read(2, 3, Some(0)), read(4, 5, None)];
         assert!(!is_linearizable(&undone), "but it does not go away again");
         let twice =
-            [put(0, 1, Unknown), put(2, 3, Written), read(4, 5, Some(0)), put(6, 7, Written), read(8, 9, Some(0))];
+            [put(0, 1, UNKNOWN), put(2, 3, WRITTEN), read(4, 5, Some(0)), put(6, 7, WRITTEN), read(8, 9, Some(0))];
         assert!(!is_linearizable(&twice), "nor happens twice");
     }
 
@@ -256,11 +274,11 @@ mod tests {
         let swap = |expected: Option<u64>, invoked, answered, answer| {
             write(Condition::Holds(expected.map(OpId)), invoked, answered, answer)
         };
-        assert!(is_linearizable(&[swap(None, 0, 1, Written), swap(Some(0), 2, 3, Written), read(4, 5, Some(1))]));
-        assert!(!is_linearizable(&[swap(None, 0, 1, Written), swap(None, 2, 3, Written)]), "both cannot succeed");
-        assert!(is_linearizable(&[put(0, 1, Written), swap(None, 2, 3, NotWritten(Some(OpId(0))))]));
-        assert!(!is_linearizable(&[put(0, 1, Written), swap(None, 2, 3, NotWritten(None))]));
-        let seen = [put(0, 1, Written), swap(Some(0), 2, 3, Unknown), read(4, 5, Some(1)), read(6, 7, Some(0))];
+        assert!(is_linearizable(&[swap(None, 0, 1, WRITTEN), swap(Some(0), 2, 3, WRITTEN), read(4, 5, Some(1))]));
+        assert!(!is_linearizable(&[swap(None, 0, 1, WRITTEN), swap(None, 2, 3, WRITTEN)]), "both cannot succeed");
+        assert!(is_linearizable(&[put(0, 1, WRITTEN), swap(None, 2, 3, not_written(Some(OpId(0))))]));
+        assert!(!is_linearizable(&[put(0, 1, WRITTEN), swap(None, 2, 3, not_written(None))]));
+        let seen = [put(0, 1, WRITTEN), swap(Some(0), 2, 3, UNKNOWN), read(4, 5, Some(1)), read(6, 7, Some(0))];
         assert!(!is_linearizable(&seen));
     }
 
@@ -269,9 +287,9 @@ mod tests {
     fn the_search_agrees_with_trying_all_orders() {
         let spans = [(0, 1), (2, 3), (4, 5), (0, 3), (0, 5), (2, 5)];
         let values = [None, Some(0), Some(1), Some(2)];
-        let mut kinds = vec![put(0, 0, Written), put(0, 0, Unknown)];
+        let mut kinds = vec![put(0, 0, WRITTEN), put(0, 0, UNKNOWN)];
         kinds.extend(values.map(|value| read(0, 0, value)));
-        kinds.extend(values.map(|value| write(Condition::Holds(value.map(OpId)), 0, 0, Written)));
+        kinds.extend(values.map(|value| write(Condition::Holds(value.map(OpId)), 0, 0, WRITTEN)));
         let (mut good, mut bad) = (0, 0);
         for a in &kinds {
             for b in &kinds {
@@ -281,7 +299,7 @@ mod tests {
                         let mut rows: Vec<_> = [a, b, c]
                             .into_iter()
                             .zip(at)
-                            .map(|(&(request, .., answer), (from, upto))| (request, from, upto, answer))
+                            .map(|((request, .., answer), (from, upto))| (request.clone(), from, upto, answer.clone()))
                             .collect();
                         rows.sort_by_key(|row| row.1);
                         let expected = by_all_orders(&rows);
@@ -297,20 +315,20 @@ mod tests {
     fn by_all_orders(rows: &[(Request, u64, u64, Answer)]) -> bool {
         fn extend(rows: &[(Request, u64, u64, Answer)], placed: &mut Vec<usize>, value: Option<u64>) -> bool {
             let open: Vec<usize> = (0..rows.len()).filter(|n| !placed.contains(n)).collect();
-            if open.iter().all(|&n| rows[n].3 == Unknown) {
+            if open.iter().all(|&n| rows[n].3 == UNKNOWN) {
                 return true;
             }
             open.iter().any(|&n| {
-                let (request, invoked, _, answer) = rows[n];
-                if open.iter().any(|&other| rows[other].3 != Unknown && rows[other].2 < invoked) {
+                let (request, invoked, _, answer) = rows[n].clone();
+                if open.iter().any(|&other| rows[other].3 != UNKNOWN && rows[other].2 < invoked) {
                     return false;
                 }
                 let next = match (request, answer) {
-                    (Request::Write(command), _) => match command.condition {
+                    (Request::Propose(command), _) => match command.condition {
                         Condition::Holds(held) if held.map(|op| op.0) != value => return false,
                         _ => Some(n as u64),
                     },
-                    (Request::Read(_), Answer::Held(held)) if held.map(|op| op.0) == value => value,
+                    (Request::Read(_), End::Answered(held)) if held.map(|op| op.0) == value => value,
                     _ => return false,
                 };
                 placed.push(n);

@@ -1,0 +1,10 @@
+//! The rules of a node, each by its inputs and acts alone.
+
+mod applying;
+mod closing;
+mod harness;
+mod logs;
+mod peers;
+mod proposals;
+mod sleep;
+mod turns;

@@ -1,0 +1,51 @@
+//! The state machines that the program `vlot-sim` puts to the test, by name.
+
+pub mod registers;
+pub mod store;
+
+use crate::conditions::Options;
+use crate::world::{self, Outcome};
+use registers::RegistersUsed;
+use store::used::StoreUsed;
+
+/// Which state machine.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Kind {
+    /// A few registers that can be put, swapped and read.
+    #[default]
+    Registers,
+    /// etcd's store, as it ships, with its transactions, compactions and watches.
+    Store,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Registers, Self::Store];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Registers => "registers",
+            Self::Store => "store",
+        }
+    }
+
+    /// The one of this name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn of_name(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().copied().find(|kind| kind.name() == name);
+        found.ok_or_else(|| format!("there is no state machine {name:?}"))
+    }
+
+    /// Runs the world of a seed with it.
+    #[must_use]
+    pub fn run(self, seed: u64, options: &Options) -> Outcome {
+        match self {
+            Self::Registers => world::run_with::<RegistersUsed>(seed, options),
+            Self::Store => world::run_with::<StoreUsed>(seed, options),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What is put to the test: a state machine, what its clients do, and what must hold of what they saw.
+//!
+//! Owns the trait by which any state machine comes into the simulated world, and the words of a client's history. Must
+//! not know of nodes, of faults or of how a world is simulated.
+
+use crate::agenda::Moment;
+use crate::conditions::Conditions;
+use crate::place::Place;
+use crate::rng::Rng;
+use std::fmt::Debug;
+use vlot_node::state_machine::StateMachine;
+use vlot_raft::invariants::Violation;
+
+/// Names an operation of a client of one group; never used twice. The `n`th operation of a history is `OpId(n)`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct OpId(pub u64);
+
+/// A state machine under test, with the clients of one group that has it.
+///
+/// There is one value of this for each group of a world; it is the clients' side. The state machines themselves are
+/// made by [`Subject::machine`], one for each replica and each life of it.
+pub trait Subject: Sized + 'static {
+    /// The state machine.
+    type Machine: StateMachine<Command: Clone + Debug + 'static, Reply: Clone + Debug + PartialEq + Send + Sync + 'static>;
+    /// What is asked of it without changing it.
+    type Query: Clone + Debug + 'static;
+    /// What it answers.
+    type Answer: Clone + Debug + PartialEq + 'static;
+
+    /// The clients of a group that have done nothing yet. What they are like may depend on the conditions and on chance.
+    fn new(conditions: &Conditions, rng: &mut Rng) -> Self;
+
+    /// A state machine that has applied nothing.
+    fn machine(&self) -> Self::Machine;
+
+    /// What a client asks for next.
+    fn next(&mut self, op: OpId, rng: &mut Rng) -> Request<Command<Self>, Self::Query>;
+
+    /// A client has come to know how its operation has ended. For clients that build on what they saw.
+    fn ended(&mut self, op: OpId, request: &Request<Command<Self>, Self::Query>, end: &EndOf<Self>) {
+        let _ = (op, request, end);
+    }
+
+    /// A command, the `n`th, for which nobody waits and which no check of the history would miss: it changes nothing that a
+    /// client sees. None if there is no such command.
+    fn idle(&mut self, n: u64) -> Option<Command<Self>> {
+        let _ = n;
+        None
+    }
+
+    /// Answers a linearizable read.
+    fn read(machine: &Self::Machine, query: &Self::Query) -> Self::Answer;
+
+    /// A number that stands for the state, and hardly ever for another: replicas that have applied the same must have the
+    /// same. Asked after each entry, so it should cost little.
+    fn digest(machine: &Self::Machine) -> u64;
+
+    /// Whether the history of a group is one that its clients may see. Called once, at the end.
+    ///
+    /// # Errors
+    /// What must not be.
+    fn check(&self, history: &[OperationOf<Self>]) -> Result<(), Violation>;
+}
+
+/// The commands of a subject's state machine.
+pub type Command<S> = <<S as Subject>::Machine as StateMachine>::Command;
+
+/// The replies of a subject's state machine.
+pub type Reply<S> = <<S as Subject>::Machine as StateMachine>::Reply;
+
+/// How an operation on a subject has ended.
+pub type EndOf<S> = End<Reply<S>, <S as Subject>::Answer>;
+
+/// An operation on a subject.
+pub type OperationOf<S> = Operation<Command<S>, <S as Subject>::Query, Reply<S>, <S as Subject>::Answer>;
+
+/// What a client asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Request<C, Q> {
+    /// A command is proposed.
+    Propose(C),
+    /// A linearizable read.
+    Read(Q),
+}
+
+/// How an operation has ended for its client.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum End<R, A> {
+    /// The command was applied, and the state machine has replied this.
+    Replied(R),
+    /// The read was answered.
+    Answered(A),
+    /// It was not taken: it is never applied, or never answered.
+    Refused,
+    /// Its client knows nothing: it may take effect at any later time, or never.
+    Unknown,
+}
+
+/// One operation of a history.
+#[derive(Clone, Debug)]
+pub struct Operation<C, Q, R, A> {
+    /// What was asked for.
+    pub request: Request<C, Q>,
+    /// Of which node.
+    pub place: Place,
+    /// When it began.
+    pub invoked: Moment,
+    /// When and how it ended; nothing while its client waits.
+    pub ended: Option<(Moment, End<R, A>)>,
+}
