@@ -8,6 +8,7 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -241,8 +242,7 @@ fn mib(bytes: &[u64]) -> Vec<u64> {
     bytes.iter().map(|bytes| bytes >> 20).collect()
 }
 
-/// A client that asks for everything and takes next to nothing of it costs next to nothing, and what it asked for ends
-/// with it.
+/// A client that asks for everything and takes next to nothing of it costs next to nothing.
 #[test]
 fn answers_that_nobody_takes_are_not_made() {
     let cluster = Cluster::vlot(1, Path::new(VLOT));
@@ -262,6 +262,7 @@ fn answers_that_nobody_takes_are_not_made() {
         }
         let grown = resident_bytes(cluster.nodes[0].process_id()).saturating_sub(before);
         println!("20 answers of 20 MiB that nobody takes: {} MiB more", grown >> 20);
+        assert!(grown < 100 << 20, "{grown}");
     });
     cluster.serves();
 }
@@ -310,6 +311,11 @@ fn liveness_is_answered_while_a_command_takes_long() {
 /// nothing more. Its log is elsewhere, so that its voice still counts.
 #[test]
 fn a_follower_whose_store_stands_still_holds_up_nobody() {
+    if cfg!(debug_assertions) && !is_full_size() {
+        // Not by a macro, whose output the test harness would keep to itself.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: the store is too slow without --release for what has to pile up");
+        return;
+    }
     let dir = TempDir::new("stores");
     let Some(volumes) =
         (1..=3).map(|n| Volume::new(dir.path(), &format!("n{n}/store"), VOLUME_BYTES)).collect::<Option<Vec<_>>>()
@@ -327,9 +333,14 @@ fn a_follower_whose_store_stands_still_holds_up_nobody() {
     quiet.show("quiet");
 
     let frozen = volumes[follower].frozen();
-    // More than may wait for the engine.
-    fill(port, "many/", BACKLOG_VALUES, 1 << 20);
-    let applied = |node: usize| applied(&cluster, node);
+    // More than may wait for the engine, and no faster than the others write it down.
+    for part in 0..BACKLOG_VALUES / PART_VALUES {
+        fill(port, &format!("many/{part:02}/"), PART_VALUES, 1 << 20);
+        eventually("the leader has written it down", PATIENCE, || {
+            metric(&cluster, leader, "vlot_store_backlog_bytes") < PART_VALUES as u64 * (1 << 20)
+        });
+    }
+    let applied = |node: usize| metric(&cluster, node, "etcd_server_proposals_applied_total");
     eventually("the follower applies nothing more", PATIENCE, || applied(follower) < applied(leader));
     let stands_at = applied(follower);
     let beside = Puts::for_a_while(port, QUIET);
@@ -350,9 +361,10 @@ fn a_follower_whose_store_stands_still_holds_up_nobody() {
 const VOLUME_BYTES: u64 = 1 << 30;
 /// MiB values: a little more than a store lets wait for its engine.
 const BACKLOG_VALUES: usize = 280;
+const PART_VALUES: usize = 40;
 
-fn applied(cluster: &Cluster, node: usize) -> u64 {
+fn metric(cluster: &Cluster, node: usize, name: &str) -> u64 {
     let metrics = fetch(cluster.nodes[node].client_port, "/metrics").unwrap_or_default();
-    let name = "etcd_server_proposals_applied_total ";
-    metrics.lines().find_map(|line| line.strip_prefix(name)).expect("it is among the metrics").parse().unwrap()
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.expect("it is among the metrics").parse().unwrap()
 }

@@ -41,7 +41,7 @@ pub(crate) struct LongAnswer {
 
 /// What the store answers in slices.
 pub(super) enum Answer {
-    Range(RangeAnswer),
+    Range(Box<RangeAnswer>),
     Txn(TxnAnswer),
 }
 

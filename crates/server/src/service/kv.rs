@@ -35,7 +35,8 @@ impl Services {
             }
             Looked::Long(view) => {
                 let header = self.header(view.revision());
-                self.begin_answer(view, move |view| view.answer(&request, header).map(Answer::Range)).await
+                self.begin_answer(view, move |view| view.answer(&request, header).map(Box::new).map(Answer::Range))
+                    .await
             }
         }
     }
