@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use vlot_raft::effect::{Event, RoleName, WriteId};
-use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
+use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 use vlot_raft::time::Time;
 
 use crate::act::{Act, Answer, Complaint, DiskState, GroupEvent, Status};
@@ -48,6 +48,8 @@ pub(crate) struct Group {
     /// What was last shown, and what was last added to the node's peers.
     shown: Status,
     named: Option<Members>,
+    /// The entry that has set those members, and its term.
+    named_by: Option<(LogIndex, Option<Term>)>,
     entitled: Vec<(NodeId, u64)>,
     /// Nothing has happened for so long that it waits for nothing.
     pub(crate) is_asleep: bool,
@@ -116,6 +118,7 @@ impl Group {
             disks_unknown: true,
             shown: Status::default(),
             named: None,
+            named_by: None,
             entitled: Vec::new(),
             is_asleep: false,
             is_dirty: false,
@@ -458,7 +461,11 @@ impl Group {
             is_open: true,
         };
         let members = self.replica.members();
-        let are_others = self.named.as_ref() != Some(members) || is_removed != self.shown.is_removed;
+        // They can be others only where another entry has set them.
+        let set_at = raft.configurations().newest_at();
+        let set_by = Some((set_at, raft.log().term_at(set_at)));
+        let may_be_others = std::mem::replace(&mut self.named_by, set_by) != set_by;
+        let are_others = (may_be_others && self.named.as_ref() != Some(members)) || is_removed != self.shown.is_removed;
         // A leader or a candidate counts votes and acknowledgements. A follower, or a node that asks whether it should stand,
         // counts nothing that binds anybody, and may lag behind: a member that was removed and added again may lead by now,
         // or know that this node was removed, and no other could tell it so.

@@ -230,7 +230,19 @@ impl Driver {
                 leader = ?state.leader.map(|node| format!("{:x}", node.0)), "role"
             ),
             GroupEvent::Fenced(why) => tracing::error!(%group, %why, "the state machine has stopped"),
-            event => tracing::info!(%group, ?event, "group"),
+            GroupEvent::Consensus(event) => tracing::info!(%group, ?event, "consensus"),
+            GroupEvent::Compacted { after } => tracing::debug!(%group, %after, "cut the log"),
+            GroupEvent::SnapshotRestored { of } => tracing::info!(%group, %of, "restored from a snapshot"),
+            GroupEvent::SnapshotSent { to, of } => tracing::info!(%group, %to, %of, "sent a snapshot"),
+            GroupEvent::SnapshotNotSent { to, why } => {
+                tracing::warn!(%group, %to, %why, "did not send a snapshot; the member asks again if it needs one");
+            }
+            GroupEvent::SnapshotNotReceived { from, why } => {
+                tracing::warn!(%group, %from, %why, "did not receive a snapshot; it is asked for again");
+            }
+            GroupEvent::SnapshotNotSaved { why } => {
+                tracing::warn!(%group, why, "did not save a snapshot; the log stays as long as it is");
+            }
         }
         self.with(group, |driven| driven.shown.tell(event));
     }

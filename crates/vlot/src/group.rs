@@ -49,7 +49,7 @@ pub(crate) struct Calls<S: StateMachine> {
     pub(crate) reads: Waiters<Result<(), ReadError>>,
     pub(crate) changes: Waiters<Result<(), ChangeRefused>>,
     pub(crate) transfers: Waiters<Result<(), TransferRefused>>,
-    shown: Arc<Shown>,
+    pub(crate) shown: Arc<Shown>,
 }
 
 /// A group that was closed, as its log is.
@@ -172,7 +172,7 @@ impl<S: StateMachine> Group<S> {
     /// If no leader confirms the read.
     pub async fn read<T>(&self, look: impl FnOnce(&S) -> T) -> Result<T, ReadError> {
         self.barrier().await?;
-        Ok(look(&*self.state().await))
+        self.look(look).await
     }
 
     /// Reads the state as it is on this node, which may lag behind the group's. Nothing is applied to this group on this
@@ -182,7 +182,7 @@ impl<S: StateMachine> Group<S> {
     /// [`ReadError::Fenced`] if the state machine has stopped: its state may be half of a command's.
     pub async fn look<T>(&self, look: impl FnOnce(&S) -> T) -> Result<T, ReadError> {
         let state = self.state().await;
-        if self.0.shown.status().fenced.is_some() {
+        if self.0.shown.has_failed() {
             return Err(ReadError::Fenced);
         }
         Ok(look(&*state))

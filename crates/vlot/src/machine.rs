@@ -123,8 +123,10 @@ impl<S: StateMachine> Typed<S> {
             return Err(Job::ApplySteps(steps, fence));
         }
         let done = machine::apply(&mut *state, applied, steps).and_then(|done| fence.map_or(Ok(done), Err));
-        let durable = state.durable();
-        let needs_maintenance = state.needs_maintenance();
+        if done.is_err() {
+            shared.calls.shown.fail();
+        }
+        let (durable, needs_maintenance) = (state.durable(), state.needs_maintenance());
         drop(state);
         match done {
             Ok((upto, outcomes)) => {
@@ -257,6 +259,9 @@ impl<S: StateMachine> Shared<S> {
     fn apply(self: &Arc<Self>, applied: LogId, steps: Vec<Step<S::Command>>, fence: Option<Fence>) -> Input {
         let mut state = self.state.blocking_write();
         let done = machine::apply(&mut *state, applied, steps);
+        if done.is_err() {
+            self.calls.shown.fail();
+        }
         let (durable, needs_maintenance) = (state.durable(), state.needs_maintenance());
         drop(state);
         match done {
@@ -279,7 +284,7 @@ impl<S: StateMachine> Shared<S> {
             let saved = saved.ok_or_else(|| bad("it was on this node's disk, and is gone".to_owned()))?;
             let mut bytes = saved.state().map_err(|error| bad(error.to_string()))?;
             let mut state = self.state.blocking_write();
-            machine::restore(&mut *state, id, &mut bytes)?;
+            machine::restore(&mut *state, id, &mut bytes).inspect_err(|_| self.calls.shown.fail())?;
             Ok(state.durable())
         });
         match restored {
@@ -306,6 +311,7 @@ impl<S: StateMachine> Shared<S> {
     /// The state machine has failed: it does nothing more.
     fn failed(&self, why: Fence) -> Input {
         self.work().has_failed = true;
+        self.calls.shown.fail();
         Input::Failed { group: self.group, why: Arc::new(why) }
     }
 

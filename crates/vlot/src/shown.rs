@@ -1,5 +1,6 @@
 //! What is shown of a group to the handles that programs hold, kept current by the driver.
 
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{broadcast, watch};
@@ -14,6 +15,8 @@ const EVENTS_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
     status: Mutex<Status>,
+    /// The state machine has stopped, maybe in the middle of a command: set before anybody can look at what it has left.
+    has_failed: AtomicBool,
     pub(crate) role_state: watch::Sender<RoleState>,
     pub(crate) members: watch::Sender<Members>,
     /// Made when somebody first subscribes: a node may have thousands of groups.
@@ -23,6 +26,16 @@ pub(crate) struct Shown {
 impl Shown {
     pub(crate) fn status(&self) -> Status {
         self.lock().clone()
+    }
+
+    /// The state machine has stopped. Called while its lock is held.
+    pub(crate) fn fail(&self) {
+        self.has_failed.store(true, Release);
+    }
+
+    /// Whether the state machine has stopped. Called while its lock is held.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Acquire)
     }
 
     /// Shows where the group stands.
