@@ -70,6 +70,9 @@
 //!     recent_bytes_max: 1 << 20,
 //!     apply_bytes_max: 1 << 20,
 //!     retention: Default::default(),
+//!     transfer: Default::default(),
+//!     origin: ORIGIN,
+//!     parts: BTreeMap::new(),
 //! });
 //!
 //! // A group begins with what the log holds of it: here, nothing yet.

@@ -47,7 +47,7 @@
 //!     }
 //! };
 //! turn(&mut raft, Input::Tick);
-//! assert_eq!(raft.standing().role, RoleName::Leader);
+//! assert_eq!(raft.role_state().role, RoleName::Leader);
 //! turn(&mut raft, Input::Propose { count: 3 });
 //! assert_eq!(applied, LogIndex(4), "the leader's blank entry and three of ours");
 //! ```
