@@ -190,9 +190,13 @@ pub(crate) struct Services {
     catch_ups: WorkerPool,
 }
 
-/// Long reads that are worked on at a time, and watches that are behind. No more than leaves cores to everything else.
-const READERS_MAX: usize = 2;
+/// Watches that are behind that are worked on at a time.
 const CATCH_UPS_MAX: usize = 2;
+
+/// Long reads that are worked on at a time: half of the cores is left to everything else.
+fn readers_max() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
 
 impl Services {
     pub(crate) fn new(
@@ -213,7 +217,7 @@ impl Services {
             token: config.cluster.token.clone(),
             watch_progress_interval: config.watch_progress_interval,
             election_timeout: config.election_timeout,
-            readers: WorkerPool::new(READERS_MAX),
+            readers: WorkerPool::new(readers_max()),
             catch_ups: WorkerPool::new(CATCH_UPS_MAX),
         })
     }

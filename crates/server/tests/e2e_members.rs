@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use support::cluster::{Cluster, PATIENCE, client};
+use support::http::fetch;
 use support::process::run;
 use support::{Etcd, VLOT, eventually};
 
@@ -147,8 +148,10 @@ fn a_member_that_was_away_catches_up_by_a_snapshot() {
     let writer = Writer::start(&etcd.ctl, endpoints);
     cluster.nodes[2].start();
     cluster.nodes[2].ready();
-    let log = || std::fs::read_to_string(&cluster.nodes[2].log).unwrap_or_default();
-    eventually("it has restored a snapshot", PATIENCE, || log().contains("restored from a snapshot"));
+    let metrics = || fetch(cluster.nodes[2].client_port, "/metrics").unwrap_or_default();
+    eventually("it has restored a snapshot", PATIENCE, || {
+        metrics().lines().any(|line| line == "etcd_network_snapshot_receive_success 1")
+    });
     let acknowledged = writer.stop();
     let missing = || {
         let here = keys_at(&cluster, 2);
