@@ -25,7 +25,7 @@ use crate::peers::Peers;
 use crate::replica::{Begin, CannotBegin, Replica, Work};
 use crate::retention::{self, Retention};
 use crate::snapshot::{Header, SnapshotInfo};
-use crate::transfer::{self, TransferAct, Transfers};
+use crate::transfer::{self, TransferOut, Transfers};
 use crate::turn::Turn;
 use crate::wire::PeerMessage;
 
@@ -291,31 +291,27 @@ impl Node {
         }
         // A snapshot that cannot be saved is an answer to the transfer that needs it.
         let mut refused = Vec::new();
-        for act in self.transfers.take_acts() {
-            match act {
-                TransferAct::Send { to, frame } => turn.sends.push(Act::Send { to, lane: Lane::Snapshot, frame }),
-                TransferAct::NeedSnapshot { group, .. } => {
+        for out in self.transfers.take_acts() {
+            match out {
+                TransferOut::Send { to, frame } => turn.sends.push(Act::Send { to, lane: Lane::Snapshot, frame }),
+                TransferOut::NeedSnapshot { group, .. } => {
                     let is_saved = self.groups.get_mut(&group).is_some_and(|group| group.take_snapshot(turn));
                     refused.extend((!is_saved).then_some(group));
                 }
-                TransferAct::Received { group, header, .. } => self.snapshot_received(now, group, header),
-                TransferAct::NotReceived { group, from, why } => {
+                TransferOut::Received { group, header, .. } => self.snapshot_received(now, group, header),
+                TransferOut::NotReceived { group, from, why } => {
                     turn.rest.push(Act::Tell { group, event: GroupEvent::SnapshotNotReceived { from, why } });
                 }
-                TransferAct::Sent { group, to, id } => {
+                TransferOut::Sent { group, to, id } => {
                     turn.rest.push(Act::Tell { group, event: GroupEvent::SnapshotSent { to, of: id } });
                     if let Some(group) = self.groups.get_mut(&group) {
                         group.snapshot_sent(turn);
                     }
                 }
-                TransferAct::NotSent { group, to, why } => {
+                TransferOut::NotSent { group, to, why } => {
                     turn.rest.push(Act::Tell { group, event: GroupEvent::SnapshotNotSent { to, why } });
                 }
-                TransferAct::FindSnapshot { .. }
-                | TransferAct::ReadChunk { .. }
-                | TransferAct::OpenPart { .. }
-                | TransferAct::WriteChunk { .. }
-                | TransferAct::FinishPart { .. } => turn.rest.push(Act::Transfer(act)),
+                TransferOut::Act(act) => turn.rest.push(Act::Transfer(act)),
             }
         }
         for group in refused {
