@@ -4,6 +4,8 @@
 //! all groups: peers, disks, memory. A turn touches the groups to which something has happened or whose deadline has come,
 //! and no others. Must not know of sockets, files or threads, or of what a replica does.
 
+mod transfers;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
@@ -15,17 +17,17 @@ use vlot_raft::raft::Raft;
 use vlot_raft::state::Config;
 use vlot_raft::time::Time;
 
-use crate::act::{Act, BatchId, Complaint, GroupEvent, Stop};
+use crate::act::{Act, BatchId, Complaint, Stop};
 use crate::entries::fair_share;
 use crate::group::{Begun, Group, Shared};
-use crate::input::{Input, TransferDone};
+use crate::input::Input;
 use crate::lane::Lane;
 use crate::members::{Members, MembersAt};
 use crate::peers::Peers;
 use crate::replica::{Begin, CannotBegin, Replica, Work};
 use crate::retention::{self, Retention};
-use crate::snapshot::{Header, SnapshotInfo};
-use crate::transfer::{self, TransferAct, Transfers};
+use crate::snapshot::SnapshotInfo;
+use crate::transfer::{self, Transfers};
 use crate::turn::Turn;
 use crate::wire::PeerMessage;
 
@@ -265,87 +267,6 @@ impl Node {
             Err(bad) => Complaint::Frame(bad),
         };
         self.turn.rest.push(Act::Complain { peer: from, complaint });
-    }
-
-    fn transfer_done(&mut self, now: Time, done: TransferDone) {
-        let transfers = &mut self.transfers;
-        match done {
-            TransferDone::Found { group, to, attempt, found } => transfers.found(now, group, to, attempt, found),
-            TransferDone::ChunkRead { group, to, attempt, offset, read } => {
-                transfers.chunk_read(now, group, to, attempt, offset, read);
-            }
-            TransferDone::PartOpened { group, attempt, opened } => transfers.part_opened(now, group, attempt, opened),
-            TransferDone::ChunkWritten { group, attempt, written } => {
-                transfers.chunk_written(now, group, attempt, written);
-            }
-            TransferDone::PartFinished { group, attempt, finished } => {
-                transfers.part_finished(now, group, attempt, finished);
-            }
-        }
-    }
-
-    /// Adds what transfers of snapshots want done, and takes in what has come of them.
-    fn carry_transfers_on(&mut self, now: Time, turn: &mut Turn) {
-        for (group, saved) in std::mem::take(&mut turn.saved) {
-            self.transfers.saved(now, group, saved);
-        }
-        // A snapshot that cannot be saved is an answer to the transfer that needs it.
-        let mut refused = Vec::new();
-        for act in self.transfers.take_acts() {
-            match act {
-                TransferAct::Send { to, frame } => turn.sends.push(Act::Send { to, lane: Lane::Snapshot, frame }),
-                TransferAct::NeedSnapshot { group, .. } => {
-                    let is_saved = self.groups.get_mut(&group).is_some_and(|group| group.take_snapshot(turn));
-                    refused.extend((!is_saved).then_some(group));
-                }
-                TransferAct::Received { group, header, .. } => self.snapshot_received(now, group, header),
-                TransferAct::NotReceived { group, from, why } => {
-                    turn.rest.push(Act::Tell { group, event: GroupEvent::SnapshotNotReceived { from, why } });
-                }
-                TransferAct::Sent { group, to, id } => {
-                    turn.rest.push(Act::Tell { group, event: GroupEvent::SnapshotSent { to, of: id } });
-                    if let Some(group) = self.groups.get_mut(&group) {
-                        group.snapshot_sent(turn);
-                    }
-                }
-                TransferAct::NotSent { group, to, why } => {
-                    turn.rest.push(Act::Tell { group, event: GroupEvent::SnapshotNotSent { to, why } });
-                }
-                TransferAct::FindSnapshot { .. }
-                | TransferAct::ReadChunk { .. }
-                | TransferAct::OpenPart { .. }
-                | TransferAct::WriteChunk { .. }
-                | TransferAct::FinishPart { .. } => turn.rest.push(Act::Transfer(act)),
-            }
-        }
-        for group in refused {
-            self.transfers.saved(now, group, None);
-        }
-    }
-
-    fn snapshot_received(&mut self, now: Time, id: GroupId, header: Header) {
-        self.with(id, |group, _, _| {
-            group.replica.snapshot_received(now, header.id, header.members, &mut group.work);
-        });
-    }
-
-    /// Asks members for the snapshots that groups need, unless the disk is full. They are asked for again until they are
-    /// here.
-    fn fetch_snapshots(&mut self, now: Time, turn: &mut Turn) {
-        for (id, leader, reach) in std::mem::take(&mut turn.fetches) {
-            let Some(group) = self.groups.get(&id).filter(|_| !self.is_full) else { continue };
-            let members = group.replica.raft().configuration().members().iter();
-            let others = members.filter(|member| !member.witness).map(|member| member.node);
-            let own = self.options.config.node;
-            let others: Vec<NodeId> = others.filter(|node| *node != own && *node != leader).collect();
-            self.transfers.fetch(now, id, leader, &others, reach);
-        }
-        self.carry_transfers_on(now, turn);
-        for (group, before) in std::mem::take(&mut turn.removals) {
-            // What is being sent stays.
-            let before = self.transfers.oldest_sent(group).map_or(before, |oldest| oldest.min(before));
-            turn.rest.push(Act::RemoveSnapshots { group, before });
-        }
     }
 
     fn written(&mut self, now: Time, batch: BatchId) {

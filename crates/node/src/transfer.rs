@@ -3,7 +3,7 @@
 //!
 //! Owns what both sides decide: which member is asked, how far the sender may be ahead of the receiver's disk, at what
 //! rate is sent, when the other side counts as silent. It is a value without I/O: inputs come with the time, and what is
-//! to be done goes out as [`TransferAct`]s in order. Must not know why a snapshot is needed, nor what is in one.
+//! to be done goes out as [`TransferOut`]s in order. Must not know why a snapshot is needed, nor what is in one.
 //!
 //! ```text
 //! receiver                                      sender
@@ -73,10 +73,11 @@ impl Default for Limits {
     }
 }
 
-/// What is to be done, or has come about. A shell carries acts out in order; those on files of different groups need
-/// not wait for each other, those of one group must.
+/// What comes of inputs, in order.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum TransferAct {
+pub enum TransferOut {
+    /// Work for a disk, which a shell carries out.
+    Act(TransferAct),
     /// Send a frame on [`Lane::Snapshot`](crate::lane::Lane::Snapshot). It may get lost.
     Send {
         /// The peer.
@@ -84,6 +85,56 @@ pub enum TransferAct {
         /// The frame.
         frame: Bytes,
     },
+    /// There is none to send: save one, if the state reaches so far, and answer with [`Transfers::saved`], once however
+    /// often it is asked for meanwhile.
+    NeedSnapshot {
+        /// The group.
+        group: GroupId,
+        /// The snapshot must be of this entry or a later one.
+        reach: LogId,
+    },
+    /// News: a snapshot is here, durable and whole.
+    Received {
+        /// The group.
+        group: GroupId,
+        /// The peer that sent the end of it.
+        from: NodeId,
+        /// What it is of.
+        header: Header,
+    },
+    /// News: an attempt to get a snapshot has ended in vain. What was received is kept unless it is damaged.
+    NotReceived {
+        /// The group.
+        group: GroupId,
+        /// The peer that was asked.
+        from: NodeId,
+        /// Why.
+        why: TransferFailed,
+    },
+    /// News: a peer has written a whole snapshot down.
+    Sent {
+        /// The group.
+        group: GroupId,
+        /// The peer.
+        to: NodeId,
+        /// The entry that it is of.
+        id: LogId,
+    },
+    /// News: a snapshot was not sent, or not to its end.
+    NotSent {
+        /// The group.
+        group: GroupId,
+        /// The peer.
+        to: NodeId,
+        /// Why.
+        why: TransferFailed,
+    },
+}
+
+/// Work on snapshot files. A shell carries acts out in order; those on files of different groups need not wait for each
+/// other, those of one group must.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TransferAct {
     /// Look for a snapshot to send ([`SnapshotDir::find`](crate::snapshot::dir::SnapshotDir::find)), and answer with
     /// [`Transfers::found`].
     FindSnapshot {
@@ -97,14 +148,6 @@ pub enum TransferAct {
         reach: LogId,
         /// The peer has a part of this one.
         preferred: Option<SnapshotInfo>,
-    },
-    /// There is none to send: save one, if the state reaches so far, and answer with [`Transfers::saved`], once however
-    /// often it is asked for meanwhile.
-    NeedSnapshot {
-        /// The group.
-        group: GroupId,
-        /// The snapshot must be of this entry or a later one.
-        reach: LogId,
     },
     /// Read a part of a snapshot file ([`SnapshotDir::read_chunk`](crate::snapshot::dir::SnapshotDir::read_chunk)), and
     /// answer with [`Transfers::chunk_read`].
@@ -157,42 +200,20 @@ pub enum TransferAct {
         /// The content.
         info: SnapshotInfo,
     },
-    /// News: a snapshot is here, durable and whole.
-    Received {
-        /// The group.
-        group: GroupId,
-        /// The peer that sent the end of it.
-        from: NodeId,
-        /// What it is of.
-        header: Header,
-    },
-    /// News: an attempt to get a snapshot has ended in vain. What was received is kept unless it is damaged.
-    NotReceived {
-        /// The group.
-        group: GroupId,
-        /// The peer that was asked.
-        from: NodeId,
-        /// Why.
-        why: TransferFailed,
-    },
-    /// News: a peer has written a whole snapshot down.
-    Sent {
-        /// The group.
-        group: GroupId,
-        /// The peer.
-        to: NodeId,
-        /// The entry that it is of.
-        id: LogId,
-    },
-    /// News: a snapshot was not sent, or not to its end.
-    NotSent {
-        /// The group.
-        group: GroupId,
-        /// The peer.
-        to: NodeId,
-        /// Why.
-        why: TransferFailed,
-    },
+}
+
+impl TransferAct {
+    /// The group whose files it is on.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        match self {
+            Self::FindSnapshot { group, .. }
+            | Self::ReadChunk { group, .. }
+            | Self::OpenPart { group, .. }
+            | Self::WriteChunk { group, .. }
+            | Self::FinishPart { group, .. } => *group,
+        }
+    }
 }
 
 /// Why a transfer has ended in vain.
@@ -241,14 +262,14 @@ pub struct Transfers {
 /// What comes of inputs.
 #[derive(Debug, Default)]
 struct Out {
-    acts: Vec<TransferAct>,
+    acts: Vec<TransferOut>,
     counters: TransferCounters,
 }
 
 impl Out {
     fn send(&mut self, Attempt { peer, group, number }: Attempt, body: Body) {
         let frame = Frame { group, attempt: number, body }.encode();
-        self.acts.push(TransferAct::Send { to: peer, frame });
+        self.acts.push(TransferOut::Send { to: peer, frame });
     }
 }
 
@@ -322,7 +343,7 @@ impl Transfers {
         self.senders.found(now, &mut self.out, Attempt { peer: to, group, number: attempt }, found);
     }
 
-    /// Answers [`TransferAct::NeedSnapshot`].
+    /// Answers [`TransferOut::NeedSnapshot`].
     pub fn saved(&mut self, now: Time, group: GroupId, saved: Option<SnapshotInfo>) {
         self.senders.saved(now, &mut self.out, group, saved);
     }
@@ -368,7 +389,7 @@ impl Transfers {
     }
 
     /// Takes out what is to be done, in order.
-    pub fn take_acts(&mut self) -> Vec<TransferAct> {
+    pub fn take_acts(&mut self) -> Vec<TransferOut> {
         std::mem::take(&mut self.out.acts)
     }
 

@@ -41,20 +41,7 @@ impl Snapshots {
 
     /// Does a step of a snapshot's way between nodes.
     pub(crate) fn transfer(&self, act: TransferAct) {
-        match act {
-            TransferAct::FindSnapshot { group, .. }
-            | TransferAct::ReadChunk { group, .. }
-            | TransferAct::OpenPart { group, .. }
-            | TransferAct::WriteChunk { group, .. }
-            | TransferAct::FinishPart { group, .. } => self.ask(group, Job::Transfer(act)),
-            // The node keeps what is no work for a disk to itself.
-            TransferAct::Send { .. }
-            | TransferAct::NeedSnapshot { .. }
-            | TransferAct::Received { .. }
-            | TransferAct::NotReceived { .. }
-            | TransferAct::Sent { .. }
-            | TransferAct::NotSent { .. } => {}
-        }
+        self.ask(act.group(), Job::Transfer(act));
     }
 
     fn ask(&self, group: GroupId, job: Job) {
@@ -84,17 +71,16 @@ impl Snapshots {
                 }
             }
             Job::Transfer(act) => {
-                if let Some(done) = self.carry_out(act) {
-                    self.events.report(Input::TransferDone(done));
-                }
+                let done = self.carry_out(act);
+                self.events.report(Input::TransferDone(done));
             }
         }
         true
     }
 
-    fn carry_out(&self, act: TransferAct) -> Option<TransferDone> {
+    fn carry_out(&self, act: TransferAct) -> TransferDone {
         let dir = &self.dir;
-        Some(match act {
+        match act {
             TransferAct::FindSnapshot { group, to, attempt, reach, preferred } => {
                 let found = dir.find(group, reach, preferred).unwrap_or_else(|error| {
                     tracing::warn!(%group, %error, "cannot look for snapshots");
@@ -116,8 +102,7 @@ impl Snapshots {
             TransferAct::FinishPart { group, attempt, info } => {
                 TransferDone::PartFinished { group, attempt, finished: dir.finish_part(group, &info) }
             }
-            _ => return None,
-        })
+        }
     }
 
     fn jobs(&self) -> MutexGuard<'_, BTreeMap<GroupId, VecDeque<Job>>> {

@@ -11,7 +11,7 @@ use vlot_raft::id::{GroupId, LogId, NodeId};
 use vlot_raft::time::Time;
 
 use super::frame::{BadTransferFrame, Body, EndReason};
-use super::{Attempt, Limits, Out, TransferAct, TransferFailed};
+use super::{Attempt, Limits, Out, TransferAct, TransferFailed, TransferOut};
 use crate::snapshot::{FILE_BYTES_MIN, Header, SnapshotError, SnapshotInfo};
 
 /// All snapshots that this node gets.
@@ -163,7 +163,7 @@ impl Receivers {
         }
         (receiver.stage, receiver.moved, receiver.is_nudged) = (Stage::Opening { info }, now, false);
         self.parts.insert(attempt.group, info);
-        out.acts.push(TransferAct::OpenPart { group: attempt.group, attempt: attempt.number, info });
+        out.acts.push(TransferOut::Act(TransferAct::OpenPart { group: attempt.group, attempt: attempt.number, info }));
         Ok(())
     }
 
@@ -222,7 +222,7 @@ impl Receivers {
         (*received, receiver.moved, receiver.is_nudged) = (end, now, false);
         out.counters.bytes_received += length;
         let (group, attempt) = (attempt.group, attempt.number);
-        out.acts.push(TransferAct::WriteChunk { group, attempt, info, offset, bytes });
+        out.acts.push(TransferOut::Act(TransferAct::WriteChunk { group, attempt, info, offset, bytes }));
         Ok(())
     }
 
@@ -262,7 +262,7 @@ impl Receivers {
                 self.active.remove(&group);
                 self.tried.remove(&group);
                 self.parts.remove(&group);
-                out.acts.push(TransferAct::Received { group, from, header });
+                out.acts.push(TransferOut::Received { group, from, header });
                 self.begin_next(now, out);
             }
             Err(SnapshotError::Damaged { .. }) => {
@@ -340,7 +340,7 @@ impl Receivers {
         if !matches!(why, TransferFailed::Ended(_) | TransferFailed::Lost) {
             out.send(receiver.attempt, Body::End { reason: EndReason::Cancelled });
         }
-        out.acts.push(TransferAct::NotReceived { group, from: receiver.attempt.peer, why });
+        out.acts.push(TransferOut::NotReceived { group, from: receiver.attempt.peer, why });
         self.begin_next(now, out);
     }
 }
@@ -354,7 +354,7 @@ impl Receiver {
             self.stage = Stage::Finishing;
             out.send(self.attempt, Body::End { reason: EndReason::Complete });
             let (group, attempt) = (self.attempt.group, self.attempt.number);
-            return out.acts.push(TransferAct::FinishPart { group, attempt, info });
+            return out.acts.push(TransferOut::Act(TransferAct::FinishPart { group, attempt, info }));
         }
         let further = written.saturating_add(limits.window_bytes()).min(info.bytes);
         if further > *upto {

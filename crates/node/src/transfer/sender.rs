@@ -11,7 +11,7 @@ use vlot_raft::time::Time;
 
 use super::frame::{BadTransferFrame, Body, EndReason};
 use super::pace::Pace;
-use super::{Attempt, Limits, Out, TransferAct, TransferFailed};
+use super::{Attempt, Limits, Out, TransferAct, TransferFailed, TransferOut};
 use crate::snapshot::SnapshotInfo;
 
 /// All snapshots that this node sends.
@@ -105,7 +105,7 @@ impl Senders {
             return out.send(attempt, Body::Refuse { reason: EndReason::Busy });
         }
         self.active.insert((to, group), Sender { attempt, reach, stage: Stage::Finding, sent: 0, heard: now });
-        out.acts.push(TransferAct::FindSnapshot { group, to, attempt: number, reach, preferred });
+        out.acts.push(TransferOut::Act(TransferAct::FindSnapshot { group, to, attempt: number, reach, preferred }));
     }
 
     pub(super) fn found(&mut self, now: Time, out: &mut Out, attempt: Attempt, found: Option<SnapshotInfo>) {
@@ -116,7 +116,7 @@ impl Senders {
             Some(info) => sender.offer(now, out, info),
             None => {
                 (sender.stage, sender.heard) = (Stage::Saving, now);
-                out.acts.push(TransferAct::NeedSnapshot { group, reach });
+                out.acts.push(TransferOut::NeedSnapshot { group, reach });
             }
         }
     }
@@ -210,7 +210,7 @@ impl Senders {
         match sender.stage {
             Stage::Sending { info, .. } | Stage::Offered { info } if reason == EndReason::Complete => {
                 self.active.remove(&key);
-                out.acts.push(TransferAct::Sent { group, to, id: info.id });
+                out.acts.push(TransferOut::Sent { group, to, id: info.id });
             }
             _ => self.fail(out, key, TransferFailed::Ended(reason)),
         }
@@ -275,7 +275,14 @@ impl Senders {
             self.last_served = key;
             self.pace.take(now, left);
             let Attempt { peer: to, group, number: attempt } = sender.attempt;
-            out.acts.push(TransferAct::ReadChunk { group, to, attempt, info, offset, bytes: left as usize });
+            out.acts.push(TransferOut::Act(TransferAct::ReadChunk {
+                group,
+                to,
+                attempt,
+                info,
+                offset,
+                bytes: left as usize,
+            }));
         }
     }
 
@@ -299,7 +306,7 @@ impl Senders {
 
     fn fail(&mut self, out: &mut Out, key: Receiver, why: TransferFailed) {
         if self.active.remove(&key).is_some() {
-            out.acts.push(TransferAct::NotSent { group: key.1, to: key.0, why });
+            out.acts.push(TransferOut::NotSent { group: key.1, to: key.0, why });
         }
     }
 }

@@ -11,7 +11,7 @@ use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::time::Time;
 
 use super::frame::{Body, Frame};
-use super::{BadTransferFrame, EndReason, Limits, TransferAct, TransferFailed, Transfers};
+use super::{BadTransferFrame, EndReason, Limits, TransferAct, TransferFailed, TransferOut, Transfers};
 use crate::members::MembersAt;
 use crate::snapshot::dir::SnapshotDir;
 use crate::snapshot::{Header, SnapshotInfo};
@@ -58,7 +58,7 @@ struct Host {
     transfers: Transfers,
     /// Answers of its disk that are on their way.
     done: VecDeque<(Time, Done)>,
-    news: Vec<TransferAct>,
+    news: Vec<TransferOut>,
     read_errors: u64,
 }
 
@@ -159,7 +159,7 @@ impl World {
             let takes = disk_latency + Duration::from_micros(self.rng.below(50));
             let due = host.done.back().map_or(now, |(due, _)| *due).max(now + takes);
             let done = match act {
-                TransferAct::Send { to, frame } => {
+                TransferOut::Send { to, frame } => {
                     if let Ok(Frame { body: Body::Chunk { bytes, .. }, .. }) = Frame::decode(frame.clone()) {
                         self.sent.push((node, now, bytes.len() as u64));
                     }
@@ -170,28 +170,28 @@ impl World {
                     }
                     continue;
                 }
-                TransferAct::FindSnapshot { group, to, attempt, reach, preferred } => {
+                TransferOut::Act(TransferAct::FindSnapshot { group, to, attempt, reach, preferred }) => {
                     Done::Found(group, to, attempt, host.dir.find(group, reach, preferred).ok().flatten())
                 }
-                TransferAct::NeedSnapshot { group, reach } => {
+                TransferOut::NeedSnapshot { group, reach } => {
                     // A state machine that has come ten entries further.
                     let state = &mut State { index: reach.index.0 + 10, bytes: 30_000, flavour: 0 };
                     Done::Saved(group, host.dir.save(&header(group, reach.index.0 + 10), state).ok())
                 }
-                TransferAct::ReadChunk { group, to, attempt, info, offset, bytes } => {
+                TransferOut::Act(TransferAct::ReadChunk { group, to, attempt, info, offset, bytes }) => {
                     let fails = host.read_errors > 0 && self.rng.below(3) == 0;
                     host.read_errors -= u64::from(fails);
                     let error = || Err(io::Error::from_raw_os_error(5));
                     let read = if fails { error() } else { host.dir.read_chunk(group, &info, offset, bytes) };
                     Done::Read(group, to, attempt, offset, read)
                 }
-                TransferAct::OpenPart { group, attempt, info } => {
+                TransferOut::Act(TransferAct::OpenPart { group, attempt, info }) => {
                     Done::Opened(group, attempt, host.dir.part(group, &info))
                 }
-                TransferAct::WriteChunk { group, attempt, info, offset, bytes } => {
+                TransferOut::Act(TransferAct::WriteChunk { group, attempt, info, offset, bytes }) => {
                     Done::Written(group, attempt, host.dir.write_chunk(group, &info, offset, &bytes))
                 }
-                TransferAct::FinishPart { group, attempt, info } => {
+                TransferOut::Act(TransferAct::FinishPart { group, attempt, info }) => {
                     Done::Finished(group, attempt, host.dir.finish_part(group, &info))
                 }
                 news => {
@@ -282,7 +282,7 @@ impl World {
     fn newest(&mut self, node: u64, group: GroupId) -> Option<LogId> {
         let news = &self.host(node).news;
         let received = news.iter().filter_map(|act| match act {
-            TransferAct::Received { group: of, header, .. } if *of == group => Some(header.id),
+            TransferOut::Received { group: of, header, .. } if *of == group => Some(header.id),
             _ => None,
         });
         received.max()
@@ -293,8 +293,8 @@ impl World {
     }
 
     fn failures(&mut self, node: u64) -> Vec<TransferFailed> {
-        let why = |act: &TransferAct| match act {
-            TransferAct::NotReceived { why, .. } => Some(*why),
+        let why = |act: &TransferOut| match act {
+            TransferOut::NotReceived { why, .. } => Some(*why),
             _ => None,
         };
         self.host(node).news.iter().filter_map(why).collect()
@@ -321,7 +321,7 @@ fn a_snapshot_goes_from_one_node_to_another() {
     assert_eq!(world.content(2, GROUP, &info), world.content(1, GROUP, &info));
     assert_eq!(world.bytes_sent(), info.bytes, "each byte once");
     while world.step() {}
-    let sent = TransferAct::Sent { group: GROUP, to: NodeId(2), id: info.id };
+    let sent = TransferOut::Sent { group: GROUP, to: NodeId(2), id: info.id };
     assert_eq!(world.host(1).news, [sent]);
     assert!(!world.host(1).transfers.is_under_way() && !world.host(2).transfers.is_under_way());
 }
@@ -604,7 +604,7 @@ fn malformed_and_malicious_frames_are_told() {
     // Chunks that nobody has asked this peer for are not kept.
     let mut transfers = receiver(true, Some(0));
     transfers.frame(now, NodeId(3), frame(Body::Chunk { round: 1, offset: 0, bytes: bytes(10) })).expect("ignored");
-    assert!(matches!(&transfers.take_acts()[..], [TransferAct::Send { to: NodeId(3), .. }]), "it is told so");
+    assert!(matches!(&transfers.take_acts()[..], [TransferOut::Send { to: NodeId(3), .. }]), "it is told so");
     let sender = || {
         let mut transfers = Transfers::new(LIMITS, 0, BTreeMap::new());
         transfers.frame(now, peer, frame(Body::Ask { reach: info.id, part: None })).expect("as it should be");
@@ -629,7 +629,7 @@ fn malformed_and_malicious_frames_are_told() {
         transfers.tick(later);
     }
     let acts = transfers.take_acts();
-    let chunks = acts.iter().filter(|act| matches!(act, TransferAct::ReadChunk { .. })).count();
+    let chunks = acts.iter().filter(|act| matches!(act, TransferOut::Act(TransferAct::ReadChunk { .. }))).count();
     assert_eq!(chunks, 3, "the first was read already: {acts:?}");
 }
 

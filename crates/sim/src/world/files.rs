@@ -97,16 +97,7 @@ impl<S: Subject> World<S> {
     }
 
     pub(super) fn ask_transfer_step(&mut self, place: Place, act: TransferAct) {
-        let group = match &act {
-            TransferAct::FindSnapshot { group, .. }
-            | TransferAct::ReadChunk { group, .. }
-            | TransferAct::OpenPart { group, .. }
-            | TransferAct::WriteChunk { group, .. }
-            | TransferAct::FinishPart { group, .. } => *group,
-            // The node keeps what is no work for a disk to itself.
-            _ => return,
-        };
-        self.ask_files(place, slot_of(group), FileJob::Transfer(act));
+        self.ask_files(place, slot_of(act.group()), FileJob::Transfer(act));
     }
 
     fn transfer_now(&mut self, place: Place, slot: Slot, act: TransferAct) -> Result<(), Violation> {
@@ -135,7 +126,6 @@ impl<S: Subject> World<S> {
                 received = finished.as_ref().ok().cloned();
                 TransferDone::PartFinished { group, attempt, finished }
             }
-            _ => return Ok(()),
         };
         if let Some(header) = received {
             self.received(place, slot, &header)?;
