@@ -9,7 +9,7 @@ use crate::message::Body;
 use crate::state::State;
 use crate::time::Time;
 
-/// A replica that stands for election, or asks whether it should.
+/// A replica that campaigns, or asks whether it should.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Candidate {
     pub(crate) poll: Poll,
@@ -23,13 +23,13 @@ pub(crate) struct Candidate {
 /// What is asked.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Poll {
-    /// Would you vote for me in the next term? Binds nobody.
+    /// Would you vote for me in the next term? Binds no voter.
     PreVote,
     /// Vote for me in this term.
     Vote,
 }
 
-/// Why a node stands.
+/// Why a node campaigns.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Cause {
     /// It has heard of no leader for an election timeout.
@@ -72,7 +72,7 @@ impl Candidate {
                 Poll::Vote => state.send(peer, Body::RequestVote { last, transfer }, effects),
             }
         }
-        // Who has lost the leader's connection may be the first to notice, and asks again soon.
+        // A node that has lost the leader's connection may be the first to notice, and asks again soon.
         let heartbeat = state.config.heartbeat;
         let deadline = if cause == Cause::LostLeader && poll == Poll::PreVote {
             now + state.wait_within(heartbeat, 2 * heartbeat)

@@ -1,4 +1,4 @@
-//! Who belongs to a group, and how that changes (Raft §6; Ongaro §4).
+//! The members of a group, and how they change (Raft §6; Ongaro §4).
 //!
 //! Owns the seats of members and the rule by which one configuration follows another. Every quorum of the protocol is
 //! asked of [`Configuration`], so that none can overlook a joint configuration, a learner or a witness. Must not know of
@@ -33,7 +33,7 @@ impl Seat {
         matches!(self, Self::Voter | Self::Joining)
     }
 
-    /// The seat once the old configuration is gone; none for who leaves with it.
+    /// The seat once the old configuration is gone; none for a member that leaves with it.
     fn settled(self) -> Option<Self> {
         match self {
             Self::Voter | Self::Joining => Some(Self::Voter),
@@ -74,7 +74,7 @@ pub enum Change {
     Learner(NodeId),
     /// The node is no member any more.
     Remove(NodeId),
-    /// Nobody's seat changes, but what the host keeps with the configuration does: an entry is written all the same.
+    /// No member's seat changes, but what the host keeps with the configuration does: an entry is written all the same.
     Renew,
 }
 
@@ -83,7 +83,7 @@ pub enum Change {
 pub enum ChangeRefused {
     /// This node does not lead.
     NotLeader {
-        /// Who does, as far as is known.
+        /// The leader, as far as is known.
         leader: Option<NodeId>,
     },
     /// The leader has committed nothing of its term yet, so it cannot know what was changed before it (a bug of the
@@ -91,7 +91,7 @@ pub enum ChangeRefused {
     TooSoon,
     /// Another change is not finished. One at a time.
     InProgress,
-    /// The leadership is being handed over.
+    /// The leadership is being transferred.
     Transferring {
         /// To whom.
         to: NodeId,
@@ -101,18 +101,18 @@ pub enum ChangeRefused {
         /// The learner.
         node: NodeId,
     },
-    /// There would be nobody left to decide.
+    /// There would be no voter left to decide.
     NoVoters,
-    /// A majority of witnesses could decide without anyone who has the payloads.
+    /// A majority of witnesses could decide without any node that has the payloads.
     TooManyWitnesses,
-    /// Who is no member cannot be removed.
+    /// A node that is no member cannot be removed.
     NotAMember {
-        /// Who.
+        /// Which node.
         node: NodeId,
     },
     /// A witness does not become a voter with payloads, nor the other way; remove it and add it again.
     KeepsItsKind {
-        /// Who.
+        /// Which node.
         node: NodeId,
     },
     /// It is so already.
@@ -151,7 +151,7 @@ impl Configuration {
         self.members.iter().map(|member| member.node)
     }
 
-    /// Those who vote, in either configuration, in order.
+    /// The nodes that vote, in either configuration, in order.
     pub fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.members.iter().filter(|member| member.seat != Seat::Learner).map(|member| member.node)
     }
@@ -248,7 +248,8 @@ impl Configuration {
         Self { members: members.collect() }
     }
 
-    /// Carries out one wish. A voter keeps its vote in the old configuration, and who was none gets one in the new.
+    /// Carries out one wish. A voter keeps its vote in the old configuration, and a node that was none gets one in the
+    /// new.
     fn apply(&mut self, change: Change) -> Result<(), ChangeRefused> {
         let (Change::Voter(node) | Change::Witness(node) | Change::Learner(node) | Change::Remove(node)) = change
         else {

@@ -26,7 +26,7 @@ pub enum Input {
         /// How many, at least one.
         count: u64,
     },
-    /// Change who belongs to the group: all of this at once.
+    /// Change the members of the group: all of this at once.
     ChangeConfiguration {
         /// What to change.
         changes: Vec<Change>,
@@ -42,7 +42,7 @@ pub enum Input {
         upto: LogIndex,
     },
     /// The host has a snapshot, durably, of a state that was committed. One that names no voters is not installed: a node
-    /// that has just joined may not know who they were, and should hand out no snapshot before it does.
+    /// that has just joined may not know them, and should hand out no snapshot before it does.
     SnapshotReceived {
         /// The last entry whose effect it has.
         id: LogId,
@@ -106,7 +106,7 @@ pub enum Input {
     Wake,
 }
 
-/// What consensus asks of its host. Writes keep their order. Sends need not wait for them: a message that vouches for
+/// What consensus asks of its host. Writes keep their order. Sends need not wait for them: a message that acknowledges
 /// something durable is emitted only after [`Input::Persisted`].
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Effect {
@@ -116,7 +116,7 @@ pub enum Effect {
         write: WriteId,
         /// The current term.
         term: Term,
-        /// Who has this node's vote in it.
+        /// The candidate that has this node's vote in it.
         vote: Option<NodeId>,
     },
     /// Cut the log after `entries.after()` and write these entries: one durable act, no crash between.
@@ -180,7 +180,7 @@ pub enum Effect {
         /// Why not, and what to do.
         why: ChangeRefused,
     },
-    /// The leadership is not handed over.
+    /// The leadership is not transferred.
     TransferRefused {
         /// Why not, and what to do.
         why: TransferRefused,
@@ -219,10 +219,10 @@ pub enum Source {
 pub enum ProposalRefused {
     /// This node does not lead.
     NotLeader {
-        /// Who does, as far as is known.
+        /// The leader, as far as is known.
         leader: Option<NodeId>,
     },
-    /// The leadership is being handed over; who leads in an election timeout takes it.
+    /// The leadership is being transferred; the node that leads in an election timeout takes it.
     Transferring {
         /// To whom.
         to: NodeId,
@@ -234,15 +234,15 @@ pub enum ProposalRefused {
     NoSpace,
 }
 
-/// Why a leadership is not handed over.
+/// Why a leadership is not transferred.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum TransferRefused {
     /// This node does not lead.
     NotLeader {
-        /// Who does, as far as is known.
+        /// The leader, as far as is known.
         leader: Option<NodeId>,
     },
-    /// It is being handed over already.
+    /// It is being transferred already.
     InProgress {
         /// To whom.
         to: NodeId,
@@ -252,7 +252,7 @@ pub enum TransferRefused {
         /// The node.
         node: NodeId,
     },
-    /// Nobody else is fit to lead.
+    /// No other node is fit to lead.
     Nobody,
 }
 
@@ -269,7 +269,7 @@ pub enum Event {
         /// The entry that has set it.
         at: LogIndex,
     },
-    /// This node is no member any more, and stands for no election.
+    /// This node is no member any more, and does not campaign.
     Removed {
         /// The entry that has set the configuration without it.
         at: LogIndex,
@@ -279,12 +279,12 @@ pub enum Event {
         /// The peer.
         peer: NodeId,
     },
-    /// A leader has begun to hand over.
+    /// A leader has begun to transfer its leadership.
     TransferBegun {
         /// To whom.
         to: NodeId,
     },
-    /// Handing over took longer than an election timeout; this leader goes on.
+    /// The transfer took longer than an election timeout; this leader goes on.
     TransferAborted {
         /// To whom.
         to: NodeId,
@@ -319,15 +319,15 @@ pub struct RoleState {
     pub leader: Option<NodeId>,
 }
 
-/// The roles of Raft's figure 4, and the one that asks before it stands (Ongaro §9.6).
+/// The roles of Raft's figure 4, and the one that asks before it campaigns (Ongaro §9.6).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum RoleName {
     /// Follows a leader, or waits for one.
     #[default]
     Follower,
-    /// Asks whether it should stand.
+    /// Asks whether it should campaign.
     PreCandidate,
-    /// Stands for election.
+    /// Campaigns.
     Candidate,
     /// Leads.
     Leader,

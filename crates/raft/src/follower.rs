@@ -1,8 +1,8 @@
 //! The follower's role: answer the leader, keep its log the leader's, and notice when there is no leader (Raft §5.2,
 //! §5.3).
 //!
-//! Owns who leads and how long to wait for word of them. Must not know how votes are counted (see `candidate.rs`) or
-//! how entries are committed (see `leader.rs`).
+//! Owns which node leads and how long to wait for word of it. Must not know how votes are counted (see `candidate.rs`)
+//! or how entries are committed (see `leader.rs`).
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::state::State;
 use crate::term_runs::TermRuns;
 use crate::time::Time;
 
-/// A replica that neither leads nor stands for election.
+/// A replica that neither leads nor campaigns.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Follower {
-    /// Who leads this term, once they have been heard.
+    /// The leader of this term, once it has been heard.
     pub(crate) leader: Option<NodeId>,
     /// The connection to the leader is gone. Others may have lost it too, so it is worth asking them before the
     /// timeout; it never makes this node give a vote that it could not give after it.
@@ -43,7 +43,7 @@ impl Follower {
         self.deadline = now + self.election_timeout;
     }
 
-    /// Whether a leader is known to be in office, so that nobody may unseat it (Ongaro §4.2.3, §9.6).
+    /// Whether a leader is known to be in office, so that no candidate may unseat it (Ongaro §4.2.3, §9.6).
     pub(crate) fn has_live_leader(&self, now: Time, state: &State) -> bool {
         self.leader.is_some() && !self.lost && now.since(state.heard) < state.config.election_timeout
     }
@@ -111,7 +111,7 @@ impl Follower {
     /// The connection to `peer` is gone. If that was the leader, ask the others soon; at a moment drawn by chance, so
     /// that they do not all ask at once.
     pub(crate) fn lose(&mut self, peer: NodeId, now: Time, state: &mut State) {
-        // Under leases nobody may be elected before the timeout, whoever has noticed what.
+        // Under leases no candidate may be elected before the timeout, whatever a follower has noticed.
         if self.leader == Some(peer) && state.config.lease.is_none() {
             if self.asleep {
                 self.wake(now, state);
@@ -128,7 +128,7 @@ impl Follower {
         self.deadline = now + state.wait_within(heartbeat, 2 * heartbeat);
     }
 
-    /// See [`crate::canonical`]. Who may not stand still waits for ever.
+    /// See [`crate::canonical`]. A node that may not campaign still has no deadline.
     pub(crate) fn forget_time(&mut self, now: Time) {
         if self.asleep {
             self.election_timeout = Duration::ZERO;

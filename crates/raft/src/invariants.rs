@@ -30,7 +30,7 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
     require("no entry of a later term", newest <= state.term, || format!("entry of {newest}, term {}", state.term))?;
     let role_state = raft.role_state();
     require(
-        "who stands has voted for itself",
+        "a candidate has voted for itself",
         role_state.role != RoleName::Candidate || state.vote == Some(raft.node()),
         || format!("vote {:?}", state.vote),
     )?;
@@ -58,14 +58,14 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Only who votes, and has the payloads, stands for election or waits to (Raft §6; Ongaro §4.2).
+/// Only a voter that has the payloads campaigns or waits to (Raft §6; Ongaro §4.2).
 fn check_who_stands(raft: &Raft, role: RoleName) -> Result<(), Violation> {
     let may_stand = raft.state().may_stand();
     let waits = raft.deadline() < Time::NEVER;
     let (property, holds) = match role {
         RoleName::Follower if raft.is_asleep() => ("who sleeps waits for nothing", !waits),
-        RoleName::Follower => ("who may stand waits for its time, and nobody else", waits == may_stand),
-        RoleName::PreCandidate | RoleName::Candidate => ("who stands may stand", may_stand),
+        RoleName::Follower => ("a node has a deadline if it may campaign, and else none", waits == may_stand),
+        RoleName::PreCandidate | RoleName::Candidate => ("a candidate may campaign", may_stand),
         RoleName::Leader => ("who leads votes", raft.configuration().is_voter(raft.node())),
     };
     require(property, holds, || format!("{role:?} {} of {:?}", raft.node(), raft.configuration().members()))
@@ -95,8 +95,8 @@ fn check_who_sleeps(raft: &Raft) -> Result<(), Violation> {
     require("a leader sleeps when all have all", behind.is_none(), || format!("{behind:?}, last {last}"))
 }
 
-/// All who sleep by the word of a leader that sleeps have its log. (One that is about to sleep may have been away when
-/// the others fell asleep by an earlier word of it.)
+/// All replicas that sleep by the word of a leader that sleeps have its log. (One that is about to sleep may have been
+/// away when the others fell asleep by an earlier word of it.)
 ///
 /// # Errors
 /// If it does not hold.
@@ -143,7 +143,7 @@ pub fn check_step(before: &Raft, after: &Raft) -> Result<(), Violation> {
     require("committed entries stay", kept, || format!("entry {}", old.commit))?;
     if still_leads {
         for (peer, was) in before.matched() {
-            // Who was dismissed and came back begins anew, under another session.
+            // A peer that was dismissed and came back begins anew, under another session.
             let is = after.matched().find(|(same, _)| *same == peer).map_or(was, |(_, is)| is);
             require("matched never falls", is >= was, || format!("{peer}: {was} then {is}"))?;
         }
@@ -157,7 +157,8 @@ pub fn check_step(before: &Raft, after: &Raft) -> Result<(), Violation> {
     Ok(())
 }
 
-/// What a group has shown so far: who led which term and what was committed. Restarts of replicas do not change it.
+/// What a group has shown so far: the leader of each term and what was committed. Restarts of replicas do not change
+/// it.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     leaders: std::collections::BTreeMap<Term, NodeId>,
@@ -206,8 +207,8 @@ impl History {
         })
     }
 
-    /// A configuration that ends a change is with those alone who vote in it, until it is committed: any other that had it
-    /// could neither stand nor vote for who has it not (Ongaro §4.2.2, figure 4.6).
+    /// A configuration that ends a change is only on nodes that vote in it, until it is committed: any other node that
+    /// had it could neither campaign nor vote for a candidate without it (Ongaro §4.2.2, figure 4.6).
     fn check_who_ends_a_change(&self, raft: &Raft) -> Result<(), Violation> {
         let configurations = raft.configurations();
         let (set_at, node) = (configurations.newest_at(), raft.node());
@@ -265,7 +266,7 @@ fn extends(last: LogId, earlier: LogId, raft: &Raft) -> bool {
     last >= earlier && (raft.log().contains(earlier) || earlier.index < raft.log().after().index)
 }
 
-/// Whether it is known who belonged to the group where the log begins. (What an entry says may be cut with it.)
+/// Whether the members are known that the group had where the log begins. (What an entry says may be cut with it.)
 fn knows_its_first_members(state: &State) -> bool {
     let (_, configuration) = state.configurations.at(state.log.after().index);
     configuration.voters().next().is_some()

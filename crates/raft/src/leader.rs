@@ -1,9 +1,9 @@
 //! The leader's role: keep its office, commit what a quorum holds, confirm reads (Raft §5.3, §5.4.2; Ongaro §6.2, §6.4).
 //!
 //! Owns one [`Progress`] per peer and the pending reads. What is sent to peers is in `leader/replication.rs`, how
-//! members come and go in `leader/members.rs`, how the office is handed over in `leader/transfer.rs`, how an idle group
-//! falls asleep in `leader/sleep.rs`. Must not know of elections (see `candidate.rs`), of bytes, or of what a state
-//! machine does with a committed entry.
+//! members come and go in `leader/members.rs`, how the leadership is transferred in `leader/transfer.rs`, how an idle
+//! group falls asleep in `leader/sleep.rs`. Must not know of elections (see `candidate.rs`), of bytes, or of what a
+//! state machine does with a committed entry.
 
 use std::time::Duration;
 
@@ -32,11 +32,12 @@ pub(crate) struct Leader {
     /// The blank entry with which it took office: once that is committed, so is all before it.
     first: LogIndex,
     heartbeat_due: Time,
-    /// What was committed when heartbeats were last due: who has that keeps up.
+    /// What was committed when heartbeats were last due: a peer that has that keeps up.
     committed_a_beat_ago: LogIndex,
     /// Rare, and there may be thousands of groups.
     transfer: Option<Box<Transfer>>,
-    /// It has asked another to stand, who may do so at any later time: from then on no lease can be relied on.
+    /// It has asked another node to campaign, which may do so at any later time: from then on no lease can be relied
+    /// on.
     asked_another: bool,
     sleep: Sleep,
     /// When something last happened that was news.
@@ -78,7 +79,7 @@ impl Leader {
     }
 
     /// Does what is due. False if this node must not lead any longer: no quorum has answered for an election timeout,
-    /// so that another may lead (Ongaro §6.2), or it cannot do the work and nobody has taken it over.
+    /// so that another may lead (Ongaro §6.2), or it cannot do the work and no other node has taken it over.
     #[must_use]
     pub(crate) fn tick(&mut self, now: Time, state: &mut State, effects: &mut Effects) -> bool {
         if now >= self.office_ends(state) {
@@ -137,7 +138,7 @@ impl Leader {
         match (self.quorum_has_room(state), state.has_room) {
             (false, _) => Some(ProposalRefused::NoSpace),
             // Others could decide without this disk. But its log would grow in memory, and its state machine stands
-            // still: who has room takes over with the next heartbeat, if there is anyone.
+            // still: a peer that has room takes over with the next heartbeat, if there is one.
             (true, false) if self.has_successor(state) => Some(ProposalRefused::Busy),
             (true, false) => Some(ProposalRefused::NoSpace),
             (true, true) => is_busy.then_some(ProposalRefused::Busy),
@@ -172,7 +173,7 @@ impl Leader {
             let was = state.commit;
             state.commit_upto(on_quorum, effects);
             self.tell_who_has_left(was, state, effects);
-            // Who is decided to have left answers no round any more, and what is left may be a quorum that has.
+            // A node that is decided to have left answers no round any more, and what is left may be a quorum that has.
             self.confirm_reads(now, state, effects);
             self.begin_reads(now, state, effects);
             self.finish_change(now, state, effects);
@@ -262,7 +263,7 @@ impl Leader {
         }
     }
 
-    /// Leaves office: who waits for a read must ask elsewhere.
+    /// Leaves office: a caller that waits for a read must ask elsewhere.
     pub(crate) fn leave(self, state: &mut State, effects: &mut Effects) {
         for asked in self.reads.abandon() {
             refuse_read(asked, state, effects);
@@ -319,7 +320,7 @@ fn answer_read(ReadRequest { by, read }: ReadRequest, index: LogIndex, state: &m
     }
 }
 
-/// Turns a read away: its host asks whoever leads then.
+/// Turns a read away: its host asks the node that leads then.
 pub(crate) fn refuse_read(ReadRequest { by, read }: ReadRequest, state: &mut State, effects: &mut Effects) {
     if by == state.config.node {
         effects.push(Effect::ReadRefused { read });

@@ -42,7 +42,7 @@ pub struct ReadId(pub u64);
 /// The kinds of message.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Body {
-    /// Would you vote for me in the term after mine? Changes nobody's term (Ongaro §9.6).
+    /// Would you vote for me in the term after mine? Changes no node's term (Ongaro §9.6).
     RequestPreVote {
         /// The last entry of the asking log.
         last: LogId,
@@ -55,7 +55,7 @@ pub enum Body {
     RequestVote {
         /// The last entry of the candidate's log.
         last: LogId,
-        /// The leader has asked it to stand, so the leader's office is no reason to refuse (Ongaro §3.10).
+        /// The leader has asked it to campaign, so the leader's office is no reason to refuse (Ongaro §3.10).
         transfer: bool,
     },
     /// The vote is durably the candidate's.
@@ -136,7 +136,7 @@ pub enum Body {
         /// The entry before the first in the leader's log.
         of: LogId,
     },
-    /// Stand for election at once: I hand over to you (Ongaro §3.10).
+    /// Campaign at once: the leadership is transferred to you (Ongaro §3.10).
     TimeoutNow,
     /// You are no member any more: the entry at this index has set a configuration without you, and it is committed.
     Removed {

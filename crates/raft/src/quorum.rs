@@ -9,8 +9,8 @@ pub fn majority(count: usize) -> usize {
     count / 2 + 1
 }
 
-/// The greatest value that a majority has reached, of one value a voter. `None` when there are no voters: nobody
-/// decides nothing.
+/// The greatest value that a majority has reached, of one value a voter. `None` when there are no voters: an empty set
+/// has no quorum.
 #[must_use]
 pub fn reached<T: Copy + Ord>(mut values: impl Iterator<Item = T>) -> Option<T> {
     // Up to seven voters, which is nearly every group, need no allocation.

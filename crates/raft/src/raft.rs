@@ -49,7 +49,7 @@ impl Raft {
     pub fn new(config: impl Into<Arc<Config>>, restored: Restored, now: Time, rng: Rng) -> Self {
         let mut state = State::new(config.into(), restored, now, rng);
         // The first wait is short: a leader in office refuses the pre-vote, and if there is none, nothing is gained by
-        // waiting. A node that is alone waits for nobody. Under leases it could have promised its silence to a leader
+        // waiting. A node that is alone waits for no other. Under leases it could have promised its silence to a leader
         // before it stopped, so it waits in full.
         let heartbeat = state.config.heartbeat;
         let mut follower = Follower::new(None, now, &mut state);
@@ -95,7 +95,7 @@ impl Raft {
             Input::Connected { peer } => self.reconnected(peer),
             Input::Lost { peer } => self.lost(peer, now),
             Input::Silent { peer } => self.silent(peer, now),
-            // It has woken who slept.
+            // A replica that slept is awake by this point.
             Input::Wake => {}
         }
         self.settle_configuration(now, effects);
@@ -132,8 +132,8 @@ impl Raft {
         }
     }
 
-    /// Tells the peers what is committed, and who needs a snapshot, if no other message of this turn has. Called once
-    /// at the end of a turn.
+    /// Tells the peers what is committed, and which of them need a snapshot, if no other message of this turn has.
+    /// Called once at the end of a turn.
     pub fn end_turn(&mut self, effects: &mut Effects) {
         if let Role::Leader(leader) = &mut self.role {
             leader.end_turn(&mut self.state, effects);
@@ -169,7 +169,7 @@ impl Raft {
         self.state.config.node
     }
 
-    /// Who has its vote in this term.
+    /// The candidate that has its vote in this term.
     #[must_use]
     pub fn vote(&self) -> Option<NodeId> {
         self.state.vote
@@ -199,7 +199,7 @@ impl Raft {
         self.state.ready
     }
 
-    /// Who belongs to the group, as its log says, committed or not.
+    /// The members of the group, as its log says, committed or not.
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
         self.state.configuration()
@@ -250,7 +250,7 @@ impl Raft {
         self.state.has_room
     }
 
-    /// Whether it hands over, and to whom.
+    /// Whether it transfers the leadership, and to which node.
     #[must_use]
     pub fn handing_over(&self) -> Option<NodeId> {
         match &self.role {
@@ -298,7 +298,7 @@ impl Raft {
             return;
         }
         match &mut self.role {
-            // A node that cannot do a leader's work does not stand, and looks again later.
+            // A node that cannot do a leader's work does not campaign, and looks again later.
             Role::Follower(follower) if !self.state.is_healthy(now) => {
                 follower.wait(now, &mut self.state);
                 self.state.ask_whether_removed(effects);
@@ -312,7 +312,7 @@ impl Raft {
             Role::Candidate(_) => self.campaign(Poll::PreVote, Cause::Silence, now, effects),
             Role::Leader(leader) => {
                 if !leader.tick(now, &mut self.state, effects) {
-                    // Who sleeps by its word must not sleep on without it.
+                    // Followers that sleep by its word must not sleep on without it.
                     leader.stir(now, &mut self.state, effects);
                     self.follow(None, now, effects);
                 }
@@ -321,7 +321,7 @@ impl Raft {
     }
 
     fn receive(&mut self, from: NodeId, message: Message, now: Time, effects: &mut Effects) {
-        // Whoever speaks is heard, member or not: a log that lags behind does not know the newest members, and a node
+        // Every sender is heard, member or not: a log that lags behind does not know the newest members, and a node
         // that joins knows none (Raft §6).
         if from == self.state.config.node {
             return State::misbehaved(from, Misbehaviour::IsMyself, effects);
@@ -420,8 +420,8 @@ impl Raft {
         }
     }
 
-    /// A message of an earlier term. Who thinks that it leads or could lead is told the present one; a node that has
-    /// advanced its term while it was cut off can come back only so.
+    /// A message of an earlier term. A sender that thinks that it leads or could lead is told the present one; a node
+    /// that has advanced its term while it was cut off can come back only so.
     fn receive_stale(&mut self, from: NodeId, body: &Body, effects: &mut Effects) {
         match body {
             Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::Sleep { .. } | Body::SnapshotNeeded { .. } => {
@@ -452,8 +452,8 @@ impl Raft {
         }
     }
 
-    /// Tells a node that stands for election, and is no member as far as is committed here, since when it is none. It
-    /// knows better if it has come in since.
+    /// Tells a node that campaigns, and is no member as far as is committed here, since when it is none. It knows
+    /// better if it has come in since.
     fn tell_if_removed(&mut self, node: NodeId, effects: &mut Effects) {
         // A later configuration may be among what cannot be read.
         if self.state.unreadable().is_some() {
@@ -468,7 +468,7 @@ impl Raft {
     }
 
     /// A configuration without this node is committed. What is known here to be committed of later ones counts more; what
-    /// its own log says beyond that may be lost elsewhere, and then nobody would ever cut it here.
+    /// its own log says beyond that may be lost elsewhere, and then no leader would ever cut it here.
     fn removed(&mut self, at: LogIndex, term: Term, now: Time, effects: &mut Effects) {
         let (known_at, known) = self.state.configurations.at(self.state.commit);
         let is_old = at < *known_at || (at == *known_at && known.contains(self.state.config.node));
@@ -486,7 +486,7 @@ impl Raft {
     fn requested_vote(&mut self, from: NodeId, last: LogId, now: Time, effects: &mut Effects) {
         let granted = may_grant(self.state.vote, self.state.log.last_id(), from, last);
         if let (true, Role::Candidate(_)) = (granted, &self.role) {
-            // It has not voted in this term, so it was only asking whether it should stand.
+            // It has not voted in this term, so it was only asking whether it should campaign.
             self.follow(None, now, effects);
         }
         if let (true, Role::Follower(follower)) = (granted, &mut self.role) {
@@ -515,7 +515,7 @@ impl Raft {
         }
     }
 
-    /// Hears `from` as the leader of this term. Whoever stood for election has lost it (Raft §5.2).
+    /// Hears `from` as the leader of this term. A candidate has lost its election by that (Raft §5.2).
     fn hear_leader(&mut self, from: NodeId, now: Time, effects: &mut Effects) -> Option<(&mut Follower, &mut State)> {
         if let Role::Candidate(_) = self.role {
             self.follow(Some(from), now, effects);
@@ -588,7 +588,8 @@ impl Raft {
         }
     }
 
-    /// The configuration that counts has changed: whoever may stand now gets a deadline, and whoever may not, none.
+    /// The configuration that counts has changed: a node that may campaign by it gets a deadline, and one that may not
+    /// has none.
     fn settle_configuration(&mut self, now: Time, effects: &mut Effects) {
         if !std::mem::take(&mut self.state.configuration_moved) {
             return;
@@ -649,7 +650,7 @@ impl Raft {
         }
     }
 
-    /// Before anything else is done with an input: whoever sleeps wakes if it is news.
+    /// Before anything else is done with an input: a replica that sleeps wakes if the input is news.
     fn stir(&mut self, now: Time, input: &Input, effects: &mut Effects) {
         match &mut self.role {
             Role::Follower(follower) if follower.asleep && follower.is_stirred_by(input, &self.state) => {
@@ -702,7 +703,7 @@ impl Raft {
         self.follow(None, now, effects);
     }
 
-    /// Becomes a follower of `leader`, or of whoever appears.
+    /// Becomes a follower of `leader`, or of the first leader that appears.
     fn follow(&mut self, leader: Option<NodeId>, now: Time, effects: &mut Effects) {
         let follower = Follower::new(leader, now, &mut self.state);
         let was = std::mem::replace(&mut self.role, Role::Follower(follower));

@@ -50,7 +50,7 @@ pub(crate) struct Round {
     pub(crate) reads: Vec<ReadRequest>,
 }
 
-/// Reads that a leader keeps waiting, at most; whoever asks for one more is told to ask again.
+/// Reads that a leader keeps waiting, at most; one more is refused, and its caller is told to ask again.
 pub(crate) const WAITING_MAX: usize = 4096;
 /// Rounds whose moment is kept, at most. Forgetting the oldest makes a lease shorter, never longer.
 const SENT_MAX: usize = 64;

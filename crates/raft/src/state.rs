@@ -28,8 +28,8 @@ pub struct Config {
     pub inflight_bytes_max: u64,
     /// How many entries may wait to be committed before proposals are refused.
     pub uncommitted_max: u64,
-    /// How much this node should lead: a leader hands over to a peer with a greater number that keeps up. Who has zero
-    /// waits an election timeout longer than others before it stands.
+    /// How much this node should lead: a leader transfers its leadership to a peer with a greater number that keeps up.
+    /// A node with zero waits an election timeout longer than others before it campaigns.
     pub priority: u8,
     /// How long after a round of heartbeats was sent that a quorum has answered, the leader answers reads without
     /// asking again (Ongaro §6.4.1). `None`, the default: it always asks.
@@ -92,8 +92,8 @@ pub struct Restored {
     pub log: TermRuns,
     /// What its state machine has durably applied, which was committed.
     pub applied: LogIndex,
-    /// Who belongs to the group: the configuration with which the log begins, and those set by entries in it. A node that
-    /// is to join has none, and learns it from the leader.
+    /// The members of the group: the configuration with which the log begins, and those set by entries in it. A node
+    /// that is to join has none, and learns it from the leader.
     pub configurations: Configurations,
 }
 
@@ -156,12 +156,12 @@ impl State {
         }
     }
 
-    /// Who belongs to the group: as the newest entry says that sets it, committed or not (Raft §6).
+    /// The members of the group: as the newest entry says that sets them, committed or not (Raft §6).
     pub(crate) fn configuration(&self) -> &Configuration {
         self.configurations.newest()
     }
 
-    /// Whether this node may ever stand for election: it votes, has payloads, and was not told to leave.
+    /// Whether this node may ever campaign: it votes, has payloads, and was not told to leave.
     pub(crate) fn may_stand(&self) -> bool {
         let own = self.configuration().get(self.config.node);
         own.is_some_and(|own| own.seat != Seat::Learner && !own.witness) && !self.removed
@@ -174,7 +174,7 @@ impl State {
 
     /// The same, whether or not the disk has room for entries.
     pub(crate) fn is_healthy_ignoring_space(&self, now: Time) -> bool {
-        // Who has not the payloads cannot hand them out.
+        // A node without the payloads cannot send them to others.
         self.applies && self.unreadable.is_none() && !self.unpersisted.stalled(now, self.config.election_timeout)
     }
 
@@ -225,7 +225,8 @@ impl State {
         self.unpersisted.forget_time(now);
     }
 
-    /// Enters a later term, in which nobody has this node's vote yet. Written with the first thing that depends on it.
+    /// Enters a later term, in which no candidate has this node's vote yet. Written with the first thing that depends
+    /// on it.
     pub(crate) fn enter_term(&mut self, term: Term) {
         assert!(term > self.term, "term {term} is later than {}", self.term);
         self.term = term;
@@ -279,7 +280,7 @@ impl State {
     }
 
     /// Drops entries that the host needs no more. Nothing that is not applied goes; nor does anything while this node
-    /// has joined by the log and no entry has told it who the members are, or its log would begin with nobody.
+    /// has joined by the log and no entry has told it the members, or its log would begin without any.
     pub(crate) fn compact(&mut self, upto: LogIndex, effects: &mut Effects) {
         let upto = upto.min(self.ready);
         // What cannot be read may have set a configuration, with which the log would have to begin.
@@ -292,9 +293,9 @@ impl State {
         }
     }
 
-    /// Puts a snapshot in the place of the log up to `id`. False if as much is committed here already, or if whoever has
-    /// taken it did not know the members: a group's first members are in no entry, so a log that has just begun to
-    /// arrive does not say who they are.
+    /// Puts a snapshot in the place of the log up to `id`. False if as much is committed here already, or if the node
+    /// that took the snapshot did not know the members: a group's first members are in no entry, so a log that has just
+    /// begun to arrive does not name them.
     ///
     /// The snapshot's state was committed, so what follows it in a log that has its last entry stays; any other log
     /// holds nothing that could matter (Raft §7). Neither term nor commit index goes back.
@@ -368,8 +369,8 @@ impl State {
         }
     }
 
-    /// Who cannot read some of its entries may wait for a leader in vain: it was removed, and is told so when it asks for
-    /// pre-votes. It does nothing with them.
+    /// A node that cannot read some of its entries may wait for a leader in vain: it was removed, and is told so when
+    /// it asks for pre-votes. It does nothing with them.
     pub(crate) fn ask_whether_removed(&self, effects: &mut Effects) {
         let last = self.log.last_id();
         for peer in self.voting_peers().into_iter().filter(|_| self.unreadable.is_some()) {
@@ -394,7 +395,7 @@ impl State {
         self.unreadable().map_or(LogIndex(u64::MAX), |(first, _)| first.prev())
     }
 
-    /// Another configuration counts: who was told to leave may be a member again.
+    /// Another configuration counts: a node that was told to leave may be a member again.
     fn configuration_changed(&mut self, effects: &mut Effects) {
         self.configuration_moved = true;
         self.admit_if_member();
@@ -419,7 +420,7 @@ impl State {
         self.send_held(to, Message { term, body }, true, effects);
     }
 
-    /// Sends at once, under any term: for what vouches for nothing.
+    /// Sends at once, under any term: for a message that acknowledges nothing.
     pub(crate) fn send_unheld(to: NodeId, term: Term, body: Body, effects: &mut Effects) {
         effects.push(Effect::Send(Envelope { to, message: Message { term, body } }));
     }
@@ -460,15 +461,15 @@ impl State {
         }
     }
 
-    /// How long a node that hears nothing waits before it stands for election: between one and two election timeouts, by
-    /// chance (Raft §5.2), and one more if others should rather lead.
+    /// How long a node that hears nothing waits before it campaigns: between one and two election timeouts, by chance
+    /// (Raft §5.2), and one more if others should rather lead.
     pub(crate) fn election_timeout(&mut self) -> Duration {
         let timeout = self.config.election_timeout;
         let more = if self.config.priority == 0 { timeout } else { Duration::ZERO };
         self.wait_within(timeout + more, 2 * timeout + more)
     }
 
-    /// A wait between `from` and `upto`, by chance. Who may not stand waits for ever.
+    /// A wait between `from` and `upto`, by chance. A node that may not campaign has no deadline.
     pub(crate) fn wait_within(&mut self, from: Duration, upto: Duration) -> Duration {
         if self.may_stand() { self.rng.between(from, upto) } else { Duration::MAX }
     }

@@ -11,13 +11,13 @@ use crate::id::LogIndex;
 use crate::message::Envelope;
 use crate::time::Time;
 
-/// Writes that were asked for and not reported durable, and messages that vouch for them.
+/// Writes that were asked for and not reported durable, and messages that acknowledge them.
 ///
 /// Invariant: `persisted <= vote <= issued`, or no vote was written yet; ids in `appends` and `held` are later than
 /// `persisted` and never fall.
 ///
-/// On a full disk votes overtake entries. Nothing that answers for the log is released by it, and a vote vouches for no
-/// entry.
+/// On a full disk votes overtake entries. Nothing that answers for the log is released by it, and a vote acknowledges
+/// no entry.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct Unpersisted {
     issued: WriteId,
@@ -134,7 +134,7 @@ impl Unpersisted {
 
     /// The write that must be durable before a message may go, if it is not.
     ///
-    /// Every message vouches for the term and vote under which it was sent; one that answers for the log also for
+    /// Every message acknowledges the term and vote under which it was sent; one that answers for the log also for
     /// every append before it.
     pub(crate) fn awaited(&self, answers_for_log: bool) -> Option<WriteId> {
         let needs = if answers_for_log { self.issued } else { self.vote };
@@ -146,7 +146,7 @@ impl Unpersisted {
         // Kept in order of what they wait for, so that the front is released first.
         let place = self.held.partition_point(|held| held.needs <= needs);
         let held = Held { needs, answers_for_log, envelope };
-        // Who asks the same again while a disk is full, or stalls, for hours gets one answer.
+        // A peer that asks the same again while a disk is full, or stalls, for hours gets one answer.
         if place == 0 || self.held[place - 1] != held {
             self.held.insert(place, held);
         }
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vote_that_passes_entries_by_vouches_for_none_of_them() {
+    fn a_vote_that_passes_entries_by_acknowledges_none_of_them() {
         let mut unpersisted = Unpersisted::default();
         let append = unpersisted.append_written(LogIndex(4));
         hold(&mut unpersisted, 7);

@@ -6,7 +6,7 @@ use vlot_sim::conditions::Options;
 use vlot_sim::fault_kind::{FaultKind, Kinds};
 use vlot_sim::machines::Kind;
 
-/// What is shown to whoever asks, or gets it wrong.
+/// What is shown on request, and after wrong arguments.
 pub const USAGE: &str = "\
 Runs simulated clusters, each from a seed, and checks that nothing is broken.
 

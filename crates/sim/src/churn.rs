@@ -1,4 +1,4 @@
-//! What operators do to a group: who comes, who goes, and who leads.
+//! What operators do to a group: which nodes come, which go, and which leads.
 //!
 //! Owns the choice of a change, from the group as an operator knows it, which may be out of date. Must not know how a
 //! change is asked for or what comes of it.
@@ -20,7 +20,7 @@ pub struct Scene<'a> {
     pub hosts: usize,
     /// Which group it is about.
     pub slot: Slot,
-    /// Who leads, if anyone does.
+    /// The leader, if there is one.
     pub leader: Option<Place>,
     /// The newest members that were applied anywhere.
     pub members: &'a Configuration,
@@ -74,7 +74,7 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, rng: &mut Rng) -> Vec<MemberChan
     }
 }
 
-/// Some go and some come, all in one step; who learns may be promoted in it, and who votes may be demoted.
+/// Some go and some come, all in one step; a learner may be promoted in it, and a voter may be demoted.
 fn replace(scene: &Scene<'_>, rng: &mut Rng) -> Vec<MemberChange> {
     let mut changes = Vec::new();
     let mut stay = 0;

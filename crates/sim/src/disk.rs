@@ -136,7 +136,7 @@ impl Disk {
         self.unsynced.iter().flat_map(|writes| writes.iter()).any(|write| group_of(write) == group_in(slot))
     }
 
-    /// Who belongs to a group, as what is certainly on it says. None if it says nothing.
+    /// The members of a group, as what is certainly on it says. None if it says nothing.
     #[must_use]
     pub fn members(&self, slot: Slot) -> Option<MembersAt> {
         let durable = &self.durable[slot];

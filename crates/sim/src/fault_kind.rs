@@ -106,7 +106,7 @@ kinds! {
     Replace = "replace",
     /// A member listens elsewhere.
     Move = "move",
-    /// The leader is asked to hand over.
+    /// The leader is asked to transfer its leadership.
     Transfer = "transfer",
     /// A log is cut.
     Compact = "compact",
@@ -115,7 +115,7 @@ kinds! {
 }
 
 impl FaultKind {
-    /// Whether it changes who belongs to the group.
+    /// Whether it changes the members of the group.
     #[must_use]
     pub fn is_churn(self) -> bool {
         matches!(

@@ -115,7 +115,7 @@ pub enum Fault {
         /// What to change.
         changes: Vec<MemberChange>,
     },
-    /// An operator asks the leader to hand over.
+    /// An operator asks the leader to transfer its leadership.
     Transfer {
         /// In which group.
         slot: Slot,
@@ -129,7 +129,7 @@ pub enum Fault {
         /// Which of its groups.
         slot: Slot,
     },
-    /// A node gets many writes at once, for which nobody waits.
+    /// A node gets many writes at once, for which no client waits.
     Burst {
         /// Which.
         place: Place,
@@ -349,7 +349,7 @@ pub fn plan(kind: FaultKind, scene: &Scene<'_>, drift: u64, rng: &mut Rng) -> Ve
         FaultKind::LostDisk => vec![Fault::LostDisk { place }],
         FaultKind::Transfer => {
             let mut faults = vec![Fault::Transfer { slot, to: rng.coin().then_some(other) }];
-            // Who asks another to stand may not hear that it did.
+            // A leader that asks another node to campaign may not hear that it did.
             if let (Some(leader), 0) = (leader, rng.below(4)) {
                 faults.extend(cut(around(nodes, leader, true, false), rng));
             }

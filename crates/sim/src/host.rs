@@ -224,7 +224,7 @@ fn replica_limits(conditions: &Conditions) -> Limits {
 
 fn node_options(conditions: &Conditions, place: Place) -> node::Options {
     let entries = conditions.entries_kept.unwrap_or(u64::MAX);
-    // Whoever is told of nobody waits to be called.
+    // A node that is told of no peers waits to be called.
     let peers: BTreeMap<NodeId, String> = (0..conditions.hosts())
         .filter(|other| *other != place)
         .map(node_at)

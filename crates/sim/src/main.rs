@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The seed that is run, for whoever panics.
+/// The seed that is run, for the message of a panic.
 static SEED: AtomicU64 = AtomicU64::new(0);
 
 fn run(arguments: &Arguments) -> ExitCode {

@@ -45,8 +45,8 @@ pub trait Subject: Sized + 'static {
         let _ = (op, request, end);
     }
 
-    /// A command, the `n`th, for which nobody waits and which no check of the history would miss: it changes nothing that a
-    /// client sees. None if there is no such command.
+    /// A command, the `n`th, for which no client waits and which no check of the history would miss: it changes nothing
+    /// that a client sees. None if there is no such command.
     fn idle(&mut self, n: u64) -> Option<Command<Self>> {
         let _ = n;
         None

@@ -1,7 +1,7 @@
 //! What happened, one event a line.
 //!
-//! Owns the notation. Keeps notes as values and makes text of them only for those who read it, for a run that goes well
-//! is read by nobody. Must not know why anything happens.
+//! Owns the notation. Keeps notes as values and makes text of them only for a reader, for a run that goes well has
+//! none. Must not know why anything happens.
 
 mod fault_shown;
 mod frame_shown;

@@ -37,7 +37,7 @@ pub struct Workload<S: Subject> {
     clients: Vec<Client>,
     /// The operation `OpId(n)` is the `n`th.
     history: Vec<OperationOf<S>>,
-    /// Who began it.
+    /// The client that began it.
     owners: Vec<usize>,
     /// The name of its proposal, if it is one.
     proposals: Vec<Option<ProposalId>>,

@@ -191,7 +191,7 @@ struct World<S: Subject> {
     fault_rng: Rng,
     disk_rng: Rng,
     operators: Operators,
-    /// Who led each group when a trial of one began.
+    /// The leader of each group when a trial of one began.
     others: Vec<Option<Office>>,
 }
 

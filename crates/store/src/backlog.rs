@@ -122,8 +122,8 @@ impl Backlog {
         self.thread.is_some()
     }
 
-    /// Takes over a batch's history and where it led. Blocks while too much waits, unless nobody would take it: then it
-    /// is the owner's to see that no more comes.
+    /// Takes over a batch's history and where it led. Blocks while too much waits, unless no thread would take it: then
+    /// it is the owner's to see that no more comes.
     pub fn push(&self, blocks: &[Arc<Block>], records: &mut Vec<Record>, standing: Standing) {
         let mut state = self.shared.state();
         let takes = |state: &State| state.failure.is_none() && !state.lacks_room;
@@ -273,7 +273,7 @@ impl Shared {
         let mut state = self.state();
         if state.lacks_room == has_room {
             state.lacks_room = !has_room;
-            // Who waits for what is not written soon goes on.
+            // A thread that waits for what is not written soon goes on.
             self.bell.notify_all();
         }
         has_room
@@ -285,7 +285,7 @@ impl Shared {
         if state.is_durable() || state.failure.is_some() {
             return;
         }
-        // Whoever still holds it has it; the engine may use the space that others do not need.
+        // A reader that still holds the view keeps it; the engine may use the space that others do not need.
         state.view = None;
         state.writing = std::mem::take(&mut state.waiting);
         state.writing_bytes = std::mem::take(&mut state.waiting_bytes);

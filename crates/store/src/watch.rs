@@ -1,4 +1,4 @@
-//! Watches: what changed, told to those who asked.
+//! Watches: what changed, told to the clients that asked.
 //!
 //! Owns a client's stream: its watches, their numbers, and etcd's rules for starting and ending one. A watch is either
 //! in sync, and then the hub puts each change into the stream's bounded mailbox, or behind, and then its owner has what
@@ -154,7 +154,7 @@ impl WatchStream {
         }
         mail.bytes -= bytes;
         let next = mail.next();
-        // Who comes again anyway need not be woken.
+        // An owner that comes again anyway need not be woken.
         mail.woken = next == Next::Drain;
         Drained { outs, next }
     }

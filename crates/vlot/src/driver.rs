@@ -283,7 +283,7 @@ const CLOSING_MAX: Duration = Duration::from_secs(10);
 const STOPPED: &str = "the node was stopped";
 
 impl Drop for Driver {
-    /// However the driver ends, by a panic or with its runtime: nobody waits for it any more.
+    /// However the driver ends, by a panic or with its runtime: no caller waits for it any more.
     fn drop(&mut self) {
         if self.ended.borrow().is_none() {
             let why = if std::thread::panicking() { "the node's driver panicked; see its message" } else { STOPPED };

@@ -1,6 +1,6 @@
 //! What waits for the driver's next turn: calls of this process and reports of the disk and of state machines.
 //!
-//! Owns their order. Bounded by who fills it: each caller has a bound on what it may have waiting, and the log and state
+//! Owns their order. Bounded by its sources: each caller has a bound on what it may have waiting, and the log and state
 //! machines report only what they were asked.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! The decoders of bytes from other nodes that only this library calls, for whoever feeds them made-up ones
+//! The decoders of bytes from other nodes that only this library calls, for fuzzers that feed them made-up ones
 //! (`docs/fuzzing.md`). No part of the interface.
 
 use crate::net::wire::{ANSWER_BYTES, Answer, HELLO_BYTES, Hello, Introduction};

@@ -127,7 +127,7 @@ impl<S: StateMachine> Group<S> {
     /// Has a command applied on every replica, and gives the reply of this node's.
     ///
     /// Survives a change of leader: a proposal that is certainly lost is sent again, and never applied twice. When the
-    /// future is dropped nobody waits any more; the command may be applied all the same.
+    /// future is dropped no caller waits any more; the command may be applied all the same.
     ///
     /// # Errors
     /// [`ProposeError::Unknown`] and [`ProposeError::Stopped`] leave open whether it was applied.
@@ -216,7 +216,8 @@ impl<S: StateMachine> Group<S> {
         })
     }
 
-    /// Changes who belongs to the group, all of it in one step; `context` goes to the state machine with the new members.
+    /// Changes the members of the group, all of it in one step; `context` goes to the state machine with the new
+    /// members.
     ///
     /// # Errors
     /// If the leader refuses it, or nothing is heard in time.
@@ -350,7 +351,7 @@ async fn wait<T>(answer: oneshot::Receiver<T>, limit: Duration) -> Result<T, NoA
     }
 }
 
-/// Withdraws a proposal for which nobody waits any more.
+/// Withdraws a proposal for which no caller waits any more.
 struct WaitingProposal<'a, S: StateMachine> {
     shared: &'a Shared<S>,
     sequence: u64,

@@ -2,7 +2,7 @@
 //! for.
 //!
 //! Owns the log, and notices that its disk is full and that it is not any more. What waits then is in `log_writer.rs`.
-//! Must not know of groups' roles, of the network, or of who waits.
+//! Must not know of groups' roles, of the network, or of the callers that wait.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -94,8 +94,8 @@ impl Drop for LogThread {
     }
 }
 
-/// How long the thread waits before it uses the quiet to vouch for what was written last, to make the next segment, and
-/// to give space back.
+/// How long the thread waits before it uses the quiet to seal what was written last, to make the next segment, and to
+/// give space back.
 const QUIET: Duration = Duration::from_millis(20);
 /// How often the thread is asked for something before it gives space back although there is no quiet.
 const BUSY_TASKS: u32 = 256;
@@ -146,7 +146,7 @@ impl<D: Disk> LogWorker<D> {
         }
     }
 
-    /// Until nobody can ask for anything any more, or storage fails.
+    /// Until no sender of tasks is left, or storage fails.
     fn carry_out_all(&mut self, inbox: &Receiver<Task>) -> Result<(), String> {
         // Tasks since something was given up, if its space is not given back.
         let mut untidy: Option<u32> = None;
@@ -222,7 +222,7 @@ impl<D: Disk> LogWorker<D> {
         for (group, LogRead { purpose, after, upto, bytes_max }) in reads {
             let entries = match self.log.read(group, after, upto, bytes_max) {
                 Ok(entries) => entries,
-                // They were given up after they were asked for; whoever needs them gets a snapshot.
+                // They were given up after they were asked for; a peer that needs them gets a snapshot.
                 Err(ReadError::Compacted { .. }) => Vec::new(),
                 Err(error) => return Err(error.to_string()),
             };
@@ -231,7 +231,7 @@ impl<D: Disk> LogWorker<D> {
         Ok(())
     }
 
-    /// Nobody asks any more.
+    /// No sender of tasks is left.
     fn part(&mut self) {
         // What fails here was durable all the same.
         drop(self.log.seal());
@@ -273,7 +273,7 @@ impl<D: Disk> LogWorker<D> {
             Ok(()) => {}
             // It is told when something has to wait for it.
             Err(WriteError::NoSpace(failure)) => tracing::debug!(%failure, "cannot make the next log segment"),
-            Err(error) => tracing::warn!(%error, "cannot vouch for the end of the log, or make its next segment"),
+            Err(error) => tracing::warn!(%error, "cannot seal the end of the log, or make its next segment"),
         }
     }
 

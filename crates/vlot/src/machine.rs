@@ -102,7 +102,7 @@ impl<S: StateMachine> Typed<S> {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Applies a batch on this thread, if nothing is under way, nobody reads just now, and every command of it is prompt.
+    /// Applies a batch on this thread, if nothing is under way, no read is running, and every command of it is prompt.
     fn apply_in_place(&self, batch: Vec<Committed>) -> Result<Option<Input>, Job<S>> {
         let shared = &self.shared;
         let bytes: usize = batch.iter().map(bytes_of).sum();

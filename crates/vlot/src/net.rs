@@ -1,8 +1,8 @@
 //! The peers' transport: carries opaque frames between the nodes of one cluster over TCP.
 //!
-//! Owns sockets, handshakes, queues and the question who is connected. Must not know what a frame means: bytes in,
-//! bytes out. Loss is legal and reported (Raft sends again); order holds within one connection, of which there is one
-//! per direction and [`Lane`].
+//! Owns sockets, handshakes, queues and the question which peers are connected. Must not know what a frame means: bytes
+//! in, bytes out. Loss is legal and reported (Raft sends again); order holds within one connection, of which there is
+//! one per direction and [`Lane`].
 //!
 //! Each node dials each peer once per lane ([`Lane::Snapshot`] only when there is something to send on it) and sends on
 //! the connections it dialled; it receives on those it accepted. The life of a frame: [`Net::send`] lays it out in the

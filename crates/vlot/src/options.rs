@@ -106,7 +106,7 @@ pub enum BadOptions {
         /// Which.
         what: &'static str,
     },
-    /// Followers would stand for election between two heartbeats.
+    /// Followers would campaign between two heartbeats.
     ElectionTimeoutTooShort {
         /// How often a leader is heard.
         heartbeat: Duration,

@@ -296,7 +296,7 @@ impl Node {
     }
 
     /// Closes a group and removes its log and its snapshots from this node. If this node is still a member, it has then
-    /// forgotten what it vouched for: remove it from the group before.
+    /// forgotten what it acknowledged: remove it from the group before.
     ///
     /// # Errors
     /// See [`CloseError`].
@@ -367,7 +367,7 @@ impl fmt::Debug for Node {
 }
 
 /// Of each group, the first and the last entry that is damaged. Each place is said: if no other member has the entries,
-/// somebody will look there.
+/// an operator will look there.
 fn damaged_entries(all: &[Damage]) -> BTreeMap<GroupId, (LogIndex, LogIndex)> {
     let mut damaged: BTreeMap<GroupId, (LogIndex, LogIndex)> = BTreeMap::new();
     for damage in all {
@@ -380,7 +380,7 @@ fn damaged_entries(all: &[Damage]) -> BTreeMap<GroupId, (LogIndex, LogIndex)> {
     damaged
 }
 
-/// The number of this disk, drawn when it is first used. Whoever loses the disk loses the number with it.
+/// The number of this disk, drawn when it is first used. A node that loses the disk loses the number with it.
 fn disk_id(dir: &Path) -> io::Result<u64> {
     let path = dir.join("disk");
     match fs::read_to_string(&path) {

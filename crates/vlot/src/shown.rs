@@ -19,7 +19,7 @@ pub(crate) struct Shown {
     has_failed: AtomicBool,
     pub(crate) role_state: watch::Sender<RoleState>,
     pub(crate) members: watch::Sender<Members>,
-    /// Made when somebody first subscribes: a node may have thousands of groups.
+    /// Made when a caller first subscribes: a node may have thousands of groups.
     events: OnceLock<broadcast::Sender<GroupEvent>>,
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Snapshots {
     pub(crate) dir: Arc<SnapshotDir<RealDisk>>,
     runtime: Handle,
     events: Arc<Events>,
-    /// What is yet to be done, for each group at whose files somebody is.
+    /// What is yet to be done, for each group whose files a thread is working on.
     jobs: Arc<Mutex<BTreeMap<GroupId, VecDeque<Job>>>>,
 }
 

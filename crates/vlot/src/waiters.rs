@@ -1,6 +1,6 @@
 //! Calls of this process that wait for an answer.
 //!
-//! Owns them by number, and that none is left waiting when nobody will answer any more.
+//! Owns them by number, and that none is left waiting when no answer can come any more.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

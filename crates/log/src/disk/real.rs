@@ -161,7 +161,7 @@ impl Disk for RealDisk {
     }
 }
 
-/// How many bytes are free in the file system that a directory is in, for a user who is not its administrator.
+/// How many bytes are free in the file system that a directory is in, for a user without administrative rights.
 ///
 /// # Errors
 /// If the system does not tell.

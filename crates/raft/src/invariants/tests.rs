@@ -63,10 +63,10 @@ fn what_one_state_can_break() {
         }),
         ("a log that begins later begins with members", |state| state.configurations = Configurations::default()),
         // Its deadline was set when it was a voter.
-        ("who may stand waits for its time, and nobody else", |state| {
+        ("a node has a deadline if it may campaign, and else none", |state| {
             state.configurations.push(LogIndex(5), members(&[2, 3], 0, &[1]));
         }),
-        ("who may stand waits for its time, and nobody else", |state| state.removed = true),
+        ("a node has a deadline if it may campaign, and else none", |state| state.removed = true),
     ];
     for (property, bend) in table {
         assert_eq!(first_broken_by(&follower(), bend), Some(property));
@@ -74,7 +74,7 @@ fn what_one_state_can_break() {
     let learner = started(1, 1, log(LogId::ZERO, &[1]), 1, Configurations::begin(members(&[2, 3], 0, &[1])));
     assert_eq!(
         first_broken_by(&learner, |state| state.configurations.push(LogIndex(1), members(&[1, 2, 3], 0, &[]))),
-        Some("who may stand waits for its time, and nobody else"),
+        Some("a node has a deadline if it may campaign, and else none"),
         "it does not wait"
     );
 }
@@ -85,11 +85,11 @@ fn what_one_state_can_break_in_its_role() {
     let candidate = come_to(RoleName::Candidate, NOW, start());
     for vote in [None, Some(NodeId(2))] {
         let found = first_broken_by(&candidate, |state| state.vote = vote);
-        assert_eq!(found, Some("who stands has voted for itself"), "{vote:?}");
+        assert_eq!(found, Some("a candidate has voted for itself"), "{vote:?}");
     }
     for role in [RoleName::PreCandidate, RoleName::Candidate] {
         let found = first_broken_by(&come_to(role, NOW, start()), |state| state.removed = true);
-        assert_eq!(found, Some("who stands may stand"), "{role:?}");
+        assert_eq!(found, Some("a candidate may campaign"), "{role:?}");
     }
     type Row = (&'static str, fn(&mut State));
     let table: [Row; 3] = [

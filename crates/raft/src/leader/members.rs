@@ -68,8 +68,8 @@ impl Leader {
 
     /// Goes on with a change whose entry is committed.
     ///
-    /// A joint configuration gives way to the new one. A leader that is not in it hands over before, so that no group
-    /// is ever led from outside (Raft §6 lets it lead on until then).
+    /// A joint configuration gives way to the new one. A leader that is not in it transfers the leadership before, so
+    /// that no group is ever led from outside (Raft §6 lets it lead on until then).
     pub(super) fn finish_change(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
         let set_at = state.configurations.newest_at();
         if set_at > state.commit || state.commit < self.first {
@@ -107,8 +107,8 @@ impl Leader {
         }
     }
 
-    /// More than `was` is decided. If that is the end of a change which an earlier leader has begun, those whom it removes
-    /// have never been peers of this one, and nobody else may have lived to tell them.
+    /// More than `was` is decided. If that is the end of a change which an earlier leader has begun, the nodes that it
+    /// removes have never been peers of this one, and perhaps no other node has lived to tell them.
     pub(super) fn tell_who_has_left(&self, was: LogIndex, state: &mut State, effects: &mut Effects) {
         let (set_at, newest) = (state.configurations.newest_at(), state.configuration());
         if set_at <= was || set_at > state.commit || newest.is_joint() {

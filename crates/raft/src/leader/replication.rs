@@ -37,7 +37,7 @@ impl Leader {
         state.send(to, Body::AppendEntries { session, entries, configurations, commit }, effects);
     }
 
-    /// The end of a turn: tells those peers of a new commit index who have learnt it by no other message, and those
+    /// The end of a turn: tells the peers of a new commit index that have learnt it by no other message, and those
     /// whose next entry was compacted away that they need a snapshot.
     pub(crate) fn end_turn(&mut self, state: &mut State, effects: &mut Effects) {
         let begin = state.log.after();
@@ -120,13 +120,13 @@ impl Leader {
 
 /// The last entry that `to` may have yet.
 ///
-/// Nobody may have a log so long that it must refuse its vote to those who can lead, when it cannot stand itself and
-/// nobody else need have that log: the group might stand still for ever (Raft §5.4.1; Ongaro §4.2.2, figure 4.6).
-/// So a witness gets only what is durable here. And a voter that loses its vote at the end of a change gets the
-/// configuration that says so only once it is committed, and nothing behind it.
+/// No node may have a log so long that it must refuse its vote to the nodes that can lead, when it cannot campaign
+/// itself and no other node need have that log: the group might stand still for ever (Raft §5.4.1; Ongaro §4.2.2,
+/// figure 4.6). So a witness gets only what is durable here. And a voter that loses its vote at the end of a change
+/// gets the configuration that says so only once it is committed, and nothing behind it.
 fn last_for(to: NodeId, state: &State) -> LogIndex {
     let (set_at, counts) = (state.configurations.newest_at(), state.configuration());
-    // What is decided holds nobody back.
+    // What is decided holds no node back.
     let before = if set_at > state.commit { &state.configurations.at(set_at.prev()).1 } else { counts };
     let loses_its_vote = before.is_voter(to) && !counts.is_voter(to);
     let last = if loses_its_vote { set_at.prev() } else { state.log.last() };

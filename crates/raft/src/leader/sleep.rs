@@ -31,8 +31,8 @@ impl Leader {
         self.sleep == Sleep::Asleep
     }
 
-    /// Heartbeats are due: announces sleep in their place if nothing has happened for long, and repeats it for those
-    /// who have not answered. False if it must send heartbeats.
+    /// Heartbeats are due: announces sleep in their place if nothing has happened for long, and repeats it for the
+    /// peers that have not answered. False if it must send heartbeats.
     pub(super) fn announce_sleep(&mut self, now: Time, state: &mut State, effects: &mut Effects) -> bool {
         if !self.may_sleep(now, state) {
             if self.call_off(now) {
@@ -139,7 +139,7 @@ impl Leader {
         for (_, progress) in &mut self.peers {
             progress.asleep = false;
             if was == Sleep::Asleep {
-                // Nobody had to answer while it slept: its office is not over before they could have.
+                // No peer had to answer while it slept: its office is not over before they could have.
                 progress.heard = now;
             }
         }

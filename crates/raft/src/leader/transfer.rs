@@ -1,5 +1,5 @@
-//! How a leader hands over (Ongaro §3.10): because it was asked to, because it leaves the group, because another is
-//! preferred, or because it cannot do the work.
+//! How a leader transfers its leadership (Ongaro §3.10): because it was asked to, because it leaves the group, because
+//! another is preferred, or because it cannot do the work.
 
 use super::Leader;
 use crate::effect::{Effect, Effects, Event, TransferRefused};
@@ -9,21 +9,21 @@ use crate::progress::Progress;
 use crate::state::State;
 use crate::time::Time;
 
-/// A hand-over under way. Nothing is proposed meanwhile, so that the next leader's log can reach the end of this one.
+/// A transfer under way. Nothing is proposed meanwhile, so that the next leader's log can reach the end of this one.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Transfer {
     pub(crate) to: NodeId,
     /// When to give it up and go on.
     pub(super) until: Time,
-    /// It was told to stand.
+    /// It was told to campaign.
     told: bool,
 }
 
 impl Leader {
-    /// Hands over to `to`, or to the fittest.
+    /// Transfers the leadership to `to`, or to the fittest peer.
     ///
     /// # Errors
-    /// If that node cannot lead, or a hand-over is under way.
+    /// If that node cannot lead, or a transfer is under way.
     pub(crate) fn transfer(
         &mut self,
         to: Option<NodeId>,
@@ -44,7 +44,7 @@ impl Leader {
         Ok(())
     }
 
-    /// To whom it hands over, if it does.
+    /// The node to which it transfers the leadership, if it does.
     pub(crate) fn handing_over(&self) -> Option<NodeId> {
         self.transfer.as_ref().map(|transfer| transfer.to)
     }
@@ -74,7 +74,7 @@ impl Leader {
         self.finish_transfer_if_caught_up(state, effects);
     }
 
-    /// Tells the next leader to stand once it has this whole log: then nobody's log is longer, and it can win.
+    /// Tells the next leader to campaign once it has this whole log: then no node's log is longer, and it can win.
     pub(super) fn finish_transfer_if_caught_up(&mut self, state: &mut State, effects: &mut Effects) {
         let Some(to) = self.transfer.as_ref().filter(|transfer| !transfer.told).map(|transfer| transfer.to) else {
             return;
@@ -88,8 +88,8 @@ impl Leader {
         state.send(to, Body::TimeoutNow, effects);
     }
 
-    /// With each heartbeat: gives up a hand-over that takes too long, and begins one if another should lead. False if
-    /// this node cannot do the work and nobody has taken it over: it must fall silent.
+    /// With each heartbeat: gives up a transfer that takes too long, and begins one if another should lead. False if
+    /// this node cannot do the work and no other node has taken it over: it must fall silent.
     pub(super) fn look_after_office(&mut self, now: Time, state: &mut State, effects: &mut Effects) -> bool {
         // Without a quorum that has room the next leader could not commit its first entry, and would answer no read; this
         // one does.
@@ -112,7 +112,7 @@ impl Leader {
 
     /// A peer that should rather lead than this node, and keeps up.
     pub(super) fn preferred(&self, state: &State) -> Option<NodeId> {
-        // One attempt a term: who could not take over then may be unable to in a way that does not show.
+        // One attempt a term: a node that could not take over then may be unable to in a way that does not show.
         if self.asked_another || state.commit < self.first {
             return None;
         }

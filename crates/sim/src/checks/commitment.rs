@@ -1,5 +1,5 @@
 //! Commitment is for good: what is committed is durable, at that moment, on a quorum of the members that count, which
-//! while two configurations overlap is one of each; on each node the commit index never falls; and nobody applies what
+//! while two configurations overlap is one of each; on each node the commit index never falls; and no node applies what
 //! is not durable on its own disk.
 //!
 //! A leader is the first to know what it commits, and it counts replicas only for entries of its own term: a quorum may

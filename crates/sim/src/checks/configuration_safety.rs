@@ -1,9 +1,9 @@
 //! Configuration Safety: no two disjoint quorums decide (Raft §6).
 //!
-//! Whoever elects a leader has a node in common with whoever held what was committed before. And what makes it true:
-//! the configuration that counts is that of the newest entry of the log which sets one, after a restart too; a leader
-//! changes one thing at a time, and only once it has committed an entry of its own term (Ongaro's correction of 2015 to
-//! §4.1); two voters' configurations follow each other only by way of a joint one.
+//! The voters that elect a leader have a node in common with the nodes that held what was committed before. And what
+//! makes it true: the configuration that counts is that of the newest entry of the log which sets one, after a restart
+//! too; a leader changes one thing at a time, and only once it has committed an entry of its own term (Ongaro's
+//! correction of 2015 to §4.1); two voters' configurations follow each other only by way of a joint one.
 
 use super::{View, violation};
 use crate::place::Place;
@@ -18,7 +18,7 @@ use vlot_raft::invariants::Violation;
 
 const PROPERTY: &str = "Configuration Safety";
 
-/// Every configuration there was, and who has decided what.
+/// Every configuration there was, and which nodes have decided what.
 #[derive(Debug)]
 pub struct ConfigurationSafety {
     founders: Configuration,
@@ -26,9 +26,9 @@ pub struct ConfigurationSafety {
     set: BTreeMap<LogIndex, Vec<(Term, Configuration)>>,
     /// What committed entries have set.
     committed: BTreeMap<LogIndex, Configuration>,
-    /// Who has elected the leader of a term.
+    /// The voters that have elected the leader of a term.
     elections: BTreeMap<Term, Vec<NodeId>>,
-    /// The last entry that was committed in a term, and who held it.
+    /// The last entry that was committed in a term, and the nodes that held it.
     commits: BTreeMap<Term, (LogId, Vec<NodeId>)>,
 }
 
@@ -141,7 +141,7 @@ impl ConfigurationSafety {
     /// A leader was elected.
     ///
     /// # Errors
-    /// If nobody of those who have elected it held what was committed before.
+    /// If none of the nodes that have elected it held what was committed before.
     pub fn elected(&mut self, term: Term, voters: Vec<NodeId>) -> Result<(), Violation> {
         if let Some((_, commit)) = self.commits.range(..term).next_back() {
             meet((term, &voters), commit)?;
@@ -153,7 +153,7 @@ impl ConfigurationSafety {
     /// An entry is known to be committed for the first time.
     ///
     /// # Errors
-    /// If nobody of those who hold it has elected a leader of a later term.
+    /// If none of the nodes that hold it has elected a leader of a later term.
     pub fn committed(&mut self, term: Term, id: LogId, holders: Vec<NodeId>) -> Result<(), Violation> {
         let commit = (id, holders);
         for (later, voters) in self.elections.range(term.next()..) {

@@ -1,6 +1,6 @@
 //! Election Safety: at most one leader can be elected in a given term (Raft §5.2).
 //!
-//! And what makes it true: a node gives one vote a term, durably, and who leads has durable votes of a quorum of its
+//! And what makes it true: a node gives one vote a term, durably, and a leader has durable votes of a quorum of its
 //! members, which while two configurations overlap is one of each (Raft §6).
 
 use super::{View, violation};
@@ -12,11 +12,11 @@ use vlot_raft::invariants::Violation;
 
 const PROPERTY: &str = "Election Safety";
 
-/// Who led which term, and who voted for whom.
+/// The leader of each term, and the votes of each node.
 #[derive(Debug)]
 pub struct ElectionSafety {
     leaders: BTreeMap<Term, NodeId>,
-    /// Who voted for whom, in which term.
+    /// Which node voted for which candidate, in which term.
     votes: BTreeSet<(Term, Place, NodeId)>,
     nodes: Vec<Node>,
 }
@@ -56,12 +56,13 @@ impl ElectionSafety {
         Ok(())
     }
 
-    /// A node has forgotten its votes with its disk. They count for whoever had them.
+    /// A node has forgotten its votes with its disk. They count for the candidate that had them.
     pub fn wiped(&mut self, place: Place) {
         self.nodes[place] = Node::default();
     }
 
-    /// Looks at a replica. If it leads a term, and is seen to for the first time, gives back who has elected it.
+    /// Looks at a replica. If it leads a term, and is seen to for the first time, gives back the voters that have
+    /// elected it.
     ///
     /// # Errors
     /// If it leads and should not.

@@ -1,6 +1,6 @@
 //! Acknowledged Is Durable: up to where a leader takes a peer's log for the same as its own (`matchIndex`, Raft figure 2),
-//! the peer has it on its disk. It is looked at when it rises, and while nobody leads a later term: whoever does may have
-//! put something else in its place.
+//! the peer has it on its disk. It is looked at when it rises, and while no node leads a later term: a later leader may
+//! have put something else in its place.
 
 use super::{View, has_had, violation};
 use crate::place::{Place, node_at, place_of};

@@ -1,5 +1,5 @@
-//! No Disruption: whoever hears no one for a while, or loses a connection, and comes back, unseats no leader that has a
-//! quorum (Ongaro §4.2.3, §9.6); and a leader that hears no one leaves the office to another (Ongaro §6.2).
+//! No Disruption: a node that hears no other for a while, or loses a connection, and comes back, unseats no leader that
+//! has a quorum (Ongaro §4.2.3, §9.6); and a leader that hears no one leaves the office to another (Ongaro §6.2).
 
 use super::violation;
 use crate::agenda::{Moment, Span};
@@ -9,7 +9,7 @@ use vlot_raft::invariants::Violation;
 
 const PROPERTY: &str = "No Disruption";
 
-/// Who leads, and in which term.
+/// The leader, and its term.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Office {
     /// Where the leader is.
@@ -49,7 +49,7 @@ pub fn check_commit(place: Place, before: LogIndex, now: LogIndex) -> Result<(),
 /// Whether another leads in time, after the leader has become deaf.
 ///
 /// # Errors
-/// If it is in office still, or nobody else is.
+/// If it is in office still, or no other node is.
 pub fn check_successor(deaf: Office, since: Moment, now: Moment, longest: Span) -> Result<(), Violation> {
     if now <= since + longest {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Removed Members Are Told: a node that was removed, and would stand for election among those who are members, comes
-//! to know that it is none, and leaves them alone.
+//! Removed Members Are Told: a node that was removed, and would campaign among the members, comes to know that it is
+//! none, and leaves them alone.
 
 use super::violation;
 use vlot_raft::configuration::Configuration;
@@ -14,7 +14,7 @@ const PROPERTY: &str = "Removed Members Are Told";
 pub struct Stray<'a> {
     /// Which.
     pub node: NodeId,
-    /// Who belongs to the group, as its log says.
+    /// The members of the group, as its log says.
     pub configuration: &'a Configuration,
     /// It was told.
     pub told: bool,
@@ -35,7 +35,7 @@ impl<'a> Stray<'a> {
     }
 }
 
-/// Whether nobody who was removed bothers the members. Asked when there was time enough to tell them.
+/// Whether no node that was removed bothers the members. Asked when there was time enough to tell them.
 ///
 /// # Errors
 /// If one does.

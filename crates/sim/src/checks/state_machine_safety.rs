@@ -44,7 +44,7 @@ impl<R: Debug + PartialEq> StateMachineSafety<R> {
     /// A node's state machine has become that of a snapshot, and goes on from there.
     ///
     /// # Errors
-    /// If it has gone back, or where nobody has been.
+    /// If it has gone back, or to where no state machine has been.
     pub fn restored(&mut self, place: Place, id: LogId) -> Result<(), Violation> {
         let before = std::mem::replace(&mut self.nodes[place], id.index);
         let known = self.applied.get(id.index.prev().0 as usize).map(|applied| applied.id);
@@ -66,7 +66,7 @@ impl<R: Debug + PartialEq> StateMachineSafety<R> {
             return violation(PROPERTY, format!("n{node} has applied {before}, and then {id}"));
         }
         let Some(first) = self.applied.get(before.0 as usize) else {
-            // Nobody skips an index, so that the first to apply this one has applied or met all before it.
+            // No state machine skips an index, so that the first to apply this one has applied or met all before it.
             self.applied.push(Applied { id, payload: payload.clone(), reply });
             return self.at_most_once.applied(id, payload);
         };

@@ -94,7 +94,7 @@ impl LogThread {
         for (group, LogRead { purpose, after, upto, bytes_max }) in reads {
             let entries = match self.log.read(group, after, upto, bytes_max) {
                 Ok(entries) => entries,
-                // They were given up after they were asked for; whoever needs them gets a snapshot.
+                // They were given up after they were asked for; a peer that needs them gets a snapshot.
                 Err(ReadError::Compacted { .. }) => Vec::new(),
                 Err(ReadError::Failed(_) | ReadError::Io(_)) => return Err(Broken::Storage),
                 Err(ReadError::Corrupt { .. }) if disk.has_rot => return Err(Broken::Storage),

@@ -140,7 +140,7 @@ impl<S: Subject> StateMachine for Machine<S> {
 
     fn apply(&mut self, at: LogId, command: Self::Command) -> Self::Reply {
         if self.panics {
-            // As a panic, but nobody is told of it on the way: it is meant.
+            // As a panic, but the panic hook is not called: it is meant.
             std::panic::resume_unwind(Box::new("it was told to"));
         }
         let reply = self.inner.apply(at, command);

@@ -1,4 +1,4 @@
-//! A process: the node with all that it decides, its log thread, the state machines, and who waits for what.
+//! A process: the node with all that it decides, its log thread, the state machines, and the operations that wait.
 //!
 //! Owns what is lost when the process ends. Must not know how an act is carried out.
 
@@ -97,7 +97,7 @@ impl<S: Subject> Process<S> {
         Some(ProposalId { origin: self.origin, sequence })
     }
 
-    /// Takes a write for which nobody waits.
+    /// Takes a write for which no client waits.
     pub fn propose_unheard(&mut self, slot: Slot, command: &Command<S>) {
         self.take_write(slot, command);
     }

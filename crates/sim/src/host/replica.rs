@@ -1,5 +1,5 @@
 //! One group's share on one node, outside of what the node decides: the state machine, what it is asked for, its files,
-//! and who waits for answers.
+//! and the operations that wait for answers.
 
 use crate::host::machine_under_test::Machine;
 use crate::host::worker::{FileJob, MachineJob, Worker};

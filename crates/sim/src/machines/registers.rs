@@ -1,7 +1,7 @@
 //! A few registers that can be put, swapped and read.
 //!
-//! Owns the commands' layout and their meaning, and what clients do with them. Deterministic. Must not know who proposes
-//! or how commands come here.
+//! Owns the commands' layout and their meaning, and what clients do with them. Deterministic. Must not know which
+//! client proposes or how commands come here.
 //!
 //! Each write writes a value of its own, so that a value tells which write it came from.
 

@@ -37,7 +37,7 @@ impl<S: Subject> World<S> {
             Act::SetPeers(peers) => self.set_peers(place, peers.into_keys().map(place_of).collect()),
             Act::SetDisks(disks) => self.set_disks(place, disks),
             Act::Show { group, status } => return self.show(place, group, status),
-            // Who belongs to a group is looked up where it is needed: see `watch.rs`.
+            // The members of a group are looked up where they are needed: see `watch.rs`.
             Act::ShowMembers { .. } => {}
             Act::Tell { group, event } => self.hear_event(place, group, event),
             Act::Complain { peer, complaint } => return self.hear_complaint(place, peer, complaint),

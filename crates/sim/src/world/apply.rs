@@ -119,7 +119,7 @@ impl<S: Subject> World<S> {
         };
         let (seen, durable) = (replica.machine.take_seen(), replica.machine.durable());
         let has_panicked = matches!(failed, Some(Fence::Panicked { .. }));
-        // What a state machine did before it panicked is nobody's business.
+        // What a state machine did before it panicked is not checked.
         if !has_panicked {
             for (Committed { id, payload }, seen) in entries.iter().zip(seen) {
                 if seen.state.applied != *id {

@@ -45,7 +45,7 @@ impl<S: Subject> World<S> {
         self.wake(place);
     }
 
-    /// A node gets many writes at once, for which nobody waits. They change nothing, so that they are no part of the
+    /// A node gets many writes at once, for which no client waits. They change nothing, so that they are no part of the
     /// history. False if its process is down.
     pub(super) fn write_much(&mut self, place: Place, slot: Slot, writes: u64) -> bool {
         let Some(process) = &mut self.hosts[place].process else { return false };

@@ -47,7 +47,7 @@ impl<S: Subject> World<S> {
         match job {
             Some(FileJob::Save(header, snapshot)) => self.save_now(place, slot, &header, snapshot)?,
             Some(FileJob::Remove(before)) => {
-                // What cannot be removed takes room, and harms nobody.
+                // What cannot be removed takes room, and does no harm.
                 let _ = process.snapshots.remove_before(group_in(slot), before);
             }
             Some(FileJob::Transfer(act)) => self.transfer_now(place, slot, act)?,

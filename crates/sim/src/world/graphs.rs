@@ -17,12 +17,13 @@ use vlot_raft::quorum::majority;
 /// What has come of one graph.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// No node has a quorum both ways: nobody can lead.
+    /// No node has a quorum both ways: none can lead.
     Hopeless,
     /// There is a leader, and there were so many more after the first ten election timeouts.
     Led(u64),
-    /// Nothing is committed: whoever has a quorum both ways lacks entries that too many of it have, which may never be
-    /// committed either. Raft elects nobody then, for it cannot tell them from committed ones (Raft §5.4.1).
+    /// Nothing is committed: each node that has a quorum both ways lacks entries that too many of it have, which may
+    /// never be committed either. Raft elects no leader then, for it cannot tell them from committed ones (Raft
+    /// §5.4.1).
     Behind,
     /// Nothing is committed, though it could be.
     Stuck,

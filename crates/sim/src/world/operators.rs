@@ -21,7 +21,7 @@ use vlot_raft::id::{LogId, LogIndex, NodeId};
 pub(super) enum Errand {
     /// Promote a learner of a group; not much oftener than so many times.
     Promote(Slot, Place, u32),
-    /// Remove who has lost its disk.
+    /// Remove the node that has lost its disk.
     RemoveLost,
     /// Set a machine up again that has lost its disk, if that can be survived; after so many tries it stays away.
     SetUp(Place, u32),
@@ -100,7 +100,7 @@ impl<S: Subject> World<S> {
         Scene { hosts: self.hosts.len(), slot, leader: self.leader(slot), members, spare }
     }
 
-    /// Asks any node for a change, and sets up whoever is to come in.
+    /// Asks any node for a change, and sets up the nodes that are to come in.
     pub(super) fn ask_change(&mut self, slot: Slot, changes: Vec<MemberChange>) {
         for place in churn::who_comes(&changes).collect::<Vec<_>>() {
             let host = &mut self.hosts[place];
@@ -255,7 +255,7 @@ impl<S: Subject> World<S> {
         [Some(on_disk), host.raft(slot).map(|raft| raft.configurations().newest_at())].into_iter().flatten()
     }
 
-    /// Removes who has lost its disk, from all groups.
+    /// Removes the node that has lost its disk, from all groups.
     fn remove_lost(&mut self) {
         let Some(place) = self.operators.lost else { return };
         let mut is_out = true;

@@ -26,9 +26,9 @@ impl<S: Subject> World<S> {
         };
         self.note(Note::Started(place));
         for peer in (0..self.hosts.len()).filter(|&peer| peer != place) {
-            // Whoever did not notice that the earlier process was gone does so when the new one calls.
+            // A peer that did not notice that the earlier process was gone does so when the new one calls.
             self.disconnect(place, peer);
-            // Whoever calls it goes on calling.
+            // A peer that calls it goes on calling.
             self.agenda.after(self.rng.skewed(Span::millis(10)), Event::Dial(place, peer));
         }
         for (slot, recovered) in recovered.into_iter().enumerate() {

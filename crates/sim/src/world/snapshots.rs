@@ -22,7 +22,7 @@ pub(super) enum Stage {
     Come(Place, u32, u64, Box<Snapshot>),
     /// Its file is about to be durable.
     Staging(u64),
-    /// Nobody waits for this attempt any longer.
+    /// No one is to wait for this attempt any longer.
     GivenUp(u64),
     /// The file of the process's own state is about to be durable.
     Saving,

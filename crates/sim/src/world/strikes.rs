@@ -21,7 +21,7 @@ impl<S: Subject> World<S> {
         let scene = self.scene(slot, &spare);
         let faults = faults::plan(kind, &scene, self.conditions.clock_drift, &mut rng);
         self.fault_rng = rng;
-        // Nobody changes the members while one of them is missed.
+        // No operator changes the members while one of them is missed.
         let waits = kind.is_churn() && (self.operators.has_lost_disk() || self.has_rot());
         let mut has_struck = false;
         for fault in faults.into_iter().filter(|_| !waits) {

@@ -1,6 +1,6 @@
 //! Trials: what is done to a group that is well, at the end of a run, to see whether it stays well.
 //!
-//! Owns who is tried, and how. Must not know what must hold then: see `checks/no_disruption.rs`.
+//! Owns which node is tried, and how. Must not know what must hold then: see `checks/no_disruption.rs`.
 
 use super::{DIAL_AGAIN, Event, Phase, World};
 use crate::agenda::Moment;
@@ -18,11 +18,11 @@ pub(super) struct Trial {
     /// Of which group.
     slot: Slot,
     kind: Kind,
-    /// Who is tried.
+    /// The node that is tried.
     place: Place,
-    /// Who led when it began.
+    /// The leader when it began.
     before: Office,
-    /// When it began; when the one who is tried came back, from then on.
+    /// When it began; when the node that is tried came back, from then on.
     since: Moment,
     is_back: bool,
     /// What was committed when it began.
@@ -40,17 +40,17 @@ enum Kind {
     Reset,
     /// The leader hears no one, and is heard.
     DeafLeader,
-    /// A voter's state machine stands still. If it leads, another takes its place; if not, nobody notices.
+    /// A voter's state machine stands still. If it leads, another takes its place; if not, no other node notices.
     Stuck,
     /// A voter's state machine fails, with the same consequences.
     Failing,
 }
 
 const TRIAL: &str = "trial";
-/// How long a deaf leader may have no successor, in election timeouts. The two that are left of three stand at the same
-/// moment, and in vain, once in three times where a frame takes a fifteenth of an election timeout.
+/// How long a deaf leader may have no successor, in election timeouts. The two that are left of three campaign at the
+/// same moment, and in vain, once in three times where a frame takes a fifteenth of an election timeout.
 const SUCCESSION: u64 = 20;
-/// For so many election timeouts a voter is gone: long enough to stand for election.
+/// For so many election timeouts a voter is gone: long enough to campaign.
 const GONE: u64 = 3;
 /// So many election timeouts after it is back it has unseated whom it could.
 const BACK: u64 = 2;
@@ -150,8 +150,8 @@ impl<S: Subject> World<S> {
         self.write_much(before.leader, slot, 3);
     }
 
-    /// A leader whose state machine does nothing leaves its office to another. One that follows keeps up nobody. And no
-    /// other group notices.
+    /// A leader whose state machine does nothing leaves its office to another. One that follows holds no other node up.
+    /// And no other group notices.
     fn watch_upset(&mut self, trial: Trial, office: Option<Office>) -> Result<(), Violation> {
         let Trial { slot, place, before, since, commit, .. } = trial;
         let (now, timeout) = (self.agenda.now(), self.election_timeout());
@@ -185,23 +185,23 @@ impl<S: Subject> World<S> {
         self.hosts[leader].raft(slot).map(|raft| raft.commit()).unwrap_or_default()
     }
 
-    /// Who leads.
+    /// The leader, and its term.
     fn office(&self, slot: Slot) -> Option<Office> {
         let leader = self.leader(slot)?;
         Some(Office { leader, term: self.hosts[leader].raft(slot)?.role_state().term })
     }
 
-    /// Those without whom the others are a quorum, with somebody to lead it.
+    /// The nodes without which the others are a quorum, with a node to lead it.
     fn who_may_be_gone(&self, slot: Slot, kind: Kind, Office { leader, .. }: Office) -> Vec<Place> {
         let members = self.groups[slot].members.members();
         let others_decide = |place: &Place| {
             let is_other = |node| place_of(node) != *place;
             members.is_quorum(is_other) && members.voters().any(|node| is_other(node) && !members.is_witness(node))
         };
-        // A leader hands over to who should rather lead, and is not unseated then.
+        // A leader transfers its leadership to a node that should rather lead, and is not unseated then.
         let is_tried = |place: &Place| match kind {
             Kind::DeafLeader => *place == leader,
-            // Without commands there is nothing to stand still with. Who is to be fit is no witness.
+            // Without commands there is nothing to stand still with. A node that is to be fit is no witness.
             Kind::Stuck | Kind::Failing => {
                 let has_commands = self.groups[slot].workload.subject_has_idle();
                 has_commands && self.conditions.priorities.is_empty() && !members.is_witness(node_at(*place))

@@ -1,4 +1,4 @@
-//! What is seen of the whole: who leads, who has caught up, and whether a run has ended well.
+//! What is seen of the whole: which node leads, which have caught up, and whether a run has ended well.
 //!
 //! Owns the phases of a run after all faults are over. Must not change anything but the phase.
 
@@ -136,7 +136,7 @@ impl<S: Subject> World<S> {
         })
     }
 
-    /// Whether those who are no members leave them alone.
+    /// Whether nodes that are no members leave the members alone.
     fn check_strays(&self) -> Result<(), Violation> {
         for slot in 0..self.groups.len() {
             let Some((_, members)) = self.members_of_leader(slot) else { continue };

@@ -1,6 +1,6 @@
 //! The bytes of history: events, and the blocks that they are packed in.
 //!
-//! Owns the encoding that `docs/disk-format.md` describes. Must not know who keeps a block or what is asked of it.
+//! Owns the encoding that `docs/disk-format.md` describes. Must not know where a block is kept or what is asked of it.
 
 use std::fmt;
 

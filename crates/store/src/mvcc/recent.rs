@@ -14,7 +14,7 @@ use crate::mvcc::revision::Revision;
 
 /// How many blocks are in a group. A clone has one group and the list of groups copied, at the next block.
 const GROUP_BLOCKS: usize = 64;
-/// A shorter value is copied for who reads it; a longer one is shared, and keeps its block in memory.
+/// A shorter value is copied for its reader; a longer one is shared, and keeps its block in memory.
 const COPIED_BYTES_MAX: usize = 1024;
 
 /// Blocks of events, oldest first.

@@ -1,4 +1,4 @@
-//! The state of the keys at one moment, for whoever wants to read it in peace.
+//! The state of the keys at one moment, for a reader that wants it to stay as it is.
 
 use std::fmt;
 use std::sync::Arc;

@@ -50,7 +50,7 @@ pub(crate) trait Encode {
     fn revision(&self) -> i64;
     fn key(&self) -> &[u8];
     fn is_deletion(&self) -> bool;
-    /// None if that takes a read of the engine, which nobody else is to wait for.
+    /// None if that takes a read of the engine, which no other stream is to wait for.
     fn encoded(&mut self, with_previous: bool) -> Option<Bytes>;
 }
 
@@ -120,7 +120,7 @@ impl Watchers {
         act(hub.published, &mut mail)
     }
 
-    /// Gives a batch's events, in order, to those who watch their keys. With them the store comes to be at `newest`.
+    /// Gives a batch's events, in order, to the watchers of their keys. With them the store comes to be at `newest`.
     /// Returns the mailboxes whose owners are to be woken.
     pub fn publish<E: Encode>(&self, events: impl Iterator<Item = E>, newest: i64) -> Vec<Arc<Mailbox>> {
         let mut to_wake = Vec::new();
@@ -164,7 +164,7 @@ impl Watchers {
 }
 
 impl Hub {
-    /// Gives the events of one revision to those who watch their keys.
+    /// Gives the events of one revision to the watchers of their keys.
     fn publish(&self, revision: &mut [impl Encode], to_wake: &mut Vec<Arc<Mailbox>>) {
         let mut wanted: Vec<(Watcher, usize)> = Vec::new();
         for (place, event) in revision.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Incoming connections: who calls, and may they?
+//! Incoming connections: which node calls, and whether it may.
 //!
 //! Owns the listener and the handshake's answering side. A caller is a *unauthenticated connections* until its hello is accepted;
 //! unauthenticated connections are few and have little time.
@@ -45,8 +45,8 @@ pub(crate) async fn accept_all(local: Arc<Local>, listener: TcpListener) {
             }
         };
         unauthenticated.retain(|unauthenticated| !unauthenticated.is_finished());
-        // The oldest has to go rather than the newest: a peer introduces itself within a round trip, so that whoever
-        // has waited longest is the least likely to be one.
+        // The oldest has to go rather than the newest: a peer introduces itself within a round trip, so that the
+        // connection that has waited longest is the least likely to be one.
         if unauthenticated.len() >= local.limits.strangers_max
             && let Some(oldest) = unauthenticated.pop_front()
         {
@@ -93,7 +93,7 @@ enum Heard {
     Request { page: Vec<u8> },
 }
 
-/// Who has called, in words that both understand.
+/// The caller, and the version of the protocol that both sides speak.
 #[derive(Debug)]
 struct Caller {
     hello: Hello,
@@ -101,8 +101,8 @@ struct Caller {
     introduction: Introduction,
 }
 
-/// Hears a hello that is meant for this node, and the introduction after it. Who the caller says it is becomes known
-/// as soon as it has said so, whatever comes after.
+/// Hears a hello that is meant for this node, and the introduction after it. The identity that the caller claims
+/// becomes known as soon as it has said so, whatever comes after.
 async fn hear(local: &Local, stream: &mut TcpStream, claims_to_be: &mut Option<NodeId>) -> Result<Heard, Refusal> {
     // The magic first: what speaks another protocol is told so, and not waited for.
     let mut magic = [0; MAGIC.len()];

@@ -8,7 +8,7 @@ pub(crate) struct Backoff {
     min: Duration,
     max: Duration,
     attempts: u32,
-    /// Counts draws. Started at a different number in every dialler, so that those who lost the same peer at the same
+    /// Counts draws. Started at a different number in every dialler, so that nodes that lost the same peer at the same
     /// moment do not come back at the same moment.
     draws: u64,
 }

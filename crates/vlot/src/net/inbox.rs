@@ -1,4 +1,4 @@
-//! Where received frames wait for the one who consumes them, and the news of who is connected.
+//! Where received frames wait for their consumer, and the news of which peers are connected.
 //!
 //! Owns order, urgency and the bound on what is received and not consumed. Must not know of sockets or of what a frame
 //! means.
@@ -24,7 +24,7 @@ pub enum Event {
     /// Frames are slices of the buffer they were read into, which lives as long as any of them: a short frame that is
     /// kept for long is better copied.
     Frames {
-        /// Who sent them.
+        /// The peer that sent them.
         from: NodeId,
         /// On which lane.
         lane: Lane,
@@ -34,7 +34,7 @@ pub enum Event {
     /// The control lane of a peer stands in both directions. Other lanes follow on their own and do not count, nor do
     /// unlisted peers; frames of the peer may come before this and after [`Event::Lost`].
     Connected {
-        /// Who is there.
+        /// The peer that is connected.
         peer: NodeId,
         /// The disk that it says it has; zero if it does not tell.
         disk: u64,
@@ -42,7 +42,7 @@ pub enum Event {
     /// The control lane is down in one direction or both, or the node is no peer any more. Comes exactly once after
     /// each [`Event::Connected`]. If both happen before the owner looks, it hears of neither.
     Lost {
-        /// Who is gone.
+        /// The peer that is gone.
         peer: NodeId,
     },
     /// Two nodes do not talk to each other because one of them has another disk than the one that is entitled to its
@@ -102,7 +102,8 @@ struct Waiting {
     closed: bool,
 }
 
-/// How many reports of other disks wait at most: whoever makes them up cannot fill the memory of an owner that is away.
+/// How many reports of other disks wait at most: a caller that makes them up cannot fill the memory of an owner that is
+/// away.
 const REPORTS_MAX: usize = 64;
 
 #[derive(Debug)]
@@ -121,7 +122,7 @@ enum Taken {
 }
 
 impl Mailbox {
-    /// Hands over the frames of one read. Never waits: the reader asks its [`Intake`] for room before it reads.
+    /// Delivers the frames of one read. Never waits: the reader asks its [`Intake`] for room before it reads.
     pub fn deliver(&self, from: NodeId, lane: Lane, frames: Vec<Bytes>, intake: &Arc<Intake>) {
         // What a frame costs besides its bytes counts too, or empty frames would be free.
         let cost = frames.iter().map(|frame| frame.len() + size_of::<Bytes>()).sum();

@@ -116,7 +116,7 @@ impl Local {
         }
     }
 
-    /// Whether complaints about a node are kept apart from those about all who might call.
+    /// Whether complaints about a node are kept apart from those about all other callers.
     fn knows(&self, node: NodeId) -> bool {
         self.peers().contains_key(&node) || self.disks.know(node)
     }

@@ -1,4 +1,4 @@
-//! What the owner of a transport decides: who this node is, whom it talks to, and every bound.
+//! What the owner of a transport decides: this node's identity, its peers, and every bound.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use vlot_raft::id::NodeId;
 use super::pages::Pages;
 use vlot_node::Lane;
 
-/// Who this node is. Cluster and node are checked by every handshake.
+/// The identity of this node. Cluster and node are checked by every handshake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Identity {
     /// The cluster; nodes of another one are refused.
@@ -33,7 +33,7 @@ pub enum Listen {
 /// Everything a transport has to be told. [`Options::new`] fills in the bounds.
 #[derive(Debug)]
 pub struct Options {
-    /// Who this node is.
+    /// The identity of this node.
     pub identity: Identity,
     /// Where it listens.
     pub listen: Listen,

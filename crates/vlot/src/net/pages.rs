@@ -1,5 +1,5 @@
-//! Plain HTTP on the peers' port: a few pages for those who look for the cluster before they belong to it, and for
-//! whoever asks which node this is.
+//! Plain HTTP on the peers' port: a few pages for nodes that look for the cluster before they belong to it, and for
+//! callers that ask which node this is.
 //!
 //! Owns as much of HTTP/1.1 as one `GET` needs: no body comes in, and the connection ends with the answer. Must not know
 //! what the pages say.

@@ -115,8 +115,8 @@ impl Peer {
         self.links().diallers = diallers;
     }
 
-    /// An unlisted peer becomes a regular peer, or a peer is to be found elsewhere. Its connections stay as they are, for whoever
-    /// is at their other end has shown who it is: the address counts from the next dial.
+    /// An unlisted peer becomes a regular peer, or a peer is to be found elsewhere. Its connections stay as they are,
+    /// for the node at their other end has shown its identity: the address counts from the next dial.
     pub fn promote(&self, address: String) {
         let mut links = self.links();
         links.address = address;
@@ -231,7 +231,7 @@ impl Peer {
         let number = links.inbound_count;
         links.inbound[lane.index()] = spawn(number).map(|reader| Inbound { number, reader });
         self.tell(&mut links);
-        // Only those who wait at this moment: a signal that was kept would cut short a later, deserved wait.
+        // Only the tasks that wait at this moment: a signal that was kept would cut short a later, deserved wait.
         self.stirred.notify_waiters();
     }
 

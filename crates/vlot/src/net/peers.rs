@@ -1,4 +1,4 @@
-//! Who is a peer, who is an unlisted peer, and how one becomes the other.
+//! Which nodes are peers, which are unlisted peers, and how one becomes the other.
 //!
 //! Owns that decision and the bound on unlisted peers. Must not know of sockets.
 //!
@@ -49,7 +49,7 @@ pub(crate) fn set_peers(local: &Arc<Local>, mut wanted: BTreeMap<NodeId, String>
     });
 }
 
-/// Makes these the disks that are entitled to their seats. Whoever has named another is hung up on.
+/// Makes these the disks that are entitled to their seats. Connections of a node that has named another are closed.
 pub(crate) fn set_disks(local: &Local, entitled: BTreeMap<NodeId, u64>) {
     let before = local.disks.set(entitled);
     for node in before.into_keys().filter(|node| !local.disks.know(*node)) {

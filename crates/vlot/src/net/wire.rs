@@ -19,7 +19,7 @@
 //!
 //! A frame has no checksum. A receiver could do nothing with a mismatch but close the connection, TCP and the link
 //! below already do that for all but a sliver of errors, and what must be right end to end (the entries) is checked by
-//! whoever stores it. The length alone is distrusted: it is bounded, and never allocated on its word.
+//! the log that stores it. The length alone is distrusted: it is bounded, and never allocated on its word.
 
 use bytes::{Buf, BufMut};
 use vlot_raft::id::NodeId;

@@ -78,9 +78,9 @@ fn observed_by(operation: &Operation) -> Value {
 
 /// What an operation did; none if it need not have done anything, or must not.
 ///
-/// A write of unknown outcome whose value nobody has seen need not have happened: taken out of any order, it leaves one
-/// that is as good, for nothing between it and the next write has looked at the register. If its value was seen, it has
-/// happened, and if it was conditional, its condition held.
+/// A write of unknown outcome whose value no client has seen need not have happened: taken out of any order, it leaves
+/// one that is as good, for nothing between it and the next write has looked at the register. If its value was seen, it
+/// has happened, and if it was conditional, its condition held.
 fn step_of(op: OpId, operation: &Operation, observed: &HashSet<OpId>) -> Option<Step> {
     let (answered, end): (_, EndOf<RegistersUsed>) = operation.ended.clone().unwrap_or((Moment::NEVER, End::Unknown));
     let invoked = operation.invoked;
@@ -97,7 +97,7 @@ fn step_of(op: OpId, operation: &Operation, observed: &HashSet<OpId>) -> Option<
             let answered = if is_known { answered } else { Moment::NEVER };
             (is_known || observed.contains(&op)).then_some(Step { invoked, answered, requires, writes: Some(op) })
         }
-        // Whoever has seen a value that was refused has seen what nothing has written.
+        // A client that has seen a value that was refused has seen what nothing has written.
         (_, End::Refused) | (Request::Read(_), End::Replied(_) | End::Unknown) => None,
     }
 }
@@ -147,7 +147,7 @@ fn search(steps: &[Step]) -> Result<(), usize> {
 /// The next operation from `from` on that may come next in the order: nothing open was answered before it began, and
 /// the register holds what it requires.
 fn next_choice(steps: &[Step], done: &Done, value: Value, from: usize) -> Option<usize> {
-    // Whoever is open and answered first bounds all others: they must have begun before.
+    // The open operation that was answered first bounds all others: they must have begun before.
     let mut earliest_answer = Moment::NEVER;
     let mut found = None;
     for (n, step) in steps.iter().enumerate().skip(done.first_open()) {

@@ -28,7 +28,7 @@ const MACHINES: usize = 3;
 const WATCHERS: usize = 24;
 const WAITING_MAX: usize = 12;
 
-/// A machine, and who talks to it.
+/// A machine, and the streams that talk to it.
 struct Home {
     engine: MemoryEngine,
     machine: StoreMachine,
@@ -38,7 +38,7 @@ struct Home {
     view: Option<View>,
 }
 
-/// Who waits, and for what.
+/// What an operation waits for.
 #[derive(Clone, Copy)]
 enum Wait {
     /// For a command to be applied where it was asked for.
@@ -278,7 +278,7 @@ impl Driven {
             return self.crash(to);
         }
         self.order.begun(to, at);
-        // Whoever waits for a command that came with it is not told.
+        // An operation that waits for a command that came with it is not told.
         let waits = |wait: &Wait| matches!(wait, Wait::Applied(place) if *place == to);
         let mut lost: Vec<OpId> = self.waiting.iter().filter(|(_, wait)| waits(wait)).map(|(op, _)| *op).collect();
         lost.sort_unstable();

@@ -69,7 +69,7 @@ pub enum Outcome {
     Refused(Refusal),
     /// It was certainly not proposed, and never will be.
     NotTaken,
-    /// Nobody knows.
+    /// It is not known.
     Unknown,
 }
 

@@ -7,7 +7,7 @@
 //! holds every answer against the model's, and then looks for a place for each of the others that is not before what had
 //! ended when it began. The earliest place is always the best, so that one pass finds out.
 //!
-//! Operations of unknown outcome are on the timeline if somebody saw what they did: see [`Trace`].
+//! Operations of unknown outcome are on the timeline if a client saw what they did: see [`Trace`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -235,7 +235,7 @@ fn check_time(history: &History, replayed: &Replayed) -> Result<(), Violation> {
             }
             continue;
         }
-        // Who is not told waits for nothing: it may take effect at any later time.
+        // An operation whose outcome is not told may take effect at any later time.
         let Some((_, outcome @ (Outcome::Done(_) | Outcome::Refused(_)))) = &operation.ended else { continue };
         let is_local = operation.request.is_serializable();
         let from = if is_local { 0 } else { *floor };
@@ -645,7 +645,7 @@ mod tests {
         let known: Vec<OpId> = all_but_last.iter().copied().filter(is_known).collect();
         for pair in known.chunks_exact(2).step_by(20) {
             let ends = [0, 1].map(|n| driven.history.operation(pair[n]).ended.clone());
-            // Left out: as if nobody had told of it.
+            // Left out: as if its outcome had not been told.
             driven.history.operation_mut(pair[0]).ended = None;
             let others = driven.traces().into_iter().filter(|(op, _)| *op != pair[0]);
             assert!(check(&driven.history, others).is_err());

@@ -1,7 +1,7 @@
 //! What clients ask for: operations drawn from a seed, on few keys, so that they get into each other's way.
 //!
 //! Owns the distributions, and what clients remember in order to ask for something sensible: comparisons that hold now and
-//! then need versions that somebody has seen. Each put writes a value of its own, which names its operation.
+//! then need versions that a client has seen. Each put writes a value of its own, which names its operation.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ const DEPTH: u64 = 60;
 /// What clients remember.
 #[derive(Clone, Debug, Default)]
 pub struct Workload {
-    /// The newest revision that anybody has seen.
+    /// The newest revision that any client has seen.
     newest: i64,
     /// Keys as they were last seen, somewhere.
     seen: BTreeMap<Bytes, KeyValue>,
@@ -53,7 +53,7 @@ impl Workload {
         Self { no_local_reads: true, ..self }
     }
 
-    /// The newest revision that anybody has seen.
+    /// The newest revision that any client has seen.
     #[must_use]
     pub fn newest(&self) -> i64 {
         self.newest
