@@ -435,6 +435,11 @@ impl Host {
         self.node.raft(group).expect("a group of this node").log().after().index.0
     }
 
+    /// The disk takes no more entries, and has told nobody.
+    pub fn fill_disk(&mut self) {
+        self.disk.is_full = true;
+    }
+
     /// Whether the disk has room for entries.
     pub fn room(&mut self, now: Time, is_there: bool) {
         self.disk.is_full = !is_there;

@@ -87,7 +87,8 @@ fn groups_that_sleep_learn_that_the_node_of_their_leader_is_silent() {
     // Its connections seem to stand.
     cluster.silence(1, 2);
     cluster.silence(1, 3);
-    cluster.run(5 * ELECTION_TIMEOUT);
+    // One election timeout to notice, and less than another to be elected by those who have noticed too.
+    cluster.run(2 * ELECTION_TIMEOUT - HEARTBEAT);
     for group in 1..=5 {
         let leader = cluster.leader(GroupId(group)).expect("one of the others");
         assert_ne!(leader, 1, "group {group}");
