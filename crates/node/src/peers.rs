@@ -236,6 +236,39 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_nobody_tells_takes_the_place_of_none() {
+        let unnamed = Members::of_voters([(NodeId(2), String::new()), (NodeId(9), String::new())]);
+        let mut peers = Peers::new(NodeId(1), BTreeMap::from([(NodeId(9), "n9:1".to_owned())]));
+        peers.take_changed();
+        peers.members_changed(None, Some(&unnamed));
+        let told = BTreeMap::from([(NodeId(9), "n9:1".to_owned())]);
+        assert_eq!(peers.take_changed(), Some(told), "where the second listens nobody knows");
+        peers.members_changed(None, Some(&members(&[2])));
+        peers.members_changed(Some(&unnamed), Some(&unnamed));
+        let told = BTreeMap::from([(NodeId(2), "n2:1".to_owned()), (NodeId(9), "n9:1".to_owned())]);
+        assert_eq!(peers.take_changed(), Some(told));
+        assert_eq!(peers.take_changed(), None);
+    }
+
+    #[test]
+    fn a_node_is_alive_if_it_is_connected_and_was_heard_within_a_timeout() {
+        let timeout = Duration::from_millis(100);
+        let mut peers = Peers::new(NodeId(1), BTreeMap::new());
+        peers.heard(Time::from_millis(1), NodeId(2));
+        assert!(!peers.is_alive(Time::from_millis(1), NodeId(2), timeout), "it is not connected");
+        peers.connected(Time::from_millis(5), NodeId(2), 12);
+        for (now, is_alive) in [(5, true), (104, true), (105, false)] {
+            assert_eq!(peers.is_alive(Time::from_millis(now), NodeId(2), timeout), is_alive, "at {now}");
+        }
+        peers.heard(Time::from_millis(50), NodeId(2));
+        assert!(peers.is_alive(Time::from_millis(105), NodeId(2), timeout));
+        assert_eq!((peers.disk(NodeId(2)), peers.disk(NodeId(3))), (Some(12), None));
+        peers.lost(NodeId(2));
+        assert!(!peers.is_alive(Time::from_millis(60), NodeId(2), timeout));
+        assert_eq!(peers.disk(NodeId(2)), None);
+    }
+
+    #[test]
     fn a_disk_is_entitled_for_as_long_as_a_group_says_so() {
         let mut peers = Peers::new(NodeId(1), BTreeMap::new());
         let disks = [(NodeId(2), 7)];

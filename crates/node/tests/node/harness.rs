@@ -79,14 +79,19 @@ pub struct Cluster {
 impl Cluster {
     /// Nodes 1 to `nodes`, all connected.
     pub fn new(setup: &Setup) -> Self {
+        let mut cluster = Self::unconnected(setup);
+        cluster.each_pair(|cluster, one, other| cluster.connect(one, other));
+        cluster
+    }
+
+    /// Nodes that are told of no connection; what they send arrives all the same.
+    pub fn unconnected(setup: &Setup) -> Self {
         let now = Time::default();
         let mut hosts: BTreeMap<u64, Host> = (1..=setup.nodes).map(|n| (n, Host::new(n, setup))).collect();
         for host in hosts.values_mut() {
             (1..=setup.groups).for_each(|group| host.begin(now, GroupId(group), GroupState::default()));
         }
-        let mut cluster = Self { now, hosts, cut: BTreeSet::new() };
-        cluster.each_pair(|cluster, one, other| cluster.connect(one, other));
-        cluster
+        Self { now, hosts, cut: BTreeSet::new() }
     }
 
     /// A cluster of one group, which node `n` leads.
@@ -431,6 +436,11 @@ impl Host {
 
     pub fn log_begins_after(&self, group: GroupId) -> u64 {
         self.node.raft(group).expect("a group of this node").log().after().index.0
+    }
+
+    /// The disk takes no more entries, and has told nobody.
+    pub fn fill_disk(&mut self) {
+        self.disk.is_full = true;
     }
 
     /// Whether the disk has room for entries.

@@ -142,6 +142,47 @@ fn on_a_full_disk_the_log_is_cut_as_far_as_it_can_be() {
 }
 
 #[test]
+fn a_log_is_cut_as_far_as_it_can_be_when_that_is_asked() {
+    let mut cluster = Cluster::led_by(1, &Setup::default());
+    fill(&mut cluster, 5, 1);
+    cluster.host(1).held.applies = true;
+    let applied = cluster.host(1).applied(GROUP).index.0;
+    fill(&mut cluster, 5, 1);
+    cluster.handle(1, Input::Compact { group: GROUP });
+    cluster.settle();
+    assert_eq!(cluster.host(1).log_begins_after(GROUP), applied);
+}
+
+#[test]
+fn a_snapshot_that_is_restored_counts_as_applied_and_as_saved_and_older_ones_go() {
+    for is_durable in [true, false] {
+        let mut cluster = Cluster::led_by(1, &Setup::default());
+        cluster.host(3).held.applies = true;
+        fill(&mut cluster, 5, 1);
+        let status = cluster.host(3).status(GROUP).clone();
+        let id = LogId { term: status.role_state.term, index: status.commit };
+        assert!(status.applied < id.index);
+        let read = cluster.read(3, GROUP);
+        cluster.run(HEARTBEAT);
+        let durable = if is_durable { id } else { LogId::ZERO };
+        cluster.handle(3, Input::Restored { group: GROUP, id, durable });
+        let acts = cluster.turn(3);
+        let before = if is_durable { LogId { index: id.index.next(), ..id } } else { id };
+        let removes = |act: &Act| matches!(act, Act::RemoveSnapshots { before: first, .. } if *first == before);
+        assert!(acts.iter().any(removes), "a state that is durable by itself needs no file: {acts:?}");
+        cluster.carry_out(3, acts);
+        assert!(cluster.host(3).events.contains(&(GROUP, GroupEvent::SnapshotRestored { of: id })));
+        assert_eq!(cluster.host(3).status(GROUP).applied, id.index);
+        assert_eq!(cluster.host(3).status(GROUP).applying_bytes, 0);
+        assert_eq!(cluster.host(3).fate(read), ["ready"]);
+        // What is in the snapshot is needed in the log no more.
+        cluster.handle(3, Input::Compact { group: GROUP });
+        cluster.turn(3);
+        assert_eq!(cluster.host(3).log_begins_after(GROUP), id.index.0);
+    }
+}
+
+#[test]
 fn a_group_that_begins_on_a_full_disk_knows() {
     let mut cluster = Cluster::new(&Setup { groups: 0, ..Setup::default() });
     let now = cluster.now;

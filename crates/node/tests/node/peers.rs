@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use vlot_log::index::GroupState;
 use vlot_node::Lane;
-use vlot_node::act::{Complaint, GroupEvent, Stop};
+use vlot_node::act::{Act, Complaint, GroupEvent, Stop};
 use vlot_node::input::Input;
 use vlot_node::members::{MemberChange, Members};
 use vlot_node::wire::{BadFrame, PeerMessage};
-use vlot_raft::effect::Event;
+use vlot_raft::effect::{Event, RoleName};
 use vlot_raft::id::{GroupId, LogIndex, NodeId, Term};
 use vlot_raft::message::{Body, Message, Session};
 
@@ -109,6 +109,32 @@ fn no_disk_is_bound_before_a_leader_has_committed_in_its_term() {
     (1..=3).for_each(|n| cluster.release(n));
     cluster.run(3 * HEARTBEAT);
     assert_eq!(cluster.host(leader).members[&GROUP].disks().count(), 3);
+}
+
+#[test]
+fn the_disk_of_a_member_is_bound_that_was_seen_before_it_was_one() {
+    let mut cluster = Cluster::led_by(1, &Setup::default());
+    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 14 });
+    cluster.run(ELECTION_TIMEOUT);
+    cluster.change(1, GROUP, vec![MemberChange::AddLearner { node: NodeId(4), address: "n4:1".to_owned() }]);
+    cluster.settle();
+    assert_eq!(cluster.host(1).members[&GROUP].disk(NodeId(4)), 14);
+}
+
+#[test]
+fn who_is_entitled_is_said_in_the_turn_in_which_a_role_changes() {
+    let mut cluster = Cluster::led_by(1, &Setup::default());
+    let message = PeerMessage::Raft {
+        message: Message { term: Term(cluster.host(1).status(GROUP).role_state.term.0 + 1), body: Body::StaleTerm },
+        payloads: Vec::new(),
+    };
+    let input = Input::Frame { from: NodeId(2), lane: message.lane(), bytes: message.encode(GROUP) };
+    cluster.handle(1, input);
+    let acts = cluster.turn(1);
+    let is_follower =
+        |act: &Act| matches!(act, Act::Show { status, .. } if status.role_state.role == RoleName::Follower);
+    assert!(acts.iter().any(is_follower), "{acts:?}");
+    assert!(acts.iter().any(|act| matches!(act, Act::SetDisks(disks) if disks.is_empty())), "{acts:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vlot_node::input::Input;
 use vlot_node::wire::PeerMessage;
 use vlot_raft::id::{GroupId, NodeId};
 
@@ -86,7 +87,8 @@ fn groups_that_sleep_learn_that_the_node_of_their_leader_is_silent() {
     // Its connections seem to stand.
     cluster.silence(1, 2);
     cluster.silence(1, 3);
-    cluster.run(5 * ELECTION_TIMEOUT);
+    // One election timeout to notice, and less than another to be elected by those who have noticed too.
+    cluster.run(2 * ELECTION_TIMEOUT - HEARTBEAT);
     for group in 1..=5 {
         let leader = cluster.leader(GroupId(group)).expect("one of the others");
         assert_ne!(leader, 1, "group {group}");
@@ -104,6 +106,21 @@ fn a_group_that_falls_asleep_is_told_of_the_nodes_that_are_gone_already() {
     let proposal = cluster.propose(3, GROUP, "x");
     cluster.run(3 * ELECTION_TIMEOUT);
     assert_eq!(cluster.host(3).fate(proposal), ["applied"]);
+}
+
+#[test]
+fn nobody_sleeps_over_a_leader_that_was_gone_when_the_group_fell_asleep() {
+    let mut cluster = Cluster::unconnected(&Setup { nodes: 2, ..sleepy(1) });
+    cluster.handle(1, Input::Connected { peer: NodeId(2), disk: 12 });
+    let is_asleep = |cluster: &mut Cluster| cluster.host(2).node.raft(GROUP).is_some_and(|raft| raft.is_asleep());
+    for _ in 0..200 {
+        cluster.run(HEARTBEAT / 2);
+        let leads = cluster.host(2).status(GROUP).role_state.leader == Some(NodeId(2));
+        assert!(leads || !is_asleep(&mut cluster), "the second node would not notice that the first is gone");
+    }
+    cluster.connect(1, 2);
+    cluster.run(5 * ELECTION_TIMEOUT);
+    assert!(is_asleep(&mut cluster));
 }
 
 #[test]

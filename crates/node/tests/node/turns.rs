@@ -139,6 +139,34 @@ fn a_batch_that_is_durable_makes_all_before_it_durable() {
 }
 
 #[test]
+fn votes_count_as_durable_though_entries_before_them_wait_for_room() {
+    let mut cluster = Cluster::led_by(1, &Setup::default());
+    let last = |cluster: &mut Cluster| cluster.host(3).node.raft(GROUP).map(|raft| (raft.log().last(), raft.durable()));
+    cluster.host(3).fill_disk();
+    for n in 0..3 {
+        cluster.propose(1, GROUP, &format!("{n}"));
+        cluster.run(HEARTBEAT);
+    }
+    let Some((end, durable)) = last(&mut cluster) else { panic!("a group of this node") };
+    assert_eq!(end.0 - durable.0, 3, "three batches wait");
+    // The second is elected by the third, whose entries wait.
+    let term = cluster.host(3).status(GROUP).role_state.term;
+    cluster.disconnect(1, 2);
+    cluster.disconnect(1, 3);
+    cluster.run(5 * ELECTION_TIMEOUT);
+    assert!(cluster.host(3).status(GROUP).role_state.term > term);
+    assert_eq!(cluster.leader_among(&[2]), Some(2));
+    assert_eq!(last(&mut cluster).map(|(_, durable)| durable), Some(durable), "entries are not acknowledged by that");
+    cluster.handle(3, Input::Close { group: GROUP, remove: false });
+    cluster.settle();
+    assert!(!cluster.host(3).closed.contains_key(&GROUP), "they are still to be written");
+    let now = cluster.now;
+    cluster.host(3).room(now, true);
+    cluster.settle();
+    assert!(cluster.host(3).closed.contains_key(&GROUP), "all of them are written");
+}
+
+#[test]
 fn a_node_without_groups_waits_for_nothing() {
     let mut cluster = Cluster::new(&Setup { groups: 0, ..Setup::default() });
     cluster.settle();
