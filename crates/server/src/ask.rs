@@ -2,6 +2,7 @@
 //!
 //! Owns the bounds of time and length. Must not know what is asked, or why.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,11 +41,32 @@ impl Answer {
     }
 }
 
-/// Asks who listens at `address`, a `host:port`, for a path.
+/// Why there is no answer. Displays as the end of a sentence.
+#[derive(Debug)]
+pub(crate) enum AskError {
+    TimedOut,
+    Io(std::io::Error),
+    /// The answer is not one that a member gives.
+    NotAMember,
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => out.write_str("no answer in time"),
+            Self::Io(error) => error.fmt(out),
+            Self::NotAMember => out.write_str("what answers is no member"),
+        }
+    }
+}
+
+impl std::error::Error for AskError {}
+
+/// Asks the member that listens at `address`, a `host:port`, for a path.
 ///
 /// # Errors
-/// Why there is no answer, as the end of a sentence.
-pub(crate) async fn ask(address: &str, path: &str, within: Duration) -> Result<Answer, String> {
+/// Why there is no answer.
+pub(crate) async fn ask(address: &str, path: &str, within: Duration) -> Result<Answer, AskError> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -53,9 +75,8 @@ pub(crate) async fn ask(address: &str, path: &str, within: Duration) -> Result<A
         stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await?;
         std::io::Result::Ok(bytes)
     };
-    let bytes = timeout(within, exchange).await.map_err(|_| "no answer in time".to_owned())?;
-    let bytes = bytes.map_err(|error| error.to_string())?;
-    Answer::read(&bytes).ok_or_else(|| "what answers is no member".to_owned())
+    let bytes = timeout(within, exchange).await.map_err(|_| AskError::TimedOut)?;
+    Answer::read(&bytes.map_err(AskError::Io)?).ok_or(AskError::NotAMember)
 }
 
 #[cfg(test)]

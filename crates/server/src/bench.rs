@@ -5,6 +5,7 @@
 
 mod connections;
 mod cpu;
+mod error;
 mod histogram;
 mod load;
 mod pace;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use crate::client::Endpoint;
 use connections::Connections;
 use cpu::CpuTimes;
+use error::{BenchError, ValueError};
 use pace::Pace;
 use tally::Tally;
 
@@ -134,7 +136,7 @@ pub fn command() -> Command {
 
 /// Runs the workload that the command's matches name. Fails if not a single operation succeeded.
 pub fn run(matches: &ArgMatches) -> ExitCode {
-    let outcome = Bench::from_arg_matches(matches).map_err(|error| error.to_string()).and_then(start);
+    let outcome = Bench::from_arg_matches(matches).map_err(BenchError::Flags).and_then(start);
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -146,25 +148,25 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     }
 }
 
-fn start(bench: Bench) -> Result<bool, String> {
+fn start(bench: Bench) -> Result<bool, BenchError> {
     let load = match &bench.workload {
         Workload::Put { load, .. } | Workload::Range { load, .. } => load,
         Workload::Txn { load } | Workload::Watch { load, .. } => load,
     };
     load.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    let runtime = runtime.map_err(BenchError::Runtime)?;
     LocalSet::new().block_on(&runtime, measure(&bench.workload, load))
 }
 
 /// The course of a run.
-async fn measure(workload: &Workload, load: &Load) -> Result<bool, String> {
+async fn measure(workload: &Workload, load: &Load) -> Result<bool, BenchError> {
     let tally = Rc::new(RefCell::new(Tally::default()));
-    let connections = Rc::new(Connections::open(load, &tally).await?);
+    let connections = Rc::new(Connections::open(load, &tally).await.map_err(BenchError::Connect)?);
     if let Workload::Watch { watchers, .. } = workload {
         let created = watch::start(*watchers, &connections, &tally);
         let created = tokio::time::timeout(START_PATIENCE, created).await;
-        created.map_err(|_| format!("the watches were not created within {} s", START_PATIENCE.as_secs()))?;
+        created.map_err(|_| BenchError::WatchesLate { within: START_PATIENCE })?;
     }
     let pace = Rc::new(Pace::new(Instant::now(), load.rate, load.clients));
     load::start(workload, load, &connections, &pace, &tally);
@@ -181,11 +183,11 @@ async fn measure(workload: &Workload, load: &Load) -> Result<bool, String> {
     let elapsed = start.elapsed();
     let cpu = CpuTimes::read(&load.pids)?.since(&cpu_before);
 
-    // What is still in flight belongs to nobody any more, and is dropped with the runtime.
+    // What is still in flight is not counted any more, and is dropped with the runtime.
     let tally = tally.borrow();
     let report = report::Report { load, workload: workload.name(), tally: &tally, elapsed, cpu };
     let output = if load.json { report.json() } else { report.text() };
-    std::io::stdout().write_all(output.as_bytes()).map_err(|error| error.to_string())?;
+    std::io::stdout().write_all(output.as_bytes()).map_err(BenchError::Output)?;
     Ok(tally.operations() > 0)
 }
 
@@ -238,30 +240,30 @@ impl Load {
         self.conns.unwrap_or(self.endpoints.len())
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), BenchError> {
         let keys_max = 10_u64.checked_pow(self.key_size.min(20) as u32).unwrap_or(u64::MAX);
         if self.key_space == 0 || self.key_space > keys_max {
-            return Err(format!("--key-space must be between 1 and {keys_max} with --key-size={}", self.key_size));
+            return Err(BenchError::KeySpace { keys_max, key_size: self.key_size });
         }
         if !self.rate.is_finite() || self.rate < 0.0 {
-            return Err("--rate must not be negative".to_owned());
+            return Err(BenchError::NegativeRate);
         }
         if self.total == Some(0) || self.duration().is_zero() {
-            return Err("there is nothing to measure".to_owned());
+            return Err(BenchError::NothingToMeasure);
         }
         Ok(())
     }
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+fn at_least_one(text: &str) -> Result<usize, ValueError> {
     match text.parse() {
-        Ok(0) => Err("at least 1 is needed".to_owned()),
+        Ok(0) => Err(ValueError::Zero),
         Ok(number) => Ok(number),
-        Err(error) => Err(format!("{error}")),
+        Err(error) => Err(ValueError::Integer(error)),
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.strip_suffix('s').unwrap_or(text).parse::<f64>().map_err(|error| error.to_string())?;
-    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
+fn seconds(text: &str) -> Result<Duration, ValueError> {
+    let number = text.strip_suffix('s').unwrap_or(text).parse::<f64>().map_err(ValueError::Number)?;
+    Duration::try_from_secs_f64(number).map_err(ValueError::Seconds)
 }

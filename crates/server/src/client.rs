@@ -63,23 +63,51 @@ impl fmt::Display for Endpoint {
 }
 
 impl FromStr for Endpoint {
-    type Err = String;
+    type Err = EndpointError;
 
     /// Reads `host:port` or `http://host:port`.
-    fn from_str(written: &str) -> Result<Self, String> {
+    fn from_str(written: &str) -> Result<Self, EndpointError> {
         let start = match written.split_once("://") {
             Some(("http", rest)) => written.len() - rest.len(),
-            Some((scheme, _)) => return Err(format!("endpoint {written:?}: {scheme} is not supported, only http is")),
+            Some((scheme, _)) => {
+                return Err(EndpointError::Scheme { written: written.to_owned(), scheme: scheme.to_owned() });
+            }
             None => 0,
         };
         let end = written[start..].find('/').map_or(written.len(), |slash| start + slash);
         match written[start..end].rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {}
-            _ => return Err(format!("endpoint {written:?}: host:port is expected")),
+            _ => return Err(EndpointError::NotHostAndPort { written: written.to_owned() }),
         }
         Ok(Endpoint { written: written.to_owned(), address: start..end })
     }
 }
+
+/// Why a text is no [`Endpoint`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum EndpointError {
+    /// Only plain HTTP is spoken.
+    Scheme {
+        written: String,
+        scheme: String,
+    },
+    NotHostAndPort {
+        written: String,
+    },
+}
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scheme { written, scheme } => {
+                write!(f, "endpoint {written:?}: {scheme} is not supported, only http is")
+            }
+            Self::NotHostAndPort { written } => write!(f, "endpoint {written:?}: host:port is expected"),
+        }
+    }
+}
+
+impl std::error::Error for EndpointError {}
 
 /// What holds for every connection.
 #[derive(Clone, Debug)]
@@ -121,6 +149,8 @@ impl fmt::Display for Failure {
         }
     }
 }
+
+impl std::error::Error for Failure {}
 
 /// Whether a call that may have reached a server may be sent again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

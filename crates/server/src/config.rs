@@ -1,7 +1,7 @@
 //! What one node is told by its operator: etcd's flags and `ETCD_*` variables, read, checked and typed.
 //!
 //! Owns the meaning of each honoured flag and the rules between flags. Must not touch disk or network: whether a port
-//! is free or a directory writable is found out by who uses it.
+//! is free or a directory writable is found out where it is used.
 
 mod arguments;
 pub(crate) mod flags;
@@ -295,7 +295,7 @@ fn named_members(given: &str) -> Result<Vec<(String, Vec<Url>)>, ConfigError> {
             .split_once('=')
             .filter(|(name, _)| !name.is_empty())
             .ok_or_else(|| invalid("initial-cluster", given, "a list of name=http://host:port"))?;
-        let url = Url::parse(url).map_err(|why| invalid("initial-cluster", given, &format!("an URL; {url} {why}")))?;
+        let url = Url::parse(url).map_err(|why| invalid("initial-cluster", given, &format!("an URL; {why}")))?;
         if let Some((holder, _)) = members.iter().find(|(_, urls)| urls.contains(&url)) {
             return Err(ConfigError::Contradiction(format!(
                 "--initial-cluster gives {url} to both \"{holder}\" and \"{name}\""

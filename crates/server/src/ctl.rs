@@ -19,6 +19,7 @@ mod txn;
 mod version;
 mod watch;
 
+use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -67,7 +68,7 @@ pub fn run(root: &ArgMatches) -> ExitCode {
 
 /// Prints what the command line's parser has to say. Help is a success; a mistake ends with 1, as in etcdctl.
 pub fn refuse(error: &clap::Error) -> ExitCode {
-    // Nobody is left to tell when the terminal is gone.
+    // When the terminal is gone there is nothing left to write to.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(Exit::ERROR) } else { ExitCode::SUCCESS }
 }
@@ -117,28 +118,28 @@ impl Exit {
     /// Arguments are missing or contradict each other.
     const BAD_ARGS: u8 = 128;
 
-    fn new(code: u8, message: impl Into<String>) -> Exit {
-        Exit { code, message: message.into() }
+    fn new(code: u8, message: impl fmt::Display) -> Exit {
+        Exit { code, message: message.to_string() }
     }
 
-    fn error(message: impl Into<String>) -> Exit {
+    fn error(message: impl fmt::Display) -> Exit {
         Exit::new(Exit::ERROR, message)
     }
 
-    fn bad_args(message: impl Into<String>) -> Exit {
+    fn bad_args(message: impl fmt::Display) -> Exit {
         Exit::new(Exit::BAD_ARGS, message)
     }
 
-    fn bad_feature(message: impl Into<String>) -> Exit {
+    fn bad_feature(message: impl fmt::Display) -> Exit {
         Exit::new(Exit::BAD_FEATURE, message)
     }
 
-    fn invalid_input(message: impl Into<String>) -> Exit {
+    fn invalid_input(message: impl fmt::Display) -> Exit {
         Exit::new(Exit::INVALID_INPUT, message)
     }
 }
 
-/// Writes a result. A closed pipe is no mistake of ours, but there is nobody left to work for.
+/// Writes a result. A closed pipe is no mistake of ours, but its reader needs no more.
 fn show(output: &[u8]) -> Result<(), Exit> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(output).and_then(|()| stdout.flush()).map_err(|_| Exit::new(Exit::ERROR, ""))

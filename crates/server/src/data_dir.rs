@@ -1,8 +1,9 @@
 //! The data directory: whose it is, and that no two processes use it at once.
 //!
-//! Owns the mark that binds a directory to one member of one cluster, for ever: who a node is does not follow from its
-//! flags once it has data.
+//! Owns the mark that binds a directory to one member of one cluster, for ever: a node's identity does not follow from
+//! its flags once it has data.
 
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::identity::Identity;
 pub(crate) struct DataDir {
     /// Where it is.
     pub(crate) path: PathBuf,
-    /// Whose it is; nobody's, if it has not been used.
+    /// The member that it is bound to; `None` if it has not been used.
     pub(crate) mark: Option<Mark>,
     _lock: File,
 }
@@ -32,21 +33,75 @@ pub(crate) struct Mark {
     token: String,
 }
 
+/// Why a data directory is not used.
+#[derive(Debug)]
+pub(crate) enum DataDirError {
+    /// Another process has locked it.
+    InUse { path: PathBuf },
+    /// It cannot be made, locked or written.
+    Unusable { path: PathBuf, error: io::Error },
+    /// Its mark cannot be read.
+    Unreadable { path: PathBuf, error: io::Error },
+    /// Its mark has a format that this version does not know.
+    UnknownVersion { path: PathBuf },
+    /// It is bound to another member than these flags are of.
+    OtherMember { path: PathBuf, found: Box<Mark>, own: Box<Mark> },
+}
+
+impl DataDirError {
+    fn other_member(path: &Path, found: &Mark, own: Mark) -> DataDirError {
+        Self::OtherMember { path: path.to_owned(), found: Box::new(found.clone()), own: Box::new(own) }
+    }
+
+    fn unusable(path: &Path, error: io::Error) -> DataDirError {
+        Self::Unusable { path: path.to_owned(), error }
+    }
+}
+
+impl fmt::Display for DataDirError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse { path } => {
+                let path = path.display();
+                write!(out, "the data directory {path} is in use by another process; stop that one first")
+            }
+            Self::Unusable { path, error } => {
+                let path = path.display();
+                write!(out, "cannot use the data directory {path}: {error}; make it writable or choose another")
+            }
+            Self::Unreadable { path, error } => {
+                write!(out, "cannot read the data directory {}: {error}", path.display())
+            }
+            Self::UnknownVersion { path } => {
+                write!(out, "the data directory {} belongs to a version that is not known here", path.display())
+            }
+            Self::OtherMember { path, found, own } => write!(
+                out,
+                "the data directory {} belongs to {}, this is {} at {}; use its own flags, choose another directory, or \
+                 remove it if its data is not needed",
+                path.display(),
+                found.seen_by(own.identity),
+                own.name,
+                own.peer_urls
+            ),
+        }
+    }
+}
+
+impl std::error::Error for DataDirError {}
+
 impl DataDir {
     /// Takes the directory, makes it if need be, and reads its mark.
     ///
     /// # Errors
-    /// One line that names the directory and says what to do.
-    pub(crate) fn take(path: &Path) -> Result<DataDir, String> {
-        let shown = path.display();
-        let unusable = |error| unusable(path, &error);
+    /// The directory cannot be used, or another process uses it.
+    pub(crate) fn take(path: &Path) -> Result<DataDir, DataDirError> {
+        let unusable = |error| DataDirError::unusable(path, error);
         create_private(path).map_err(unusable)?;
         let lock = File::create(path.join("lock")).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(format!("the data directory {shown} is in use by another process; stop that one first"));
-            }
+            Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
         // A process before this one may have failed to make durable what is read here.
@@ -62,27 +117,27 @@ impl DataDir {
     /// Writes down that its member was removed, so that it is not started again.
     ///
     /// # Errors
-    /// One line, if it cannot be written.
-    pub(crate) fn mark_removed(&self) -> Result<(), String> {
-        replace(&self.path, REMOVED, "").map_err(|error| unusable(&self.path, &error))
+    /// If it cannot be written.
+    pub(crate) fn mark_removed(&self) -> Result<(), DataDirError> {
+        replace(&self.path, REMOVED, "").map_err(|error| DataDirError::unusable(&self.path, error))
     }
 
     /// Binds the directory to a member, or holds the one it is bound to against the flags.
     ///
     /// # Errors
-    /// One line: the flags are another member's, or the mark cannot be written.
-    pub(crate) fn bind(&mut self, config: &Config, identity: Identity, joined: bool) -> Result<(), String> {
+    /// The flags are another member's, or the mark cannot be written.
+    pub(crate) fn bind(&mut self, config: &Config, identity: Identity, joined: bool) -> Result<(), DataDirError> {
         let mark = Mark::new(config, identity, joined);
         if let Some(found) = &self.mark {
             let may_be_the_same = mark.token == found.token
                 && (mark.name == found.name || mark.peer_urls == found.peer_urls)
                 || computed(config) == found.identity;
             if found.identity != identity || !may_be_the_same {
-                return Err(belongs_to_another(&self.path, found, &mark));
+                return Err(DataDirError::other_member(&self.path, found, mark));
             }
         }
         if self.mark.as_ref() != Some(&mark) {
-            replace(&self.path, MARK, &mark.text()).map_err(|error| unusable(&self.path, &error))?;
+            replace(&self.path, MARK, &mark.text()).map_err(|error| DataDirError::unusable(&self.path, error))?;
             self.mark = Some(mark);
         }
         Ok(())
@@ -92,12 +147,12 @@ impl DataDir {
 /// Refuses a directory whose mark is not that of a first member with these flags.
 ///
 /// # Errors
-/// One line: the directory is another member's, or cannot be read.
-pub(crate) fn check_mark(path: &Path, config: &Config) -> Result<(), String> {
+/// The directory is another member's, or cannot be read.
+pub(crate) fn check_mark(path: &Path, config: &Config) -> Result<(), DataDirError> {
     let identity = computed(config);
     match read_mark(path)? {
         Some(found) if found.identity != identity => {
-            Err(belongs_to_another(path, &found, &Mark::new(config, identity, false)))
+            Err(DataDirError::other_member(path, &found, Mark::new(config, identity, false)))
         }
         _ => Ok(()),
     }
@@ -105,24 +160,6 @@ pub(crate) fn check_mark(path: &Path, config: &Config) -> Result<(), String> {
 
 fn computed(config: &Config) -> Identity {
     crate::member::Membership::first(config).identity()
-}
-
-fn belongs_to_another(path: &Path, found: &Mark, own: &Mark) -> String {
-    let Identity { cluster, member } = found.identity;
-    let whose = if cluster == own.identity.cluster && member == own.identity.member {
-        format!("member {member:x}, {} at {}", found.name, found.peer_urls)
-    } else if cluster == own.identity.cluster {
-        format!("member {member:x}")
-    } else {
-        format!("another cluster ({cluster:x})")
-    };
-    format!(
-        "the data directory {} belongs to {whose}, this is {} at {}; use its own flags, choose another directory, or \
-         remove it if its data is not needed",
-        path.display(),
-        own.name,
-        own.peer_urls
-    )
 }
 
 /// The file that says whose a data directory is.
@@ -141,6 +178,18 @@ impl Mark {
             name: line(&config.name),
             peer_urls: own.map_or_else(String::new, |(_, urls)| Url::texts(urls).join(",")),
             token: line(&config.cluster.token),
+        }
+    }
+
+    /// Whose the directory is, as told to a member that is not it.
+    fn seen_by(&self, own: Identity) -> String {
+        let Identity { cluster, member } = self.identity;
+        if self.identity == own {
+            format!("member {member:x}, {} at {}", self.name, self.peer_urls)
+        } else if cluster == own.cluster {
+            format!("member {member:x}")
+        } else {
+            format!("another cluster ({cluster:x})")
         }
     }
 
@@ -187,19 +236,12 @@ impl Mark {
     }
 }
 
-fn read_mark(path: &Path) -> Result<Option<Mark>, String> {
-    let shown = path.display();
+fn read_mark(path: &Path) -> Result<Option<Mark>, DataDirError> {
     match fs::read_to_string(path.join(MARK)) {
-        Ok(text) => Mark::read(&text)
-            .map(Some)
-            .ok_or_else(|| format!("the data directory {shown} belongs to a version that is not known here")),
+        Ok(text) => Mark::read(&text).map(Some).ok_or_else(|| DataDirError::UnknownVersion { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("cannot read the data directory {shown}: {error}")),
+        Err(error) => Err(DataDirError::Unreadable { path: path.to_owned(), error }),
     }
-}
-
-fn unusable(path: &Path, error: &io::Error) -> String {
-    format!("cannot use the data directory {}: {error}; make it writable or choose another", path.display())
 }
 
 /// Writes a file so that a crash leaves all of it or what was there before.
@@ -247,7 +289,7 @@ mod tests {
         let dir = scratch("process");
         let taken = DataDir::take(&dir).unwrap();
         let busy = DataDir::take(&dir).unwrap_err();
-        assert!(busy.contains("in use by another process"), "{busy}");
+        assert!(matches!(busy, DataDirError::InUse { .. }), "{busy}");
         drop(taken);
         assert!(!DataDir::take(&dir).unwrap().was_removed());
         fs::remove_dir_all(&dir).unwrap();
@@ -275,12 +317,15 @@ mod tests {
             assert!(mark.joined && mark.identity == identity);
             let bound = taken.bind(&config, mark.identity, mark.joined);
             match expected {
-                None => assert_eq!(bound, Ok(())),
-                Some(expected) => assert!(bound.as_ref().is_err_and(|line| line.contains(expected)), "{bound:?}"),
+                None => bound.unwrap(),
+                Some(expected) => {
+                    let line = bound.unwrap_err().to_string();
+                    assert!(line.contains(expected), "{line}");
+                }
             }
         }
         fs::write(dir.join(MARK), "vlot 3\nsomething else").unwrap();
-        assert!(DataDir::take(&dir).unwrap_err().contains("a version that is not known"));
+        assert!(matches!(DataDir::take(&dir), Err(DataDirError::UnknownVersion { .. })));
         fs::remove_dir_all(&dir).unwrap();
     }
 
@@ -291,7 +336,7 @@ mod tests {
         let Identity { cluster, member } = computed(&flags("n1", 1, "t"));
         fs::write(dir.join(MARK), format!("vlot 1\ncluster {cluster:016x}\nmember {member:016x}\n")).unwrap();
         assert!(check_mark(&dir, &flags("n1", 1, "t")).is_ok());
-        let line = check_mark(&dir, &flags("n1", 2, "t")).unwrap_err();
+        let line = check_mark(&dir, &flags("n1", 2, "t")).unwrap_err().to_string();
         assert!(line.contains("belongs to another cluster (") && line.contains("this is n1 at http://a:2"), "{line}");
         let mut taken = DataDir::take(&dir).unwrap();
         let found = taken.mark.clone().unwrap().identity;

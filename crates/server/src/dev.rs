@@ -4,6 +4,8 @@
 //! end. A node's standard input is a pipe from here: when this process ends, however it ends, the pipe closes and the
 //! node stops by itself.
 
+mod error;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,6 +19,7 @@ use tokio::signal::unix::SignalKind;
 use crate::config::Config;
 use crate::data_dir::check_mark;
 use crate::serve::signalled;
+use error::{DevError, Ended};
 
 /// How far apart the nodes' ports are: 2379, 22379, 32379.
 const PORT_STEP: u16 = 10_000;
@@ -66,12 +69,12 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot start: {error}"))
+        .map_err(DevError::Runtime)
         .and_then(|runtime| runtime.block_on(run_cluster(&plan(nodes, port, &dir), &dir)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(line) => {
-            eprintln!("vlot dev: {line}");
+        Err(error) => {
+            eprintln!("vlot dev: {error}");
             ExitCode::FAILURE
         }
     }
@@ -115,7 +118,7 @@ fn plan(nodes: u16, port: u16, dir: &Path) -> Vec<Plan> {
     (1..=nodes).map(plan).collect()
 }
 
-async fn run_cluster(plans: &[Plan], dir: &Path) -> Result<(), String> {
+async fn run_cluster(plans: &[Plan], dir: &Path) -> Result<(), DevError> {
     prepare(plans, dir)?;
     let begun = Instant::now();
     let mut nodes = plans.iter().map(Node::start).collect::<Result<Vec<_>, _>>()?;
@@ -138,32 +141,30 @@ async fn run_cluster(plans: &[Plan], dir: &Path) -> Result<(), String> {
 }
 
 /// Finds out what would go wrong while nothing runs yet.
-fn prepare(plans: &[Plan], dir: &Path) -> Result<(), String> {
-    let unusable = |error| format!("cannot write to {}: {error}; choose another directory with --dir", dir.display());
+fn prepare(plans: &[Plan], dir: &Path) -> Result<(), DevError> {
+    let unusable = |error| DevError::Directory { dir: dir.to_owned(), error };
     fs::create_dir_all(dir).map_err(unusable)?;
     for plan in plans {
         File::options().create(true).append(true).open(&plan.log).map_err(unusable)?;
         for port in [plan.client_port, plan.peer_port] {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
-                format!(
-                    "port {port} of node {} is not free ({error}); stop what uses it (another 'vlot dev', an etcd?), or \
-                     choose other ports with --port",
-                    plan.name
-                )
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| DevError::PortTaken {
+                port,
+                node: plan.name.clone(),
+                error,
             })?;
         }
-        let config = Config::read(plan.arguments.clone(), []).map_err(|error| error.to_string())?;
-        check_mark(&plan.data_dir, &config)?;
+        let config = Config::read(plan.arguments.clone(), []).map_err(DevError::Config)?;
+        check_mark(&plan.data_dir, &config).map_err(DevError::DataDir)?;
     }
     Ok(())
 }
 
 /// Waits until all nodes serve, says so, and returns when all of them have ended.
-async fn run_nodes(nodes: &mut [Node], plans: &[Plan], begun: Instant) -> Result<(), String> {
+async fn run_nodes(nodes: &mut [Node], plans: &[Plan], begun: Instant) -> Result<(), DevError> {
     while !plans.iter().all(|plan| is_healthy(plan.client_port)) {
         running(nodes)?;
         if begun.elapsed() > START_TIMEOUT {
-            return Err(format!("the nodes do not agree on a leader; see {}", plans[0].log.display()));
+            return Err(DevError::NoLeader { log: plans[0].log.clone() });
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -190,23 +191,23 @@ async fn run_nodes(nodes: &mut [Node], plans: &[Plan], begun: Instant) -> Result
     // A node may be killed to see what the others do without it.
     while nodes.iter().any(|node| !node.ended) {
         for node in nodes.iter_mut() {
-            if let Some(line) = node.has_ended() {
-                say(&line);
+            if let Some(ended) = node.has_ended() {
+                say(&ended.to_string());
             }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Err("all nodes have ended".to_owned())
+    Err(DevError::AllEnded)
 }
 
-/// One line to whoever looks on. Nobody may: the cluster goes on without.
+/// One line to the terminal. If it is gone, the cluster goes on.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// `Err` if a node has ended by itself.
-fn running(nodes: &mut [Node]) -> Result<(), String> {
-    nodes.iter_mut().find_map(Node::has_ended).map_or(Ok(()), Err)
+fn running(nodes: &mut [Node]) -> Result<(), DevError> {
+    nodes.iter_mut().find_map(Node::has_ended).map_or(Ok(()), |ended| Err(DevError::Ended(ended)))
 }
 
 /// Closes the nodes' pipes, by which they stop, and kills those that do not.
@@ -230,8 +231,8 @@ struct Node {
 }
 
 impl Node {
-    fn start(plan: &Plan) -> Result<Node, String> {
-        let failed = |error: std::io::Error| format!("cannot start node {}: {error}", plan.name);
+    fn start(plan: &Plan) -> Result<Node, DevError> {
+        let failed = |error: std::io::Error| DevError::Start { node: plan.name.clone(), error };
         let program = std::env::current_exe().map_err(failed)?;
         let log = File::options().create(true).append(true).open(&plan.log).map_err(failed)?;
         let process = std::process::Command::new(program)
@@ -245,16 +246,16 @@ impl Node {
         Ok(Node { name: plan.name.clone(), log: plan.log.clone(), process, ended: false })
     }
 
-    /// The first time after a node has ended by itself: a line that says so, with the last it has said itself.
-    fn has_ended(&mut self) -> Option<String> {
+    /// The first time after a node has ended by itself: how, with the last it has said itself.
+    fn has_ended(&mut self) -> Option<Ended> {
         if self.ended {
             return None;
         }
         let status = self.process.try_wait().ok()??;
         self.ended = true;
         let log = fs::read_to_string(&self.log).unwrap_or_default();
-        let last = log.lines().next_back().unwrap_or("nothing");
-        Some(format!("node {} has ended ({status}); its log ends with: {last} (see {})", self.name, self.log.display()))
+        let last = log.lines().next_back().unwrap_or("nothing").to_owned();
+        Some(Ended { node: self.name.clone(), status, log: self.log.clone(), last })
     }
 }
 

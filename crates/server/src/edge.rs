@@ -10,6 +10,7 @@ mod http;
 mod stream;
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -111,13 +112,13 @@ impl Edge {
     }
 
     /// Serves one connection until either side ends it.
-    async fn converse(self: Arc<Edge>, stream: TcpStream, serves: Serves) -> Result<(), String> {
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    async fn converse(self: Arc<Edge>, stream: TcpStream, serves: Serves) -> Result<(), ConnectionError> {
+        stream.set_nodelay(true)?;
         let mut stopping = self.stopping.clone();
         let speaks_http2 = tokio::select! {
-            sniffed = tokio::time::timeout(HEADER_TIMEOUT, speaks_http2(&stream)) => sniffed
-                .map_err(|_| "silent since it was opened".to_owned())?
-                .map_err(|error| error.to_string())?,
+            sniffed = tokio::time::timeout(HEADER_TIMEOUT, speaks_http2(&stream)) => {
+                sniffed.map_err(|_| ConnectionError::Silent)??
+            }
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         };
         let edge = self.clone();
@@ -135,18 +136,18 @@ impl Edge {
             let connection = self.http2().serve_connection(Gathering::new(stream), service);
             tokio::pin!(connection);
             tokio::select! {
-                ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
+                ended = connection.as_mut() => return Ok(ended?),
                 () = stopped => connection.as_mut().graceful_shutdown(),
             }
-            connection.await.map_err(|error| error.to_string())
+            Ok(connection.await?)
         } else {
             let connection = http1().serve_connection(Gathering::new(stream), service);
             tokio::pin!(connection);
             tokio::select! {
-                ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
+                ended = connection.as_mut() => return Ok(ended?),
                 () = stopped => connection.as_mut().graceful_shutdown(),
             }
-            connection.await.map_err(|error| error.to_string())
+            Ok(connection.await?)
         }
     }
 
@@ -196,17 +197,74 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
+/// Why a connection ended before both sides were done.
+#[derive(Debug)]
+enum ConnectionError {
+    /// The client has sent nothing.
+    Silent,
+    Io(io::Error),
+    Http(hyper::Error),
+}
+
+impl fmt::Display for ConnectionError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent => out.write_str("silent since it was opened"),
+            Self::Io(error) => error.fmt(out),
+            Self::Http(error) => error.fmt(out),
+        }
+    }
+}
+
+impl std::error::Error for ConnectionError {}
+
+impl From<io::Error> for ConnectionError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<hyper::Error> for ConnectionError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Http(error)
+    }
+}
+
+/// Why a node does not listen on an URL.
+#[derive(Debug)]
+pub(crate) enum ListenError {
+    /// The host is not an IP address.
+    NotAnAddress(Url),
+    PortInUse(Url),
+    Io {
+        url: Url,
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnAddress(url) => write!(out, "cannot listen on {url}: not an IP address"),
+            Self::PortInUse(url) => {
+                write!(out, "cannot listen on {url}: the port is in use; stop what uses it, or choose another port")
+            }
+            Self::Io { url, error } => write!(out, "cannot listen on {url}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {}
+
 /// Opens a listening socket.
 ///
 /// # Errors
-/// One line that names the address, and for a port in use what to do.
-pub(crate) fn listen(url: &Url, reuse_port: bool, reuse_address: bool) -> Result<TcpListener, String> {
-    let address = url.bind_address().ok_or_else(|| format!("cannot listen on {url}: not an IP address"))?;
+/// The URL is no address of this machine, or its port is not free.
+pub(crate) fn listen(url: &Url, reuse_port: bool, reuse_address: bool) -> Result<TcpListener, ListenError> {
+    let address = url.bind_address().ok_or_else(|| ListenError::NotAnAddress(url.clone()))?;
     bind(address, reuse_port, reuse_address).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("cannot listen on {url}: the port is in use; stop what uses it, or choose another port")
-        }
-        _ => format!("cannot listen on {url}: {error}"),
+        io::ErrorKind::AddrInUse => ListenError::PortInUse(url.clone()),
+        _ => ListenError::Io { url: url.clone(), error },
     })
 }
 

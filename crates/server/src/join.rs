@@ -1,7 +1,9 @@
-//! How a node without data finds its place: it asks the members that `--initial-cluster` names who they are, and finds
-//! itself among them by its peer URLs.
+//! How a node without data finds its place: it asks the members that `--initial-cluster` names for the cluster's members,
+//! and finds itself among them by its peer URLs.
 //!
 //! Owns what must hold for a node to join a cluster, or to begin one. Must not touch the disk.
+
+mod error;
 
 use std::time::Duration;
 
@@ -13,6 +15,9 @@ use crate::config::{Config, Url};
 use crate::identity::Identity;
 use crate::member::Membership;
 use crate::peer_pages::{MEMBERS, read_members};
+
+pub(crate) use error::JoinError;
+use error::Silence;
 
 /// How long one member may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,20 +44,18 @@ struct Told {
 /// Finds this node among the members of the cluster that `--initial-cluster` names.
 ///
 /// # Errors
-/// One line: nobody answers, or the answers and the flags do not go together.
-pub(crate) async fn find_place(config: &Config) -> Result<Place, String> {
+/// No member answers, or the answers and the flags do not go together.
+pub(crate) async fn find_place(config: &Config) -> Result<Place, JoinError> {
     let mut attempts = ATTEMPTS;
     loop {
         let (told, silent) = ask_all(config).await;
         if told.is_empty() {
-            return Err(nobody(&silent));
+            return Err(if silent.is_empty() { JoinError::NoOthers } else { JoinError::NoAnswer { silent } });
         }
         attempts -= 1;
         match judge(config, &told) {
-            // Whoever has answered may lag a little behind the one that has added this node.
-            Err(NoPlace::NotYet(_)) if attempts > 0 => tokio::time::sleep(ATTEMPT_PAUSE).await,
-            Err(NoPlace::NotYet(line) | NoPlace::Never(line)) => return Err(line),
-            Ok(place) => return Ok(place),
+            Err(error) if error.may_pass() && attempts > 0 => tokio::time::sleep(ATTEMPT_PAUSE).await,
+            judged => return judged,
         }
     }
 }
@@ -61,35 +64,28 @@ pub(crate) async fn find_place(config: &Config) -> Result<Place, String> {
 /// or lost.
 ///
 /// # Errors
-/// One line that says so.
-pub(crate) async fn refuse_second_beginning(config: &Config, membership: &Membership) -> Result<(), String> {
+/// [`JoinError::Bootstrapped`].
+pub(crate) async fn refuse_second_beginning(config: &Config, membership: &Membership) -> Result<(), JoinError> {
     let Identity { cluster, member } = membership.identity();
     let (told, _) = ask_all(config).await;
     let knows_it = |told: &Told| {
         let own = told.members.iter().find(|other| other.id == member);
         told.cluster == cluster && own.is_some_and(|own| !own.client_ur_ls.is_empty())
     };
-    match told.iter().find(|told| knows_it(told)) {
+    match told.into_iter().find(knows_it) {
         None => Ok(()),
-        Some(told) => Err(format!(
-            "member {member:x} has already been bootstrapped, says {}, and the data directory {} is empty; use the \
-             member's own data, or remove the member and add it again",
-            told.by,
-            config.data_dir.display()
-        )),
+        Some(Told { by, .. }) => Err(JoinError::Bootstrapped { member, by, data_dir: config.data_dir.clone() }),
     }
 }
 
 /// Asks all other members of the configuration at once. Returns what they say, and why the others say nothing.
-async fn ask_all(config: &Config) -> (Vec<Told>, Vec<(Url, String)>) {
+async fn ask_all(config: &Config) -> (Vec<Told>, Vec<(Url, Silence)>) {
     let others = config.cluster.members.iter().filter(|(name, _)| *name != config.name);
     let mut asked = JoinSet::new();
     for url in others.flat_map(|(_, urls)| urls).cloned() {
         asked.spawn(async move {
             let answer = ask(&url.authority(), MEMBERS, ANSWER_TIMEOUT).await;
-            let told = answer.and_then(|answer| {
-                read_members(&answer).ok_or_else(|| "it answers, and does not tell its members".to_owned())
-            });
+            let told = answer.map_err(Silence::Ask).and_then(|answer| read_members(&answer).ok_or(Silence::NotTold));
             (url, told)
         });
     }
@@ -97,45 +93,22 @@ async fn ask_all(config: &Config) -> (Vec<Told>, Vec<(Url, String)>) {
     // A task that panics is a mistake of ours; its member counts as silent.
     while let Some(Ok((by, answer))) = asked.join_next().await {
         match answer {
-            // Who knows nobody has only just joined itself.
-            Ok((_, members)) if members.is_empty() => silent.push((by, "it knows no members yet".to_owned())),
+            Ok((_, members)) if members.is_empty() => silent.push((by, Silence::KnowsNoMembers)),
             Ok((cluster, members)) => told.push(Told { by, cluster, members }),
             Err(why) => silent.push((by, why)),
         }
     }
     told.sort_by(|a, b| a.by.cmp(&b.by));
-    silent.sort();
+    silent.sort_by(|(a, _), (b, _)| a.cmp(b));
     (told, silent)
 }
 
-fn nobody(silent: &[(Url, String)]) -> String {
-    if silent.is_empty() {
-        return "cannot join a cluster: --initial-cluster names nobody but this node".to_owned();
-    }
-    let each: Vec<_> = silent.iter().map(|(url, why)| format!("{url}: {why}")).collect();
-    format!(
-        "cannot join a cluster: no member that --initial-cluster names tells who its members are ({})",
-        each.join("; ")
-    )
-}
-
-/// Why there is no place.
-#[derive(Debug, Eq, PartialEq)]
-enum NoPlace {
-    /// There may be one as soon as those who were asked have heard of it.
-    NotYet(String),
-    Never(String),
-}
-
 /// Finds this node's place in what was told.
-fn judge(config: &Config, told: &[Told]) -> Result<Place, NoPlace> {
+fn judge(config: &Config, told: &[Told]) -> Result<Place, JoinError> {
     let first = &told[0];
     if let Some(other) = told.iter().find(|told| told.cluster != first.cluster) {
-        return Err(NoPlace::Never(format!(
-            "cannot join a cluster: {} is of cluster {:x}, and {} of cluster {:x}; name the members of one with \
-             --initial-cluster",
-            first.by, first.cluster, other.by, other.cluster
-        )));
+        let [first, other] = [first, other].map(|told| (told.by.clone(), told.cluster));
+        return Err(JoinError::TwoClusters { first, other });
     }
     // The configuration was refused if this node was not in it.
     let own = config.cluster.members.iter().find(|(name, _)| *name == config.name);
@@ -148,20 +121,15 @@ fn judge(config: &Config, told: &[Told]) -> Result<Place, NoPlace> {
         return Err(missing(config, told, &own));
     };
     if !member.name.is_empty() {
-        return Err(NoPlace::Never(started_before(config, &member)));
+        return Err(started_before(config, member));
     }
     let known = |urls: &[Url]| {
         let urls = sorted(Url::texts(urls));
         members.iter().any(|member| sorted(member.peer_ur_ls.clone()) == urls)
     };
     if let Some((name, urls)) = config.cluster.members.iter().find(|(_, urls)| !known(urls)) {
-        return Err(NoPlace::NotYet(format!(
-            "cannot join cluster {:x}: --initial-cluster has {name}={}, and no member has these peer URLs; the members \
-             are {}",
-            first.cluster,
-            Url::texts(urls).join(","),
-            shown(&members)
-        )));
+        let (name, peer_urls) = (name.clone(), Url::texts(urls).join(","));
+        return Err(JoinError::NotAMember { cluster: first.cluster, name, peer_urls, members });
     }
     let address = |url: &String| Url::parse(url).ok().map(|url| url.authority());
     let others = members.iter().filter(|other| other.id != member.id);
@@ -170,46 +138,29 @@ fn judge(config: &Config, told: &[Told]) -> Result<Place, NoPlace> {
 }
 
 /// No member has this node's peer URLs: it was not added, or with others.
-fn missing(config: &Config, told: &[Told], own: &[String]) -> NoPlace {
+fn missing(config: &Config, told: &[Told], own: &[String]) -> JoinError {
     let Told { cluster, members, .. } = &told[0];
-    let own = own.join(",");
-    let shares_one = |member: &&Member| member.peer_ur_ls.iter().any(|url| own.split(',').any(|own| own == url));
+    let peer_urls = own.join(",");
+    let shares_one = |member: &&Member| member.peer_ur_ls.iter().any(|url| own.contains(url));
     match members.iter().find(shares_one) {
-        Some(other) => NoPlace::Never(format!(
-            "cannot join cluster {cluster:x}: member {:x} has the peer URLs {}, and this node's are {own}; make \
-             --initial-advertise-peer-urls the same, or update the member",
-            other.id,
-            other.peer_ur_ls.join(",")
-        )),
-        None => NoPlace::NotYet(format!(
-            "cannot join cluster {cluster:x}: no member has the peer URLs {own}; run 'etcdctl member add {} \
-             --peer-urls={own}' first; the members are {}",
-            config.name,
-            shown(members)
-        )),
+        Some(other) => JoinError::OtherPeerUrls {
+            cluster: *cluster,
+            member: other.id,
+            found: other.peer_ur_ls.join(","),
+            own: peer_urls,
+        },
+        None => {
+            JoinError::NotAdded { cluster: *cluster, name: config.name.clone(), peer_urls, members: members.clone() }
+        }
     }
 }
 
-fn started_before(config: &Config, member: &Member) -> String {
-    let Member { id, name, .. } = member;
-    if *name == config.name {
-        format!(
-            "cannot join: member {id:x}, {name}, has been started before, and the data directory {} is empty; use the \
-             member's own data, or remove the member and add it again",
-            config.data_dir.display()
-        )
+fn started_before(config: &Config, Member { id, name, .. }: Member) -> JoinError {
+    if name == config.name {
+        JoinError::StartedBefore { member: id, name, data_dir: config.data_dir.clone() }
     } else {
-        format!(
-            "cannot join: the member with these peer URLs, {id:x}, has been started before and is called {name}, and this \
-             node is called {}",
-            config.name
-        )
+        JoinError::OtherName { member: id, name, own: config.name.clone() }
     }
-}
-
-fn shown(members: &[Member]) -> String {
-    let member = |member: &Member| format!("{}={}", member.name, member.peer_ur_ls.join(","));
-    members.iter().map(member).collect::<Vec<_>>().join(" ")
 }
 
 fn sorted(mut texts: Vec<String>) -> Vec<String> {
@@ -251,7 +202,7 @@ mod tests {
         let config = config("n1=http://a:1,n2=http://b:1,n3=http://c:1,n3=http://d:1");
         let identity = Identity { cluster: 7, member: 9 };
         let others = vec![(1, "a:1".to_owned()), (2, "b:1".to_owned())];
-        assert_eq!(judge(&config, &[old, new]), Ok(Place { identity, others }));
+        assert_eq!(judge(&config, &[old, new]).unwrap(), Place { identity, others });
     }
 
     #[test]
@@ -273,12 +224,12 @@ mod tests {
         ];
         for (initial, members, expected, may_pass) in rows {
             let refused = judge(&config(initial), &[told("http://a:1", 7, &members)]).unwrap_err();
-            let (NoPlace::NotYet(line) | NoPlace::Never(line)) = &refused;
+            let line = refused.to_string();
             assert!(line.contains(expected) && !line.contains('\n'), "{line}");
-            assert_eq!(matches!(refused, NoPlace::NotYet(_)), may_pass, "{line}");
+            assert_eq!(refused.may_pass(), may_pass, "{line}");
         }
         let clusters = [told("http://a:1", 7, std::slice::from_ref(&n1)), told("http://b:1", 8, &[n2])];
-        let Err(NoPlace::Never(line)) = judge(&config(all), &clusters) else { panic!("two clusters") };
+        let line = judge(&config(all), &clusters).unwrap_err().to_string();
         assert!(line.contains("http://a:1 is of cluster 7, and http://b:1 of cluster 8"), "{line}");
     }
 

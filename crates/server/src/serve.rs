@@ -2,6 +2,8 @@
 //!
 //! Owns the order in which things begin and end, and the exit code.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -20,7 +22,7 @@ use vlot_store::store::{Options, Store};
 use crate::compaction;
 use crate::config::{Config, LogKept};
 use crate::data_dir::DataDir;
-use crate::edge::{self, Edge, Serves};
+use crate::edge::{self, Edge, ListenError, Serves};
 use crate::identity::Identity;
 use crate::member::Membership;
 use crate::metrics::Metrics;
@@ -29,6 +31,7 @@ use crate::service::Services;
 use crate::store_group::StoreGroup;
 use crate::store_machine::{Proposal, StoreMachine};
 use crate::{config, join, logging, removal};
+use error::ServeError;
 
 /// Runs `vlot server` with the arguments after that word.
 pub(crate) fn run(arguments: Vec<String>) -> ExitCode {
@@ -42,18 +45,18 @@ pub(crate) fn run(arguments: Vec<String>) -> ExitCode {
     }
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let outcome = Config::read(arguments, environment).map_err(|error| error.to_string()).and_then(|config| {
+    let outcome = Config::read(arguments, environment).map_err(ServeError::from).and_then(|config| {
         logging::start(&config.logging);
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| format!("cannot start: {error}"))?
+            .map_err(ServeError::Runtime)?
             .block_on(serve(config))
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(line) => {
-            eprintln!("vlot server: {line}");
+        Err(error) => {
+            eprintln!("vlot server: {error}");
             ExitCode::FAILURE
         }
     }
@@ -65,7 +68,7 @@ pub(crate) fn version_line() -> String {
 }
 
 /// Serves until a signal, a failure, the node's removal, or the end of the parent process.
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(config: Config) -> Result<(), ServeError> {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     // Ports first: a second start of the same node by mistake must not touch the data.
     let listeners = listen(&config)?;
@@ -75,14 +78,14 @@ async fn serve(config: Config) -> Result<(), String> {
     let identity = membership.identity();
     let metrics = Arc::new(Metrics::new());
     let store = Store::open(&data_dir.path.join("store"), Options::default())
-        .map_err(|error| format!("{}: {error}", data_dir.path.display()))?;
+        .map_err(|error| ServeError::Store { data_dir: data_dir.path.clone(), error })?;
     let pages = PeerPages::default();
     let options = node_options(&config, identity, peers, &pages, &data_dir.path)?;
-    let node = Node::open(options).await.map_err(|error| error.to_string())?;
+    let node = Node::open(options).await.map_err(ServeError::Node)?;
     let (machine, told) = StoreMachine::new(store);
     let voters = membership.first_members().iter().map(|member| NodeId(member.id));
-    let group =
-        node.group(STORE, voters, machine).await.map_err(|error| format!("{}: {error}", data_dir.path.display()))?;
+    let group = node.group(STORE, voters, machine).await;
+    let group = group.map_err(|error| ServeError::Group { data_dir: data_dir.path.clone(), error })?;
     let store_group =
         Arc::new(StoreGroup::new(group, identity.member, told, metrics.clone(), config.request_timeout()));
     pages.open(store_group.clone(), membership.clone());
@@ -121,15 +124,15 @@ async fn serve(config: Config) -> Result<(), String> {
         }
         failure = failed(&store_group) => {
             error!(failure, "stopping: the store has failed");
-            Err(failure)
+            Err(ServeError::StoreFailed(failure))
         }
         failure = node.failed() => {
             error!(failure, "stopping: the node cannot go on");
-            Err(failure)
+            Err(ServeError::NodeFailed(failure))
         }
         () = removed(&config, &store_group, &membership) => {
             data_dir.mark_removed()?;
-            Err(removed_line(&data_dir, identity))
+            Err(ServeError::Removed { identity, data_dir: data_dir.path.clone() })
         }
     };
     stop.send_replace(true);
@@ -149,9 +152,11 @@ struct Start {
 
 /// Finds out which node this is, and binds the data directory to it: the one that the directory belongs to already, one
 /// of a cluster's first members, or one that was added to a cluster that runs.
-async fn start(config: &Config, data_dir: &mut DataDir) -> Result<Start, String> {
+async fn start(config: &Config, data_dir: &mut DataDir) -> Result<Start, ServeError> {
     let (identity, joined, others) = match &data_dir.mark {
-        Some(mark) if data_dir.was_removed() => return Err(removed_line(data_dir, mark.identity)),
+        Some(mark) if data_dir.was_removed() => {
+            return Err(ServeError::Removed { identity: mark.identity, data_dir: data_dir.path.clone() });
+        }
         Some(mark) => (mark.identity, mark.joined, Vec::new()),
         None if config.cluster.existing => {
             let place = join::find_place(config).await?;
@@ -173,7 +178,7 @@ async fn start(config: &Config, data_dir: &mut DataDir) -> Result<Start, String>
 
 /// The group that holds the store; the only one there is.
 const STORE: GroupId = GroupId(1);
-/// How long a node serves on that was removed: whoever has asked for it here is to be told.
+/// How long a node serves on that was removed: the client that has asked for it here is to be told.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Waits until this node is no member any more, and a little longer.
@@ -186,24 +191,16 @@ async fn removed(config: &Config, store_group: &StoreGroup, membership: &Members
     tokio::time::sleep(FAREWELL).await;
 }
 
-fn removed_line(data_dir: &DataDir, Identity { cluster, member }: Identity) -> String {
-    format!(
-        "member {member:x} was removed from cluster {cluster:x} for ever; to come back, add it again and start it with an \
-         empty data directory in the place of {}",
-        data_dir.path.display()
-    )
-}
-
 fn node_options(
     config: &Config,
     identity: Identity,
     peers: BTreeMap<NodeId, String>,
     pages: &PeerPages,
     data_dir: &Path,
-) -> Result<vlot::Options, String> {
+) -> Result<vlot::Options, ServeError> {
     let listen = match config.listen.peer.as_slice() {
-        [url] => url.bind_address().ok_or_else(|| format!("--listen-peer-urls: cannot bind {url}: no such address"))?,
-        urls => return Err(format!("--listen-peer-urls: one URL is needed, and {} are given", urls.len())),
+        [url] => url.bind_address().ok_or_else(|| ServeError::PeerAddress(url.clone()))?,
+        urls => return Err(ServeError::PeerUrls(urls.len())),
     };
     let own = config.cluster.members.iter().find(|(name, _)| *name == config.name);
     let LogKept { snapshot_count, catch_up } = config.log_kept;
@@ -229,7 +226,7 @@ fn node_options(
 /// what the log has decided, and its file cannot be written to any more once that has failed.
 const HEADROOM_BYTES: u64 = 64 << 20;
 
-fn listen(config: &Config) -> Result<Vec<(tokio::net::TcpListener, Serves)>, String> {
+fn listen(config: &Config) -> Result<Vec<(tokio::net::TcpListener, Serves)>, ListenError> {
     let listen = &config.listen;
     let clients = if listen.client_http.is_empty() { Serves::GrpcAndHttp } else { Serves::Grpc };
     let all = [(&listen.client, clients), (&listen.client_http, Serves::Http), (&listen.metrics, Serves::Http)];

@@ -1,6 +1,6 @@
 //! The connections that clients and watchers share.
 //!
-//! A connection that breaks is opened again by the first who notices, at the next endpoint if its own is gone, and the
+//! A connection that breaks is opened again by the first client that notices, at the next endpoint if its own is gone, and the
 //! others wait for that.
 
 use std::cell::RefCell;
@@ -43,13 +43,12 @@ impl Connections {
     ///
     /// # Errors
     /// If an endpoint does not answer: a run should begin with all servers there.
-    pub async fn open(load: &Load, tally: &Rc<RefCell<Tally>>) -> Result<Connections, String> {
+    pub async fn open(load: &Load, tally: &Rc<RefCell<Tally>>) -> Result<Connections, Failure> {
         let options = Options { dial_timeout: DIAL_TIMEOUT, keepalive: None };
         let mut slots = Vec::new();
         for number in 0..load.connections() {
             let endpoint = number % load.endpoints.len();
-            let channel =
-                Channel::open(&load.endpoints[endpoint], &options).await.map_err(|error| error.to_string())?;
+            let channel = Channel::open(&load.endpoints[endpoint], &options).await?;
             slots.push(Rc::new(Slot {
                 endpoints: load.endpoints.clone(),
                 options: options.clone(),

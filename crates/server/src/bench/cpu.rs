@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use super::error::BenchError;
+
 /// CPU time that this process and the named ones have used.
 #[derive(Clone, Debug)]
 pub struct CpuTimes {
@@ -16,8 +18,8 @@ impl CpuTimes {
     ///
     /// # Errors
     /// If a process does not exist or may not be looked at.
-    pub fn read(pids: &[u32]) -> Result<CpuTimes, String> {
-        let of = pids.iter().map(|pid| Ok((*pid, time_of(&pid.to_string())?))).collect::<Result<_, String>>()?;
+    pub fn read(pids: &[u32]) -> Result<CpuTimes, BenchError> {
+        let of = pids.iter().map(|pid| Ok((*pid, time_of(&pid.to_string())?))).collect::<Result<_, BenchError>>()?;
         Ok(CpuTimes { own: time_of("self")?, of })
     }
 
@@ -35,9 +37,10 @@ impl CpuTimes {
 
 /// The sum over a process's threads. Threads that have ended are missing, but this counts nanoseconds where
 /// `/proc/PID/stat` counts hundredths of a second.
-fn time_of(process: &str) -> Result<Duration, String> {
+fn time_of(process: &str) -> Result<Duration, BenchError> {
     let directory = format!("/proc/{process}/task");
-    let threads = fs::read_dir(&directory).map_err(|error| format!("process {process}: {error}"))?;
+    let threads = fs::read_dir(&directory);
+    let threads = threads.map_err(|error| BenchError::Process { process: process.to_owned(), error })?;
     // A thread that ends while we look has no file any more.
     let files = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
     let nanos = files.filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok());

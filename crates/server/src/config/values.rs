@@ -53,31 +53,32 @@ pub(crate) struct Url {
 }
 
 impl Url {
-    /// Reads one `http://host:port`. The error is the second half of a sentence about the text.
-    pub(crate) fn parse(text: &str) -> Result<Url, &'static str> {
+    /// Reads one `http://host:port`.
+    pub(crate) fn parse(text: &str) -> Result<Url, UrlError> {
+        let refuse = |flaw| UrlError { url: text.to_owned(), flaw };
         let address = match text.split_once("://") {
             Some(("http", address)) => address,
-            Some(("https" | "unixs", _)) => return Err("needs TLS, which is not supported"),
-            Some(("unix", _)) => return Err("is a unix socket, which is not supported"),
-            _ => return Err("is not of the form http://host:port"),
+            Some(("https" | "unixs", _)) => return Err(refuse(UrlFlaw::Tls)),
+            Some(("unix", _)) => return Err(refuse(UrlFlaw::UnixSocket)),
+            _ => return Err(refuse(UrlFlaw::Form)),
         };
         let address = address.strip_suffix('/').unwrap_or(address);
         if address.contains(['/', '?', '#', '@']) {
-            return Err("has more than a host and a port");
+            return Err(refuse(UrlFlaw::MoreThanAddress));
         }
-        let (host, port) = address.rsplit_once(':').ok_or("has no port")?;
+        let (host, port) = address.rsplit_once(':').ok_or_else(|| refuse(UrlFlaw::NoPort))?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let port = port.parse().map_err(|_| "has no valid port")?;
+        let port = port.parse().map_err(|_| refuse(UrlFlaw::BadPort))?;
         if host.is_empty() {
-            return Err("has no host");
+            return Err(refuse(UrlFlaw::NoHost));
         }
         Ok(Url { host: host.to_owned(), port })
     }
 
     /// Reads a comma-separated list; empty text is an empty list.
-    pub(crate) fn parse_list(text: &str) -> Result<Vec<Url>, String> {
+    pub(crate) fn parse_list(text: &str) -> Result<Vec<Url>, UrlError> {
         let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty());
-        urls.map(|url| Url::parse(url).map_err(|why| format!("{url} {why}"))).collect()
+        urls.map(Url::parse).collect()
     }
 
     /// Each of them as it is written.
@@ -105,6 +106,47 @@ impl fmt::Display for Url {
         write!(out, "http://{}", self.authority())
     }
 }
+
+/// Why a text is no [`Url`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct UrlError {
+    pub(crate) url: String,
+    pub(crate) flaw: UrlFlaw,
+}
+
+/// What is wrong with an URL. Displays as the second half of a sentence about it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum UrlFlaw {
+    Tls,
+    UnixSocket,
+    Form,
+    MoreThanAddress,
+    NoPort,
+    BadPort,
+    NoHost,
+}
+
+impl fmt::Display for UrlError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.url, self.flaw)
+    }
+}
+
+impl fmt::Display for UrlFlaw {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Tls => "needs TLS, which is not supported",
+            Self::UnixSocket => "is a unix socket, which is not supported",
+            Self::Form => "is not of the form http://host:port",
+            Self::MoreThanAddress => "has more than a host and a port",
+            Self::NoPort => "has no port",
+            Self::BadPort => "has no valid port",
+            Self::NoHost => "has no host",
+        })
+    }
+}
+
+impl std::error::Error for UrlError {}
 
 #[cfg(test)]
 mod tests {
@@ -134,14 +176,14 @@ mod tests {
 
     #[test]
     fn urls_have_a_host_and_a_port_and_nothing_else() {
-        let shown = |text| Url::parse(text).map(|url| url.to_string());
+        let shown = |text| Url::parse(text).map(|url| url.to_string()).map_err(|error| error.flaw.to_string());
         assert_eq!(shown("http://10.0.0.1:2379"), Ok("http://10.0.0.1:2379".into()));
         assert_eq!(shown("http://[::1]:2379/"), Ok("http://[::1]:2379".into()));
-        assert_eq!(shown("https://a:1"), Err("needs TLS, which is not supported"));
-        assert_eq!(shown("http://a"), Err("has no port"));
-        assert_eq!(shown("http://:1"), Err("has no host"));
-        assert_eq!(shown("http://a:1/b"), Err("has more than a host and a port"));
-        assert_eq!(shown("a:1"), Err("is not of the form http://host:port"));
+        assert_eq!(shown("https://a:1"), Err("needs TLS, which is not supported".into()));
+        assert_eq!(shown("http://a"), Err("has no port".into()));
+        assert_eq!(shown("http://:1"), Err("has no host".into()));
+        assert_eq!(shown("http://a:1/b"), Err("has more than a host and a port".into()));
+        assert_eq!(shown("a:1"), Err("is not of the form http://host:port".into()));
         assert_eq!(Url::parse("http://localhost:9").unwrap().bind_address(), Some(([127, 0, 0, 1], 9).into()));
         assert_eq!(Url::parse("http://example.com:9").unwrap().bind_address(), None);
     }

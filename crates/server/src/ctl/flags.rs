@@ -3,6 +3,7 @@
 //! Must not know of any single command's flags.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -266,10 +267,24 @@ fn in_environment(name: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|value| !value.is_empty())
 }
 
-fn parse_bool(text: &str) -> Result<bool, String> {
+/// A text that is none of Go's spellings of true and false.
+#[derive(Debug)]
+struct NotABool {
+    text: String,
+}
+
+impl fmt::Display for NotABool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is neither true nor false", self.text)
+    }
+}
+
+impl std::error::Error for NotABool {}
+
+fn parse_bool(text: &str) -> Result<bool, NotABool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("{text:?} is neither true nor false")),
+        _ => Err(NotABool { text: text.to_owned() }),
     }
 }

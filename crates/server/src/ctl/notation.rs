@@ -1,21 +1,59 @@
 //! The text forms etcdctl inherits from Go: quoted strings, durations, sizes, and the words of an input line.
 
+use std::fmt;
+use std::num::{IntErrorKind, ParseIntError};
 use std::time::Duration;
 
 /// Reads a member's id as Go reads hexadecimal numbers.
 ///
 /// # Errors
 /// In Go's words.
-pub fn parse_id(text: &str) -> Result<u64, String> {
-    use std::num::IntErrorKind::PosOverflow;
-    let refused = |what| format!("strconv.ParseUint: parsing {}: {what}", quoted(text.as_bytes()));
+pub fn parse_id(text: &str) -> Result<u64, IdError> {
+    let refused = |flaw| IdError { text: text.to_owned(), flaw };
     if text.starts_with('+') {
-        return Err(refused("invalid syntax"));
+        return Err(refused(NumberFlaw::Syntax));
     }
-    u64::from_str_radix(text, 16).map_err(|error| match error.kind() {
-        PosOverflow => refused("value out of range"),
-        _ => refused("invalid syntax"),
-    })
+    u64::from_str_radix(text, 16).map_err(|error| refused(NumberFlaw::of(&error)))
+}
+
+/// Why a text is no member's id.
+#[derive(Debug)]
+pub struct IdError {
+    text: String,
+    flaw: NumberFlaw,
+}
+
+impl fmt::Display for IdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "strconv.ParseUint: parsing {}: {}", quoted(self.text.as_bytes()), self.flaw)
+    }
+}
+
+impl std::error::Error for IdError {}
+
+/// What Go finds wrong with a text that should be a number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NumberFlaw {
+    Syntax,
+    Range,
+}
+
+impl NumberFlaw {
+    pub fn of(error: &ParseIntError) -> NumberFlaw {
+        match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => NumberFlaw::Range,
+            _ => NumberFlaw::Syntax,
+        }
+    }
+}
+
+impl fmt::Display for NumberFlaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NumberFlaw::Syntax => "invalid syntax",
+            NumberFlaw::Range => "value out of range",
+        })
+    }
 }
 
 /// A string between double quotes, with escapes for what cannot be printed; bytes that are no UTF-8 become `\xNN`.

@@ -1,5 +1,6 @@
 //! `vlot put`: write a key.
 
+use std::fmt;
 use std::io::Read;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use clap::{ArgMatches, Command};
 use vlot_proto::etcdserverpb::PutRequest;
 
 use super::flags::{Settings, is_set, switch, text, text_of, words, words_of};
+use super::notation::NumberFlaw;
 use super::{Exit, show};
 use crate::client::{Repeat, path};
 
@@ -60,15 +62,29 @@ pub fn request(matches: &ArgMatches, otherwise: impl FnOnce() -> Option<Bytes>) 
 }
 
 /// Reads a lease's number, written in hexadecimal.
-pub fn parse_lease(text: &str) -> Result<i64, String> {
-    i64::from_str_radix(text, 16).map_err(|error| {
-        let cause = match error.kind() {
-            std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => "value out of range",
-            _ => "invalid syntax",
-        };
-        format!("bad lease ID (strconv.ParseInt: parsing {text:?}: {cause}), expecting ID in Hex")
-    })
+///
+/// # Errors
+/// In etcdctl's words.
+pub fn parse_lease(text: &str) -> Result<i64, LeaseError> {
+    let refused = |error| LeaseError { text: text.to_owned(), flaw: NumberFlaw::of(&error) };
+    i64::from_str_radix(text, 16).map_err(refused)
 }
+
+/// Why a text is no lease's number.
+#[derive(Debug)]
+pub struct LeaseError {
+    text: String,
+    flaw: NumberFlaw,
+}
+
+impl fmt::Display for LeaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LeaseError { text, flaw } = self;
+        write!(f, "bad lease ID (strconv.ParseInt: parsing {text:?}: {flaw}), expecting ID in Hex")
+    }
+}
+
+impl std::error::Error for LeaseError {}
 
 fn value_from_stdin() -> Option<Bytes> {
     let mut value = Vec::new();

@@ -2,12 +2,15 @@
 //!
 //! Owns their paths and their shapes, which operators' tools rely on. Must not know how a reply gets on the wire.
 
+use std::fmt;
+
 use http::header::{ALLOW, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tracing::warn;
 
 use super::body::Body;
 use crate::service::{ETCD_VERSION, Services};
+use crate::status::Status;
 
 /// Answers a request that is no gRPC call. `hosts` are the only ones it may name, if there are any.
 pub(super) async fn answer<B>(services: &Services, hosts: Option<&[String]>, request: &Request<B>) -> Response<Body> {
@@ -79,20 +82,43 @@ impl Check {
         }
     }
 
-    /// `Err` says why it does not hold.
-    async fn run(self, services: &Services) -> Result<(), String> {
+    async fn run(self, services: &Services) -> Result<(), CheckFailed> {
         match self {
             // A node stops when its data is damaged: this holds while it answers.
             Check::DataCorruption => Ok(()),
-            Check::NonLearner if services.store_group.is_learner() => Err("not supported for learner".to_owned()),
+            Check::NonLearner if services.store_group.is_learner() => Err(CheckFailed::Learner),
             Check::NonLearner => Ok(()),
-            Check::SerializableRead => services.store_group.failure().await.map_or(Ok(()), Err),
-            Check::LinearizableRead => {
-                services.store_group.barrier().await.map_err(|status| status.message.into_owned())
-            }
+            Check::SerializableRead => match services.store_group.failure().await {
+                None => Ok(()),
+                Some(failure) => Err(CheckFailed::Store(failure)),
+            },
+            Check::LinearizableRead => services.store_group.barrier().await.map_err(CheckFailed::Read),
         }
     }
 }
+
+/// Why a check does not hold.
+#[derive(Debug)]
+enum CheckFailed {
+    /// The node is a learner.
+    Learner,
+    /// The store can write nothing more.
+    Store(String),
+    /// The cluster has not confirmed a read.
+    Read(Status),
+}
+
+impl fmt::Display for CheckFailed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Learner => out.write_str("not supported for learner"),
+            Self::Store(failure) => out.write_str(failure),
+            Self::Read(status) => out.write_str(&status.message),
+        }
+    }
+}
+
+impl std::error::Error for CheckFailed {}
 
 /// `/health`: one line of JSON; `health` is a string there, not a boolean.
 async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {

@@ -1,0 +1,76 @@
+//! Why a run cannot be begun or measured.
+
+use std::fmt;
+use std::num::{ParseFloatError, ParseIntError};
+use std::time::{Duration, TryFromFloatSecsError};
+
+use crate::client::Failure;
+
+/// Why `vlot bench` has no result.
+#[derive(Debug)]
+pub enum BenchError {
+    Flags(clap::Error),
+    Runtime(std::io::Error),
+    /// Keys of this length cannot all be different.
+    KeySpace {
+        keys_max: u64,
+        key_size: usize,
+    },
+    NegativeRate,
+    NothingToMeasure,
+    /// An endpoint does not answer at the start.
+    Connect(Failure),
+    /// The servers have not created all watches.
+    WatchesLate {
+        within: Duration,
+    },
+    /// The CPU time of a process cannot be read.
+    Process {
+        process: String,
+        error: std::io::Error,
+    },
+    /// The report cannot be written.
+    Output(std::io::Error),
+}
+
+impl fmt::Display for BenchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flags(error) => error.fmt(f),
+            Self::Runtime(error) => write!(f, "cannot start: {error}"),
+            Self::KeySpace { keys_max, key_size } => {
+                write!(f, "--key-space must be between 1 and {keys_max} with --key-size={key_size}")
+            }
+            Self::NegativeRate => f.write_str("--rate must not be negative"),
+            Self::NothingToMeasure => f.write_str("there is nothing to measure"),
+            Self::Connect(failure) => failure.fmt(f),
+            Self::WatchesLate { within } => write!(f, "the watches were not created within {} s", within.as_secs()),
+            Self::Process { process, error } => write!(f, "process {process}: {error}"),
+            Self::Output(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BenchError {}
+
+/// Why a flag's value is refused.
+#[derive(Debug)]
+pub enum ValueError {
+    Zero,
+    Integer(ParseIntError),
+    Number(ParseFloatError),
+    Seconds(TryFromFloatSecsError),
+}
+
+impl fmt::Display for ValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zero => f.write_str("at least 1 is needed"),
+            Self::Integer(error) => error.fmt(f),
+            Self::Number(error) => error.fmt(f),
+            Self::Seconds(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ValueError {}
