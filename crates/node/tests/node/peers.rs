@@ -112,17 +112,17 @@ fn no_disk_is_bound_before_a_leader_has_committed_in_its_term() {
 }
 
 #[test]
-fn the_disk_of_a_member_is_bound_that_was_seen_before_it_was_one() {
+fn the_disk_of_a_new_member_is_bound_once_it_connects() {
     let mut cluster = Cluster::led_by(1, &Setup::default());
-    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 14 });
-    cluster.run(ELECTION_TIMEOUT);
     cluster.change(1, GROUP, vec![MemberChange::AddLearner { node: NodeId(4), address: "n4:1".to_owned() }]);
+    cluster.settle();
+    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 14 });
     cluster.settle();
     assert_eq!(cluster.host(1).members[&GROUP].disk(NodeId(4)), 14);
 }
 
 #[test]
-fn who_is_entitled_is_said_in_the_turn_in_which_a_role_changes() {
+fn entitled_disks_are_told_in_the_turn_in_which_a_role_changes() {
     let mut cluster = Cluster::led_by(1, &Setup::default());
     let message = PeerMessage::Raft {
         message: Message { term: Term(cluster.host(1).status(GROUP).role_state.term.0 + 1), body: Body::StaleTerm },
