@@ -159,8 +159,8 @@ impl Replica {
         }
     }
 
-    /// Proposes a command, as a payload that [`command`](crate::payload::command) has made with this node's origin and `sequence`. It
-    /// goes to whoever leads, again if it was certainly lost, until it is decided or withdrawn.
+    /// Proposes a command, as a payload that [`command`](crate::payload::command) has made with this node's origin and
+    /// `sequence`. It goes to the leader, again if it was certainly lost, until it is decided or withdrawn.
     pub fn propose(&mut self, sequence: u64, payload: Bytes, is_busy: bool, work: &mut Work) {
         let refused = if let Some(why) = self.stopped {
             why
