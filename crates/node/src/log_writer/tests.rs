@@ -120,3 +120,83 @@ fn some_writes(group: GroupId, state: &mut (u64, u64, Vec<u64>), rng: &mut Rng) 
     }
     writes
 }
+
+/// A log that takes what `takes` says, and what it was given.
+struct Paper(Vec<Write>);
+
+impl Paper {
+    fn put(&mut self, writes: &[Write], takes: impl Fn(&Write) -> bool) -> Result<(), WriteError> {
+        if !writes.iter().all(takes) {
+            let kind = std::io::ErrorKind::StorageFull;
+            let failure =
+                vlot_log::error::Failure { act: "write", file: "log".into(), kind, message: "no space".to_owned() };
+            return Err(WriteError::NoSpace(failure));
+        }
+        self.0.extend_from_slice(writes);
+        Ok(())
+    }
+}
+
+fn has_entries(write: &Write) -> bool {
+    matches!(write, Write::Append { entries, .. } if !entries.is_empty())
+}
+
+fn append(after: u64, count: u64, bytes: usize) -> Write {
+    Write::Append { group: GROUPS[0], after: LogIndex(after), entries: entries(after, 1, count, bytes) }
+}
+
+fn vote(term: u64) -> Write {
+    Write::Vote { group: GROUPS[0], term: Term(term), vote: None }
+}
+
+fn log_start(index: u64) -> Write {
+    Write::LogStart { group: GROUPS[0], after: LogId::new(1, index), note: Bytes::new() }
+}
+
+#[test]
+fn what_has_waited_is_written_in_parts_as_far_as_there_is_room() {
+    let (mut writer, mut paper) = (LogWriter::default(), Paper(Vec::new()));
+    writer.write(BatchId(1), vec![append(0, 5, 3 << 20)], &mut |writes| paper.put(writes, |_| false)).unwrap();
+    assert!(writer.waits() && paper.0.is_empty());
+    // The first part goes, and then there is no room again.
+    let first = |write: &Write| matches!(write, Write::Append { after: LogIndex(0), .. });
+    writer.try_again(&mut |writes| paper.put(writes, first)).unwrap();
+    assert!(writer.waits());
+    assert_eq!(writer.synced(), Some(Durable::ButForEntries(BatchId(1))));
+    assert_eq!(writer.synced(), None, "it is told once");
+    writer.try_again(&mut |writes| paper.put(writes, |_| true)).unwrap();
+    assert!(!writer.waits());
+    assert_eq!(writer.synced(), Some(Durable::All(BatchId(1))));
+    let written = |write: &Write| match write {
+        Write::Append { after, entries, .. } => (after.0, entries.len()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(paper.0.iter().map(written).collect::<Vec<_>>(), [(0, 3), (3, 2)], "about eight mebibytes at once");
+}
+
+#[test]
+fn nothing_is_durable_while_a_vote_or_a_beginning_waits() {
+    for waits in [vote(2), log_start(9)] {
+        let (mut writer, mut paper) = (LogWriter::default(), Paper(Vec::new()));
+        let batch = vec![append(9, 1, 10), waits];
+        writer.write(BatchId(1), batch, &mut |writes| paper.put(writes, |_| false)).unwrap();
+        assert_eq!(writer.synced(), None);
+        // There may be room for an entry alone: it comes after what goes before it.
+        writer.try_again(&mut |writes| paper.put(writes, has_entries)).unwrap();
+        assert!(paper.0.is_empty() && writer.synced().is_none());
+        writer.try_again(&mut |writes| paper.put(writes, |_| true)).unwrap();
+        assert_eq!(writer.synced(), Some(Durable::All(BatchId(1))));
+        assert!(!has_entries(&paper.0[0]) && has_entries(&paper.0[1]));
+    }
+}
+
+#[test]
+fn a_log_that_is_to_begin_later_does_not_begin_earlier() {
+    for (first, second, begins) in [(5, 9, 9), (9, 5, 9), (9, 9, 9)] {
+        let (mut writer, mut paper) = (LogWriter::default(), Paper(Vec::new()));
+        let batch = vec![log_start(first), log_start(second)];
+        writer.write(BatchId(1), batch, &mut |writes| paper.put(writes, |_| false)).unwrap();
+        writer.try_again(&mut |writes| paper.put(writes, |_| true)).unwrap();
+        assert_eq!(paper.0, [log_start(begins)], "{first} {second}");
+    }
+}

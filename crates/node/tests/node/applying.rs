@@ -232,6 +232,35 @@ fn fail(cluster: &mut Cluster, n: u64) {
 }
 
 #[test]
+fn what_was_applied_before_a_state_machine_stops_is_known() {
+    let mut cluster = Cluster::led_by(1, &Setup::default());
+    let proposals = [cluster.propose(1, GROUP, "x"), cluster.propose(2, GROUP, "y")];
+    cluster.run(HEARTBEAT);
+    fail(&mut cluster, 1);
+    fail(&mut cluster, 2);
+    assert_eq!(cluster.host(1).fate(proposals[0]), ["applied"]);
+    assert_eq!(cluster.host(2).fate(proposals[1]), ["applied"]);
+}
+
+#[test]
+fn what_is_read_from_the_log_for_a_state_machine_that_has_stopped_is_not_applied() {
+    let mut cluster = Cluster::led_by(1, &Setup::default());
+    cluster.propose(1, GROUP, "x");
+    cluster.run(HEARTBEAT);
+    let recovered = cluster.host(3).disk.recover(GROUP);
+    cluster.handle(3, Input::Close { group: GROUP, remove: false });
+    cluster.settle();
+    cluster.host(3).forget(GROUP);
+    let now = cluster.now;
+    cluster.host(3).held.reads = true;
+    cluster.host(3).begin(now, GROUP, recovered);
+    cluster.run(3 * HEARTBEAT);
+    fail(&mut cluster, 3);
+    cluster.release(3);
+    assert_eq!(cluster.host(3).words(GROUP), [""; 0]);
+}
+
+#[test]
 fn a_replica_fails_once() {
     let mut cluster = Cluster::led_by(1, &Setup { nodes: 1, ..Setup::default() });
     fail(&mut cluster, 1);

@@ -101,6 +101,18 @@ impl Cluster {
         cluster
     }
 
+    /// Another node, which is to join the group and knows nobody; all connect to it.
+    pub fn join(&mut self, n: u64) {
+        let setup = self.hosts[&1].setup.clone();
+        let mut host = Host::new(n, &setup);
+        let mut new = host.new_group(GROUP, GroupState::default());
+        new.begin.members = Members::default();
+        host.add(self.now, new);
+        let others: Vec<u64> = self.hosts.keys().copied().collect();
+        self.hosts.insert(n, host);
+        others.into_iter().for_each(|other| self.connect(other, n));
+    }
+
     pub fn host(&mut self, n: u64) -> &mut Host {
         self.hosts.get_mut(&n).expect("a node of this cluster")
     }
@@ -385,6 +397,11 @@ impl Host {
     pub fn add(&mut self, now: Time, new: NewGroup) {
         self.machines.entry(new.begin.group).or_default();
         self.node.add(now, new).expect("log and state belong together");
+    }
+
+    /// The state machine of a group has lost what it had.
+    pub fn forget(&mut self, group: GroupId) {
+        self.machines.remove(&group);
     }
 
     pub fn next_sequence(&mut self) -> u64 {

@@ -1,6 +1,7 @@
 //! The rules of a node, each by its inputs and acts alone.
 
 mod applying;
+mod beginning;
 mod closing;
 mod harness;
 mod logs;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use vlot_log::index::GroupState;
+use vlot_log::record::{Entry, Write};
 use vlot_node::act::Answer;
 use vlot_node::input::Input;
 use vlot_node::members::{MemberChange, Members, MembersAt, MembersEntry};
@@ -12,6 +13,7 @@ use vlot_node::wire::PeerMessage;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 use vlot_raft::message::{Body, Message, Session};
 use vlot_raft::state::Config;
+use vlot_raft::term_runs::TermRuns;
 use vlot_raft::time::Time;
 
 use crate::harness::{Cluster, ELECTION_TIMEOUT, GROUP, HEARTBEAT, Setup};
@@ -144,6 +146,20 @@ fn a_follower_that_asks_to_be_removed_is_answered() {
 }
 
 #[test]
+fn who_leaves_later_is_not_told_that_a_change_was_made_which_was_refused() {
+    let mut cluster = Cluster::new(&Setup::default());
+    let leave = || vec![MemberChange::Remove(NodeId(3))];
+    let refused = cluster.change(3, GROUP, leave());
+    cluster.settle();
+    cluster.elect(1, GROUP);
+    cluster.run(ELECTION_TIMEOUT);
+    let made = cluster.change(3, GROUP, leave());
+    cluster.run(5 * ELECTION_TIMEOUT);
+    assert_eq!(cluster.host(3).fate(refused), ["not changed: NotLeader { leader: None }"]);
+    assert_eq!(cluster.host(3).fate(made).len(), 1, "{:?}", cluster.host(3).fate(made));
+}
+
+#[test]
 fn a_change_that_cannot_be_made_is_refused_by_whoever_leads() {
     let mut cluster = Cluster::led_by(1, &Setup::default());
     cluster.run(ELECTION_TIMEOUT);
@@ -227,6 +243,71 @@ fn follower() -> (Replica, Work) {
 
 fn command(sequence: u64) -> Bytes {
     payload::command(ProposalId { origin: 1, sequence }, 1, |out| out.extend_from_slice(b"x"))
+}
+
+/// Entries 1 to this number of the leader of term 1, node 2, to its follower.
+fn entries(count: u64) -> PeerMessage {
+    let mut runs = TermRuns::empty(LogId::ZERO);
+    runs.push(Term(1), count);
+    let body = Body::AppendEntries {
+        session: Session(LogIndex::ZERO),
+        entries: runs,
+        configurations: Vec::new(),
+        commit: LogIndex::ZERO,
+    };
+    let id = |sequence| ProposalId { origin: 2, sequence };
+    let payloads = (1..=count).map(|n| payload::command(id(n), 1, |out| out.extend_from_slice(b"y"))).collect();
+    PeerMessage::Raft { message: Message { term: Term(1), body }, payloads }
+}
+
+#[test]
+fn of_entries_that_come_again_each_that_is_new_gets_its_own_payload() {
+    let (mut replica, mut work) = follower();
+    let mut sequences = Vec::new();
+    for count in [2, 5] {
+        replica.receive(Time::default(), NodeId(2), entries(count), &mut work);
+        for write in work.writes.drain(..) {
+            if let Write::Append { entries, .. } = write {
+                let sequence = |entry: &Entry| payload::proposal_id(&entry.payload).map(|id| id.sequence);
+                sequences.extend(entries.iter().map(|entry| (entry.id.index.0, sequence(entry))));
+            }
+        }
+    }
+    assert_eq!(sequences, [1, 2, 3, 4, 5].map(|n| (n, Some(n))));
+}
+
+#[test]
+fn the_proposal_of_another_node_with_the_same_number_is_another() {
+    let (mut replica, mut work) = follower();
+    let now = Time::default();
+    replica.propose(1, command(1), false, &mut work);
+    replica.end_turn(now, 1000, &mut work).expect("no entries");
+    // The leader's own, with the same number, and after it the entry with which the leader of the next term begins.
+    replica.receive(now, NodeId(2), entries(1), &mut work);
+    let mut runs = TermRuns::empty(LogId::new(1, 1));
+    runs.push(Term(2), 1);
+    let session = Session(LogIndex::ZERO);
+    let body = Body::AppendEntries { session, entries: runs, configurations: Vec::new(), commit: LogIndex(2) };
+    let payloads = vec![payload::blank()];
+    let message = PeerMessage::Raft { message: Message { term: Term(2), body }, payloads };
+    replica.receive(now, NodeId(2), message, &mut work);
+    replica.persisted(now, work.last_write.expect("two entries"), &mut work);
+    replica.end_turn(now, 1000, &mut work).expect("both are known");
+    assert_eq!(work.committed.len(), 2);
+    replica.end_turn(now, 1000, &mut work).expect("nothing new");
+    let sent = work.messages.iter().filter(|(_, message)| matches!(message, PeerMessage::Propose { .. })).count();
+    assert_eq!(sent, 2, "it was not among them, so it was lost, and is sent again");
+}
+
+#[test]
+fn what_a_peer_asks_counts_though_its_connection_is_lost() {
+    let (mut replica, mut work) = follower();
+    replica.lost(Time::default(), NodeId(2), &mut work);
+    replica.lost(Time::default(), NodeId(3), &mut work);
+    let message = Message { term: Term(9), body: Body::RequestVote { last: LogId::ZERO, transfer: true } };
+    let message = PeerMessage::Raft { message, payloads: Vec::new() };
+    replica.receive(Time::default(), NodeId(3), message, &mut work);
+    assert_eq!(replica.raft().vote(), Some(NodeId(3)), "only a sign of life of a leader may be out of date");
 }
 
 #[test]
