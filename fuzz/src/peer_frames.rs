@@ -342,7 +342,7 @@ impl Host {
     fn carry_out(&mut self, act: Act) -> Option<Complaint> {
         match act {
             Act::Write { batch, writes } => {
-                let groups = writes.iter().filter(|write| !is_first(write)).map(group_of).collect();
+                let groups = writes.iter().filter(|write| !is_first(write)).map(Write::group).collect();
                 self.unreported.push_back((batch, groups));
                 self.unwritten.push_back((batch, writes));
             }
@@ -570,16 +570,6 @@ fn rank(act: &Act) -> u8 {
 /// Whether it is the first act of a new log, for which nobody waits.
 fn is_first(write: &Write) -> bool {
     matches!(write, Write::LogStart { after, .. } if *after == LogId::ZERO)
-}
-
-fn group_of(write: &Write) -> GroupId {
-    match write {
-        Write::Vote { group, .. }
-        | Write::Append { group, .. }
-        | Write::Remove { group }
-        | Write::LogStart { group, .. }
-        | Write::Rewrite { group, .. } => *group,
-    }
 }
 
 fn no_space() -> WriteError {

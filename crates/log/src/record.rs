@@ -66,3 +66,17 @@ pub enum Write {
         group: GroupId,
     },
 }
+
+impl Write {
+    /// The group that it is about.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        match self {
+            Self::Vote { group, .. }
+            | Self::Append { group, .. }
+            | Self::LogStart { group, .. }
+            | Self::Rewrite { group, .. }
+            | Self::Remove { group } => *group,
+        }
+    }
+}

@@ -67,7 +67,7 @@ impl LogWriter {
             return Ok(());
         }
         for write in writes {
-            self.waiting.entry(group_of(&write)).or_default().take(write);
+            self.waiting.entry(write.group()).or_default().take(write);
         }
         self.write_what_needs_no_room(put)
     }
@@ -217,16 +217,6 @@ fn is_done(put: Result<(), WriteError>) -> Result<bool, WriteError> {
         Ok(()) => Ok(true),
         Err(WriteError::NoSpace(_)) => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-fn group_of(write: &Write) -> GroupId {
-    match write {
-        Write::Vote { group, .. }
-        | Write::Append { group, .. }
-        | Write::LogStart { group, .. }
-        | Write::Rewrite { group, .. }
-        | Write::Remove { group } => *group,
     }
 }
 

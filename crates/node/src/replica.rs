@@ -109,12 +109,6 @@ impl Replica {
         !self.fetching.is_empty()
     }
 
-    /// Whether more is decided than was handed to the state machine, which could be handed to it.
-    #[must_use]
-    pub fn has_more_to_apply(&self) -> bool {
-        self.stopped.is_none() && !self.only_counts() && self.handed.index < self.raft.ready()
-    }
-
     /// When [`Replica::tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Time {

@@ -133,7 +133,7 @@ impl Disk {
     /// Whether something of the group was written and is not synced.
     #[must_use]
     pub fn has_unsynced(&self, slot: Slot) -> bool {
-        self.unsynced.iter().flat_map(|writes| writes.iter()).any(|write| group_of(write) == group_in(slot))
+        self.unsynced.iter().flat_map(|writes| writes.iter()).any(|write| write.group() == group_in(slot))
     }
 
     /// The members of a group, as what is certainly on it says. None if it says nothing.
@@ -209,7 +209,7 @@ impl Disk {
 
     /// Does to the obvious log what a write does to the real one.
     fn apply(&mut self, write: &Write) {
-        apply(&mut self.durable[slot_of(group_of(write))], write);
+        apply(&mut self.durable[slot_of(write.group())], write);
     }
 }
 
@@ -289,16 +289,6 @@ fn apply(state: &mut GroupState, write: &Write) {
         // The entries are as they were.
         Write::Rewrite { .. } => {}
         Write::Remove { .. } => *state = GroupState::default(),
-    }
-}
-
-fn group_of(write: &Write) -> GroupId {
-    match write {
-        Write::Vote { group, .. }
-        | Write::Append { group, .. }
-        | Write::LogStart { group, .. }
-        | Write::Rewrite { group, .. }
-        | Write::Remove { group } => *group,
     }
 }
 

@@ -7,7 +7,8 @@ use vlot_proto::etcdserverpb::{
 };
 use vlot_store::check;
 use vlot_store::command::Tag;
-use vlot_store::store::Applied;
+use vlot_store::refusal::Refusal;
+use vlot_store::store::{Applied, Store};
 use vlot_store::view::View;
 
 use super::answer::{Answer, Reply, SHORT_BYTES_MAX, SHORT_KEYS_MAX, is_long_deletion, is_long_txn};
@@ -22,13 +23,7 @@ impl Services {
         if !request.serializable {
             self.store_group.barrier().await?;
         }
-        let looked =
-            self.store_group.look(|store| match store.range_small(&request, SHORT_KEYS_MAX, SHORT_BYTES_MAX) {
-                Ok(Some(reply)) => Ok(Looked::Short(reply)),
-                Ok(None) => Ok(Looked::Long(store.view())),
-                Err(refusal) => Err(refusal),
-            });
-        match looked.await?? {
+        match self.look(|store| store.range_small(&request, SHORT_KEYS_MAX, SHORT_BYTES_MAX)).await? {
             Looked::Short(mut reply) => {
                 self.complete(&mut reply.header);
                 Ok(Reply::Message(encode(&reply)))
@@ -80,12 +75,7 @@ impl Services {
         if !is_serializable(&request) {
             self.store_group.barrier().await?;
         }
-        let looked = self.store_group.look(|store| match store.read_txn_small(&request) {
-            Ok(Some(reply)) => Ok(Looked::Short(reply)),
-            Ok(None) => Ok(Looked::Long(store.view())),
-            Err(refusal) => Err(refusal),
-        });
-        match looked.await?? {
+        match self.look(|store| store.read_txn_small(&request)).await? {
             Looked::Short(mut reply) => {
                 self.complete(&mut reply.header);
                 Ok(Reply::Message(encode(&reply)))
@@ -95,6 +85,17 @@ impl Services {
                 self.begin_answer(view, move |view| view.answer_txn(&request, header).map(Answer::Txn)).await
             }
         }
+    }
+
+    /// The answer if it is short, else a view to make it from.
+    async fn look<R>(&self, short: impl FnOnce(&Store) -> Result<Option<R>, Refusal>) -> Result<Looked<R>, Status> {
+        let looked = self.store_group.look(|store| {
+            Ok::<_, Refusal>(match short(store)? {
+                Some(reply) => Looked::Short(reply),
+                None => Looked::Long(store.view()),
+            })
+        });
+        Ok(looked.await??)
     }
 
     pub(super) async fn compact(&self, bytes: Bytes) -> Result<Bytes, Status> {

@@ -117,8 +117,7 @@ impl LogThread {
     /// Whether something of the group waits to be written.
     #[must_use]
     pub fn has_waiting(&self, group: GroupId) -> bool {
-        let is_of =
-            |job: &Job| matches!(job, Job::Write(_, writes) if writes.iter().any(|it| super::group_of(it) == group));
+        let is_of = |job: &Job| matches!(job, Job::Write(_, writes) if writes.iter().any(|it| it.group() == group));
         self.waiting.iter().any(is_of)
     }
 

@@ -432,31 +432,3 @@ impl Kinds {
         }
     }
 }
-
-/// `cargo test --release -- --ignored --no-capture the_checks_are_fast`
-#[test]
-#[ignore = "measures"]
-fn the_checks_are_fast() {
-    let driven = run(1, 50_000);
-    let timed = |what: &str, check: &mut dyn FnMut()| {
-        let before = std::time::Instant::now();
-        check();
-        let spent = before.elapsed();
-        let rate = driven.history.len() as f64 / spent.as_secs_f64();
-        println!("{what}: {spent:?}, {rate:.0} operations a second");
-    };
-    timed("applied order", &mut || driven.order.check_history(&driven.history).unwrap());
-    timed("revisions", &mut || revisions::check(&driven.history).unwrap());
-    let traces = driven.traces();
-    let mut replayed = Replayed::default();
-    timed("linearizability", &mut || replayed = linearizability::check(&driven.history, traces.clone()).unwrap());
-    let events = |watcher: &Watcher| watcher.told().iter().map(|(_, told)| event_count(told)).sum::<usize>();
-    println!("{} events", driven.watchers.iter().map(events).sum::<usize>());
-    timed("watches", &mut || {
-        driven.watchers.iter().for_each(|watcher| watch_guarantees::check(watcher, &replayed).unwrap());
-    });
-}
-
-fn event_count(told: &Told) -> usize {
-    if let Told::Events { events, .. } = told { events.len() } else { 0 }
-}
