@@ -38,7 +38,7 @@ pub enum Act {
     },
     /// Send a frame. It may be lost; those of one peer and lane keep their order.
     Send {
-        /// To whom.
+        /// The receiver.
         to: NodeId,
         /// On which lane.
         lane: Lane,
@@ -108,7 +108,7 @@ pub enum Act {
         /// Where it stands.
         status: Status,
     },
-    /// Show who belongs to the group.
+    /// Show the members of the group.
     ShowMembers {
         /// Which.
         group: GroupId,

@@ -19,7 +19,7 @@ use crate::snapshot::{Header, SnapshotError, SnapshotInfo};
 pub enum Input {
     /// A frame has come from a peer.
     Frame {
-        /// From whom, as the connection has proven.
+        /// The sender, as the connection has proven.
         from: NodeId,
         /// On which lane.
         lane: Lane,
@@ -59,7 +59,7 @@ pub enum Input {
         group: GroupId,
         /// The request's sequence number.
         sequence: u64,
-        /// To whom; to the fittest, if to nobody.
+        /// The new leader; the fittest member, if none is named.
         to: Option<NodeId>,
     },
     /// A linearizable read is asked for.

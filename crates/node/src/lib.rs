@@ -1,13 +1,13 @@
 //! Everything a Vlot node decides, as a value.
 //!
 //! A process that takes part in many Raft groups has one log, one connection to each peer and one clock, and something to
-//! decide whenever any of them stirs: what to write, whom to tell, what may be applied, who is to be answered, when a log is
-//! cut. [`Node`](node::Node) decides all of it and does none of it. It has no socket, file, thread or clock, so the same
-//! inputs at the same times give the same acts, byte for byte, and a simulator can drive what a server runs.
+//! decide whenever any of them stirs: what to write, what to send, what may be applied, which calls to answer, when a
+//! log is cut. [`Node`](node::Node) decides all of it and does none of it. It has no socket, file, thread or clock, so
+//! the same inputs at the same times give the same acts, byte for byte, and a simulator can drive what a server runs.
 //!
 //! # The loop
 //!
-//! Whoever gives it those is its *shell*. There are two, the library `vlot` and the simulator, and both do this, for ever:
+//! What gives it those is its *shell*. There are two, the library `vlot` and the simulator, and both do this, for ever:
 //!
 //! 1. **Gather** what has happened: frames of peers, calls of this process, what the disk and the state machines report, or
 //!    that [`Node::deadline`](node::Node::deadline) has come. Whatever came while the last turn was carried out belongs to
@@ -47,7 +47,7 @@
 //! use vlot_raft::state::Config;
 //! use vlot_raft::time::Time;
 //!
-//! /// The state machine: a sum. Who proposes a number gets the sum with it.
+//! /// The state machine: a sum. A caller that proposes a number gets the sum with it.
 //! struct Sum(u64);
 //!
 //! impl StateMachine for Sum {
@@ -116,7 +116,7 @@
 //!                     applied = upto;
 //!                     reports.push(Input::Applied { group, upto, durable: LogId::ZERO });
 //!                 }
-//!                 // Without peers nothing is sent, and nobody looks at what is shown.
+//!                 // Without peers nothing is sent, and what is shown is not looked at.
 //!                 _ => {}
 //!             }
 //!         }

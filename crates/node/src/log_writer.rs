@@ -1,7 +1,7 @@
 //! What a node's log is asked to write, and what of it waits while the disk is full.
 //!
 //! Sans-IO: writing itself is the caller's. Owns what waits and in which order it is written. Must not know of threads,
-//! of roles, or of who waits for a batch.
+//! of roles, or of what waits for a batch.
 //!
 //! A log that has no room refuses entries and still takes votes and begins (`vlot-log`, `log/room.rs`). So those
 //! overtake entries, which a vote or a begin neither needs nor vouches for: a node that loses the entries in a crash is
@@ -138,7 +138,7 @@ impl Waiting {
             Write::Vote { term, vote, .. } => self.vote = Some((term, vote)),
             Write::LogStart { after, note, .. } => self.begin_after(after, note),
             Write::Append { after, entries, .. } => self.append(after, entries),
-            // Nobody writes again what cannot be read while there is no room; and it is asked for again.
+            // What cannot be read is not written again while there is no room; and it is asked for again.
             Write::Rewrite { .. } => {}
             Write::Remove { .. } => *self = Self { removed: true, ..Self::default() },
         }

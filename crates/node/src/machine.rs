@@ -69,7 +69,7 @@ pub enum Step<C> {
         at: LogId,
         /// The request.
         change: Option<u64>,
-        /// Who belongs to the group.
+        /// The members of the group.
         members: Members,
         /// What came with the change.
         context: Bytes,
@@ -81,7 +81,7 @@ pub enum Step<C> {
     },
 }
 
-/// What whoever has asked is to be told.
+/// What the caller is to be told.
 #[derive(Debug)]
 pub enum Outcome<R> {
     /// The proposal with this sequence number is applied.

@@ -1,4 +1,4 @@
-//! Who belongs to a group, with what the library keeps beside each seat: where the node listens.
+//! The members of a group, with what the library keeps beside each seat: where the node listens.
 //!
 //! Owns the entry of the log that sets a configuration, and the request that asks for one. Must not know when either
 //! counts: that is consensus's.
@@ -84,7 +84,7 @@ pub enum MemberChange {
 pub struct MembersEntry {
     /// The request that led to it; the last of a change repeats that of the first.
     pub change: ProposalId,
-    /// Who belongs to the group.
+    /// The members of the group.
     pub members: Members,
     /// What the state machine is given with it.
     pub context: Bytes,
@@ -102,7 +102,7 @@ pub struct MembersAt {
 /// A change that is asked of the leader.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ChangeRequest {
-    /// Who asks.
+    /// Its name.
     pub id: ProposalId,
     /// What to change.
     pub changes: Vec<MemberChange>,
@@ -135,7 +135,7 @@ impl Members {
         &self.configuration
     }
 
-    /// Each member and where it listens; an address may be empty if nobody has told it.
+    /// Each member and where it listens; an address that is not known is empty.
     pub fn iter(&self) -> impl Iterator<Item = (Member, &str)> + '_ {
         self.configuration.members().iter().map(|member| (*member, self.address(member.node)))
     }

@@ -1,4 +1,4 @@
-//! What an entry of a log holds: nothing, a command with the name of its proposal, or who belongs to the group.
+//! What an entry of a log holds: nothing, a command with the name of its proposal, or the members of the group.
 //!
 //! Owns the layout of an entry's bytes (`docs/disk-format.md`, *Entries*). Must not know what a command means.
 //!
@@ -22,7 +22,7 @@ pub enum Payload {
         /// Its bytes.
         command: Bytes,
     },
-    /// Who belongs to the group from here on.
+    /// The members of the group from here on.
     Configuration(MembersEntry),
     /// What it holds is kept from this node, which is a witness.
     Withheld,

@@ -106,7 +106,7 @@ impl Peers {
         if !std::mem::take(&mut self.are_others) {
             return None;
         }
-        // Once every group says who its members are, nobody else is called, whatever was told at first.
+        // Once every group knows its members, no other node is called, whatever was told at first.
         let all_know = self.without_members == 0 && !self.named.is_empty();
         let mut peers = self.told.clone();
         peers.retain(|node, _| !all_know || self.named.contains_key(node));

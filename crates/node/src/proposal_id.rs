@@ -1,6 +1,6 @@
 //! The name of a proposal.
 
-/// Names a proposal: who made it, and which of theirs it is.
+/// Names a proposal: its origin, and which of the origin's it is.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ProposalId {
     /// A number drawn by the process that made it; another one each time a process starts.

@@ -34,7 +34,7 @@ pub struct Proposals {
     own: BTreeMap<u64, Proposal>,
     /// Which of them are yet to be sent.
     unsent: BTreeSet<u64>,
-    /// Proposals of followers, who has sent them, and the term for which they were meant.
+    /// Proposals of followers, their senders, and the term for which they were meant.
     forwarded: (Term, Vec<(NodeId, Bytes)>),
 }
 
@@ -76,7 +76,7 @@ impl Proposals {
         payloads
     }
 
-    /// Gives back this node's own that nobody can have taken, by their sequence numbers, and forgets them.
+    /// Gives back this node's own that no leader can have taken, by their sequence numbers, and forgets them.
     pub fn refuse_unsent(&mut self) -> Vec<u64> {
         let own: Vec<u64> = std::mem::take(&mut self.unsent).into_iter().collect();
         own.iter().for_each(|sequence| drop(self.own.remove(sequence)));
@@ -96,7 +96,7 @@ impl Proposals {
         others
     }
 
-    /// The leader of `term` has not taken what was sent to it, and never will. Gives back what nobody else can have
+    /// The leader of `term` has not taken what was sent to it, and never will. Gives back what no other leader can have
     /// taken: a late answer may be about what has gone to a later leader since.
     pub fn refused(&mut self, term: Term, mut sequences: Vec<u64>) -> Vec<u64> {
         sequences.retain(|sequence| self.own.get(sequence).is_some_and(|proposal| proposal.sent_in == Some(term)));

@@ -1,6 +1,6 @@
 //! The linearizable reads of one group on one node.
 //!
-//! Owns which reads wait, which were asked and when, and which are confirmed. Must not know who leads.
+//! Owns which reads wait, which were asked and when, and which are confirmed. Must not know which node leads.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -177,7 +177,7 @@ impl Replica {
         }
     }
 
-    /// Asks for a change of members, all of it at once. It goes to whoever leads, once; it is done when the state
+    /// Asks for a change of members, all of it at once. It goes to the leader, once; it is done when the state
     /// machine is told of it, and refused if [`Work::changes_refused`] says so.
     pub fn change_members(&mut self, sequence: u64, changes: Vec<MemberChange>, context: Bytes) {
         let id = ProposalId { origin: self.origin, sequence };
@@ -250,13 +250,13 @@ impl Replica {
         self.tell_fitness(now, work);
     }
 
-    /// Who belongs to the group, as the log of this node says, committed or not.
+    /// The members of the group, as the log of this node says, committed or not.
     #[must_use]
     pub fn members(&self) -> &Members {
         &self.members_log.newest().entry.members
     }
 
-    /// Who belonged to the group when everything up to `index` was applied, for a snapshot of that moment.
+    /// The members of the group when everything up to `index` was applied, for a snapshot of that moment.
     #[must_use]
     pub fn members_at(&self, index: LogIndex) -> &MembersAt {
         self.members_log.at(index)
@@ -300,7 +300,8 @@ impl Replica {
         self.step(now, Input::Lost { peer }, Vec::new(), work);
     }
 
-    /// The node is no peer any more: nobody tells when a connection to it comes or goes, and what comes from it is heard.
+    /// The node is no peer any more: it is not told when a connection to it comes or goes, and what comes from it is
+    /// heard.
     pub fn unlisted(&mut self, peer: NodeId) {
         self.connected.remove(&peer);
         self.lost.remove(&peer);

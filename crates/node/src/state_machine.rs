@@ -14,7 +14,7 @@ use crate::members::Members;
 pub trait StateMachine: Send + Sync + 'static {
     /// What changes the state.
     type Command: Command;
-    /// What whoever proposed a command gets back.
+    /// What the caller that proposed a command gets back.
     type Reply: Send + 'static;
 
     /// Applies the command of one committed entry. Called once for each, in the order of the log.

@@ -16,8 +16,8 @@
 //!    verifies the whole, names it
 //! ```
 //!
-//! A transfer that breaks leaves the part where it is. The next attempt asks the next member; whoever offers exactly the
-//! same content is pulled from where the part ends, any other from the beginning.
+//! A transfer that breaks leaves the part where it is. The next attempt asks the next member; one that offers exactly
+//! the same content is pulled from where the part ends, any other from the beginning.
 
 mod frame;
 mod pace;

@@ -238,7 +238,7 @@ fn no_deadline_is_missed() {
     }
 }
 
-/// Most of what wakes a node is a deadline that somebody has.
+/// Most of what wakes a node is a group's deadline.
 #[test]
 fn few_looks_at_a_deadline_are_too_early() {
     let mut host = Host::new(100, 3, None);

@@ -30,7 +30,7 @@ pub struct Begin {
     pub group: GroupId,
     /// How it behaves; shared by all groups of a node.
     pub config: Arc<Config>,
-    /// Its first members, for a node that is one of them; nobody, for a node that is to join. Once the log says who
+    /// Its first members, for a node that is one of them; none, for a node that is to join. Once the log says who
     /// belongs to the group, that counts.
     pub members: Members,
     /// What the log holds of it.
@@ -94,7 +94,7 @@ impl Replica {
         let base = if note.is_empty() {
             // The first act of a new log, so that no other first members are ever taken for these.
             work.writes.push(Write::LogStart { group, after: LogId::ZERO, note: first.encode() });
-            // Consensus has not asked for it, and does not wait for it; whoever closes the group does.
+            // Consensus has not asked for it, and does not wait for it; the close of a group does.
             work.last_write = Some(WriteId(0));
             first
         } else {
@@ -105,8 +105,8 @@ impl Replica {
         let reads = Reads::new(origin, config.election_timeout);
         let restored =
             Restored { term, vote, log: runs, applied: applied.index, configurations: members_log.configurations() };
-        // Those that are damaged may have set other members. Whoever was one before has a copy, or knows who has.
-        // Who is to join knows nobody yet, and has its entries from somebody.
+        // Those that are damaged may have set other members. A member from before has a copy, or knows which node has.
+        // A node that is to join knows no member yet, and has its entries from one.
         let (node, configurations) = (config.node, members_log.configurations());
         let mut members = configurations.newest().members().iter();
         let has_others = members.len() == 0 || members.any(|other| other.node != node && !other.witness);
@@ -179,7 +179,7 @@ pub enum CannotBegin {
     },
     /// The log holds a configuration that this version does not know.
     BadConfiguration,
-    /// Entries of the log cannot be read, and there is nobody to get them from.
+    /// Entries of the log cannot be read, and there is no other member to get them from.
     Damaged {
         /// The first of them.
         first: LogIndex,

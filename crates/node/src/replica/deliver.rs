@@ -41,8 +41,8 @@ impl Replica {
         self.is_withheld || self.raft.configuration().is_witness(self.raft.node())
     }
 
-    /// Who lacks a payload must not lead, and hand out what it has in its place: an operator may have made a voter of a
-    /// former witness with its old disk.
+    /// A node that lacks a payload must not lead, and hand out what it has in its place: an operator may have made a
+    /// voter of a former witness with its old disk.
     pub(super) fn tell_fitness(&mut self, now: Time, work: &mut Work) {
         let fit = self.applies && !self.is_withheld && self.stopped.is_none();
         if std::mem::replace(&mut self.is_fit, fit) != fit {

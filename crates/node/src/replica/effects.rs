@@ -108,7 +108,7 @@ impl Replica {
             Effect::ReadRefused { read } => self.reads.refuse(read),
             // Proposals are made only when they are taken, within the same turn.
             Effect::ProposalRefused { .. } => {}
-            // Whoever asked puts its own number in the place of zero.
+            // The node that asked puts its own number in the place of zero.
             Effect::ChangeRefused { why } => work.changes_refused.push((0, why)),
             Effect::TransferRefused { why } => work.transfers.push((0, Err(why))),
             Effect::Happened(event) => {

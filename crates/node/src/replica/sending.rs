@@ -17,7 +17,7 @@ use crate::proposals::NotProposed;
 use crate::wire::PeerMessage;
 
 impl Replica {
-    /// Sends changes of members to whoever leads. Nobody waits for a leader with one: an operator asks again.
+    /// Sends changes of members to the leader. None waits until there is a leader: an operator asks again.
     pub(super) fn send_changes(&mut self, now: Time, work: &mut Work) {
         for request in std::mem::take(&mut self.changes) {
             let RoleState { term, role, leader } = self.raft.role_state();
@@ -62,17 +62,17 @@ impl Replica {
         work.changes_refused.push((sequence, why));
     }
 
-    /// Sends what waits to whoever leads: appends it, if that is this node.
+    /// Sends what waits to the leader: appends it, if that is this node.
     pub(super) fn send_proposals(&mut self, now: Time, work: &mut Work) {
         let RoleState { term, role, leader } = self.raft.role_state();
-        // What others decide cannot be applied here, so whoever proposes here would learn nothing of it.
+        // What others decide cannot be applied here, so a caller that proposes here would learn nothing of it.
         if !self.raft.has_room() {
             self.refuse_unsent(NotProposed::NoSpace, work);
         }
         if role == RoleName::Leader {
             match self.raft.proposals_refused() {
                 None => {}
-                // Nobody knows when there will be room, and whoever proposes can free some.
+                // It is not known when there will be room, and the caller can free some.
                 Some(ProposalRefused::NoSpace) => return self.refuse_proposals(term, work),
                 // What cannot be taken at this moment waits: a hand-over ends, and so does a queue.
                 Some(_) => return,

@@ -83,7 +83,7 @@ pub struct LogRead {
     pub bytes_max: usize,
 }
 
-/// Who needs the entries of a [`LogRead`].
+/// What the entries of a [`LogRead`] are for.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Purpose {
     /// The state machine, which lags behind what is in memory.

@@ -601,7 +601,7 @@ fn malformed_and_malicious_frames_are_told() {
         assert!(matches!(refused, Err(BadTransferFrame::BadChunk { .. })), "{refused:?}");
         assert!(!transfers.is_fetching(GROUP));
     }
-    // Chunks that nobody has asked this peer for are not kept.
+    // Chunks that this peer was not asked for are not kept.
     let mut transfers = receiver(true, Some(0));
     transfers.frame(now, NodeId(3), frame(Body::Chunk { round: 1, offset: 0, bytes: bytes(10) })).expect("ignored");
     assert!(matches!(&transfers.take_acts()[..], [TransferOut::Send { to: NodeId(3), .. }]), "it is told so");
