@@ -15,7 +15,8 @@ use tracing::warn;
 use super::Edge;
 use super::body::{Body, trailers};
 use super::exchange::{Replies, Requests, Slices};
-use crate::service::{Caller, Kind, LongAnswer, Reply, Rpc};
+use crate::rpc::{Kind, Rpc};
+use crate::service::{Caller, LongAnswer, Reply};
 use crate::status::{Code, Status};
 
 const CONTENT_TYPE_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");

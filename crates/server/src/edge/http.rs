@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tracing::warn;
 
 use super::body::Body;
+use crate::exposition::exposition;
 use crate::service::{ETCD_VERSION, Services};
 use crate::status::Status;
 
@@ -173,7 +174,7 @@ fn version() -> String {
 }
 
 async fn metrics(services: &Services) -> Response<Body> {
-    let mut response = text(StatusCode::OK, services.metrics.exposition(services).await);
+    let mut response = text(StatusCode::OK, exposition(services).await);
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response

@@ -1,0 +1,198 @@
+//! Which RPCs there are: etcd's and gRPC's health service, those that are implemented and those that are not.
+//!
+//! Must not know what is behind one (`service.rs` does), nor how a call comes in.
+
+/// Whether an RPC is one request and one reply.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    Unary,
+    Stream,
+}
+
+/// An RPC of etcd's interface, or of gRPC's health service.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Rpc {
+    Put,
+    Range,
+    Txn,
+    DeleteRange,
+    Compact,
+    Watch,
+    MemberList,
+    MemberAdd,
+    MemberRemove,
+    MemberUpdate,
+    MemberPromote,
+    Status,
+    Alarm,
+    MoveLeader,
+    HealthCheck,
+    HealthWatch,
+    /// One that is not implemented; the number is its place in [`ABSENT`].
+    Absent(u8),
+}
+
+/// The RPCs that are implemented. Those of every second come first.
+pub(crate) const PRESENT: [(&str, Rpc); 16] = [
+    ("/etcdserverpb.KV/Put", Rpc::Put),
+    ("/etcdserverpb.KV/Range", Rpc::Range),
+    ("/etcdserverpb.KV/Txn", Rpc::Txn),
+    ("/etcdserverpb.KV/DeleteRange", Rpc::DeleteRange),
+    ("/etcdserverpb.KV/Compact", Rpc::Compact),
+    ("/etcdserverpb.Watch/Watch", Rpc::Watch),
+    ("/etcdserverpb.Cluster/MemberList", Rpc::MemberList),
+    ("/etcdserverpb.Cluster/MemberAdd", Rpc::MemberAdd),
+    ("/etcdserverpb.Cluster/MemberRemove", Rpc::MemberRemove),
+    ("/etcdserverpb.Cluster/MemberUpdate", Rpc::MemberUpdate),
+    ("/etcdserverpb.Cluster/MemberPromote", Rpc::MemberPromote),
+    ("/etcdserverpb.Maintenance/Status", Rpc::Status),
+    ("/etcdserverpb.Maintenance/Alarm", Rpc::Alarm),
+    ("/etcdserverpb.Maintenance/MoveLeader", Rpc::MoveLeader),
+    ("/grpc.health.v1.Health/Check", Rpc::HealthCheck),
+    ("/grpc.health.v1.Health/Watch", Rpc::HealthWatch),
+];
+
+/// The RPCs of etcd that answer that they are not implemented.
+pub(crate) const ABSENT: [&str; 37] = [
+    "/etcdserverpb.KV/RangeStream",
+    "/etcdserverpb.Lease/LeaseGrant",
+    "/etcdserverpb.Lease/LeaseRevoke",
+    "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/etcdserverpb.Lease/LeaseTimeToLive",
+    "/etcdserverpb.Lease/LeaseLeases",
+    "/etcdserverpb.Maintenance/Defragment",
+    "/etcdserverpb.Maintenance/Hash",
+    "/etcdserverpb.Maintenance/HashKV",
+    "/etcdserverpb.Maintenance/Snapshot",
+    "/etcdserverpb.Maintenance/Downgrade",
+    "/etcdserverpb.Auth/AuthEnable",
+    "/etcdserverpb.Auth/AuthDisable",
+    "/etcdserverpb.Auth/AuthStatus",
+    "/etcdserverpb.Auth/Authenticate",
+    "/etcdserverpb.Auth/UserAdd",
+    "/etcdserverpb.Auth/UserGet",
+    "/etcdserverpb.Auth/UserList",
+    "/etcdserverpb.Auth/UserDelete",
+    "/etcdserverpb.Auth/UserChangePassword",
+    "/etcdserverpb.Auth/UserGrantRole",
+    "/etcdserverpb.Auth/UserRevokeRole",
+    "/etcdserverpb.Auth/RoleAdd",
+    "/etcdserverpb.Auth/RoleGet",
+    "/etcdserverpb.Auth/RoleList",
+    "/etcdserverpb.Auth/RoleDelete",
+    "/etcdserverpb.Auth/RoleGrantPermission",
+    "/etcdserverpb.Auth/RoleRevokePermission",
+    "/v3lockpb.Lock/Lock",
+    "/v3lockpb.Lock/Unlock",
+    "/v3electionpb.Election/Campaign",
+    "/v3electionpb.Election/Proclaim",
+    "/v3electionpb.Election/Leader",
+    "/v3electionpb.Election/Observe",
+    "/v3electionpb.Election/Resign",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+impl Rpc {
+    /// The RPC that a request path names.
+    pub(crate) fn of_path(path: &str) -> Option<Rpc> {
+        let present = PRESENT.iter().find(|(name, _)| *name == path).map(|(_, rpc)| *rpc);
+        let absent = || ABSENT.iter().position(|name| *name == path).map(|place| Rpc::Absent(place as u8));
+        present.or_else(absent)
+    }
+
+    /// `/package.Service/Method`.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Rpc::Absent(place) => ABSENT[usize::from(place)],
+            // All others are in the table, which a test checks.
+            _ => PRESENT.iter().find(|(_, rpc)| *rpc == self).map_or("", |(path, _)| path),
+        }
+    }
+
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Rpc::Watch | Rpc::HealthWatch => Kind::Stream,
+            // An absent stream ends with its status before any message, which on the wire is a unary failure.
+            _ => Kind::Unary,
+        }
+    }
+
+    /// A small number of its own, for counters.
+    pub(crate) fn number(self) -> usize {
+        match self {
+            Rpc::Absent(place) => PRESENT.len() + usize::from(place),
+            _ => PRESENT.iter().position(|(_, rpc)| *rpc == self).unwrap_or_default(),
+        }
+    }
+
+    /// The RPC with this number.
+    pub(crate) fn numbered(number: usize) -> Rpc {
+        PRESENT.get(number).map_or_else(|| Rpc::Absent((number - PRESENT.len()) as u8), |(_, rpc)| *rpc)
+    }
+
+    /// How many numbers there are.
+    pub(crate) const COUNT: usize = PRESENT.len() + ABSENT.len();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rpc_has_a_path_and_a_number_of_its_own() {
+        for number in 0..Rpc::COUNT {
+            let rpc = Rpc::numbered(number);
+            assert_eq!(rpc.number(), number);
+            assert_eq!(Rpc::of_path(rpc.path()), Some(rpc));
+        }
+        assert_eq!(Rpc::of_path("/etcdserverpb.KV/Nothing"), None);
+    }
+
+    #[test]
+    fn every_rpc_of_the_interface_is_either_present_or_absent() {
+        for proto in [
+            include_str!("../../../proto/etcdserverpb.proto"),
+            include_str!("../../../proto/v3lockpb.proto"),
+            include_str!("../../../proto/v3electionpb.proto"),
+            include_str!("../../../proto/health.proto"),
+        ] {
+            for path in paths_of(proto) {
+                assert!(Rpc::of_path(&path).is_some(), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_rpc_is_in_the_compatibility_document_under_what_it_is() {
+        let document = include_str!("../../../docs/etcd-compatibility.md");
+        for number in 0..Rpc::COUNT {
+            let rpc = Rpc::numbered(number);
+            let name = rpc.path().trim_start_matches('/').replacen('/', ".", 1);
+            let start = format!("| `{name}` | ");
+            let line = document.lines().find(|line| line.starts_with(&start));
+            let verdict = line.unwrap_or_else(|| panic!("{name} has no line"))[start.len()..].split(' ').next();
+            match rpc {
+                Rpc::Absent(_) => assert_eq!(verdict, Some("absent"), "{name}"),
+                _ => assert!(matches!(verdict, Some("same" | "different")), "{name}"),
+            }
+        }
+    }
+
+    /// The request paths that the services of a `.proto` file define.
+    fn paths_of(proto: &str) -> Vec<String> {
+        let word = |line: &str, keyword: &str| {
+            let rest = line.trim().strip_prefix(keyword)?;
+            Some(rest.split([' ', '(', ';']).next().unwrap_or_default().to_owned())
+        };
+        let package = proto.lines().find_map(|line| word(line, "package ")).unwrap();
+        let mut service = String::new();
+        let mut paths = Vec::new();
+        for line in proto.lines() {
+            service = word(line, "service ").unwrap_or(service);
+            paths.extend(word(line, "rpc ").map(|rpc| format!("/{package}.{service}/{rpc}")));
+        }
+        assert!(!paths.is_empty());
+        paths
+    }
+}
