@@ -113,9 +113,39 @@ mod tests {
         (1..=9).for_each(|at| retention.applied(index(at), 1 << 20));
         assert_eq!(retention.cut(index(0), index(9), index(9)), None);
         retention.applied(index(10), 1 << 20);
-        let cut = retention.cut(index(0), index(10), index(10)).unwrap();
-        assert!((index(4)..=index(6)).contains(&cut), "{cut}: five of ten mebibytes stay");
-        assert_eq!(retention.cut(cut, index(10), index(10)), None);
+        assert_eq!(retention.cut(index(0), index(0), index(10)), None, "nothing is durable");
+        assert_eq!(retention.cut(index(0), index(10), index(10)), Some(index(5)), "five of ten mebibytes stay");
+        assert_eq!(retention.cut(index(5), index(10), index(10)), None);
         assert!(retention.marks.len() <= 7);
+    }
+
+    #[test]
+    fn bytes_count_from_the_last_cut() {
+        let mut retention = Retention::new(LIMITS);
+        (1..=10).for_each(|at| retention.applied(index(at), 1 << 20));
+        assert_eq!(retention.cut(index(0), index(10), index(10)), Some(index(5)));
+        (11..=19).for_each(|at| retention.applied(index(at), 1 << 20));
+        assert!(!retention.is_due(index(5), index(19)));
+        retention.applied(index(20), 1 << 20);
+        assert!(retention.is_due(index(5), index(20)));
+        assert_eq!(retention.cut(index(5), index(20), index(20)), Some(index(15)));
+        (21..=170).for_each(|at| retention.applied(index(at), 0));
+        assert!(retention.is_due(index(15), index(170)), "by entries");
+        assert_eq!(retention.cut(index(15), index(25), index(170)), None, "little is durable");
+    }
+
+    #[test]
+    fn nothing_is_cut_for_bytes_while_no_more_are_there_than_are_kept() {
+        let mut retention = Retention::new(Limits { entries: 1, bytes: 5 << 20, entries_kept: 1_000, ..LIMITS });
+        (1..=5).for_each(|at| retention.applied(index(at), 1 << 20));
+        assert!(retention.is_due(index(0), index(5)));
+        assert_eq!(retention.cut(index(0), index(5), index(5)), None);
+    }
+
+    #[test]
+    fn small_entries_share_a_mark() {
+        let mut retention = Retention::new(LIMITS);
+        (1..=4_096).for_each(|at| retention.applied(index(at), 1 << 10));
+        assert_eq!(retention.marks.len(), 4);
     }
 }
