@@ -11,6 +11,9 @@ use crate::members::Members;
 ///
 /// The same commands in the same order must lead to the same state and the same replies: no clock, no chance, no
 /// iteration over an unordered map may show in either.
+///
+/// One that panics is called no more, and its replica is [fenced](crate::machine::Fence); other groups go on. That needs a
+/// build whose panics unwind, as is the default: with `panic = "abort"` the process ends.
 pub trait StateMachine: Send + Sync + 'static {
     /// What changes the state.
     type Command: Command;
@@ -39,8 +42,7 @@ pub trait StateMachine: Send + Sync + 'static {
         self.skip(at);
     }
 
-    /// All entries that were committed together are applied: the moment to wake those who watch, or to hand a batch
-    /// to a disk.
+    /// All entries that were committed together are applied: the moment to wake watches, or to hand a batch to a disk.
     fn end_batch(&mut self) {}
 
     /// Whether commands have left work behind that [`StateMachine::maintain`] does. Asked after every batch.
