@@ -71,8 +71,8 @@ fn check_who_stands(raft: &Raft, role: RoleName) -> Result<(), Violation> {
     require(property, holds, || format!("{role:?} {} of {:?}", raft.node(), raft.configuration().members()))
 }
 
-/// Only a replica sleeps that has everything its leader has, all of it decided and durable. A leader sleeps only if all
-/// peers have as much.
+/// Only a replica sleeps that has everything its leader has, all of it decided and durable. A leader sleeps only if a
+/// quorum sleeps, and all that sleep have as much.
 fn check_who_sleeps(raft: &Raft) -> Result<(), Violation> {
     if !raft.is_asleep() {
         return Ok(());
@@ -91,18 +91,25 @@ fn check_who_sleeps(raft: &Raft) -> Result<(), Violation> {
     require("a leader sleeps when no change is under way", !leads || !raft.configuration().is_joint(), || {
         format!("{:?}", raft.configuration().members())
     })?;
-    let behind = raft.matched().find(|(_, matched)| *matched != last);
-    require("a leader sleeps when all have all", behind.is_none(), || format!("{behind:?}, last {last}"))
+    let behind = raft.matched().find(|(peer, matched)| raft.counts_on_sleep_of(*peer) && *matched != last);
+    require("a leader sleeps when all that sleep have all", behind.is_none(), || format!("{behind:?}, last {last}"))?;
+    let sleeps = |node| node == raft.node() || raft.counts_on_sleep_of(node);
+    require("a leader sleeps when a quorum does", !leads || raft.configuration().is_quorum(sleeps), || {
+        format!("{:?}", raft.configuration().members())
+    })
 }
 
-/// All replicas that sleep by the word of a leader that sleeps have its log. (One that is about to sleep may have been
-/// away when the others fell asleep by an earlier word of it.)
+/// All replicas that sleep by the word of a leader that sleeps have its log, but for those that it takes for away: they
+/// may sleep by an earlier word of it.
 ///
 /// # Errors
 /// If it does not hold.
 pub fn check_sleepers(leader: &Raft, other: &Raft) -> Result<(), Violation> {
     let (leads, follows) = (leader.role_state(), other.role_state());
-    let sleep = leader.is_asleep() && leads.role == RoleName::Leader && other.is_asleep() && leads.term == follows.term;
+    let sleep = leader.is_asleep()
+        && leader.counts_on_sleep_of(other.node())
+        && other.is_asleep()
+        && leads.term == follows.term;
     let (ours, theirs) = ((leader.log().last_id(), leader.commit()), (other.log().last_id(), other.commit()));
     // One that was removed in its sleep, and not told, has missed that.
     let is_member = leader.configuration().contains(other.node());

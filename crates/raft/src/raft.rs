@@ -92,7 +92,7 @@ impl Raft {
                 self.state.unpersisted.vote_persisted(write, |envelope| effects.push(Effect::Send(envelope)));
                 self.persisted(now, effects);
             }
-            Input::Connected { peer } => self.reconnected(peer),
+            Input::Connected { peer } => self.reconnected(peer, now, effects),
             Input::Lost { peer } => self.lost(peer, now),
             Input::Silent { peer } => self.silent(peer, now),
             // A replica that slept is awake by this point.
@@ -273,6 +273,11 @@ impl Raft {
         peers.into_iter().flatten()
     }
 
+    /// Whether it leads, and `peer` has answered that it sleeps. For tests and simulators.
+    pub(crate) fn counts_on_sleep_of(&self, peer: NodeId) -> bool {
+        matches!(&self.role, Role::Leader(leader) if leader.peers().any(|(node, its)| node == peer && its.asleep))
+    }
+
     pub(crate) fn state(&self) -> &State {
         &self.state
     }
@@ -301,7 +306,7 @@ impl Raft {
             // A node that cannot do a leader's work does not campaign, and looks again later.
             Role::Follower(follower) if !self.state.is_healthy(now) => {
                 follower.wait(now, &mut self.state);
-                self.state.ask_whether_removed(effects);
+                self.state.ask_without_standing(effects);
             }
             Role::Follower(follower) => {
                 let cause = if follower.is_lost() { Cause::LostLeader } else { Cause::Silence };
@@ -627,9 +632,14 @@ impl Raft {
         }
     }
 
-    fn reconnected(&mut self, peer: NodeId) {
-        if let Role::Leader(leader) = &mut self.role {
-            leader.reconnected(peer);
+    fn reconnected(&mut self, peer: NodeId, now: Time, effects: &mut Effects) {
+        match &mut self.role {
+            // Its group may sleep, and it will not campaign.
+            Role::Follower(follower) if follower.leader.is_none() && !self.state.would_campaign(now) => {
+                self.state.wake_sleeper(peer, effects);
+            }
+            Role::Leader(leader) => leader.reconnected(peer),
+            Role::Follower(_) | Role::Candidate(_) => {}
         }
     }
 

@@ -47,9 +47,10 @@ pub struct Config {
     /// members. That one of them is gone, it reports with [`Input::Lost`](crate::effect::Input::Lost) or
     /// [`Input::Connected`](crate::effect::Input::Connected); that one is silent while its connection seems to stand,
     /// with [`Input::Silent`](crate::effect::Input::Silent), within about an election timeout; and so too if that was so
-    /// already when the replica fell asleep. A host that takes a replica away from a node that goes on running gives it
-    /// [`Input::Wake`](crate::effect::Input::Wake) before, and sends what it says. No vote and no read depends on any of
-    /// this: a host that reports nothing gets no second leader, but may get no first.
+    /// already when the replica fell asleep. That a silent node is heard again, it reports with `Connected`: a group may
+    /// sleep without a member that is away, and wakes for its return. A host that takes a replica away from a node that
+    /// goes on running gives it [`Input::Wake`](crate::effect::Input::Wake) before, and sends what it says. No vote and no
+    /// read depends on any of this: a host that reports nothing gets no second leader, but may get no first.
     pub sleep_after: Option<Duration>,
 }
 
@@ -369,13 +370,31 @@ impl State {
         }
     }
 
-    /// A node that cannot read some of its entries may wait for a leader in vain: it was removed, and is told so when
-    /// it asks for pre-votes. It does nothing with them.
-    pub(crate) fn ask_whether_removed(&self, effects: &mut Effects) {
-        let last = self.log.last_id();
-        for peer in self.voting_peers().into_iter().filter(|_| self.unreadable.is_some()) {
-            Self::send_unheld(peer, self.term, Body::RequestPreVote { last }, effects);
+    /// A node that cannot campaign may wait for a leader in vain. If some of its entries cannot be read, it may have been
+    /// removed, and is told so when it asks for pre-votes; if groups sleep, its own may, and wakes then. It does nothing
+    /// with the pre-votes.
+    pub(crate) fn ask_without_standing(&self, effects: &mut Effects) {
+        let asks = self.unreadable.is_some() || self.config.sleeps_after().is_some();
+        for peer in self.voting_peers().into_iter().filter(|_| asks) {
+            self.ask_pre_vote_without_standing(peer, effects);
         }
+    }
+
+    /// The same of one peer, whose connection is up. It may know the members where this node does not.
+    pub(crate) fn wake_sleeper(&self, peer: NodeId, effects: &mut Effects) {
+        if self.config.sleeps_after().is_some() && peer != self.config.node {
+            self.ask_pre_vote_without_standing(peer, effects);
+        }
+    }
+
+    fn ask_pre_vote_without_standing(&self, peer: NodeId, effects: &mut Effects) {
+        let last = self.log.last_id();
+        Self::send_unheld(peer, self.term, Body::RequestPreVote { last }, effects);
+    }
+
+    /// Whether this node campaigns when it has heard no leader for long.
+    pub(crate) fn would_campaign(&self, now: Time) -> bool {
+        self.may_stand() && self.is_healthy(now)
     }
 
     /// What cannot be read is to be had from the others, as a snapshot, once it is certain that they have it.

@@ -174,7 +174,7 @@ fn what_one_that_sleeps_can_break() {
         state.log.push(Term(1), 1);
         (state.commit, state.ready) = (LogIndex(2), LogIndex(2));
     };
-    assert_eq!(first_broken_by(&sleeping_leader(), longer), Some("a leader sleeps when all have all"));
+    assert_eq!(first_broken_by(&sleeping_leader(), longer), Some("a leader sleeps when all that sleep have all"));
 }
 
 #[test]

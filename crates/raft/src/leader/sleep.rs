@@ -2,7 +2,8 @@
 //!
 //! A leader whose followers have all it has announces that no heartbeat will follow, and sleeps once every one of them
 //! has answered that it sleeps too. Asleep it has no deadline and leads on: whatever could bring another leader about
-//! reaches it as an input, and wakes it (`docs/decisions/0015-sleeping-groups.md`). Owns when, and what counts as news.
+//! reaches it as an input, and wakes it (`docs/decisions/0015-sleeping-groups.md`). A peer that is away is not waited for
+//! if the others are a quorum; its return is an input too. Owns when, and what counts as news.
 
 use super::transfer::may_lead;
 use super::{Leader, lost_after};
@@ -15,12 +16,12 @@ use crate::time::Time;
 
 /// Whether a leader sleeps.
 ///
-/// Invariant: unless it is awake, everything in its log is committed, durable here and acknowledged by every peer, and
-/// the newest round of heartbeats is the announcement.
+/// Invariant: unless it is awake, everything in its log is committed, durable here and acknowledged by every peer that
+/// was not away when sleep was announced, and the newest round of heartbeats is the announcement.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Sleep {
     Awake,
-    /// It has announced its sleep, and sends the announcement with each heartbeat until all peers sleep.
+    /// It has announced its sleep, and sends the announcement with each heartbeat until all peers sleep or are away.
     Announced,
     Asleep,
 }
@@ -75,14 +76,16 @@ impl Leader {
     }
 
     fn sleep_if_all_do(&mut self, now: Time, state: &mut State) {
-        let all_sleep = self.peers.iter().all(|(_, progress)| progress.asleep);
-        if self.sleep == Sleep::Announced && all_sleep && self.may_sleep(now, state) {
+        let all_sleep = self.peers.iter().all(|(_, progress)| progress.asleep || is_away(progress, now, state));
+        let a_quorum_does = self.is_quorum(state, |progress| progress.asleep);
+        if self.sleep == Sleep::Announced && all_sleep && a_quorum_does && self.may_sleep(now, state) {
             self.sleep = Sleep::Asleep;
             self.release_memory(state);
         }
     }
 
-    /// Whether nothing has happened for as long as it takes, nothing is under way, and every peer has everything.
+    /// Whether nothing has happened for as long as it takes, nothing is under way, and every peer has everything, or is
+    /// away while the others are a quorum.
     fn may_sleep(&self, now: Time, state: &State) -> bool {
         let Some(after) = state.config.sleeps_after() else { return false };
         now.since(self.stirred) >= after
@@ -93,12 +96,22 @@ impl Leader {
             && self.reads.is_empty()
             && !state.configuration().is_joint()
             && self.preferred(state).is_none()
-            && self.peers.iter().all(|(peer, progress)| is_at_rest(*peer, progress, now, state))
+            && self.is_quorum(state, |progress| !is_away(progress, now, state))
+            && self
+                .peers
+                .iter()
+                .all(|(peer, progress)| is_away(progress, now, state) || is_at_rest(*peer, progress, now, state))
+    }
+
+    /// Whether this node and those peers are a quorum.
+    fn is_quorum(&self, state: &State, of: impl Fn(&Progress) -> bool) -> bool {
+        let own = state.config.node;
+        state.configuration().is_quorum(|node| node == own || self.progress(node).is_some_and(&of))
     }
 
     /// Whether an input is news, so that the group must be awake. Time, what the own disk has done and what the own
-    /// state machine has made durable is none, nor is an answer to a heartbeat. Asleep, every peer is known to sleep: one
-    /// that says otherwise is news too.
+    /// state machine has made durable is none, nor is an answer to a heartbeat. Asleep, every peer is known to sleep or to be
+    /// away: one that is said not to is news too.
     pub(crate) fn is_stirred_by(&self, input: &Input, state: &State) -> bool {
         match input {
             Input::Tick
@@ -108,7 +121,10 @@ impl Leader {
             | Input::SnapshotReceived { .. } => false,
             Input::Fitness { fit } => *fit != state.applies,
             Input::Room { is_there } => *is_there != state.has_room,
-            Input::Connected { peer } | Input::Lost { peer } | Input::Silent { peer } => self.progress(*peer).is_some(),
+            Input::Connected { peer } => self.progress(*peer).is_some(),
+            Input::Lost { peer } | Input::Silent { peer } => {
+                self.progress(*peer).is_some_and(|progress| progress.asleep || !self.is_asleep())
+            }
             Input::Receive { message: Message { term, body: Body::HeartbeatReply { asleep, .. } }, .. } => {
                 *term > state.term || (self.is_asleep() && !asleep)
             }
@@ -137,14 +153,19 @@ impl Leader {
             return false;
         }
         for (_, progress) in &mut self.peers {
-            progress.asleep = false;
-            if was == Sleep::Asleep {
-                // No peer had to answer while it slept: its office is not over before they could have.
+            if std::mem::take(&mut progress.asleep) && was == Sleep::Asleep {
+                // It had not to answer while it slept: the leader's office is not over before it could have.
                 progress.heard = now;
             }
         }
         true
     }
+}
+
+/// Whether a peer has not answered for so long that its node must be taken for gone. It may miss whatever has happened
+/// since: when its node is there again the host says so, or it asks.
+fn is_away(progress: &Progress, now: Time, state: &State) -> bool {
+    now.since(progress.heard) > state.config.election_timeout
 }
 
 /// Whether a peer has all there is, has answered lately, and nothing more is to be expected of it.

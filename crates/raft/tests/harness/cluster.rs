@@ -2,7 +2,7 @@
 //!
 //! Every input goes through [`Cluster::step`], which carries out the effects and then checks all that must hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vlot_raft::configuration::Configuration;
@@ -97,6 +97,8 @@ pub struct Cluster {
     reads: u64,
     /// Since when nothing can be heard on a link, if hosts watch.
     silent_since: BTreeMap<Link, Time>,
+    /// Those silences that were reported, and are not over.
+    reported_silent: BTreeSet<Link>,
     /// What has happened, to show that a test meant something.
     pub seen: Seen,
 }
@@ -161,6 +163,7 @@ impl Cluster {
             history: History::default(),
             reads: 0,
             silent_since: BTreeMap::new(),
+            reported_silent: BTreeSet::new(),
             seen: Seen::default(),
         };
         for node in configuration.nodes() {
@@ -368,6 +371,8 @@ impl Cluster {
             && next <= end
         {
             self.pass_to(next);
+            // One that has just fallen asleep may have to hear of a silence that has lasted for long.
+            self.watch_nodes();
             for node in self.up() {
                 if self.is_up(node) && self.raft(node).deadline() <= self.now {
                     self.act(node, Input::Tick);
@@ -400,15 +405,22 @@ impl Cluster {
                 self.silent_since.entry((from, to)).or_insert(self.now);
             } else {
                 self.silent_since.remove(&(from, to));
+                if self.reported_silent.remove(&(from, to)) && self.is_up(to) {
+                    self.act(to, Input::Connected { peer: from });
+                }
             }
         }
         for node in self.up() {
             while let Some((peer, since)) = self.silent_peer(node)
                 && self.now >= since + ELECTION_TIMEOUT
             {
-                self.seen.bereaved += usize::from(self.raft(node).role_state().role == RoleName::Follower);
+                let follows = self.raft(node).role_state().role == RoleName::Follower;
+                self.seen.bereaved += usize::from(follows);
+                // Said again after another timeout.
+                self.silent_since.insert((peer, node), self.now);
+                self.reported_silent.insert((peer, node));
                 self.act(node, Input::Silent { peer });
-                assert!(!self.raft(node).is_asleep(), "n{node} sleeps on though n{peer} is silent");
+                assert!(!follows || !self.raft(node).is_asleep(), "n{node} sleeps on though n{peer} is silent");
             }
         }
     }

@@ -424,7 +424,7 @@ impl Schedule {
     }
 
     /// Nothing happens any more: all sleep. Then the leader's process dies, and nothing tells but its silence;
-    /// the others find another leader. When it is back all sleep again.
+    /// the others find another leader, and sleep without it. When it is back all sleep again, with the same log.
     fn check_all_sleep(&mut self, members: &[NodeId]) {
         if self.cluster.habits.sleep.is_none() || self.cluster.habits.lease.is_some() {
             return;
@@ -437,8 +437,12 @@ impl Schedule {
         self.cluster.crash(leader, 0);
         self.cluster.run(Duration::from_secs(6));
         assert!(self.cluster.leader().is_some(), "a leader within six seconds, though all have slept");
+        let left: Vec<NodeId> = members.iter().copied().filter(|&node| node != leader).collect();
+        self.run_until_all_sleep(&left);
         self.start(leader);
         self.run_until_all_sleep(members);
+        let next = self.cluster.leader().expect("a group that sleeps has a leader");
+        self.check_all_have_what_the_leader_has(next, members);
     }
 
     fn run_until_all_sleep(&mut self, members: &[NodeId]) {

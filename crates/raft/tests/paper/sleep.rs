@@ -212,7 +212,7 @@ fn what_keeps_a_leader_awake() {
     }
 }
 
-/// It is committed, and a quorum would do to lead; but who has not got it could not wake with the others' log.
+/// It is committed, and a quorum would do to lead; but a node that is there and has not got it would sleep with another log.
 #[test]
 fn one_that_lacks_an_entry_keeps_its_leader_awake() {
     for (n3_has_it, sleeps) in [(false, false), (true, true)] {
@@ -263,6 +263,100 @@ fn nobody_sleeps_unless_configured_to_nor_with_leases() {
         assert_eq!(said(&effects), [answer(1, false)], "{why}");
         assert!(!lone.raft.is_asleep() && lone.raft.deadline() < Time::NEVER, "{why}");
         assert_eq!(lone.raft.commit(), LogIndex(1), "{why}: it commits all the same");
+    }
+}
+
+/// Node 3 is gone for longer than an election timeout: node 2 is enough for a quorum.
+fn without_node_3() -> Lone {
+    let mut lone = idle(|_| {});
+    lone.input(Input::Lost { peer: NODE_3 });
+    while !lone.raft.is_asleep() {
+        let effects = lone.time_out();
+        let announcement = said(&effects).into_iter().find_map(|body| match body {
+            Body::Sleep { round, .. } => Some(round),
+            _ => None,
+        });
+        lone.hear(2, 1, answer(announcement.unwrap_or(0), announcement.is_some()));
+    }
+    lone
+}
+
+#[test]
+fn a_leader_sleeps_without_a_peer_that_is_away() {
+    let mut lone = without_node_3();
+    assert!(lone.raft.is_asleep());
+    for input in [Input::Lost { peer: NODE_3 }, Input::Silent { peer: NODE_3 }] {
+        let effects = lone.input(input.clone());
+        assert!(lone.raft.is_asleep() && sent(&effects).is_empty(), "known already: {input:?}");
+    }
+    let comes_back: [(&str, Input); 3] = [
+        ("its connection", Input::Connected { peer: NODE_3 }),
+        ("its question", heard(3, 1, pre_vote())),
+        ("its answer", heard(3, 1, answer(0, false))),
+    ];
+    for (what, input) in comes_back {
+        let mut lone = without_node_3();
+        assert!(has_told_both(&lone.input(input)) && !lone.raft.is_asleep(), "{what}");
+    }
+}
+
+/// It has been away for less than an election timeout, and may be back at once.
+#[test]
+fn a_leader_does_not_sleep_as_long_as_a_peer_may_be_there() {
+    let mut lone = idle(|_| {});
+    let heard = lone.now;
+    while lone.raft.deadline() <= heard + ELECTION_TIMEOUT {
+        let effects = lone.time_out();
+        let announced = said(&effects).iter().any(|body| matches!(body, Body::Sleep { .. }));
+        assert!(!announced || lone.now <= heard + 2 * HEARTBEAT, "{effects:?}");
+        lone.hear(2, 1, answer(1, announced));
+        assert!(!lone.raft.is_asleep(), "{effects:?}");
+    }
+}
+
+/// Two of three are away: the leader must notice that it leads nobody, and step down.
+#[test]
+fn a_leader_without_a_quorum_does_not_sleep() {
+    let mut lone = idle(|config| config.election_timeout = Duration::from_secs(1));
+    for _ in 0..40 {
+        lone.time_out();
+        assert!(!lone.raft.is_asleep());
+    }
+    assert_ne!(lone.role(), RoleName::Leader);
+}
+
+/// It leads no more as soon as an election timeout after its quorum was woken: one that was away before does not count.
+#[test]
+fn a_leader_that_slept_without_a_peer_does_not_count_it_when_it_wakes() {
+    let mut lone = without_node_3();
+    lone.wait(Duration::from_secs(3600));
+    lone.input(Input::Lost { peer: NODE_2 });
+    assert_eq!(lone.role(), RoleName::Leader);
+    lone.hear(2, 1, answer(0, false));
+    lone.wait(ELECTION_TIMEOUT);
+    lone.input(Input::Tick);
+    assert_eq!(lone.role(), RoleName::Follower);
+}
+
+/// One that will not campaign by itself says a word to each node that it is connected to, which wakes a leader.
+#[test]
+fn a_node_that_does_not_stand_wakes_the_group_that_it_comes_back_to() {
+    let table: [(&str, &str, Case<Lone>); 3] = [
+        ("a learner", "(n1),n2,n3", ("fit", |_| {})),
+        ("one that has joined", "n2,n3", ("fit", |_| {})),
+        ("a full disk", "n1,n2,n3", ("full", |lone| _ = lone.input(Input::Room { is_there: false }))),
+    ];
+    for (what, members, (_, happens)) in table {
+        let mut lone = sleepy(members, 1, &[1], |_| {});
+        happens(&mut lone);
+        let effects = lone.input(Input::Connected { peer: NODE_2 });
+        assert_eq!(sent(&effects), [(2, 1, pre_vote())], "{what}");
+        assert_eq!(sent(&lone.input(Input::Connected { peer: NodeId(1) })), [], "{what}: not to itself");
+        lone.hear(2, 1, Body::Heartbeat { session: FIRST, round: 0, commit: LogIndex(1) });
+        assert_eq!(sent(&lone.input(Input::Connected { peer: NODE_3 })), [], "{what}: it has a leader");
+        let mut wakeful = sleepy(members, 1, &[1], |config| config.sleep_after = None);
+        happens(&mut wakeful);
+        assert_eq!(sent(&wakeful.input(Input::Connected { peer: NODE_2 })), [], "{what}: no group sleeps");
     }
 }
 
