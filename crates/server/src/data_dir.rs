@@ -1,4 +1,4 @@
-//! The data directory: whose it is, and that no two processes use it at once.
+//! The data directory: which member it belongs to, and that no two processes use it at once.
 //!
 //! Owns the mark that binds a directory to one member of one cluster, for ever: a node's identity does not follow from
 //! its flags once it has data.
@@ -21,7 +21,7 @@ pub(crate) struct DataDir {
     _lock: File,
 }
 
-/// Whose a data directory is.
+/// The member that a data directory belongs to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Mark {
     pub(crate) identity: Identity,
@@ -162,7 +162,7 @@ fn computed(config: &Config) -> Identity {
     crate::member::Membership::first(config).identity()
 }
 
-/// The file that says whose a data directory is.
+/// The file that says which member a data directory belongs to.
 const MARK: &str = "member";
 /// The file that says that its member was removed from the cluster.
 const REMOVED: &str = "removed";
@@ -181,7 +181,7 @@ impl Mark {
         }
     }
 
-    /// Whose the directory is, as told to a member that is not it.
+    /// The directory's member, as told to a member that is not it.
     fn seen_by(&self, own: Identity) -> String {
         let Identity { cluster, member } = self.identity;
         if self.identity == own {

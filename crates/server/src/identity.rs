@@ -25,8 +25,8 @@ pub(crate) fn member_id(peer_urls: &[Url], token: &str) -> u64 {
     hash.id()
 }
 
-/// An id for a member that comes in at this moment: another one each time, so that nobody who has been a member is taken
-/// for a new one with the same addresses.
+/// An id for a member that comes in at this moment: another one each time, so that no former member is taken for
+/// a new one with the same addresses.
 pub(crate) fn fresh_member_id(
     peer_urls: &[Url],
     token: &str,

@@ -26,7 +26,7 @@ DIR is a data directory, or the folder 'log' in it.";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 if a node would open the log, 2 if it is damaged, 1 if there is no log in DIR or it cannot be read. A torn \
-tail, the remains of a write that nobody was told to be durable, is no damage: a node that starts cuts it.";
+tail, the remains of a write that was never reported as durable, is no damage: a node that starts cuts it.";
 
 const DUMP: &str = "\
 Print what is written in the log, in the order in which it was written, a record a line and a line for each of its entries:
@@ -51,7 +51,7 @@ const VERIFY: &str = "\
 Read the whole log as a node does when it starts, check every checksum, and say what is found:
 
   intact: ...                 all that was ever known to be durable is there
-  torn tail: ...              a write that nobody was told to be durable is there in part
+  torn tail: ...              a write that was never reported as durable is there in part
   outlived damage: ...        entries have changed that have left the log since
   damaged: entries ...        these entries have changed; a node gets them from its peers
   damaged: all after ...      the log can be told up to there, and no further";
@@ -122,7 +122,7 @@ enum End {
     Damaged(String),
     /// There is nothing to tell.
     Unreadable(String),
-    /// Nobody is left to tell it to.
+    /// The output cannot be written.
     Unheard,
 }
 

@@ -3,7 +3,7 @@
 //! Two sources are put together: the group's members with their seats, which the log decides, and facts that are kept in
 //! the store beside the keys. What an operator has said of a member came with the change that made it one; what a member
 //! says of itself it publishes when it starts. An id that was removed is remembered for ever, so that it is never given
-//! again and who still goes by it can be told. Owns the names and layouts of these facts.
+//! again and a node that still goes by it can be told. Owns the names and layouts of these facts.
 
 use bytes::Bytes;
 use prost::Message;
@@ -63,7 +63,7 @@ impl Membership {
         self.identity
     }
 
-    /// The members that the cluster begins with; nobody, if this node came later.
+    /// The members that the cluster begins with; none, if this node came later.
     pub(crate) fn first_members(&self) -> &[FirstMember] {
         &self.first
     }
@@ -75,7 +75,7 @@ impl Membership {
             let told = fact(facts, &published_name(id)).unwrap_or_default();
             let first = self.first.iter().find(|first| first.id == id);
             let seat = fact(facts, &seat_name(id));
-            // Whoever came in was a learner at first, and has a fact since; first members never were.
+            // A member that came in was a learner at first, and has a fact since; first members never were.
             if seat.is_none() && member.seat == Seat::Learner {
                 return None;
             }

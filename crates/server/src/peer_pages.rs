@@ -1,6 +1,6 @@
-//! What this node answers to plain HTTP on its peer URL: who the members are, as etcd does, and which node this is.
+//! What this node answers to plain HTTP on its peer URL: the members, as etcd does, and which node this is.
 //!
-//! Owns the paths, the headers and their shapes, on both sides: `join.rs` and whoever else asks read them here.
+//! Owns the paths, the headers and their shapes, on both sides: `join.rs` and other callers read them here.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,4 +1,4 @@
-//! How a node learns that it is no member any more, if nobody has told it: it was down meanwhile, or the word was lost.
+//! How a node learns that it is no member any more, if it was not told: it was down meanwhile, or the word was lost.
 //!
 //! Consensus tells a voter that stands for election. A learner never does, so that a node without a leader asks.
 
@@ -20,7 +20,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const PATIENCE: u32 = 3;
 
 /// Asks the other members, while no leader is known, whether this node is one of them, until one says that it was
-/// removed. Ids are never given again, so that one who knows is enough.
+/// removed. Ids are never given again, so that one member that knows is enough.
 pub(crate) async fn ask_whether_removed(config: &Config, store_group: &StoreGroup, membership: &Membership) {
     loop {
         tokio::time::sleep(PATIENCE * config.election_timeout).await;

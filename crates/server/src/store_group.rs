@@ -153,8 +153,8 @@ impl StoreGroup {
         self.group.local_view().await.map_err(refused)
     }
 
-    /// What the store tells of itself. While a long command is applied it is what it told before: who asks whether the
-    /// node lives does not wait for that.
+    /// What the store tells of itself. While a long command is applied it is what it told before: a caller that asks
+    /// whether the node lives does not wait for that.
     ///
     /// # Errors
     /// If the store has stopped.

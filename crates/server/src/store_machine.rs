@@ -162,7 +162,7 @@ impl StateMachine for StoreMachine {
     fn snapshot(&self) -> Option<Box<dyn vlot::Snapshot>> {
         match self.store.snapshot() {
             Ok(snapshot) => Some(Box::new(StoreSnapshot(snapshot))),
-            // A store that cannot be read says so to its owner, who stops.
+            // A store that cannot be read says so to its owner, which stops.
             Err(failure) => {
                 error!(%failure, "no snapshot can be made of the store");
                 None

@@ -1,6 +1,6 @@
 //! Work that takes long, off the thread that serves: a few pieces at a time, first come first served.
 //!
-//! Owns the bound. What is worked on comes in bounded pieces, so that all who wait get on.
+//! Owns the bound. What is worked on comes in bounded pieces, so that all callers that wait get on.
 
 use std::sync::Arc;
 

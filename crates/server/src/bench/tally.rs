@@ -27,7 +27,7 @@ pub struct Tally {
     pub reopened: u64,
     errors: BTreeMap<String, u64>,
     failures: u64,
-    /// After each of this many operations and failures, whoever waits is woken.
+    /// After each of this many operations and failures, the task that waits is woken.
     wake_at: Option<u64>,
     changed: Rc<Notify>,
 }
@@ -104,7 +104,7 @@ impl Tally {
         }
     }
 
-    /// From now on wakes whoever waits in [`changed_or`] once this many operations have ended.
+    /// From now on wakes the task that waits in [`changed_or`] once this many operations have ended.
     pub fn wake_at(&mut self, number: u64) {
         self.wake_at = Some(number);
     }

@@ -82,7 +82,7 @@ async fn check_health(mut client: Client, endpoint: Endpoint, budget: Duration) 
     let took = start.elapsed();
     let error = match outcome {
         Ok(_) => active_alarms(&mut client, budget.saturating_sub(took)).await,
-        // Who may not read still went through consensus to be told so.
+        // A read that is not permitted still went through consensus.
         Err(Failure::Refused(status)) if status.code == PERMISSION_DENIED => {
             active_alarms(&mut client, budget.saturating_sub(took)).await
         }

@@ -1,4 +1,4 @@
-//! `vlot member`: who belongs to the cluster, and how that changes.
+//! `vlot member`: the members of the cluster, and how they change.
 
 use clap::{ArgMatches, Command};
 use vlot_proto::etcdserverpb::{
@@ -64,7 +64,7 @@ async fn add(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
         return Ok(());
     }
     let new = reply.member.map_or(0, |member| member.id);
-    // Whoever answered the change may not be the one that knows all of it.
+    // The member that answered the change may not know all of it.
     let mut cluster = Vec::new();
     for member in list(settings).await?.members {
         let name = if member.id == new { &name } else { &member.name };

@@ -15,7 +15,7 @@ pub fn command() -> Command {
         .arg(words("TRANSFEREE_MEMBER_ID"))
 }
 
-/// Looks for the leader among the endpoints, asks it to hand over, and prints who leads then.
+/// Looks for the leader among the endpoints, asks it to hand over, and prints which member leads then.
 pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
     let words = words_of(matches);
     let [target] = words.as_slice() else {

@@ -22,7 +22,7 @@ pub(super) const PREFIX_BYTES: usize = 5;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// One piece of a body: a prefix, which may be used up already, and bytes that are shared with whoever made them.
+/// One piece of a body: a prefix, which may be used up already, and bytes that are shared with the code that made them.
 pub(super) type Data = Chain<Cursor<[u8; PREFIX_BYTES]>, Bytes>;
 
 /// Bytes that are handed to the connection at a time. What is longer follows when the client's flow control has room.

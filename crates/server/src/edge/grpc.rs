@@ -110,7 +110,7 @@ fn stream(edge: &Arc<Edge>, rpc: Rpc, request: Request<Incoming>) -> Response<Bo
         };
         let status = outcome.err().unwrap_or(Status::OK);
         edge.services.metrics.call_handled(rpc, status.code);
-        // If the client is gone, nobody asks how it ended.
+        // If the client is gone, the status is dropped.
         let _ = replies.send(Err(status)).await;
     });
     success(Body::stream(waiting))

@@ -1,4 +1,4 @@
-//! `etcdserverpb.Cluster`: who the members are, and how they come and go.
+//! `etcdserverpb.Cluster`: the members, and how they come and go.
 //!
 //! Owns which changes are allowed, in etcd's words. How a change is agreed on is in `replica/members.rs`, and when
 //! the quorum is in danger in `reconfigure.rs`.
@@ -119,7 +119,7 @@ impl Services {
         self.store_group.list(&self.membership)
     }
 
-    /// Makes the change that is planned from the members there are, anew each time that somebody else's comes first.
+    /// Makes the change that is planned from the members there are, anew each time that another comes first.
     async fn change(&self, plan: impl Fn(&[Member]) -> Result<Planned, Status>) -> Result<Member, Status> {
         let deadline = Instant::now() + self.store_group.request_timeout();
         loop {
@@ -152,7 +152,7 @@ impl Services {
             let (id, url) = (*id, peer_ur_ls.first().and_then(|url| Url::parse(url).ok()));
             signs.spawn(async move {
                 let answer = ask(&url?.authority(), &member_page(id), SIGN_OF_LIFE_TIMEOUT).await.ok()?;
-                // Somebody else may listen there by now.
+                // Another process may listen there by now.
                 (answer.id(CLUSTER_ID) == Some(cluster) && answer.id(MEMBER_ID) == Some(id)).then_some(id)
             });
         }

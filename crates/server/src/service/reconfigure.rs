@@ -18,7 +18,7 @@ pub(super) struct Voter {
 pub(super) fn may_add(voters: &[Voter], as_learner: bool) -> Result<(), Status> {
     if !as_learner {
         let (started, voting) = (started(voters), voters.len() + 1);
-        // Who has lost all but one may always add another.
+        // A cluster that has lost all but one may always add another.
         let restores = started == 1 && voting == 2;
         if !restores && started < quorum(voting) {
             return Err(Status::NOT_ENOUGH_STARTED);
@@ -35,7 +35,7 @@ pub(super) fn may_remove(voters: &[Voter], id: u64) -> Result<(), Status> {
     }
     let is_down = voters.iter().find(|voter| voter.id == id).is_none_or(|voter| !voter.is_connected);
     let connected_left = left.iter().filter(|voter| voter.is_connected).count();
-    // Who is down is not missed. Of who stays, enough must be there to decide.
+    // A voter that is down is not missed. Of those that stay, enough must be there to decide.
     if is_down || connected_left >= quorum(voters.len().saturating_sub(1)) { Ok(()) } else { Err(Status::UNHEALTHY) }
 }
 
@@ -101,7 +101,7 @@ mod tests {
             ("+++-", 1, Ok(())),
             ("++++-", 1, Ok(())),
             ("+++--", 1, ILL),
-            // One that nobody knows is not found later.
+            // An unknown id is refused later, as not found.
             ("+", 9, Ok(())),
             ("+--", 9, Ok(())),
         ];

@@ -1,4 +1,4 @@
-//! Who belongs to the cluster, how that changes, and who leads it.
+//! The members of the cluster, how they change, and which of them leads.
 //!
 //! Owns the translation of what consensus refuses into what etcd's clients know, and whether it may pass. Which changes
 //! are allowed is the services' business.
@@ -30,7 +30,7 @@ const PROMOTION_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum Unchanged {
     /// For a reason that passes: what holds may be looked at again, and the change tried again.
     ForNow,
-    /// For good, or nobody knows.
+    /// For good, or the outcome is unknown.
     Because(Status),
 }
 
@@ -59,7 +59,7 @@ impl StoreGroup {
         let context = Bytes::from(about.encode_to_vec());
         let outcome = tokio::select! {
             outcome = self.group.change_members(vec![change], context) => outcome,
-            // Who leaves does not apply the entry that says so.
+            // A member that leaves does not apply the entry that says so.
             () = self.removed(), if leaves => Ok(()),
         };
         outcome.map_err(|error| match error {
@@ -76,7 +76,7 @@ impl StoreGroup {
             | ChangeRefused::TooSoon
             | ChangeRefused::InProgress
             | ChangeRefused::Transferring { .. } => Unchanged::ForNow,
-            // Somebody is about to vote.
+            // A member is about to become a voter.
             ChangeRefused::NoVoters if !voters_to_be(&self.members(), &self.facts()).is_empty() => Unchanged::ForNow,
             ChangeRefused::NoVoters | ChangeRefused::TooManyWitnesses | ChangeRefused::KeepsItsKind { .. } => {
                 Unchanged::Because(Status::NOT_ENOUGH_STARTED)
@@ -158,7 +158,7 @@ impl StoreGroup {
     /// As long as this node leads: lets members vote that came in to vote, as soon as each has caught up. For ever.
     ///
     /// A new voter counts from the moment it is one, so that a cluster of one node could decide nothing until the second
-    /// has started; one that learns first delays nobody.
+    /// has started; one that learns first delays nothing.
     pub(super) async fn promote_voters(&self) {
         let mut members = self.group.members();
         loop {
