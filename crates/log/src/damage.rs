@@ -27,7 +27,7 @@ pub enum Damage {
     /// be read until they are written again ([`Write::Rewrite`](crate::record::Write::Rewrite)) or leave the log. Each
     /// time the log is opened they are reported again.
     Entries {
-        /// Whose.
+        /// The group.
         group: GroupId,
         /// The first of them.
         first: LogIndex,

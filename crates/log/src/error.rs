@@ -96,9 +96,9 @@ pub enum OpenError {
     OtherIdentity {
         /// The segment that says so.
         file: PathBuf,
-        /// Whose log is to be opened.
+        /// The node whose log is to be opened.
         expected: Identity,
-        /// Whose log it is.
+        /// The node whose log it is.
         found: Identity,
     },
     /// The log is written in a format that this version does not read.

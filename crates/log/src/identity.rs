@@ -1,10 +1,10 @@
-//! Whose log it is.
+//! Which node a log belongs to.
 
 use std::fmt;
 
 use vlot_raft::id::NodeId;
 
-/// Whose log it is. A log of another cluster or another node is refused.
+/// Which node a log belongs to. A log of another cluster or another node is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Identity {
     /// The cluster.

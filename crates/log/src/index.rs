@@ -16,7 +16,7 @@ use vlot_raft::term_runs::TermRuns;
 pub struct GroupState {
     /// The group's term that was saved last.
     pub term: Term,
-    /// To whom the node gave its vote in this term.
+    /// The node's vote in this term.
     pub vote: Option<NodeId>,
     /// Where its log begins, and the terms of its entries.
     pub runs: TermRuns,

@@ -164,7 +164,7 @@ fn read_all(dir: &Path, accept_damage: bool) -> Result<Judgement, OpenError> {
     Ok(judgement)
 }
 
-/// Whose log it is, by the first segment that says so.
+/// The node whose log it is, by the first segment that says so.
 fn identity_of(disk: &mut ReadOnlyDisk, mut segments: impl Iterator<Item = u32>) -> Identity {
     let unknown = Identity { cluster: 0, node: NodeId(0) };
     segments.find_map(|sequence| segment::identity_of(disk, sequence)).unwrap_or(unknown)
@@ -179,7 +179,7 @@ pub enum Sight<'a> {
         sequence: u32,
         /// How long it is.
         bytes: u32,
-        /// Whose log it is of.
+        /// The node whose log it is part of.
         identity: Identity,
     },
     /// A segment that is not as it should be as a whole. Records in it that can be told come next.
@@ -224,7 +224,7 @@ pub struct Record<'a> {
 pub enum What<'a> {
     /// A term and the vote in it.
     Vote {
-        /// Whose.
+        /// The group.
         group: GroupId,
         /// The term.
         term: Term,
@@ -233,7 +233,7 @@ pub enum What<'a> {
     },
     /// The group's log is cut after an index, and entries are added.
     Append {
-        /// Whose.
+        /// The group.
         group: GroupId,
         /// The last entry that stays.
         after: LogIndex,
@@ -242,7 +242,7 @@ pub enum What<'a> {
     },
     /// The group's log begins after an entry.
     LogStart {
-        /// Whose.
+        /// The group.
         group: GroupId,
         /// The last entry that is not in the log.
         after: LogId,
@@ -253,7 +253,7 @@ pub enum What<'a> {
     },
     /// Entries that are in the log, once more.
     Rewrite {
-        /// Whose.
+        /// The group.
         group: GroupId,
         /// The entries.
         entries: Vec<WrittenEntry<'a>>,

@@ -2,7 +2,7 @@
 //!
 //! A node keeps one log however many Raft groups it has, so that one `fdatasync` makes the work of all of them durable.
 //! The log is synchronous and has one owner. Its loop: gather what is waiting, [`write`](log::Log::write) it with one
-//! call, [`sync`](log::Log::sync) once, then answer everyone; after that, when nothing waits,
+//! call, [`sync`](log::Log::sync) once, then answer every caller; after that, when nothing waits,
 //! [`prepare`](log::Log::prepare) and [`tidy`](log::Log::tidy), and if nothing comes for a while,
 //! [`seal`](log::Log::seal).
 //!

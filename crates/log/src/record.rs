@@ -20,9 +20,9 @@ pub struct Entry {
 /// One durable act: after a crash it has happened or it has not.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Write {
-    /// The group's term, and to whom the node gave its vote in it.
+    /// The group's term, and the node's vote in it.
     Vote {
-        /// Whose.
+        /// The group.
         group: GroupId,
         /// The current term.
         term: Term,
@@ -31,7 +31,7 @@ pub enum Write {
     },
     /// Cut the group's log after `after`, then add these.
     Append {
-        /// Whose.
+        /// The group.
         group: GroupId,
         /// The last entry that stays.
         after: LogIndex,
@@ -44,7 +44,7 @@ pub enum Write {
     /// log, or belongs to another history, and the log is empty after `after`. Where the log begins later already, this
     /// is a straggler and does nothing.
     LogStart {
-        /// Whose.
+        /// The group.
         group: GroupId,
         /// The last entry that is not in the log.
         after: LogId,
@@ -54,7 +54,7 @@ pub enum Write {
     /// Entries that are in the log, once more: these bytes take the place of those that were written before, which may
     /// be damaged or in a segment that is to go. Nothing is cut.
     Rewrite {
-        /// Whose.
+        /// The group.
         group: GroupId,
         /// The entries, without a gap, as they are in the log.
         entries: Vec<Entry>,

@@ -258,7 +258,7 @@ fn stamp_on(header: &[u8], crc: u32) -> Stamp {
     Stamp { crc, salt: u32_at(header, 48) << 8 }
 }
 
-/// Whose log a segment is of; `None` if its header does not tell.
+/// The node whose log a segment is part of; `None` if its header does not tell.
 pub(crate) fn identity_of<D: Disk>(disk: &mut D, sequence: u32) -> Option<Identity> {
     let mut header = [0; HEADER_BYTES];
     disk.open(&name(sequence)).and_then(|file| disk.read_at(&file, &mut header, 0)).ok()?;

@@ -67,7 +67,7 @@ struct State {
     /// The engine had no room when it was last asked. What waits is tried again soon.
     lacks_room: bool,
     failure: Option<EngineError>,
-    /// The engine as it is since its last write, once someone has asked.
+    /// The engine as it is since its last write, once it was asked for.
     view: Option<Arc<dyn EngineView>>,
 }
 

@@ -1,7 +1,7 @@
 //! What the store asks of the engine behind it.
 //!
 //! An engine keeps blocks of history, ordered by their first revision, and a few small records beside them. It knows
-//! neither events nor what the records say. The background thread alone writes; anyone reads, through
+//! neither events nor what the records say. The background thread alone writes; any thread reads, through
 //! a view of one moment.
 
 use std::ops::ControlFlow;

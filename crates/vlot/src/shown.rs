@@ -15,7 +15,7 @@ const EVENTS_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
     status: Mutex<Status>,
-    /// The state machine has stopped, maybe in the middle of a command: set before anybody can look at what it has left.
+    /// The state machine has stopped, maybe in the middle of a command: set before what it has left can be seen.
     has_failed: AtomicBool,
     pub(crate) role_state: watch::Sender<RoleState>,
     pub(crate) members: watch::Sender<Members>,

@@ -22,7 +22,7 @@ const COPIED_BYTES_MAX: usize = 1024;
 pub(crate) struct Recent {
     /// With the first revision of each, so that a search stays in one piece of memory. No group is empty.
     groups: Arc<VecDeque<(Revision, Arc<Group>)>>,
-    /// Takes events until it is full or someone else holds it.
+    /// Takes events until it is full or another holds it.
     open: Option<Arc<Block>>,
     bytes: usize,
 }

@@ -1,6 +1,6 @@
 //! Which disk is entitled to which seat.
 //!
-//! A node that has lost its disk has forgotten whom it voted for and what it acknowledged: under its old identity it
+//! A node that has lost its disk has forgotten how it voted and what it acknowledged: under its old identity it
 //! could help to undo what is committed. It is told by the number that was drawn when its log was first made. A number
 //! of zero is none: a node that has none, or whose number is not known, passes.
 

@@ -51,7 +51,7 @@ pub enum Event {
     OtherDisk {
         /// The node at the other end.
         peer: NodeId,
-        /// Whose disk is another: the peer's, or this node's in the eyes of the peer.
+        /// The node with another disk: the peer, or this node in the eyes of the peer.
         node: NodeId,
         /// The disk that this node has.
         disk: u64,
@@ -143,8 +143,8 @@ impl Mailbox {
         self.filled.notify_one();
     }
 
-    /// Tells the owner that a peer is lost, or takes back the word that it is connected if no one has heard it. So at
-    /// most a loss and a connection per peer wait, however often the connection flaps.
+    /// Tells the owner that a peer is lost, or takes back the word that it is connected if the owner has not heard it.
+    /// So at most a loss and a connection per peer wait, however often the connection flaps.
     pub fn lost(&self, peer: NodeId) {
         let mut waiting = self.waiting();
         let unheard = |news: &Event| matches!(news, Event::Connected { peer: other, .. } if *other == peer);
@@ -195,9 +195,9 @@ impl Mailbox {
     }
 }
 
-/// What one connection has put into the inbox and no one has taken out: the measure by which its reader pauses.
+/// What one connection has put into the inbox and its owner has not taken out: the measure by which its reader pauses.
 ///
-/// Each connection has its own, so that a peer whose frames pile up delays no one but itself.
+/// Each connection has its own, so that a peer whose frames pile up delays only itself.
 #[derive(Debug)]
 pub(crate) struct Intake {
     unread: AtomicUsize,

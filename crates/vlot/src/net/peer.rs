@@ -91,7 +91,7 @@ impl Peer {
         let heard = AtomicBool::new(true);
         let (cut, stirred) = (Notify::new(), Notify::new());
         let peer = Self { id, queues, links: Mutex::new(links), mailbox, cut, stirred, heard };
-        // So that a frame is accepted where one has to be there before anyone dials.
+        // So that a frame is accepted where one has to be there before the peer is dialled.
         for lane in Lane::ALL {
             peer.demand(lane);
         }

@@ -82,7 +82,7 @@ impl ByReason {
     }
 }
 
-/// Adds to a counter that no one synchronises by.
+/// Adds to a counter that nothing is synchronised by.
 pub(crate) fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Relaxed);
 }
