@@ -28,7 +28,7 @@ trait Journal: Send {
     /// Adds one entry for each payload to the group named beside it, all at once, and makes them durable.
     fn append(&mut self, batch: &[(u64, Bytes)]) -> Outcome<()>;
 
-    /// What is better done while nobody waits.
+    /// What is better done while no caller waits.
     fn prepare(&mut self) -> Outcome<()> {
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::measure::{Meter, Used, median, print_table, with_commas};
 use crate::plan::Plan;
 use crate::scratch::Scratch;
 
-/// Who appends.
+/// The callers that append.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Callers {
     /// One, which owns the log and appends so many entries at once.
@@ -45,7 +45,7 @@ impl Callers {
     }
 }
 
-/// Who appends, and to how many groups.
+/// The callers, and the number of groups that they append to.
 const ROWS: [(Callers, u64); 11] = [
     (Owner { at_once: 1 }, 1),
     (Owner { at_once: 1 }, GROUPS),
@@ -60,7 +60,7 @@ const ROWS: [(Callers, u64); 11] = [
     (Owner { at_once: 64 }, GROUPS),
 ];
 
-/// Whose log.
+/// The log that is measured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Side {
     Bare,
@@ -69,7 +69,7 @@ enum Side {
     Engine,
     /// `raft-engine`, called by as many threads as there are writers or tasks, each for itself: it gathers what they write.
     EngineGathers,
-    /// The same, new and as it is set up if nobody says otherwise: it uses no file again before it has 10 GB.
+    /// The same, new and as it is set up by default: it uses no file again before it has 10 GB.
     NewEngineGathers,
 }
 

@@ -26,7 +26,7 @@ impl MessageExt for Entries {
     }
 }
 
-/// One that is owned by one caller, who gathers entries into batches, as tikv's own store writer does.
+/// One that is owned by one caller, which gathers entries into batches, as tikv's own store writer does.
 pub(crate) struct EngineJournal {
     engine: Engine,
     batch: LogBatch,
@@ -35,12 +35,12 @@ pub(crate) struct EngineJournal {
 }
 
 impl EngineJournal {
-    /// As it is set up if nobody says otherwise.
+    /// As it is set up by default.
     pub(crate) fn open_plain(dir: &Path) -> Outcome<Self> {
         Self::open_as(dir, Config::default())
     }
 
-    /// The engine alone, for callers who leave it to the engine to gather what they write.
+    /// The engine alone, for callers that leave it to the engine to gather what they write.
     pub(crate) fn into_engine(self) -> Engine {
         self.engine
     }

@@ -1,4 +1,4 @@
-//! The thread that writes for many: takes all that has gathered, makes it durable at once, and tells everyone.
+//! The thread that writes for many: takes all that has gathered, makes it durable at once, and tells every caller.
 //!
 //! As the product's log thread does, but for what is one there: that its callers wait, each for its own entry.
 
@@ -72,7 +72,7 @@ impl Host {
                 }
                 gathering = self.something_waits.wait(gathering).unwrap_or_else(PoisonError::into_inner);
             }
-            // Who has just been told comes back with the next entry.
+            // A caller that has just been told comes back with the next entry.
             let mut count = 0;
             while gathering.entries.len() > count {
                 count = gathering.entries.len();
@@ -90,7 +90,7 @@ impl Host {
             entries.clear();
             let outcome = outcome.map_err(|error| error.to_string());
             self.done.send_replace((number, outcome.clone().err()));
-            // Nobody else sets it: it has just been taken out.
+            // Nothing else sets it: it has just been taken out.
             let _ = written.set(outcome);
             // What is wrong here is wrong with the next write too.
             let _ = journal.prepare();

@@ -42,7 +42,7 @@ impl<J: Compacts> Steady<J> {
         Ok(steady)
     }
 
-    /// The log alone, for callers who do the same themselves.
+    /// The log alone, for callers that do the same themselves.
     pub(crate) fn into_inner(self) -> J {
         self.journal
     }
