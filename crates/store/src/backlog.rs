@@ -8,8 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::damage::{BadBlock, Damage};
 use crate::engine::{Engine, EngineError, EngineView, Record, WriteBatch};
-use crate::mvcc::history::{self, BLOCK_BYTES_MAX, BadBlock, Block};
+use crate::mvcc::history::{self, BLOCK_BYTES_MAX, Block};
 use crate::mvcc::revision::Revision;
 use crate::records::Standing;
 
@@ -395,7 +396,7 @@ fn thinned(engine: &dyn Engine, dropped: &mut VecDeque<Revision>) -> Result<Writ
 
 /// What is left of one block.
 fn thinned_block(key: Revision, stored: &[u8], dropped: &mut VecDeque<Revision>) -> Result<Option<Block>, EngineError> {
-    let bad = |bad: BadBlock| EngineError::Damaged(format!("block {key}: {bad}"));
+    let bad = |bad: BadBlock| EngineError::Damaged(Damage::Block { key, bad });
     let mut kept: Option<Block> = None;
     for event in history::unseal(stored).map_err(bad)? {
         let event = event.map_err(bad)?;

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::{fmt, io};
 
+use crate::damage::Damage;
 use crate::mvcc::revision::Revision;
 
 pub mod memory;
@@ -105,7 +106,7 @@ pub enum EngineError {
     /// Reading or writing failed, in the engine's own words.
     Failed(String),
     /// What was stored is not what is read.
-    Damaged(String),
+    Damaged(Damage),
 }
 
 impl fmt::Display for EngineError {
@@ -126,7 +127,7 @@ pub enum OpenError {
     /// The directory or the file cannot be used.
     Io(io::Error),
     /// What is there is not a store, or is damaged.
-    Damaged(String),
+    Damaged(Damage),
 }
 
 impl fmt::Display for OpenError {
@@ -143,7 +144,8 @@ impl std::error::Error for OpenError {}
 impl From<EngineError> for OpenError {
     fn from(error: EngineError) -> Self {
         match error {
-            EngineError::Damaged(what) | EngineError::Failed(what) => Self::Damaged(what),
+            EngineError::Damaged(damage) => Self::Damaged(damage),
+            EngineError::Failed(why) => Self::Damaged(Damage::Engine(why)),
             EngineError::NoRoom => Self::Io(io::ErrorKind::StorageFull.into()),
         }
     }

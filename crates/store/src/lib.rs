@@ -31,6 +31,7 @@
 mod backlog;
 pub mod check;
 pub mod command;
+pub mod damage;
 pub mod engine;
 mod mvcc;
 mod prompt;

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::damage::BadRecord;
 use crate::engine::Record;
 use crate::mvcc::revision::Position;
 
@@ -70,7 +71,7 @@ pub(crate) struct Found {
 }
 
 /// Reads the records, or names the first that is not as it should be.
-pub(crate) fn read(records: Vec<Record>) -> Result<Found, String> {
+pub(crate) fn read(records: Vec<Record>) -> Result<Found, BadRecord> {
     let mut found = Found { standing: None, attributes: Vec::new() };
     for (name, value) in records {
         match name.split_first() {
@@ -78,10 +79,10 @@ pub(crate) fn read(records: Vec<Record>) -> Result<Found, String> {
                 found.attributes.push((Bytes::copy_from_slice(short), value.into()));
             }
             _ if name == STANDING => {
-                let standing = Standing::of(&value).ok_or("the record of the store's standing cannot be read")?;
+                let standing = Standing::of(&value).ok_or(BadRecord::Standing)?;
                 found.standing = Some(standing);
             }
-            _ => return Err(format!("the record {:?} is not known", name.escape_ascii().to_string())),
+            _ => return Err(BadRecord::Unknown { name }),
         }
     }
     Ok(found)

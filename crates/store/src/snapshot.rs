@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 
 use std::sync::Arc;
 
+use crate::damage::{BadBlock, BadRecord, Damage};
 use crate::engine::{EngineError, EngineView, OpenError, WriteBatch};
 use crate::mvcc::history;
 use crate::mvcc::revision::{Position, Revision};
@@ -43,7 +44,7 @@ pub enum RestoreError {
         /// About where in it, in bytes.
         offset: u64,
         /// In what way.
-        what: String,
+        flaw: Flaw,
     },
     /// The stream holds an earlier state: nothing that was applied is taken back.
     Older {
@@ -58,6 +59,33 @@ pub enum RestoreError {
     Open(OpenError),
 }
 
+/// In what way a stream is not as it was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Flaw {
+    /// It does not begin as such a stream does.
+    Magic,
+    /// It ends in the midst of something.
+    Truncated,
+    /// A part says that it is longer than any.
+    PartTooLong,
+    /// The checksum (CRC32C) of a part and all before it does not match.
+    Checksum,
+    /// A part is of no kind that is known, or its length is not that of its kind.
+    UnknownPart,
+    /// A record cannot be read.
+    Record(BadRecord),
+    /// A block cannot be read.
+    Block(BadBlock),
+    /// A block does not come after the one before it.
+    BlocksOutOfOrder,
+    /// There are not as many records and blocks as its end says.
+    PartsMissing,
+    /// Something follows its end.
+    TrailingBytes,
+    /// No record says which position it is of.
+    NoPosition,
+}
+
 impl Store {
     /// A consistent handle to what is durable.
     ///
@@ -65,7 +93,7 @@ impl Store {
     /// The engine cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot, EngineError> {
         let view = self.backlog.engine_view()?;
-        let found = records::read(view.records()?).map_err(EngineError::Damaged)?;
+        let found = records::read(view.records()?).map_err(|bad| EngineError::Damaged(Damage::Record(bad)))?;
         let position = found.standing.unwrap_or(records::Standing::EMPTY).position;
         Ok(Snapshot { view, position })
     }
@@ -85,19 +113,19 @@ impl Store {
         loop {
             match stream.next_part()? {
                 Part::Record(name, value) => {
-                    batch.add_record(name, value).map_err(|what| stream.damaged(&what))?;
+                    batch.add_record(name, value).map_err(|bad| stream.damaged(Flaw::Record(bad)))?;
                 }
                 Part::Block(revision, block) => {
                     if newest.is_some_and(|newest| newest >= revision) {
-                        return Err(stream.damaged("its blocks are not in order"));
+                        return Err(stream.damaged(Flaw::BlocksOutOfOrder));
                     }
                     newest = Some(revision);
-                    check_block(&block).map_err(|what| stream.damaged(&what))?;
+                    check_block(&block).map_err(|bad| stream.damaged(Flaw::Block(bad)))?;
                     batch.add_block(revision, block);
                 }
                 Part::End { records, blocks } => {
                     if (records, blocks) != (batch.records, batch.blocks) {
-                        return Err(stream.damaged("parts are missing"));
+                        return Err(stream.damaged(Flaw::PartsMissing));
                     }
                     break;
                 }
@@ -107,7 +135,7 @@ impl Store {
             }
         }
         stream.expect_end()?;
-        let found = batch.position.ok_or_else(|| stream.damaged("it does not say where it stands"))?;
+        let found = batch.position.ok_or_else(|| stream.damaged(Flaw::NoPosition))?;
         let applied = self.applied;
         if found == applied {
             return Ok(());
@@ -170,12 +198,8 @@ impl fmt::Debug for Snapshot {
 }
 
 /// Every event of a block can be read.
-fn check_block(block: &[u8]) -> Result<(), String> {
-    let events = history::unseal(block).map_err(|bad| bad.to_string())?;
-    for event in events {
-        event.map_err(|bad| bad.to_string())?;
-    }
-    Ok(())
+fn check_block(block: &[u8]) -> Result<(), BadBlock> {
+    history::unseal(block)?.try_for_each(|event| event.map(drop))
 }
 
 /// What goes into the new engine next.
@@ -190,7 +214,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn add_record(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<(), String> {
+    fn add_record(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<(), BadRecord> {
         self.bytes += name.len() + value.len();
         self.records += 1;
         let found = records::read(vec![(name.clone(), value.clone())])?;
@@ -246,8 +270,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn damaged(&self, what: &str) -> RestoreError {
-        RestoreError::Damaged { offset: self.offset, what: what.to_owned() }
+    fn damaged(&self, flaw: Flaw) -> RestoreError {
+        RestoreError::Damaged { offset: self.offset, flaw }
     }
 
     /// Exactly so many bytes; memory grows with what comes, not with what is announced.
@@ -255,35 +279,31 @@ impl Reader<'_> {
         let mut read = Vec::new();
         (&mut *self.from).take(u64::from(bytes)).read_to_end(&mut read).map_err(RestoreError::Io)?;
         self.offset += read.len() as u64;
-        if read.len() == bytes as usize { Ok(read) } else { Err(self.damaged("it ends too early")) }
+        if read.len() == bytes as usize { Ok(read) } else { Err(self.damaged(Flaw::Truncated)) }
     }
 
     fn expect_magic(&mut self) -> Result<(), RestoreError> {
-        if self.read(MAGIC.len() as u32)? == MAGIC {
-            Ok(())
-        } else {
-            Err(self.damaged("it is no snapshot of a store, or of a version that is not known here"))
-        }
+        if self.read(MAGIC.len() as u32)? == MAGIC { Ok(()) } else { Err(self.damaged(Flaw::Magic)) }
     }
 
     fn expect_end(&mut self) -> Result<(), RestoreError> {
         let more = self.from.read(&mut [0]).map_err(RestoreError::Io)?;
-        if more == 0 { Ok(()) } else { Err(self.damaged("something follows its end")) }
+        if more == 0 { Ok(()) } else { Err(self.damaged(Flaw::TrailingBytes)) }
     }
 
     fn next_part(&mut self) -> Result<Part, RestoreError> {
         let front = self.read(FRONT_BYTES as u32)?;
         let length = u32::from_le_bytes([front[1], front[2], front[3], front[4]]);
         if length > PART_BYTES_MAX {
-            return Err(self.damaged("a part is longer than any that was written"));
+            return Err(self.damaged(Flaw::PartTooLong));
         }
         let body = self.read(length)?;
         let written = self.read(4)?;
         self.crc = crc32c::crc32c_append(crc32c::crc32c_append(self.crc, &front), &body);
         if written != self.crc.to_le_bytes() {
-            return Err(self.damaged("a checksum does not match"));
+            return Err(self.damaged(Flaw::Checksum));
         }
-        part_of(front[0], &body).ok_or_else(|| self.damaged("a part is none that is known here"))
+        part_of(front[0], &body).ok_or_else(|| self.damaged(Flaw::UnknownPart))
     }
 }
 
@@ -314,7 +334,7 @@ impl fmt::Display for RestoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => write!(f, "the snapshot cannot be read: {error}"),
-            Self::Damaged { offset, what } => write!(f, "the snapshot is damaged at byte {offset}: {what}"),
+            Self::Damaged { offset, flaw } => write!(f, "the snapshot is damaged at byte {offset}: {flaw}"),
             Self::Older { found, applied } => {
                 write!(f, "the snapshot is of {found}, which is before {applied}, which is applied here")
             }
@@ -325,3 +345,21 @@ impl fmt::Display for RestoreError {
 }
 
 impl std::error::Error for RestoreError {}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Record(bad) => return bad.fmt(f),
+            Self::Block(bad) => return bad.fmt(f),
+            Self::Magic => "it is no snapshot of a store, or of a version that is not known here",
+            Self::Truncated => "it ends too early",
+            Self::PartTooLong => "a part is longer than any that was written",
+            Self::Checksum => "a checksum does not match",
+            Self::UnknownPart => "a part is none that is known here",
+            Self::BlocksOutOfOrder => "its blocks are not in order",
+            Self::PartsMissing => "parts are missing",
+            Self::TrailingBytes => "something follows its end",
+            Self::NoPosition => "it does not say where it stands",
+        })
+    }
+}

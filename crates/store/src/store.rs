@@ -19,10 +19,11 @@ use vlot_proto::etcdserverpb::{
 
 use crate::backlog::Backlog;
 use crate::command::Command;
+use crate::damage::{BadBlock, Damage};
 pub use crate::engine::OpenError;
 use crate::engine::redb::RedbEngine;
 use crate::engine::{Engine, EngineError, Record};
-use crate::mvcc::history::{self, BadBlock, Block, Event};
+use crate::mvcc::history::{self, Block, Event};
 use crate::mvcc::key_index::{KeyIndex, Version};
 use crate::mvcc::reader::{Behind, Moment, Reader};
 use crate::mvcc::recent::Recent;
@@ -138,7 +139,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_still(engine: Arc<dyn Engine>, options: Options) -> Result<Self, OpenError> {
-        let found = records::read(engine.view()?.records()?).map_err(OpenError::Damaged)?;
+        let found = records::read(engine.view()?.records()?).map_err(|bad| OpenError::Damaged(Damage::Record(bad)))?;
         let standing = found.standing.unwrap_or(Standing::EMPTY);
         let now = Moment {
             index: KeyIndex::default(),
@@ -186,7 +187,7 @@ impl Store {
             match loaded {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(bad) => {
-                    damage = Some(OpenError::Damaged(format!("block {key}: {bad}")));
+                    damage = Some(OpenError::Damaged(Damage::Block { key, bad }));
                     ControlFlow::Break(())
                 }
             }

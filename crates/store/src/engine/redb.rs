@@ -13,6 +13,7 @@ use redb::{
 use rustix::fs::statvfs;
 
 use super::{Engine, EngineError, EngineView, OpenError, Record, Successor, Visit, WriteBatch};
+use crate::damage::Damage;
 use crate::mvcc::revision::Revision;
 
 /// First revision (main u64, sub u32, both big-endian, so that bytes order as revisions do) to sealed block.
@@ -206,7 +207,7 @@ fn revision_of(bytes: [u8; 12]) -> Revision {
 
 fn failed(error: impl Into<redb::Error>) -> EngineError {
     match error.into() {
-        error @ redb::Error::Corrupted(_) => EngineError::Damaged(error.to_string()),
+        error @ redb::Error::Corrupted(_) => EngineError::Damaged(Damage::Engine(error.to_string())),
         error => EngineError::Failed(error.to_string()),
     }
 }
@@ -215,6 +216,6 @@ fn open_error(error: DatabaseError) -> OpenError {
     match error {
         DatabaseError::Storage(StorageError::Io(error)) => OpenError::Io(error),
         DatabaseError::DatabaseAlreadyOpen => OpenError::Io(io::Error::new(io::ErrorKind::WouldBlock, error)),
-        other => OpenError::Damaged(other.to_string()),
+        other => OpenError::Damaged(Damage::Engine(other.to_string())),
     }
 }

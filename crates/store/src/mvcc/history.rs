@@ -2,10 +2,9 @@
 //!
 //! Owns the encoding that `docs/disk-format.md` describes. Must not know where a block is kept or what is asked of it.
 
-use std::fmt;
-
 use prost::encoding::{decode_varint, encode_varint};
 
+use crate::damage::BadBlock;
 use crate::mvcc::revision::Revision;
 
 /// A block takes events until it would grow beyond this many bytes; a larger event has a block of its own. One insert
@@ -286,26 +285,6 @@ impl<'a> Iterator for Events<'a> {
             self.rest = &[];
         }
         Some(event)
-    }
-}
-
-/// A block that cannot be read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum BadBlock {
-    Checksum { expected: u32, found: u32 },
-    Truncated,
-    UnknownKind(u8),
-    OutOfOrder(Revision),
-}
-
-impl fmt::Display for BadBlock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Checksum { expected, found } => write!(f, "checksum {found:08x} instead of {expected:08x}"),
-            Self::Truncated => write!(f, "an event that ends too early"),
-            Self::UnknownKind(kind) => write!(f, "an event of the unknown kind {kind}"),
-            Self::OutOfOrder(revision) => write!(f, "an event of revision {revision} out of order"),
-        }
     }
 }
 

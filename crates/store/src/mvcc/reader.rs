@@ -11,8 +11,9 @@ use bytes::Bytes;
 use vlot_proto::mvccpb::KeyValue;
 
 use crate::backlog::Backlog;
+use crate::damage::BadBlock;
 use crate::engine::{EngineError, EngineView};
-use crate::mvcc::history::{self, BadBlock, Block, Event};
+use crate::mvcc::history::{self, Block, Event};
 use crate::mvcc::key_index::{KeyIndex, Version};
 use crate::mvcc::recent::Recent;
 use crate::mvcc::revision::Revision;
