@@ -4,6 +4,7 @@
 //! is free or a directory writable is found out where it is used.
 
 mod arguments;
+mod error;
 pub(crate) mod flags;
 mod values;
 
@@ -11,6 +12,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arguments::Settings;
+pub(crate) use error::ConfigError;
+use error::Expected;
 pub(crate) use values::Url;
 
 /// Everything `vlot server` needs to know before it touches disk or network.
@@ -92,6 +95,11 @@ pub(crate) struct LogKept {
 /// How far a request may exceed the size of a proposal before it is refused without being read to its end.
 pub(crate) const RECEIVE_SLACK: usize = 512 * 1024;
 
+/// How many heartbeats an election timeout has room for, at least; as in etcd.
+const HEARTBEATS_MIN: u64 = 5;
+/// The longest election timeout, in milliseconds; as in etcd.
+const ELECTION_TIMEOUT_MAX: u64 = 50_000;
+
 /// When the server asks a silent client whether it is there.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
@@ -116,38 +124,6 @@ pub(crate) struct Logging {
     pub(crate) json: bool,
     pub(crate) to_stdout: bool,
 }
-
-/// Why the configuration is refused. Its text is the one line an operator sees.
-#[derive(Debug, Eq, PartialEq)]
-pub(crate) enum ConfigError {
-    /// An argument without a dash where a flag is expected.
-    NotAFlag { argument: String },
-    /// No flag has this name.
-    Unknown { flag: String },
-    /// The command line ends where the flag's value should be.
-    Incomplete { flag: String },
-    /// The value cannot be read.
-    Invalid { flag: &'static str, value: String, expected: String },
-    /// The flag asks for what this server does not do.
-    Refused { flag: &'static str, why: &'static str },
-    /// Flags that do not go together.
-    Contradiction(String),
-}
-
-impl std::fmt::Display for ConfigError {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotAFlag { argument } => write!(out, "'{argument}' is not a valid flag"),
-            Self::Unknown { flag } => write!(out, "unknown flag --{flag}; 'vlot server --help' lists all"),
-            Self::Incomplete { flag } => write!(out, "--{flag} needs a value"),
-            Self::Invalid { flag, value, expected } => write!(out, "--{flag}={value}: expected {expected}"),
-            Self::Refused { flag, why } => write!(out, "--{flag} is not supported: {why}"),
-            Self::Contradiction(why) => out.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 impl Config {
     /// Reads what follows `vlot server` and the environment.
@@ -211,15 +187,11 @@ pub(crate) fn help() -> String {
 fn timing(settings: &Settings) -> Result<(Duration, Duration), ConfigError> {
     let heartbeat = at_least(settings, "heartbeat-interval", 1)?;
     let election = at_least(settings, "election-timeout", 1)?;
-    if election < heartbeat.saturating_mul(5) {
-        return Err(ConfigError::Contradiction(format!(
-            "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]"
-        )));
+    if election < heartbeat.saturating_mul(HEARTBEATS_MIN) {
+        return Err(ConfigError::ElectionTimeoutTooShort { election, heartbeat, heartbeats_min: HEARTBEATS_MIN });
     }
-    if election > 50_000 {
-        return Err(ConfigError::Contradiction(format!(
-            "--election-timeout[{election}ms] is too long, and should be set less than 50000ms"
-        )));
+    if election > ELECTION_TIMEOUT_MAX {
+        return Err(ConfigError::ElectionTimeoutTooLong { election, election_max: ELECTION_TIMEOUT_MAX });
     }
     Ok((Duration::from_millis(heartbeat), Duration::from_millis(election)))
 }
@@ -242,7 +214,7 @@ fn listen(settings: &Settings) -> Result<Listen, ConfigError> {
     };
     for (urls, flag) in [(&listen.peer, "listen-peer-urls"), (&listen.client, "listen-client-urls")] {
         if urls.is_empty() {
-            return Err(ConfigError::Contradiction(format!("--{flag} names no address")));
+            return Err(ConfigError::NoAddress { flag });
         }
     }
     Ok(listen)
@@ -250,9 +222,7 @@ fn listen(settings: &Settings) -> Result<Listen, ConfigError> {
 
 fn advertise_client(settings: &Settings) -> Result<Vec<Url>, ConfigError> {
     if settings.given("listen-client-urls").is_some() && settings.given("advertise-client-urls").is_none() {
-        return Err(ConfigError::Contradiction(
-            "--advertise-client-urls is required when --listen-client-urls is set explicitly".into(),
-        ));
+        return Err(ConfigError::NotAdvertised);
     }
     urls(settings, "advertise-client-urls")
 }
@@ -261,23 +231,17 @@ fn advertise_client(settings: &Settings) -> Result<Vec<Url>, ConfigError> {
 fn initial_cluster(settings: &Settings, name: &str) -> Result<InitialCluster, ConfigError> {
     let own = urls(settings, "initial-advertise-peer-urls")?;
     if own.is_empty() {
-        return Err(ConfigError::Contradiction("--initial-advertise-peer-urls names no address".into()));
+        return Err(ConfigError::NoAddress { flag: "initial-advertise-peer-urls" });
     }
     let members = match text(settings, "initial-cluster") {
         "" => vec![(name.to_owned(), own.clone())],
         given => named_members(given)?,
     };
     let Some((_, listed)) = members.iter().find(|(member, _)| member == name) else {
-        return Err(ConfigError::Contradiction(format!(
-            "couldn't find local name \"{name}\" in the initial cluster configuration"
-        )));
+        return Err(ConfigError::NotAMember { name: name.to_owned() });
     };
     if sorted(listed) != sorted(&own) {
-        return Err(ConfigError::Contradiction(format!(
-            "--initial-cluster has {name}={} but --initial-advertise-peer-urls={}",
-            joined(listed),
-            joined(&own)
-        )));
+        return Err(ConfigError::OtherPeerUrls { name: name.to_owned(), listed: listed.clone(), own });
     }
     let existing = match text(settings, "initial-cluster-state") {
         "new" => false,
@@ -295,11 +259,9 @@ fn named_members(given: &str) -> Result<Vec<(String, Vec<Url>)>, ConfigError> {
             .split_once('=')
             .filter(|(name, _)| !name.is_empty())
             .ok_or_else(|| invalid("initial-cluster", given, "a list of name=http://host:port"))?;
-        let url = Url::parse(url).map_err(|why| invalid("initial-cluster", given, &format!("an URL; {why}")))?;
+        let url = Url::parse(url).map_err(|error| unexpected("initial-cluster", given, Expected::MemberUrl(error)))?;
         if let Some((holder, _)) = members.iter().find(|(_, urls)| urls.contains(&url)) {
-            return Err(ConfigError::Contradiction(format!(
-                "--initial-cluster gives {url} to both \"{holder}\" and \"{name}\""
-            )));
+            return Err(ConfigError::SharedUrl { url, holder: holder.clone(), other: name.to_owned() });
         }
         match members.iter_mut().find(|(member, _)| member == name) {
             Some((_, urls)) => urls.push(url),
@@ -409,7 +371,7 @@ fn is_on(settings: &Settings, name: &str) -> bool {
 
 fn at_least(settings: &Settings, name: &'static str, smallest: u64) -> Result<u64, ConfigError> {
     let value = u64::try_from(integer(settings, name)).ok().filter(|value| *value >= smallest);
-    value.ok_or_else(|| invalid(name, text(settings, name), &format!("a number of at least {smallest}")))
+    value.ok_or_else(|| unexpected(name, text(settings, name), Expected::AtLeast(smallest)))
 }
 
 fn saturated(number: u64) -> usize {
@@ -418,7 +380,7 @@ fn saturated(number: u64) -> usize {
 
 fn urls(settings: &Settings, name: &'static str) -> Result<Vec<Url>, ConfigError> {
     let given = text(settings, name);
-    Url::parse_list(given).map_err(|why| invalid(name, given, &format!("a list of URLs; {why}")))
+    Url::parse_list(given).map_err(|error| unexpected(name, given, Expected::Urls(error)))
 }
 
 fn bindable(settings: &Settings, name: &'static str) -> Result<Vec<Url>, ConfigError> {
@@ -435,12 +397,12 @@ fn sorted(urls: &[Url]) -> Vec<Url> {
     urls
 }
 
-fn joined(urls: &[Url]) -> String {
-    urls.iter().map(Url::to_string).collect::<Vec<_>>().join(",")
+fn invalid(flag: &'static str, value: &str, form: &'static str) -> ConfigError {
+    unexpected(flag, value, Expected::Form(form))
 }
 
-fn invalid(flag: &'static str, value: &str, expected: &str) -> ConfigError {
-    ConfigError::Invalid { flag, value: value.to_owned(), expected: expected.to_owned() }
+fn unexpected(flag: &'static str, value: &str, expected: Expected) -> ConfigError {
+    ConfigError::Invalid { flag, value: value.to_owned(), expected }
 }
 
 #[cfg(test)]

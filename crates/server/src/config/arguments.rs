@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ConfigError;
+use super::error::{ConfigError, Expected};
 use super::flags::{self, Flag, Kind, Treatment};
 use super::values;
 
@@ -90,7 +90,7 @@ impl Settings {
                 Kind::Integer => "a whole number",
                 Kind::Duration => "a duration such as 500ms or 2h",
             };
-            return Err(ConfigError::Invalid { flag: flag.name, value, expected: expected.to_owned() });
+            return Err(ConfigError::Invalid { flag: flag.name, value, expected: Expected::Form(expected) });
         }
         if experimental {
             self.warnings.push(format!("--{name} is an old spelling of --{}", flag.name));

@@ -1,0 +1,99 @@
+//! Why a configuration is refused.
+//!
+//! Owns what the operator reads about it: one line, in etcd's words where etcd has some.
+
+use std::fmt;
+
+use super::values::{Url, UrlError};
+
+/// Why the configuration is refused. Its text is the one line an operator sees.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum ConfigError {
+    /// An argument without a dash where a flag is expected.
+    NotAFlag { argument: String },
+    /// No flag has this name.
+    Unknown { flag: String },
+    /// The command line ends where the flag's value should be.
+    Incomplete { flag: String },
+    /// The value cannot be read.
+    Invalid { flag: &'static str, value: String, expected: Expected },
+    /// The flag asks for what this server does not do.
+    Refused { flag: &'static str, why: &'static str },
+    /// The election timeout has room for too few heartbeats. Both are in milliseconds.
+    ElectionTimeoutTooShort { election: u64, heartbeat: u64, heartbeats_min: u64 },
+    /// The election timeout is too long. Both are in milliseconds.
+    ElectionTimeoutTooLong { election: u64, election_max: u64 },
+    /// The flag needs at least one address.
+    NoAddress { flag: &'static str },
+    /// The node is told where to listen for clients, and not where they reach it.
+    NotAdvertised,
+    /// The members that are named do not include this node.
+    NotAMember { name: String },
+    /// The member with this node's name has other peer URLs than this node.
+    OtherPeerUrls { name: String, listed: Vec<Url>, own: Vec<Url> },
+    /// Two members have the same peer URL.
+    SharedUrl { url: Url, holder: String, other: String },
+}
+
+/// What a flag's value should have been.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Expected {
+    /// Something of this form, or one of these words.
+    Form(&'static str),
+    /// A number that is not smaller.
+    AtLeast(u64),
+    /// URLs, of which this is none.
+    Urls(UrlError),
+    /// Members' URLs, of which this is none.
+    MemberUrl(UrlError),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAFlag { argument } => write!(out, "'{argument}' is not a valid flag"),
+            Self::Unknown { flag } => write!(out, "unknown flag --{flag}; 'vlot server --help' lists all"),
+            Self::Incomplete { flag } => write!(out, "--{flag} needs a value"),
+            Self::Invalid { flag, value, expected } => write!(out, "--{flag}={value}: expected {expected}"),
+            Self::Refused { flag, why } => write!(out, "--{flag} is not supported: {why}"),
+            Self::ElectionTimeoutTooShort { election, heartbeat, heartbeats_min } => write!(
+                out,
+                "--election-timeout[{election}ms] should be at least as {heartbeats_min} times as \
+                 --heartbeat-interval[{heartbeat}ms]"
+            ),
+            Self::ElectionTimeoutTooLong { election, election_max } => write!(
+                out,
+                "--election-timeout[{election}ms] is too long, and should be set less than {election_max}ms"
+            ),
+            Self::NoAddress { flag } => write!(out, "--{flag} names no address"),
+            Self::NotAdvertised => {
+                out.write_str("--advertise-client-urls is required when --listen-client-urls is set explicitly")
+            }
+            Self::NotAMember { name } => {
+                write!(out, "couldn't find local name \"{name}\" in the initial cluster configuration")
+            }
+            Self::OtherPeerUrls { name, listed, own } => write!(
+                out,
+                "--initial-cluster has {name}={} but --initial-advertise-peer-urls={}",
+                Url::texts(listed).join(","),
+                Url::texts(own).join(",")
+            ),
+            Self::SharedUrl { url, holder, other } => {
+                write!(out, "--initial-cluster gives {url} to both \"{holder}\" and \"{other}\"")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Form(form) => out.write_str(form),
+            Self::AtLeast(smallest) => write!(out, "a number of at least {smallest}"),
+            Self::Urls(error) => write!(out, "a list of URLs; {error}"),
+            Self::MemberUrl(error) => write!(out, "an URL; {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
