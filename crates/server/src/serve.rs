@@ -28,7 +28,7 @@ use crate::member::Membership;
 use crate::metrics::Metrics;
 use crate::peer_pages::PeerPages;
 use crate::service::Services;
-use crate::store_group::StoreGroup;
+use crate::store_group::{StoreFailure, StoreGroup};
 use crate::store_machine::{Proposal, StoreMachine};
 use crate::{config, join, logging, removal};
 use error::ServeError;
@@ -123,7 +123,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
             Ok(())
         }
         failure = failed(&store_group) => {
-            error!(failure, "stopping: the store has failed");
+            error!(%failure, "stopping: the store has failed");
             Err(ServeError::StoreFailed(failure))
         }
         failure = node.failed() => {
@@ -288,7 +288,7 @@ pub(crate) async fn signalled(kind: SignalKind) {
 }
 
 /// Returns why the store can write nothing more, once that is so.
-async fn failed(store_group: &StoreGroup) -> String {
+async fn failed(store_group: &StoreGroup) -> StoreFailure {
     loop {
         if let Some(failure) = store_group.failure().await {
             return failure;

@@ -5,6 +5,7 @@
 
 mod members;
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use vlot::{DiskState, Group, NodeId, ProposeError, ReadError};
 use vlot_store::refusal::Refusal;
-use vlot_store::store::{Applied, Sizes, Store};
+use vlot_store::store::{Applied, Failure, Sizes, Store};
 use vlot_store::view::View;
 
 use crate::metrics::Metrics;
@@ -34,7 +35,7 @@ pub(crate) struct Glance {
     pub(crate) revision: i64,
     pub(crate) compacted_revision: i64,
     /// Why the store can write nothing more, if it cannot.
-    pub(crate) failure: Option<String>,
+    pub(crate) failure: Option<Failure>,
 }
 
 impl Glance {
@@ -43,10 +44,30 @@ impl Glance {
             sizes: store.sizes(),
             revision: store.revision(),
             compacted_revision: store.compacted_revision(),
-            failure: store.failure().map(|failure| failure.to_string()),
+            failure: store.failure(),
         }
     }
 }
+
+/// Why the store can write nothing more.
+#[derive(Clone, Debug)]
+pub(crate) enum StoreFailure {
+    /// The store has failed, and says why.
+    Store(Failure),
+    /// The store has stopped, and nothing can be asked of it.
+    NoAnswer(Status),
+}
+
+impl fmt::Display for StoreFailure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(failure) => failure.fmt(out),
+            Self::NoAnswer(status) => out.write_str(&status.message),
+        }
+    }
+}
+
+impl std::error::Error for StoreFailure {}
 
 /// Where this node stands in its group.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -171,8 +192,11 @@ impl StoreGroup {
     }
 
     /// Why the store can write nothing more, if it cannot.
-    pub(crate) async fn failure(&self) -> Option<String> {
-        self.glance().await.map_or_else(|status| Some(status.message.into_owned()), |glance| glance.failure)
+    pub(crate) async fn failure(&self) -> Option<StoreFailure> {
+        match self.glance().await {
+            Ok(glance) => glance.failure.map(StoreFailure::Store),
+            Err(status) => Some(StoreFailure::NoAnswer(status)),
+        }
     }
 
     pub(crate) fn raft_status(&self) -> RaftStatus {

@@ -12,6 +12,7 @@ use super::body::Body;
 use crate::exposition::exposition;
 use crate::service::{ETCD_VERSION, Services};
 use crate::status::Status;
+use crate::store_group::StoreFailure;
 
 /// Answers a request that is no gRPC call. `hosts` are the only ones it may name, if there are any.
 pub(super) async fn answer<B>(services: &Services, hosts: Option<&[String]>, request: &Request<B>) -> Response<Body> {
@@ -104,7 +105,7 @@ enum CheckFailed {
     /// The node is a learner.
     Learner,
     /// The store can write nothing more.
-    Store(String),
+    Store(StoreFailure),
     /// The cluster has not confirmed a read.
     Read(Status),
 }
@@ -113,7 +114,7 @@ impl fmt::Display for CheckFailed {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Learner => out.write_str("not supported for learner"),
-            Self::Store(failure) => out.write_str(failure),
+            Self::Store(failure) => failure.fmt(out),
             Self::Read(status) => out.write_str(&status.message),
         }
     }
@@ -129,7 +130,7 @@ async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
         // As etcd, which raises an alarm of this name.
         _ if disk.is_full && !excludes("NOSPACE") => Some("ALARM NOSPACE".to_owned()),
         _ if disk.has_stalled && !excludes("DISK_STALLED") => Some("DISK_STALLED".to_owned()),
-        true => services.store_group.failure().await,
+        true => services.store_group.failure().await.map(|failure| failure.to_string()),
         false if !services.store_group.has_leader() => Some("RAFT NO LEADER".to_owned()),
         false => services.store_group.barrier().await.err().map(|status| format!("RANGE ERROR:{}", status.message)),
     };

@@ -8,6 +8,7 @@ use crate::data_dir::DataDirError;
 use crate::edge::ListenError;
 use crate::identity::Identity;
 use crate::join::JoinError;
+use crate::store_group::StoreFailure;
 
 /// Why `vlot server` fails.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub(super) enum ServeError {
         error: vlot::GroupError,
     },
     /// The store can write nothing more.
-    StoreFailed(String),
+    StoreFailed(StoreFailure),
     /// The node cannot go on.
     NodeFailed(String),
     /// The cluster has removed this member.
@@ -54,7 +55,8 @@ impl fmt::Display for ServeError {
             Self::Store { data_dir, error } => write!(out, "{}: {error}", data_dir.display()),
             Self::Node(error) => error.fmt(out),
             Self::Group { data_dir, error } => write!(out, "{}: {error}", data_dir.display()),
-            Self::StoreFailed(why) | Self::NodeFailed(why) => out.write_str(why),
+            Self::StoreFailed(failure) => failure.fmt(out),
+            Self::NodeFailed(why) => out.write_str(why),
             Self::Removed { identity: Identity { cluster, member }, data_dir } => write!(
                 out,
                 "member {member:x} was removed from cluster {cluster:x} for ever; to come back, add it again and start it \
