@@ -127,7 +127,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
             Err(ServeError::StoreFailed(failure))
         }
         failure = node.failed() => {
-            error!(failure, "stopping: the node cannot go on");
+            error!(%failure, "stopping: the node cannot go on");
             Err(ServeError::NodeFailed(failure))
         }
         () = removed(&config, &store_group, &membership) => {

@@ -14,6 +14,7 @@ use vlot_node::node::Node;
 use vlot_raft::id::GroupId;
 use vlot_raft::time::Time;
 
+use crate::end::Ended;
 use crate::events::{Beginning, Event, Events};
 use crate::group::ClosedGroup;
 use crate::log_thread::LogThread;
@@ -37,7 +38,7 @@ pub(crate) struct Driver {
     pub(crate) groups: BTreeMap<GroupId, Driven>,
     pub(crate) started: Instant,
     /// Told when the driver ends, and why.
-    pub(crate) ended: watch::Sender<Option<String>>,
+    pub(crate) ended: watch::Sender<Option<Ended>>,
 }
 
 /// A group's state machine and what is shown of it.
@@ -47,22 +48,13 @@ pub(crate) struct Driven {
     closed: Option<oneshot::Sender<ClosedGroup>>,
 }
 
-/// Why a driver ends.
-enum End {
-    Asked,
-    Failed(String),
-}
-
 impl Driver {
     /// Drives until asked to stop or until the node cannot go on.
     pub(crate) async fn run(mut self) {
-        let why = match self.turns().await {
-            End::Asked => STOPPED.to_owned(),
-            End::Failed(why) => {
-                tracing::error!(why, "the node stops");
-                why
-            }
-        };
+        let why = self.turns().await;
+        if why != Ended::Stopped {
+            tracing::error!(%why, "the node stops");
+        }
         self.net.shutdown().await;
         let closing = self.end(why);
         // A state machine that stands still is not waited for.
@@ -74,7 +66,7 @@ impl Driver {
         .await;
     }
 
-    async fn turns(&mut self) -> End {
+    async fn turns(&mut self) -> Ended {
         let mut gathered = Vec::new();
         let alarm = sleep_until(self.started);
         tokio::pin!(alarm);
@@ -110,7 +102,7 @@ impl Driver {
     }
 
     /// Ends the turn, and those that follow at once from what was applied in place.
-    fn end_turns(&mut self, now: Time) -> Result<(), End> {
+    fn end_turns(&mut self, now: Time) -> Result<(), Ended> {
         for turn in 1.. {
             let acts = self.node.end_turn(now);
             let mut done = Vec::new();
@@ -132,20 +124,20 @@ impl Driver {
         Ok(())
     }
 
-    fn take(&mut self, now: Time, event: Event) -> Result<(), End> {
+    fn take(&mut self, now: Time, event: Event) -> Result<(), Ended> {
         match event {
             Event::Input(input) => self.node.handle(now, input),
-            Event::LogFailed(why) => return Err(End::Failed(why)),
+            Event::LogFailed(failed) => return Err(Ended::Log(failed)),
             Event::Begin(beginning) => self.begin(now, *beginning),
             Event::Close { group, remove, closed } => self.close(now, group, remove, closed),
             Event::Wake => {}
-            Event::Stop => return Err(End::Asked),
+            Event::Stop => return Err(Ended::Stopped),
         }
         Ok(())
     }
 
     /// Carries out one act; what is done at once is added to `done`.
-    fn carry_out(&mut self, act: Act, done: &mut Vec<Input>) -> Result<(), End> {
+    fn carry_out(&mut self, act: Act, done: &mut Vec<Input>) -> Result<(), Ended> {
         match act {
             Act::Write { batch, writes } => self.log.write(batch, writes),
             Act::Send { to, lane, frame } => {
@@ -171,7 +163,7 @@ impl Driver {
             Act::Tell { group, event } => self.tell(group, event),
             Act::Complain { peer, complaint } => tracing::warn!(%peer, %complaint, "a peer misbehaves; ignored"),
             Act::Closed { group, log } => self.closed(group, log.map(|log| *log)),
-            Act::Stop(why) => return Err(End::Failed(why.to_string())),
+            Act::Stop(why) => return Err(Ended::MustStop(why)),
         }
         Ok(())
     }
@@ -254,7 +246,7 @@ impl Driver {
     }
 
     /// Nothing is done any more. Returns what tells when state machines are closed.
-    fn end(&mut self, why: String) -> Vec<oneshot::Receiver<()>> {
+    fn end(&mut self, why: Ended) -> Vec<oneshot::Receiver<()>> {
         self.events.close();
         let closing = self.groups.values_mut().map(|driven| {
             driven.shown.end();
@@ -279,15 +271,13 @@ impl Driver {
 
 /// How long a node that ends waits for its state machines to be closed.
 const CLOSING_MAX: Duration = Duration::from_secs(10);
-/// What is said of a node that was asked to stop.
-const STOPPED: &str = "the node was stopped";
 
 impl Drop for Driver {
     /// However the driver ends, by a panic or with its runtime: no caller waits for it any more.
     fn drop(&mut self) {
         if self.ended.borrow().is_none() {
-            let why = if std::thread::panicking() { "the node's driver panicked; see its message" } else { STOPPED };
-            drop(self.end(why.to_owned()));
+            let why = if std::thread::panicking() { Ended::Panicked } else { Ended::Stopped };
+            drop(self.end(why));
         }
     }
 }

@@ -11,6 +11,7 @@ use vlot_node::node::NewGroup;
 use vlot_node::replica::CannotBegin;
 use vlot_raft::id::GroupId;
 
+use crate::end::LogFailed;
 use crate::group::ClosedGroup;
 use crate::machine::Machine;
 use crate::shown::Shown;
@@ -19,7 +20,7 @@ use crate::shown::Shown;
 pub(crate) enum Event {
     Input(Input),
     /// The log is unusable.
-    LogFailed(String),
+    LogFailed(LogFailed),
     Begin(Box<Beginning>),
     /// A group is to be closed.
     Close {

@@ -44,6 +44,7 @@
 //! task drives, and state machines apply on threads of their own where they are not certain to be quick.
 
 mod driver;
+pub mod end;
 pub mod errors;
 mod events;
 #[doc(hidden)]
@@ -59,6 +60,7 @@ mod snapshots;
 mod waiters;
 
 pub use bytes::BytesMut;
+pub use end::Ended;
 pub use errors::{ChangeError, ProposeError, ReadError, TransferError};
 pub use group::Group;
 pub use options::{BadOptions, Options};

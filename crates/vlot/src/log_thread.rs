@@ -20,6 +20,7 @@ use vlot_node::input::Input;
 use vlot_node::log_writer::{Durable, LogWriter};
 use vlot_node::replica::LogRead;
 
+use crate::end::LogFailed;
 use crate::events::Event;
 
 /// What the thread is asked.
@@ -147,7 +148,7 @@ impl<D: Disk> LogWorker<D> {
     }
 
     /// Until no sender of tasks is left, or storage fails.
-    fn carry_out_all(&mut self, inbox: &Receiver<Task>) -> Result<(), String> {
+    fn carry_out_all(&mut self, inbox: &Receiver<Task>) -> Result<(), LogFailed> {
         // Tasks since something was given up, if its space is not given back.
         let mut untidy: Option<u32> = None;
         loop {
@@ -201,15 +202,14 @@ impl<D: Disk> LogWorker<D> {
     }
 
     /// Carries out all that has gathered: one sync for every write in it.
-    fn carry_out(&mut self, tasks: Vec<Task>) -> Result<(), String> {
+    fn carry_out(&mut self, tasks: Vec<Task>) -> Result<(), LogFailed> {
         let mut reads = Vec::new();
         let mut wrote = false;
         for task in tasks {
             match task {
                 Task::Write(batch, writes) => {
                     let log = &mut self.log;
-                    let written = self.writer.write(batch, writes, &mut |writes| log.write(writes));
-                    written.map_err(|error| error.to_string())?;
+                    self.writer.write(batch, writes, &mut |writes| log.write(writes))?;
                     wrote = true;
                 }
                 Task::Read(group, read) => reads.push((group, read)),
@@ -224,7 +224,7 @@ impl<D: Disk> LogWorker<D> {
                 Ok(entries) => entries,
                 // They were given up after they were asked for; a peer that needs them gets a snapshot.
                 Err(ReadError::Compacted { .. }) => Vec::new(),
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(error.into()),
             };
             (self.report)(Input::Fetched { group, purpose, entries }.into());
         }
@@ -237,8 +237,8 @@ impl<D: Disk> LogWorker<D> {
         drop(self.log.seal());
     }
 
-    fn sync(&mut self) -> Result<(), String> {
-        self.log.sync().map_err(|error| error.to_string())?;
+    fn sync(&mut self) -> Result<(), LogFailed> {
+        self.log.sync()?;
         match self.writer.synced() {
             Some(Durable::All(batch)) => (self.report)(Input::Written { batch }.into()),
             Some(Durable::ButForEntries(batch)) => (self.report)(Input::VotesWritten { batch }.into()),
@@ -248,12 +248,11 @@ impl<D: Disk> LogWorker<D> {
     }
 
     /// Writes what waits for room if there is some, and reports whether there is.
-    fn look_for_room(&mut self) -> Result<(), String> {
+    fn look_for_room(&mut self) -> Result<(), LogFailed> {
         let lacks = self.headroom.lacks();
         if self.writer.waits() {
             let log = &mut self.log;
-            let done = self.writer.try_again(&mut |writes| log.write(writes));
-            done.map_err(|error| error.to_string())?;
+            self.writer.try_again(&mut |writes| log.write(writes))?;
             self.sync()?;
         }
         let is_full = lacks || self.writer.waits();

@@ -31,6 +31,7 @@ use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::state::Config;
 
 use crate::driver::Driver;
+use crate::end::Ended;
 use crate::events::{Beginning, Event, Events};
 use crate::group::{self, Calls, Group, Shared};
 use crate::log_thread::{Headroom, LogThread};
@@ -54,7 +55,7 @@ pub struct Node {
     logs: Mutex<BTreeMap<GroupId, LogOf>>,
     events: Arc<Events>,
     driver: Option<JoinHandle<()>>,
-    ended: watch::Receiver<Option<String>>,
+    ended: watch::Receiver<Option<Ended>>,
 }
 
 /// What the log holds of a group.
@@ -332,11 +333,11 @@ impl Node {
     }
 
     /// Waits until the node has ended, and says why: its disk has failed, its driver panicked, or it was stopped.
-    pub async fn failed(&self) -> String {
+    pub async fn failed(&self) -> Ended {
         let mut ended = self.ended.clone();
         let why = ended.wait_for(Option::is_some).await;
         // The driver says why before it is gone.
-        why.ok().and_then(|why| why.clone()).unwrap_or_else(|| "the node has ended".to_owned())
+        why.ok().and_then(|why| why.clone()).unwrap_or(Ended::Stopped)
     }
 
     /// Stops: nothing is proposed, applied or answered any more. What was accepted before is in the log.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use vlot::end::{Ended, Stop};
 use vlot::net::Listen;
 use vlot::{
     BadSnapshot, ChangeError, ChangeRefused, Group, GroupEvent, GroupId, LogId, MemberChange, Node, NodeId, Options,
@@ -322,7 +323,8 @@ async fn a_node_that_has_lost_its_disk_knows_it_and_is_kept_out() {
     std::fs::remove_dir_all(cluster.dir.join(lost.to_string())).unwrap();
     cluster.start(lost, &[1, 2, 3]).await;
     let why = tokio::time::timeout(Duration::from_secs(10), cluster.up[&NodeId(lost)].0.failed()).await.unwrap();
-    assert!(why.contains("remove the member and add it again"), "{why}");
+    assert_eq!(why, Ended::MustStop(Stop::OtherDisk));
+    assert!(why.to_string().contains("remove the member and add it again"), "{why}");
     assert_eq!(cluster.group(leader).propose(2).await, Ok(3), "the others go on");
 
     // Removed and added again it is another, and welcome.

@@ -34,7 +34,7 @@ pub(super) enum ServeError {
     /// The store can write nothing more.
     StoreFailed(StoreFailure),
     /// The node cannot go on.
-    NodeFailed(String),
+    NodeFailed(vlot::Ended),
     /// The cluster has removed this member.
     Removed {
         identity: Identity,
@@ -56,7 +56,7 @@ impl fmt::Display for ServeError {
             Self::Node(error) => error.fmt(out),
             Self::Group { data_dir, error } => write!(out, "{}: {error}", data_dir.display()),
             Self::StoreFailed(failure) => failure.fmt(out),
-            Self::NodeFailed(why) => out.write_str(why),
+            Self::NodeFailed(ended) => ended.fmt(out),
             Self::Removed { identity: Identity { cluster, member }, data_dir } => write!(
                 out,
                 "member {member:x} was removed from cluster {cluster:x} for ever; to come back, add it again and start it \
