@@ -2,9 +2,11 @@
 //!
 //! Owns their names and what they mean. Must not know how a run is made.
 
+use std::fmt;
+
 use vlot_sim::conditions::Options;
-use vlot_sim::fault_kind::{FaultKind, Kinds};
-use vlot_sim::machines::Kind;
+use vlot_sim::fault_kind::{FaultKind, Kinds, UnknownFault};
+use vlot_sim::machines::{Kind, UnknownMachine};
 
 /// What is shown on request, and after wrong arguments.
 pub const USAGE: &str = "\
@@ -116,22 +118,83 @@ impl Arguments {
     }
 }
 
+/// What is wrong with the words of a command.
+#[derive(Debug)]
+pub enum ArgumentError {
+    /// There is no such command.
+    UnknownCommand {
+        /// Its name.
+        command: String,
+    },
+    /// There is no such option.
+    UnknownOption {
+        /// Its name, with the dashes.
+        option: String,
+    },
+    /// The words end where the option's value should be.
+    NoValue {
+        /// The option's name.
+        option: String,
+    },
+    /// The option's value should be a number.
+    NotANumber {
+        /// The option's name.
+        option: String,
+        /// What is there in the number's place.
+        value: String,
+    },
+    /// There may not be so many.
+    OutOfRange {
+        /// How many.
+        number: u64,
+        /// Of what.
+        what: &'static str,
+        /// How many there must be.
+        least: u64,
+        /// How many there may be.
+        most: u64,
+    },
+    /// There is no such state machine.
+    Machine(UnknownMachine),
+    /// There is no such fault.
+    Fault(UnknownFault),
+}
+
+impl fmt::Display for ArgumentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownCommand { command } => write!(f, "there is no command {command:?}"),
+            Self::UnknownOption { option } => write!(f, "there is no option {option:?}"),
+            Self::NoValue { option } => write!(f, "{option} needs a value"),
+            Self::NotANumber { option, value } => write!(f, "{option} needs a number, not {value:?}"),
+            Self::OutOfRange { number, what, least, most } => {
+                write!(f, "{number} {what}: there may be {least} to {most}")
+            }
+            Self::Machine(unknown) => unknown.fmt(f),
+            Self::Fault(unknown) => unknown.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ArgumentError {}
+
 /// Reads the words of a command, without the program's name.
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String> {
+pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, ArgumentError> {
     let graphs = match words.next().as_deref() {
         Some("run") => false,
         Some("graphs") => true,
         Some("faults") => return Ok(Command::Faults),
         None | Some("help" | "--help" | "-h") => return Ok(Command::Help),
-        Some(other) => return Err(format!("there is no command {other:?}")),
+        Some(other) => return Err(ArgumentError::UnknownCommand { command: other.to_owned() }),
     };
     let mut arguments = Arguments::default();
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
-        let number = |value: String| value.parse().map_err(|_| format!("{word} needs a number, not {value:?}"));
+        let option = || word.clone();
+        let mut value = || words.next().ok_or_else(|| ArgumentError::NoValue { option: option() });
+        let number = |value: String| value.parse().map_err(|_| ArgumentError::NotANumber { option: option(), value });
         let options = &mut arguments.options;
         match word.as_str() {
             "--seed" => arguments.seed = number(value()?)?,
@@ -141,25 +204,25 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, String>
             "--nodes" => options.nodes = Some(within(number(value()?)?, 1, 9, "nodes")?),
             "--spare" => options.spare = Some(within(number(value()?)?, 0, 5, "machines beside them")?),
             "--groups" => options.groups = Some(within(number(value()?)?, 1, 4, "groups")?),
-            "--machine" => arguments.machine = Kind::of_name(&value()?)?,
-            "--faults" => options.faults = Kinds::of_names(&value()?)?,
+            "--machine" => arguments.machine = Kind::of_name(&value()?).map_err(ArgumentError::Machine)?,
+            "--faults" => options.faults = Kinds::of_names(&value()?).map_err(ArgumentError::Fault)?,
             "--replay" => (options.whole_transcript, arguments.count) = (true, 1),
             "--shrink" => arguments.shrink = true,
             "--keep-going" => arguments.keep_going = true,
             "--quiet" => arguments.quiet = true,
             "--help" | "-h" => return Ok(Command::Help),
-            _ => return Err(format!("there is no option {word:?}")),
+            _ => return Err(ArgumentError::UnknownOption { option: word }),
         }
     }
     let Arguments { seed, options: Options { nodes, .. }, .. } = arguments;
     Ok(if graphs { Command::Graphs { nodes: nodes.unwrap_or(3).min(5), seed } } else { Command::Run(arguments) })
 }
 
-fn within(number: u64, least: u64, most: u64, what: &str) -> Result<usize, String> {
+fn within(number: u64, least: u64, most: u64, what: &'static str) -> Result<usize, ArgumentError> {
     if (least..=most).contains(&number) {
         Ok(number as usize)
     } else {
-        Err(format!("{number} {what}: there may be {least} to {most}"))
+        Err(ArgumentError::OutOfRange { number, what, least, most })
     }
 }
 
@@ -167,7 +230,7 @@ fn within(number: u64, least: u64, most: u64, what: &str) -> Result<usize, Strin
 mod tests {
     use super::*;
 
-    fn parsed(words: &str) -> Result<Command, String> {
+    fn parsed(words: &str) -> Result<Command, ArgumentError> {
         parse(words.split_whitespace().map(str::to_owned))
     }
 
@@ -191,7 +254,7 @@ mod tests {
             ("run --machine loom", "there is no state machine"),
             ("run --fast", "there is no option"),
         ] {
-            let said = parsed(words).err().unwrap_or_default();
+            let said = parsed(words).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(said.contains(wrong), "{words}: {said}");
         }
     }

@@ -170,13 +170,13 @@ impl Disk {
             .zip(damaged.clone())
             .collect();
         (self.has_rot, self.rotten) = (is_damaged, damaged);
-        self.recovered(&found).map_err(|shown_by| wrong(format!("n{node}: {shown_by}")))?;
+        self.recovered(node, &found)?;
         Ok((LogThread::new(log), found))
     }
 
     /// What is recovered must be what was synced, followed by a first part of what was written after it. It is durable
     /// from then on.
-    fn recovered(&mut self, found: &[(GroupState, Damaged)]) -> Result<(), String> {
+    fn recovered(&mut self, node: NodeId, found: &[(GroupState, Damaged)]) -> Result<(), Broken> {
         let synced = self.durable.clone();
         let unsynced = std::mem::take(&mut self.unsynced);
         let mut unsynced = unsynced.iter().flat_map(|writes| writes.iter());
@@ -188,7 +188,7 @@ impl Disk {
         };
         while !is_found(&self.durable) {
             let Some(write) = unsynced.next() else {
-                return Err(format!("recovered {found:?}, synced was {synced:?}"));
+                return Err(wrong(format!("n{node}: recovered {found:?}, synced was {synced:?}")));
             };
             self.apply(write);
         }
@@ -327,10 +327,10 @@ mod tests {
         let recovered = |found: &[Write]| {
             let unsynced = vec![Rc::new(writes[2..].to_vec())];
             let mut disk = Disk { durable: vec![state(&writes[..2])], unsynced, ..Disk::new(1) };
-            disk.recovered(&[(state(found), None)])
+            disk.recovered(NodeId(1), &[(state(found), None)])
         };
         for kept in 2..=4 {
-            assert_eq!(recovered(&writes[..kept]), Ok(()), "{kept} writes kept");
+            assert!(recovered(&writes[..kept]).is_ok(), "{kept} writes kept");
         }
         assert!(recovered(&writes[..1]).is_err(), "what was synced is gone");
         assert!(recovered(&[vote(1), append(1), vote(2)]).is_err(), "a write in between is gone");

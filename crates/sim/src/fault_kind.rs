@@ -162,12 +162,27 @@ impl Kinds {
     ///
     /// # Errors
     /// The first that is no kind's.
-    pub fn of_names(names: &str) -> Result<Self, String> {
+    pub fn of_names(names: &str) -> Result<Self, UnknownFault> {
         let kind = |name: &&str| FaultKind::ALL.iter().copied().find(|kind| kind.name() == *name);
         let names = names.split(',').filter(|name| !name.is_empty());
-        names.map(|name| kind(&name).ok_or_else(|| format!("there is no fault {name:?}"))).collect()
+        names.map(|name| kind(&name).ok_or_else(|| UnknownFault { name: name.to_owned() })).collect()
     }
 }
+
+/// A name that is no kind's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UnknownFault {
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for UnknownFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no fault {:?}", self.name)
+    }
+}
+
+impl std::error::Error for UnknownFault {}
 
 impl FromIterator<FaultKind> for Kinds {
     fn from_iter<I: IntoIterator<Item = FaultKind>>(kinds: I) -> Self {

@@ -3,6 +3,8 @@
 pub mod registers;
 pub mod store;
 
+use std::fmt;
+
 use crate::conditions::Options;
 use crate::world::{self, Outcome};
 use registers::RegistersUsed;
@@ -35,9 +37,9 @@ impl Kind {
     ///
     /// # Errors
     /// If there is none.
-    pub fn of_name(name: &str) -> Result<Self, String> {
+    pub fn of_name(name: &str) -> Result<Self, UnknownMachine> {
         let found = Self::ALL.iter().copied().find(|kind| kind.name() == name);
-        found.ok_or_else(|| format!("there is no state machine {name:?}"))
+        found.ok_or_else(|| UnknownMachine { name: name.to_owned() })
     }
 
     /// Runs the world of a seed with it.
@@ -49,3 +51,18 @@ impl Kind {
         }
     }
 }
+
+/// A name that is no state machine's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UnknownMachine {
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for UnknownMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no state machine {:?}", self.name)
+    }
+}
+
+impl std::error::Error for UnknownMachine {}
