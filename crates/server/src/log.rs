@@ -119,9 +119,11 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
 /// How a command ends when it does not succeed.
 enum End {
     /// The log is damaged, and how that shows first.
-    Damaged(String),
-    /// There is nothing to tell.
-    Unreadable(String),
+    Damaged(Damage),
+    /// The log cannot be opened.
+    Open(OpenError),
+    /// There is none.
+    NoLog { dir: PathBuf },
     /// The output cannot be written.
     Unheard,
 }
@@ -129,27 +131,37 @@ enum End {
 impl End {
     fn line(&self) -> Option<String> {
         match self {
-            Self::Damaged(what) => Some(format!("the log is damaged: {what}")),
-            Self::Unreadable(why) => Some(why.clone()),
+            Self::Damaged(damage) => Some(format!("the log is damaged: {}", described(damage))),
+            Self::Open(error) if self.is_of_damage() => Some(format!("the log is damaged: {error}")),
+            Self::Open(error) => Some(error.to_string()),
+            Self::NoLog { dir } => Some(format!("{}: there is no log here", dir.display())),
             Self::Unheard => None,
         }
     }
 
+    fn is_of_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::Open(error) => match error {
+                OpenError::Io(_) | OpenError::NoSpace(_) | OpenError::Dir(_) => false,
+                OpenError::Corrupt { .. }
+                | OpenError::Missing { .. }
+                | OpenError::Damaged { .. }
+                | OpenError::OtherIdentity { .. }
+                | OpenError::OtherVersion { .. } => true,
+            },
+            Self::NoLog { .. } | Self::Unheard => false,
+        }
+    }
+
     fn code(&self) -> ExitCode {
-        ExitCode::from(if matches!(self, Self::Damaged(_)) { 2 } else { 1 })
+        ExitCode::from(if self.is_of_damage() { 2 } else { 1 })
     }
 }
 
 impl From<OpenError> for End {
     fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Io(_) | OpenError::NoSpace(_) | OpenError::Dir(_) => Self::Unreadable(error.to_string()),
-            OpenError::Corrupt { .. }
-            | OpenError::Missing { .. }
-            | OpenError::Damaged { .. }
-            | OpenError::OtherIdentity { .. }
-            | OpenError::OtherVersion { .. } => Self::Damaged(error.to_string()),
-        }
+        Self::Open(error)
     }
 }
 
@@ -160,7 +172,7 @@ impl From<std::io::Error> for End {
 }
 
 fn log_of(dir: &Path) -> Result<PathBuf, End> {
-    inspect::find(dir, FOLDER)?.ok_or_else(|| End::Unreadable(format!("{}: there is no log here", dir.display())))
+    inspect::find(dir, FOLDER)?.ok_or_else(|| End::NoLog { dir: dir.to_owned() })
 }
 
 /// What is printed, gathered into large writes.
@@ -197,7 +209,7 @@ fn verify(log: &Path) -> Result<(), End> {
 fn refuse_damage(judged: Result<Judgement, OpenError>) -> Result<Judgement, End> {
     let judgement = judged?;
     match judgement.damaged.first() {
-        Some(damage) => Err(End::Damaged(described(damage))),
+        Some(damage) => Err(End::Damaged(damage.clone())),
         None => Ok(judgement),
     }
 }
