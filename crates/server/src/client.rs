@@ -16,6 +16,7 @@ use prost::Message;
 use tokio::time::Instant;
 
 pub use channel::{Channel, Stream};
+pub use frames::BadFrame;
 pub use status::Status;
 
 /// Paths of the calls that the command line and the load generator make.
@@ -130,7 +131,7 @@ pub enum Failure {
     /// The server said no.
     Refused(Status),
     /// The server's answer cannot be understood.
-    Malformed(String),
+    Malformed(BadAnswer),
 }
 
 impl fmt::Display for Failure {
@@ -151,6 +152,39 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// Why a server's answer cannot be understood.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum BadAnswer {
+    /// It is none of gRPC.
+    Http(http::StatusCode),
+    Frame(BadFrame),
+    Message(prost::DecodeError),
+    NoReply,
+    NoStatus,
+    /// A watch ends that was to last.
+    WatchEnded,
+    /// The server ends a watch, and says why.
+    WatchCancelled {
+        reason: String,
+    },
+}
+
+impl fmt::Display for BadAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(status) => write!(f, "the server answered HTTP {status}"),
+            Self::Frame(bad) => bad.fmt(f),
+            Self::Message(error) => error.fmt(f),
+            Self::NoReply => f.write_str("the server sent no reply"),
+            Self::NoStatus => f.write_str("the server sent no status"),
+            Self::WatchEnded => f.write_str("the server ended a watch"),
+            Self::WatchCancelled { reason } => write!(f, "a watch was cancelled: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for BadAnswer {}
 
 /// Whether a call that may have reached a server may be sent again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -120,16 +120,17 @@ pub async fn changed_or(tally: &Rc<RefCell<Tally>>, at_most: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::BadAnswer;
 
     #[test]
     fn the_warm_up_leaves_no_trace() {
         let mut tally = Tally::default();
         tally.succeeded(Duration::from_millis(1));
-        tally.failed(&Failure::Malformed("x".to_owned()));
+        tally.failed(&Failure::Malformed(BadAnswer::NoReply));
         tally.begin();
         assert_eq!((tally.operations(), tally.failures(), tally.errors().len()), (0, 0, 0));
         tally.succeeded(Duration::from_millis(1));
-        tally.failed(&Failure::Malformed("x".to_owned()));
+        tally.failed(&Failure::Malformed(BadAnswer::NoReply));
         assert_eq!((tally.operations(), tally.failures(), tally.errors().len()), (1, 1, 1));
     }
 
@@ -138,7 +139,7 @@ mod tests {
         let mut tally = Tally::default();
         tally.begin();
         for number in 0..1000 {
-            tally.failed(&Failure::Malformed(number.to_string()));
+            tally.failed(&Failure::Malformed(BadAnswer::WatchCancelled { reason: number.to_string() }));
         }
         assert_eq!(tally.errors().len(), ERROR_TEXTS_MAX + 1);
         assert_eq!(tally.errors().values().sum::<u64>(), 1000);

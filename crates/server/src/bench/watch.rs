@@ -12,7 +12,7 @@ use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 
 use super::connections::{Connections, Lease, needs_renewal};
 use super::tally::Tally;
-use crate::client::{Failure, Stream, path};
+use crate::client::{BadAnswer, Failure, Stream, path};
 
 /// All keys of this workload begin so, and nothing else should.
 const PREFIX: &[u8] = b"vlot-bench-watch/";
@@ -84,7 +84,7 @@ async fn follow_forever(mut lease: Lease, created: mpsc::Sender<()>, tally: &Ref
     loop {
         let failure = match follow(&mut lease, &mut created, &mut next_revision, tally).await {
             Err(failure) => failure,
-            Ok(()) => Failure::Malformed("the server ended a watch".to_owned()),
+            Ok(()) => Failure::Malformed(BadAnswer::WatchEnded),
         };
         tally.borrow_mut().note(&failure);
         tokio::time::sleep(REST).await;
@@ -114,7 +114,7 @@ async fn follow(
         if reply.canceled {
             // What was compacted away is lost to this watcher; it goes on with what is there.
             *next_revision = reply.compact_revision;
-            return Err(Failure::Malformed(format!("a watch was cancelled: {}", reply.cancel_reason)));
+            return Err(Failure::Malformed(BadAnswer::WatchCancelled { reason: reply.cancel_reason }));
         }
         if reply.created {
             *created = None;

@@ -16,9 +16,9 @@ use prost::Message;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::frames::{self, Frames};
+use super::frames::{self, BadFrame, Frames};
 use super::socket::Socket;
-use super::{Endpoint, Failure, Options, Status};
+use super::{BadAnswer, Endpoint, Failure, Options, Status};
 
 /// What one call may receive before the client has read it.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
@@ -126,14 +126,14 @@ impl Channel {
             let chunk = chunk.map_err(|error| self.broken(&error))?;
             receiving.flow_control().release_capacity(chunk.len()).map_err(|error| self.broken(&error))?;
             frames.push(chunk);
-            if let Some(found) = frames.pop().map_err(malformed)? {
+            if let Some(found) = frames.pop().map_err(bad_frame)? {
                 message = Some(found);
             }
         }
         let trailers = receiving.trailers().await.map_err(|error| self.broken(&error))?;
         status_of(trailers.as_ref())?;
-        let message = message.ok_or_else(|| malformed("the server sent no reply"))?;
-        Reply::decode(message).map_err(|error| malformed(&error.to_string()))
+        let message = message.ok_or(Failure::Malformed(BadAnswer::NoReply))?;
+        Reply::decode(message).map_err(undecoded)
     }
 
     /// Opens a call on which both sides may send several messages. Streams with `metadata` carry it as headers.
@@ -242,8 +242,8 @@ impl<Sent: Message, Received: Message + Default> Stream<Sent, Received> {
             self.receiving = Some(receiving);
         }
         loop {
-            if let Some(message) = self.frames.pop().map_err(malformed)? {
-                return Received::decode(message).map(Some).map_err(|error| malformed(&error.to_string()));
+            if let Some(message) = self.frames.pop().map_err(bad_frame)? {
+                return Received::decode(message).map(Some).map_err(undecoded);
             }
             let Some(receiving) = &mut self.receiving else { return Err(self.ended()) };
             let Some(chunk) = receiving.data().await else { break };
@@ -280,9 +280,7 @@ async fn silence(mut ping_pong: PingPong, every: Duration, patience: Duration) {
 fn refusal_in_head(head: &http::response::Parts) -> Result<(), Failure> {
     match Status::read(&head.headers) {
         Some(Err(status)) => Err(Failure::Refused(status)),
-        _ if head.status != http::StatusCode::OK => {
-            Err(malformed(&format!("the server answered HTTP {}", head.status)))
-        }
+        _ if head.status != http::StatusCode::OK => Err(Failure::Malformed(BadAnswer::Http(head.status))),
         _ => Ok(()),
     }
 }
@@ -290,7 +288,7 @@ fn refusal_in_head(head: &http::response::Parts) -> Result<(), Failure> {
 fn status_of(trailers: Option<&HeaderMap>) -> Result<(), Failure> {
     match trailers.and_then(Status::read) {
         Some(outcome) => outcome.map_err(Failure::Refused),
-        None => Err(malformed("the server sent no status")),
+        None => Err(Failure::Malformed(BadAnswer::NoStatus)),
     }
 }
 
@@ -298,6 +296,10 @@ fn broken(endpoint: &Endpoint, error: &h2::Error) -> Failure {
     Failure::Broken { endpoint: endpoint.to_string(), cause: error.to_string() }
 }
 
-fn malformed(cause: &str) -> Failure {
-    Failure::Malformed(cause.to_owned())
+fn bad_frame(bad: BadFrame) -> Failure {
+    Failure::Malformed(BadAnswer::Frame(bad))
+}
+
+fn undecoded(error: prost::DecodeError) -> Failure {
+    Failure::Malformed(BadAnswer::Message(error))
 }

@@ -2,6 +2,8 @@
 //!
 //! Must not know what a message means or where its bytes come from.
 
+use std::fmt;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
@@ -21,6 +23,24 @@ pub fn encode(message: &impl Message, buffer: &mut BytesMut) -> Bytes {
     message.encode_raw(buffer);
     buffer.split().freeze()
 }
+
+/// Why what arrives is no message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BadFrame {
+    Compressed,
+    TooLong,
+}
+
+impl fmt::Display for BadFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Compressed => "the server sent a compressed message",
+            Self::TooLong => "the server sent a message that is too long",
+        })
+    }
+}
+
+impl std::error::Error for BadFrame {}
 
 /// Cuts what arrives into messages. A message that lies in one chunk is handed out without a copy.
 #[derive(Default)]
@@ -47,15 +67,15 @@ impl Frames {
     ///
     /// # Errors
     /// When the bytes are no gRPC frame, or one that is compressed or too long.
-    pub fn pop(&mut self) -> Result<Option<Bytes>, &'static str> {
+    pub fn pop(&mut self) -> Result<Option<Bytes>, BadFrame> {
         let held: &[u8] = if self.joined.is_empty() { &self.chunk } else { &self.joined };
         let Some(prefix) = held.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
         if prefix[0] != 0 {
-            return Err("the server sent a compressed message");
+            return Err(BadFrame::Compressed);
         }
         let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
         if length > MESSAGE_BYTES_MAX {
-            return Err("the server sent a message that is too long");
+            return Err(BadFrame::TooLong);
         }
         let whole = PREFIX_BYTES + length;
         if held.len() < whole {
