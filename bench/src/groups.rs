@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
+use crate::arguments::{ArgumentError, value};
 use crate::measure::{median, processor};
 use crate::scratch::Scratch;
 
@@ -31,14 +32,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, ArgumentError> {
         let mut plan = Self { dir: std::env::temp_dir(), count: 10_000, turn: Duration::from_millis(2000) };
         while let Some(flag) = arguments.next() {
             match flag.as_str() {
-                "--dir" => plan.dir = crate::value(&flag, &mut arguments)?,
-                "--count" => plan.count = crate::value::<u64>(&flag, &mut arguments)?.max(NODES as u64),
-                "--millis" => plan.turn = Duration::from_millis(crate::value(&flag, &mut arguments)?),
-                _ => return Err(format!("{flag} is no flag of groups")),
+                "--dir" => plan.dir = value(&flag, &mut arguments)?,
+                "--count" => plan.count = value::<u64>(&flag, &mut arguments)?.max(NODES as u64),
+                "--millis" => plan.turn = Duration::from_millis(value(&flag, &mut arguments)?),
+                _ => return Err(ArgumentError::UnknownFlag { flag, measurement: "groups" }),
             }
         }
         Ok(plan)

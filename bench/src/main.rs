@@ -2,6 +2,7 @@
 //!
 //! Owns the command line. What is measured, and how, is in the module of each measurement.
 
+mod arguments;
 mod groups;
 mod log;
 mod measure;
@@ -35,30 +36,24 @@ vlot-bench ring [--dir DIR] [--rounds N] [--millis N]
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let outcome = match arguments.next().as_deref() {
-        Some("raft") => raft::Plan::parse(arguments).map(|plan| raft::run(&plan)),
-        Some(name @ "log") => {
-            Plan::parse(name, arguments).and_then(|plan| log::run(&plan).map_err(|error| error.to_string()))
-        }
-        Some("groups") => groups::Plan::parse(arguments)
-            .and_then(|plan| groups::run(&plan).map_err(|error| error.to_string())),
-        Some(groups::NODE) => groups::node::run(arguments).map_err(|error| error.to_string()),
-        Some(name @ "ring") => {
-            Plan::parse(name, arguments).and_then(|plan| ring::run(&plan).map_err(|error| error.to_string()))
-        }
-        _ => Err(String::new()),
+    let name = arguments.next().unwrap_or_default();
+    let wrong = match run(&name, arguments) {
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(error)) => format!("{error}\n"),
+        None => String::new(),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(wrong) => {
-            eprint!("{wrong}{}{USAGE}", if wrong.is_empty() { "" } else { "\n" });
-            ExitCode::FAILURE
-        }
-    }
+    eprint!("{wrong}{USAGE}");
+    ExitCode::FAILURE
 }
 
-/// The value of a flag.
-fn value<T: std::str::FromStr>(flag: &str, arguments: &mut impl Iterator<Item = String>) -> Result<T, String> {
-    let text = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
-    text.parse().map_err(|_| format!("{flag} cannot be {text}"))
+/// Takes the measurement of this name, if there is one.
+fn run(name: &str, arguments: impl Iterator<Item = String>) -> Option<Outcome<()>> {
+    Some(match name {
+        "raft" => raft::Plan::parse(arguments).map(|plan| raft::run(&plan)).map_err(Into::into),
+        "log" => Plan::parse("log", arguments).map_err(Into::into).and_then(|plan| log::run(&plan)),
+        "groups" => groups::Plan::parse(arguments).map_err(Into::into).and_then(|plan| groups::run(&plan)),
+        groups::NODE => groups::node::run(arguments),
+        "ring" => Plan::parse("ring", arguments).map_err(Into::into).and_then(|plan| ring::run(&plan)),
+        _ => return None,
+    })
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::arguments::{ArgumentError, value};
+
 /// Where to measure, how often, and how long each side's turn in a round is.
 pub(crate) struct Plan {
     pub(crate) dir: PathBuf,
@@ -11,14 +13,17 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn parse(name: &str, mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+    pub(crate) fn parse(
+        measurement: &'static str,
+        mut arguments: impl Iterator<Item = String>,
+    ) -> Result<Self, ArgumentError> {
         let mut plan = Self { dir: std::env::temp_dir(), rounds: 9, turn: Duration::from_millis(160) };
         while let Some(flag) = arguments.next() {
             match flag.as_str() {
-                "--dir" => plan.dir = crate::value(&flag, &mut arguments)?,
-                "--rounds" => plan.rounds = crate::value::<usize>(&flag, &mut arguments)?.max(1),
-                "--millis" => plan.turn = Duration::from_millis(crate::value(&flag, &mut arguments)?),
-                _ => return Err(format!("{flag} is no flag of {name}")),
+                "--dir" => plan.dir = value(&flag, &mut arguments)?,
+                "--rounds" => plan.rounds = value::<usize>(&flag, &mut arguments)?.max(1),
+                "--millis" => plan.turn = Duration::from_millis(value(&flag, &mut arguments)?),
+                _ => return Err(ArgumentError::UnknownFlag { flag, measurement }),
             }
         }
         Ok(plan)

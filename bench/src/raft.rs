@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::arguments::{ArgumentError, value};
 use crate::measure::{Took, median, noise, print_table, processor, took, with_commas};
 use tikv::TikvReplica;
 use vlot::VlotReplica;
@@ -43,19 +44,19 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, ArgumentError> {
         let mut plan = Self { rounds: 9, batch: None, only: None };
         while let Some(flag) = arguments.next() {
             match flag.as_str() {
-                "--rounds" => plan.rounds = crate::value::<usize>(&flag, &mut arguments)?.max(1),
-                "--batch" => plan.batch = Some(crate::value::<usize>(&flag, &mut arguments)?.max(1)),
-                "--only" => plan.only = Some(crate::value(&flag, &mut arguments)?),
-                _ => return Err(format!("{flag} is no flag of raft")),
+                "--rounds" => plan.rounds = value::<usize>(&flag, &mut arguments)?.max(1),
+                "--batch" => plan.batch = Some(value::<usize>(&flag, &mut arguments)?.max(1)),
+                "--only" => plan.only = Some(value(&flag, &mut arguments)?),
+                _ => return Err(ArgumentError::UnknownFlag { flag, measurement: "raft" }),
             }
         }
         match plan.only.as_deref() {
             None | Some("vlot" | "tikv") => Ok(plan),
-            Some(side) => Err(format!("--only cannot be {side}")),
+            Some(side) => Err(ArgumentError::BadValue { flag: "--only".to_owned(), value: side.to_owned() }),
         }
     }
 
