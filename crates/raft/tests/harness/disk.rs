@@ -57,25 +57,25 @@ impl Disk {
     pub fn pass_one(&mut self) -> Option<WriteId> {
         let at = self.pending.iter().position(|(_, write)| !matches!(write, Write::Append { .. }))?;
         let (id, write) = self.pending.remove(at)?;
-        if let Write::Install(snapshot) = &write {
-            self.shorten_what_waits(at, snapshot);
+        if matches!(write, Write::Install(_) | Write::Compact { .. }) {
+            self.shorten_what_waits(at, &write);
         }
         self.carry_out(write);
         Some(id)
     }
 
-    /// A snapshot takes its place before the first `passed` writes, all of them appends, do: in the end the log is what
-    /// it would be if it had come after them.
-    fn shorten_what_waits(&mut self, passed: usize, snapshot: &Snapshot) {
+    /// The log begins later before the first `passed` writes, all of them appends, are done: in the end it is what it would
+    /// be if that had come after them.
+    fn shorten_what_waits(&mut self, passed: usize, begin: &Write) {
         let mut in_order = self.clone();
         let mut newest = None;
         for (id, append) in self.pending.drain(..passed) {
             in_order.carry_out(append);
             newest = Some(id);
         }
-        in_order.carry_out(Write::Install(snapshot.clone()));
+        in_order.carry_out(begin.clone());
         if let Some(id) = newest {
-            let set = in_order.configurations.part(snapshot.id.index, in_order.log.last());
+            let set = in_order.configurations.part(in_order.log.after().index, in_order.log.last());
             self.pending.push_front((id, Write::Append { entries: in_order.log, set }));
         }
     }
