@@ -15,6 +15,7 @@ use crate::applying::Applying;
 use crate::input::Input;
 use crate::machine::Fence;
 use crate::members::{MemberChange, Members};
+use crate::news::{Bulletin, News};
 use crate::payload::Payload;
 use crate::peers::Peers;
 use crate::proposals::NotProposed;
@@ -53,6 +54,8 @@ pub(crate) struct Group {
     entitled: Vec<(NodeId, u64)>,
     /// Nothing has happened for so long that it waits for nothing.
     pub(crate) is_asleep: bool,
+    /// The number of the first of the node's news that it has not heard.
+    heard: u64,
     /// Something has happened since the last turn.
     pub(crate) is_dirty: bool,
     /// When the node will next look at the deadline.
@@ -100,7 +103,15 @@ pub struct Begun {
 }
 
 impl Group {
-    pub(crate) fn new(id: GroupId, replica: Replica, work: Work, retention: Retention, begun: Begun) -> Self {
+    /// A group that has heard all news of its node before the one of this number.
+    pub(crate) fn new(
+        id: GroupId,
+        replica: Replica,
+        work: Work,
+        retention: Retention,
+        begun: Begun,
+        heard: u64,
+    ) -> Self {
         let Begun { durable, saved, makes_snapshots } = begun;
         Self {
             id,
@@ -121,6 +132,7 @@ impl Group {
             named_by: None,
             entitled: Vec::new(),
             is_asleep: false,
+            heard,
             is_dirty: false,
             alarm: Time::NEVER,
             unwritten: 0,
@@ -168,6 +180,30 @@ impl Group {
             // Those that are about more than one group are taken in by the node.
             _ => {}
         }
+    }
+
+    /// Takes in the news of its node that it has not heard.
+    pub(crate) fn hear(&mut self, now: Time, bulletin: &Bulletin) {
+        let Self { replica, work, .. } = self;
+        for news in bulletin.since(self.heard) {
+            match *news {
+                News::Connected(peer) => {
+                    self.disks_unknown = true;
+                    replica.connected(now, peer, work);
+                }
+                News::Lost(peer) => replica.lost(now, peer, work),
+                News::Silent(peer) if self.is_asleep => replica.silent(now, peer, work),
+                News::Silent(_) => {}
+                News::Unlisted(peer) => replica.unlisted(peer),
+                News::Room(is_there) => {
+                    replica.room(now, is_there, work);
+                    if !is_there && self.makes_snapshots {
+                        replica.compact(now, self.durable.max(self.saved).index, work);
+                    }
+                }
+            }
+        }
+        self.heard = bulletin.next();
     }
 
     /// A peer has sent this. A group that is being closed takes nothing more, as if it were lost on its way: it would not come
@@ -288,7 +324,8 @@ impl Group {
         }
     }
 
-    /// A group that falls asleep is told of the nodes that are gone already: it would not notice any more.
+    /// A group that falls asleep is told of the nodes that are gone already: it would not notice any more. Nor does it need
+    /// recent entries, which every peer that is there has.
     fn watch_over_sleep(&mut self, now: Time, shared: &Shared<'_>) {
         let raft = self.replica.raft();
         let is_asleep = raft.is_asleep();
@@ -296,6 +333,7 @@ impl Group {
             return;
         }
         let others: Vec<NodeId> = raft.configuration().nodes().filter(|node| *node != raft.node()).collect();
+        self.replica.shrink_recent(0);
         for node in others {
             if !shared.peers.is_alive(now, node, shared.election_timeout) {
                 self.replica.silent(now, node, &mut self.work);

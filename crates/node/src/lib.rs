@@ -140,6 +140,7 @@ pub mod log_writer;
 pub mod machine;
 pub mod members;
 mod members_log;
+mod news;
 pub mod node;
 pub mod payload;
 mod peers;

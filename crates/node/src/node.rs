@@ -2,12 +2,12 @@
 //!
 //! Sans-IO. Owns which groups have something to do and when, the batches of writes that are not durable, and what is about
 //! all groups: peers, disks, memory. A turn touches the groups to which something has happened or whose deadline has come,
-//! and no others. Must not know of sockets, files or threads, or of what a replica does.
+//! and no others, and not more than some of those, so that it is short. Must not know of sockets, files or threads, or of what a replica does.
 
 mod transfers;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use crate::group::{Begun, Group, Shared};
 use crate::input::Input;
 use crate::lane::Lane;
 use crate::members::{Members, MembersAt};
+use crate::news::{Bulletin, News};
 use crate::peers::Peers;
 use crate::replica::{Begin, CannotBegin, Replica, Work};
 use crate::retention::{self, Retention};
@@ -30,6 +31,9 @@ use crate::snapshot::SnapshotInfo;
 use crate::transfer::{self, Transfers};
 use crate::turn::Turn;
 use crate::wire::PeerMessage;
+
+/// How many groups have their alarm in one turn, at most.
+const ALARMS_A_TURN: usize = 128;
 
 /// How a node behaves.
 #[derive(Clone, Debug)]
@@ -60,20 +64,23 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Node {
     options: Options,
-    groups: BTreeMap<GroupId, Group>,
+    /// Each in its own place: the map is small, and to find a group in it touches little memory.
+    groups: BTreeMap<GroupId, Box<Group>>,
     /// Those to which something has happened since the last turn, each once.
     dirty: Vec<GroupId>,
     /// When groups are to be looked at. A deadline that moved on is looked at too early, and once more.
     alarms: BinaryHeap<Reverse<(Time, GroupId)>>,
     peers: Peers,
+    bulletin: Bulletin,
     transfers: Transfers,
     /// What has come up between turns.
     turn: Turn,
     batch: BatchId,
     /// For each batch that is not durable, the last write of each group in it.
     unwritten: VecDeque<(BatchId, Vec<(GroupId, WriteId)>)>,
-    /// Bytes of recent entries of all groups.
+    /// Bytes of recent entries of all groups, and which groups have any.
     recent_bytes: usize,
+    with_recent: BTreeSet<GroupId>,
     /// The disk has no room for entries.
     is_full: bool,
 }
@@ -98,10 +105,12 @@ impl Node {
             groups: BTreeMap::new(),
             dirty: Vec::new(),
             alarms: BinaryHeap::new(),
+            bulletin: Bulletin::default(),
             turn: Turn::default(),
             batch: BatchId::default(),
             unwritten: VecDeque::new(),
             recent_bytes: 0,
+            with_recent: BTreeSet::new(),
             is_full: false,
         }
     }
@@ -126,15 +135,16 @@ impl Node {
             replica.connected(now, peer, &mut work);
         }
         let retention = Retention::new(self.options.retention.clone());
-        self.groups.insert(id, Group::new(id, replica, work, retention, new.begun));
-        self.touch(id);
+        let group = Group::new(id, replica, work, retention, new.begun, self.bulletin.next());
+        let group = self.groups.entry(id).or_insert(Box::new(group));
+        touch(group, &mut self.dirty);
         Ok(())
     }
 
     /// Takes in what has happened. What follows from it comes with [`Node::end_turn`].
     pub fn handle(&mut self, now: Time, input: Input) {
         if let Some(id) = input.group() {
-            return self.with(id, |group, shared, turn| group.handle(now, input, shared, turn));
+            return self.with(now, id, |group, shared, turn| group.handle(now, input, shared, turn));
         }
         match input {
             Input::Frame { from, lane: Lane::Control | Lane::Entries, bytes } => self.receive(now, from, bytes),
@@ -146,20 +156,20 @@ impl Node {
             Input::TransferDone(done) => self.transfer_done(now, done),
             Input::Written { batch } => self.written(now, batch),
             Input::VotesWritten { batch } => self.votes_written(now, batch),
-            Input::Room { is_there } => self.room(now, is_there),
+            Input::Room { is_there } => {
+                self.is_full = !is_there;
+                self.spread(News::Room(is_there));
+            }
             // Of a node that is no peer any more, or not yet, connections come and go without a word.
             Input::Connected { peer, .. } | Input::Lost { peer } if !self.peers.is_listed(peer) => {}
             Input::Connected { peer, disk } => {
                 self.peers.connected(now, peer, disk);
-                self.for_all(|group| {
-                    group.disks_unknown = true;
-                    group.replica.connected(now, peer, &mut group.work);
-                });
+                self.spread(News::Connected(peer));
             }
             Input::Lost { peer } => {
                 self.peers.lost(peer);
                 self.transfers.lost(now, peer);
-                self.for_all(|group| group.replica.lost(now, peer, &mut group.work));
+                self.spread(News::Lost(peer));
             }
             Input::OtherDisk { peer, node, disk } => {
                 self.turn.rest.push(Act::Complain { peer, complaint: Complaint::OtherDisk { disk } });
@@ -177,6 +187,9 @@ impl Node {
     pub fn deadline(&self) -> Time {
         let of_groups = self.alarms.peek().map_or(Time::NEVER, |Reverse((time, _))| *time);
         let of_groups = of_groups.min(self.transfers.deadline());
+        if self.bulletin.is_under_way() {
+            return Time::default();
+        }
         let Config { heartbeat, election_timeout, sleep_after, .. } = *self.options.config;
         match sleep_after {
             Some(_) => of_groups.min(self.peers.deadline(heartbeat, election_timeout)),
@@ -189,8 +202,11 @@ impl Node {
         self.ring(now);
         let watches_peers = self.options.config.sleep_after.is_some();
         if watches_peers {
-            self.tell_of_silence(now);
+            for peer in self.peers.take_silent(now, self.options.config.election_timeout) {
+                self.spread(News::Silent(peer));
+            }
         }
+        self.tell_news();
         if now >= self.transfers.deadline() {
             self.transfers.tick(now);
         }
@@ -202,8 +218,9 @@ impl Node {
             group.is_dirty = false;
             let recent = group.replica.recent_bytes();
             let shared = &mut shared(&self.options, &mut self.peers);
+            group.hear(now, &self.bulletin);
             group.end_turn(now, shared, &mut turn);
-            self.recent_bytes = self.recent_bytes + group.replica.recent_bytes() - recent;
+            count_recent(&mut self.recent_bytes, &mut self.with_recent, group, recent);
             let deadline = group.deadline(shared);
             if deadline < group.alarm {
                 group.alarm = deadline;
@@ -216,6 +233,7 @@ impl Node {
         for id in closed {
             self.remove(now, id, &mut turn);
         }
+        self.bulletin.forget_told();
         self.fetch_snapshots(now, &mut turn);
         if watches_peers {
             self.say_alive(now, &mut turn);
@@ -223,7 +241,9 @@ impl Node {
         self.shrink_recent();
         turn.rest.extend(self.peers.take_changed_disks().map(Act::SetDisks));
         if let Some((peers, gone)) = self.peers.take_changed() {
-            gone.iter().for_each(|peer| self.unlist(*peer));
+            // The node may still call, and be the leader of a group whose log, as far as it has come here, does not say so
+            // yet.
+            gone.into_iter().for_each(|peer| self.spread(News::Unlisted(peer)));
             turn.rest.push(Act::SetPeers(peers));
         }
         if !turn.writes.is_empty() {
@@ -257,11 +277,14 @@ impl Node {
     }
 
     fn receive(&mut self, now: Time, from: NodeId, bytes: Bytes) {
-        self.peers.heard(now, from);
+        if self.peers.heard(now, from) {
+            // It was silent, and groups may sleep without it.
+            self.spread(News::Connected(from));
+        }
         let complaint = match PeerMessage::decode(bytes) {
             Ok((_, PeerMessage::Alive)) => return,
             Ok((id, message)) if self.groups.contains_key(&id) => {
-                return self.with(id, |group, _, _| group.receive(now, from, message));
+                return self.with(now, id, |group, _, _| group.receive(now, from, message));
             }
             Ok((id, _)) => Complaint::UnknownGroup(id),
             Err(bad) => Complaint::Frame(bad),
@@ -272,7 +295,7 @@ impl Node {
     fn written(&mut self, now: Time, batch: BatchId) {
         while let Some((_, last_writes)) = self.unwritten.pop_front_if(|(id, _)| *id <= batch) {
             for (id, write) in last_writes {
-                self.with(id, |group, _, _| group.written(now, write));
+                self.with(now, id, |group, _, _| group.written(now, write));
             }
         }
     }
@@ -287,23 +310,13 @@ impl Node {
             }
         }
         for (&id, &(write, count)) in &last_writes {
-            self.with(id, |group, _, _| {
+            self.with(now, id, |group, _, _| {
                 group.unwritten -= count - 1;
                 group.replica.vote_persisted(now, write, &mut group.work);
             });
         }
         let writes = last_writes.into_iter().map(|(id, (write, _))| (id, write)).collect();
         self.unwritten.push_front((batch, writes));
-    }
-
-    fn room(&mut self, now: Time, is_there: bool) {
-        self.is_full = !is_there;
-        self.for_all(|group| {
-            group.replica.room(now, is_there, &mut group.work);
-            if !is_there {
-                group.make_room(now);
-            }
-        });
     }
 
     /// Tells peers that this node is alive, where nothing else was said for a heartbeat, in this turn neither.
@@ -314,28 +327,20 @@ impl Node {
         }
     }
 
-    /// Tells groups that sleep which nodes are silent.
-    fn tell_of_silence(&mut self, now: Time) {
-        for peer in self.peers.take_silent(now, self.options.config.election_timeout) {
-            for (id, group) in self.groups.iter_mut().filter(|(_, group)| group.is_asleep) {
-                group.replica.silent(now, peer, &mut group.work);
-                if !std::mem::replace(&mut group.is_dirty, true) {
-                    self.dirty.push(*id);
-                }
-            }
-        }
-    }
-
-    /// Touches the groups whose deadline has come.
+    /// Touches the groups whose deadline has come. If there are too many of them, the next turn is due at once.
     fn ring(&mut self, now: Time) {
-        while let Some(&Reverse((time, id))) = self.alarms.peek().filter(|Reverse((time, _))| *time <= now) {
+        let mut touched = 0;
+        while let Some(&Reverse((time, id))) = self.alarms.peek().filter(|Reverse((time, _))| *time <= now)
+            && touched < ALARMS_A_TURN
+        {
             self.alarms.pop();
             let shared = shared(&self.options, &mut self.peers);
             let Some(group) = self.groups.get_mut(&id).filter(|group| group.alarm == time) else { continue };
             let deadline = group.deadline(&shared);
             if deadline <= now {
                 group.alarm = Time::NEVER;
-                self.touch(id);
+                touch(group, &mut self.dirty);
+                touched += 1;
             } else {
                 group.alarm = deadline;
                 self.alarms.push(Reverse((deadline, id)));
@@ -343,21 +348,23 @@ impl Node {
         }
     }
 
-    /// The node is no peer any more. It may still call, and be the leader of a group whose log, as far as it has come here,
-    /// does not say so yet.
-    fn unlist(&mut self, peer: NodeId) {
-        self.groups.values_mut().for_each(|group| group.replica.unlisted(peer));
-    }
-
     /// Forgets recent entries if there are too many bytes of them. An eighth more than that goes, so that this is not
     /// done again each turn.
     fn shrink_recent(&mut self) {
         let bytes_max = self.options.recent_bytes_max;
         if self.recent_bytes > bytes_max {
-            let sizes = self.groups.values().map(|group| group.replica.recent_bytes());
-            let share = fair_share(sizes.collect(), bytes_max / 8 * 7);
-            self.groups.values_mut().for_each(|group| group.replica.shrink_recent(share));
-            self.recent_bytes = self.groups.values().map(|group| group.replica.recent_bytes()).sum();
+            let bytes_of = |id: &GroupId| self.groups.get(id).map_or(0, |group| group.replica.recent_bytes());
+            let share = fair_share(self.with_recent.iter().map(bytes_of).collect(), bytes_max / 8 * 7);
+            for id in std::mem::take(&mut self.with_recent) {
+                if let Some(group) = self.groups.get_mut(&id) {
+                    let before = group.replica.recent_bytes();
+                    group.replica.shrink_recent(share);
+                    self.recent_bytes = self.recent_bytes + group.replica.recent_bytes() - before;
+                    if group.replica.recent_bytes() > 0 {
+                        self.with_recent.insert(id);
+                    }
+                }
+            }
         }
     }
 
@@ -373,6 +380,7 @@ impl Node {
         if let Some(group) = self.groups.remove(&id) {
             self.transfers.remove_group(now, id);
             self.recent_bytes -= group.replica.recent_bytes();
+            self.with_recent.remove(&id);
             let shared = &mut shared(&self.options, &mut self.peers);
             let closed = group.into_closed(shared);
             if let Act::Closed { log: None, .. } = closed {
@@ -383,32 +391,47 @@ impl Node {
         }
     }
 
-    fn with(&mut self, id: GroupId, act: impl FnOnce(&mut Group, &Shared<'_>, &mut Turn)) {
+    fn with(&mut self, now: Time, id: GroupId, act: impl FnOnce(&mut Group, &Shared<'_>, &mut Turn)) {
         let shared = shared(&self.options, &mut self.peers);
         if let Some(group) = self.groups.get_mut(&id) {
             let recent = group.replica.recent_bytes();
+            group.hear(now, &self.bulletin);
             act(group, &shared, &mut self.turn);
-            self.recent_bytes = self.recent_bytes + group.replica.recent_bytes() - recent;
-            self.touch(id);
+            count_recent(&mut self.recent_bytes, &mut self.with_recent, group, recent);
+            touch(group, &mut self.dirty);
         }
     }
 
-    /// For what happens to all groups at once, which is rare: a connection comes or goes, a disk is full.
-    fn for_all(&mut self, act: impl Fn(&mut Group)) {
-        for (id, group) in &mut self.groups {
-            act(group);
-            if !std::mem::replace(&mut group.is_dirty, true) {
-                self.dirty.push(*id);
+    /// All groups must hear of it, in this turn and the next ones.
+    fn spread(&mut self, news: News) {
+        self.bulletin.add(news, self.groups.keys().copied());
+    }
+
+    /// Touches the groups that are told of the news in this turn.
+    fn tell_news(&mut self) {
+        for id in self.bulletin.take_some() {
+            if let Some(group) = self.groups.get_mut(&id) {
+                touch(group, &mut self.dirty);
             }
         }
     }
+}
 
-    fn touch(&mut self, id: GroupId) {
-        if let Some(group) = self.groups.get_mut(&id)
-            && !std::mem::replace(&mut group.is_dirty, true)
-        {
-            self.dirty.push(id);
-        }
+/// Something has happened to a group.
+fn touch(group: &mut Group, dirty: &mut Vec<GroupId>) {
+    if !std::mem::replace(&mut group.is_dirty, true) {
+        dirty.push(group.id);
+    }
+}
+
+/// A group that had so many bytes of recent entries may have more or fewer now.
+fn count_recent(bytes: &mut usize, with_recent: &mut BTreeSet<GroupId>, group: &Group, before: usize) {
+    let after = group.replica.recent_bytes();
+    *bytes = *bytes + after - before;
+    match (before, after) {
+        (0, 1..) => _ = with_recent.insert(group.id),
+        (1.., 0) => _ = with_recent.remove(&group.id),
+        _ => {}
     }
 }
 

@@ -39,6 +39,8 @@ struct Connection {
     /// When something came from it, and when something was sent to it.
     heard: Time,
     sent: Time,
+    /// Nothing came from it for a timeout, and that was said.
+    is_silent: bool,
 }
 
 impl Peers {
@@ -133,7 +135,7 @@ impl Peers {
     }
 
     pub(crate) fn connected(&mut self, now: Time, peer: NodeId, disk: u64) {
-        self.connected.insert(peer, Connection { disk, heard: now, sent: now });
+        self.connected.insert(peer, Connection { disk, heard: now, sent: now, is_silent: false });
     }
 
     /// The peer that comes back may have another disk.
@@ -151,10 +153,12 @@ impl Peers {
         self.connected.get(&node).map(|connection| connection.disk).filter(|disk| *disk != 0)
     }
 
-    pub(crate) fn heard(&mut self, now: Time, from: NodeId) {
-        if let Some(connection) = self.connected.get_mut(&from) {
+    /// Something came from a node. Returns whether that ends a silence.
+    pub(crate) fn heard(&mut self, now: Time, from: NodeId) -> bool {
+        self.connected.get_mut(&from).is_some_and(|connection| {
             connection.heard = now;
-        }
+            std::mem::take(&mut connection.is_silent)
+        })
     }
 
     pub(crate) fn sent(&mut self, now: Time, to: NodeId) {
@@ -170,7 +174,8 @@ impl Peers {
 
     /// When the next peer is to be told that this node is alive, or will have been silent for too long.
     pub(crate) fn deadline(&self, heartbeat: Duration, timeout: Duration) -> Time {
-        let due = |connection: &Connection| (connection.sent + heartbeat).min(connection.heard + timeout);
+        let silent_at = |it: &Connection| if it.is_silent { Time::NEVER } else { it.heard + timeout };
+        let due = |connection: &Connection| (connection.sent + heartbeat).min(silent_at(connection));
         self.connected.values().map(due).min().unwrap_or(Time::NEVER)
     }
 
@@ -186,12 +191,11 @@ impl Peers {
         untold
     }
 
-    /// The peers that were silent for a whole timeout, though a connection seems to stand. Said once in a timeout.
+    /// The peers that were silent for a whole timeout, though a connection seems to stand. Said once, until it is heard.
     pub(crate) fn take_silent(&mut self, now: Time, timeout: Duration) -> Vec<NodeId> {
         let mut silent = Vec::new();
         for (peer, connection) in &mut self.connected {
-            if now >= connection.heard + timeout {
-                connection.heard = now;
+            if now >= connection.heard + timeout && !std::mem::replace(&mut connection.is_silent, true) {
                 silent.push(*peer);
             }
         }
@@ -292,10 +296,14 @@ mod tests {
         peers.sent(Time::from_millis(5), NodeId(3));
         assert_eq!(peers.take_untold(Time::from_millis(10), heartbeat), [NodeId(2)]);
         assert_eq!(peers.take_untold(Time::from_millis(15), heartbeat), [NodeId(3)]);
-        peers.heard(Time::from_millis(50), NodeId(2));
+        assert!(!peers.heard(Time::from_millis(50), NodeId(2)));
         assert_eq!(peers.take_silent(Time::from_millis(100), timeout), [NodeId(3)]);
-        assert_eq!(peers.take_silent(Time::from_millis(101), timeout), []);
+        assert_eq!(peers.take_silent(Time::from_millis(120), timeout), [], "it was said");
+        assert_eq!(peers.deadline(heartbeat, timeout), Time::from_millis(20), "a heartbeat");
+        assert!(!peers.is_alive(Time::from_millis(120), NodeId(3), timeout));
+        assert!(peers.heard(Time::from_millis(130), NodeId(3)), "it speaks again");
+        assert!(!peers.heard(Time::from_millis(131), NodeId(3)));
         peers.lost(NodeId(2));
-        assert_eq!(peers.take_silent(Time::from_millis(300), timeout), [NodeId(3)]);
+        assert_eq!(peers.take_silent(Time::from_millis(231), timeout), [NodeId(3)]);
     }
 }

@@ -5,6 +5,7 @@ use crate::payload;
 use crate::proposal_id::ProposalId;
 use crate::replica::Limits;
 use vlot_log::index::GroupState;
+use vlot_raft::effect::RoleName;
 use vlot_raft::id::LogId;
 use vlot_raft::time::Rng;
 
@@ -34,23 +35,26 @@ impl Host {
             origin: 1,
             parts: BTreeMap::new(),
         };
-        let (mut node, now) = (Node::new(options), Time::default());
-        for group in 1..=groups {
-            let begin = Begin {
-                group: GroupId(group),
-                config: Arc::clone(&config),
-                members: Members::of_voters((1..=voters).map(|n| (NodeId(n), format!("n{n}:1")))),
-                recovered: GroupState::default(),
-                damaged: None,
-                applied: LogId::ZERO,
-                limits: Limits::default(),
-                origin: 1,
-                seed: group,
-            };
-            let begun = Begun { durable: LogId::ZERO, saved: LogId::ZERO, makes_snapshots: false };
-            node.add(now, NewGroup { begin, begun }).unwrap();
-        }
-        Self { node, now, sequence: 0, unwritten: Vec::new(), applied: Vec::new() }
+        let node = Node::new(options);
+        let mut host = Self { node, now: Time::default(), sequence: 0, unwritten: Vec::new(), applied: Vec::new() };
+        (1..=groups).for_each(|group| host.add(group, voters));
+        host
+    }
+
+    fn add(&mut self, group: u64, voters: u64) {
+        let begin = Begin {
+            group: GroupId(group),
+            config: Arc::clone(&self.node.options.config),
+            members: Members::of_voters((1..=voters).map(|n| (NodeId(n), format!("n{n}:1")))),
+            recovered: GroupState::default(),
+            damaged: None,
+            applied: LogId::ZERO,
+            limits: Limits::default(),
+            origin: 1,
+            seed: group,
+        };
+        let begun = Begun { durable: LogId::ZERO, saved: LogId::ZERO, makes_snapshots: false };
+        self.node.add(self.now, NewGroup { begin, begun }).unwrap();
     }
 
     /// Groups of one, all of which lead.
@@ -66,7 +70,7 @@ impl Host {
         let mut applied = 0;
         loop {
             applied += self.turn();
-            if self.unwritten.is_empty() && self.applied.is_empty() {
+            if self.unwritten.is_empty() && self.applied.is_empty() && self.node.deadline() > self.now {
                 return applied;
             }
             self.report();
@@ -181,10 +185,60 @@ fn an_input_touches_the_group_that_it_is_about_and_no_other() {
     lone.report();
     assert_eq!(lone.node.dirty, [GroupId(7), GroupId(299)], "what is written is theirs");
     lone.turns();
-    // What is about all nodes touches all groups, once.
-    lone.node.handle(lone.now, Input::Room { is_there: true });
+}
+
+/// What all groups hear touches some of them in each turn, and none twice for two news.
+#[test]
+fn news_touch_all_groups_a_few_at_a_time() {
+    let mut lone = Host::lone(300);
+    lone.node.handle(lone.now, Input::Room { is_there: false });
     lone.node.handle(lone.now, Input::Connected { peer: NodeId(2), disk: 12 });
-    assert_eq!(lone.node.dirty.len(), 300);
+    let has_room = |lone: &Host, group| lone.node.raft(GroupId(group)).unwrap().has_room();
+    assert_eq!((lone.node.dirty.len(), lone.node.deadline()), (0, Time::default()), "a turn is due at once");
+    lone.turn();
+    let told = (1..=300).filter(|group| !has_room(&lone, *group)).count();
+    assert!(told > 0 && told < 300, "{told}");
+    // One that something else happens to hears of it before.
+    assert!(has_room(&lone, 300));
+    lone.node.handle(lone.now, Input::Room { is_there: true });
+    lone.propose(300, 1);
+    assert!(has_room(&lone, 300), "it has heard both, in their order");
+    lone.turns();
+    assert!((1..=300).all(|group| has_room(&lone, group)));
+    assert!(lone.node.deadline() > lone.now);
+    assert!(lone.node.bulletin.since(0).is_empty());
+}
+
+/// A group that begins while others are being told has nothing to hear: it was told how things are.
+#[test]
+fn a_group_that_begins_knows_how_things_are() {
+    let mut lone = Host::lone(300);
+    lone.node.handle(lone.now, Input::Room { is_there: false });
+    lone.turn();
+    lone.add(301, 1);
+    assert!(!lone.node.raft(GroupId(301)).unwrap().has_room());
+    lone.turns();
+    assert!((1..=301).all(|group| !lone.node.raft(GroupId(group)).unwrap().has_room()));
+}
+
+/// A thousand groups may be due at once. No turn has more of them than it can do in a short time.
+#[test]
+fn alarms_are_spread_over_turns() {
+    let mut host = Host::new(1000, 3, None);
+    host.turns();
+    host.now = host.now + Duration::from_secs(10);
+    let standing = |host: &Host| {
+        let role = |group| host.node.raft(GroupId(group)).unwrap().role_state().role;
+        (1..=1000).filter(|group| role(*group) == RoleName::PreCandidate).count()
+    };
+    let mut before = 0;
+    while host.node.deadline() <= host.now {
+        host.turn();
+        let after = standing(&host);
+        assert!(after > before && after <= before + ALARMS_A_TURN, "{before}, then {after}");
+        before = after;
+    }
+    assert_eq!(before, 1000);
 }
 
 #[test]
@@ -224,6 +278,9 @@ fn no_deadline_is_missed() {
                 _ => {}
             }
             host.turn();
+            while host.node.deadline() <= host.now {
+                host.turn();
+            }
             let next = host.deadlines().into_iter().map(|(_, deadline)| deadline).min().unwrap_or(Time::NEVER);
             let told = host.node.deadline();
             assert!(told <= next, "seed {seed}: {told:?} is told, and {next:?} is the next");

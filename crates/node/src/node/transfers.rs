@@ -67,7 +67,7 @@ impl Node {
     }
 
     fn snapshot_received(&mut self, now: Time, id: GroupId, header: Header) {
-        self.with(id, |group, _, _| {
+        self.with(now, id, |group, _, _| {
             group.replica.snapshot_received(now, header.id, header.members, &mut group.work);
         });
     }
