@@ -113,7 +113,12 @@ impl<S: Subject> World<S> {
         let left = std::mem::take(&mut process.left);
         let timers_first = std::mem::take(&mut process.stood_still) && self.rng.coin();
         self.carry_out(place, left, false)?;
-        if timers_first && let Some(process) = self.process_of(place, incarnation) {
+        // It may stand still again, with the rest of that turn before it.
+        let goes_on = self.hosts[place].paused_until <= now;
+        if timers_first
+            && goes_on
+            && let Some(process) = self.process_of(place, incarnation)
+        {
             // Its timers come first, and then what its peers have sent meanwhile.
             let acts = process.node.end_turn(time);
             self.look_at(place, &acts, &[])?;
