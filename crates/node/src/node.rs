@@ -186,10 +186,7 @@ impl Node {
     #[must_use]
     pub fn deadline(&self) -> Time {
         let of_groups = self.alarms.peek().map_or(Time::NEVER, |Reverse((time, _))| *time);
-        let of_groups = of_groups.min(self.transfers.deadline());
-        if self.bulletin.is_under_way() {
-            return Time::default();
-        }
+        let of_groups = of_groups.min(self.transfers.deadline()).min(self.bulletin.deadline());
         let Config { heartbeat, election_timeout, sleep_after, .. } = *self.options.config;
         match sleep_after {
             Some(_) => of_groups.min(self.peers.deadline(heartbeat, election_timeout)),
@@ -206,7 +203,7 @@ impl Node {
                 self.spread(News::Silent(peer));
             }
         }
-        self.tell_news();
+        self.tell_news(now);
         if now >= self.transfers.deadline() {
             self.transfers.tick(now);
         }
@@ -402,14 +399,14 @@ impl Node {
         }
     }
 
-    /// All groups must hear of it, in this turn and the next ones.
+    /// All groups must hear of it, in this turn and later ones.
     fn spread(&mut self, news: News) {
         self.bulletin.add(news, self.groups.keys().copied());
     }
 
     /// Touches the groups that are told of the news in this turn.
-    fn tell_news(&mut self) {
-        for id in self.bulletin.take_some() {
+    fn tell_news(&mut self, now: Time) {
+        for id in self.bulletin.take_due(now) {
             if let Some(group) = self.groups.get_mut(&id) {
                 touch(group, &mut self.dirty);
             }
