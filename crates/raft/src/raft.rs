@@ -647,16 +647,19 @@ impl Raft {
         match &mut self.role {
             Role::Follower(follower) => follower.lose(peer, now, &mut self.state),
             Role::Candidate(_) => {}
-            Role::Leader(leader) => leader.reconnected(peer),
+            Role::Leader(leader) => {
+                leader.reconnected(peer);
+                leader.sleeps_no_more(peer);
+            }
         }
     }
 
     /// A peer's node is silent. If this replica is awake, it has its own ways to notice.
     fn silent(&mut self, peer: NodeId, now: Time) {
-        if let Role::Follower(follower) = &mut self.role
-            && follower.asleep
-        {
-            follower.lose(peer, now, &mut self.state);
+        match &mut self.role {
+            Role::Follower(follower) if follower.asleep => follower.lose(peer, now, &mut self.state),
+            Role::Follower(_) | Role::Candidate(_) => {}
+            Role::Leader(leader) => leader.sleeps_no_more(peer),
         }
     }
 

@@ -77,7 +77,7 @@ impl Leader {
 
     fn sleep_if_all_do(&mut self, now: Time, state: &mut State) {
         let all_sleep = self.peers.iter().all(|(_, progress)| progress.asleep || is_away(progress, now, state));
-        let a_quorum_does = self.is_quorum(state, |progress| progress.asleep);
+        let a_quorum_does = self.is_quorum(state, |_, progress| progress.asleep);
         if self.sleep == Sleep::Announced && all_sleep && a_quorum_does && self.may_sleep(now, state) {
             self.sleep = Sleep::Asleep;
             self.release_memory(state);
@@ -96,7 +96,7 @@ impl Leader {
             && self.reads.is_empty()
             && !state.configuration().is_joint()
             && self.preferred(state).is_none()
-            && self.is_quorum(state, |progress| !is_away(progress, now, state))
+            && self.is_quorum(state, |_, progress| !is_away(progress, now, state))
             && self
                 .peers
                 .iter()
@@ -104,14 +104,22 @@ impl Leader {
     }
 
     /// Whether this node and those peers are a quorum.
-    fn is_quorum(&self, state: &State, of: impl Fn(&Progress) -> bool) -> bool {
+    fn is_quorum(&self, state: &State, of: impl Fn(NodeId, &Progress) -> bool) -> bool {
         let own = state.config.node;
-        state.configuration().is_quorum(|node| node == own || self.progress(node).is_some_and(&of))
+        let counts = |node| node == own || self.progress(node).is_some_and(|progress| of(node, progress));
+        state.configuration().is_quorum(counts)
+    }
+
+    /// A peer's node is gone, or silent. If it slept, it is away from now on.
+    pub(crate) fn sleeps_no_more(&mut self, peer: NodeId) {
+        if let Some(progress) = self.progress_mut(peer) {
+            progress.asleep = false;
+        }
     }
 
     /// Whether an input is news, so that the group must be awake. Time, what the own disk has done and what the own
     /// state machine has made durable is none, nor is an answer to a heartbeat. Asleep, every peer is known to sleep or to be
-    /// away: one that is said not to is news too.
+    /// away: one that is said to be awake is news, and one that is gone is if the others that sleep are no quorum.
     pub(crate) fn is_stirred_by(&self, input: &Input, state: &State) -> bool {
         match input {
             Input::Tick
@@ -123,7 +131,8 @@ impl Leader {
             Input::Room { is_there } => *is_there != state.has_room,
             Input::Connected { peer } => self.progress(*peer).is_some(),
             Input::Lost { peer } | Input::Silent { peer } => {
-                self.progress(*peer).is_some_and(|progress| progress.asleep || !self.is_asleep())
+                let sleeps_on = |node, progress: &Progress| node != *peer && progress.asleep;
+                self.progress(*peer).is_some() && !(self.is_asleep() && self.is_quorum(state, sleeps_on))
             }
             Input::Receive { message: Message { term, body: Body::HeartbeatReply { asleep, .. } }, .. } => {
                 *term > state.term || (self.is_asleep() && !asleep)

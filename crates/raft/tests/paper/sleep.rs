@@ -117,9 +117,7 @@ fn what_wakes_a_leader() {
         ("a change", Input::ChangeConfiguration { changes: vec![Change::Learner(NodeId(4))] }),
         ("a change that is refused", Input::ChangeConfiguration { changes: vec![] }),
         ("a transfer", Input::Transfer { to: Some(NODE_2) }),
-        ("a lost member", Input::Lost { peer: NODE_3 }),
         ("a new connection", Input::Connected { peer: NODE_3 }),
-        ("a silent member", Input::Silent { peer: NODE_2 }),
         ("its host", Input::Wake),
         ("its state machine", Input::Fitness { fit: false }),
         ("its disk", Input::Room { is_there: false }),
@@ -165,6 +163,27 @@ fn what_does_not_wake_a_leader() {
         let effects = lone.input(input);
         assert!(lone.raft.is_asleep() && lone.raft.deadline() == Time::NEVER, "{what}");
         assert_eq!(sent(&effects), [], "{what}");
+    }
+}
+
+/// One of two followers is gone: the other and the leader are a quorum, and sleep on. Without the other they are none.
+#[test]
+fn a_leader_sleeps_on_until_it_has_no_quorum() {
+    for gone in [|peer| Input::Lost { peer }, |peer| Input::Silent { peer }] {
+        let mut lone = leader();
+        lone.wait(Duration::from_secs(3600));
+        for _ in 0..2 {
+            assert_eq!(sent(&lone.input(gone(NODE_3))), []);
+            assert!(lone.raft.is_asleep());
+        }
+        assert!(has_told_both(&lone.input(gone(NODE_2))));
+        assert!(!lone.raft.is_asleep());
+        lone.wait(ELECTION_TIMEOUT);
+        lone.input(Input::Tick);
+        assert_eq!(lone.role(), RoleName::Follower, "it has a quorum no more");
+        let mut lone = leader();
+        lone.input(gone(NODE_3));
+        assert!(has_told_both(&lone.input(Input::Connected { peer: NODE_3 })), "it is back");
     }
 }
 
