@@ -165,6 +165,8 @@ impl Edge {
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
+            // gRPC knows no date, and etcd sends none.
+            .auto_date_header(false)
             .max_concurrent_streams(self.streams_max)
             .max_header_list_size(HEADER_BYTES_MAX)
             .initial_stream_window_size(STREAM_WINDOW)

@@ -127,7 +127,10 @@ fn take_piece(data: &mut Option<Data>) -> Option<Data> {
 /// The headers that end a call.
 pub(super) fn trailers(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(2);
-    trailers.insert(GRPC_STATUS, HeaderValue::from(status.code as u16));
+    // Nearly every call ends well, and a value that is written anew is a block of memory.
+    let code =
+        if status.code == Code::Ok { HeaderValue::from_static("0") } else { HeaderValue::from(status.code as u16) };
+    trailers.insert(GRPC_STATUS, code);
     if status.code != Code::Ok
         && let Ok(message) = HeaderValue::try_from(percent_encoded(&status.message))
     {

@@ -73,6 +73,8 @@ async fn unary(edge: &Edge, rpc: Rpc, request: Request<Incoming>) -> Result<Repl
         let message = requests.next().await?.ok_or_else(Status::no_message)?;
         edge.services.call(rpc, caller, message).await
     };
+    // In one place for both ways: each call is a task, and to allocate a large one takes long.
+    tokio::pin!(call);
     match deadline(&parts.headers)? {
         None => call.await,
         Some(within) => tokio::time::timeout(within, call).await.unwrap_or(Err(Status::DEADLINE_EXCEEDED)),

@@ -30,8 +30,8 @@ impl Services {
             }
             Looked::Long(view) => {
                 let header = self.header(view.revision());
-                self.begin_answer(view, move |view| view.answer(&request, header).map(Box::new).map(Answer::Range))
-                    .await
+                let answer = move |view: &View| view.answer(&request, header).map(Box::new).map(Answer::Range);
+                Box::pin(self.begin_answer(view, answer)).await
             }
         }
     }
@@ -82,7 +82,8 @@ impl Services {
             }
             Looked::Long(view) => {
                 let header = self.header(view.revision());
-                self.begin_answer(view, move |view| view.answer_txn(&request, header).map(Answer::Txn)).await
+                let answer = move |view: &View| view.answer_txn(&request, header).map(Answer::Txn);
+                Box::pin(self.begin_answer(view, answer)).await
             }
         }
     }
