@@ -18,8 +18,10 @@ use crate::scratch::Scratch;
 /// The word by which a process is started as a node.
 pub(crate) const NODE: &str = "groups-node";
 const NODES: usize = 3;
-/// Proposals under way at once, on all nodes together.
+/// Proposals under way at once, on all nodes together: about one for each of a thousand groups.
 const IN_FLIGHT: usize = 1024;
+/// As many as keep a thousand groups busy.
+const MANY_IN_FLIGHT: usize = 16 * IN_FLIGHT;
 /// Longer than it takes until groups that have nothing to do sleep.
 const UNTIL_ASLEEP: Duration = Duration::from_secs(8);
 const ROUNDS: usize = 3;
@@ -55,8 +57,12 @@ pub(crate) fn run(plan: &Plan) -> Outcome<()> {
     alone.open(1)?;
     let mut thousand = Cluster::start(&scratch.place("thousand"))?;
     thousand.open(1000.min(count))?;
-    let one_and_all = interleaved(&mut thousand, plan, (1, 1), (1, 1000.min(count)))?;
-    ratio("active_1000_groups_vs_1", one_and_all.1 / one_and_all.0);
+    for (name, in_flight) in
+        [("active_1000_groups_vs_1", IN_FLIGHT), ("active_1000_groups_vs_1_with_16_calls_each", MANY_IN_FLIGHT)]
+    {
+        let one_and_all = interleaved(&mut thousand, plan, in_flight, (1, 1), (1, 1000.min(count)))?;
+        ratio(name, one_and_all.1 / one_and_all.0);
+    }
     thousand.stop()?;
 
     let mut many = Cluster::start(&scratch.place("many"))?;
@@ -71,10 +77,14 @@ pub(crate) fn run(plan: &Plan) -> Outcome<()> {
 
     let (mut beside, mut without) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        without.push(alone.load((1, 1), plan.turn)?.per_second);
-        beside.push(many.load((1, 1), plan.turn)?.per_second);
+        without.push(alone.load((1, 1), IN_FLIGHT, plan.turn)?.per_second);
+        beside.push(many.load((1, 1), IN_FLIGHT, plan.turn)?.per_second);
     }
-    println!("one busy group: {:.0} proposals/s alone, {:.0} beside idle ones", median(without.clone()), median(beside.clone()));
+    println!(
+        "one busy group: {:.0} proposals/s alone, {:.0} beside idle ones",
+        median(without.clone()),
+        median(beside.clone())
+    );
     ratio(&format!("busy_group_beside_{}_idle_vs_alone", count - 1), median(beside) / median(without));
     alone.stop()?;
 
@@ -97,13 +107,20 @@ fn ratio(name: &str, value: f64) {
 }
 
 /// Proposals a second of two sets of groups, in turn; the medians.
-fn interleaved(cluster: &mut Cluster, plan: &Plan, a: (u64, u64), b: (u64, u64)) -> Outcome<(f64, f64)> {
+fn interleaved(
+    cluster: &mut Cluster,
+    plan: &Plan,
+    in_flight: usize,
+    a: (u64, u64),
+    b: (u64, u64),
+) -> Outcome<(f64, f64)> {
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        first.push(cluster.load(a, plan.turn)?.per_second);
-        second.push(cluster.load(b, plan.turn)?.per_second);
+        first.push(cluster.load(a, in_flight, plan.turn)?.per_second);
+        second.push(cluster.load(b, in_flight, plan.turn)?.per_second);
     }
-    println!("groups {a:?}: {:.0} proposals/s, groups {b:?}: {:.0}", median(first.clone()), median(second.clone()));
+    let (a_does, b_does) = (median(first.clone()), median(second.clone()));
+    println!("{in_flight} under way: groups {a:?}: {a_does:.0} proposals/s, groups {b:?}: {b_does:.0}");
     Ok((median(first), median(second)))
 }
 
@@ -176,8 +193,8 @@ impl Cluster {
     }
 
     /// Proposes to groups `from..=upto` through all nodes for a while.
-    fn load(&mut self, (from, upto): (u64, u64), turn: Duration) -> Outcome<Load> {
-        let each = IN_FLIGHT / NODES;
+    fn load(&mut self, (from, upto): (u64, u64), in_flight: usize, turn: Duration) -> Outcome<Load> {
+        let each = in_flight / NODES;
         let done = self.ask_all(&format!("load {from} {upto} {each} {}", turn.as_millis()))?;
         Ok(Load { per_second: done.iter().sum() })
     }

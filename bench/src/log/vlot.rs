@@ -44,8 +44,11 @@ impl Journal for VlotJournal {
 impl Compacts for VlotJournal {
     fn compact(&mut self) -> Outcome<()> {
         let ends = (1..).map(GroupId).zip(&self.last[1..]).filter(|(_, last)| **last > 0);
-        let begin =
-            |(group, last): (GroupId, &u64)| Write::LogStart { group, after: LogId::new(TERM, *last), note: Bytes::new() };
+        let begin = |(group, last): (GroupId, &u64)| Write::LogStart {
+            group,
+            after: LogId::new(TERM, *last),
+            note: Bytes::new(),
+        };
         self.log.write(&ends.map(begin).collect::<Vec<_>>())?;
         while self.log.tidy()?.more {}
         Ok(())

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use vlot_raft::configuration::{Configuration, Configurations};
 use vlot_raft::effect::{Effect, Effects, Input, RoleName, Source, WriteId};
 use vlot_raft::id::{LogIndex, NodeId};
-use vlot_raft::configuration::{Configuration, Configurations};
 use vlot_raft::message::{Body, Envelope, Message};
 use vlot_raft::raft::Raft;
 use vlot_raft::state::{Config, Restored};
