@@ -1,7 +1,7 @@
 //! The recent entries of one group, in memory.
 //!
 //! Owns a contiguous tail of the log, under a budget of bytes. What is older is read from the log on disk. Must not
-//! know who asks.
+//! know what for.
 
 use std::collections::VecDeque;
 
@@ -104,7 +104,7 @@ fn bytes_of(entry: &Entry) -> usize {
     size_of::<Entry>() + entry.payload.len()
 }
 
-/// How many bytes each may keep of those that it has, so that all together keep at most `budget`: who has little keeps it,
+/// How many bytes each may keep of those that it has, so that all together keep at most `budget`: a little is kept,
 /// and the rest is shared evenly.
 pub fn fair_share(mut sizes: Vec<usize>, budget: usize) -> usize {
     sizes.sort_unstable();

@@ -410,7 +410,7 @@ impl Group {
         let group = self.id;
         // Which members there were is not known for certain where entries cannot be read: one may have changed them.
         let is_known = self.replica.raft().unreadable().is_none();
-        // One of a state in which nothing is applied is no use to anybody, and its members are not known.
+        // One of a state in which nothing is applied is of no use, and its members are not known.
         let begin = self.replica.raft().log().after().index;
         let id = id.filter(|id| is_known && *id > LogId::ZERO && id.index >= begin);
         let header = id.map(|id| Header { group, id, members: self.replica.members_at(id.index).clone() });
@@ -505,7 +505,7 @@ impl Group {
         let may_be_others = std::mem::replace(&mut self.named_by, set_by) != set_by;
         let are_others = (may_be_others && self.named.as_ref() != Some(members)) || is_removed != self.shown.is_removed;
         // A leader or a candidate counts votes and acknowledgements. A follower, or a node that asks whether it should stand,
-        // counts nothing that binds anybody, and may lag behind: a member that was removed and added again may lead by now,
+        // counts nothing that binds a node, and may lag behind: a member that was removed and added again may lead by now,
         // or know that this node was removed, and no other could tell it so.
         let counts = matches!(role_state.role, RoleName::Candidate | RoleName::Leader);
         let counted = matches!(self.shown.role_state.role, RoleName::Candidate | RoleName::Leader);

@@ -70,7 +70,7 @@ pub fn sets_configuration(bytes: &[u8]) -> bool {
     bytes.first() == Some(&MEMBERSHIP)
 }
 
-/// What a witness gets in the place of this payload: who belongs to the group is not kept from it.
+/// What a witness gets in the place of this payload: the members are not kept from it.
 #[must_use]
 pub fn for_witness(bytes: &Bytes) -> Bytes {
     if sets_configuration(bytes) { bytes.clone() } else { Bytes::from_static(&[WITHHELD]) }

@@ -32,7 +32,7 @@ pub enum PeerMessage {
         payloads: Vec<Bytes>,
     },
     /// Proposals for the leader of this term, and of no other: if it has none any more, they are dropped, so that
-    /// whoever made them knows when they can no longer come true.
+    /// the node that made them knows when they can no longer come true.
     Propose {
         /// The term.
         term: Term,

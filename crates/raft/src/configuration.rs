@@ -93,7 +93,7 @@ pub enum ChangeRefused {
     InProgress,
     /// The leadership is being transferred.
     Transferring {
-        /// To whom.
+        /// To which node.
         to: NodeId,
     },
     /// A learner may vote only once its log is nearly the leader's.
@@ -200,7 +200,7 @@ impl Configuration {
         self.members.iter().any(|member| matches!(member.seat, Seat::Joining | Seat::Leaving | Seat::Retiring))
     }
 
-    /// Whether those for whom `agrees` holds are a quorum.
+    /// Whether the nodes for which `agrees` holds are a quorum.
     pub fn is_quorum(&self, agrees: impl Fn(NodeId) -> bool) -> bool {
         self.reached(agrees) == Some(true)
     }

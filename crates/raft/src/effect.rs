@@ -224,7 +224,7 @@ pub enum ProposalRefused {
     },
     /// The leadership is being transferred; the node that leads in an election timeout takes it.
     Transferring {
-        /// To whom.
+        /// To which node.
         to: NodeId,
     },
     /// Too much is not committed yet, or this node's disk is full and another is about to take over. It may be proposed
@@ -244,7 +244,7 @@ pub enum TransferRefused {
     },
     /// It is being transferred already.
     InProgress {
-        /// To whom.
+        /// To which node.
         to: NodeId,
     },
     /// The node may not lead: it does not vote, or is a witness.
@@ -281,12 +281,12 @@ pub enum Event {
     },
     /// A leader has begun to transfer its leadership.
     TransferBegun {
-        /// To whom.
+        /// To which node.
         to: NodeId,
     },
     /// The transfer took longer than an election timeout; this leader goes on.
     TransferAborted {
-        /// To whom.
+        /// To which node.
         to: NodeId,
     },
     /// A write has waited for the disk for longer than an election timeout.

@@ -50,8 +50,8 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
         begin == LogIndex::ZERO || knows_its_first_members(state),
         || format!("begins after {begin}"),
     )?;
-    check_who_stands(raft, role_state.role)?;
-    check_who_sleeps(raft)?;
+    check_standing(raft, role_state.role)?;
+    check_sleep(raft)?;
     for (peer, matched) in raft.matched() {
         require("matched <= last", matched <= last, || format!("{peer} matched {matched}, last {last}"))?;
     }
@@ -59,32 +59,32 @@ pub fn check_one(raft: &Raft) -> Result<(), Violation> {
 }
 
 /// Only a voter that has the payloads campaigns or waits to (Raft §6; Ongaro §4.2).
-fn check_who_stands(raft: &Raft, role: RoleName) -> Result<(), Violation> {
+fn check_standing(raft: &Raft, role: RoleName) -> Result<(), Violation> {
     let may_stand = raft.state().may_stand();
     let waits = raft.deadline() < Time::NEVER;
     let (property, holds) = match role {
-        RoleName::Follower if raft.is_asleep() => ("who sleeps waits for nothing", !waits),
+        RoleName::Follower if raft.is_asleep() => ("a sleeper waits for nothing", !waits),
         RoleName::Follower => ("a node has a deadline if it may campaign, and else none", waits == may_stand),
         RoleName::PreCandidate | RoleName::Candidate => ("a candidate may campaign", may_stand),
-        RoleName::Leader => ("who leads votes", raft.configuration().is_voter(raft.node())),
+        RoleName::Leader => ("a leader votes", raft.configuration().is_voter(raft.node())),
     };
     require(property, holds, || format!("{role:?} {} of {:?}", raft.node(), raft.configuration().members()))
 }
 
 /// Only a replica sleeps that has everything its leader has, all of it decided and durable. A leader sleeps only if a
 /// quorum sleeps, and all that sleep have as much.
-fn check_who_sleeps(raft: &Raft) -> Result<(), Violation> {
+fn check_sleep(raft: &Raft) -> Result<(), Violation> {
     if !raft.is_asleep() {
         return Ok(());
     }
     let (state, last) = (raft.state(), raft.log().last());
-    require("who sleeps has a leader", raft.role_state().leader.is_some(), || format!("{:?}", raft.role_state()))?;
-    require("who sleeps sleeps by its own will", state.config.sleeps_after().is_some(), || {
+    require("a sleeper has a leader", raft.role_state().leader.is_some(), || format!("{:?}", raft.role_state()))?;
+    require("a sleeper is configured to sleep", state.config.sleeps_after().is_some(), || {
         format!("{:?}", state.config)
     })?;
     // What is damaged, or does not fit, may have become so since.
-    require("who sleeps has nothing uncommitted", state.commit == last, || format!("{} of {last}", state.commit))?;
-    require("who sleeps has nothing that is not durable", state.durable() == last, || {
+    require("a sleeper has nothing uncommitted", state.commit == last, || format!("{} of {last}", state.commit))?;
+    require("a sleeper has nothing that is not durable", state.durable() == last, || {
         format!("{} of {last}", state.durable())
     })?;
     let leads = raft.role_state().role == RoleName::Leader;
@@ -113,7 +113,7 @@ pub fn check_sleepers(leader: &Raft, other: &Raft) -> Result<(), Violation> {
     let (ours, theirs) = ((leader.log().last_id(), leader.commit()), (other.log().last_id(), other.commit()));
     // One that was removed in its sleep, and not told, has missed that.
     let is_member = leader.configuration().contains(other.node());
-    require("all who sleep have the same log", !sleep || !is_member || ours == theirs, || {
+    require("all sleepers have the same log", !sleep || !is_member || ours == theirs, || {
         format!("{ours:?} at {}, {theirs:?} at {}", leader.node(), other.node())
     })
 }
@@ -136,7 +136,7 @@ pub fn check_step(before: &Raft, after: &Raft) -> Result<(), Violation> {
         format!("{} then {}", old.log.last_id(), new.log.last_id())
     })?;
     let kept = !knows_its_first_members(old) || knows_its_first_members(new);
-    require("who knows the members keeps knowing them", kept, || {
+    require("a node that knows the members keeps knowing them", kept, || {
         format!(
             "{:?} then {:?}",
             old.configurations.at(old.log.after().index),

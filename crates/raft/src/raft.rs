@@ -259,7 +259,7 @@ impl Raft {
         }
     }
 
-    /// Those to whom a leader replicates: all other members, and those that are about to leave. Empty unless it leads.
+    /// The nodes to which a leader replicates: all other members, and those that are about to leave. Empty unless it leads.
     pub fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.matched().map(|(peer, _)| peer)
     }

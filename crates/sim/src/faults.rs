@@ -1,4 +1,4 @@
-//! What goes wrong: the kinds of fault, and which of them strikes whom.
+//! What goes wrong: the kinds of fault, and what each of them strikes.
 //!
 //! Owns the choice of victims, of how long a fault lasts, and of how a network breaks apart. Must not know how a fault
 //! is carried out: that is the world's.
@@ -119,7 +119,7 @@ pub enum Fault {
     Transfer {
         /// In which group.
         slot: Slot,
-        /// To whom, if it matters.
+        /// To which node, if it matters.
         to: Option<Place>,
     },
     /// A log is cut.

@@ -30,8 +30,8 @@ pub struct Begin {
     pub group: GroupId,
     /// How it behaves; shared by all groups of a node.
     pub config: Arc<Config>,
-    /// Its first members, for a node that is one of them; none, for a node that is to join. Once the log says who
-    /// belongs to the group, that counts.
+    /// Its first members, for a node that is one of them; none, for a node that is to join. Once the log names
+    /// the members, that counts.
     pub members: Members,
     /// What the log holds of it.
     pub recovered: GroupState,

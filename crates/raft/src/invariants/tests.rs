@@ -96,7 +96,7 @@ fn what_one_state_can_break_in_its_role() {
         ("no leader without the payloads", |state| {
             state.configurations.push(LogIndex(3), members(&[1, 2, 3], 1, &[]));
         }),
-        ("who leads votes", |state| state.configurations.push(LogIndex(3), members(&[2, 3], 0, &[1]))),
+        ("a leader votes", |state| state.configurations.push(LogIndex(3), members(&[2, 3], 0, &[1]))),
         ("matched <= last", |state| state.log.cut_after(LogIndex(2))),
     ];
     for (property, bend) in table {
@@ -151,10 +151,10 @@ fn sleeping_follower() -> Raft {
 fn what_one_that_sleeps_can_break() {
     type Row = (&'static str, fn(&mut State));
     let table: [Row; 4] = [
-        ("who sleeps sleeps by its own will", |state| state.config = Config::new(NodeId(1)).into()),
-        ("who sleeps has nothing uncommitted", |state| state.log.push(Term(1), 1)),
+        ("a sleeper is configured to sleep", |state| state.config = Config::new(NodeId(1)).into()),
+        ("a sleeper has nothing uncommitted", |state| state.log.push(Term(1), 1)),
         ("what may be applied is durable", |state| _ = state.unpersisted.append_written(LogIndex(0))),
-        ("who sleeps has nothing that is not durable", |state| {
+        ("a sleeper has nothing that is not durable", |state| {
             _ = state.unpersisted.append_written(LogIndex(0));
             state.ready = LogIndex(0);
         }),
@@ -186,7 +186,7 @@ fn sleepers_of_a_term_have_the_same_log() {
         state.commit = LogIndex(2);
     };
     let longer = bent(&follower, differs);
-    assert_eq!(broken(check_sleepers(&leader, &longer)), Some("all who sleep have the same log"));
+    assert_eq!(broken(check_sleepers(&leader, &longer)), Some("all sleepers have the same log"));
     assert_eq!(check_sleepers(&longer, &leader), Ok(()), "it does not lead");
     let later = bent(&longer, |state| state.term = Term(2));
     assert_eq!(check_sleepers(&leader, &later), Ok(()), "it follows another");
@@ -210,7 +210,9 @@ fn what_a_step_can_break() {
         ("one vote a term", |state| state.vote = Some(NodeId(2)), nothing),
         ("commit never falls", nothing, |state| state.commit = LogIndex(3)),
         ("ready never falls", nothing, |state| state.ready = LogIndex(2)),
-        ("who knows the members keeps knowing them", nothing, |state| state.configurations = Configurations::default()),
+        ("a node that knows the members keeps knowing them", nothing, |state| {
+            state.configurations = Configurations::default()
+        }),
         ("the log's beginning never goes back", nothing, |state| state.log = log(LogId::ZERO, &[1, 1, 2, 2, 3])),
         ("committed entries stay", nothing, |state| state.log = log(LogId::new(1, 1), &[1, 2, 3, 3])),
         ("committed entries stay", nothing, |state| state.log.cut_after(LogIndex(3))),

@@ -430,7 +430,7 @@ impl Schedule {
             return;
         }
         self.run_until_all_sleep(members);
-        let leader = self.cluster.leader().expect("who sleeps has a leader");
+        let leader = self.cluster.leader().expect("a sleeper has a leader");
         if !self.kind.sleeps || self.cluster.raft(leader).configuration().voters().count() < 3 {
             return;
         }

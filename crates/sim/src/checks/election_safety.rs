@@ -25,7 +25,7 @@ pub struct ElectionSafety {
 struct Node {
     /// The last term in which it was seen to lead.
     seen: Term,
-    /// Its newest durable term, and whom it has voted for in it.
+    /// Its newest durable term, and the candidate that it has voted for in it.
     term: Term,
     vote: Option<NodeId>,
 }

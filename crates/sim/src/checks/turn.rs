@@ -107,7 +107,7 @@ pub fn check_refusal(place: Place, bytes: usize, bytes_max: usize) -> Result<(),
 pub fn check_fenced(place: Place, is_fenced: bool) -> Result<(), Violation> {
     if is_fenced {
         return violation(
-            "Who Is Fenced Applies Nothing",
+            "A Fenced Replica Applies Nothing",
             format!("n{} goes on with a state machine that failed", place + 1),
         );
     }

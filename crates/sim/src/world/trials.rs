@@ -52,7 +52,7 @@ const TRIAL: &str = "trial";
 const SUCCESSION: u64 = 20;
 /// For so many election timeouts a voter is gone: long enough to campaign.
 const GONE: u64 = 3;
-/// So many election timeouts after it is back it has unseated whom it could.
+/// So many election timeouts after it is back it has unseated the leaders that it could.
 const BACK: u64 = 2;
 
 impl<S: Subject> World<S> {
