@@ -207,14 +207,37 @@ fn news_touch_all_groups_a_few_at_a_time() {
     lone.turn();
     let told = (1..=300).filter(|group| !has_room(&lone, *group)).count();
     assert!(told > 0 && told < 300, "{told}");
-    // One that something else happens to hears of it before.
-    assert!(has_room(&lone, 300));
+    // A group to which something else happens hears of it before.
+    assert!(has_room(&lone, 299) && has_room(&lone, 300));
+    lone.propose(299, 1);
+    assert!(!has_room(&lone, 299));
     lone.node.handle(lone.now, Input::Room { is_there: true });
     lone.propose(300, 1);
     assert!(has_room(&lone, 300), "it has heard both, in their order");
     lone.until_all_is_told();
     assert!((1..=300).all(|group| has_room(&lone, group)));
     assert!(lone.node.bulletin.since(0).is_empty());
+}
+
+/// A group may sleep without a node that is silent, and must wake when that speaks again.
+#[test]
+fn a_silent_node_that_speaks_again_is_news() {
+    let mut host = Host::new(1, 3, Some(Duration::from_millis(300)));
+    let peer = NodeId(2);
+    host.node.handle(host.now, Input::Connected { peer, disk: 12 });
+    host.turns();
+    assert!(host.node.bulletin.since(0).is_empty());
+    let alive = |host: &mut Host| {
+        let bytes = PeerMessage::Alive.encode(GroupId(0));
+        host.node.handle(host.now, Input::Frame { from: peer, lane: Lane::Control, bytes });
+        host.node.bulletin.since(0).to_vec()
+    };
+    assert_eq!(alive(&mut host), []);
+    host.now = host.now + host.node.options.config.election_timeout;
+    host.turns();
+    assert_eq!(alive(&mut host), [News::Connected(peer)]);
+    host.until_all_is_told();
+    assert_eq!(alive(&mut host), [], "once");
 }
 
 /// A group that begins while others are being told has nothing to hear: it was told how things are.
