@@ -37,6 +37,10 @@ pub struct Options {
     /// How much this node should lead: a leader transfers to one with a greater number that keeps up. Zero: only if
     /// no other stands.
     pub priority: u8,
+    /// Spread leaders over the nodes: of each group's first voters, as [`Node::group`](crate::Node::group) is told them, one
+    /// has a greater priority in that group, by the group's number. It takes over from another leader once it keeps up. Off
+    /// by default: in a program with few groups a leader that stays is worth more. The same on all nodes.
+    pub balance_leaders: bool,
     /// Answer reads by a lease of this length: see the contract of [`Config::lease`]. `None`, the default, asks a quorum
     /// each time and relies on no clock. The same on all nodes.
     pub lease: Option<Duration>,
@@ -83,6 +87,7 @@ impl Options {
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             priority: 1,
+            balance_leaders: false,
             lease: None,
             sleep_after: Some(Duration::from_secs(3)),
             retention: retention::Limits::default(),
@@ -159,6 +164,13 @@ impl Options {
             sleep_after: self.sleep_after,
             ..Config::new(self.node)
         }
+    }
+
+    /// As consensus is told in the groups that this node should lead, if leaders are balanced. A node that should lead only
+    /// if no other stands is left alone.
+    pub(crate) fn config_to_lead(&self) -> Option<Config> {
+        let priority = self.priority.saturating_add(1);
+        (self.balance_leaders && self.priority > 0).then(|| Config { priority, ..self.config() })
     }
 }
 

@@ -45,8 +45,9 @@ use crate::snapshots::Snapshots;
 pub struct Node {
     node: NodeId,
     address: std::net::SocketAddr,
-    /// What is the same for all its groups.
+    /// What is the same for all its groups; and for those that this node should lead, if leaders are balanced.
     config: Arc<Config>,
+    config_to_lead: Option<Arc<Config>>,
     /// Where nodes listen, as was told when it was opened.
     addresses: BTreeMap<NodeId, String>,
     snapshots: Snapshots,
@@ -125,6 +126,7 @@ impl Node {
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         options.check().map_err(OpenError::Options)?;
         let config = Arc::new(options.config());
+        let config_to_lead = options.config_to_lead().map(Arc::new);
         let Options { dir, cluster, node, listen, peers, .. } = options;
         let disk = RealDisk::open(&dir).map_err(OpenError::Dir)?;
         let snapshots = RealDisk::open(dir.join("snapshots")).map_err(OpenError::Dir)?;
@@ -180,6 +182,7 @@ impl Node {
             node,
             address,
             config,
+            config_to_lead,
             addresses: peers,
             snapshots,
             replica_limits: options.replica,
@@ -239,7 +242,7 @@ impl Node {
         let typed = Typed::new((id, origin), (Arc::clone(&state), applied), Arc::clone(&calls), events, snapshots);
         let begin = Begin {
             group: id,
-            config: Arc::clone(&self.config),
+            config: self.config_of(id, &members),
             members,
             recovered,
             damaged,
@@ -264,6 +267,14 @@ impl Node {
             events: Arc::clone(&self.events),
             shown,
         })))
+    }
+
+    /// Of the first voters one should lead, by the group's number.
+    fn config_of(&self, id: GroupId, members: &Members) -> Arc<Config> {
+        let voters: Vec<NodeId> = members.configuration().voters().collect();
+        let at = id.0.checked_rem(voters.len() as u64).and_then(|at| voters.get(at as usize));
+        let to_lead = self.config_to_lead.as_ref().filter(|_| at == Some(&self.node));
+        Arc::clone(to_lead.unwrap_or(&self.config))
     }
 
     /// Brings a state up to this node's newest snapshot in the log, if that is newer.

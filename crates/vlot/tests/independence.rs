@@ -82,18 +82,23 @@ const SOON: Duration = Duration::from_secs(15);
 struct Cluster {
     dir: PathBuf,
     addresses: BTreeMap<NodeId, String>,
+    configure: fn(&mut Options),
     nodes: BTreeMap<u64, Node>,
 }
 
 impl Cluster {
     async fn start(name: &str, count: u64) -> Self {
+        Self::start_with(name, count, |_| {}).await
+    }
+
+    async fn start_with(name: &str, count: u64, configure: fn(&mut Options)) -> Self {
         let dir = std::env::temp_dir().join(format!("vlot-independence-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         let listeners: BTreeMap<u64, TcpListener> =
             (1..=count).map(|node| (node, TcpListener::bind("127.0.0.1:0").unwrap())).collect();
         let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
         let addresses = listeners.iter().map(|(node, listener)| (NodeId(*node), address(listener))).collect();
-        let mut cluster = Self { dir, addresses, nodes: BTreeMap::new() };
+        let mut cluster = Self { dir, addresses, configure, nodes: BTreeMap::new() };
         for (node, listener) in listeners {
             cluster.open(node, Listen::On(listener)).await;
         }
@@ -109,6 +114,7 @@ impl Cluster {
         options.election_timeout = ELECTION_TIMEOUT;
         options.group.timeout = Duration::from_secs(6);
         options.apply_bytes_max = 8 << 10;
+        (self.configure)(&mut options);
         self.nodes.insert(node, Node::open(options).await.unwrap());
     }
 
@@ -422,6 +428,31 @@ async fn a_group_is_closed_and_taken_up_again() {
     assert_eq!(node.groups(), []);
     let anew = node.group(GroupId(1), [NodeId(1)], Sum::default()).await.unwrap();
     assert_eq!(anew.propose(Do::Add(1)).await, Ok(1), "nothing is left of it");
+    cluster.end().await;
+}
+
+/// Whichever node is the first to stand: in the end each leads as many groups as the others, and a node that comes back
+/// gets its groups again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaders_are_spread_over_the_nodes() {
+    let mut cluster = Cluster::start_with("balance", 3, |options| options.balance_leaders = true).await;
+    let mut groups = Vec::new();
+    for id in 1..=9 {
+        groups.push(cluster.group(id).await);
+    }
+    // Group 1 is led by the second node, group 3 by the first.
+    for (id, group) in (1..).zip(&groups) {
+        within(SOON, leader(&group[id % 3..=id % 3])).await;
+    }
+    cluster.nodes.remove(&1).unwrap().shutdown().await;
+    let group = &groups[2];
+    let others = within(SOON, leader(&group[1..])).await;
+    assert_eq!(group[1 + others].propose(Do::Add(1)).await, Ok(1), "group 3 has another leader");
+    let address = cluster.addresses[&NodeId(1)].clone();
+    cluster.open(1, Listen::At(address)).await;
+    let voters = cluster.addresses.keys().copied();
+    let again = cluster.nodes[&1].group(GroupId(3), voters, Sum::default()).await.unwrap();
+    within(SOON, leader(std::slice::from_ref(&again))).await;
     cluster.end().await;
 }
 
