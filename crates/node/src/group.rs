@@ -184,21 +184,20 @@ impl Group {
 
     /// Takes in the news of its node that it has not heard.
     pub(crate) fn hear(&mut self, now: Time, bulletin: &Bulletin) {
-        let Self { replica, work, .. } = self;
         for news in bulletin.since(self.heard) {
             match *news {
                 News::Connected(peer) => {
                     self.disks_unknown = true;
-                    replica.connected(now, peer, work);
+                    self.replica.connected(now, peer, &mut self.work);
                 }
-                News::Lost(peer) => replica.lost(now, peer, work),
-                News::Silent(peer) if self.is_asleep => replica.silent(now, peer, work),
+                News::Lost(peer) => self.replica.lost(now, peer, &mut self.work),
+                News::Silent(peer) if self.is_asleep => self.replica.silent(now, peer, &mut self.work),
                 News::Silent(_) => {}
-                News::Unlisted(peer) => replica.unlisted(peer),
+                News::Unlisted(peer) => self.replica.unlisted(peer),
                 News::Room(is_there) => {
-                    replica.room(now, is_there, work);
-                    if !is_there && self.makes_snapshots {
-                        replica.compact(now, self.durable.max(self.saved).index, work);
+                    self.replica.room(now, is_there, &mut self.work);
+                    if !is_there {
+                        self.make_room(now);
                     }
                 }
             }

@@ -2,7 +2,8 @@
 //!
 //! Sans-IO. Owns which groups have something to do and when, the batches of writes that are not durable, and what is about
 //! all groups: peers, disks, memory. A turn touches the groups to which something has happened or whose deadline has come,
-//! and no others, and not more than some of those, so that it is short. Must not know of sockets, files or threads, or of what a replica does.
+//! and no others, and only so many of those at once that it stays short. Must not know of sockets, files or threads, or of
+//! what a replica does.
 
 mod transfers;
 
