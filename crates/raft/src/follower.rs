@@ -89,6 +89,14 @@ impl Follower {
         self.wait(now, state);
     }
 
+    /// Another node's word has woken it. Its leader counts on its sleep and would leave it alone until it campaigns; and once
+    /// an election timeout is over it gives its vote. So it says that it is awake, as an answer to a round long ago.
+    pub(crate) fn tell_that_it_is_awake(&self, woken_by: NodeId, now: Time, state: &mut State, effects: &mut Effects) {
+        if let Some(leader) = self.leader.filter(|leader| *leader != woken_by) {
+            self.answer_heartbeat(leader, (Session::default(), 0), now, state, effects);
+        }
+    }
+
     /// Hears a leader of this term. False if the term has another.
     pub(crate) fn hear(&mut self, from: NodeId, now: Time, state: &mut State, effects: &mut Effects) -> bool {
         if let Some(leader) = self.leader.filter(|&leader| leader != from) {
@@ -188,10 +196,21 @@ impl Follower {
             state.release_memory();
         }
         state.fetch_unreadable(from, effects);
+        self.answer_heartbeat(from, (session, round), now, state, effects);
+    }
+
+    fn answer_heartbeat(
+        &self,
+        leader: NodeId,
+        (session, round): (Session, u64),
+        now: Time,
+        state: &mut State,
+        effects: &mut Effects,
+    ) {
         let asleep = self.asleep;
         let fit = state.may_stand() && state.is_healthy(now);
         let (full, priority) = (!state.has_room, state.config.priority);
-        state.send(from, Body::HeartbeatReply { session, round, fit, full, priority, asleep }, effects);
+        state.send(leader, Body::HeartbeatReply { session, round, fit, full, priority, asleep }, effects);
     }
 
     /// The receiver's side of an announcement of sleep: falls asleep if this log is the leader's, and all of it decided

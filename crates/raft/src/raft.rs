@@ -668,6 +668,9 @@ impl Raft {
         match &mut self.role {
             Role::Follower(follower) if follower.asleep && follower.is_stirred_by(input, &self.state) => {
                 follower.wake(now, &mut self.state);
+                if let Input::Receive { from, .. } = input {
+                    follower.tell_that_it_is_awake(*from, now, &mut self.state, effects);
+                }
             }
             Role::Leader(leader) if leader.is_stirred_by(input, &self.state) => {
                 leader.stir(now, &mut self.state, effects);

@@ -494,11 +494,31 @@ fn a_sleeper_gives_its_vote_an_election_timeout_after_it_was_woken() {
     let asks = |lone: &mut Lone| said(&lone.hear(3, 1, pre_vote()));
     let mut lone = follower();
     lone.wait(Duration::from_secs(3600));
-    assert_eq!(asks(&mut lone), [Body::PreVoteRefused]);
+    // Its leader, which may sleep, hears that it is awake, and sends it heartbeats.
+    assert_eq!(asks(&mut lone), [answer(0, false), Body::PreVoteRefused]);
     lone.wait(ELECTION_TIMEOUT - Duration::from_millis(1));
     assert_eq!(asks(&mut lone), [Body::PreVoteRefused], "that it was asked makes it wait no longer");
     lone.wait(Duration::from_millis(1));
     assert_eq!(asks(&mut lone), [Body::PreVoteGranted]);
+}
+
+/// What its leader says needs no answer of that kind, nor does what its own host tells it.
+#[test]
+fn a_sleeper_that_others_wake_tells_its_leader() {
+    let notice = |effects: &[Effect]| sent(effects).into_iter().any(|sent| sent == (2, 1, answer(0, false)));
+    let table: [(&str, Input, bool); 5] = [
+        ("another follower", heard(3, 1, Body::PreVoteRefused), true),
+        ("one that is no member", heard(7, 0, pre_vote()), true),
+        ("its leader", heard(2, 1, Body::Committed { upto: LogIndex(1) }), false),
+        ("its host", Input::Wake, false),
+        ("the loss of its leader", Input::Lost { peer: NODE_2 }, false),
+    ];
+    for (what, input, tells) in table {
+        let mut lone = follower();
+        assert_eq!(notice(&lone.input(input.clone())), tells, "{what}");
+        assert!(!lone.raft.is_asleep());
+        assert!(!notice(&lone.input(input)), "{what}: once");
+    }
 }
 
 /// The host has said that the leader is gone: nothing speaks against another.
