@@ -289,6 +289,11 @@ fn nobody_sleeps_unless_configured_to_nor_with_leases() {
 fn without_node_3() -> Lone {
     let mut lone = idle(|_| {});
     lone.input(Input::Lost { peer: NODE_3 });
+    fall_asleep_with_node_2(&mut lone);
+    lone
+}
+
+fn fall_asleep_with_node_2(lone: &mut Lone) {
     while !lone.raft.is_asleep() {
         let effects = lone.time_out();
         let announcement = said(&effects).into_iter().find_map(|body| match body {
@@ -297,7 +302,6 @@ fn without_node_3() -> Lone {
         });
         lone.hear(2, 1, answer(announcement.unwrap_or(0), announcement.is_some()));
     }
-    lone
 }
 
 #[test]
@@ -355,6 +359,17 @@ fn a_leader_that_slept_without_a_peer_does_not_count_it_when_it_wakes() {
     lone.wait(ELECTION_TIMEOUT);
     lone.input(Input::Tick);
     assert_eq!(lone.role(), RoleName::Follower);
+}
+
+/// It knows already that node 3 is away, and does not wait for it once more.
+#[test]
+fn a_leader_that_wakes_sleeps_again_without_a_peer_that_is_away() {
+    let mut lone = without_node_3();
+    lone.wait(Duration::from_secs(3600));
+    let woken = lone.now;
+    lone.input(Input::Wake);
+    fall_asleep_with_node_2(&mut lone);
+    assert!(lone.now.since(woken) < ELECTION_TIMEOUT, "{:?}", lone.now.since(woken));
 }
 
 /// One that will not campaign by itself says a word to each node that it is connected to, which wakes a leader.
