@@ -392,6 +392,8 @@ fn a_node_that_does_not_stand_wakes_the_group_that_it_comes_back_to() {
         happens(&mut wakeful);
         assert_eq!(sent(&wakeful.input(Input::Connected { peer: NODE_2 })), [], "{what}: no group sleeps");
     }
+    let mut stands = sleepy("n1,n2,n3", 1, &[1], |_| {});
+    assert_eq!(sent(&stands.input(Input::Connected { peer: NODE_2 })), [], "it will ask soon anyway");
 }
 
 /// Only answers to the announcement that is under way count.
