@@ -208,7 +208,7 @@ impl Follower {
         effects: &mut Effects,
     ) {
         let asleep = self.asleep;
-        let fit = state.may_stand() && state.is_healthy(now);
+        let fit = state.is_fit(now);
         let (full, priority) = (!state.has_room, state.config.priority);
         state.send(leader, Body::HeartbeatReply { session, round, fit, full, priority, asleep }, effects);
     }

@@ -383,10 +383,7 @@ impl Raft {
                 }
             }
             Body::TimeoutNow => {
-                if self.hear_leader(from, now, effects).is_some()
-                    && self.state.may_stand()
-                    && self.state.is_healthy(now)
-                {
+                if self.hear_leader(from, now, effects).is_some() && self.state.is_fit(now) {
                     self.campaign(Poll::Vote, Cause::Transfer, now, effects);
                 }
             }
@@ -635,7 +632,7 @@ impl Raft {
     fn reconnected(&mut self, peer: NodeId, now: Time, effects: &mut Effects) {
         match &mut self.role {
             // Its group may sleep, and it will not campaign.
-            Role::Follower(follower) if follower.leader.is_none() && !self.state.would_campaign(now) => {
+            Role::Follower(follower) if follower.leader.is_none() && !self.state.is_fit(now) => {
                 self.state.wake_sleeper(peer, effects);
             }
             Role::Leader(leader) => leader.reconnected(peer),

@@ -374,26 +374,27 @@ impl State {
     /// removed, and is told so when it asks for pre-votes; if groups sleep, its own may, and wakes then. It does nothing
     /// with the pre-votes.
     pub(crate) fn ask_without_standing(&self, effects: &mut Effects) {
-        let asks = self.unreadable.is_some() || self.config.sleeps_after().is_some();
-        for peer in self.voting_peers().into_iter().filter(|_| asks) {
-            self.ask_pre_vote_without_standing(peer, effects);
+        if self.unreadable.is_some() || self.config.sleeps_after().is_some() {
+            self.ask_for_pre_votes(self.voting_peers(), effects);
         }
     }
 
     /// The same of one peer, whose connection is up. It may know the members where this node does not.
     pub(crate) fn wake_sleeper(&self, peer: NodeId, effects: &mut Effects) {
         if self.config.sleeps_after().is_some() && peer != self.config.node {
-            self.ask_pre_vote_without_standing(peer, effects);
+            self.ask_for_pre_votes(vec![peer], effects);
         }
     }
 
-    fn ask_pre_vote_without_standing(&self, peer: NodeId, effects: &mut Effects) {
+    fn ask_for_pre_votes(&self, peers: Vec<NodeId>, effects: &mut Effects) {
         let last = self.log.last_id();
-        Self::send_unheld(peer, self.term, Body::RequestPreVote { last }, effects);
+        for peer in peers {
+            Self::send_unheld(peer, self.term, Body::RequestPreVote { last }, effects);
+        }
     }
 
-    /// Whether this node campaigns when it has heard no leader for long.
-    pub(crate) fn would_campaign(&self, now: Time) -> bool {
+    /// Whether this node may campaign and could do a leader's work.
+    pub(crate) fn is_fit(&self, now: Time) -> bool {
         self.may_stand() && self.is_healthy(now)
     }
 
