@@ -43,7 +43,7 @@ impl Answer {
 
 /// Why there is no answer. Displays as the end of a sentence.
 #[derive(Debug)]
-pub(crate) enum AskError {
+pub enum AskError {
     TimedOut,
     Io(std::io::Error),
     /// The answer is not one that a member gives.

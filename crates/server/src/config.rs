@@ -12,13 +12,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arguments::Settings;
-pub(crate) use error::ConfigError;
+pub use error::ConfigError;
 use error::Expected;
 pub(crate) use values::Url;
 
 /// Everything `vlot server` needs to know before it touches disk or network.
 #[derive(Debug)]
-pub(crate) struct Config {
+pub struct Config {
     pub(crate) name: String,
     pub(crate) data_dir: PathBuf,
     pub(crate) listen: Listen,
@@ -38,10 +38,12 @@ pub(crate) struct Config {
     pub(crate) slow_call: Duration,
     /// The hosts that HTTP/1 requests may name; `None` allows all.
     pub(crate) hosts: Option<Vec<String>>,
-    pub(crate) logging: Logging,
-    pub(crate) stop_with_parent: bool,
+    /// How much is logged, in which shape, and where.
+    pub logging: Logging,
+    /// Whether the node ends when its standard input does: when its parent process has ended.
+    pub stop_with_parent: bool,
     /// What the operator should be told once logging is up.
-    pub(crate) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// The addresses a node listens on.
@@ -119,10 +121,13 @@ pub(crate) enum AutoCompaction {
 
 /// How much is logged, in which shape, and where.
 #[derive(Debug)]
-pub(crate) struct Logging {
-    pub(crate) level: tracing::level_filters::LevelFilter,
-    pub(crate) json: bool,
-    pub(crate) to_stdout: bool,
+pub struct Logging {
+    /// What is less important is left out.
+    pub level: tracing::level_filters::LevelFilter,
+    /// One JSON object a line; plain text otherwise.
+    pub json: bool,
+    /// To standard output; to standard error otherwise.
+    pub to_stdout: bool,
 }
 
 impl Config {
@@ -130,7 +135,7 @@ impl Config {
     ///
     /// # Errors
     /// A [`ConfigError`] for the first thing that is wrong.
-    pub(crate) fn read(
+    pub fn read(
         arguments: impl IntoIterator<Item = String>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
@@ -169,7 +174,7 @@ impl Config {
 }
 
 /// The text of `vlot server --help`: the table of flags.
-pub(crate) fn help() -> String {
+pub fn help() -> String {
     let mut text = String::from(
         "Usage: vlot server [flags]\n\nStarts one node. Flags are etcd's, each also as a variable ETCD_<FLAG>:\n",
     );

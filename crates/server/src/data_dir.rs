@@ -23,7 +23,7 @@ pub(crate) struct DataDir {
 
 /// The member that a data directory belongs to.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Mark {
+pub struct Mark {
     pub(crate) identity: Identity,
     /// Whether the member joined a cluster that ran already.
     pub(crate) joined: bool,
@@ -35,7 +35,8 @@ pub(crate) struct Mark {
 
 /// Why a data directory is not used.
 #[derive(Debug)]
-pub(crate) enum DataDirError {
+#[expect(missing_docs, reason = "the fields are what the variants name")]
+pub enum DataDirError {
     /// Another process has locked it.
     InUse { path: PathBuf },
     /// It cannot be made, locked or written.
@@ -148,7 +149,7 @@ impl DataDir {
 ///
 /// # Errors
 /// The directory is another member's, or cannot be read.
-pub(crate) fn check_mark(path: &Path, config: &Config) -> Result<(), DataDirError> {
+pub fn check_mark(path: &Path, config: &Config) -> Result<(), DataDirError> {
     let identity = computed(config);
     match read_mark(path)? {
         Some(found) if found.identity != identity => {

@@ -3,10 +3,10 @@
 //! One port serves gRPC (HTTP/2) and HTTP/1. Owns sockets and their limits. Must not know what a call does: gRPC calls
 //! go to `grpc.rs`, everything else to `http.rs`.
 
-pub(crate) mod body;
-pub(crate) mod exchange;
+mod body;
 mod grpc;
 mod http;
+mod requests;
 mod stream;
 
 use std::convert::Infallible;
@@ -234,7 +234,7 @@ impl From<hyper::Error> for ConnectionError {
 
 /// Why a node does not listen on an URL.
 #[derive(Debug)]
-pub(crate) enum ListenError {
+pub enum ListenError {
     /// The host is not an IP address.
     NotAnAddress(Url),
     PortInUse(Url),

@@ -9,7 +9,7 @@ use crate::config::Url;
 
 /// The ids by which a node and its cluster are known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Identity {
+pub struct Identity {
     pub(crate) cluster: u64,
     pub(crate) member: u64,
 }

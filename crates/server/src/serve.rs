@@ -1,17 +1,14 @@
-//! One node from start to stop: configuration, data directory, replica, listeners, signals.
+//! One node from start to stop: data directory, replica, listeners.
 //!
-//! Owns the order in which things begin and end, and the exit code.
+//! Owns the order in which things begin and end. Must not know of signals, exit codes or where a log line goes.
 
 mod error;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -30,45 +27,15 @@ use crate::peer_pages::PeerPages;
 use crate::service::Services;
 use crate::store_group::{StoreFailure, StoreGroup};
 use crate::store_machine::{Proposal, StoreMachine};
-use crate::{config, join, logging, removal};
-use error::ServeError;
+use crate::{join, removal};
+pub use error::ServeError;
 
-/// Runs `vlot server` with the arguments after that word.
-pub(crate) fn run(arguments: Vec<String>) -> ExitCode {
-    if arguments.iter().any(|argument| matches!(argument.as_str(), "--help" | "-help" | "-h")) {
-        print!("{}", config::help());
-        return ExitCode::SUCCESS;
-    }
-    if arguments.iter().any(|argument| matches!(argument.as_str(), "--version" | "-version")) {
-        println!("{}", version_line());
-        return ExitCode::SUCCESS;
-    }
-    let environment =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let outcome = Config::read(arguments, environment).map_err(ServeError::from).and_then(|config| {
-        logging::start(&config.logging);
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(ServeError::Runtime)?
-            .block_on(serve(config))
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("vlot server: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// What `--version` says.
-pub(crate) fn version_line() -> String {
-    format!("vlot {} (etcd API {})", env!("CARGO_PKG_VERSION"), crate::service::ETCD_VERSION)
-}
-
-/// Serves until a signal, a failure, the node's removal, or the end of the parent process.
-async fn serve(config: Config) -> Result<(), ServeError> {
+/// Serves as one node of a cluster until it is asked to stop, the node fails, or the cluster has removed it. `asked_to_stop`
+/// says in its end why, for the log.
+///
+/// # Errors
+/// The node does not start, or cannot go on.
+pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static str>) -> Result<(), ServeError> {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     // Ports first: a second start of the same node by mistake must not touch the data.
     let listeners = listen(&config)?;
@@ -118,7 +85,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
         info!(%url, "serving clients");
     }
     let outcome = tokio::select! {
-        reason = asked_to_stop(config.stop_with_parent) => {
+        reason = asked_to_stop => {
             info!(reason, "stopping");
             Ok(())
         }
@@ -246,44 +213,6 @@ async fn publish(store_group: Arc<StoreGroup>, membership: Arc<Membership>) {
             (Err(_), _) => {}
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// Waits for SIGTERM, SIGINT, or where the parent asked for it, the end of standard input: a parent that dies closes
-/// it, however it dies.
-async fn asked_to_stop(with_parent: bool) -> &'static str {
-    let (closed, parent_gone) = tokio::sync::oneshot::channel();
-    if with_parent {
-        // A thread, because reading standard input blocks. It ends with the process.
-        std::thread::spawn(move || {
-            let mut rest = [0; 64];
-            while matches!(std::io::stdin().read(&mut rest), Ok(1..)) {}
-            let _ = closed.send(());
-        });
-    }
-    let parent_gone = async {
-        match parent_gone.await {
-            Ok(()) => {}
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = signalled(SignalKind::terminate()) => "SIGTERM",
-        () = signalled(SignalKind::interrupt()) => "SIGINT",
-        () = parent_gone => "the parent process has ended",
-    }
-}
-
-/// Waits for a signal; for ever, if the system does not let it be waited for.
-pub(crate) async fn signalled(kind: SignalKind) {
-    match signal(kind) {
-        Ok(mut signals) => {
-            signals.recv().await;
-        }
-        Err(error) => {
-            warn!(%error, "cannot wait for a signal");
-            std::future::pending().await
-        }
     }
 }
 

@@ -19,7 +19,7 @@ use prost::Message;
 use vlot_proto::etcdserverpb::{RangeRequest, ResponseHeader};
 
 use crate::config::Config;
-use crate::edge::exchange::{Replies, Requests};
+use crate::conversation::{Replies, Requests};
 use crate::member::Membership;
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
@@ -30,7 +30,7 @@ use crate::worker_pool::WorkerPool;
 pub(crate) use answer::{LongAnswer, Reply};
 
 /// The version that is told to clients which choose what to do by etcd's version: they expect plain numbers.
-pub(crate) const ETCD_VERSION: &str = "3.6.0";
+pub const ETCD_VERSION: &str = "3.6.0";
 
 /// What a call tells about its caller.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +129,7 @@ impl Services {
         &self,
         rpc: Rpc,
         caller: Caller,
-        requests: Requests,
+        requests: impl Requests,
         replies: Replies,
     ) -> Result<(), Status> {
         if self.store_group.is_learner() && rpc != Rpc::HealthWatch {

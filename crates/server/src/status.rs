@@ -9,7 +9,7 @@ use vlot_store::refusal::Refusal;
 /// The codes of gRPC, as far as calls end with them here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u16)]
-pub(crate) enum Code {
+pub enum Code {
     Ok = 0,
     Canceled = 1,
     Unknown = 2,
@@ -25,7 +25,7 @@ pub(crate) enum Code {
 }
 
 /// All codes, by number. The names are those of gRPC's metrics.
-pub(crate) const CODE_NAMES: [&str; 17] = [
+pub const CODE_NAMES: [&str; 17] = [
     "OK",
     "Canceled",
     "Unknown",
@@ -47,7 +47,7 @@ pub(crate) const CODE_NAMES: [&str; 17] = [
 
 /// How a call ends.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Status {
+pub struct Status {
     pub(crate) code: Code,
     pub(crate) message: Cow<'static, str>,
 }

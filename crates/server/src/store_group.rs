@@ -51,7 +51,7 @@ impl Glance {
 
 /// Why the store can write nothing more.
 #[derive(Clone, Debug)]
-pub(crate) enum StoreFailure {
+pub enum StoreFailure {
     /// The store has failed, and says why.
     Store(Failure),
     /// The store has stopped, and nothing can be asked of it.

@@ -8,7 +8,8 @@ use super::values::{Url, UrlError};
 
 /// Why the configuration is refused. Its text is the one line an operator sees.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) enum ConfigError {
+#[expect(missing_docs, reason = "the fields are what the variants name")]
+pub enum ConfigError {
     /// An argument without a dash where a flag is expected.
     NotAFlag { argument: String },
     /// No flag has this name.
@@ -37,7 +38,7 @@ pub(crate) enum ConfigError {
 
 /// What a flag's value should have been.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Expected {
+pub enum Expected {
     /// Something of this form, or one of these words.
     Form(&'static str),
     /// A number that is not smaller.

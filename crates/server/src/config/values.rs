@@ -46,7 +46,7 @@ pub(crate) fn switch(text: &str) -> Option<bool> {
 
 /// An address that a node listens on or can be reached at, in flags an URL `http://host:port`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) struct Url {
+pub struct Url {
     /// A name or an IP address; of IPv6, without the brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -109,7 +109,7 @@ impl fmt::Display for Url {
 
 /// Why a text is no [`Url`].
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct UrlError {
+pub struct UrlError {
     pub(crate) url: String,
     pub(crate) flaw: UrlFlaw,
 }

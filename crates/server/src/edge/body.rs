@@ -9,15 +9,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::buf::Chain;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
-use tokio::sync::mpsc;
 
+use crate::conversation::{PREFIX_BYTES, Waiting, prefix};
 use crate::status::{Code, Status};
-
-/// Length of what precedes a gRPC message: a flag for compression and the length as 32 bits.
-pub(super) const PREFIX_BYTES: usize = 5;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -33,7 +30,7 @@ pub(crate) enum Body {
     /// One message or text, then perhaps trailers.
     Whole { data: Option<Data>, trailers: Option<HeaderMap> },
     /// Framed bytes as they come, closed by a status. They are taken only as the client takes them.
-    Stream { next: Bytes, following: mpsc::Receiver<Result<Bytes, Status>> },
+    Stream { next: Bytes, following: Waiting },
 }
 
 impl Body {
@@ -48,12 +45,12 @@ impl Body {
     }
 
     /// Messages of a stream, framed, as they come.
-    pub(super) fn stream(following: mpsc::Receiver<Result<Bytes, Status>>) -> Body {
+    pub(super) fn stream(following: Waiting) -> Body {
         Body::Stream { next: Bytes::new(), following }
     }
 
     /// One message of exactly this length, whose bytes come in slices.
-    pub(super) fn sliced_message(length: u32, slices: mpsc::Receiver<Result<Bytes, Status>>) -> Body {
+    pub(super) fn sliced_message(length: u32, slices: Waiting) -> Body {
         Body::Stream { next: Bytes::copy_from_slice(&prefix(length as usize)), following: slices }
     }
 
@@ -61,43 +58,6 @@ impl Body {
     pub(super) fn message(message: Bytes) -> Body {
         Body::Whole { data: Some(framed(message)), trailers: Some(trailers(&Status::OK)) }
     }
-}
-
-/// Some messages of a stream that leave together, one behind the other in one buffer.
-#[derive(Debug, Default, Eq, PartialEq)]
-pub(crate) struct Batch(BytesMut);
-
-impl Batch {
-    /// A batch of one.
-    pub(crate) fn of(message: &[u8]) -> Batch {
-        let mut batch = Batch::default();
-        batch.push(message.len(), |buffer| buffer.put_slice(message));
-        batch
-    }
-
-    /// Adds one message of exactly `length` bytes, which `write` appends to the buffer.
-    pub(crate) fn push(&mut self, length: usize, write: impl FnOnce(&mut BytesMut)) {
-        self.0.reserve(PREFIX_BYTES + length);
-        self.0.put_slice(&prefix(length));
-        let start = self.0.len();
-        write(&mut self.0);
-        assert_eq!(self.0.len() - start, length, "a message is as long as its prefix says");
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn freeze(self) -> Bytes {
-        self.0.freeze()
-    }
-}
-
-/// What precedes an uncompressed message of this length.
-fn prefix(length: usize) -> [u8; PREFIX_BYTES] {
-    // No message is longer: clients stop reading at 2 GiB, and what is longer is refused.
-    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
-    [0, a, b, c, d]
 }
 
 /// Puts its prefix in front of a message.
@@ -201,14 +161,6 @@ mod tests {
     fn a_message_goes_out_behind_its_length() {
         let mut data = framed(Bytes::from_static(b"abc"));
         assert_eq!(data.copy_to_bytes(data.remaining()), &b"\0\0\0\0\x03abc"[..]);
-    }
-
-    #[test]
-    fn messages_of_a_batch_follow_each_other() {
-        let mut batch = Batch::of(b"abc");
-        batch.push(0, |_| {});
-        batch.push(1, |buffer| buffer.put_slice(b"z"));
-        assert_eq!(batch.0, &b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\0\x01z"[..]);
     }
 
     #[test]

@@ -9,19 +9,18 @@ use std::time::{Duration, Instant};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::Edge;
 use super::body::{Body, trailers};
-use super::exchange::{Replies, Requests, Slices};
+use super::requests::GrpcRequests;
+use crate::conversation::{Replies, Requests, Slices};
 use crate::rpc::{Kind, Rpc};
 use crate::service::{Caller, LongAnswer, Reply};
 use crate::status::{Code, Status};
 
 const CONTENT_TYPE_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-/// Batches of replies that may wait between a streaming service and the connection. What exceeds it waits in the
-/// service, which knows how to do without a copy.
+/// Batches of replies that may wait between a streaming service and the connection.
 const BATCHES_MAX: usize = 2;
 /// Slices of a long answer that wait for the connection: the next one is made while one is sent.
 const SLICES_MAX: usize = 1;
@@ -69,7 +68,7 @@ async fn unary(edge: &Edge, rpc: Rpc, request: Request<Incoming>) -> Result<Repl
     refuse_compression(&parts.headers)?;
     let caller = caller(&parts.headers);
     let call = async {
-        let mut requests = Requests::new(body, edge.message_bytes_max);
+        let mut requests = GrpcRequests::new(body, edge.message_bytes_max);
         let message = requests.next().await?.ok_or_else(Status::no_message)?;
         edge.services.call(rpc, caller, message).await
     };
@@ -83,9 +82,9 @@ async fn unary(edge: &Edge, rpc: Rpc, request: Request<Incoming>) -> Result<Repl
 
 /// Starts to send a long answer. What produces it runs in a task of its own, which ends with the call.
 fn sliced(answer: LongAnswer) -> Response<Body> {
-    let (slices, waiting) = mpsc::channel(SLICES_MAX);
+    let (slices, waiting) = Slices::new(SLICES_MAX);
     let length = answer.length();
-    tokio::spawn(answer.send(Slices(slices)));
+    tokio::spawn(answer.send(slices));
     success(Body::sliced_message(length, waiting))
 }
 
@@ -100,20 +99,19 @@ fn stream(edge: &Arc<Edge>, rpc: Rpc, request: Request<Incoming>) -> Response<Bo
         }
     };
     let caller = caller(&parts.headers);
-    let requests = Requests::new(body, edge.message_bytes_max);
-    let (replies, waiting) = mpsc::channel(BATCHES_MAX);
+    let requests = GrpcRequests::new(body, edge.message_bytes_max);
+    let (replies, waiting) = Replies::new(BATCHES_MAX);
     let edge = edge.clone();
     tokio::spawn(async move {
         let mut stopping = edge.stopping.clone();
         let outcome = tokio::select! {
-            outcome = edge.services.converse(rpc, caller, requests, Replies(replies.clone())) => outcome,
+            outcome = edge.services.converse(rpc, caller, requests, replies.clone()) => outcome,
             () = elapsed(within) => Err(Status::DEADLINE_EXCEEDED),
             _ = stopping.wait_for(|stop| *stop) => Err(Status::STOPPED),
         };
         let status = outcome.err().unwrap_or(Status::OK);
         edge.services.metrics.call_handled(rpc, status.code);
-        // If the client is gone, the status is dropped.
-        let _ = replies.send(Err(status)).await;
+        replies.end(status).await;
     });
     success(Body::stream(waiting))
 }

@@ -12,7 +12,7 @@ use crate::config::Url;
 
 /// Why a node may neither join a cluster nor begin one.
 #[derive(Debug)]
-pub(crate) enum JoinError {
+pub enum JoinError {
     /// `--initial-cluster` names no other member.
     NoOthers,
     /// No member that was asked has told its members.
@@ -99,7 +99,7 @@ impl std::error::Error for JoinError {}
 
 /// Why a member that was asked has not told its members.
 #[derive(Debug)]
-pub(crate) enum Silence {
+pub enum Silence {
     Ask(AskError),
     /// The answer holds no members.
     NotTold,

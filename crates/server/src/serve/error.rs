@@ -1,52 +1,46 @@
-//! Why a node does not start, or does not go on: what `vlot server` says in one line before it exits.
+//! Why a node does not start, or does not go on: what an operator reads in one line.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::config::{ConfigError, Url};
+use crate::config::Url;
 use crate::data_dir::DataDirError;
 use crate::edge::ListenError;
 use crate::identity::Identity;
 use crate::join::JoinError;
 use crate::store_group::StoreFailure;
 
-/// Why `vlot server` fails.
+/// Why a node does not start, or does not go on.
 #[derive(Debug)]
-pub(super) enum ServeError {
-    Config(ConfigError),
-    Runtime(std::io::Error),
+#[expect(missing_docs, reason = "the fields are what the variants name")]
+pub enum ServeError {
+    /// It cannot listen where it is told to.
     Listen(ListenError),
     /// The peer URL has no IP address to bind.
     PeerAddress(Url),
     /// The node listens for peers on one URL, and this many are given.
     PeerUrls(usize),
+    /// The data directory is not used.
     DataDir(DataDirError),
+    /// It finds no place in the cluster that it should join.
     Join(JoinError),
-    Store {
-        data_dir: PathBuf,
-        error: vlot_store::store::OpenError,
-    },
+    /// The store cannot be opened.
+    Store { data_dir: PathBuf, error: vlot_store::store::OpenError },
+    /// The log cannot be opened.
     Node(vlot::OpenError),
-    Group {
-        data_dir: PathBuf,
-        error: vlot::GroupError,
-    },
+    /// The store's group is not taken up.
+    Group { data_dir: PathBuf, error: vlot::GroupError },
     /// The store can write nothing more.
     StoreFailed(StoreFailure),
     /// The node cannot go on.
     NodeFailed(vlot::Ended),
     /// The cluster has removed this member.
-    Removed {
-        identity: Identity,
-        data_dir: PathBuf,
-    },
+    Removed { identity: Identity, data_dir: PathBuf },
 }
 
 impl fmt::Display for ServeError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config(error) => error.fmt(out),
-            Self::Runtime(error) => write!(out, "cannot start: {error}"),
             Self::Listen(error) => error.fmt(out),
             Self::PeerAddress(url) => write!(out, "--listen-peer-urls: cannot bind {url}: no such address"),
             Self::PeerUrls(given) => write!(out, "--listen-peer-urls: one URL is needed, and {given} are given"),
@@ -68,12 +62,6 @@ impl fmt::Display for ServeError {
 }
 
 impl std::error::Error for ServeError {}
-
-impl From<ConfigError> for ServeError {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
-    }
-}
 
 impl From<ListenError> for ServeError {
     fn from(error: ListenError) -> Self {

@@ -12,7 +12,7 @@ use vlot_store::txn_answer::TxnAnswer;
 use vlot_store::view::View;
 
 use super::Services;
-use crate::edge::exchange::Slices;
+use crate::conversation::Slices;
 use crate::status::{Code, Status};
 use crate::worker_pool::WorkerPool;
 

@@ -5,8 +5,7 @@ use vlot_proto::health::health_check_response::ServingStatus;
 use vlot_proto::health::{HealthCheckRequest, HealthCheckResponse};
 
 use super::{decode, encode};
-use crate::edge::body::Batch;
-use crate::edge::exchange::{Replies, Requests};
+use crate::conversation::{Batch, Replies, Requests};
 use crate::status::{Code, Status};
 
 /// The server as a whole, which goes by the empty name, serves; it has no other name.
@@ -19,7 +18,7 @@ pub(super) fn check(request: Bytes) -> Result<Bytes, Status> {
 }
 
 /// Tells the status once: it does not change while the server runs.
-pub(super) async fn watch(mut requests: Requests, replies: Replies) -> Result<(), Status> {
+pub(super) async fn watch(mut requests: impl Requests, replies: Replies) -> Result<(), Status> {
     let request = requests.next().await?.ok_or_else(Status::no_message)?;
     let request: HealthCheckRequest = decode(request)?;
     let status = if request.service.is_empty() { ServingStatus::Serving } else { ServingStatus::ServiceUnknown };

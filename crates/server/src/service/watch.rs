@@ -20,8 +20,7 @@ use vlot_store::watch::{CancelReason, Drained, Next, WatchOut, WatchStream};
 
 use super::{Caller, Services, decode};
 use crate::config::RECEIVE_SLACK;
-use crate::edge::body::Batch;
-use crate::edge::exchange::{Replies, Requests};
+use crate::conversation::{Batch, Replies, Requests};
 use crate::status::{COMPACTED, Status};
 use crate::worker_pool::{Turn, WorkerPool};
 
@@ -31,7 +30,12 @@ const DRAIN_BYTES: usize = 256 * 1024;
 const LEADERLESS_MAX: u32 = 3;
 
 impl Services {
-    pub(super) async fn watch(&self, caller: Caller, mut requests: Requests, replies: Replies) -> Result<(), Status> {
+    pub(super) async fn watch(
+        &self,
+        caller: Caller,
+        mut requests: impl Requests,
+        replies: Replies,
+    ) -> Result<(), Status> {
         let woken = Arc::new(Notify::new());
         let wake = woken.clone();
         let mut stream = self.store_group.look(|store| store.watch_stream(Arc::new(move || wake.notify_one()))).await?;

@@ -1,70 +1,30 @@
-//! The two directions of a streaming call: the client's messages one by one, and the way back.
+//! The messages of a gRPC call, as its client sends them.
 //!
 //! Owns how messages are cut from what has come. Must not know which call it is, or what a message means.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::sync::mpsc;
 
-use super::body::{Batch, PREFIX_BYTES};
+use crate::conversation::{PREFIX_BYTES, Requests};
 use crate::status::{Code, Status};
 
-/// The way back to a streaming client.
-pub(crate) struct Replies(pub(super) mpsc::Sender<Result<Bytes, Status>>);
-
-impl Replies {
-    /// Sends some messages, waiting until there is room for them. `Err` means that the client is gone.
-    pub(crate) async fn send(&self, batch: Batch) -> Result<(), Status> {
-        self.0.send(Ok(batch.freeze())).await.map_err(|_| Status::CANCELED)
-    }
-
-    /// Returns when the client is gone.
-    pub(crate) async fn closed(&self) {
-        self.0.closed().await;
-    }
-}
-
-/// The way back for the slices of one long message.
-pub(crate) struct Slices(pub(super) mpsc::Sender<Result<Bytes, Status>>);
-
-impl Slices {
-    /// Waits until the client has taken what it was given. `None` if it is gone.
-    pub(crate) async fn room(&self) -> Option<Room<'_>> {
-        self.0.reserve().await.ok().map(Room)
-    }
-}
-
-/// Room for one slice, or for the end.
-pub(crate) struct Room<'s>(mpsc::Permit<'s, Result<Bytes, Status>>);
-
-impl Room<'_> {
-    /// Gives the next slice.
-    pub(crate) fn fill(self, slice: Bytes) {
-        self.0.send(Ok(slice));
-    }
-
-    /// Ends the call: well if all of the message was given.
-    pub(crate) fn end(self, status: Status) {
-        self.0.send(Err(status));
-    }
-}
-
-/// The messages a client sends, one by one.
-pub(crate) struct Requests {
+/// The messages of one call.
+pub(super) struct GrpcRequests {
     body: Incoming,
     /// What has come and is not cut into messages yet.
     pending: BytesMut,
     message_bytes_max: usize,
 }
 
-impl Requests {
-    pub(super) fn new(body: Incoming, message_bytes_max: usize) -> Requests {
-        Requests { body, pending: BytesMut::new(), message_bytes_max }
+impl GrpcRequests {
+    pub(super) fn new(body: Incoming, message_bytes_max: usize) -> GrpcRequests {
+        GrpcRequests { body, pending: BytesMut::new(), message_bytes_max }
     }
+}
 
-    /// The next message; `None` when the client has sent its last. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+impl Requests for GrpcRequests {
+    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
             if let Some(message) = cut_message(&mut self.pending, self.message_bytes_max)? {
                 return Ok(Some(message));

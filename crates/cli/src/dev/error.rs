@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
-use crate::config::ConfigError;
-use crate::data_dir::DataDirError;
+use vlot_server::DataDirError;
+use vlot_server::config::ConfigError;
 
 /// Why `vlot dev` fails.
 #[derive(Debug)]

@@ -1,33 +1,15 @@
 //! The program `vlot`: a replicated key-value store that speaks etcd's v3 interface, and the tools around it.
 //!
-//! Owns which word starts what. `vlot server` takes etcd's flags, which are read by `config.rs`; everything else is
-//! clap's.
+//! Owns which word starts what. `vlot server` takes etcd's flags, which the library reads; everything else is clap's.
 
-mod ask;
 mod bench;
 mod client;
-mod compaction;
-mod config;
 mod ctl;
-mod data_dir;
 mod dev;
-mod edge;
-mod exposition;
-mod identity;
-mod join;
 mod log;
 mod logging;
-mod member;
-mod metrics;
-mod peer_pages;
-mod removal;
-mod rpc;
-mod serve;
-mod service;
-mod status;
-mod store_group;
-mod store_machine;
-mod worker_pool;
+mod server;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -36,7 +18,7 @@ use clap::{ArgMatches, Command};
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
     if arguments.nth(1).as_deref() == Some("server") {
-        return serve::run(arguments.collect());
+        return server::run(arguments.collect());
     }
     let root = match root().try_get_matches() {
         Ok(root) => root,

@@ -2,7 +2,7 @@
 
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use crate::config::Logging;
+use vlot_server::config::Logging;
 
 /// Starts logging for the whole process. A second call changes nothing.
 pub(crate) fn start(logging: &Logging) {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use http::HeaderMap;
 
-use crate::status::CODE_NAMES;
+use vlot_server::CODE_NAMES;
 
 /// The outcome of a call that the server refused.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,0 +1,71 @@
+//! `vlot server`: one node, as a process.
+//!
+//! Owns how a process is told to stop, and its exit code. The flags are read, and the node is run, by the library.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use tokio::signal::unix::SignalKind;
+use vlot_server::ETCD_VERSION;
+use vlot_server::config::{self, Config};
+use vlot_server::serve::serve;
+
+use crate::{logging, signals};
+
+/// Runs `vlot server` with the arguments after that word.
+pub(crate) fn run(arguments: Vec<String>) -> ExitCode {
+    if arguments.iter().any(|argument| matches!(argument.as_str(), "--help" | "-help" | "-h")) {
+        print!("{}", config::help());
+        return ExitCode::SUCCESS;
+    }
+    if arguments.iter().any(|argument| matches!(argument.as_str(), "--version" | "-version")) {
+        println!("vlot {} (etcd API {ETCD_VERSION})", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let config = match Config::read(arguments, environment) {
+        Ok(config) => config,
+        Err(error) => return fail(&error),
+    };
+    logging::start(&config.logging);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format_args!("cannot start: {error}")),
+    };
+    let asked_to_stop = asked_to_stop(config.stop_with_parent);
+    match runtime.block_on(serve(config, asked_to_stop)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("vlot server: {error}");
+    ExitCode::FAILURE
+}
+
+/// Waits for SIGTERM, SIGINT, or where the parent asked for it, the end of standard input: a parent that dies closes
+/// it, however it dies.
+async fn asked_to_stop(with_parent: bool) -> &'static str {
+    let (closed, parent_gone) = tokio::sync::oneshot::channel();
+    if with_parent {
+        // A thread, because reading standard input blocks. It ends with the process.
+        std::thread::spawn(move || {
+            let mut rest = [0; 64];
+            while matches!(std::io::stdin().read(&mut rest), Ok(1..)) {}
+            let _ = closed.send(());
+        });
+    }
+    let parent_gone = async {
+        match parent_gone.await {
+            Ok(()) => {}
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = signals::received(SignalKind::terminate()) => "SIGTERM",
+        () = signals::received(SignalKind::interrupt()) => "SIGINT",
+        () = parent_gone => "the parent process has ended",
+    }
+}

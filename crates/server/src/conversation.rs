@@ -1,0 +1,131 @@
+//! What a service sees of a call that is more than one message each way: the client's messages one by one, and the way
+//! back.
+//!
+//! Must not know which call it is, nor how messages come and go: gRPC and the JSON gateway do (`edge.rs`).
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::sync::mpsc;
+
+use crate::status::Status;
+
+/// The messages a client sends, one by one.
+pub(crate) trait Requests: Send {
+    /// The next message; `None` when the client has sent its last. Cancel-safe.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Status>> + Send;
+}
+
+/// What an adapter takes from a conversation: bytes as they come, closed by a status.
+pub(crate) type Waiting = mpsc::Receiver<Result<Bytes, Status>>;
+
+/// The way back to a streaming client.
+#[derive(Clone)]
+pub(crate) struct Replies(mpsc::Sender<Result<Bytes, Status>>);
+
+impl Replies {
+    /// A way for so many batches; what exceeds it waits in the service, which knows how to do without a copy.
+    pub(crate) fn new(batches_max: usize) -> (Replies, Waiting) {
+        let (replies, waiting) = mpsc::channel(batches_max);
+        (Replies(replies), waiting)
+    }
+
+    /// Sends some messages, waiting until there is room for them. `Err` means that the client is gone.
+    pub(crate) async fn send(&self, batch: Batch) -> Result<(), Status> {
+        self.0.send(Ok(batch.freeze())).await.map_err(|_| Status::CANCELED)
+    }
+
+    /// Ends the conversation.
+    pub(crate) async fn end(&self, status: Status) {
+        // If the client is gone, nobody asks how it ended.
+        let _ = self.0.send(Err(status)).await;
+    }
+
+    /// Returns when the client is gone.
+    pub(crate) async fn closed(&self) {
+        self.0.closed().await;
+    }
+}
+
+/// The way back for the slices of one long message.
+pub(crate) struct Slices(mpsc::Sender<Result<Bytes, Status>>);
+
+impl Slices {
+    /// A way for so many slices.
+    pub(crate) fn new(slices_max: usize) -> (Slices, Waiting) {
+        let (slices, waiting) = mpsc::channel(slices_max);
+        (Slices(slices), waiting)
+    }
+
+    /// Waits until the client has taken what it was given. `None` if it is gone.
+    pub(crate) async fn room(&self) -> Option<Room<'_>> {
+        self.0.reserve().await.ok().map(Room)
+    }
+}
+
+/// Room for one slice, or for the end.
+pub(crate) struct Room<'s>(mpsc::Permit<'s, Result<Bytes, Status>>);
+
+impl Room<'_> {
+    /// Gives the next slice.
+    pub(crate) fn fill(self, slice: Bytes) {
+        self.0.send(Ok(slice));
+    }
+
+    /// Ends the call: well if all of the message was given.
+    pub(crate) fn end(self, status: Status) {
+        self.0.send(Err(status));
+    }
+}
+
+/// Length of what precedes each message of a batch: a byte that is zero, and the length as 32 bits. It is how gRPC frames
+/// messages, so that its adapter sends a batch as it is; another one steps over it.
+pub(crate) const PREFIX_BYTES: usize = 5;
+
+/// Some messages of a stream that leave together, one behind the other in one buffer.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(crate) struct Batch(BytesMut);
+
+impl Batch {
+    /// A batch of one.
+    pub(crate) fn of(message: &[u8]) -> Batch {
+        let mut batch = Batch::default();
+        batch.push(message.len(), |buffer| buffer.put_slice(message));
+        batch
+    }
+
+    /// Adds one message of exactly `length` bytes, which `write` appends to the buffer.
+    pub(crate) fn push(&mut self, length: usize, write: impl FnOnce(&mut BytesMut)) {
+        self.0.reserve(PREFIX_BYTES + length);
+        self.0.put_slice(&prefix(length));
+        let start = self.0.len();
+        write(&mut self.0);
+        assert_eq!(self.0.len() - start, length, "a message is as long as its prefix says");
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn freeze(self) -> Bytes {
+        self.0.freeze()
+    }
+}
+
+/// What precedes an uncompressed message of this length.
+pub(crate) fn prefix(length: usize) -> [u8; PREFIX_BYTES] {
+    // No message is longer: clients stop reading at 2 GiB, and what is longer is refused.
+    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    [0, a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_a_batch_follow_each_other() {
+        let mut batch = Batch::of(b"abc");
+        batch.push(0, |_| {});
+        batch.push(1, |buffer| buffer.put_slice(b"z"));
+        assert_eq!(batch.0, &b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\0\x01z"[..]);
+    }
+}
