@@ -18,6 +18,11 @@ pub(crate) enum Rpc {
     DeleteRange,
     Compact,
     Watch,
+    LeaseGrant,
+    LeaseRevoke,
+    LeaseKeepAlive,
+    LeaseTimeToLive,
+    LeaseLeases,
     MemberList,
     MemberAdd,
     MemberRemove,
@@ -33,13 +38,18 @@ pub(crate) enum Rpc {
 }
 
 /// The RPCs that are implemented. Those of every second come first.
-pub(crate) const PRESENT: [(&str, Rpc); 16] = [
+pub(crate) const PRESENT: [(&str, Rpc); 21] = [
     ("/etcdserverpb.KV/Put", Rpc::Put),
     ("/etcdserverpb.KV/Range", Rpc::Range),
     ("/etcdserverpb.KV/Txn", Rpc::Txn),
     ("/etcdserverpb.KV/DeleteRange", Rpc::DeleteRange),
     ("/etcdserverpb.KV/Compact", Rpc::Compact),
     ("/etcdserverpb.Watch/Watch", Rpc::Watch),
+    ("/etcdserverpb.Lease/LeaseGrant", Rpc::LeaseGrant),
+    ("/etcdserverpb.Lease/LeaseRevoke", Rpc::LeaseRevoke),
+    ("/etcdserverpb.Lease/LeaseKeepAlive", Rpc::LeaseKeepAlive),
+    ("/etcdserverpb.Lease/LeaseTimeToLive", Rpc::LeaseTimeToLive),
+    ("/etcdserverpb.Lease/LeaseLeases", Rpc::LeaseLeases),
     ("/etcdserverpb.Cluster/MemberList", Rpc::MemberList),
     ("/etcdserverpb.Cluster/MemberAdd", Rpc::MemberAdd),
     ("/etcdserverpb.Cluster/MemberRemove", Rpc::MemberRemove),
@@ -53,13 +63,8 @@ pub(crate) const PRESENT: [(&str, Rpc); 16] = [
 ];
 
 /// The RPCs of etcd that answer that they are not implemented.
-pub(crate) const ABSENT: [&str; 37] = [
+pub(crate) const ABSENT: [&str; 32] = [
     "/etcdserverpb.KV/RangeStream",
-    "/etcdserverpb.Lease/LeaseGrant",
-    "/etcdserverpb.Lease/LeaseRevoke",
-    "/etcdserverpb.Lease/LeaseKeepAlive",
-    "/etcdserverpb.Lease/LeaseTimeToLive",
-    "/etcdserverpb.Lease/LeaseLeases",
     "/etcdserverpb.Maintenance/Defragment",
     "/etcdserverpb.Maintenance/Hash",
     "/etcdserverpb.Maintenance/HashKV",
@@ -112,7 +117,7 @@ impl Rpc {
 
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Rpc::Watch | Rpc::HealthWatch => Kind::Stream,
+            Rpc::Watch | Rpc::LeaseKeepAlive | Rpc::HealthWatch => Kind::Stream,
             // An absent stream ends with its status before any message, which on the wire is a unary failure.
             _ => Kind::Unary,
         }

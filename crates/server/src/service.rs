@@ -7,6 +7,7 @@ mod answer;
 mod cluster;
 mod health;
 mod kv;
+mod lease;
 mod maintenance;
 mod reconfigure;
 mod watch;
@@ -109,6 +110,10 @@ impl Services {
             Rpc::Put => self.put(request).await,
             Rpc::DeleteRange => self.delete_range(request).await,
             Rpc::Compact => self.compact(request).await,
+            Rpc::LeaseGrant => self.lease_grant(request).await,
+            Rpc::LeaseRevoke => self.lease_revoke(request).await,
+            Rpc::LeaseTimeToLive => Box::pin(self.lease_time_to_live(request)).await,
+            Rpc::LeaseLeases => Box::pin(self.lease_leases(request)).await,
             Rpc::MemberList => self.member_list(request).await,
             // The rare ones are boxed: each call is a task, as large as the largest of these.
             Rpc::MemberAdd => Box::pin(self.member_add(request)).await,
@@ -119,7 +124,7 @@ impl Services {
             Rpc::Alarm => self.alarm(request).await,
             Rpc::MoveLeader => self.move_leader(request).await,
             Rpc::HealthCheck => health::check(request),
-            Rpc::Watch | Rpc::HealthWatch | Rpc::Absent(_) => Err(Status::absent(rpc.path())),
+            Rpc::Watch | Rpc::LeaseKeepAlive | Rpc::HealthWatch | Rpc::Absent(_) => Err(Status::absent(rpc.path())),
         };
         message.map(Reply::Message)
     }
@@ -137,6 +142,7 @@ impl Services {
         }
         match rpc {
             Rpc::Watch => self.watch(caller, requests, replies).await,
+            Rpc::LeaseKeepAlive => self.lease_keep_alive(caller, requests, replies).await,
             Rpc::HealthWatch => health::watch(requests, replies).await,
             _ => Err(Status::absent(rpc.path())),
         }

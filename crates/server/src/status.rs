@@ -99,6 +99,9 @@ impl Status {
     /// The words of gRPC's Go server, which has no decompressor by default either.
     pub(crate) const COMPRESSED: Status =
         Status::fixed(Code::Unimplemented, "grpc: Decompressor is not installed for the message's grpc-encoding");
+    /// The store answers each command with its own kind of reply; anything else is our error.
+    pub(crate) const OTHER_ANSWER: Status =
+        Status::fixed(Code::Internal, "vlot: the store's answer is of another kind than the request");
 
     const fn fixed(code: Code, message: &'static str) -> Status {
         Status { code, message: Cow::Borrowed(message) }
@@ -156,6 +159,8 @@ impl From<Refusal> for Status {
                 (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
             }
             Refusal::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+            Refusal::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
+            Refusal::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
             // Another member may have it, so that the client should try again there.
             Refusal::Unreadable => (Code::Unavailable, "vlot: a stored value cannot be read on this member"),
         };
@@ -180,6 +185,8 @@ mod tests {
             (Refusal::Compacted { oldest: 7 }, 11, "etcdserver: mvcc: required revision has been compacted"),
             (Refusal::FutureRevision { newest: 7 }, 11, "etcdserver: mvcc: required revision is a future revision"),
             (Refusal::LeaseNotFound, 5, "etcdserver: requested lease not found"),
+            (Refusal::LeaseExists, 9, "etcdserver: lease already exists"),
+            (Refusal::LeaseTtlTooLarge, 11, "etcdserver: too large lease TTL"),
         ];
         for (refusal, code, text) in rows {
             let status = Status::from(refusal);
@@ -222,8 +229,8 @@ mod tests {
 
     #[test]
     fn what_is_absent_is_named() {
-        let absent = Status::absent("/etcdserverpb.Lease/LeaseGrant");
-        assert_eq!(absent.message, "vlot: etcdserverpb.Lease/LeaseGrant is not implemented");
+        let absent = Status::absent("/etcdserverpb.Auth/UserAdd");
+        assert_eq!(absent.message, "vlot: etcdserverpb.Auth/UserAdd is not implemented");
         assert_eq!(Status::unknown_path("/a.B/C").message, "unknown method C for service a.B");
         assert_eq!(Status::unknown_path("/a").message, "malformed method name: \"/a\"");
     }

@@ -3,6 +3,7 @@
 //! Owns time limits and the translation of outcomes into statuses. It is the only file that knows how commands are
 //! agreed on; services see bytes go in and the store's answer come out. What is agreed on is in `store_machine.rs`.
 
+mod leases;
 mod members;
 
 use std::fmt;
@@ -16,6 +17,9 @@ use vlot::{DiskState, Group, NodeId, ProposeError, ReadError};
 use vlot_store::refusal::Refusal;
 use vlot_store::store::{Applied, Failure, Sizes, Store};
 use vlot_store::view::View;
+
+use leases::Renewals;
+pub(crate) use leases::Renewing;
 
 use crate::metrics::Metrics;
 use crate::status::Status;
@@ -87,6 +91,7 @@ pub(crate) struct StoreGroup {
     request_timeout: Duration,
     last_glance: Mutex<Glance>,
     told: Told,
+    renewals: Renewals,
     /// Whether this node has a learner's seat.
     learns: AtomicBool,
     /// Whether this node was told that it is no member any more.
@@ -108,6 +113,7 @@ impl StoreGroup {
             request_timeout,
             last_glance: Mutex::default(),
             told,
+            renewals: Renewals::default(),
             learns: AtomicBool::new(false),
             removed: watch::Sender::new(false),
         }
@@ -237,7 +243,14 @@ impl StoreGroup {
                 tokio::time::sleep(SIZE_INTERVAL).await;
             }
         };
-        tokio::join!(measure, self.count_leaders(), self.watch_own_seat(), self.watch_events(), self.promote_voters());
+        tokio::join!(
+            measure,
+            self.count_leaders(),
+            self.watch_own_seat(),
+            self.watch_events(),
+            self.promote_voters(),
+            self.keep_leases()
+        );
     }
 
     async fn count_leaders(&self) {

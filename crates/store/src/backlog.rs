@@ -3,7 +3,7 @@
 //! Owns the queue between the store and its background thread, its bound, and how far history is durable. Must not know
 //! what commands do. This is the one file of the crate that has a thread and looks at a clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -52,7 +52,8 @@ struct State {
     /// Handed to the engine; not durable until it says so.
     writing: Vec<Arc<Block>>,
     writing_bytes: usize,
-    records: Vec<Record>,
+    /// The newest of each name.
+    records: BTreeMap<Vec<u8>, Vec<u8>>,
     standing: Standing,
     durable: Standing,
     /// Versions that compaction gave up and the thread has not seen yet, in no order.
@@ -93,7 +94,7 @@ impl Backlog {
             waiting_bytes: 0,
             writing: Vec::new(),
             writing_bytes: 0,
-            records: Vec::new(),
+            records: BTreeMap::new(),
             standing,
             durable: standing,
             given_up: Vec::new(),
@@ -134,7 +135,7 @@ impl Backlog {
         let was_idle = state.is_durable();
         state.waiting_bytes += blocks.iter().map(|block| block.len()).sum::<usize>();
         state.waiting.extend_from_slice(blocks);
-        state.records.append(records);
+        state.records.extend(records.drain(..));
         state.standing = standing;
         if was_idle || state.waiting_bytes > BATCH_BYTES {
             self.shared.bell.notify_all();
@@ -291,7 +292,7 @@ impl Shared {
         state.writing = std::mem::take(&mut state.waiting);
         state.writing_bytes = std::mem::take(&mut state.waiting_bytes);
         let standing = state.standing;
-        let mut records = std::mem::take(&mut state.records);
+        let mut records: Vec<Record> = std::mem::take(&mut state.records).into_iter().collect();
         let blocks = state.writing.clone();
         drop(state);
 

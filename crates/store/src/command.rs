@@ -7,7 +7,10 @@ use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
-use vlot_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, TxnRequest};
+use prost::encoding::{decode_varint, encode_varint};
+use vlot_proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, TxnRequest,
+};
 
 /// The first byte of a command: which message follows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,7 +26,28 @@ pub enum Tag {
     Compact = 4,
     /// The name's length (u32, little-endian), the name, the value.
     SetAttribute = 5,
+    /// A `LeaseGrantRequest`, with the lease's id in it.
+    LeaseGrant = 6,
+    /// A `LeaseRevokeRequest`.
+    LeaseRevoke = 7,
+    /// Leases' ids, as varints.
+    LeaseKeepAlive = 8,
+    /// Varints: term, cluster time, renewals, then id and renewal of each lease that ends.
+    LeaseTime = 9,
 }
+
+/// All tags, in the order of their numbers.
+const TAGS: [Tag; 9] = [
+    Tag::Put,
+    Tag::DeleteRange,
+    Tag::Txn,
+    Tag::Compact,
+    Tag::SetAttribute,
+    Tag::LeaseGrant,
+    Tag::LeaseRevoke,
+    Tag::LeaseKeepAlive,
+    Tag::LeaseTime,
+];
 
 impl Tag {
     /// The command that is this tag and the client's request, byte for byte as it came.
@@ -36,9 +60,7 @@ impl Tag {
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::Put, Self::DeleteRange, Self::Txn, Self::Compact, Self::SetAttribute]
-            .into_iter()
-            .find(|tag| *tag as u8 == byte)
+        TAGS.into_iter().find(|tag| *tag as u8 == byte)
     }
 }
 
@@ -61,6 +83,60 @@ pub enum Command {
         /// The fact.
         value: Bytes,
     },
+    /// Make a lease. Its id is not zero: who proposes it has drawn one if the client left it open.
+    LeaseGrant(LeaseGrantRequest),
+    /// Forget a lease and delete its keys.
+    LeaseRevoke(LeaseRevokeRequest),
+    /// Give leases, by their ids, their full time to live.
+    LeaseKeepAlive(Vec<i64>),
+    /// Move cluster time on, and end leases.
+    LeaseTime(LeaseTime),
+}
+
+/// What a leader tells of time.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LeaseTime {
+    /// The term in which it leads. In any other one the command does nothing.
+    pub term: u64,
+    /// Cluster time, in milliseconds.
+    pub now: u64,
+    /// How many grants and renewals it had applied when it read its clock.
+    pub renewals: u64,
+    /// The leases that have ended by then, and the renewal after which each one did. One that was renewed since lives on.
+    pub ended: Vec<(i64, u64)>,
+}
+
+impl LeaseTime {
+    fn decode(mut bytes: Bytes) -> Option<Self> {
+        let [term, now, renewals] = [varint(&mut bytes)?, varint(&mut bytes)?, varint(&mut bytes)?];
+        let mut ended = Vec::new();
+        while bytes.has_remaining() {
+            ended.push((varint(&mut bytes)? as i64, varint(&mut bytes)?));
+        }
+        Some(Self { term, now, renewals, ended })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(3 * 10 + self.ended.len() * 20);
+        [self.term, self.now, self.renewals].into_iter().for_each(|number| encode_varint(number, &mut bytes));
+        for (id, renewal) in &self.ended {
+            encode_varint(*id as u64, &mut bytes);
+            encode_varint(*renewal, &mut bytes);
+        }
+        bytes
+    }
+}
+
+fn varint(bytes: &mut Bytes) -> Option<u64> {
+    decode_varint(bytes).ok()
+}
+
+fn ids(mut bytes: Bytes) -> Option<Vec<i64>> {
+    let mut ids = Vec::new();
+    while bytes.has_remaining() {
+        ids.push(varint(&mut bytes)? as i64);
+    }
+    Some(ids)
 }
 
 impl Command {
@@ -88,6 +164,10 @@ impl Command {
                 let name = bytes.split_to(length);
                 Self::SetAttribute { name, value: bytes }
             }
+            Tag::LeaseGrant => Self::LeaseGrant(LeaseGrantRequest::decode(bytes).map_err(malformed)?),
+            Tag::LeaseRevoke => Self::LeaseRevoke(LeaseRevokeRequest::decode(bytes).map_err(malformed)?),
+            Tag::LeaseKeepAlive => Self::LeaseKeepAlive(ids(bytes).ok_or(BadCommand::Malformed(tag))?),
+            Tag::LeaseTime => Self::LeaseTime(LeaseTime::decode(bytes).ok_or(BadCommand::Malformed(tag))?),
         })
     }
 
@@ -107,6 +187,14 @@ impl Command {
                 rest.put_slice(value);
                 Tag::SetAttribute.with(&rest)
             }
+            Self::LeaseGrant(request) => Tag::LeaseGrant.with(&request.encode_to_vec()),
+            Self::LeaseRevoke(request) => Tag::LeaseRevoke.with(&request.encode_to_vec()),
+            Self::LeaseKeepAlive(ids) => {
+                let mut bytes = Vec::with_capacity(ids.len() * 10);
+                ids.iter().for_each(|id| encode_varint(*id as u64, &mut bytes));
+                Tag::LeaseKeepAlive.with(&bytes)
+            }
+            Self::LeaseTime(time) => Tag::LeaseTime.with(&time.encode()),
         }
     }
 }
@@ -147,6 +235,11 @@ mod tests {
             Command::Txn(TxnRequest::default()),
             Command::Compact(CompactionRequest { revision: 7, physical: true }),
             Command::SetAttribute { name: "member/1".into(), value: "url".into() },
+            Command::LeaseGrant(LeaseGrantRequest { id: -7, ttl: 60 }),
+            Command::LeaseRevoke(LeaseRevokeRequest { id: 7 }),
+            Command::LeaseKeepAlive(vec![]),
+            Command::LeaseKeepAlive(vec![i64::MIN, -1, 0, 1, i64::MAX]),
+            Command::LeaseTime(LeaseTime { term: 3, now: u64::MAX, renewals: 0, ended: vec![(-1, 5), (1, 6)] }),
         ] {
             assert_eq!(Command::decode(command.encode()), Ok(command));
         }
@@ -164,10 +257,13 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_command_are_named() {
-        let rows: [(&'static [u8], BadCommand); 5] = [
+        let rows: [(&'static [u8], BadCommand); 8] = [
             (b"", BadCommand::Empty),
             (b"\0", BadCommand::UnknownTag(0)),
-            (b"\x09abc", BadCommand::UnknownTag(9)),
+            (b"\xffabc", BadCommand::UnknownTag(255)),
+            (b"\x08\x80", BadCommand::Malformed(Tag::LeaseKeepAlive)),
+            (b"\x09\x01\x02", BadCommand::Malformed(Tag::LeaseTime)),
+            (b"\x09\x01\x02\x03\x04", BadCommand::Malformed(Tag::LeaseTime)),
             (b"\x01\xff", BadCommand::Malformed(Tag::Put)),
             (b"\x05\x05\0\0\0abcd", BadCommand::Malformed(Tag::SetAttribute)),
         ];

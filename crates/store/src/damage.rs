@@ -45,6 +45,11 @@ pub enum BadBlock {
 pub enum BadRecord {
     /// The one that says where the store stands cannot be read.
     Standing,
+    /// One of a lease, or of cluster time, cannot be read.
+    Lease {
+        /// The record's name.
+        name: Vec<u8>,
+    },
     /// None of this name is known.
     Unknown {
         /// The name.
@@ -77,6 +82,9 @@ impl fmt::Display for BadRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Standing => f.write_str("the record of the store's standing cannot be read"),
+            Self::Lease { name } => {
+                write!(f, "the record {:?} of a lease cannot be read", name.escape_ascii().to_string())
+            }
             Self::Unknown { name } => write!(f, "the record {:?} is not known", name.escape_ascii().to_string()),
         }
     }

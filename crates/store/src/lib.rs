@@ -33,6 +33,7 @@ pub mod check;
 pub mod command;
 pub mod damage;
 pub mod engine;
+pub mod lease;
 mod mvcc;
 mod prompt;
 mod records;

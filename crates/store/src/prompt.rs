@@ -14,6 +14,8 @@ use crate::store::Store;
 const OPS_MAX: usize = 16;
 /// A command brings, and what it looks at has, at most so many bytes of values.
 const BYTES_MAX: usize = 32 << 10;
+/// A command renews or ends at most so many leases.
+const LEASES_MAX: usize = 64;
 
 impl Store {
     /// Whether applying this command now, and ending the batch after it, is certain to take a few microseconds: it touches
@@ -28,6 +30,13 @@ impl Store {
             Command::Txn(txn) => self.is_prompt_txn(txn, &mut effort),
             Command::Compact(_) => true,
             Command::SetAttribute { value, .. } => effort.is_within(value.len()),
+            Command::LeaseGrant(_) => true,
+            Command::LeaseRevoke(revoke) => self.leases.keys_on(revoke.id) <= OPS_MAX,
+            Command::LeaseKeepAlive(ids) => ids.len() <= LEASES_MAX,
+            Command::LeaseTime(time) => {
+                let keys: usize = time.ended.iter().map(|(id, _)| self.leases.keys_on(*id)).sum();
+                time.ended.len() + self.leases.waiting() <= LEASES_MAX && keys <= OPS_MAX
+            }
         };
         is_bounded && self.backlog.has_room()
     }

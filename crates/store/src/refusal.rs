@@ -31,8 +31,12 @@ pub enum Refusal {
         /// The newest revision that there is.
         newest: i64,
     },
-    /// A put names a lease that does not exist.
+    /// There is no lease with this id.
     LeaseNotFound,
+    /// A lease is to be granted under an id that is taken.
+    LeaseExists,
+    /// A lease is to be granted for longer than any may be.
+    LeaseTtlTooLarge,
     /// The engine could not give a value back. Not a fact that members agree on: the store has failed
     /// ([`Store::failure`](crate::store::Store::failure)) and must stop; another member may know better.
     Unreadable,
@@ -51,6 +55,8 @@ impl fmt::Display for Refusal {
             Self::Compacted { oldest } => write!(f, "compacted; the oldest revision is {oldest}"),
             Self::FutureRevision { newest } => write!(f, "a future revision; the newest is {newest}"),
             Self::LeaseNotFound => write!(f, "requested lease not found"),
+            Self::LeaseExists => write!(f, "lease already exists"),
+            Self::LeaseTtlTooLarge => write!(f, "too large lease TTL"),
             Self::Unreadable => write!(f, "a stored value cannot be read"),
         }
     }

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vlot_proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, PutResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest,
-    TxnResponse,
+    CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse, PutResponse, RangeRequest,
+    RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
 
 use crate::backlog::Backlog;
@@ -23,6 +23,7 @@ use crate::damage::{BadBlock, Damage};
 pub use crate::engine::OpenError;
 use crate::engine::redb::RedbEngine;
 use crate::engine::{Engine, EngineError, Record};
+use crate::lease::Leases;
 use crate::mvcc::history::{self, Block, Event};
 use crate::mvcc::key_index::{KeyIndex, Version};
 use crate::mvcc::reader::{Behind, Moment, Reader};
@@ -71,6 +72,7 @@ pub struct Store {
     /// The keys as they are.
     pub(crate) now: Moment,
     attributes: BTreeMap<Bytes, Bytes>,
+    pub(crate) leases: Leases,
     pub(crate) applied: Position,
 
     /// What the batch under way changed, as far as it is not in the block of `now.recent` that is still open.
@@ -150,6 +152,7 @@ impl Store {
         let mut store = Self {
             now,
             attributes: found.attributes.into_iter().collect(),
+            leases: Leases::load(found.lease_time, &found.leases),
             applied: standing.position,
             batch: Vec::new(),
             records: Vec::new(),
@@ -198,10 +201,15 @@ impl Store {
 
     fn load_event(&mut self, event: &Event<'_>) {
         let version = match event.put {
-            Some(put) => Version::put(event.revision, put.create, put.version, put.value.len()),
+            Some(put) => Version::put(event.revision, put.create, put.version, put.lease, put.value.len()),
             None => Version::deletion(event.revision),
         };
-        self.now.index.push(event.key, |_| version);
+        let mut lease_before = 0;
+        self.now.index.push(event.key, |last| {
+            lease_before = last.map_or(0, |last| last.lease);
+            version
+        });
+        self.leases.attach(event.key, lease_before, version.lease);
         self.now.recent.push(event);
     }
 
@@ -302,6 +310,12 @@ impl Store {
                 self.set_attribute(&name, &value);
                 Ok(Applied::SetAttribute)
             }
+            Command::LeaseGrant(request) => self.apply_grant(&request).map(Applied::LeaseGrant),
+            Command::LeaseRevoke(request) => self.apply_revoke(&request).map(Applied::LeaseRevoke),
+            Command::LeaseKeepAlive(ids) => {
+                Ok(Applied::LeaseKeepAlive { revision: self.revision(), ttls: self.apply_keep_alive(&ids) })
+            }
+            Command::LeaseTime(time) => Ok(Applied::LeaseTime { ended: self.apply_time(at, &time) }),
         };
         if outcome != Err(Refusal::Unreadable) {
             self.applied = at;
@@ -350,6 +364,7 @@ impl Store {
         let Moment { revision, compacted, .. } = self.now;
         self.batch.extend(self.now.recent.close());
         let batch = std::mem::take(&mut self.batch);
+        self.leases.take_records(&mut self.records);
         self.backlog.push(&batch, &mut self.records, Standing { position: self.applied, revision, compacted });
         self.publish(&batch);
         self.evict();
@@ -460,6 +475,7 @@ impl Store {
             resident_value_bytes: self.now.recent.bytes(),
             backlog_bytes: self.backlog.bytes(),
             watches: self.watchers.count(),
+            leases: self.leases.len(),
         }
     }
 
@@ -522,6 +538,22 @@ pub enum Applied {
     Compact(CompactionResponse),
     /// The fact is remembered.
     SetAttribute,
+    /// To a grant.
+    LeaseGrant(LeaseGrantResponse),
+    /// To a revocation.
+    LeaseRevoke(LeaseRevokeResponse),
+    /// Leases are renewed.
+    LeaseKeepAlive {
+        /// The newest revision then.
+        revision: i64,
+        /// The time to live of each, in seconds, in the order of the command. Zero for one that there is not.
+        ttls: Vec<i64>,
+    },
+    /// Cluster time has moved on, if it was told in the term of its command.
+    LeaseTime {
+        /// How many leases have ended.
+        ended: usize,
+    },
 }
 
 /// A digest of key history.
@@ -552,4 +584,6 @@ pub struct Sizes {
     pub backlog_bytes: usize,
     /// Watches of all streams.
     pub watches: usize,
+    /// Leases that have not ended.
+    pub leases: usize,
 }

@@ -33,39 +33,41 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    fn after(store: &Store) -> Self {
+    pub fn after(store: &Store) -> Self {
         Self { before: store.revision(), next_sub: 0 }
     }
 
     /// The main revision as the command sees it: a new one as soon as it has changed something.
-    fn newest(&self) -> i64 {
+    pub fn newest(&self) -> i64 {
         self.before + i64::from(self.next_sub > 0)
     }
 
-    fn next(&mut self) -> Revision {
+    pub fn next(&mut self) -> Revision {
         let sub = self.next_sub;
         self.next_sub += 1;
         Revision { main: self.before + 1, sub }
     }
 }
 
-fn header(revision: i64) -> Option<ResponseHeader> {
+pub(crate) fn header(revision: i64) -> Option<ResponseHeader> {
     Some(ResponseHeader { revision, ..Default::default() })
 }
 
 impl Store {
     pub(crate) fn apply_put(&mut self, request: &PutRequest) -> Result<PutResponse, Refusal> {
         check::check_put(request)?;
-        if request.lease != 0 {
-            return Err(Refusal::LeaseNotFound);
-        }
-        if (request.ignore_value || request.ignore_lease) && self.now.index.newest(&request.key).is_none() {
-            return Err(Refusal::KeyNotFound);
-        }
+        self.check_lease(request)?;
+        self.reader().check_kept(request)?;
         let mut change = Change::after(self);
         let response = self.put(request, &mut change)?;
         self.now.revision = change.newest();
         Ok(response)
+    }
+
+    /// Whether there is the lease that a put names.
+    fn check_lease(&self, request: &PutRequest) -> Result<(), Refusal> {
+        let is_there = request.lease == 0 || self.leases.contains(request.lease);
+        if is_there { Ok(()) } else { Err(Refusal::LeaseNotFound) }
     }
 
     pub(crate) fn apply_delete(&mut self, request: &DeleteRangeRequest) -> Result<DeleteRangeResponse, Refusal> {
@@ -79,7 +81,7 @@ impl Store {
     pub(crate) fn apply_txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Refusal> {
         check::check_txn(request, usize::MAX)?;
         let path = self.reader().path(request)?;
-        self.reader().check_branch(request, &path)?;
+        self.reader().check_branch(request, &path, &|put| self.check_lease(put))?;
         let mut change = Change::after(self);
         let mut response = self.txn(request, &path, &mut change)?;
         self.now.revision = change.newest();
@@ -112,7 +114,8 @@ impl Store {
 
     fn put(&mut self, request: &PutRequest, change: &mut Change) -> Result<PutResponse, Refusal> {
         let mut response = PutResponse::default();
-        let old = if request.prev_kv || request.ignore_value { self.now.index.newest(&request.key) } else { None };
+        let needs_old = request.prev_kv || request.ignore_value || request.ignore_lease;
+        let old = if needs_old { self.now.index.newest(&request.key) } else { None };
         if let (Some(version), true) = (old, request.prev_kv) {
             response.prev_kv = Some(self.reader().key_value(request.key.clone(), version, false)?);
         }
@@ -120,8 +123,12 @@ impl Store {
             (Some(version), true) => self.reader().value(version)?,
             _ => request.value.clone(),
         };
+        let lease = match (old, request.ignore_lease) {
+            (Some(version), true) => version.lease,
+            _ => request.lease,
+        };
         let revision = change.next();
-        self.write(&request.key, revision, Some(&value));
+        self.write(&request.key, revision, Some((&value, lease)));
         response.header = header(change.newest());
         Ok(response)
     }
@@ -147,18 +154,24 @@ impl Store {
         Ok(response)
     }
 
-    /// Makes one version of one key, in the index and in history. No value is a deletion. Key and value are copied out
-    /// of the request, whose slices hold on to the whole buffer that they came in.
-    fn write(&mut self, key: &[u8], revision: Revision, value: Option<&[u8]>) {
-        let Self { now: Moment { index, recent, .. }, batch, .. } = self;
-        let version = index.push(key, |last| match (value, last) {
-            (None, _) => Version::deletion(revision),
-            (Some(value), Some(last)) if !last.is_deletion() => {
-                Version::put(revision, last.create, last.count + 1, value.len())
+    /// Makes one version of one key, in the index and in history: its value and its lease, or none for a deletion. Key and
+    /// value are copied out of the request, whose slices hold on to the whole buffer that they came in.
+    pub(crate) fn write(&mut self, key: &[u8], revision: Revision, put: Option<(&[u8], i64)>) {
+        let Self { now: Moment { index, recent, .. }, batch, leases, .. } = self;
+        let mut lease_before = 0;
+        let version = index.push(key, |last| {
+            lease_before = last.map_or(0, |last| last.lease);
+            match (put, last) {
+                (None, _) => Version::deletion(revision),
+                (Some((value, lease)), Some(last)) if !last.is_deletion() => {
+                    Version::put(revision, last.create, last.count + 1, lease, value.len())
+                }
+                (Some((value, lease)), _) => Version::put(revision, revision.main, 1, lease, value.len()),
             }
-            (Some(value), _) => Version::put(revision, revision.main, 1, value.len()),
         });
-        let put = value.map(|value| Written { create: version.create, version: version.count, lease: 0, value });
+        leases.attach(key, lease_before, version.lease);
+        let Version { create, count, lease, .. } = version;
+        let put = put.map(|(value, _)| Written { create, version: count, lease, value });
         batch.extend(recent.push(&Event { revision, key, put }));
     }
 }

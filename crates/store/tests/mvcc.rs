@@ -39,6 +39,13 @@ fn assert_same(store: &Store, obvious: &Obvious) {
         let all = RangeRequest { key: "\0".into(), range_end: "\0".into(), revision, ..Default::default() };
         assert_eq!(store.range(&all), obvious.range(&all), "at {revision}");
     }
+    let leases: Vec<_> = store.leases_after(None).map(|lease| (lease.id, lease.ttl, lease.end)).collect();
+    assert_eq!(leases, obvious.leases.iter().map(|(id, lease)| (*id, lease.ttl, lease.end)).collect::<Vec<_>>());
+    for (id, ..) in leases {
+        let keys = obvious.keys_on(id);
+        assert_eq!(store.keys_on_lease(id, usize::MAX).as_ref(), Some(&keys), "on {id}");
+        assert_eq!(store.view().keys_on_lease(id), keys, "on {id}");
+    }
 }
 
 #[test]
@@ -49,8 +56,11 @@ fn does_what_a_map_for_each_revision_does() {
         let mut store = open(&engine, [usize::MAX, 100, 0][seed as usize % 3]);
         let mut obvious = Obvious::new();
         for step in 1..400 {
-            let command = dice.command(obvious.revision());
-            let expected = obvious.apply(&command);
+            let command = match store.lease_time_due(at(step).term, store.lease_time() + dice.below(2_000)) {
+                Some(time) if dice.once_in(6) => Command::LeaseTime(time),
+                _ => dice.command(obvious.revision()),
+            };
+            let expected = obvious.apply(at(step).term, &command);
             assert_eq!(store.apply(at(step), command.clone()), expected, "seed {seed}, step {step}, {command:?}");
             let range = dice.range(obvious.revision());
             assert_eq!(store.range(&range), obvious.range(&range), "seed {seed}, step {step}, {range:?}");
@@ -79,8 +89,8 @@ fn a_crash_at_any_point_leaves_a_prefix_and_the_log_brings_the_rest() {
         let mut flushed = Position::default();
         for _ in 0..300 {
             let command = dice.command(obvious.revision());
-            obvious.apply(&command).ok();
             log.push(command.clone());
+            obvious.apply(at(log.len()).term, &command).ok();
             store.apply(at(log.len()), command).ok();
             match dice.below(12) {
                 0..=3 => store.end_batch(),
@@ -243,8 +253,8 @@ fn a_file_keeps_what_the_thread_made_durable() {
         replay(&mut store, &log);
         for _ in 0..300 {
             let command = dice.command(obvious.revision());
-            let expected = obvious.apply(&command);
             log.push(command.clone());
+            let expected = obvious.apply(at(log.len()).term, &command);
             assert_eq!(store.apply(at(log.len()), command), expected);
             store.end_batch();
             store.compact_step();

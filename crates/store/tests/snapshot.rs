@@ -60,7 +60,7 @@ fn worked(seed: u64, steps: u64) -> Store {
     let mut store = open(&MemoryEngine::default());
     for step in 0..steps {
         let command = dice.command(obvious.revision());
-        obvious.apply(&command).ok();
+        obvious.apply(at(store.applied().index + 1).term, &command).ok();
         apply(&mut store, command);
         if step % 7 == 0 {
             let (name, value) = (Bytes::from(format!("member/{}", step % 5)), Bytes::from(step.to_string()));

@@ -90,7 +90,7 @@ fn live_through(mut store: Store, seed: u64, steps: usize) {
     let mut taken: Vec<Taken> = Vec::new();
     for _ in 0..steps {
         let command = dice.command(obvious.revision());
-        obvious.apply(&command).ok();
+        obvious.apply(1, &command).ok();
         apply(&mut store, command);
         match dice.below(24) {
             0..=5 => store.end_batch(),

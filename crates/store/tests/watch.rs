@@ -144,7 +144,7 @@ fn every_watch_gets_its_share_of_history_and_no_more() {
         let mut next_id = [100; 3];
         for _ in 0..300 {
             let command = dice.command(obvious.revision());
-            obvious.apply(&command).ok();
+            obvious.apply(1, &command).ok();
             apply(&mut store, command);
             match dice.below(12) {
                 0..=4 => store.end_batch(),
@@ -373,7 +373,7 @@ fn commands_come_between_the_steps_of_a_catch_up() {
         let mut obvious = Obvious::new();
         let mut change = |store: &mut Store, dice: &mut Dice| {
             let command = dice.command(obvious.revision());
-            obvious.apply(&command).ok();
+            obvious.apply(1, &command).ok();
             apply(store, command);
             match dice.below(8) {
                 0..=4 => store.end_batch(),

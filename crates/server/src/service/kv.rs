@@ -13,7 +13,7 @@ use vlot_store::view::View;
 
 use super::answer::{Answer, Reply, SHORT_BYTES_MAX, SHORT_KEYS_MAX, is_long_deletion, is_long_txn};
 use super::{Services, decode, encode, encode_by};
-use crate::status::{Code, Status};
+use crate::status::Status;
 use crate::store_machine::Proposal;
 
 impl Services {
@@ -40,7 +40,7 @@ impl Services {
         let request: PutRequest = decode(bytes.clone())?;
         check::check_put(&request)?;
         self.require_space()?;
-        let Applied::Put(mut reply) = self.propose(Tag::Put, &bytes).await? else { return Err(other_answer()) };
+        let Applied::Put(mut reply) = self.propose(Tag::Put, &bytes).await? else { return Err(Status::OTHER_ANSWER) };
         self.complete(&mut reply.header);
         Ok(encode(&reply))
     }
@@ -49,7 +49,7 @@ impl Services {
         let request: DeleteRangeRequest = decode(bytes.clone())?;
         check::check_delete(&request)?;
         let Applied::DeleteRange(mut reply) = self.propose(Tag::DeleteRange, &bytes).await? else {
-            return Err(other_answer());
+            return Err(Status::OTHER_ANSWER);
         };
         self.complete(&mut reply.header);
         let is_long = is_long_deletion(&reply);
@@ -65,7 +65,7 @@ impl Services {
         if has_put(&request) {
             self.require_space()?;
         }
-        let Applied::Txn(mut reply) = self.propose(Tag::Txn, &bytes).await? else { return Err(other_answer()) };
+        let Applied::Txn(mut reply) = self.propose(Tag::Txn, &bytes).await? else { return Err(Status::OTHER_ANSWER) };
         self.complete(&mut reply.header);
         let is_long = is_long_txn(&reply);
         encode_by(&self.readers, reply, is_long).await.map(Reply::Message)
@@ -101,7 +101,9 @@ impl Services {
 
     pub(super) async fn compact(&self, bytes: Bytes) -> Result<Bytes, Status> {
         let request: CompactionRequest = decode(bytes.clone())?;
-        let Applied::Compact(mut reply) = self.propose(Tag::Compact, &bytes).await? else { return Err(other_answer()) };
+        let Applied::Compact(mut reply) = self.propose(Tag::Compact, &bytes).await? else {
+            return Err(Status::OTHER_ANSWER);
+        };
         if request.physical {
             self.store_group.compacted().await?;
         }
@@ -110,7 +112,7 @@ impl Services {
     }
 
     /// Replicates the client's bytes as they came and returns what the store made of them.
-    async fn propose(&self, tag: Tag, request: &Bytes) -> Result<Applied, Status> {
+    pub(super) async fn propose(&self, tag: Tag, request: &Bytes) -> Result<Applied, Status> {
         if request.len() > self.request_bytes_max {
             return Err(Status::REQUEST_TOO_LARGE);
         }
@@ -118,7 +120,7 @@ impl Services {
     }
 
     /// Refuses what would make a full store fuller. Deletions and compactions are never refused: they are the way out.
-    fn require_space(&self) -> Result<(), Status> {
+    pub(super) fn require_space(&self) -> Result<(), Status> {
         match self.quota_bytes {
             Some(quota) if self.store_group.bytes_in_use() > quota => Err(Status::NO_SPACE),
             _ => Ok(()),
@@ -131,11 +133,6 @@ enum Looked<R> {
     Short(R),
     /// What is asked takes longer than a look may.
     Long(View),
-}
-
-/// The store answers each command with its own kind of reply; anything else is our error.
-fn other_answer() -> Status {
-    Status::new(Code::Internal, "vlot: the store's answer is of another kind than the request")
 }
 
 /// Whether every range in a transaction says that it may be answered without asking others (etcd's rule).

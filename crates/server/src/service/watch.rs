@@ -103,7 +103,7 @@ impl Services {
     }
 
     /// Returns when this node has known of no leader for some election timeouts.
-    async fn leaderless(&self) {
+    pub(super) async fn leaderless(&self) {
         let mut without = 0;
         while without < LEADERLESS_MAX {
             tokio::time::sleep(self.election_timeout).await;

@@ -61,7 +61,7 @@ fn index_line() -> (KeyIndex, String) {
     let mut index = KeyIndex::default();
     let load = time(KEYS, || {
         for number in 0..KEYS {
-            index.push(&key(number), |_| Version::put(revision(number), number as i64 + 2, 1, 256));
+            index.push(&key(number), |_| Version::put(revision(number), number as i64 + 2, 1, 0, 256));
         }
     });
     let bytes = (resident_bytes() - before) as f64 / KEYS as f64 - 8.0;
@@ -72,7 +72,7 @@ fn index_line() -> (KeyIndex, String) {
     let range = time(KEYS, || assert_eq!(index.range_at(&all, i64::MAX).count() as u64, KEYS));
     let again = |last: Option<&Version>, number| {
         let last = last.expect("the key is there");
-        Version::put(revision(number), last.create, last.count + 1, 256)
+        Version::put(revision(number), last.create, last.count + 1, 0, 256)
     };
     let push = time(PUSHES, || {
         for number in KEYS..KEYS + PUSHES {

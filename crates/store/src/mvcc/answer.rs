@@ -23,6 +23,7 @@ const CREATE_REVISION: u32 = 2;
 const MOD_REVISION: u32 = 3;
 const VERSION: u32 = 4;
 const VALUE: u32 = 5;
+const LEASE: u32 = 6;
 
 /// The answer to a range request, encoded piece by piece: together the pieces are the bytes of the `RangeResponse`.
 ///
@@ -205,6 +206,7 @@ impl Slice<'_> {
         if !self.keys_only {
             self.reader.with_value_near(version, self.stored, |value| encode_bytes(VALUE, value, into))?;
         }
+        encode_number(LEASE, version.lease, into);
         Ok(())
     }
 }
@@ -224,6 +226,7 @@ fn key_value_len((key, version): Found<'_>, keys_only: bool) -> usize {
         + number_len(MOD_REVISION, version.revision().main)
         + number_len(VERSION, version.count)
         + bytes_len(VALUE, if keys_only { 0 } else { version.value_bytes as usize })
+        + number_len(LEASE, version.lease)
 }
 
 /// The length of a version as a field of a `RangeResponse`.

@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
             mod_revision: version.revision().main,
             version: version.count,
             value: if keys_only { Bytes::new() } else { self.value(version)? },
-            lease: 0,
+            lease: version.lease,
         })
     }
 

@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use bytes::Bytes;
 use vlot_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 
 use crate::engine::EngineView;
+use crate::mvcc::key_range::KeyRange;
 use crate::mvcc::reader::{Behind, Moment, Reader};
 use crate::refusal::Refusal;
 use crate::store::HistoryHash;
@@ -62,6 +64,15 @@ impl View {
     /// As [`View::range`]; `DuplicateKey` for a transaction that would change something.
     pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Refusal> {
         self.reader().read_txn(request)
+    }
+
+    /// The keys that were on a lease at that moment, in order. Looks at all keys.
+    #[must_use]
+    pub fn keys_on_lease(&self, id: i64) -> Vec<Bytes> {
+        let all = KeyRange::From { start: Bytes::new() };
+        let keys = self.moment.index.range_at(&all, self.moment.revision);
+        let on_it = keys.filter(|(_, version)| version.lease == id);
+        on_it.map(|(key, _)| Bytes::copy_from_slice(key)).collect()
     }
 
     /// A digest of the key history between the compacted revision and `revision` (0 for the newest): equal on members

@@ -5,7 +5,9 @@
 use vlot_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::response_op::Response;
-use vlot_proto::etcdserverpb::{Compare, RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest, TxnResponse};
+use vlot_proto::etcdserverpb::{
+    Compare, PutRequest, RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest, TxnResponse,
+};
 
 use super::header;
 use crate::check;
@@ -42,7 +44,7 @@ impl Reader<'_> {
             return Err(Refusal::DuplicateKey);
         }
         let path = self.path(request)?;
-        self.check_branch(request, &path)?;
+        self.check_branch(request, &path, &|_| Err(Refusal::DuplicateKey))?;
         Ok(path)
     }
 
@@ -93,7 +95,7 @@ impl Reader<'_> {
             }
         }
         // A missing key has no value to compare with; its numbers are zero.
-        Ok(any || (compare.target != CompareTarget::Value as i32 && compare_numbers(compare, 0, 0, 0)))
+        Ok(any || (compare.target != CompareTarget::Value as i32 && compare_numbers(compare, &Numbers::default())))
     }
 
     fn version_holds(&self, compare: &Compare, version: &Version) -> Result<bool, Refusal> {
@@ -104,26 +106,34 @@ impl Reader<'_> {
             };
             return self.with_value(version, |value| result_holds(compare, value.cmp(expected)));
         }
-        Ok(compare_numbers(compare, version.count, version.create, version.revision().main))
+        let Version { count, create, lease, .. } = *version;
+        Ok(compare_numbers(compare, &Numbers { version: count, create, modified: version.revision().main, lease }))
     }
 
-    /// Whether everything in the branch can be done.
-    pub(super) fn check_branch(&self, request: &TxnRequest, path: &Path) -> Result<(), Refusal> {
+    /// Whether a put that keeps what its key has finds the key.
+    pub(super) fn check_kept(&self, put: &PutRequest) -> Result<(), Refusal> {
+        let is_kept = put.ignore_value || put.ignore_lease;
+        if is_kept && self.index().newest(&put.key).is_none() { Err(Refusal::KeyNotFound) } else { Ok(()) }
+    }
+
+    /// Whether everything in the branch can be done. `check_lease` says it of the leases that puts name.
+    pub(super) fn check_branch(
+        &self,
+        request: &TxnRequest,
+        path: &Path,
+        check_lease: &dyn Fn(&PutRequest) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let mut nested = path.nested.iter();
         for op in path.branch(request) {
             match &op.request {
                 Some(Request::RequestRange(range)) => self.check_txn_revision(range.revision)?,
                 Some(Request::RequestPut(put)) => {
-                    if (put.ignore_value || put.ignore_lease) && self.index().newest(&put.key).is_none() {
-                        return Err(Refusal::KeyNotFound);
-                    }
-                    if put.lease != 0 {
-                        return Err(Refusal::LeaseNotFound);
-                    }
+                    self.check_kept(put)?;
+                    check_lease(put)?;
                 }
                 Some(Request::RequestTxn(txn)) => {
                     let path = nested.next().expect("the path has one place for each nested transaction");
-                    self.check_branch(txn, path)?;
+                    self.check_branch(txn, path, check_lease)?;
                 }
                 Some(Request::RequestDeleteRange(_)) | None => {}
             }
@@ -145,23 +155,32 @@ impl Reader<'_> {
     }
 }
 
-fn compare_numbers(compare: &Compare, version: i64, create: i64, modified: i64) -> bool {
+/// What a key has that can be compared as a number.
+#[derive(Default)]
+struct Numbers {
+    version: i64,
+    create: i64,
+    modified: i64,
+    lease: i64,
+}
+
+fn compare_numbers(compare: &Compare, found: &Numbers) -> bool {
     let expected = |found: Option<i64>| found.unwrap_or(0);
     let union = compare.target_union.as_ref();
     let ordering = match CompareTarget::try_from(compare.target) {
-        Ok(CompareTarget::Version) => version.cmp(&expected(union.and_then(|union| match union {
+        Ok(CompareTarget::Version) => found.version.cmp(&expected(union.and_then(|union| match union {
             TargetUnion::Version(version) => Some(*version),
             _ => None,
         }))),
-        Ok(CompareTarget::Create) => create.cmp(&expected(union.and_then(|union| match union {
+        Ok(CompareTarget::Create) => found.create.cmp(&expected(union.and_then(|union| match union {
             TargetUnion::CreateRevision(create) => Some(*create),
             _ => None,
         }))),
-        Ok(CompareTarget::Mod) => modified.cmp(&expected(union.and_then(|union| match union {
+        Ok(CompareTarget::Mod) => found.modified.cmp(&expected(union.and_then(|union| match union {
             TargetUnion::ModRevision(modified) => Some(*modified),
             _ => None,
         }))),
-        Ok(CompareTarget::Lease) => 0.cmp(&expected(union.and_then(|union| match union {
+        Ok(CompareTarget::Lease) => found.lease.cmp(&expected(union.and_then(|union| match union {
             TargetUnion::Lease(lease) => Some(*lease),
             _ => None,
         }))),

@@ -10,7 +10,7 @@ use vlot_proto::etcdserverpb::response_op::Response;
 use vlot_proto::etcdserverpb::*;
 use vlot_proto::mvccpb::KeyValue;
 use vlot_store::check;
-use vlot_store::command::Command;
+use vlot_store::command::{Command, LeaseTime};
 use vlot_store::refusal::Refusal;
 use vlot_store::store::Applied;
 
@@ -31,6 +31,17 @@ pub struct Obvious {
     states: Vec<Keys>,
     pub changes: Vec<Change>,
     pub compacted: i64,
+    pub leases: BTreeMap<i64, Lease>,
+    pub time: u64,
+    pub renewals: u64,
+}
+
+/// A lease without the keys on it: those are found by looking at all keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lease {
+    pub ttl: i64,
+    pub renewal: u64,
+    pub end: Option<u64>,
 }
 
 fn header(revision: i64) -> Option<ResponseHeader> {
@@ -68,7 +79,14 @@ impl Draft {
 
 impl Obvious {
     pub fn new() -> Self {
-        Self { states: vec![Keys::new()], changes: Vec::new(), compacted: -1 }
+        Self {
+            states: vec![Keys::new()],
+            changes: Vec::new(),
+            compacted: -1,
+            leases: BTreeMap::new(),
+            time: 0,
+            renewals: 0,
+        }
     }
 
     pub fn revision(&self) -> i64 {
@@ -83,14 +101,13 @@ impl Obvious {
         &self.states[revision as usize - 1]
     }
 
-    pub fn apply(&mut self, command: &Command) -> Result<Applied, Refusal> {
+    /// Applies a command of an entry of this term.
+    pub fn apply(&mut self, term: u64, command: &Command) -> Result<Applied, Refusal> {
         let mut draft = Draft { before: self.revision(), keys: self.keys().clone(), changes: Vec::new() };
         let applied = match command {
             Command::Put(put) => {
                 check::check_put(put)?;
-                if put.lease != 0 {
-                    return Err(Refusal::LeaseNotFound);
-                }
+                self.check_lease(put)?;
                 if (put.ignore_value || put.ignore_lease) && !draft.keys.contains_key(&put.key) {
                     return Err(Refusal::KeyNotFound);
                 }
@@ -118,12 +135,86 @@ impl Obvious {
                 Applied::Compact(CompactionResponse { header: header(self.revision()) })
             }
             Command::SetAttribute { .. } => Applied::SetAttribute,
+            Command::LeaseGrant(LeaseGrantRequest { id, ttl }) => {
+                if *id == 0 {
+                    return Err(Refusal::LeaseNotFound);
+                }
+                if *ttl > 9_000_000_000 {
+                    return Err(Refusal::LeaseTtlTooLarge);
+                }
+                if self.leases.contains_key(id) {
+                    return Err(Refusal::LeaseExists);
+                }
+                self.renewals += 1;
+                let ttl = (*ttl).max(1);
+                self.leases.insert(*id, Lease { ttl, renewal: self.renewals, end: None });
+                let header = header(draft.before);
+                Applied::LeaseGrant(LeaseGrantResponse { header, id: *id, ttl, ..Default::default() })
+            }
+            Command::LeaseRevoke(LeaseRevokeRequest { id }) => {
+                if self.leases.remove(id).is_none() {
+                    return Err(Refusal::LeaseNotFound);
+                }
+                self.empty(*id, &mut draft);
+                Applied::LeaseRevoke(LeaseRevokeResponse { header: header(draft.revision()) })
+            }
+            Command::LeaseKeepAlive(ids) => {
+                let renew = |id| {
+                    let Some(lease) = self.leases.get_mut(id) else { return 0 };
+                    self.renewals += 1;
+                    (lease.renewal, lease.end) = (self.renewals, None);
+                    lease.ttl
+                };
+                Applied::LeaseKeepAlive { revision: draft.before, ttls: ids.iter().map(renew).collect() }
+            }
+            Command::LeaseTime(time) => return Ok(Applied::LeaseTime { ended: self.tell(term, time) }),
         };
         if !draft.changes.is_empty() {
             self.states.push(draft.keys);
             self.changes.append(&mut draft.changes);
         }
         Ok(applied)
+    }
+
+    fn check_lease(&self, put: &PutRequest) -> Result<(), Refusal> {
+        let is_there = put.lease == 0 || self.leases.contains_key(&put.lease);
+        is_there.then_some(()).ok_or(Refusal::LeaseNotFound)
+    }
+
+    /// Deletes the keys on a lease.
+    fn empty(&self, lease: i64, draft: &mut Draft) {
+        for key in self.keys_on(lease) {
+            draft.set(&key, None);
+        }
+    }
+
+    pub fn keys_on(&self, lease: i64) -> Vec<Bytes> {
+        self.keys().values().filter(|kv| kv.lease == lease).map(|kv| kv.key.clone()).collect()
+    }
+
+    /// Time goes on, and each lease that ends does so in a revision of its own.
+    fn tell(&mut self, term: u64, time: &LeaseTime) -> usize {
+        if time.term != term {
+            return 0;
+        }
+        self.time = self.time.max(time.now);
+        for lease in self.leases.values_mut().filter(|lease| lease.end.is_none() && lease.renewal <= time.renewals) {
+            lease.end = Some(self.time + lease.ttl as u64 * 1000);
+        }
+        let mut ended = 0;
+        for (id, renewal) in &time.ended {
+            if self.leases.get(id).is_some_and(|lease| lease.renewal == *renewal) {
+                self.leases.remove(id);
+                ended += 1;
+                let mut draft = Draft { before: self.revision(), keys: self.keys().clone(), changes: Vec::new() };
+                self.empty(*id, &mut draft);
+                if !draft.changes.is_empty() {
+                    self.states.push(draft.keys);
+                    self.changes.append(&mut draft.changes);
+                }
+            }
+        }
+        ended
     }
 
     fn put(&self, put: &PutRequest, draft: &mut Draft) -> PutResponse {
@@ -134,7 +225,7 @@ impl Obvious {
             create_revision: old.as_ref().map_or(draft.before + 1, |old| old.create_revision),
             mod_revision: draft.before + 1,
             version: old.as_ref().map_or(1, |old| old.version + 1),
-            lease: 0,
+            lease: if put.ignore_lease { old.as_ref().unwrap().lease } else { put.lease },
         };
         draft.set(&put.key, Some(kv));
         PutResponse { header: header(draft.revision()), prev_kv: old.filter(|_| put.prev_kv) }
@@ -171,7 +262,7 @@ impl Obvious {
             TargetUnion::CreateRevision(create) => kv.create_revision.cmp(&create),
             TargetUnion::ModRevision(modified) => kv.mod_revision.cmp(&modified),
             TargetUnion::Value(value) => kv.value.cmp(&value),
-            TargetUnion::Lease(lease) => 0.cmp(&lease),
+            TargetUnion::Lease(lease) => kv.lease.cmp(&lease),
         };
         [ordering.is_eq(), ordering.is_gt(), ordering.is_lt(), ordering.is_ne()][compare.result as usize]
     }
@@ -185,8 +276,11 @@ impl Obvious {
                 Request::RequestRange(range) if range.revision != 0 && range.revision < self.compacted => {
                     return Err(Refusal::Compacted { oldest: self.compacted });
                 }
-                Request::RequestPut(put) if put.ignore_value && !self.keys().contains_key(&put.key) => {
-                    return Err(Refusal::KeyNotFound);
+                Request::RequestPut(put) => {
+                    if (put.ignore_value || put.ignore_lease) && !self.keys().contains_key(&put.key) {
+                        return Err(Refusal::KeyNotFound);
+                    }
+                    self.check_lease(put)?;
                 }
                 Request::RequestTxn(nested) => self.check(nested)?,
                 _ => {}
@@ -321,12 +415,36 @@ impl Dice {
 
     fn put(&mut self) -> PutRequest {
         let ignore_value = self.once_in(10);
+        let ignore_lease = self.once_in(10);
         PutRequest {
             key: self.key(),
             value: if ignore_value { Bytes::new() } else { self.value() },
             prev_kv: self.once_in(3),
             ignore_value,
-            ..Default::default()
+            ignore_lease,
+            lease: if !ignore_lease && self.once_in(3) { self.lease() } else { 0 },
+        }
+    }
+
+    fn lease(&mut self) -> i64 {
+        self.below(7) as i64 - 2
+    }
+
+    fn lease_command(&mut self) -> Command {
+        match self.below(10) {
+            0..=3 => {
+                let ttl = if self.once_in(20) { 9_000_000_001 } else { self.below(6) as i64 - 1 };
+                Command::LeaseGrant(LeaseGrantRequest { id: self.lease(), ttl })
+            }
+            4 => Command::LeaseRevoke(LeaseRevokeRequest { id: self.lease() }),
+            5..=6 => Command::LeaseKeepAlive((0..self.below(4)).map(|_| self.lease()).collect()),
+            // What no leader would say is the same to all.
+            _ => Command::LeaseTime(LeaseTime {
+                term: self.below(8),
+                now: self.below(100_000),
+                renewals: self.below(200),
+                ended: (0..self.below(4)).map(|_| (self.lease(), self.below(200))).collect(),
+            }),
         }
     }
 
@@ -347,7 +465,7 @@ impl Dice {
                 1 => TargetUnion::CreateRevision(number),
                 2 => TargetUnion::ModRevision(number),
                 3 => TargetUnion::Value(self.value()),
-                _ => TargetUnion::Lease(self.below(2) as i64),
+                _ => TargetUnion::Lease(self.lease()),
             }),
         }
     }
@@ -378,11 +496,12 @@ impl Dice {
     }
 
     pub fn command(&mut self, newest: i64) -> Command {
-        match self.below(40) {
+        match self.below(52) {
             0..=19 => Command::Put(self.put()),
             20..=26 => Command::DeleteRange(self.delete()),
             27..=37 => Command::Txn(self.txn(newest, 2)),
             38 => Command::SetAttribute { name: self.key(), value: self.value() },
+            39..=50 => self.lease_command(),
             _ => Command::Compact(CompactionRequest { revision: self.revision(newest), physical: false }),
         }
     }

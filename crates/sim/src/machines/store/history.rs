@@ -311,8 +311,15 @@ impl Outcome {
             Ok(Applied::Txn(response)) => Self::Done(Reply::Txn(response.clone())),
             Ok(Applied::Compact(response)) => Self::Done(Reply::Compact(*response)),
             Err(refusal) if *refusal != Refusal::Unreadable => Self::Refused(*refusal),
-            // No client sets an attribute.
-            Ok(Applied::SetAttribute) | Err(_) => Self::Unknown,
+            // No client of this machine has leases, nor sets an attribute.
+            Ok(
+                Applied::SetAttribute
+                | Applied::LeaseGrant(_)
+                | Applied::LeaseRevoke(_)
+                | Applied::LeaseKeepAlive { .. }
+                | Applied::LeaseTime { .. },
+            )
+            | Err(_) => Self::Unknown,
         }
     }
 

@@ -55,7 +55,12 @@ impl StoreCommand {
             Command::DeleteRange(request) => Request::DeleteRange(request),
             Command::Txn(request) => Request::Txn(request),
             Command::Compact(request) => Request::Compact(request),
-            Command::SetAttribute { .. } => return None,
+            // No client of this machine has leases, nor sets an attribute.
+            Command::SetAttribute { .. }
+            | Command::LeaseGrant(_)
+            | Command::LeaseRevoke(_)
+            | Command::LeaseKeepAlive(_)
+            | Command::LeaseTime(_) => return None,
         })
     }
 }

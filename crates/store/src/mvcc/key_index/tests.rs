@@ -52,7 +52,7 @@ fn push(index: &mut KeyIndex, plain: &mut Plain, key: &[u8], revision: Revision,
     let version = if deletes && last.is_some_and(|last| !last.is_deletion()) {
         Version::deletion(revision)
     } else {
-        Version::put(revision, revision.main, 1, revision.sub as usize)
+        Version::put(revision, revision.main, 1, 0, revision.sub as usize)
     };
     versions.push(version);
     let pushed = index.push(key, |found| {
@@ -181,7 +181,7 @@ fn index_of(row: &[i64]) -> KeyIndex {
     let mut index = KeyIndex::default();
     for &main in row {
         let revision = Revision::first_of(main.abs());
-        index.push(b"k", |_| if main < 0 { Version::deletion(revision) } else { Version::put(revision, 2, 1, 0) });
+        index.push(b"k", |_| if main < 0 { Version::deletion(revision) } else { Version::put(revision, 2, 1, 0, 0) });
     }
     index
 }

@@ -2,7 +2,7 @@
 
 use crate::mvcc::revision::Revision;
 
-/// One version of a key, without key and value: 32 bytes that are copied freely.
+/// One version of a key, without key and value: 40 bytes that are copied freely.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Version {
     main: i64,
@@ -10,6 +10,8 @@ pub(crate) struct Version {
     pub create: i64,
     /// How many puts there were since then, this one included. Zero for a deletion.
     pub count: i64,
+    /// The lease that the key is on. Zero is none.
+    pub lease: i64,
     sub: u32,
     /// How long the value is, wherever it is.
     pub value_bytes: u32,
@@ -18,13 +20,13 @@ pub(crate) struct Version {
 impl Version {
     /// # Panics
     /// If the value is 4 GiB or longer, which no request can be.
-    pub fn put(revision: Revision, create: i64, count: i64, value_bytes: usize) -> Self {
+    pub fn put(revision: Revision, create: i64, count: i64, lease: i64, value_bytes: usize) -> Self {
         let value_bytes = u32::try_from(value_bytes).expect("a value is shorter than 4 GiB");
-        Self { main: revision.main, create, count, sub: revision.sub, value_bytes }
+        Self { main: revision.main, create, count, lease, sub: revision.sub, value_bytes }
     }
 
     pub fn deletion(revision: Revision) -> Self {
-        Self::put(revision, 0, 0, 0)
+        Self::put(revision, 0, 0, 0, 0)
     }
 
     pub fn revision(&self) -> Revision {

@@ -1,0 +1,131 @@
+//! Leases as this node keeps them going: renewals leave together, and a leader tells the others of time.
+//!
+//! Must not know what a lease is, or when one ends: the store does.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use vlot_store::command::Command;
+use vlot_store::store::Applied;
+
+use super::StoreGroup;
+use crate::status::Status;
+use crate::store_machine::Proposal;
+
+/// How often a leader looks whether there is something to tell.
+const TELL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long it waits between two commands that end leases, so that calls get their turn.
+const ENDING_PAUSE: Duration = Duration::from_millis(10);
+/// How many renewals one command has at most.
+const RENEWALS_MAX: usize = 4096;
+/// How many renewals may wait for a command.
+const WAITING_MAX: usize = 1 << 20;
+
+/// What a renewal has come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Renewed {
+    /// The newest revision then.
+    pub(crate) revision: i64,
+    /// The lease's time to live in seconds; zero if there is no such lease.
+    pub(crate) ttl: i64,
+}
+
+/// The outcome of a renewal, once it is there.
+pub(crate) type Renewing = oneshot::Receiver<Result<Renewed, Status>>;
+
+/// The renewals that wait for a command.
+#[derive(Default)]
+pub(super) struct Renewals {
+    waiting: Mutex<Vec<(i64, oneshot::Sender<Result<Renewed, Status>>)>>,
+    come: Notify,
+}
+
+impl Renewals {
+    fn waiting(&self) -> MutexGuard<'_, Vec<(i64, oneshot::Sender<Result<Renewed, Status>>)>> {
+        // Only moves of whole entries happen under the lock.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Vec<(i64, oneshot::Sender<Result<Renewed, Status>>)> {
+        let mut waiting = self.waiting();
+        let taken = waiting.len().min(RENEWALS_MAX);
+        let rest = waiting.split_off(taken);
+        std::mem::replace(&mut waiting, rest)
+    }
+}
+
+impl StoreGroup {
+    /// Asks for a lease to be renewed. What is asked for while a command is on its way leaves in the next one.
+    ///
+    /// # Errors
+    /// Too many wait already.
+    pub(crate) fn renew(&self, id: i64) -> Result<Renewing, Status> {
+        let (renewed, renewing) = oneshot::channel();
+        let mut waiting = self.renewals.waiting();
+        if waiting.len() >= WAITING_MAX {
+            return Err(Status::TOO_MANY_REQUESTS);
+        }
+        waiting.push((id, renewed));
+        drop(waiting);
+        self.renewals.come.notify_one();
+        Ok(renewing)
+    }
+
+    /// Cluster time on this node, in milliseconds.
+    pub(crate) fn lease_time(&self) -> u64 {
+        self.told.lease_clock.now()
+    }
+
+    /// Renews leases and tells time, for ever.
+    pub(super) async fn keep_leases(&self) {
+        // One command is made while another one is on its way.
+        tokio::join!(self.propose_renewals(), self.propose_renewals(), self.tell_time());
+    }
+
+    async fn propose_renewals(&self) {
+        loop {
+            let batch = self.renewals.take();
+            if batch.is_empty() {
+                self.renewals.come.notified().await;
+                continue;
+            }
+            let (ids, waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+            let renewed = match self.propose(Proposal::Command(Command::LeaseKeepAlive(ids))).await {
+                Ok(Ok(Applied::LeaseKeepAlive { revision, ttls })) => Ok((revision, ttls)),
+                Ok(Ok(_)) => Err(Status::OTHER_ANSWER),
+                Ok(Err(refusal)) => Err(refusal.into()),
+                Err(status) => Err(status),
+            };
+            // Who has gone meanwhile need not be told.
+            match renewed {
+                Ok((revision, ttls)) => waiting.into_iter().zip(ttls).for_each(|(waiting, ttl)| {
+                    let _ = waiting.send(Ok(Renewed { revision, ttl }));
+                }),
+                Err(status) => waiting.into_iter().for_each(|waiting| drop(waiting.send(Err(status.clone())))),
+            }
+        }
+    }
+
+    async fn tell_time(&self) {
+        let role_states = self.group.role_states();
+        loop {
+            tokio::time::sleep(TELL_INTERVAL).await;
+            // Followers count too: one that becomes the leader goes on from there.
+            let mut now = self.lease_time();
+            let role_state = *role_states.borrow();
+            if role_state.leader != Some(self.node) {
+                continue;
+            }
+            while let Ok(Some(time)) = self.look(|store| store.lease_time_due(role_state.term.0, now)).await {
+                let has_ends = !time.ended.is_empty();
+                let told = self.propose(Proposal::Command(Command::LeaseTime(time))).await;
+                if !has_ends || told.is_err() {
+                    break;
+                }
+                tokio::time::sleep(ENDING_PAUSE).await;
+                now = self.lease_time();
+            }
+        }
+    }
+}
