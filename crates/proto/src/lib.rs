@@ -17,3 +17,9 @@ pub mod health {
 pub mod mvccpb {
     include!("generated/mvccpb.rs");
 }
+pub mod v3electionpb {
+    include!("generated/v3electionpb.rs");
+}
+pub mod v3lockpb {
+    include!("generated/v3lockpb.rs");
+}

@@ -23,6 +23,13 @@ pub(crate) enum Rpc {
     LeaseKeepAlive,
     LeaseTimeToLive,
     LeaseLeases,
+    Lock,
+    Unlock,
+    Campaign,
+    Proclaim,
+    Leader,
+    Observe,
+    Resign,
     MemberList,
     MemberAdd,
     MemberRemove,
@@ -38,7 +45,7 @@ pub(crate) enum Rpc {
 }
 
 /// The RPCs that are implemented. Those of every second come first.
-pub(crate) const PRESENT: [(&str, Rpc); 21] = [
+pub(crate) const PRESENT: [(&str, Rpc); 28] = [
     ("/etcdserverpb.KV/Put", Rpc::Put),
     ("/etcdserverpb.KV/Range", Rpc::Range),
     ("/etcdserverpb.KV/Txn", Rpc::Txn),
@@ -50,6 +57,13 @@ pub(crate) const PRESENT: [(&str, Rpc); 21] = [
     ("/etcdserverpb.Lease/LeaseKeepAlive", Rpc::LeaseKeepAlive),
     ("/etcdserverpb.Lease/LeaseTimeToLive", Rpc::LeaseTimeToLive),
     ("/etcdserverpb.Lease/LeaseLeases", Rpc::LeaseLeases),
+    ("/v3lockpb.Lock/Lock", Rpc::Lock),
+    ("/v3lockpb.Lock/Unlock", Rpc::Unlock),
+    ("/v3electionpb.Election/Campaign", Rpc::Campaign),
+    ("/v3electionpb.Election/Proclaim", Rpc::Proclaim),
+    ("/v3electionpb.Election/Leader", Rpc::Leader),
+    ("/v3electionpb.Election/Observe", Rpc::Observe),
+    ("/v3electionpb.Election/Resign", Rpc::Resign),
     ("/etcdserverpb.Cluster/MemberList", Rpc::MemberList),
     ("/etcdserverpb.Cluster/MemberAdd", Rpc::MemberAdd),
     ("/etcdserverpb.Cluster/MemberRemove", Rpc::MemberRemove),
@@ -63,7 +77,7 @@ pub(crate) const PRESENT: [(&str, Rpc); 21] = [
 ];
 
 /// The RPCs of etcd that answer that they are not implemented.
-pub(crate) const ABSENT: [&str; 32] = [
+pub(crate) const ABSENT: [&str; 25] = [
     "/etcdserverpb.KV/RangeStream",
     "/etcdserverpb.Maintenance/Defragment",
     "/etcdserverpb.Maintenance/Hash",
@@ -87,13 +101,6 @@ pub(crate) const ABSENT: [&str; 32] = [
     "/etcdserverpb.Auth/RoleDelete",
     "/etcdserverpb.Auth/RoleGrantPermission",
     "/etcdserverpb.Auth/RoleRevokePermission",
-    "/v3lockpb.Lock/Lock",
-    "/v3lockpb.Lock/Unlock",
-    "/v3electionpb.Election/Campaign",
-    "/v3electionpb.Election/Proclaim",
-    "/v3electionpb.Election/Leader",
-    "/v3electionpb.Election/Observe",
-    "/v3electionpb.Election/Resign",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
@@ -117,7 +124,7 @@ impl Rpc {
 
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Rpc::Watch | Rpc::LeaseKeepAlive | Rpc::HealthWatch => Kind::Stream,
+            Rpc::Watch | Rpc::LeaseKeepAlive | Rpc::Observe | Rpc::HealthWatch => Kind::Stream,
             // An absent stream ends with its status before any message, which on the wire is a unary failure.
             _ => Kind::Unary,
         }

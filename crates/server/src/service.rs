@@ -4,11 +4,15 @@
 //! know gRPC, HTTP or sockets (`edge.rs` does), nor how commands are replicated (`store_group.rs` does).
 
 mod answer;
+mod changes;
 mod cluster;
+mod election;
 mod health;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
+mod queue;
 mod reconfigure;
 mod watch;
 
@@ -114,6 +118,12 @@ impl Services {
             Rpc::LeaseRevoke => self.lease_revoke(request).await,
             Rpc::LeaseTimeToLive => Box::pin(self.lease_time_to_live(request)).await,
             Rpc::LeaseLeases => Box::pin(self.lease_leases(request)).await,
+            Rpc::Lock => Box::pin(self.lock(request)).await,
+            Rpc::Unlock => Box::pin(self.unlock(request)).await,
+            Rpc::Campaign => Box::pin(self.campaign(request)).await,
+            Rpc::Proclaim => Box::pin(self.proclaim(request)).await,
+            Rpc::Leader => Box::pin(self.leader(request)).await,
+            Rpc::Resign => Box::pin(self.resign(request)).await,
             Rpc::MemberList => self.member_list(request).await,
             // The rare ones are boxed: each call is a task, as large as the largest of these.
             Rpc::MemberAdd => Box::pin(self.member_add(request)).await,
@@ -124,7 +134,9 @@ impl Services {
             Rpc::Alarm => self.alarm(request).await,
             Rpc::MoveLeader => self.move_leader(request).await,
             Rpc::HealthCheck => health::check(request),
-            Rpc::Watch | Rpc::LeaseKeepAlive | Rpc::HealthWatch | Rpc::Absent(_) => Err(Status::absent(rpc.path())),
+            Rpc::Watch | Rpc::LeaseKeepAlive | Rpc::Observe | Rpc::HealthWatch | Rpc::Absent(_) => {
+                Err(Status::absent(rpc.path()))
+            }
         };
         message.map(Reply::Message)
     }
@@ -143,6 +155,7 @@ impl Services {
         match rpc {
             Rpc::Watch => self.watch(caller, requests, replies).await,
             Rpc::LeaseKeepAlive => self.lease_keep_alive(caller, requests, replies).await,
+            Rpc::Observe => self.observe(caller, requests, replies).await,
             Rpc::HealthWatch => health::watch(requests, replies).await,
             _ => Err(Status::absent(rpc.path())),
         }

@@ -75,6 +75,8 @@ pub struct LeaseStatus {
     pub ttl: i64,
     /// When it ends, in milliseconds of cluster time. None while it has its full time to live.
     pub end: Option<u64>,
+    /// Which of all grants and renewals was its last: of two that end together, the one with the smaller number is older.
+    pub renewal: u64,
     /// How many keys are on it.
     pub keys: usize,
 }
@@ -246,6 +248,6 @@ impl Leases {
 
 impl Lease {
     fn status(&self, id: i64) -> LeaseStatus {
-        LeaseStatus { id, ttl: self.ttl, end: self.end, keys: self.keys.len() }
+        LeaseStatus { id, ttl: self.ttl, end: self.end, renewal: self.renewal, keys: self.keys.len() }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use vlot_proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
     LeaseRevokeRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
 use vlot_store::command::Tag;
@@ -29,7 +29,13 @@ const LEASES_MAX: usize = 4096;
 
 impl Services {
     pub(super) async fn lease_grant(&self, bytes: Bytes) -> Result<Bytes, Status> {
-        let asked: LeaseGrantRequest = decode(bytes)?;
+        let mut reply = self.grant(decode(bytes)?).await?;
+        self.complete(&mut reply.header);
+        Ok(encode(&reply))
+    }
+
+    /// Grants a lease under the id that is asked for, or under a drawn one if that is zero.
+    pub(super) async fn grant(&self, asked: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
         if asked.ttl > TTL_MAX {
             return Err(Refusal::LeaseTtlTooLarge.into());
         }
@@ -39,10 +45,7 @@ impl Services {
             let id = if asked.id == 0 { drawn_id() } else { asked.id };
             let request = Bytes::from(LeaseGrantRequest { id, ttl }.encode_to_vec());
             match self.propose(Tag::LeaseGrant, &request).await {
-                Ok(Applied::LeaseGrant(mut reply)) => {
-                    self.complete(&mut reply.header);
-                    return Ok(encode(&reply));
-                }
+                Ok(Applied::LeaseGrant(reply)) => return Ok(reply),
                 Ok(_) => return Err(Status::OTHER_ANSWER),
                 // By the rarest of chances a drawn id is taken.
                 Err(status) if asked.id == 0 && status == Refusal::LeaseExists.into() => {}
@@ -108,7 +111,7 @@ impl Services {
                 (store.revision(), some)
             });
             let (revision, some) = look.await?;
-            found.extend(some.iter().map(|lease| (lease.left(now), lease.id)));
+            found.extend(some.iter().map(|lease| (lease.left(now), lease.renewal, lease.id)));
             match some.last() {
                 Some(lease) if some.len() == LEASES_MAX => last = Some(lease.id),
                 _ => break revision,
@@ -118,7 +121,7 @@ impl Services {
         let is_long = found.len() >= LEASES_MAX;
         let reply = move || {
             found.sort_unstable();
-            let leases = found.into_iter().map(|(_, id)| LeaseStatus { id }).collect();
+            let leases = found.into_iter().map(|(_, _, id)| LeaseStatus { id }).collect();
             encode(&LeaseLeasesResponse { header, leases })
         };
         if is_long { self.readers.run(reply).await } else { Ok(reply()) }

@@ -84,7 +84,7 @@ impl Services {
     }
 
     /// Reads a piece of what a stream has missed, on a thread that may take its time.
-    async fn catch_up(&self, mut stream: WatchStream, turn: Turn) -> Result<(WatchStream, Drained), Status> {
+    pub(super) async fn catch_up(&self, mut stream: WatchStream, turn: Turn) -> Result<(WatchStream, Drained), Status> {
         let view = self.store_group.local_view().await?;
         let (mut stream, mut drained, has_seen_all) = turn
             .run(move || {

@@ -34,20 +34,23 @@ pub(crate) struct Renewed {
 /// The outcome of a renewal, once it is there.
 pub(crate) type Renewing = oneshot::Receiver<Result<Renewed, Status>>;
 
+/// A lease to renew, and who waits for it.
+type Waiting = (i64, oneshot::Sender<Result<Renewed, Status>>);
+
 /// The renewals that wait for a command.
 #[derive(Default)]
 pub(super) struct Renewals {
-    waiting: Mutex<Vec<(i64, oneshot::Sender<Result<Renewed, Status>>)>>,
+    waiting: Mutex<Vec<Waiting>>,
     come: Notify,
 }
 
 impl Renewals {
-    fn waiting(&self) -> MutexGuard<'_, Vec<(i64, oneshot::Sender<Result<Renewed, Status>>)>> {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
         // Only moves of whole entries happen under the lock.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Vec<(i64, oneshot::Sender<Result<Renewed, Status>>)> {
+    fn take(&self) -> Vec<Waiting> {
         let mut waiting = self.waiting();
         let taken = waiting.len().min(RENEWALS_MAX);
         let rest = waiting.split_off(taken);
