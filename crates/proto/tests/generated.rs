@@ -4,14 +4,8 @@ use std::fs;
 use std::path::Path;
 
 /// The packages that the product serves; the peers' frames are written out by hand.
-const FILES: [&str; 6] = [
-    "authpb.proto",
-    "etcdserverpb.proto",
-    "health.proto",
-    "mvccpb.proto",
-    "v3electionpb.proto",
-    "v3lockpb.proto",
-];
+const FILES: [&str; 6] =
+    ["authpb.proto", "etcdserverpb.proto", "health.proto", "mvccpb.proto", "v3electionpb.proto", "v3lockpb.proto"];
 
 #[test]
 fn generated_code_is_current() {

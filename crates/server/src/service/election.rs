@@ -35,14 +35,12 @@ impl Services {
         let CampaignRequest { name, lease, value } = decode(bytes)?;
         let taken = self.take_place(&name, lease, value.clone()).await?;
         let place = &taken.place;
-        let mut header = taken.header;
         if taken.found.is_some_and(|found| found != value) {
             let put = PutRequest { key: place.key.clone(), value, lease: place.lease, ..Default::default() };
-            let (proclaimed, succeeded) = self.with_place(&place.key, place.created, Request::RequestPut(put)).await?;
-            if !succeeded {
+            let (_, has_proclaimed) = self.with_place(&place.key, place.created, Request::RequestPut(put)).await?;
+            if !has_proclaimed {
                 return Err(not_leader());
             }
-            header = proclaimed;
         }
         let turn = self.wait_for_turn(&name, place).await?;
         let (_, has_it) = self.has_place(place).await?;
@@ -51,7 +49,8 @@ impl Services {
             return Err(not_leader());
         }
         let leader = LeaderKey { name, key: place.key.clone(), rev: place.created, lease: place.lease };
-        Ok(encode(&CampaignResponse { header: Some(header), leader: Some(leader) }))
+        // etcd's header is of when the place was taken, too.
+        Ok(encode(&CampaignResponse { header: Some(taken.header), leader: Some(leader) }))
     }
 
     /// Replaces what the leader proclaims, if the caller still leads.
