@@ -34,7 +34,6 @@ mod edge;
 mod exposition;
 mod identity;
 mod join;
-mod lease_clock;
 mod member;
 mod metrics;
 mod peer_pages;

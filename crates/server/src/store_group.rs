@@ -9,11 +9,12 @@ mod members;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 use vlot::{DiskState, Group, NodeId, ProposeError, ReadError};
+use vlot_store::lease::clock::LeaseClock;
 use vlot_store::refusal::Refusal;
 use vlot_store::store::{Applied, Failure, Sizes, Store};
 use vlot_store::view::View;
@@ -92,6 +93,8 @@ pub(crate) struct StoreGroup {
     last_glance: Mutex<Glance>,
     told: Told,
     renewals: Renewals,
+    lease_clock: Mutex<LeaseClock>,
+    started: Instant,
     /// Whether this node has a learner's seat.
     learns: AtomicBool,
     /// Whether this node was told that it is no member any more.
@@ -114,6 +117,8 @@ impl StoreGroup {
             last_glance: Mutex::default(),
             told,
             renewals: Renewals::default(),
+            lease_clock: Mutex::default(),
+            started: Instant::now(),
             learns: AtomicBool::new(false),
             removed: watch::Sender::new(false),
         }

@@ -16,7 +16,6 @@ use vlot_store::revision::Position;
 use vlot_store::store::{Applied, Store};
 use vlot_store::view::View;
 
-use crate::lease_clock::SharedLeaseClock;
 use crate::member;
 
 /// What members agree on applying: the store, and what must happen beside it.
@@ -26,7 +25,6 @@ pub(crate) struct StoreMachine {
     compacting: watch::Sender<bool>,
     /// The facts beside the keys, for readers that must not wait for the store.
     facts: watch::Sender<Arc<Facts>>,
-    lease_clock: Arc<SharedLeaseClock>,
 }
 
 /// What is remembered beside the keys: members' names and URLs, say.
@@ -37,8 +35,6 @@ pub(crate) struct Told {
     /// Whether compacted history waits to be given up.
     pub(crate) compacting: watch::Receiver<bool>,
     pub(crate) facts: watch::Receiver<Arc<Facts>>,
-    /// Told of cluster time as it is applied.
-    pub(crate) lease_clock: Arc<SharedLeaseClock>,
 }
 
 impl StoreMachine {
@@ -46,9 +42,7 @@ impl StoreMachine {
     pub(crate) fn new(store: Store) -> (StoreMachine, Told) {
         let (compacting, pending) = watch::channel(true);
         let (facts, told) = watch::channel(facts_of(&store));
-        let lease_clock = Arc::new(SharedLeaseClock::starting_at(store.lease_time()));
-        let told = Told { compacting: pending, facts: told, lease_clock: lease_clock.clone() };
-        (StoreMachine { store, compacting, facts, lease_clock }, told)
+        (StoreMachine { store, compacting, facts }, Told { compacting: pending, facts: told })
     }
 
     fn tell_facts(&self) {
@@ -114,7 +108,6 @@ impl StateMachine for StoreMachine {
         match &applied {
             Ok(Applied::Compact(_)) => drop(self.compacting.send_replace(true)),
             Ok(Applied::SetAttribute) => self.tell_facts(),
-            Ok(Applied::LeaseTime { .. }) => self.lease_clock.told(self.store.lease_time()),
             Err(Refusal::Unreadable) => stop_at_once(&self.store),
             _ => {}
         }
@@ -186,7 +179,6 @@ impl StateMachine for StoreMachine {
         // History that is compacted may have come along.
         self.compacting.send_replace(true);
         self.tell_facts();
-        self.lease_clock.told(self.store.lease_time());
         Ok(())
     }
 }

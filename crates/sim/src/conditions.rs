@@ -228,6 +228,13 @@ impl Conditions {
 }
 
 impl Conditions {
+    /// The same without some kinds of fault.
+    #[must_use]
+    pub fn without(mut self, ruled_out: &[FaultKind]) -> Self {
+        self.faults.retain(|(kind, _)| !ruled_out.contains(kind));
+        self
+    }
+
     /// The same for a state machine whose snapshots are so many times longer.
     #[must_use]
     pub fn with_snapshots_scaled(mut self, scale: u32) -> Self {

@@ -1,5 +1,6 @@
 //! The state machines that the program `vlot-sim` puts to the test, by name.
 
+pub mod leases;
 pub mod registers;
 pub mod store;
 
@@ -7,6 +8,7 @@ use std::fmt;
 
 use crate::conditions::Options;
 use crate::world::{self, Outcome};
+use leases::LeasesUsed;
 use registers::RegistersUsed;
 use store::used::StoreUsed;
 
@@ -18,11 +20,13 @@ pub enum Kind {
     Registers,
     /// etcd's store, as it ships, with its transactions, compactions and watches.
     Store,
+    /// The leases of etcd's store, with the clocks of its members.
+    Leases,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Registers, Self::Store];
+    pub const ALL: &[Self] = &[Self::Registers, Self::Store, Self::Leases];
 
     /// Its name on the command line.
     #[must_use]
@@ -30,6 +34,7 @@ impl Kind {
         match self {
             Self::Registers => "registers",
             Self::Store => "store",
+            Self::Leases => "leases",
         }
     }
 
@@ -48,6 +53,7 @@ impl Kind {
         match self {
             Self::Registers => world::run_with::<RegistersUsed>(seed, options),
             Self::Store => world::run_with::<StoreUsed>(seed, options),
+            Self::Leases => world::run_with::<LeasesUsed>(seed, options),
         }
     }
 }

@@ -3,12 +3,15 @@
 //! Owns the trait by which any state machine comes into the simulated world, and the words of a client's history. Must
 //! not know of nodes, of faults or of how a world is simulated.
 
-use crate::agenda::Moment;
+use crate::agenda::{Moment, Span};
 use crate::conditions::Conditions;
+use crate::fault_kind::FaultKind;
 use crate::place::Place;
 use crate::rng::Rng;
 use std::fmt::Debug;
+use std::time::Duration;
 use vlot_node::state_machine::StateMachine;
+use vlot_raft::id::Term;
 use vlot_raft::invariants::Violation;
 
 /// Names an operation of a client of one group; never used twice. The `n`th operation of a history is `OpId(n)`.
@@ -27,6 +30,11 @@ pub trait Subject: Sized + 'static {
     /// How many times longer its snapshots are than some hundred bytes. Transfers are faster by as much, or none would
     /// arrive while the log is cut behind it.
     const SNAPSHOT_SCALE: u32 = 1;
+
+    /// How often [`Subject::look_after`] is called on each node, if it is.
+    const LOOKED_AFTER_EVERY: Option<Span> = None;
+    /// Faults that its contract rules out.
+    const RULED_OUT: &'static [FaultKind] = &[];
 
     /// What it answers.
     type Answer: Clone + Debug + PartialEq + 'static;
@@ -49,6 +57,13 @@ pub trait Subject: Sized + 'static {
     /// that a client sees. None if there is no such command.
     fn idle(&mut self, n: u64) -> Option<Command<Self>> {
         let _ = n;
+        None
+    }
+
+    /// What a node does for its state machine without being asked: what it proposes, if anything. `local` is what the node's
+    /// clock shows, and `leads_in` the term in which it leads.
+    fn look_after(machine: &Self::Machine, local: Duration, leads_in: Option<Term>) -> Option<Command<Self>> {
+        let _ = (machine, local, leads_in);
         None
     }
 

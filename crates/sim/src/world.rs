@@ -129,6 +129,8 @@ enum Event {
     Heal,
     /// Is there a leader yet?
     Watch,
+    /// A node looks after its state machines.
+    LookAfter(Place, Span),
     /// An operator goes on with something.
     Operate(Errand),
 }
@@ -207,6 +209,7 @@ struct Group<S: Subject> {
 impl<S: Subject> World<S> {
     fn new(seed: u64, options: &Options) -> Self {
         let conditions = Conditions::draw(seed, options).with_snapshots_scaled(S::SNAPSHOT_SCALE);
+        let conditions = conditions.without(S::RULED_OUT);
         Self::under(conditions, seed, options.whole_transcript)
     }
 
@@ -254,6 +257,11 @@ impl<S: Subject> World<S> {
         for (slot, group) in self.groups.iter_mut().enumerate() {
             for client in 0..group.workload.clients() {
                 self.agenda.after(group.workload.think(), Event::Client(slot, client));
+            }
+        }
+        if let Some(every) = S::LOOKED_AFTER_EVERY {
+            for place in 0..self.hosts.len() {
+                self.agenda.after(self.rng.span(Span::ZERO, every), Event::LookAfter(place, every));
             }
         }
         for (kind, apart) in self.conditions.faults.clone() {
@@ -307,6 +315,7 @@ impl<S: Subject> World<S> {
             Event::Over(kind, fault) => self.end_fault(kind, &fault),
             Event::Heal => self.heal(),
             Event::Watch => return self.watch(),
+            Event::LookAfter(place, every) => self.look_after(place, every),
             Event::Operate(errand) => self.operate(errand),
         }
         Ok(())

@@ -37,6 +37,8 @@ const UNTOLD_MAX: u64 = 5_000;
 pub(crate) struct Leases {
     leases: BTreeMap<i64, Lease>,
     time: Time,
+    /// The index of the entry by which time was told last; a load counts as one.
+    told_at: u64,
     /// The leases that do not run yet, by their renewals.
     waiting: BTreeMap<u64, i64>,
     /// Those that run: when each ends, and which it is.
@@ -90,9 +92,9 @@ impl LeaseStatus {
 }
 
 impl Leases {
-    /// As they were written down.
-    pub fn load(time: Time, found: &[LeaseRecord]) -> Self {
-        let mut leases = Self { time, ..Self::default() };
+    /// As they were written down, when so many entries were applied.
+    pub fn load(applied: u64, time: Time, found: &[LeaseRecord]) -> Self {
+        let mut leases = Self { time, told_at: applied, ..Self::default() };
         for &LeaseRecord { id, ttl, renewal, end } in found {
             leases.leases.insert(id, Lease { ttl, renewal, end, keys: BTreeSet::new() });
             match end {
@@ -109,6 +111,10 @@ impl Leases {
 
     pub fn time(&self) -> Time {
         self.time
+    }
+
+    pub fn told_at(&self) -> u64 {
+        self.told_at
     }
 
     pub fn len(&self) -> usize {
@@ -158,8 +164,9 @@ impl Leases {
         lease.keys
     }
 
-    /// Moves cluster time on. The leases begin to run that were renewed before the leader read its clock.
-    fn tell(&mut self, time: &LeaseTime) {
+    /// Moves cluster time on, by the entry of this index. The leases begin to run that were renewed before the leader read its clock.
+    fn tell(&mut self, at: u64, time: &LeaseTime) {
+        self.told_at = at;
         self.time.now = self.time.now.max(time.now);
         self.time_changed = true;
         let later = self.waiting.split_off(&time.renewals.saturating_add(1));

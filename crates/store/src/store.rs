@@ -152,7 +152,7 @@ impl Store {
         let mut store = Self {
             now,
             attributes: found.attributes.into_iter().collect(),
-            leases: Leases::load(found.lease_time, &found.leases),
+            leases: Leases::load(standing.position.index, found.lease_time, &found.leases),
             applied: standing.position,
             batch: Vec::new(),
             records: Vec::new(),

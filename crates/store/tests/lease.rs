@@ -1,11 +1,13 @@
 //! Leases end when they should, and only then, whoever leads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use vlot_proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest};
 use vlot_store::command::{Command, LeaseTime};
 use vlot_store::engine::memory::MemoryEngine;
+use vlot_store::lease::clock::LeaseClock;
 use vlot_store::refusal::Refusal;
 use vlot_store::revision::Position;
 use vlot_store::store::{Applied, Options, Store};
@@ -190,4 +192,30 @@ fn no_number_is_too_large() {
     assert_eq!(tell_this(&mut store, 1, most), 1);
     assert_eq!(store.lease(i64::MAX).unwrap().left(u64::MAX), 0);
     assert!(store.lease_time_due(1, u64::MAX).is_some());
+}
+
+#[test]
+fn a_new_leader_tells_nothing_before_it_has_applied_what_the_one_before_it_told() {
+    let mut store = open(&MemoryEngine::default());
+    let mut clock = LeaseClock::default();
+    let mut local = Duration::ZERO;
+    let mut passes = |clock: &mut LeaseClock, store: &Store, ms: u64, leads_in| {
+        let until = local + Duration::from_millis(ms);
+        while local < until {
+            local += Duration::from_millis(100);
+            clock.now(store, local, leads_in);
+        }
+        clock.due(store, local, leads_in)
+    };
+    grant(&mut store, 7, 2);
+    tell(&mut store, 10_000);
+    // It counts fast: four seconds, where the leader counts three.
+    assert_eq!(passes(&mut clock, &store, 4_000, None), None);
+    keep_alive(&mut store, &[7]);
+    // It leads in the second term, and has not applied what the first leader told last.
+    assert_eq!(passes(&mut clock, &store, 300, Some(2)), None);
+    tell(&mut store, 13_000);
+    store.skip(Position { term: 2, index: store.applied().index + 1 });
+    assert_eq!(passes(&mut clock, &store, 1_900, Some(2)), None, "the lease runs for 2 s from when it began");
+    assert_eq!(passes(&mut clock, &store, 200, Some(2)).unwrap().ended.len(), 1);
 }

@@ -72,12 +72,11 @@ impl Services {
     pub(super) async fn lease_time_to_live(&self, bytes: Bytes) -> Result<Bytes, Status> {
         let LeaseTimeToLiveRequest { id, keys: wants_keys } = decode(bytes)?;
         self.store_group.barrier().await?;
-        let now = self.store_group.lease_time();
-        let looked = self.store_group.look(|store| {
+        let looked = self.store_group.look_at_leases(|store, now| {
             let lease = store.lease(id).filter(|_| id != 0);
             let keys = if wants_keys { store.keys_on_lease(id, KEYS_MAX) } else { Some(Vec::new()) };
             let view = keys.is_none().then(|| store.view());
-            (store.revision(), lease, keys, view)
+            (store.revision(), lease.map(|lease| (lease.ttl, lease.left(now))), keys, view)
         });
         let (revision, lease, keys, view) = looked.await?;
         let is_long = view.is_some();
@@ -88,11 +87,10 @@ impl Services {
         };
         let header = Some(self.header(revision));
         let reply = match lease {
-            Some(lease) => {
+            Some((granted_ttl, left)) => {
                 // etcd's clock runs from the grant on, so that no client ever sees the whole time left.
-                let left = lease.left(now).saturating_sub(1);
-                let left = Duration::from_millis(left).as_secs() as i64;
-                LeaseTimeToLiveResponse { header, id, ttl: left, granted_ttl: lease.ttl, keys }
+                let left = Duration::from_millis(left.saturating_sub(1)).as_secs() as i64;
+                LeaseTimeToLiveResponse { header, id, ttl: left, granted_ttl, keys }
             }
             None => LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() },
         };
@@ -102,20 +100,20 @@ impl Services {
     /// All leases, those first that end first.
     pub(super) async fn lease_leases(&self, bytes: Bytes) -> Result<Bytes, Status> {
         let LeaseLeasesRequest {} = decode(bytes)?;
-        let now = self.store_group.lease_time();
         let mut found = Vec::new();
         let mut last = None;
         let revision = loop {
-            let look = self.store_group.look(|store| {
-                let some: Vec<_> = store.leases_after(last).take(LEASES_MAX).collect();
-                (store.revision(), some)
+            let look = self.store_group.look_at_leases(|store, now| {
+                let some = store.leases_after(last).take(LEASES_MAX);
+                found.extend(some.map(|lease| (now + lease.left(now), lease.renewal, lease.id)));
+                store.revision()
             });
-            let (revision, some) = look.await?;
-            found.extend(some.iter().map(|lease| (lease.left(now), lease.renewal, lease.id)));
-            match some.last() {
-                Some(lease) if some.len() == LEASES_MAX => last = Some(lease.id),
-                _ => break revision,
+            let revision = look.await?;
+            let newest = found.last().map(|(_, _, id)| *id);
+            if newest == last || !found.len().is_multiple_of(LEASES_MAX) {
+                break revision;
             }
+            last = newest;
         };
         let header = Some(self.header(revision));
         let is_long = found.len() >= LEASES_MAX;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use vlot_store::command::Command;
-use vlot_store::store::Applied;
+use vlot_store::lease::clock::LeaseClock;
+use vlot_store::store::{Applied, Store};
 
 use super::StoreGroup;
 use crate::status::Status;
@@ -75,9 +76,24 @@ impl StoreGroup {
         Ok(renewing)
     }
 
-    /// Cluster time on this node, in milliseconds.
-    pub(crate) fn lease_time(&self) -> u64 {
-        self.told.lease_clock.now()
+    /// Looks at the store, and says what cluster time is on this node then, in milliseconds.
+    ///
+    /// # Errors
+    /// If the store has stopped.
+    pub(crate) async fn look_at_leases<T>(&self, look: impl FnOnce(&Store, u64) -> T) -> Result<T, Status> {
+        let leads_in = self.leads_in();
+        self.look(|store| look(store, self.lease_clock().now(store, self.started.elapsed(), leads_in))).await
+    }
+
+    /// The term in which this node leads, if it does.
+    fn leads_in(&self) -> Option<u64> {
+        let role_state = self.group.status().role_state;
+        (role_state.leader == Some(self.node)).then_some(role_state.term.0)
+    }
+
+    fn lease_clock(&self) -> MutexGuard<'_, LeaseClock> {
+        // A clock is whole whatever happens to who holds it.
+        self.lease_clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Renews leases and tells time, for ever.
@@ -111,24 +127,17 @@ impl StoreGroup {
     }
 
     async fn tell_time(&self) {
-        let role_states = self.group.role_states();
         loop {
-            tokio::time::sleep(TELL_INTERVAL).await;
+            let leads_in = self.leads_in();
             // Followers count too: one that becomes the leader goes on from there.
-            let mut now = self.lease_time();
-            let role_state = *role_states.borrow();
-            if role_state.leader != Some(self.node) {
-                continue;
-            }
-            while let Ok(Some(time)) = self.look(|store| store.lease_time_due(role_state.term.0, now)).await {
-                let has_ends = !time.ended.is_empty();
+            let due = self.look(|store| self.lease_clock().due(store, self.started.elapsed(), leads_in)).await;
+            let mut has_more = false;
+            if let Ok(Some(time)) = due {
+                has_more = !time.ended.is_empty();
                 let told = self.propose(Proposal::Command(Command::LeaseTime(time))).await;
-                if !has_ends || told.is_err() {
-                    break;
-                }
-                tokio::time::sleep(ENDING_PAUSE).await;
-                now = self.lease_time();
+                has_more &= told.is_ok();
             }
+            tokio::time::sleep(if has_more { ENDING_PAUSE } else { TELL_INTERVAL }).await;
         }
     }
 }

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use std::io;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use vlot_node::members::Members;
 use vlot_node::state_machine::{self, BadSnapshot, StateMachine};
-use vlot_raft::id::LogId;
+use vlot_raft::id::{LogId, Term};
 
 /// What a state machine has durably by itself, whatever becomes of its process: a snapshot that it wrote as a whole.
 #[derive(Clone, Debug, Default)]
@@ -117,6 +118,12 @@ impl<S: Subject> Machine<S> {
     /// Answers a read.
     pub fn read(&self, query: &S::Query) -> S::Answer {
         S::read(&self.inner, query)
+    }
+
+    /// What its node proposes on its behalf.
+    #[must_use]
+    pub fn look_after(&self, local: Duration, leads_in: Option<Term>) -> Option<Command<S>> {
+        S::look_after(&self.inner, local, leads_in)
     }
 
     fn is_at(&mut self, at: LogId, reply: Option<Reply<S>>) {

@@ -2,7 +2,7 @@
 
 use super::{Event, Phase, World};
 use crate::agenda::Span;
-use crate::place::{Place, Slot};
+use crate::place::{Place, Slot, group_in};
 use crate::subject::{End, EndOf, OpId, Request, Subject};
 use crate::transcript::Note;
 use crate::workload::Homes;
@@ -42,6 +42,30 @@ impl<S: Subject> World<S> {
         let timeout = self.groups[slot].workload.client_timeout;
         let timeout = if self.phase == Phase::Storm { timeout } else { after };
         self.agenda.after(timeout, Event::ClientTimeout(slot, op));
+        self.wake(place);
+    }
+
+    /// A node looks after its state machines, but for those that are busy, as a program would that is linked with it.
+    pub(super) fn look_after(&mut self, place: Place, every: Span) {
+        if matches!(self.phase, Phase::Settling(..) | Phase::Trial(_) | Phase::Over) {
+            return;
+        }
+        let now = self.agenda.now();
+        let host = &mut self.hosts[place];
+        self.agenda.at((now + every).max(host.paused_until), Event::LookAfter(place, every));
+        let (local, node) = (host.clock.local(now).since_origin(), host.node());
+        let Some(process) = host.process.as_mut().filter(|_| host.paused_until <= now) else { return };
+        for slot in 0..process.replicas.len() {
+            let Some(replica) = process.replicas[slot].as_ref() else { continue };
+            if replica.is_closing || replica.has_failed || !replica.worker.is_idle() {
+                continue;
+            }
+            let role_state = process.node.raft(group_in(slot)).map(|raft| raft.role_state()).unwrap_or_default();
+            let leads_in = (role_state.leader == Some(node)).then_some(role_state.term);
+            if let Some(command) = replica.machine.look_after(local, leads_in) {
+                process.propose_unheard(slot, &command);
+            }
+        }
         self.wake(place);
     }
 

@@ -35,7 +35,7 @@ impl Store {
         if time.term != at.term {
             return 0;
         }
-        self.leases.tell(time);
+        self.leases.tell(at.index, time);
         let mut ended = 0;
         for (id, renewal) in &time.ended {
             if self.leases.has_not_been_renewed(*id, *renewal) {

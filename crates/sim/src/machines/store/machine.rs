@@ -39,11 +39,22 @@ impl StoreCommand {
         Some(Self { op: Some(op), bytes, command })
     }
 
+    /// A command that does not say whose it is.
+    #[must_use]
+    pub fn unsigned(command: Command) -> Self {
+        Self { op: None, bytes: command.encode(), command }
+    }
+
+    /// What it does.
+    #[must_use]
+    pub fn command(&self) -> &Command {
+        &self.command
+    }
+
     /// A command of no client, which changes nothing.
     #[must_use]
     pub fn idle() -> Self {
-        let command = Command::Txn(TxnRequest::default());
-        Self { op: None, bytes: command.encode(), command }
+        Self::unsigned(Command::Txn(TxnRequest::default()))
     }
 
     /// What its client has asked for; none if it is no client's.
