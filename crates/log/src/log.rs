@@ -88,6 +88,8 @@ pub struct Log<D: Disk> {
     /// Whether there was no space for the last segment that was to be made.
     is_full: bool,
     buffer: Vec<u8>,
+    /// Bytes of records that were written since it was opened.
+    written: u64,
     /// In which segment the search for what is needed is under way, and how far it has come.
     search: (u32, Cursor),
     /// Files of segments that were dropped, whose space is given back by and by.
@@ -129,6 +131,7 @@ impl<D: Disk> Log<D> {
             marked: found.tail.offset,
             is_full: false,
             buffer: Vec::new(),
+            written: 0,
             search: (0, Cursor::default()),
             pending_delete: VecDeque::new(),
             failed: None,
@@ -181,6 +184,12 @@ impl<D: Disk> Log<D> {
     /// The groups of which there is anything in the log, in order.
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
         self.index.groups.keys().copied()
+    }
+
+    /// How many bytes of records were written since it was opened, those that it has written again included.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        self.written
     }
 
     /// Makes durable everything that was written before. Does nothing if it is already.
@@ -283,6 +292,7 @@ impl<D: Disk> Log<D> {
             return Err(self.fail("write", self.segments[last].sequence, &error));
         }
         self.tail.offset += bytes;
+        self.written += u64::from(bytes);
         Ok(())
     }
 }

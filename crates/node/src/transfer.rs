@@ -170,6 +170,8 @@ pub enum TransferAct {
     OpenPart {
         /// The group.
         group: GroupId,
+        /// The peer that sends it.
+        from: NodeId,
         /// The attempt.
         attempt: u64,
         /// The content.
@@ -195,6 +197,8 @@ pub enum TransferAct {
     FinishPart {
         /// The group.
         group: GroupId,
+        /// The peer that has sent the end of it.
+        from: NodeId,
         /// The attempt.
         attempt: u64,
         /// The content.

@@ -11,11 +11,13 @@ use tokio::time::{Instant, sleep_until};
 use vlot_node::act::{Act, ClosedLog, GroupEvent};
 use vlot_node::input::Input;
 use vlot_node::node::Node;
+use vlot_raft::effect::RoleName;
 use vlot_raft::id::GroupId;
 use vlot_raft::time::Time;
 
 use crate::end::Ended;
 use crate::events::{Beginning, Event, Events};
+use crate::figures::Measures;
 use crate::group::ClosedGroup;
 use crate::log_thread::LogThread;
 use crate::machine::Machine;
@@ -37,6 +39,8 @@ pub(crate) struct Driver {
     pub(crate) snapshots: Snapshots,
     pub(crate) groups: BTreeMap<GroupId, Driven>,
     pub(crate) started: Instant,
+    pub(crate) heartbeat: Duration,
+    pub(crate) measures: Arc<Measures>,
     /// Told when the driver ends, and why.
     pub(crate) ended: watch::Sender<Option<Ended>>,
 }
@@ -87,6 +91,9 @@ impl Driver {
             // Read after everything is in hand: a read that came while the process stood still must not be taken for one
             // of the moment before (the contract of leases).
             let now = self.now();
+            if self.moment(now) > deadline + self.heartbeat && self.leads() {
+                self.measures.turn_was_late();
+            }
             for delivery in deliveries {
                 self.deliver(now, delivery);
             }
@@ -161,7 +168,10 @@ impl Driver {
                 self.with(group, |driven| drop(driven.shown.members.send_replace(members)));
             }
             Act::Tell { group, event } => self.tell(group, event),
-            Act::Complain { peer, complaint } => tracing::warn!(%peer, %complaint, "a peer misbehaves; ignored"),
+            Act::Complain { peer, complaint } => {
+                self.net.note_misbehaved(peer);
+                tracing::warn!(%peer, %complaint, "a peer misbehaves; ignored");
+            }
             Act::Closed { group, log } => self.closed(group, log.map(|log| *log)),
             Act::Stop(why) => return Err(Ended::MustStop(why)),
         }
@@ -204,6 +214,7 @@ impl Driver {
 
     fn closed(&mut self, group: GroupId, log: Option<ClosedLog>) {
         let Some(mut driven) = self.groups.remove(&group) else { return };
+        self.measures.forget(group);
         let is_closed = driven.machine.close();
         driven.shown.end();
         if let Some(closed) = driven.closed {
@@ -225,11 +236,16 @@ impl Driver {
             GroupEvent::Consensus(event) => tracing::info!(%group, ?event, "consensus"),
             GroupEvent::Compacted { after } => tracing::debug!(%group, %after, "cut the log"),
             GroupEvent::SnapshotRestored { of } => tracing::info!(%group, %of, "restored from a snapshot"),
-            GroupEvent::SnapshotSent { to, of } => tracing::info!(%group, %to, %of, "sent a snapshot"),
+            GroupEvent::SnapshotSent { to, of } => {
+                self.measures.sent.succeeded(group, *to);
+                tracing::info!(%group, %to, %of, "sent a snapshot");
+            }
             GroupEvent::SnapshotNotSent { to, why } => {
+                self.measures.sent.failed(group, *to);
                 tracing::warn!(%group, %to, %why, "did not send a snapshot; the member asks again if it needs one");
             }
             GroupEvent::SnapshotNotReceived { from, why } => {
+                self.measures.received.failed(group, *from);
                 tracing::warn!(%group, %from, %why, "did not receive a snapshot; it is asked for again");
             }
             GroupEvent::SnapshotNotSaved { why } => {
@@ -256,6 +272,11 @@ impl Driver {
         self.groups.clear();
         self.ended.send_replace(Some(why));
         closing
+    }
+
+    /// Whether this node leads any group.
+    fn leads(&self) -> bool {
+        self.groups.values().any(|driven| driven.shown.role_state.borrow().role == RoleName::Leader)
     }
 
     fn now(&self) -> Time {

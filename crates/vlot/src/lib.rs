@@ -47,6 +47,7 @@ mod driver;
 pub mod end;
 pub mod errors;
 mod events;
+pub mod figures;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod group;
@@ -62,6 +63,7 @@ mod waiters;
 pub use bytes::BytesMut;
 pub use end::Ended;
 pub use errors::{ChangeError, ProposeError, ReadError, TransferError};
+pub use figures::{Figures, Meter};
 pub use group::Group;
 pub use options::{BadOptions, Options};
 pub use runtime::{CloseError, GroupError, Node, OpenError};

@@ -5,6 +5,7 @@
 //! Must not know of groups' roles, of the network, or of the callers that wait.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use vlot_node::replica::LogRead;
 
 use crate::end::LogFailed;
 use crate::events::Event;
+use crate::figures::Measures;
 
 /// What the thread is asked.
 #[derive(Debug)]
@@ -54,13 +56,14 @@ impl LogThread {
     pub(crate) fn start<D: Disk + Send + 'static>(
         log: Log<D>,
         headroom: Headroom,
+        measures: Arc<Measures>,
         report: Arc<dyn Fn(Event) + Send + Sync>,
     ) -> std::io::Result<Self>
     where
         Log<D>: Send,
     {
         let (tasks, inbox) = sync_channel(TASKS_MAX);
-        let worker = LogWorker { log, writer: LogWriter::default(), headroom, is_full: false, report };
+        let worker = LogWorker { log, writer: LogWriter::default(), headroom, is_full: false, measures, report };
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || worker.run(&inbox))?;
         Ok(Self { tasks: Some(tasks), thread: Some(thread) })
     }
@@ -137,6 +140,7 @@ struct LogWorker<D: Disk> {
     headroom: Headroom,
     /// As was last reported.
     is_full: bool,
+    measures: Arc<Measures>,
     report: Arc<dyn Fn(Event) + Send + Sync>,
 }
 
@@ -208,8 +212,8 @@ impl<D: Disk> LogWorker<D> {
         for task in tasks {
             match task {
                 Task::Write(batch, writes) => {
-                    let log = &mut self.log;
-                    self.writer.write(batch, writes, &mut |writes| log.write(writes))?;
+                    let Self { log, measures, .. } = self;
+                    self.writer.write(batch, writes, &mut |writes| measures.log_writes.time(|| log.write(writes)))?;
                     wrote = true;
                 }
                 Task::Read(group, read) => reads.push((group, read)),
@@ -238,7 +242,9 @@ impl<D: Disk> LogWorker<D> {
     }
 
     fn sync(&mut self) -> Result<(), LogFailed> {
-        self.log.sync()?;
+        let log = &mut self.log;
+        self.measures.log_syncs.time(|| log.sync())?;
+        self.measures.log_bytes.store(log.written_bytes(), Relaxed);
         match self.writer.synced() {
             Some(Durable::All(batch)) => (self.report)(Input::Written { batch }.into()),
             Some(Durable::ButForEntries(batch)) => (self.report)(Input::VotesWritten { batch }.into()),
@@ -251,8 +257,8 @@ impl<D: Disk> LogWorker<D> {
     fn look_for_room(&mut self) -> Result<(), LogFailed> {
         let lacks = self.headroom.lacks();
         if self.writer.waits() {
-            let log = &mut self.log;
-            self.writer.try_again(&mut |writes| log.write(writes))?;
+            let Self { log, measures, .. } = self;
+            self.writer.try_again(&mut |writes| measures.log_writes.time(|| log.write(writes)))?;
             self.sync()?;
         }
         let is_full = lacks || self.writer.waits();

@@ -172,7 +172,8 @@ impl<S: StateMachine> Machine for Typed<S> {
         // Not on the thread that applies: a snapshot is a handle to a state that stays as it is.
         let shared = Arc::clone(&self.shared);
         self.shared.runtime.spawn_blocking(move || {
-            let saved = catch_unwind(AssertUnwindSafe(|| shared.snapshots.dir.save(&header, &mut *snapshot)));
+            let Snapshots { dir, measures, .. } = &shared.snapshots;
+            let saved = catch_unwind(AssertUnwindSafe(|| measures.saves.time(|| dir.save(&header, &mut *snapshot))));
             let saved = match saved {
                 Ok(saved) => saved.map_err(|error| error.to_string()),
                 Err(panic) => Err(format!("the snapshot panicked: {}", machine::said(&*panic))),
@@ -278,6 +279,7 @@ impl<S: StateMachine> Shared<S> {
     }
 
     fn restore(&self, id: LogId) -> Input {
+        let _restoring = self.snapshots.measures.restoring();
         let bad = |why: String| Fence::BadSnapshot { of: id, why };
         let saved = self.snapshots.dir.saved(self.group, id).map_err(|error| bad(error.to_string()));
         let restored = saved.and_then(|saved| {

@@ -49,7 +49,7 @@ pub use options::{Identity, LaneLimits, Limits, Listen, Options};
 pub use pages::{Page, Pages};
 pub use queue::Refused;
 pub use refusal::Refusal;
-pub use stats::Stats;
+pub use stats::{LinkFigures, Stats};
 pub use vlot_node::Lane;
 
 use local::Local;
@@ -92,7 +92,7 @@ impl Net {
     /// When the frame cannot be queued; it is dropped and counted.
     pub fn send(&self, to: NodeId, lane: Lane, frame: &[Bytes]) -> Result<(), Refused> {
         let queued = match self.local.peers().get(&to) {
-            Some(peer) => peer.queue(lane).push(frame),
+            Some(peer) => peer.queue(lane).push(frame).inspect_err(|_| stats::add(&peer.counters.unsent_frames, 1)),
             None => Err(Refused::Unknown),
         };
         if queued.is_err() {
@@ -149,6 +149,20 @@ impl Net {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.local.counters.read()
+    }
+
+    /// How this node gets on with each of its peers.
+    #[must_use]
+    pub fn links(&self) -> BTreeMap<NodeId, LinkFigures> {
+        let peers = self.local.peers();
+        peers.iter().filter(|(_, peer)| !peer.is_unlisted()).map(|(id, peer)| (*id, peer.figures())).collect()
+    }
+
+    /// Counts a frame of a peer that no correct peer sends.
+    pub(crate) fn note_misbehaved(&self, peer: NodeId) {
+        if let Some(peer) = self.local.peer(peer) {
+            stats::add(&peer.counters.bad_frames, 1);
+        }
     }
 
     /// Closes the listener and all connections, and waits until they are closed. Frames that are queued are dropped,

@@ -33,6 +33,7 @@ use vlot_raft::state::Config;
 use crate::driver::Driver;
 use crate::end::Ended;
 use crate::events::{Beginning, Event, Events};
+use crate::figures::{Measures, Meter};
 use crate::group::{self, Calls, Group, Shared};
 use crate::log_thread::{Headroom, LogThread};
 use crate::machine::Typed;
@@ -55,6 +56,7 @@ pub struct Node {
     group_limits: group::Limits,
     logs: Mutex<BTreeMap<GroupId, LogOf>>,
     events: Arc<Events>,
+    meter: Meter,
     driver: Option<JoinHandle<()>>,
     ended: watch::Receiver<Option<Ended>>,
 }
@@ -152,7 +154,8 @@ impl Node {
         let report = Arc::clone(&events);
         let headroom = Headroom::new(options.headroom_bytes, move || free_bytes(&dir).ok());
         let report = Arc::new(move |event: Event| drop(report.push(event)));
-        let log = LogThread::start(log, headroom, report).map_err(OpenError::Thread)?;
+        let measures = Arc::new(Measures::new());
+        let log = LogThread::start(log, headroom, Arc::clone(&measures), report).map_err(OpenError::Thread)?;
         let (told, ended) = watch::channel(None);
         let node_options = node::Options {
             config: Arc::clone(&config),
@@ -165,16 +168,20 @@ impl Node {
             origin: draw(),
             parts: snapshots.parts(),
         };
-        let snapshots = Snapshots::new(snapshots, Handle::current(), Arc::clone(&events));
+        let net = Arc::new(net);
+        let meter = Meter { measures: Arc::clone(&measures), net: Arc::downgrade(&net) };
+        let snapshots = Snapshots::new(snapshots, Handle::current(), Arc::clone(&events), Arc::clone(&measures));
         let driver = Driver {
             node: node::Node::new(node_options),
             events: Arc::clone(&events),
-            net: Arc::new(net),
+            net,
             inbox,
             log,
             snapshots: snapshots.clone(),
             groups: BTreeMap::new(),
             started: Instant::now(),
+            heartbeat: options.heartbeat,
+            measures,
             ended: told,
         };
         let driver = tokio::spawn(driver.run());
@@ -189,6 +196,7 @@ impl Node {
             group_limits: options.group,
             logs,
             events,
+            meter,
             driver: Some(driver),
             ended,
         })
@@ -341,6 +349,12 @@ impl Node {
     #[must_use]
     pub fn address(&self) -> std::net::SocketAddr {
         self.address
+    }
+
+    /// Reads what this node measures.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        self.meter.clone()
     }
 
     /// Waits until the node has ended, and says why: its disk has failed, its driver panicked, or it was stopped.

@@ -13,6 +13,7 @@ use vlot_node::transfer::TransferAct;
 use vlot_raft::id::{GroupId, LogId};
 
 use crate::events::Events;
+use crate::figures::Measures;
 
 /// The folder of snapshots, and where blocking work is done.
 #[derive(Clone)]
@@ -20,6 +21,7 @@ pub(crate) struct Snapshots {
     pub(crate) dir: Arc<SnapshotDir<RealDisk>>,
     runtime: Handle,
     events: Arc<Events>,
+    pub(crate) measures: Arc<Measures>,
     /// What is yet to be done, for each group whose files a thread is working on.
     jobs: Arc<Mutex<BTreeMap<GroupId, VecDeque<Job>>>>,
 }
@@ -30,8 +32,13 @@ enum Job {
 }
 
 impl Snapshots {
-    pub(crate) fn new(dir: SnapshotDir<RealDisk>, runtime: Handle, events: Arc<Events>) -> Self {
-        Self { dir: Arc::new(dir), runtime, events, jobs: Arc::default() }
+    pub(crate) fn new(
+        dir: SnapshotDir<RealDisk>,
+        runtime: Handle,
+        events: Arc<Events>,
+        measures: Arc<Measures>,
+    ) -> Self {
+        Self { dir: Arc::new(dir), runtime, events, measures, jobs: Arc::default() }
     }
 
     /// Removes a group's snapshots of entries before this one.
@@ -89,18 +96,25 @@ impl Snapshots {
                 TransferDone::Found { group, to, attempt, found }
             }
             TransferAct::ReadChunk { group, to, attempt, info, offset, bytes } => {
+                self.measures.sent.begun(group, to);
                 let read = dir.read_chunk(group, &info, offset, bytes);
                 TransferDone::ChunkRead { group, to, attempt, offset, read }
             }
-            TransferAct::OpenPart { group, attempt, info } => {
+            TransferAct::OpenPart { group, from, attempt, info } => {
+                self.measures.received.begun(group, from);
                 TransferDone::PartOpened { group, attempt, opened: dir.part(group, &info) }
             }
             TransferAct::WriteChunk { group, attempt, info, offset, bytes } => {
                 let written = dir.write_chunk(group, &info, offset, &bytes);
                 TransferDone::ChunkWritten { group, attempt, written }
             }
-            TransferAct::FinishPart { group, attempt, info } => {
-                TransferDone::PartFinished { group, attempt, finished: dir.finish_part(group, &info) }
+            TransferAct::FinishPart { group, from, attempt, info } => {
+                let finished = self.measures.finishes.time(|| dir.finish_part(group, &info));
+                // That it is none is told by the node, with all other failures.
+                if finished.is_ok() {
+                    self.measures.received.succeeded(group, from);
+                }
+                TransferDone::PartFinished { group, attempt, finished }
             }
         }
     }

@@ -163,7 +163,8 @@ impl Receivers {
         }
         (receiver.stage, receiver.moved, receiver.is_nudged) = (Stage::Opening { info }, now, false);
         self.parts.insert(attempt.group, info);
-        out.acts.push(TransferOut::Act(TransferAct::OpenPart { group: attempt.group, attempt: attempt.number, info }));
+        let Attempt { peer: from, group, number: attempt } = attempt;
+        out.acts.push(TransferOut::Act(TransferAct::OpenPart { group, from, attempt, info }));
         Ok(())
     }
 
@@ -353,8 +354,8 @@ impl Receiver {
             let info = *info;
             self.stage = Stage::Finishing;
             out.send(self.attempt, Body::End { reason: EndReason::Complete });
-            let (group, attempt) = (self.attempt.group, self.attempt.number);
-            return out.acts.push(TransferOut::Act(TransferAct::FinishPart { group, attempt, info }));
+            let Attempt { peer: from, group, number: attempt } = self.attempt;
+            return out.acts.push(TransferOut::Act(TransferAct::FinishPart { group, from, attempt, info }));
         }
         let further = written.saturating_add(limits.window_bytes()).min(info.bytes);
         if further > *upto {

@@ -185,13 +185,13 @@ impl World {
                     let read = if fails { error() } else { host.dir.read_chunk(group, &info, offset, bytes) };
                     Done::Read(group, to, attempt, offset, read)
                 }
-                TransferOut::Act(TransferAct::OpenPart { group, attempt, info }) => {
+                TransferOut::Act(TransferAct::OpenPart { group, attempt, info, .. }) => {
                     Done::Opened(group, attempt, host.dir.part(group, &info))
                 }
                 TransferOut::Act(TransferAct::WriteChunk { group, attempt, info, offset, bytes }) => {
                     Done::Written(group, attempt, host.dir.write_chunk(group, &info, offset, &bytes))
                 }
-                TransferOut::Act(TransferAct::FinishPart { group, attempt, info }) => {
+                TransferOut::Act(TransferAct::FinishPart { group, attempt, info, .. }) => {
                     Done::Finished(group, attempt, host.dir.finish_part(group, &info))
                 }
                 news => {

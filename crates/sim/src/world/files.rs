@@ -113,14 +113,14 @@ impl<S: Subject> World<S> {
                 let read = dir.read_chunk(group, &info, offset, bytes);
                 TransferDone::ChunkRead { group, to, attempt, offset, read }
             }
-            TransferAct::OpenPart { group, attempt, info } => {
+            TransferAct::OpenPart { group, attempt, info, .. } => {
                 TransferDone::PartOpened { group, attempt, opened: dir.part(group, &info) }
             }
             TransferAct::WriteChunk { group, attempt, info, offset, bytes } => {
                 step = Some(Install::Come);
                 TransferDone::ChunkWritten { group, attempt, written: dir.write_chunk(group, &info, offset, &bytes) }
             }
-            TransferAct::FinishPart { group, attempt, info } => {
+            TransferAct::FinishPart { group, attempt, info, .. } => {
                 step = Some(Install::Staged);
                 let finished = dir.finish_part(group, &info);
                 received = finished.as_ref().ok().cloned();

@@ -224,6 +224,7 @@ impl<'a> OutboundLink<'a> {
                     queue.written(written);
                     add(&counters.writes, 1);
                     add(&counters.sent_bytes, written as u64);
+                    add(&self.peer.counters.sent_bytes, written as u64);
                     if self.lane == Lane::Snapshot {
                         yield_now().await;
                     }
@@ -248,6 +249,7 @@ impl Drop for OutboundLink<'_> {
     fn drop(&mut self) {
         if let End::Broken = self.end {
             let dropped = self.peer.outbound_down(self.lane) + self.batch.frames();
+            add(&self.peer.counters.unsent_frames, self.batch.frames());
             add(&self.local.counters.dropped_frames, dropped);
         }
     }

@@ -13,6 +13,7 @@ use vlot_raft::id::NodeId;
 use super::inbox::Mailbox;
 use super::options::Limits;
 use super::queue::Queue;
+use super::stats::{LinkCounters, LinkFigures, add};
 use vlot_node::Lane;
 
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(crate) struct Peer {
     queues: [Queue; Lane::COUNT],
     links: Mutex<Links>,
     mailbox: Arc<Mailbox>,
+    pub counters: LinkCounters,
     /// Signalled when its standing connections are to end.
     pub cut: Notify,
     /// Signalled when there is a reason to dial at once: the peer has dialled this node, or has become another
@@ -90,7 +92,8 @@ impl Peer {
         };
         let heard = AtomicBool::new(true);
         let (cut, stirred) = (Notify::new(), Notify::new());
-        let peer = Self { id, queues, links: Mutex::new(links), mailbox, cut, stirred, heard };
+        let (links, counters) = (Mutex::new(links), LinkCounters::default());
+        let peer = Self { id, queues, links, mailbox, counters, cut, stirred, heard };
         // So that a frame is accepted where one has to be there before the peer is dialled.
         for lane in Lane::ALL {
             peer.demand(lane);
@@ -104,6 +107,11 @@ impl Peer {
 
     pub fn address(&self) -> String {
         self.links().address.clone()
+    }
+
+    pub fn figures(&self) -> LinkFigures {
+        let is_connected = self.links().connected;
+        self.counters.read(is_connected)
     }
 
     pub fn is_unlisted(&self) -> bool {
@@ -207,6 +215,7 @@ impl Peer {
     pub fn outbound_down(&self, lane: Lane) -> u64 {
         let mut links = self.links();
         let dropped = self.queue(lane).close();
+        add(&self.counters.unsent_frames, dropped);
         if lane == Lane::Control {
             links.outbound_control = false;
             self.tell(&mut links);
@@ -284,6 +293,7 @@ impl Peer {
         if connected {
             self.mailbox.connected(self.id, links.disk);
         } else {
+            add(&self.counters.losses, 1);
             self.mailbox.lost(self.id);
         }
     }

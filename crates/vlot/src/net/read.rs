@@ -33,6 +33,7 @@ pub(crate) async fn read_from(
 ) {
     let _link = InboundLink { peer: &peer, lane, number };
     if let Err(TooLong { bytes }) = read_frames(&local, &peer, lane, stream).await {
+        add(&peer.counters.bad_frames, 1);
         local.note_oversized(peer.id, address, bytes);
     }
 }
@@ -64,6 +65,7 @@ async fn read_frames(local: &Local, peer: &Peer, lane: Lane, mut stream: TcpStre
         let intact = decoder.decode(&mut frames);
         add(&local.counters.reads, 1);
         add(&local.counters.received_bytes, read as u64);
+        add(&peer.counters.received_bytes, read as u64);
         add(&local.counters.received_frames, frames.len() as u64);
         if !frames.is_empty() {
             peer.heard();

@@ -33,6 +33,46 @@ pub struct Stats {
     pub handshakes_denied: BTreeMap<Refusal, u64>,
 }
 
+/// How this node gets on with one peer, since that has become one.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LinkFigures {
+    /// Whether the control lane stands in both directions.
+    pub is_connected: bool,
+    /// How often it was lost.
+    pub losses: u64,
+    /// Bytes handed to the kernel for it, over all lanes.
+    pub sent_bytes: u64,
+    /// Bytes received from it, over all lanes.
+    pub received_bytes: u64,
+    /// Frames for it that were refused, or that a lost connection took along.
+    pub unsent_frames: u64,
+    /// Frames of it that were longer than any may be, or that no correct peer sends.
+    pub bad_frames: u64,
+}
+
+/// The counters behind [`LinkFigures`].
+#[derive(Debug, Default)]
+pub(crate) struct LinkCounters {
+    pub losses: AtomicU64,
+    pub sent_bytes: AtomicU64,
+    pub received_bytes: AtomicU64,
+    pub unsent_frames: AtomicU64,
+    pub bad_frames: AtomicU64,
+}
+
+impl LinkCounters {
+    pub fn read(&self, is_connected: bool) -> LinkFigures {
+        LinkFigures {
+            is_connected,
+            losses: self.losses.load(Relaxed),
+            sent_bytes: self.sent_bytes.load(Relaxed),
+            received_bytes: self.received_bytes.load(Relaxed),
+            unsent_frames: self.unsent_frames.load(Relaxed),
+            bad_frames: self.bad_frames.load(Relaxed),
+        }
+    }
+}
+
 /// The counters behind [`Stats`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
