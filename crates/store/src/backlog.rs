@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::damage::{BadBlock, Damage};
 use crate::engine::{Engine, EngineError, EngineView, Record, WriteBatch};
+use crate::figures::Measures;
 use crate::mvcc::history::{self, BLOCK_BYTES_MAX, Block};
 use crate::mvcc::revision::Revision;
 use crate::records::Standing;
@@ -31,6 +32,7 @@ pub(crate) struct Backlog {
 
 struct Shared {
     engine: Arc<dyn Engine>,
+    measures: Arc<Measures>,
     state: Mutex<State>,
     /// Rung when there is work for the thread, and when work is done.
     bell: Condvar,
@@ -64,6 +66,8 @@ struct State {
     /// before it are applied again, and may read them.
     dropped_by: i64,
     thinning: bool,
+    /// Since when there is something to thin out.
+    thinning_since: Option<Instant>,
     hurry: bool,
     stop: bool,
     /// The engine had no room when it was last asked. What waits is tried again soon.
@@ -88,7 +92,7 @@ impl State {
 }
 
 impl Backlog {
-    pub fn new(engine: Arc<dyn Engine>, standing: Standing, bytes_max: usize) -> Self {
+    pub fn new(engine: Arc<dyn Engine>, standing: Standing, bytes_max: usize, measures: Arc<Measures>) -> Self {
         let state = State {
             waiting: Vec::new(),
             waiting_bytes: 0,
@@ -101,13 +105,14 @@ impl Backlog {
             dropped: VecDeque::new(),
             dropped_by: -1,
             thinning: false,
+            thinning_since: None,
             hurry: false,
             stop: false,
             lacks_room: false,
             failure: None,
             view: None,
         };
-        let shared = Arc::new(Shared { engine, state: Mutex::new(state), bell: Condvar::new() });
+        let shared = Arc::new(Shared { engine, measures, state: Mutex::new(state), bell: Condvar::new() });
         Self { shared, thread: None, bytes_max }
     }
 
@@ -145,9 +150,11 @@ impl Backlog {
     /// Hands over versions that no reader can ask for since the compaction at `compacted`, to be taken out of the engine.
     pub fn drop_versions(&self, mut given_up: Vec<Vec<Revision>>, compacted: i64) {
         if given_up.is_empty() {
+            self.shared.measures.compacted(Duration::ZERO);
             return;
         }
         let mut state = self.shared.state();
+        state.thinning_since.get_or_insert_with(Instant::now);
         state.given_up.append(&mut given_up);
         state.dropped_by = compacted;
         self.shared.bell.notify_all();
@@ -297,7 +304,8 @@ impl Shared {
         drop(state);
 
         records.push(standing.record());
-        let written = self.engine.write(&WriteBatch { blocks: sealed(&blocks), removed: Vec::new(), records });
+        let batch = WriteBatch { blocks: sealed(&blocks), removed: Vec::new(), records };
+        let written = self.measures.commits.time(|| self.engine.write(&batch));
 
         let mut state = self.state();
         // In one step with `durable`: what the store lets go of because it is durable must be in the next view.
@@ -330,13 +338,23 @@ impl Shared {
             dropped.extend(given_up.into_iter().flatten());
             dropped.make_contiguous().sort_unstable();
         }
-        let done = thinned(&*self.engine, &mut dropped).and_then(|batch| self.engine.write(&batch));
+        let versions = dropped.len();
+        let done = self.measures.thinnings.time(|| {
+            let batch = thinned(&*self.engine, &mut dropped)?;
+            self.measures.commits.time(|| self.engine.write(&batch))
+        });
+        self.measures.thinned(versions - dropped.len());
 
         let mut state = self.state();
         state.thinning = false;
         state.view = None;
         state.dropped = dropped;
         state.failure = done.err();
+        if !state.has_dropped()
+            && let Some(since) = state.thinning_since.take()
+        {
+            self.measures.compacted(since.elapsed());
+        }
         self.bell.notify_all();
         state.has_dropped() && state.failure.is_none()
     }

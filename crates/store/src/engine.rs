@@ -36,6 +36,9 @@ pub trait Engine: Send + Sync {
     /// The engine cannot be read.
     fn view(&self) -> Result<Arc<dyn EngineView>, EngineError>;
 
+    /// How many views are held at this moment, as far as that costs next to nothing to tell.
+    fn views(&self) -> usize;
+
     /// Begins another engine, empty and out of sight, that can take the place of this one.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ pub mod check;
 pub mod command;
 pub mod damage;
 pub mod engine;
+pub mod figures;
 pub mod lease;
 mod mvcc;
 mod prompt;

@@ -23,6 +23,7 @@ use crate::damage::{BadBlock, Damage};
 pub use crate::engine::OpenError;
 use crate::engine::redb::RedbEngine;
 use crate::engine::{Engine, EngineError, Record};
+use crate::figures::Measures;
 use crate::lease::Leases;
 use crate::mvcc::history::{self, Block, Event};
 use crate::mvcc::key_index::{KeyIndex, Version};
@@ -86,6 +87,7 @@ pub struct Store {
     broken: Arc<AtomicBool>,
 
     pub(crate) watchers: Arc<Watchers>,
+    pub(crate) measures: Arc<Measures>,
     pub(crate) backlog: Backlog,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) options: Options,
@@ -129,10 +131,13 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_on(engine: Arc<dyn Engine>, options: Options) -> Result<Self, OpenError> {
-        let interval = options.commit_interval;
         let mut store = Self::open_still(engine, options)?;
-        store.backlog.spawn(interval).map_err(OpenError::Io)?;
+        store.begin_writing()?;
         Ok(store)
+    }
+
+    fn begin_writing(&mut self) -> Result<(), OpenError> {
+        self.backlog.spawn(self.options.commit_interval).map_err(OpenError::Io)
     }
 
     /// Opens the store without a background thread: only [`Store::flush`] makes something durable, when it is called.
@@ -141,6 +146,10 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_still(engine: Arc<dyn Engine>, options: Options) -> Result<Self, OpenError> {
+        Self::open_measured(engine, options, Arc::default())
+    }
+
+    fn open_measured(engine: Arc<dyn Engine>, options: Options, measures: Arc<Measures>) -> Result<Self, OpenError> {
         let found = records::read(engine.view()?.records()?).map_err(|bad| OpenError::Damaged(Damage::Record(bad)))?;
         let standing = found.standing.unwrap_or(Standing::EMPTY);
         let now = Moment {
@@ -160,8 +169,9 @@ impl Store {
             walk: (standing.compacted > 0).then(|| Walk::new(standing.compacted)),
             sweep: None,
             broken: Arc::default(),
-            watchers: Arc::new(Watchers::starting_at(standing.revision)),
-            backlog: Backlog::new(Arc::clone(&engine), standing, options.backlog_bytes_max),
+            watchers: Arc::new(Watchers::starting_at(standing.revision, Arc::clone(&measures))),
+            backlog: Backlog::new(Arc::clone(&engine), standing, options.backlog_bytes_max, Arc::clone(&measures)),
+            measures,
             engine,
             options,
         };
@@ -214,7 +224,8 @@ impl Store {
     }
 
     pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader { moment: &self.now, behind: Behind::Now(&self.backlog), broken: &self.broken }
+        let Self { now: moment, backlog, broken, measures, .. } = self;
+        Reader { moment, behind: Behind::Now(backlog), broken, measures }
     }
 
     /// The keys as they are at this moment, to be read from any thread for as long as it takes. Holds nothing up: takes
@@ -223,7 +234,7 @@ impl Store {
     pub fn view(&self) -> View {
         // If the engine cannot be read this shows when something has to be read from it.
         let engine = self.backlog.engine_view().ok();
-        View::new(self.now.clone(), engine, Arc::clone(&self.broken))
+        View::new(self.now.clone(), engine, Arc::clone(&self.broken), Arc::clone(&self.measures))
     }
 
     /// Answers a range request from memory, and from the engine for values that are not in memory.
@@ -266,11 +277,10 @@ impl Store {
 
     /// Becomes the store that another engine holds, which has taken the place of this one's. Watches go on.
     pub(crate) fn become_that_of(&mut self, engine: Arc<dyn Engine>, threaded: bool) -> Result<(), OpenError> {
-        let mut next = if threaded {
-            Self::open_on(engine, self.options.clone())?
-        } else {
-            Self::open_still(engine, self.options.clone())?
-        };
+        let mut next = Self::open_measured(engine, self.options.clone(), Arc::clone(&self.measures))?;
+        if threaded {
+            next.begin_writing()?;
+        }
         next.watchers = Arc::clone(&self.watchers);
         *self = next;
         for mailbox in self.watchers.fall_behind(self.now.revision) {

@@ -11,6 +11,7 @@ use vlot_proto::etcdserverpb::{
 };
 
 use crate::check;
+use crate::figures::Ops;
 use crate::mvcc::history::{Event, Written};
 use crate::mvcc::key_index::Version;
 use crate::mvcc::key_range::KeyRange;
@@ -30,11 +31,13 @@ pub(crate) struct Change {
     /// The revision before it.
     before: i64,
     next_sub: u32,
+    /// What it is made of.
+    pub ops: Ops,
 }
 
 impl Change {
     pub fn after(store: &Store) -> Self {
-        Self { before: store.revision(), next_sub: 0 }
+        Self { before: store.revision(), next_sub: 0, ops: Ops::default() }
     }
 
     /// The main revision as the command sees it: a new one as soon as it has changed something.
@@ -57,10 +60,10 @@ impl Store {
     pub(crate) fn apply_put(&mut self, request: &PutRequest) -> Result<PutResponse, Refusal> {
         check::check_put(request)?;
         self.check_lease(request)?;
-        self.reader().check_kept(request)?;
+        self.reader().check_kept(request).inspect_err(|_| self.measures.count(Ops::range()))?;
         let mut change = Change::after(self);
         let response = self.put(request, &mut change)?;
-        self.now.revision = change.newest();
+        self.end(&change);
         Ok(response)
     }
 
@@ -74,19 +77,27 @@ impl Store {
         check::check_delete(request)?;
         let mut change = Change::after(self);
         let response = self.delete(request, &mut change)?;
-        self.now.revision = change.newest();
+        self.end(&change);
         Ok(response)
     }
 
     pub(crate) fn apply_txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Refusal> {
         check::check_txn(request, usize::MAX)?;
         let path = self.reader().path(request)?;
+        // As in etcd, what is looked at before anything changes is a request of its own.
+        self.measures.count(Ops { ranges: path.compared + path.previous_needed(request), ..Ops::default() });
         self.reader().check_branch(request, &path, &|put| self.check_lease(put))?;
         let mut change = Change::after(self);
         let mut response = self.txn(request, &path, &mut change)?;
-        self.now.revision = change.newest();
+        self.end(&change);
         response.header = header(self.now.revision);
         Ok(response)
+    }
+
+    /// The command is done.
+    pub(crate) fn end(&mut self, change: &Change) {
+        self.now.revision = change.newest();
+        self.measures.count(change.ops);
     }
 
     fn txn(&mut self, request: &TxnRequest, path: &Path, change: &mut Change) -> Result<TxnResponse, Refusal> {
@@ -95,6 +106,7 @@ impl Store {
         for op in path.branch(request) {
             let response = match &op.request {
                 Some(Request::RequestRange(range)) => {
+                    change.ops.ranges += 1;
                     Response::ResponseRange(self.reader().range_in_txn(range, change.newest())?)
                 }
                 Some(Request::RequestPut(put)) => Response::ResponsePut(self.put(put, change)?),
@@ -128,6 +140,9 @@ impl Store {
             _ => request.lease,
         };
         let revision = change.next();
+        change.ops.puts += 1;
+        change.ops.put_bytes += (request.key.len() + value.len()) as u64;
+        change.ops.ranges += u64::from(request.prev_kv || request.ignore_value || request.ignore_lease);
         self.write(&request.key, revision, Some((&value, lease)));
         response.header = header(change.newest());
         Ok(response)
@@ -149,6 +164,8 @@ impl Store {
             let revision = change.next();
             self.write(key, revision, None);
         }
+        change.ops.deletions += 1;
+        change.ops.ranges += u64::from(request.prev_kv);
         response.deleted = doomed.len() as i64;
         response.header = header(change.newest());
         Ok(response)

@@ -43,7 +43,8 @@ pub struct WatchStream {
 
 impl WatchStream {
     pub(crate) fn new(watchers: Arc<Watchers>, wake: Wake, mailbox_bytes_max: usize) -> Self {
-        Self { watchers, mailbox: Arc::new(Mailbox::new(wake, mailbox_bytes_max)), next_id: 0, last_caught_up: -1 }
+        let mailbox = Arc::new(Mailbox::new(wake, mailbox_bytes_max, Arc::clone(&watchers.measures)));
+        Self { watchers, mailbox, next_id: 0, last_caught_up: -1 }
     }
 
     /// Starts a watch. The answer, [`WatchOut::Created`] or [`WatchOut::NotCreated`], is drained like everything else.
@@ -102,7 +103,7 @@ impl WatchStream {
     fn end(&mut self, watch_id: i64) -> bool {
         let ended = self.mailbox.mail().watches.remove(&watch_id);
         if let Some(watch) = &ended {
-            self.watchers.remove(&watch.range, &self.mailbox, watch_id);
+            self.watchers.remove(watch, &self.mailbox, watch_id);
         }
         ended.is_some()
     }
@@ -145,14 +146,16 @@ impl WatchStream {
     /// Takes what there is, up to about `bytes_max` bytes of events and at least one revision.
     pub fn drain(&mut self, bytes_max: usize) -> Drained {
         let mut outs = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut events) = (0, 0);
         let mut mail = self.mailbox.mail();
         while bytes < bytes_max || outs.is_empty() {
             let Some(out) = mail.outs.pop_front() else { break };
             bytes += out.event_bytes();
+            events += out.events();
             outs.push(out);
         }
         mail.bytes -= bytes;
+        self.mailbox.taken(events);
         let next = mail.next();
         // An owner that comes again anyway need not be woken.
         mail.woken = next == Next::Drain;
@@ -186,6 +189,7 @@ impl WatchStream {
             let (out, is_at_end) = self.move_on(view, watch_id, bytes_max.saturating_sub(bytes).max(1))?;
             let looked_in_vain = out.is_none() && !is_at_end;
             bytes += out.as_ref().map_or(0, WatchOut::event_bytes);
+            self.watchers.measures.events_sent(out.as_ref().map_or(0, WatchOut::events));
             outs.extend(out);
             if looked_in_vain {
                 // A long stretch of history without an event that it wants is enough for one call.
@@ -235,7 +239,7 @@ impl WatchStream {
             watch.next = next;
             watch.told |= out.is_some();
             // Decided while nothing is published: from here on the hub gives it everything.
-            watch.behind = next <= published;
+            watch.set_behind(next <= published, &self.watchers.measures.slow_watches);
         });
         Ok((out, next > view.revision()))
     }
@@ -243,9 +247,9 @@ impl WatchStream {
 
 impl Drop for WatchStream {
     fn drop(&mut self) {
-        let watches = std::mem::take(&mut self.mailbox.mail().watches);
+        let watches = self.mailbox.end(&mut self.mailbox.mail());
         for (watch_id, watch) in watches {
-            self.watchers.remove(&watch.range, &self.mailbox, watch_id);
+            self.watchers.remove(&watch, &self.mailbox, watch_id);
         }
     }
 }
@@ -333,6 +337,13 @@ pub enum WatchOut {
 }
 
 impl WatchOut {
+    fn events(&self) -> usize {
+        match self {
+            Self::Events { events, .. } => events.len(),
+            _ => 0,
+        }
+    }
+
     fn event_bytes(&self) -> usize {
         match self {
             Self::Events { events, .. } => events.iter().map(Bytes::len).sum(),

@@ -147,6 +147,11 @@ impl Engine for MemoryEngine {
         Ok(Arc::new(self.disk().contents.clone()))
     }
 
+    fn views(&self) -> usize {
+        // A view is a copy, and holds nothing up.
+        0
+    }
+
     fn successor(&self) -> Result<Box<dyn Successor>, EngineError> {
         Ok(Box::new(Next { place: self.clone(), filled: Contents::default() }))
     }

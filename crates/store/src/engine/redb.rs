@@ -132,6 +132,11 @@ impl Engine for RedbEngine {
         Ok(Arc::new(Moment { transaction, _database: Arc::clone(&self.database) }))
     }
 
+    fn views(&self) -> usize {
+        // Each view holds the database, and nothing else does but this.
+        Arc::strong_count(&self.database) - 1
+    }
+
     fn successor(&self) -> Result<Box<dyn Successor>, EngineError> {
         remove_next(&self.dir).map_err(|error| EngineError::Failed(error.to_string()))?;
         let next = Self::open_file(&self.dir, NEXT_NAME, self.cache_bytes);

@@ -52,8 +52,9 @@ impl Store {
         for key in self.leases.revoke(id) {
             let revision = change.next();
             self.write(&key, revision, None);
+            change.ops.deletions += 1;
         }
-        self.now.revision = change.newest();
+        self.end(&change);
     }
 
     /// What a leader of this term tells the others at this cluster time, in milliseconds, if there is anything.

@@ -8,6 +8,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, k
 use vlot_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 
 use crate::check;
+use crate::figures::Ops;
 use crate::mvcc::key_index::Version;
 use crate::mvcc::key_range::KeyRange;
 use crate::mvcc::range::{Found, is_in_key_order, limit_of};
@@ -56,6 +57,7 @@ impl View {
     /// As [`View::range`].
     pub fn answer(&self, request: &RangeRequest, header: ResponseHeader) -> Result<RangeAnswer, Refusal> {
         check::check_range(request)?;
+        self.reader().measures.count(Ops::range());
         let at = self.reader().readable(request.revision)?;
         let header = ResponseHeader { revision: self.revision(), ..header };
         RangeAnswer::begin(self, request, at, header)

@@ -9,6 +9,7 @@ use vlot_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use vlot_proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
 
 use crate::check;
+use crate::figures::Ops;
 use crate::mvcc::key_index::Version;
 use crate::mvcc::key_range::KeyRange;
 use crate::mvcc::reader::Reader;
@@ -29,6 +30,7 @@ impl<'a> Reader<'a> {
     /// Answers a range request from memory, and from the engine for values that are not in memory.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Refusal> {
         check::check_range(request)?;
+        self.measures.count(Ops::range());
         let at = self.readable(request.revision)?;
         self.range_at(request, at, self.revision())
     }
@@ -42,6 +44,20 @@ impl<'a> Reader<'a> {
         bytes_max: usize,
     ) -> Result<Option<RangeResponse>, Refusal> {
         check::check_range(request)?;
+        let answer = self.range_if_small(request, keys_max, bytes_max);
+        // What is not answered here counts where it is.
+        if !matches!(answer, Ok(None)) {
+            self.measures.count(Ops::range());
+        }
+        answer
+    }
+
+    fn range_if_small(
+        &self,
+        request: &RangeRequest,
+        keys_max: usize,
+        bytes_max: usize,
+    ) -> Result<Option<RangeResponse>, Refusal> {
         let at = self.readable(request.revision)?;
         if request.range_end.is_empty() {
             let found = self.index().at(&request.key, at).filter(|_| !request.keys_only && !request.count_only);

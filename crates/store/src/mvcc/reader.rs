@@ -13,6 +13,7 @@ use vlot_proto::mvccpb::KeyValue;
 use crate::backlog::Backlog;
 use crate::damage::BadBlock;
 use crate::engine::{EngineError, EngineView};
+use crate::figures::Measures;
 use crate::mvcc::history::{self, Block, Event};
 use crate::mvcc::key_index::{KeyIndex, Version};
 use crate::mvcc::recent::Recent;
@@ -58,6 +59,7 @@ pub(crate) struct Reader<'a> {
     pub behind: Behind<'a>,
     /// Set when the engine cannot give back what it was given.
     pub broken: &'a AtomicBool,
+    pub measures: &'a Measures,
 }
 
 impl<'a> Reader<'a> {

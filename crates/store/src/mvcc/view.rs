@@ -8,6 +8,7 @@ use bytes::Bytes;
 use vlot_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 
 use crate::engine::EngineView;
+use crate::figures::Measures;
 use crate::mvcc::key_range::KeyRange;
 use crate::mvcc::reader::{Behind, Moment, Reader};
 use crate::refusal::Refusal;
@@ -25,16 +26,22 @@ pub struct View {
     moment: Moment,
     engine: Option<Arc<dyn EngineView>>,
     broken: Arc<AtomicBool>,
+    measures: Arc<Measures>,
 }
 
 impl View {
-    pub(crate) fn new(moment: Moment, engine: Option<Arc<dyn EngineView>>, broken: Arc<AtomicBool>) -> Self {
-        Self { moment, engine, broken }
+    pub(crate) fn new(
+        moment: Moment,
+        engine: Option<Arc<dyn EngineView>>,
+        broken: Arc<AtomicBool>,
+        measures: Arc<Measures>,
+    ) -> Self {
+        Self { moment, engine, broken, measures }
     }
 
     pub(crate) fn reader(&self) -> Reader<'_> {
-        let Self { moment, engine, broken } = self;
-        Reader { moment, behind: Behind::Held(engine.as_ref()), broken }
+        let Self { moment, engine, broken, measures } = self;
+        Reader { moment, behind: Behind::Held(engine.as_ref()), broken, measures }
     }
 
     /// The newest revision at that moment.

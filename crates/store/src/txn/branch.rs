@@ -11,6 +11,7 @@ use vlot_proto::etcdserverpb::{
 
 use super::header;
 use crate::check;
+use crate::figures::Ops;
 use crate::mvcc::key_index::Version;
 use crate::mvcc::key_range::KeyRange;
 use crate::mvcc::reader::Reader;
@@ -20,11 +21,33 @@ use crate::refusal::Refusal;
 pub(super) struct Path {
     pub succeeded: bool,
     pub nested: Vec<Path>,
+    /// How many comparisons that took, those of nested transactions included.
+    pub compared: u64,
 }
 
 impl Path {
     pub fn branch<'a>(&self, request: &'a TxnRequest) -> &'a [RequestOp] {
         if self.succeeded { &request.success } else { &request.failure }
+    }
+
+    /// How many ranges are on it.
+    pub fn ranges(&self, request: &TxnRequest) -> u64 {
+        self.count(request, |op| matches!(op, Request::RequestRange(_)))
+    }
+
+    /// How many puts on it need what was there before.
+    pub fn previous_needed(&self, request: &TxnRequest) -> u64 {
+        self.count(request, |op| matches!(op, Request::RequestPut(put) if put.ignore_value || put.ignore_lease))
+    }
+
+    fn count(&self, request: &TxnRequest, is_meant: impl Fn(&Request) -> bool + Copy) -> u64 {
+        let mut nested = self.nested.iter();
+        let counts = self.branch(request).iter().map(|op| match &op.request {
+            Some(Request::RequestTxn(txn)) => nested.next().map_or(0, |path| path.count(txn, is_meant)),
+            Some(op) => u64::from(is_meant(op)),
+            None => 0,
+        });
+        counts.sum()
     }
 }
 
@@ -45,6 +68,7 @@ impl Reader<'_> {
         }
         let path = self.path(request)?;
         self.check_branch(request, &path, &|_| Err(Refusal::DuplicateKey))?;
+        self.measures.count(Ops { ranges: path.compared + path.ranges(request), ..Ops::default() });
         Ok(path)
     }
 
@@ -70,8 +94,9 @@ impl Reader<'_> {
 
     /// Compares, in nested transactions too, with what is there before anything changes.
     pub(super) fn path(&self, request: &TxnRequest) -> Result<Path, Refusal> {
-        let mut path = Path { succeeded: true, nested: Vec::new() };
+        let mut path = Path { succeeded: true, nested: Vec::new(), compared: 0 };
         for compare in &request.compare {
+            path.compared += 1;
             if !self.holds(compare)? {
                 path.succeeded = false;
                 break;
@@ -79,7 +104,9 @@ impl Reader<'_> {
         }
         for op in path.branch(request) {
             if let Some(Request::RequestTxn(nested)) = &op.request {
-                path.nested.push(self.path(nested)?);
+                let nested = self.path(nested)?;
+                path.compared += nested.compared;
+                path.nested.push(nested);
             }
         }
         Ok(path)

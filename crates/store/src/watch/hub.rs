@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::intervals::{End, Intervals};
 use super::{Next, Wake, WatchOut};
+use crate::figures::{Gauge, Measures};
 use crate::mvcc::key_range::KeyRange;
 
 /// All watches of a store.
@@ -22,6 +23,7 @@ pub(crate) struct Watchers {
     count: AtomicUsize,
     /// The store's revision. What it has not published yet will be, to watches that are here by then.
     applied: AtomicI64,
+    pub measures: Arc<Measures>,
 }
 
 #[derive(Debug, Default)]
@@ -56,9 +58,9 @@ pub(crate) trait Encode {
 
 impl Watchers {
     /// For a store that begins at this revision.
-    pub fn starting_at(revision: i64) -> Self {
+    pub fn starting_at(revision: i64, measures: Arc<Measures>) -> Self {
         let hub = Mutex::new(Hub { published: revision, ..Hub::default() });
-        Self { hub, count: AtomicUsize::new(0), applied: AtomicI64::new(revision) }
+        Self { hub, count: AtomicUsize::new(0), applied: AtomicI64::new(revision), measures }
     }
 
     pub fn count(&self) -> usize {
@@ -81,6 +83,7 @@ impl Watchers {
         let mut hub = self.hub();
         let revision = self.applied();
         let watch = make(revision);
+        self.measures.slow_watches.add(usize::from(watch.behind));
         match watch.range.clone() {
             KeyRange::Single(key) => hub.single.entry(key).or_default().push(watcher),
             KeyRange::Span { start, end } => hub.spans.insert(start, End::Before(end), watcher),
@@ -94,10 +97,12 @@ impl Watchers {
         mailbox.wake_if(wake);
     }
 
-    pub fn remove(&self, range: &KeyRange, mailbox: &Arc<Mailbox>, watch_id: i64) {
+    /// Ends a watch that is in the mailbox no more.
+    pub fn remove(&self, watch: &Watch, mailbox: &Arc<Mailbox>, watch_id: i64) {
+        self.measures.slow_watches.sub(usize::from(watch.behind));
         let mut hub = self.hub();
         let is_it = |watcher: &Watcher| watcher.is(mailbox, watch_id);
-        match range {
+        match &watch.range {
             KeyRange::Single(key) => {
                 if let Some(watchers) = hub.single.get_mut(key) {
                     watchers.retain(|watcher| !is_it(watcher));
@@ -147,7 +152,7 @@ impl Watchers {
             let Some(watch) = mail.watches.get_mut(&watcher.watch_id) else { return };
             if !watch.behind {
                 watch.next = watch.next.max(published + 1);
-                watch.behind = watch.next <= newest;
+                watch.set_behind(watch.next <= newest, &self.measures.slow_watches);
             }
             if watch.behind && !std::mem::replace(&mut mail.woken, true) {
                 to_wake.push(Arc::clone(&watcher.mailbox));
@@ -188,6 +193,7 @@ impl Hub {
 pub(crate) struct Mailbox {
     pub wake: Wake,
     bytes_max: usize,
+    measures: Arc<Measures>,
     mail: Mutex<Mail>,
 }
 
@@ -219,13 +225,22 @@ pub(crate) struct Watch {
     /// Events from this main revision on are still to be sent; all before it are in `outs` or were sent.
     pub next: i64,
     /// The mailbox was full, a previous value was not in memory, or the watch starts in the past: events come from
-    /// history, from `next` on.
+    /// history, from `next` on. Once the watch is in a mailbox it changes by [`Watch::set_behind`] alone.
     pub behind: bool,
     /// Whether something was sent since the last tick of progress.
     pub told: bool,
 }
 
 impl Watch {
+    /// Changes whether it is behind, and the number of those that are.
+    pub fn set_behind(&mut self, behind: bool, slow: &Gauge) {
+        match (std::mem::replace(&mut self.behind, behind), behind) {
+            (false, true) => slow.add(1),
+            (true, false) => slow.sub(1),
+            _ => {}
+        }
+    }
+
     pub fn wants(&self, is_deletion: bool) -> bool {
         if is_deletion { !self.no_delete } else { !self.no_put }
     }
@@ -263,8 +278,23 @@ impl Mail {
 }
 
 impl Mailbox {
-    pub fn new(wake: Wake, bytes_max: usize) -> Self {
-        Self { wake, bytes_max, mail: Mutex::default() }
+    pub fn new(wake: Wake, bytes_max: usize, measures: Arc<Measures>) -> Self {
+        measures.watch_streams.add(1);
+        Self { wake, bytes_max, measures, mail: Mutex::default() }
+    }
+
+    /// What waited was taken out.
+    pub fn taken(&self, events: usize) {
+        self.measures.pending_events.sub(events);
+        self.measures.events_sent(events);
+    }
+
+    /// The stream has ended, and with it these watches; what waits is never taken.
+    pub fn end(&self, mail: &mut Mail) -> BTreeMap<i64, Watch> {
+        let waiting = mail.outs.drain(..).map(|out| out.events()).sum();
+        self.measures.pending_events.sub(waiting);
+        self.measures.watch_streams.sub(1);
+        std::mem::take(&mut mail.watches)
     }
 
     pub fn mail(&self) -> MutexGuard<'_, Mail> {
@@ -299,7 +329,7 @@ impl Mailbox {
             if watch.wants(event.is_deletion()) {
                 let encoded = if full { None } else { event.encoded(watch.prev_kv) };
                 let Some(encoded) = encoded else {
-                    watch.behind = true;
+                    watch.set_behind(true, &self.measures.slow_watches);
                     watch.next = main;
                     break;
                 };
@@ -312,6 +342,7 @@ impl Mailbox {
             }
             watch.next = main + 1;
             watch.told = true;
+            self.measures.pending_events.add(events.len());
             mail.push_events(watch_id, main, events);
         }
         !std::mem::replace(&mut mail.woken, true)
