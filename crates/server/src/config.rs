@@ -36,6 +36,10 @@ pub struct Config {
     pub(crate) watch_progress_interval: Duration,
     /// A call that takes longer is logged; zero turns that off.
     pub(crate) slow_call: Duration,
+    /// A command that takes longer to be applied is logged.
+    pub(crate) slow_apply: Duration,
+    /// Whether it is counted how long calls take.
+    pub(crate) extensive_metrics: bool,
     /// The hosts that HTTP/1 requests may name; `None` allows all.
     pub(crate) hosts: Option<Vec<String>>,
     /// How much is logged, in which shape, and where.
@@ -159,6 +163,9 @@ impl Config {
             auto_compaction: auto_compaction(&settings)?,
             watch_progress_interval: watch_progress_interval(&settings)?,
             slow_call: span(&settings, "warning-unary-request-duration"),
+            slow_apply: span(&settings, "warning-apply-duration"),
+            // As in etcd, any other text means the usual ones.
+            extensive_metrics: text(&settings, "metrics") == "extensive",
             hosts: hosts(&settings),
             logging: logging(&settings)?,
             stop_with_parent: settings.stop_with_parent,

@@ -39,6 +39,11 @@ impl Replies {
         let _ = self.0.send(Err(status)).await;
     }
 
+    /// Whether the client is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Returns when the client is gone.
     pub(crate) async fn closed(&self) {
         self.0.closed().await;

@@ -43,13 +43,13 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     let fresh = data_dir.mark.is_none();
     let Start { membership, peers } = start(&config, &mut data_dir).await?;
     let identity = membership.identity();
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new(config.extensive_metrics));
     let store = Store::open(&data_dir.path.join("store"), Options::default())
         .map_err(|error| ServeError::Store { data_dir: data_dir.path.clone(), error })?;
     let pages = PeerPages::default();
     let options = node_options(&config, identity, peers, &pages, &data_dir.path)?;
     let node = Node::open(options).await.map_err(ServeError::Node)?;
-    let (machine, told) = StoreMachine::new(store);
+    let (machine, told) = StoreMachine::new(store, metrics.clone(), config.slow_apply);
     let voters = membership.first_members().iter().map(|member| NodeId(member.id));
     let group = node.group(STORE, voters, machine).await;
     let group = group.map_err(|error| ServeError::Group { data_dir: data_dir.path.clone(), error })?;
@@ -57,7 +57,7 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
         Arc::new(StoreGroup::new(group, identity.member, told, metrics.clone(), config.request_timeout()));
     pages.open(store_group.clone(), membership.clone());
     let (stop, stopping) = watch::channel(false);
-    let services = Services::new(&config, store_group.clone(), membership.clone(), metrics);
+    let services = Services::new(&config, store_group.clone(), membership.clone(), metrics, node.meter());
     let edge = Edge::new(&config, services, stopping);
     info!(
         name = config.name,

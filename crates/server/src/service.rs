@@ -49,6 +49,7 @@ pub(crate) struct Services {
     pub(crate) store_group: Arc<StoreGroup>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) meter: vlot::Meter,
     txn_ops_max: usize,
     request_bytes_max: usize,
     quota_bytes: Option<u64>,
@@ -77,11 +78,13 @@ impl Services {
         store_group: Arc<StoreGroup>,
         membership: Arc<Membership>,
         metrics: Arc<Metrics>,
+        meter: vlot::Meter,
     ) -> Arc<Services> {
         Arc::new(Services {
             store_group,
             membership,
             metrics,
+            meter,
             txn_ops_max: config.limits.txn_ops,
             request_bytes_max: config.limits.request_bytes,
             quota_bytes: config.limits.quota_bytes,

@@ -11,9 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use vlot::{DiskState, Group, NodeId, ProposeError, ReadError};
+use vlot_proto::etcdserverpb::RangeRequest;
+use vlot_store::figures::Figures;
 use vlot_store::lease::clock::LeaseClock;
 use vlot_store::refusal::Refusal;
 use vlot_store::store::{Applied, Failure, Sizes, Store};
@@ -32,6 +35,8 @@ pub(crate) use members::{ATTEMPT_PAUSE, Unchanged};
 const SIZE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a glance at the store waits for a command that is being applied.
 const GLANCE_MAX: Duration = Duration::from_millis(50);
+/// A read that waits longer for the cluster's word counts as slow; as in etcd, which asks again then.
+const SLOW_READ: Duration = Duration::from_millis(500);
 
 /// What a store tells of itself at a glance.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +44,7 @@ pub(crate) struct Glance {
     pub(crate) sizes: Sizes,
     pub(crate) revision: i64,
     pub(crate) compacted_revision: i64,
+    pub(crate) figures: Figures,
     /// Why the store can write nothing more, if it cannot.
     pub(crate) failure: Option<Failure>,
 }
@@ -49,6 +55,7 @@ impl Glance {
             sizes: store.sizes(),
             revision: store.revision(),
             compacted_revision: store.compacted_revision(),
+            figures: store.figures(),
             failure: store.failure(),
         }
     }
@@ -151,10 +158,28 @@ impl StoreGroup {
 
     /// Waits until the local store is at least as new as the cluster was at the call.
     pub(crate) async fn barrier(&self) -> Result<(), Status> {
-        self.group.barrier().await.map_err(|error| {
+        let begun = Instant::now();
+        let current = self.group.barrier().await;
+        if begun.elapsed() > SLOW_READ {
+            self.metrics.slow_reads.fetch_add(1, Relaxed);
+        }
+        current.map_err(|error| {
             self.metrics.reads_failed.fetch_add(1, Relaxed);
             refused(error)
         })
+    }
+
+    /// Reads a key as a client would, after the cluster's word if that is asked for. A long command that is being applied is
+    /// not waited for: the store that applies it lives.
+    pub(crate) async fn probe(&self, linearizable: bool) -> Result<(), Status> {
+        if linearizable {
+            self.barrier().await?;
+        }
+        let any = RangeRequest { key: Bytes::from_static(b"\0"), keys_only: true, ..Default::default() };
+        match timeout(GLANCE_MAX, self.look(|store| store.range(&any))).await {
+            Ok(read) => read?.map(drop).map_err(Status::from),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Waits until nothing of what was compacted is left.

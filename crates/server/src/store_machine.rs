@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::watch;
@@ -17,6 +19,7 @@ use vlot_store::store::{Applied, Store};
 use vlot_store::view::View;
 
 use crate::member;
+use crate::metrics::{Act, Metrics};
 
 /// What members agree on applying: the store, and what must happen beside it.
 pub(crate) struct StoreMachine {
@@ -25,6 +28,9 @@ pub(crate) struct StoreMachine {
     compacting: watch::Sender<bool>,
     /// The facts beside the keys, for readers that must not wait for the store.
     facts: watch::Sender<Arc<Facts>>,
+    metrics: Arc<Metrics>,
+    /// A command that takes longer is logged.
+    slow_apply: Duration,
 }
 
 /// What is remembered beside the keys: members' names and URLs, say.
@@ -39,14 +45,30 @@ pub(crate) struct Told {
 
 impl StoreMachine {
     /// Takes over a store.
-    pub(crate) fn new(store: Store) -> (StoreMachine, Told) {
+    pub(crate) fn new(store: Store, metrics: Arc<Metrics>, slow_apply: Duration) -> (StoreMachine, Told) {
         let (compacting, pending) = watch::channel(true);
         let (facts, told) = watch::channel(facts_of(&store));
-        (StoreMachine { store, compacting, facts }, Told { compacting: pending, facts: told })
+        let machine = StoreMachine { store, compacting, facts, metrics, slow_apply };
+        (machine, Told { compacting: pending, facts: told })
     }
 
     fn tell_facts(&self) {
         self.facts.send_replace(facts_of(&self.store));
+    }
+
+    /// Applies a command, and counts how long that takes.
+    fn apply_measured(&mut self, at: LogId, command: Command) -> Result<Applied, Refusal> {
+        let Some(act) = act_of(&command) else { return self.store.apply(position(at), command) };
+        let span = self.metrics.applies.begin(act);
+        let applied = self.store.apply(position(at), command);
+        // As in etcd, a compaction that comes late has had its way all the same.
+        let has_succeeded = matches!(applied, Ok(_) | Err(Refusal::Compacted { .. }));
+        let took = span.end(has_succeeded);
+        if took > self.slow_apply {
+            self.metrics.slow_applies.fetch_add(1, Relaxed);
+            warn!(command = act.name(), ?took, "slow apply");
+        }
+        applied
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -104,7 +126,7 @@ impl StateMachine for StoreMachine {
             self.store.skip(position(at));
             return Ok(Applied::SetAttribute);
         }
-        let applied = self.store.apply(position(at), command);
+        let applied = self.apply_measured(at, command);
         match &applied {
             Ok(Applied::Compact(_)) => drop(self.compacting.send_replace(true)),
             Ok(Applied::SetAttribute) => self.tell_facts(),
@@ -143,7 +165,7 @@ impl StateMachine for StoreMachine {
     }
 
     fn maintain(&mut self) -> bool {
-        let more = self.store.compact_step();
+        let more = self.metrics.compaction_steps.time(|| self.store.compact_step());
         // Between commands: a compaction that is applied later is not taken for done.
         self.compacting.send_replace(more);
         more
@@ -210,6 +232,19 @@ fn facts_of(store: &Store) -> Arc<Facts> {
 
 fn log_id(Position { term, index }: Position) -> LogId {
     LogId::new(term, index)
+}
+
+/// What a client's command counts as. What members tell each other is no client's.
+fn act_of(command: &Command) -> Option<Act> {
+    match command {
+        Command::Put(_) => Some(Act::Put),
+        Command::DeleteRange(_) => Some(Act::DeleteRange),
+        Command::Txn(_) => Some(Act::Txn),
+        Command::Compact(_) => Some(Act::Compaction),
+        Command::LeaseGrant(_) => Some(Act::LeaseGrant),
+        Command::LeaseRevoke(_) => Some(Act::LeaseRevoke),
+        _ => None,
+    }
 }
 
 /// Ends the process where a decided command cannot be applied: what is read after it would be stale. All that was

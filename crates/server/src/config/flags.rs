@@ -160,7 +160,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("auth-token-ttl", Integer, "300", NO_AUTH),
     // Profiling and monitoring
     flag("enable-pprof", Switch, "false", Accepted("no profiles are served")),
-    flag("metrics", Text, "basic", Accepted("there is one level of metrics")),
+    flag("metrics", Text, "basic", Honoured),
     flag("listen-metrics-urls", Text, "", Honoured),
     // Logging
     flag("logger", Text, "zap", Refused("as in etcd, zap is the only value")),
@@ -199,7 +199,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     formerly_experimental(flag("compaction-batch-limit", Integer, "1000", COMPACTION_PACE)),
     formerly_experimental(flag("peer-skip-client-san-verification", Switch, "false", NO_TLS)),
     formerly_experimental(flag("watch-progress-notify-interval", Duration, "10m", Honoured)),
-    formerly_experimental(flag("warning-apply-duration", Duration, "100ms", Accepted("slow applies are not reported"))),
+    formerly_experimental(flag("warning-apply-duration", Duration, "100ms", Honoured)),
     formerly_experimental(flag("bootstrap-defrag-threshold-megabytes", Integer, "0", NO_BBOLT)),
     formerly_experimental(flag("max-learners", Integer, "1", Honoured)),
     formerly_experimental(flag("compaction-sleep-interval", Duration, "10ms", COMPACTION_PACE)),

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
 use crate::conversation::{PREFIX_BYTES, Waiting, prefix};
+use crate::metrics::Tally;
 use crate::status::{Code, Status};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -30,7 +31,7 @@ pub(crate) enum Body {
     /// One message or text, then perhaps trailers.
     Whole { data: Option<Data>, trailers: Option<HeaderMap> },
     /// Framed bytes as they come, closed by a status. They are taken only as the client takes them.
-    Stream { next: Bytes, following: Waiting },
+    Stream { next: Bytes, following: Waiting, tally: Option<Tally> },
 }
 
 impl Body {
@@ -45,13 +46,13 @@ impl Body {
     }
 
     /// Messages of a stream, framed, as they come.
-    pub(super) fn stream(following: Waiting) -> Body {
-        Body::Stream { next: Bytes::new(), following }
+    pub(super) fn stream(following: Waiting, tally: Tally) -> Body {
+        Body::Stream { next: Bytes::new(), following, tally: Some(tally) }
     }
 
     /// One message of exactly this length, whose bytes come in slices.
     pub(super) fn sliced_message(length: u32, slices: Waiting) -> Body {
-        Body::Stream { next: Bytes::copy_from_slice(&prefix(length as usize)), following: slices }
+        Body::Stream { next: Bytes::copy_from_slice(&prefix(length as usize)), following: slices, tally: None }
     }
 
     /// The one message of a unary call that succeeded.
@@ -124,10 +125,15 @@ impl http_body::Body for Body {
             Body::Whole { data, trailers } => {
                 take_piece(data).map(Frame::data).or_else(|| trailers.take().map(Frame::trailers))
             }
-            Body::Stream { next, following } => {
+            Body::Stream { next, following, tally } => {
                 if next.is_empty() {
                     match ready!(following.poll_recv(context)) {
-                        Some(Ok(bytes)) => *next = bytes,
+                        Some(Ok(bytes)) => {
+                            if let Some(tally) = tally {
+                                tally.sent(&bytes);
+                            }
+                            *next = bytes;
+                        }
                         Some(Err(status)) => {
                             following.close();
                             return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));

@@ -4,8 +4,9 @@
 //! its bytes mean.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -15,6 +16,7 @@ use super::Edge;
 use super::body::{Body, trailers};
 use super::requests::GrpcRequests;
 use crate::conversation::{Replies, Requests, Slices};
+use crate::metrics::{Metrics, Tally};
 use crate::rpc::{Kind, Rpc};
 use crate::service::{Caller, LongAnswer, Reply};
 use crate::status::{Code, Status};
@@ -41,26 +43,31 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
         return failure(&Status::unknown_path(request.uri().path()));
     };
     let metrics = &edge.services.metrics;
-    metrics.call_started(rpc);
-    let started = Instant::now();
-    let (status, reply) = match rpc.kind() {
-        Kind::Unary => {
-            let outcome = unary(&edge, rpc, request).await;
-            metrics.call_handled(rpc, outcome.as_ref().err().map_or(Code::Ok, |status| status.code));
-            match outcome {
-                Ok(Reply::Message(message)) => (Code::Ok, success(Body::message(message))),
-                Ok(Reply::Long(answer)) => (Code::Ok, sliced(*answer)),
-                Err(status) => (status.code, failure(&status)),
-            }
-        }
-        // A stream counts as handled when it ends.
-        Kind::Stream => (Code::Ok, stream(&edge, rpc, request)),
-    };
-    let took = started.elapsed();
+    metrics.clients.called(client_version(request.headers()), rpc.kind());
+    if rpc.kind() == Kind::Stream {
+        return stream(edge, rpc, request);
+    }
+    let handling = metrics.calls.begin(rpc);
+    let outcome = unary(&edge, rpc, request).await;
+    let status = outcome.as_ref().err().map_or(Code::Ok, |status| status.code);
+    let took = handling.end(status);
+    if status == Code::Ok {
+        metrics.upkeep.answered(rpc, took);
+    }
     if took > edge.slow_call && !edge.slow_call.is_zero() {
         warn!(method = rpc.path(), ?took, ?status, "slow call");
     }
-    reply
+    match outcome {
+        Ok(Reply::Message(message)) => {
+            metrics.calls.sent(rpc, message.len());
+            success(Body::message(message))
+        }
+        Ok(Reply::Long(answer)) => {
+            metrics.calls.sent(rpc, answer.length() as usize);
+            sliced(*answer)
+        }
+        Err(status) => failure(&status),
+    }
 }
 
 async fn unary(edge: &Edge, rpc: Rpc, request: Request<Incoming>) -> Result<Reply, Status> {
@@ -70,6 +77,7 @@ async fn unary(edge: &Edge, rpc: Rpc, request: Request<Incoming>) -> Result<Repl
     let call = async {
         let mut requests = GrpcRequests::new(body, edge.message_bytes_max);
         let message = requests.next().await?.ok_or_else(Status::no_message)?;
+        edge.services.metrics.calls.received(rpc, message.len());
         edge.services.call(rpc, caller, message).await
     };
     // In one place for both ways: each call is a task, and to allocate a large one takes long.
@@ -89,31 +97,57 @@ fn sliced(answer: LongAnswer) -> Response<Body> {
 }
 
 /// Starts a streaming call. Its service runs in a task of its own, which ends with the call.
-fn stream(edge: &Arc<Edge>, rpc: Rpc, request: Request<Incoming>) -> Response<Body> {
+fn stream(edge: Arc<Edge>, rpc: Rpc, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let within = match refuse_compression(&parts.headers).and_then(|()| deadline(&parts.headers)) {
         Ok(within) => within,
         Err(status) => {
-            edge.services.metrics.call_handled(rpc, status.code);
+            edge.services.metrics.calls.begin(rpc).end(status.code);
             return failure(&status);
         }
     };
     let caller = caller(&parts.headers);
-    let requests = GrpcRequests::new(body, edge.message_bytes_max);
+    let metrics = edge.services.metrics.clone();
+    let requests = Counted { requests: GrpcRequests::new(body, edge.message_bytes_max), rpc, metrics: metrics.clone() };
     let (replies, waiting) = Replies::new(BATCHES_MAX);
-    let edge = edge.clone();
     tokio::spawn(async move {
+        let handling = edge.services.metrics.calls.begin(rpc);
         let mut stopping = edge.stopping.clone();
         let outcome = tokio::select! {
             outcome = edge.services.converse(rpc, caller, requests, replies.clone()) => outcome,
             () = elapsed(within) => Err(Status::DEADLINE_EXCEEDED),
             _ = stopping.wait_for(|stop| *stop) => Err(Status::STOPPED),
         };
-        let status = outcome.err().unwrap_or(Status::OK);
-        edge.services.metrics.call_handled(rpc, status.code);
+        let status = match outcome {
+            // The conversation has ended because its client is gone, whatever its service makes of that.
+            Ok(()) if replies.is_closed() => Status::CANCELED,
+            Ok(()) => Status::OK,
+            Err(status) => status,
+        };
+        handling.end(status.code);
         replies.end(status).await;
     });
-    success(Body::stream(waiting))
+    success(Body::stream(waiting, Tally { metrics, rpc }))
+}
+
+/// The messages of a stream, counted as they come.
+struct Counted<R> {
+    requests: R,
+    rpc: Rpc,
+    metrics: Arc<Metrics>,
+}
+
+impl<R: Requests> Requests for Counted<R> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        let next = self.requests.next().await;
+        match &next {
+            Ok(Some(message)) => self.metrics.calls.received(self.rpc, message.len()),
+            Ok(None) => {}
+            Err(status) if status.code == Code::Canceled => {}
+            Err(_) => self.metrics.calls.stream_failed(self.rpc),
+        }
+        next
+    }
 }
 
 async fn elapsed(within: Option<Duration>) {
@@ -128,6 +162,10 @@ fn refuse_compression(headers: &HeaderMap) -> Result<(), Status> {
         Some(encoding) if encoding != "identity" => Err(Status::COMPRESSED),
         _ => Ok(()),
     }
+}
+
+fn client_version(headers: &HeaderMap) -> Option<&str> {
+    headers.get("client-api-version").and_then(|version| version.to_str().ok())
 }
 
 fn caller(headers: &HeaderMap) -> Caller {

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::body::Body;
 use crate::exposition::exposition;
+use crate::metrics::{Check, Probe};
 use crate::service::{ETCD_VERSION, Services};
 use crate::status::Status;
 use crate::store_group::StoreFailure;
@@ -30,7 +31,7 @@ pub(super) async fn answer<B>(services: &Services, hosts: Option<&[String]>, req
         Endpoint::Health => health(services, &query).await,
         Endpoint::Version => json(StatusCode::OK, version()),
         Endpoint::Metrics => metrics(services).await,
-        Endpoint::Checks(checks) => report(services, checks, &query).await,
+        Endpoint::Checks(probe, checks) => report(services, probe, checks, &query).await,
     }
 }
 
@@ -44,58 +45,40 @@ enum Endpoint {
     Health,
     Version,
     Metrics,
-    Checks(&'static [Check]),
+    Checks(Probe, &'static [Check]),
 }
 
 impl Endpoint {
     fn of_path(path: &str) -> Option<Endpoint> {
         use Check::{DataCorruption, LinearizableRead, NonLearner, SerializableRead};
+        use Probe::{Live, Ready};
         Some(match path {
             "/health" => Endpoint::Health,
             "/version" => Endpoint::Version,
             "/metrics" => Endpoint::Metrics,
-            "/livez" => Endpoint::Checks(&[SerializableRead]),
-            "/readyz" => Endpoint::Checks(&[DataCorruption, SerializableRead, LinearizableRead, NonLearner]),
-            "/livez/serializable_read" | "/readyz/serializable_read" => Endpoint::Checks(&[SerializableRead]),
-            "/readyz/linearizable_read" => Endpoint::Checks(&[LinearizableRead]),
-            "/readyz/data_corruption" => Endpoint::Checks(&[DataCorruption]),
-            "/readyz/non_learner" => Endpoint::Checks(&[NonLearner]),
+            "/livez" => Endpoint::Checks(Live, &[SerializableRead]),
+            "/readyz" => Endpoint::Checks(Ready, &[DataCorruption, SerializableRead, LinearizableRead, NonLearner]),
+            "/livez/serializable_read" => Endpoint::Checks(Live, &[SerializableRead]),
+            "/readyz/serializable_read" => Endpoint::Checks(Ready, &[SerializableRead]),
+            "/readyz/linearizable_read" => Endpoint::Checks(Ready, &[LinearizableRead]),
+            "/readyz/data_corruption" => Endpoint::Checks(Ready, &[DataCorruption]),
+            "/readyz/non_learner" => Endpoint::Checks(Ready, &[NonLearner]),
             _ => return None,
         })
     }
 }
 
-/// One thing that must hold for a node to be alive or ready.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Check {
-    DataCorruption,
-    SerializableRead,
-    LinearizableRead,
-    NonLearner,
-}
-
-impl Check {
-    fn name(self) -> &'static str {
-        match self {
-            Check::DataCorruption => "data_corruption",
-            Check::SerializableRead => "serializable_read",
-            Check::LinearizableRead => "linearizable_read",
-            Check::NonLearner => "non_learner",
-        }
-    }
-
-    async fn run(self, services: &Services) -> Result<(), CheckFailed> {
-        match self {
-            // A node stops when its data is damaged: this holds while it answers.
-            Check::DataCorruption => Ok(()),
-            Check::NonLearner if services.store_group.is_learner() => Err(CheckFailed::Learner),
-            Check::NonLearner => Ok(()),
-            Check::SerializableRead => match services.store_group.failure().await {
-                None => Ok(()),
-                Some(failure) => Err(CheckFailed::Store(failure)),
-            },
-            Check::LinearizableRead => services.store_group.barrier().await.map_err(CheckFailed::Read),
-        }
+async fn run(check: Check, services: &Services) -> Result<(), CheckFailed> {
+    match check {
+        // A node stops when its data is damaged: this holds while it answers.
+        Check::DataCorruption => Ok(()),
+        Check::NonLearner if services.store_group.is_learner() => Err(CheckFailed::Learner),
+        Check::NonLearner => Ok(()),
+        Check::SerializableRead => match services.store_group.failure().await {
+            None => services.store_group.probe(false).await.map_err(CheckFailed::Read),
+            Some(failure) => Err(CheckFailed::Store(failure)),
+        },
+        Check::LinearizableRead => services.store_group.probe(true).await.map_err(CheckFailed::Read),
     }
 }
 
@@ -130,9 +113,12 @@ async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
         // As etcd, which raises an alarm of this name.
         _ if disk.is_full && !excludes("NOSPACE") => Some("ALARM NOSPACE".to_owned()),
         _ if disk.has_stalled && !excludes("DISK_STALLED") => Some("DISK_STALLED".to_owned()),
-        true => services.store_group.failure().await.map(|failure| failure.to_string()),
+        true => match services.store_group.failure().await {
+            Some(failure) => Some(failure.to_string()),
+            None => services.store_group.probe(false).await.err().map(range_error),
+        },
         false if !services.store_group.has_leader() => Some("RAFT NO LEADER".to_owned()),
-        false => services.store_group.barrier().await.err().map(|status| format!("RANGE ERROR:{}", status.message)),
+        false => services.store_group.probe(true).await.err().map(range_error),
     };
     services.metrics.health_checked(reason.is_none());
     match reason {
@@ -145,8 +131,12 @@ async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
     }
 }
 
+fn range_error(status: Status) -> String {
+    format!("RANGE ERROR:{}", status.message)
+}
+
 /// `/livez` and `/readyz`: `ok`, or which checks fail; with `?verbose` all of them by name.
-async fn report(services: &Services, checks: &[Check], query: &Query<'_>) -> Response<Body> {
+async fn report(services: &Services, probe: Probe, checks: &[Check], query: &Query<'_>) -> Response<Body> {
     let mut lines = String::new();
     let mut failed = false;
     for check in checks {
@@ -155,7 +145,9 @@ async fn report(services: &Services, checks: &[Check], query: &Query<'_>) -> Res
             lines.push_str(&format!("[+]{name} excluded: ok\n"));
             continue;
         }
-        match check.run(services).await {
+        let outcome = run(*check, services).await;
+        services.metrics.checks.done(probe, *check, outcome.is_ok());
+        match outcome {
             Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
             Err(why) => {
                 failed = true;

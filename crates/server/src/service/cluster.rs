@@ -109,7 +109,12 @@ impl Services {
             let peer_ur_ls = member.peer_ur_ls.clone();
             Ok((MemberChange::Promote(NodeId(id)), Member { id, peer_ur_ls, ..Member::default() }))
         };
-        self.change(plan).await?;
+        let leads = self.store_group.raft_status().leader == self.membership.identity().member;
+        let promoted = self.change(plan).await;
+        if leads {
+            self.metrics.promoted(promoted.as_ref().map(drop));
+        }
+        promoted?;
         info!(member = format!("{id:x}"), "a learner votes");
         Ok(encode(&MemberPromoteResponse { header: Some(self.header(0)), members: self.members() }))
     }

@@ -13,6 +13,7 @@ use vlot_store::view::View;
 
 use super::answer::{Answer, Reply, SHORT_BYTES_MAX, SHORT_KEYS_MAX, is_long_deletion, is_long_txn};
 use super::{Services, decode, encode, encode_by};
+use crate::metrics::Act;
 use crate::status::Status;
 use crate::store_machine::Proposal;
 
@@ -20,9 +21,18 @@ impl Services {
     pub(super) async fn range(&self, request: Bytes) -> Result<Reply, Status> {
         let request: RangeRequest = decode(request)?;
         check::check_range(&request)?;
+        let span = self.metrics.requests.begin(Act::Range);
         if !request.serializable {
             self.store_group.barrier().await?;
         }
+        let reading = self.metrics.ranges.begin(Act::Range);
+        let answer = self.look_up(request).await;
+        reading.end(answer.is_ok());
+        span.end(answer.is_ok());
+        answer
+    }
+
+    async fn look_up(&self, request: RangeRequest) -> Result<Reply, Status> {
         match self.look(|store| store.range_small(&request, SHORT_KEYS_MAX, SHORT_BYTES_MAX)).await? {
             Looked::Short(mut reply) => {
                 self.complete(&mut reply.header);
@@ -60,7 +70,10 @@ impl Services {
         let request: TxnRequest = decode(bytes.clone())?;
         check::check_txn(&request, self.txn_ops_max)?;
         if check::is_read_only(&request) {
-            return self.read_txn(request).await;
+            let span = self.metrics.requests.begin(Act::ReadonlyTxn);
+            let answer = self.read_txn(request).await;
+            span.end(answer.is_ok());
+            return answer;
         }
         if has_put(&request) {
             self.require_space()?;
@@ -113,10 +126,16 @@ impl Services {
 
     /// Replicates the client's bytes as they came and returns what the store made of them.
     pub(super) async fn propose(&self, tag: Tag, request: &Bytes) -> Result<Applied, Status> {
+        let span = act_of(tag).map(|act| self.metrics.requests.begin(act));
         if request.len() > self.request_bytes_max {
             return Err(Status::REQUEST_TOO_LARGE);
         }
-        Ok(self.store_group.propose(Proposal::Request(tag, request.clone())).await??)
+        let applied = self.store_group.propose(Proposal::Request(tag, request.clone())).await;
+        // What the store has refused was agreed on all the same; as in etcd.
+        if let Some(span) = span {
+            span.end(applied.is_ok());
+        }
+        Ok(applied??)
     }
 
     /// Refuses what would make a full store fuller. Deletions and compactions are never refused: they are the way out.
@@ -133,6 +152,19 @@ enum Looked<R> {
     Short(R),
     /// What is asked takes longer than a look may.
     Long(View),
+}
+
+/// What a proposal counts as, if it is a client's.
+fn act_of(tag: Tag) -> Option<Act> {
+    match tag {
+        Tag::Put => Some(Act::Put),
+        Tag::DeleteRange => Some(Act::DeleteRange),
+        Tag::Txn => Some(Act::Txn),
+        Tag::Compact => Some(Act::Compaction),
+        Tag::LeaseGrant => Some(Act::LeaseGrant),
+        Tag::LeaseRevoke => Some(Act::LeaseRevoke),
+        Tag::SetAttribute | Tag::LeaseKeepAlive | Tag::LeaseTime => None,
+    }
 }
 
 /// Whether every range in a transaction says that it may be answered without asking others (etcd's rule).

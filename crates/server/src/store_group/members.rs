@@ -143,8 +143,6 @@ impl StoreGroup {
         let mut events = self.group.events();
         loop {
             match events.recv().await {
-                Ok(GroupEvent::SnapshotSent { .. }) => drop(self.metrics.snapshots_sent.fetch_add(1, Relaxed)),
-                Ok(GroupEvent::SnapshotRestored { .. }) => drop(self.metrics.snapshots_received.fetch_add(1, Relaxed)),
                 Ok(GroupEvent::Consensus(Event::Removed { .. })) => self.note_removed(),
                 Ok(GroupEvent::Consensus(Event::DiskStalled)) => drop(self.metrics.disk_stalls.fetch_add(1, Relaxed)),
                 Ok(GroupEvent::Consensus(Event::DiskFull)) => drop(self.metrics.disk_fillings.fetch_add(1, Relaxed)),
