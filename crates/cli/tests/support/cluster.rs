@@ -52,6 +52,16 @@ impl Cluster {
         cluster.begun()
     }
 
+    /// Starts a cluster of ours, or of etcd's `server`, whose nodes have one more flag, and waits until it serves.
+    pub fn with_flag(server: Option<&Path>, nodes: usize, ctl: &Path, (name, value): (&str, &str)) -> Cluster {
+        let mut cluster = match server {
+            Some(server) => Cluster::of("etcd", server, &[], nodes, ctl),
+            None => Cluster::of("vlot", Path::new(VLOT), &["server", "--stop-with-parent"], nodes, ctl),
+        };
+        cluster.nodes.iter_mut().for_each(|node| node.flag(name, value));
+        cluster.begun()
+    }
+
     fn start(what: &str, program: &Path, first: &[&str], nodes: usize, ctl: &Path) -> Cluster {
         Cluster::of(what, program, first, nodes, ctl).begun()
     }

@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod exposition;
 pub mod grpc;
 pub mod http;
 pub mod process;
