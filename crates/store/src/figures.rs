@@ -24,6 +24,14 @@ pub struct Figures {
     /// Requests that were made of more than one of these. A transaction that changes something compares first, and that counts
     /// by itself.
     pub txns: u64,
+    /// Leases that were granted, and their times to live.
+    pub leases_granted: Distribution,
+    /// How often a lease was renewed, on whichever member its client asked.
+    pub leases_renewed: u64,
+    /// Leases that have ended, revoked by a client or by time.
+    pub leases_revoked: u64,
+    /// Those of them that ended because their time was over.
+    pub leases_expired: u64,
     /// Watches of all streams.
     pub watches: u64,
     /// Streams of watches.
@@ -80,6 +88,10 @@ pub(crate) struct Measures {
     deletions: AtomicU64,
     ranges: AtomicU64,
     txns: AtomicU64,
+    leases_granted: Histogram,
+    leases_renewed: AtomicU64,
+    leases_revoked: AtomicU64,
+    leases_expired: AtomicU64,
     pub watch_streams: Gauge,
     pub slow_watches: Gauge,
     pub pending_events: Gauge,
@@ -100,6 +112,10 @@ impl Default for Measures {
             deletions: AtomicU64::new(0),
             ranges: AtomicU64::new(0),
             txns: AtomicU64::new(0),
+            leases_granted: Histogram::doubling(Duration::from_secs(1), 24),
+            leases_renewed: AtomicU64::new(0),
+            leases_revoked: AtomicU64::new(0),
+            leases_expired: AtomicU64::new(0),
             watch_streams: Gauge::default(),
             slow_watches: Gauge::default(),
             pending_events: Gauge::default(),
@@ -131,6 +147,22 @@ impl Measures {
         }
     }
 
+    pub fn lease_granted(&self, ttl: i64) {
+        self.leases_granted.observe(Duration::from_secs(ttl.unsigned_abs()));
+    }
+
+    pub fn leases_renewed(&self, leases: usize) {
+        self.leases_renewed.fetch_add(leases as u64, Relaxed);
+    }
+
+    pub fn lease_revoked(&self) {
+        self.leases_revoked.fetch_add(1, Relaxed);
+    }
+
+    pub fn leases_expired(&self, leases: usize) {
+        self.leases_expired.fetch_add(leases as u64, Relaxed);
+    }
+
     /// Events were given to the owner of a stream.
     pub fn events_sent(&self, events: usize) {
         self.sent_events.fetch_add(events as u64, Relaxed);
@@ -155,6 +187,10 @@ impl Measures {
             deletions: self.deletions.load(Relaxed),
             ranges: self.ranges.load(Relaxed),
             txns: self.txns.load(Relaxed),
+            leases_granted: self.leases_granted.read(),
+            leases_renewed: self.leases_renewed.load(Relaxed),
+            leases_revoked: self.leases_revoked.load(Relaxed),
+            leases_expired: self.leases_expired.load(Relaxed),
             watches: 0,
             watch_streams: self.watch_streams.read(),
             slow_watches: self.slow_watches.read(),

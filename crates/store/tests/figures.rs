@@ -5,7 +5,8 @@ use std::sync::Arc;
 use vlot_proto::etcdserverpb::compare::{CompareTarget, TargetUnion};
 use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest,
+    CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest,
+    RequestOp, TxnRequest, WatchCreateRequest,
 };
 use vlot_store::command::Command;
 use vlot_store::engine::memory::MemoryEngine;
@@ -165,6 +166,27 @@ fn watches_are_counted_as_they_come_fall_behind_catch_up_and_go() {
     one.create(&watch("a", 1));
     drop(one);
     assert_eq!(watches(&store)[..4], [0; 4]);
+}
+
+#[test]
+fn leases_are_counted_as_they_come_are_renewed_and_go() {
+    let mut store = open();
+    let leases = |store: &Store| {
+        let Figures { leases_granted, leases_renewed, leases_revoked, leases_expired, .. } = store.figures();
+        [leases_granted.count(), leases_renewed, leases_revoked, leases_expired]
+    };
+    let grant = |id| Command::LeaseGrant(LeaseGrantRequest { id, ttl: 100 });
+    let revoke = |id| Command::LeaseRevoke(LeaseRevokeRequest { id });
+    [1, 1, 2].into_iter().for_each(|id| apply(&mut store, grant(id)));
+    assert_eq!(leases(&store), [2, 0, 0, 0], "one id is taken");
+    assert_eq!(store.figures().leases_granted.sum.as_secs(), 200);
+    apply(&mut store, Command::LeaseKeepAlive(vec![1, 2, 3]));
+    assert_eq!(leases(&store), [2, 2, 0, 0], "one is none");
+    for key in ["a", "b"] {
+        apply(&mut store, Command::Put(PutRequest { lease: 1, ..put(key, "v") }));
+    }
+    let ended = grown(&mut store, |store| [1, 3].into_iter().for_each(|id| apply(store, revoke(id))));
+    assert_eq!((leases(&store), ended), ([2, 2, 1, 0], [0, 2, 0, 1, 0]));
 }
 
 #[test]

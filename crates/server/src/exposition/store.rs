@@ -45,6 +45,7 @@ pub(super) fn work(figures: &Figures, metrics: &Metrics, text: &mut Exposition) 
     let slow = metrics.slow_applies.load(Relaxed);
     text.counter("etcd_server_slow_apply_total", "Commands that took long to be applied.", slow);
     watches(figures, text);
+    leases(figures, text);
     compaction(figures, metrics, text);
     upkeep(metrics, text);
 }
@@ -57,6 +58,17 @@ fn watches(figures: &Figures, text: &mut Exposition) {
     let pending = figures.pending_events;
     text.gauge("etcd_debugging_mvcc_pending_events_total", "Events that wait for their streams.", pending);
     text.counter("etcd_debugging_mvcc_events_total", "Events given to streams.", figures.sent_events);
+}
+
+fn leases(figures: &Figures, text: &mut Exposition) {
+    let granted = &figures.leases_granted;
+    text.counter("etcd_debugging_lease_granted_total", "Leases granted.", granted.count());
+    text.counter("etcd_debugging_lease_renewed_total", "Renewals of leases.", figures.leases_renewed);
+    text.counter("etcd_debugging_lease_revoked_total", "Leases that have ended.", figures.leases_revoked);
+    let name = "etcd_debugging_lease_ttl_total";
+    text.histogram(name, "Times to live of leases that were granted.", Unit::Seconds, granted);
+    let expired = figures.leases_expired;
+    text.counter("etcd_debugging_server_lease_expired_total", "Leases whose time was over.", expired);
 }
 
 fn compaction(figures: &Figures, metrics: &Metrics, text: &mut Exposition) {

@@ -18,6 +18,11 @@ use crate::store_group::Glance;
 
 /// The names that are told.
 const TOLD: &[&str] = &[
+    "etcd_debugging_lease_granted_total",
+    "etcd_debugging_lease_renewed_total",
+    "etcd_debugging_lease_revoked_total",
+    "etcd_debugging_lease_ttl_total",
+    "etcd_debugging_server_lease_expired_total",
     "etcd_cluster_version",
     "etcd_disk_backend_commit_duration_seconds",
     "etcd_disk_backend_defrag_duration_seconds",
@@ -114,12 +119,7 @@ const ABSENT: &[&str] = &[
     "etcd_debugging_disk_backend_commit_rebalance_duration_seconds",
     "etcd_debugging_disk_backend_commit_spill_duration_seconds",
     "etcd_debugging_disk_backend_commit_write_duration_seconds",
-    "etcd_debugging_lease_granted_total",
-    "etcd_debugging_lease_renewed_total",
-    "etcd_debugging_lease_revoked_total",
-    "etcd_debugging_lease_ttl_total",
     "etcd_debugging_server_alarms",
-    "etcd_debugging_server_lease_expired_total",
     "etcd_debugging_server_watch_send_loop_control_stream_duration_seconds",
     "etcd_debugging_server_watch_send_loop_progress_duration_seconds",
     "etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds",

@@ -86,7 +86,10 @@ impl Exposition {
             for (place, count) in counts.iter().enumerate() {
                 upto += count;
                 match bounds.get(place) {
-                    Some(bound) => self.row(&bucket, &format!("{labels}{comma}le=\"{}\"", unit.of(*bound)), upto),
+                    Some(bound) => {
+                        let bound = bound_text(unit.of(*bound));
+                        self.row(&bucket, &format!("{labels}{comma}le=\"{bound}\""), upto);
+                    }
                     None => self.row(&bucket, &format!("{labels}{comma}le=\"+Inf\""), upto),
                 }
             }
@@ -104,6 +107,19 @@ impl Exposition {
             "" => writeln!(self.0, "{name} {value}"),
             _ => writeln!(self.0, "{name}{{{labels}}} {value}"),
         };
+    }
+}
+
+/// A bound as etcd writes it: as a label it is compared as a text.
+fn bound_text(bound: f64) -> String {
+    const LONGEST_WITHOUT_EXPONENT: f64 = 1e6;
+    if bound < LONGEST_WITHOUT_EXPONENT {
+        return bound.to_string();
+    }
+    let text = format!("{bound:e}");
+    match text.split_once('e') {
+        Some((digits, exponent)) => format!("{digits}e+{exponent:0>2}"),
+        None => text,
     }
 }
 
@@ -152,8 +168,9 @@ mod tests {
     fn bounds_are_told_as_short_as_they_were_written() {
         let rows = [(100, "0.0001"), (204_800, "0.2048"), (8_192_000, "8.192"), (52_428_800, "52.4288")];
         for (micros, seconds) in rows {
-            assert_eq!(Unit::Seconds.of(Duration::from_micros(micros)).to_string(), seconds);
+            assert_eq!(bound_text(Unit::Seconds.of(Duration::from_micros(micros))), seconds);
         }
+        assert_eq!([524_288.0, 1_048_576.0].map(bound_text), ["524288", "1.048576e+06"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::txn::{Change, header};
 impl Store {
     pub(crate) fn apply_grant(&mut self, request: &LeaseGrantRequest) -> Result<LeaseGrantResponse, Refusal> {
         let ttl = self.leases.grant(request.id, request.ttl)?;
+        self.measures.lease_granted(ttl);
         Ok(LeaseGrantResponse { header: header(self.revision()), id: request.id, ttl, ..Default::default() })
     }
 
@@ -26,7 +27,9 @@ impl Store {
 
     /// Renews leases, and returns each one's time to live in seconds: zero for one that there is not.
     pub(crate) fn apply_keep_alive(&mut self, ids: &[i64]) -> Vec<i64> {
-        ids.iter().map(|id| self.leases.renew(*id).unwrap_or(0)).collect()
+        let ttls: Vec<i64> = ids.iter().map(|id| self.leases.renew(*id).unwrap_or(0)).collect();
+        self.measures.leases_renewed(ttls.iter().filter(|ttl| **ttl > 0).count());
+        ttls
     }
 
     /// Moves cluster time on and ends leases. What a leader tells counts in its own term alone: one that was paused, and is
@@ -43,6 +46,7 @@ impl Store {
                 ended += 1;
             }
         }
+        self.measures.leases_expired(ended);
         ended
     }
 
@@ -55,6 +59,7 @@ impl Store {
             change.ops.deletions += 1;
         }
         self.end(&change);
+        self.measures.lease_revoked();
     }
 
     /// What a leader of this term tells the others at this cluster time, in milliseconds, if there is anything.
