@@ -226,7 +226,10 @@ async fn lose_members(cluster: &mut Cluster) -> Exposition {
     assert!(cluster.ctl_at(0, &["put", "a", "b"]).succeeded());
     eventually("each peer is measured", PATIENCE, || {
         let told = Exposition::of(port);
-        told.sum("etcd_network_active_peers") == 2.0 && told.sum("etcd_network_peer_sent_bytes_total") > 0.0
+        let measured = told.sum("etcd_network_peer_round_trip_time_seconds_count");
+        told.sum("etcd_network_active_peers") == 2.0
+            && told.sum("etcd_network_peer_sent_bytes_total") > 0.0
+            && measured >= 2.0
     });
     cluster.nodes[1].kill();
     cluster.nodes[2].kill();

@@ -31,6 +31,7 @@ mod backoff;
 mod complaints;
 mod dial;
 mod disks;
+mod echo;
 mod inbox;
 mod local;
 mod options;

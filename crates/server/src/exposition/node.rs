@@ -137,6 +137,10 @@ fn links(figures: &Figures, own: u64, text: &mut Exposition) {
     text.counters("etcd_network_peer_sent_bytes_total", "Bytes sent to each peer.", sent);
     let received = links.iter().map(|(peer, link)| (from(peer), link.received_bytes));
     text.counters("etcd_network_peer_received_bytes_total", "Bytes received from each peer.", received);
+    let away = links.iter().filter(|(_, link)| link.round_trips.count() > 0);
+    let away = away.map(|(peer, link)| (to(peer), link.round_trips.clone()));
+    let name = "etcd_network_peer_round_trip_time_seconds";
+    text.histograms(name, "How long it takes to hear back from each peer.", Unit::Seconds, away);
     let unsent = links.iter().filter(|(_, link)| link.unsent_frames > 0);
     let unsent = unsent.map(|(peer, link)| (to(peer), link.unsent_frames));
     text.counters("etcd_network_peer_sent_failures_total", "Messages that could not be sent.", unsent);

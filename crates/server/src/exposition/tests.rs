@@ -18,6 +18,7 @@ use crate::store_group::Glance;
 
 /// The names that are told.
 const TOLD: &[&str] = &[
+    "etcd_network_peer_round_trip_time_seconds",
     "etcd_debugging_lease_granted_total",
     "etcd_debugging_lease_renewed_total",
     "etcd_debugging_lease_revoked_total",
@@ -133,7 +134,6 @@ const ABSENT: &[&str] = &[
     "etcd_debugging_store_watchers",
     "etcd_debugging_store_writes_failed_total",
     "etcd_debugging_store_writes_total",
-    "etcd_network_peer_round_trip_time_seconds",
 ];
 
 /// A distribution with something in it.
@@ -156,7 +156,8 @@ fn all() -> String {
     metrics.calls.stream_failed(Rpc::Watch);
     metrics.checks.done(Probe::Ready, Check::NonLearner, false);
     metrics.promoted(Err(&Status::LEARNER_NOT_READY));
-    let link = LinkFigures { losses: 1, unsent_frames: 1, bad_frames: 1, ..LinkFigures::default() };
+    let link =
+        LinkFigures { losses: 1, unsent_frames: 1, bad_frames: 1, round_trips: some(), ..LinkFigures::default() };
     let transfer = || TransferFigures { under_way: 1, failures: 1, successes: some() };
     let figures = vlot::Figures {
         links: BTreeMap::from([(NodeId(2), link)]),

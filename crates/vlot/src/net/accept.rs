@@ -77,7 +77,7 @@ async fn receive(local: Arc<Local>, mut stream: TcpStream, address: SocketAddr) 
         return;
     }
     peer.inbound_up(lane, disk, |number| {
-        let reader = read_from(Arc::clone(&local), Arc::clone(&peer), lane, number, stream, address);
+        let reader = read_from(Arc::clone(&local), Arc::clone(&peer), (lane, version), number, stream, address);
         local.spawn(reader)
     });
     // Once more: the disks may have been set before the peer's connection could be found.
@@ -248,9 +248,10 @@ mod tests {
     fn the_newest_common_version_is_spoken() {
         let rows = [
             ((3, 3), Ok(3)),
-            ((3, 9), Ok(3)),
+            ((3, 9), Ok(4)),
+            ((3, 4), Ok(4)),
             ((0, 3), Ok(3)),
-            ((4, 9), Err(Refusal::NoCommonVersion)),
+            ((5, 9), Err(Refusal::NoCommonVersion)),
             ((2, 2), Err(Refusal::NoCommonVersion)),
             ((9, 1), Err(Refusal::NoCommonVersion)),
         ];

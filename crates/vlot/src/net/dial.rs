@@ -5,23 +5,24 @@ use std::future::{Future, pending};
 use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
 use tokio::task::yield_now;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::backoff::Backoff;
 use super::complaints::Fault;
+use super::echo::Echoes;
 use super::local::Local;
 use super::peer::Peer;
 use super::queue::{Batch, Queue};
 use super::refusal::Refusal;
 use super::socket::tune;
 use super::stats::{Counters, add};
-use super::wire::{ANSWER_BYTES, Answer, Hello, Introduction, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
+use super::wire::{ANSWER_BYTES, Answer, ECHO, Hello, Introduction, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
 use vlot_node::Lane;
 
 /// A connection that stood this long was a good one: after it, dialling starts over with the shortest wait. One that
@@ -39,9 +40,9 @@ pub(crate) async fn keep_connected(local: Arc<Local>, peer: Arc<Peer>, lane: Lan
     loop {
         peer.demanded(lane).await;
         match connect(&local, &peer, lane).await {
-            Ok((stream, disk)) => {
+            Ok(Connected { stream, disk, version }) => {
                 let since = Instant::now();
-                let end = OutboundLink::up(&local, &peer, lane, disk).carry(stream).await;
+                let end = OutboundLink::up(&local, &peer, lane, disk).carry(stream, version).await;
                 if since.elapsed() >= STEADY {
                     backoff.reset();
                 }
@@ -93,19 +94,28 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A connection that is greeted, and the disk that the peer has named.
-async fn connect(local: &Local, peer: &Peer, lane: Lane) -> Result<(TcpStream, u64), Failure> {
+/// A connection that is greeted.
+struct Connected {
+    stream: TcpStream,
+    /// The disk that the peer has named.
+    disk: u64,
+    /// What both sides speak on it.
+    version: u16,
+}
+
+async fn connect(local: &Local, peer: &Peer, lane: Lane) -> Result<Connected, Failure> {
     let greeted = async {
         let mut stream = TcpStream::connect(peer.address()).await.map_err(Failure::Unreachable)?;
         tune(&stream, local.limits.silence_max).map_err(Failure::Unreachable)?;
-        let disk = greet(local, peer, lane, &mut stream).await?;
-        Ok((stream, disk))
+        let (disk, version) = greet(local, peer, lane, &mut stream).await?;
+        Ok(Connected { stream, disk, version })
     };
     let too_slow = |_| Err(Failure::Unreachable(io::ErrorKind::TimedOut.into()));
     timeout(local.limits.handshake_timeout, greeted).await.unwrap_or_else(too_slow)
 }
 
-async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -> Result<u64, Failure> {
+/// Greets, and returns the disk that the peer names and the version that it chooses.
+async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -> Result<(u64, u16), Failure> {
     let own = local.identity;
     let introduction = Introduction {
         disk: own.disk,
@@ -145,7 +155,7 @@ async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -
         local.report_other_disk(peer.id, peer.id, answer.disk);
         return Err(Failure::Refused(Refusal::OtherDisk));
     }
-    Ok(answer.disk)
+    Ok((answer.disk, version))
 }
 
 async fn hear_answer(stream: &mut TcpStream) -> Result<Answer, Failure> {
@@ -175,7 +185,7 @@ fn note_failure(local: &Local, peer: &Peer, failure: &Failure) {
             Fault::Denied(*reason)
         }
     };
-    if let Some(untold) = local.complaints.due(Some(peer.id), fault, Instant::now()) {
+    if let Some(untold) = local.complaints.due(Some(peer.id), fault, std::time::Instant::now()) {
         let denied = matches!(failure, Failure::Denied(_));
         tracing::warn!(peer = peer.id.0, at = peer.address(), denied, reason = %failure, untold, "cannot connect to a peer");
     }
@@ -206,14 +216,29 @@ impl<'a> OutboundLink<'a> {
     }
 
     /// Writes what is queued until the connection ends.
-    async fn carry(mut self, mut stream: TcpStream) -> End {
+    async fn carry(mut self, mut stream: TcpStream, version: u16) -> End {
         let (queue, counters) = (self.peer.queue(self.lane), &self.local.counters);
         let (mut reader, mut writer) = stream.split();
         let cut = self.peer.cut.notified();
         // The disks may have been set after they were looked at and before this connection could be found.
         self.peer.hang_up_unless(|disk| self.local.disks.admit(self.peer.id, disk));
-        let mut ended = pin!(ended(&mut reader, cut));
+        let echoes = Echoes::new(self.lane, version, &self.peer.counters.round_trips);
+        let mut ended = pin!(ended(&mut reader, cut, &echoes));
         loop {
+            if echoes.due().is_some_and(|due| due <= Instant::now()) {
+                // What the kernel has no room for waits for it, like any frame.
+                echoes.ask();
+                let question = ECHO.to_be_bytes();
+                tokio::select! {
+                    biased;
+                    asked = writer.write_all(&question) => if asked.is_err() {
+                        return End::Broken;
+                    },
+                    () = ended.as_mut() => return End::Broken,
+                }
+                add(&counters.sent_bytes, question.len() as u64);
+                add(&self.peer.counters.sent_bytes, question.len() as u64);
+            }
             while queue.take(&mut self.batch) {
                 while !self.batch.is_written() {
                     let bytes_max = write_bytes_max(self.lane);
@@ -236,6 +261,7 @@ impl<'a> OutboundLink<'a> {
                 biased;
                 () = queue.filled() => {}
                 () = ended.as_mut() => return End::Broken,
+                () = due(&echoes) => {}
                 () = idle(self.lane, self.local.limits.snapshot_idle_max) => {
                     self.end = End::Idle;
                     return End::Idle;
@@ -287,14 +313,29 @@ async fn write_some(
     }
 }
 
-/// Waits for the end of the connection. The peer says nothing on it after its answer; a killed process closes its
-/// sockets, and this is where that is noticed while there is nothing to write.
-async fn ended(reader: &mut ReadHalf<'_>, cut: impl Future<Output = ()>) {
-    let mut scrap = [0];
-    tokio::select! {
-        biased;
-        // Whatever the read brings, the connection is over: an end, an error, or bytes that no peer would send.
-        _ = reader.read(&mut scrap) => {}
-        () = cut => {}
+/// Waits until an echo is to be asked for.
+async fn due(echoes: &Echoes<'_>) {
+    match echoes.due() {
+        Some(due) => sleep_until(due).await,
+        // It is looked at again once something has been sent; the interval is far longer than a heartbeat's.
+        None => pending().await,
+    }
+}
+
+/// Waits for the end of the connection. The peer says nothing on it after its answer but echoes; a killed process closes
+/// its sockets, and this is where that is noticed while there is nothing to write.
+async fn ended(reader: &mut ReadHalf<'_>, cut: impl Future<Output = ()>, echoes: &Echoes<'_>) {
+    let mut cut = pin!(cut);
+    let mut echo = [0];
+    loop {
+        let read = tokio::select! {
+            biased;
+            read = reader.read(&mut echo) => read,
+            () = cut.as_mut() => return,
+        };
+        // Whatever else the read brings, the connection is over: an end, an error, or bytes that no peer would send.
+        if !matches!(read, Ok(1)) || !echoes.answered() {
+            return;
+        }
     }
 }

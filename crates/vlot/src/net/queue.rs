@@ -12,7 +12,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::options::LaneLimits;
-use super::wire::LENGTH_BYTES;
+use super::wire::{ECHO, LENGTH_BYTES};
 
 /// Pieces shorter than this are copied: that is cheaper than one more slice in a vectored write.
 const COPY_BELOW: usize = 4 << 10;
@@ -82,7 +82,8 @@ impl Queue {
             filled: Notify::new(),
             drained: Notify::new(),
             bytes_max: limits.queue_bytes_max,
-            frame_bytes_max: limits.frame_bytes_max.min(u32::MAX as usize),
+            // The greatest length has another meaning.
+            frame_bytes_max: limits.frame_bytes_max.min(ECHO as usize - 1),
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
@@ -14,7 +14,7 @@ use super::inbox::Intake;
 use super::local::Local;
 use super::peer::Peer;
 use super::stats::add;
-use super::wire::LENGTH_BYTES;
+use super::wire::{ECHO, ECHO_SINCE, LENGTH_BYTES};
 use vlot_node::Lane;
 
 /// What a read asks for at least. A buffer of this size is filled by many small reads in turn.
@@ -26,13 +26,13 @@ const ROOM_BYTES_MIN: usize = 16 << 10;
 pub(crate) async fn read_from(
     local: Arc<Local>,
     peer: Arc<Peer>,
-    lane: Lane,
+    (lane, version): (Lane, u16),
     number: u64,
     stream: TcpStream,
     address: SocketAddr,
 ) {
     let _link = InboundLink { peer: &peer, lane, number };
-    if let Err(TooLong { bytes }) = read_frames(&local, &peer, lane, stream).await {
+    if let Err(TooLong { bytes }) = read_frames(&local, &peer, (lane, version), stream).await {
         add(&peer.counters.bad_frames, 1);
         local.note_oversized(peer.id, address, bytes);
     }
@@ -51,10 +51,15 @@ impl Drop for InboundLink<'_> {
     }
 }
 
-async fn read_frames(local: &Local, peer: &Peer, lane: Lane, mut stream: TcpStream) -> Result<(), TooLong> {
+async fn read_frames(
+    local: &Local,
+    peer: &Peer,
+    (lane, version): (Lane, u16),
+    mut stream: TcpStream,
+) -> Result<(), TooLong> {
     let limits = local.limits.of(lane);
     let intake = Intake::new(limits.inbox_bytes_max);
-    let mut decoder = Decoder::new(limits.frame_bytes_max);
+    let mut decoder = Decoder { knows_echo: version >= ECHO_SINCE, ..Decoder::new(limits.frame_bytes_max) };
     loop {
         // While the consumer is behind, bytes stay in the kernel and the peer's writes come to a halt.
         intake.wait_for_room().await;
@@ -72,6 +77,11 @@ async fn read_frames(local: &Local, peer: &Peer, lane: Lane, mut stream: TcpStre
             local.mailbox.deliver(peer.id, lane, frames, &intake);
         }
         intact?;
+        // After the frames: none of them is to wait for a peer that does not take its echoes.
+        let echoes = vec![0; std::mem::take(&mut decoder.echoes)];
+        if !echoes.is_empty() && stream.write_all(&echoes).await.is_err() {
+            return Ok(());
+        }
         if lane == Lane::Snapshot {
             // There may be as much again to read at once, and the other lanes come first.
             yield_now().await;
@@ -90,11 +100,14 @@ struct TooLong {
 struct Decoder {
     buffer: BytesMut,
     frame_bytes_max: usize,
+    knows_echo: bool,
+    /// Echoes that were asked for, as many as fit into a read at most.
+    echoes: usize,
 }
 
 impl Decoder {
     fn new(frame_bytes_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), frame_bytes_max }
+        Self { buffer: BytesMut::new(), frame_bytes_max, knows_echo: false, echoes: 0 }
     }
 
     /// The buffer, with room for the next read. It is never made larger than a few times what has arrived, whatever
@@ -113,6 +126,11 @@ impl Decoder {
     /// Takes every whole frame out of the buffer, as slices of it.
     fn decode(&mut self, frames: &mut Vec<Bytes>) -> Result<(), TooLong> {
         while let Some(length) = self.announced() {
+            if self.knows_echo && length == ECHO as usize {
+                self.buffer.advance(LENGTH_BYTES);
+                self.echoes += 1;
+                continue;
+            }
             if length > self.frame_bytes_max {
                 return Err(TooLong { bytes: length });
             }
@@ -168,6 +186,17 @@ mod tests {
         let mut frames = Vec::new();
         assert_eq!(decoder.decode(&mut frames), Err(TooLong { bytes: 11 }));
         assert_eq!(frames, [&b"0123456789"[..]]);
+    }
+
+    #[test]
+    fn an_echo_is_asked_for_between_frames_and_is_none() {
+        let mut decoder = Decoder { knows_echo: true, ..Decoder::new(10) };
+        let mut frames = Vec::new();
+        for byte in *b"\xff\xff\xff\xff\0\0\0\x01a\xff\xff\xff\xff\0\0\0\0" {
+            decoder.room().put_u8(byte);
+            decoder.decode(&mut frames).unwrap();
+        }
+        assert_eq!((frames, decoder.echoes), (vec![Bytes::from_static(b"a"), Bytes::new()], 2));
     }
 
     #[test]

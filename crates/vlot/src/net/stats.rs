@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use vlot_figures::{Distribution, Histogram};
 
 use super::refusal::Refusal;
 
@@ -48,16 +51,27 @@ pub struct LinkFigures {
     pub unsent_frames: u64,
     /// Frames of it that were longer than any may be, or that no correct peer sends.
     pub bad_frames: u64,
+    /// How long it took until it had answered that it hears this node, on the control lane.
+    pub round_trips: Distribution,
 }
 
 /// The counters behind [`LinkFigures`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LinkCounters {
     pub losses: AtomicU64,
     pub sent_bytes: AtomicU64,
     pub received_bytes: AtomicU64,
     pub unsent_frames: AtomicU64,
     pub bad_frames: AtomicU64,
+    pub round_trips: Histogram,
+}
+
+impl Default for LinkCounters {
+    fn default() -> Self {
+        let [losses, sent_bytes, received_bytes, unsent_frames, bad_frames] = [(); 5].map(|()| AtomicU64::new(0));
+        let round_trips = Histogram::doubling(Duration::from_micros(100), 16);
+        Self { losses, sent_bytes, received_bytes, unsent_frames, bad_frames, round_trips }
+    }
 }
 
 impl LinkCounters {
@@ -69,6 +83,7 @@ impl LinkCounters {
             received_bytes: self.received_bytes.load(Relaxed),
             unsent_frames: self.unsent_frames.load(Relaxed),
             bad_frames: self.bad_frames.load(Relaxed),
+            round_trips: self.round_trips.read(),
         }
     }
 }

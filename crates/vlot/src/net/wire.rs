@@ -8,6 +8,8 @@
 //! answer  magic[8] refusal:u16     version:u16     more:u16 zero:u16 cluster:u64 node:u64             32 bytes
 //!         disk:u64                                                                                    `more` bytes
 //! frame   length:u32 bytes[length]
+//! echo    0xffffffff:u32                                  asked for, in the place of a frame, from version 4 on
+//! echoed  0:u8                                            the answer, on the same connection
 //! ```
 //!
 //! The first 40 bytes of a hello and the first 32 of an answer keep their layout in every version, so that two nodes
@@ -28,7 +30,11 @@ use super::refusal::Refusal;
 
 /// The oldest and the newest protocol this node speaks.
 pub(crate) const VERSION_MIN: u16 = 3;
-pub(crate) const VERSION_MAX: u16 = 3;
+pub(crate) const VERSION_MAX: u16 = 4;
+/// The first version that knows an echo.
+pub(crate) const ECHO_SINCE: u16 = 4;
+/// Asks for an echo. No frame is so long.
+pub(crate) const ECHO: u32 = u32::MAX;
 
 pub(crate) const MAGIC: [u8; 8] = *b"vlotpeer";
 pub(crate) const HELLO_BYTES: usize = 40;

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use vlot::net::{Event, Lane, Listen, Net, Options, Refused};
 
@@ -44,6 +45,27 @@ async fn a_peer_that_ends_is_lost_at_once_and_found_again_when_it_returns() {
             assert_eq!(n2.frames(1, lane, 1).await, [&b"welcome back"[..]]);
         }
     }
+}
+
+#[tokio::test]
+async fn the_way_to_each_peer_is_measured() {
+    let nodes = cluster(2, limits()).await;
+    for (node, peer) in [(&nodes[0], id(2)), (&nodes[1], id(1))] {
+        eventually(|| node.net.links()[&peer].round_trips.count() > 0).await;
+        let link = node.net.links()[&peer].clone();
+        assert!(link.is_connected && link.losses == 0);
+        assert!(link.round_trips.sum > Duration::ZERO && link.round_trips.sum < AT_ONCE, "{link:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_of_an_earlier_version_is_sent_frames_alone() {
+    let (_puppet, node, mut from_node, _to_node) = puppet_and_node().await;
+    node.send(2, Lane::Control, &frame("x")).await;
+    let mut received = [0; 5];
+    soon(from_node.read_exact(&mut received)).await.unwrap();
+    assert_eq!(received, *b"\0\0\0\x01x");
+    assert_eq!(node.net.links()[&id(2)].round_trips.count(), 0);
 }
 
 #[tokio::test]
