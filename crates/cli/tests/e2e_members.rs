@@ -150,7 +150,9 @@ fn a_member_that_was_away_catches_up_by_a_snapshot() {
     cluster.nodes[2].ready();
     let metrics = || fetch(cluster.nodes[2].client_port, "/metrics").unwrap_or_default();
     eventually("it has restored a snapshot", PATIENCE, || {
-        metrics().lines().any(|line| line == "etcd_network_snapshot_receive_success 1")
+        let is_told =
+            |line: &str| line.starts_with("etcd_network_snapshot_receive_success{From=") && line.ends_with(" 1");
+        metrics().lines().any(is_told)
     });
     let acknowledged = writer.stop();
     let missing = || {
