@@ -4,8 +4,10 @@
 //! go to `grpc.rs`, everything else to `http.rs`.
 
 mod body;
+mod frames;
 mod grpc;
 mod http;
+mod opening;
 mod requests;
 mod stream;
 
@@ -28,17 +30,25 @@ use tracing::{debug, warn};
 use crate::config::{Config, RECEIVE_SLACK, Url};
 use crate::service::Services;
 use body::Body;
+use frames::Frames;
+use opening::{Opened, PREFACE_BYTES};
 use stream::Gathering;
 
-/// What a connection must send first to speak HTTP/2.
-const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a client may take to say which protocol it speaks, and to send the header of an HTTP/1 request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of all headers of one request. gRPC clients send a few hundred.
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
 /// Bytes a client may send ahead of what the server has read, on one stream and on one connection.
 const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Half of it, the HTTP/2 layer lets small frames cost that wait to be read, each 256 bytes less what it brings; beyond, it
+/// ends the connection. That is 70,000 requests to make a watch, on streams that their client does not read.
+const CONNECTION_WINDOW: u32 = 32 << 20;
+/// Calls that were taken back before they were begun, and wait to be dropped. How many come in one turn of a connection is
+/// bounded by what it reads in one (`frames.rs`); a client that reaches this is none.
+const TAKEN_BACK_MAX: usize = 8192;
+/// How often the HTTP/2 layer may end a stream of a connection by itself, because of what came on it. That can happen to
+/// a client that means no harm: what it still sends on a stream that was ended a second ago counts too.
+const LAYER_RESETS_MAX: usize = 65_536;
 /// Bytes of replies that may wait in one stream for its client to take them.
 const SEND_BUFFER: usize = 256 * 1024;
 /// How long connections may take to finish their calls once the server stops.
@@ -115,9 +125,9 @@ impl Edge {
     async fn converse(self: Arc<Edge>, stream: TcpStream, serves: Serves) -> Result<(), ConnectionError> {
         stream.set_nodelay(true)?;
         let mut stopping = self.stopping.clone();
-        let speaks_http2 = tokio::select! {
-            sniffed = tokio::time::timeout(HEADER_TIMEOUT, speaks_http2(&stream)) => {
-                sniffed.map_err(|_| ConnectionError::Silent)??
+        let opened = tokio::select! {
+            opened = tokio::time::timeout(HEADER_TIMEOUT, Opened::open(stream)) => {
+                opened.map_err(|_| ConnectionError::Silent)??
             }
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         };
@@ -132,8 +142,9 @@ impl Edge {
         };
         tokio::pin!(stopped);
         // The two arms differ in types only; hyper has no common trait for both.
-        if speaks_http2 {
-            let connection = self.http2().serve_connection(Gathering::new(stream), service);
+        if opened.is_http2() {
+            let frames = Frames::behind(PREFACE_BYTES, opened);
+            let connection = self.http2().serve_connection(Gathering::new(frames), service);
             tokio::pin!(connection);
             tokio::select! {
                 ended = connection.as_mut() => return Ok(ended?),
@@ -141,7 +152,7 @@ impl Edge {
             }
             Ok(connection.await?)
         } else {
-            let connection = http1().serve_connection(Gathering::new(stream), service);
+            let connection = http1().serve_connection(Gathering::new(opened), service);
             tokio::pin!(connection);
             tokio::select! {
                 ended = connection.as_mut() => return Ok(ended?),
@@ -172,6 +183,8 @@ impl Edge {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
+            .max_pending_accept_reset_streams(TAKEN_BACK_MAX)
+            .max_local_error_reset_streams(LAYER_RESETS_MAX)
             .keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(self.keepalive_timeout);
         builder
@@ -184,25 +197,10 @@ fn http1() -> hyper::server::conn::http1::Builder {
     builder
 }
 
-/// Whether the client opens with HTTP/2's preface, without taking it from the stream.
-async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
-    let mut start = [0; HTTP2_PREFACE.len()];
-    loop {
-        let seen = stream.peek(&mut start).await?;
-        match seen {
-            _ if start[..seen] != HTTP2_PREFACE[..seen] => return Ok(false),
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            _ if seen == HTTP2_PREFACE.len() => return Ok(true),
-            // Part of the preface is there. A further peek returns it again at once, so wait for the rest by time.
-            _ => tokio::time::sleep(Duration::from_millis(5)).await,
-        }
-    }
-}
-
 /// Why a connection ended before both sides were done.
 #[derive(Debug)]
 enum ConnectionError {
-    /// The client has sent nothing.
+    /// The client has not sent enough to tell what it speaks.
     Silent,
     Io(io::Error),
     Http(hyper::Error),
@@ -211,7 +209,7 @@ enum ConnectionError {
 impl fmt::Display for ConnectionError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent => out.write_str("silent since it was opened"),
+            Self::Silent => out.write_str("does not say which protocol it speaks"),
             Self::Io(error) => error.fmt(out),
             Self::Http(error) => error.fmt(out),
         }

@@ -7,6 +7,7 @@
 
 pub mod cluster;
 pub mod exposition;
+pub mod frames;
 pub mod grpc;
 pub mod http;
 pub mod process;

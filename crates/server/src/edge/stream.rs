@@ -12,19 +12,19 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Bytes that are gathered at most; longer writes go straight through.
 const GATHERED_MAX: usize = 32 * 1024;
 
 /// A connection whose writes are gathered until they are flushed.
-pub(super) struct Gathering {
-    stream: TokioIo<TcpStream>,
+pub(super) struct Gathering<S> {
+    stream: TokioIo<S>,
     gathered: BytesMut,
 }
 
-impl Gathering {
-    pub(super) fn new(stream: TcpStream) -> Gathering {
+impl<S: AsyncWrite + Unpin> Gathering<S> {
+    pub(super) fn new(stream: S) -> Gathering<S> {
         Gathering { stream: TokioIo::new(stream), gathered: BytesMut::new() }
     }
 
@@ -41,7 +41,7 @@ impl Gathering {
     }
 }
 
-impl Read for Gathering {
+impl<S: AsyncRead + Unpin> Read for Gathering<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -51,7 +51,7 @@ impl Read for Gathering {
     }
 }
 
-impl Write for Gathering {
+impl<S: AsyncWrite + Unpin> Write for Gathering<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.gathered.len() + bytes.len() > GATHERED_MAX {
             ready!(self.poll_send(context))?;
@@ -79,7 +79,7 @@ mod tests {
     use std::future::poll_fn;
 
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 

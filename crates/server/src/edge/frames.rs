@@ -1,0 +1,354 @@
+//! What a client sends over HTTP/2, made acceptable to the HTTP/2 layer, which is stricter than etcd's.
+//!
+//! Owns the frames on their way from the socket to that layer: which of them it would punish a client for that means no
+//! harm, and how many requests it may take up at a time. Nearly all pass untouched, where they were read to. Must not know
+//! what a request asks.
+
+mod authority;
+mod huffman;
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
+
+/// A frame is a header of this length, and what the header announces (RFC 9113 §4.1).
+const HEADER_BYTES: usize = 9;
+/// Longer frames are refused by the HTTP/2 layer, which announces no other limit (RFC 9113 §4.2).
+const PAYLOAD_BYTES_MAX: usize = 16_384;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const END_STREAM: u8 = 0x01;
+const PADDED: u8 = 0x08;
+const PRIORITY: u8 = 0x20;
+/// Bytes that are read at a time while a frame is incomplete.
+const READ_BYTES: usize = 4096;
+/// How many requests count as one step of a task, which after some of them lets others run. It bounds what a client that
+/// starts calls and takes them back at once makes of one turn of its connection.
+const REQUESTS_A_STEP: usize = 8;
+
+/// A connection whose reads are frames as the HTTP/2 layer wants them. The preface passes as a frame that it is not: its
+/// length is known.
+pub(super) struct Frames<S> {
+    stream: S,
+    position: Position,
+    /// What was read and is not passed on: the beginning of a frame that must be seen as a whole.
+    held: BytesMut,
+    /// What comes next, where it could not stay where it was read to.
+    next: BytesMut,
+}
+
+impl<S> Frames<S> {
+    /// Frames that come behind so many bytes of something else.
+    pub(super) fn behind(preface_bytes: usize, stream: S) -> Frames<S> {
+        let position = Position { rest: preface_bytes, requests: 0 };
+        Frames { stream, position, held: BytesMut::new(), next: BytesMut::new() }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Frames<S> {
+    /// Reads in place. Returns whether that gave anything.
+    fn poll_read_in_place(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        let read = &into.filled()[before..];
+        if read.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        let passed = self.position.pass(read);
+        self.held.extend_from_slice(&read[passed..]);
+        into.set_filled(before + passed);
+        Poll::Ready(Ok(passed > 0))
+    }
+
+    /// Reads more of what is held. Returns false at the end of the connection.
+    fn poll_read_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut bytes = [0; READ_BYTES];
+        let mut more = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut more))?;
+        self.held.extend_from_slice(more.filled());
+        Poll::Ready(Ok(!more.filled().is_empty()))
+    }
+
+    /// Passes on what can be, changed where it must be.
+    fn take_frames(&mut self) {
+        while !self.held.is_empty() {
+            let passed = self.position.pass(&self.held);
+            self.next.extend_from_slice(&self.held[..passed]);
+            self.held.advance(passed);
+            let Some(frame) = whole(&self.held) else { return };
+            let length = frame.len();
+            if let Some(changed) = changed(frame) {
+                self.next.extend_from_slice(&changed);
+                self.position.requests += 1;
+            }
+            self.held.advance(length);
+        }
+    }
+
+    /// Counts the requests that were passed on towards the task's turn.
+    fn spend(&mut self, context: &mut Context<'_>) {
+        for _ in 0..self.position.requests / REQUESTS_A_STEP {
+            // Pending means that the turn is over: then the next read waits.
+            if let Poll::Ready(step) = coop::poll_proceed(context) {
+                step.made_progress();
+            }
+        }
+        self.position.requests %= REQUESTS_A_STEP;
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if !self.next.is_empty() {
+                let taken = self.next.len().min(into.remaining());
+                into.put_slice(&self.next.split_to(taken));
+                return Poll::Ready(Ok(()));
+            }
+            self.take_frames();
+            self.spend(context);
+            if !self.next.is_empty() {
+                continue;
+            }
+            if self.held.is_empty() {
+                if ready!(self.poll_read_in_place(context, into))? {
+                    self.spend(context);
+                    return Poll::Ready(Ok(()));
+                }
+            } else if !ready!(self.poll_read_more(context))? {
+                // The connection ends within a frame; so does what is passed on.
+                self.next = std::mem::take(&mut self.held);
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// How far the frames have been passed on.
+struct Position {
+    /// Bytes of the current frame that pass without being looked at.
+    rest: usize,
+    /// Requests passed on that were not counted towards the task's turn.
+    requests: usize,
+}
+
+impl Position {
+    /// How many of these bytes pass as they are. What follows is to be seen as a whole frame, or must be changed.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        let mut passed = 0;
+        loop {
+            let more = self.rest.min(bytes.len() - passed);
+            passed += more;
+            self.rest -= more;
+            let coming = &bytes[passed..];
+            let Some(header) = Header::of(coming) else { return passed };
+            if header.kind == HEADERS && header.length <= PAYLOAD_BYTES_MAX {
+                let Some(frame) = whole(coming) else { return passed };
+                if header_block(frame).and_then(|block| authority::replacement(&frame[block])).is_some() {
+                    return passed;
+                }
+                self.requests += 1;
+            }
+            if header.is_empty_data() {
+                return passed;
+            }
+            self.rest = HEADER_BYTES + header.length;
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Header {
+    length: usize,
+    kind: u8,
+    flags: u8,
+}
+
+impl Header {
+    fn of(bytes: &[u8]) -> Option<Header> {
+        let [a, b, c, kind, flags, ..] = *bytes.first_chunk::<HEADER_BYTES>()?;
+        Some(Header { length: u32::from_be_bytes([0, a, b, c]) as usize, kind, flags })
+    }
+
+    /// Whether it says nothing at all. The HTTP/2 layer ends a connection that has brought a hundred of them.
+    fn is_empty_data(self) -> bool {
+        self.kind == DATA && self.length == 0 && self.flags & END_STREAM == 0
+    }
+}
+
+/// The frame that begins these bytes, if all of it is there.
+fn whole(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.get(..HEADER_BYTES + Header::of(bytes)?.length)
+}
+
+/// Where the header block is in a frame of headers (RFC 9113 §6.2).
+fn header_block(frame: &[u8]) -> Option<std::ops::Range<usize>> {
+    let Header { flags, .. } = Header::of(frame)?;
+    let (mut start, mut end) = (HEADER_BYTES, frame.len());
+    if flags & PADDED != 0 {
+        end = end.checked_sub(usize::from(*frame.get(start)?))?;
+        start += 1;
+    }
+    if flags & PRIORITY != 0 {
+        start += 5;
+    }
+    (start <= end).then_some(start..end)
+}
+
+/// The frame as the HTTP/2 layer is to see it, `None` if not at all. It loses its padding if it is changed.
+fn changed(frame: &[u8]) -> Option<Vec<u8>> {
+    let header = Header::of(frame)?;
+    if header.is_empty_data() {
+        return None;
+    }
+    let block = header_block(frame);
+    let replacement = block.and_then(|block| Some((authority::replacement(&frame[block.clone()])?, block)));
+    let Some((replacement, block)) = replacement else { return Some(frame.to_vec()) };
+    let is_padded = header.flags & PADDED != 0;
+    let priority = &frame[HEADER_BYTES + usize::from(is_padded)..block.start];
+    let fields = &frame[block];
+    let payload = [priority, &fields[..replacement.of.start], &replacement.by, &fields[replacement.of.end..]].concat();
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Some(frame.to_vec());
+    }
+    let [_, a, b, c] = (payload.len() as u32).to_be_bytes();
+    let stream = &frame[5..HEADER_BYTES];
+    Some([&[a, b, c, header.kind, header.flags & !PADDED], stream, &payload].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let [_, a, b, c] = (payload.len() as u32).to_be_bytes();
+        [&[a, b, c, kind, flags, 0, 0, 0, stream], payload].concat()
+    }
+
+    /// What the HTTP/2 layer reads of this if it comes in pieces of so many bytes, and has room for so many.
+    async fn passed(sent: &[u8], at_a_time: usize, room: usize) -> Vec<u8> {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let sent = sent.to_vec();
+        let sending = tokio::spawn(async move {
+            for piece in sent.chunks(at_a_time) {
+                client.write_all(piece).await.unwrap();
+                if at_a_time < 1000 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let mut frames = Frames::behind(PREFACE.len(), server);
+        let mut received = Vec::new();
+        let mut buffer = vec![0; room];
+        loop {
+            match frames.read(&mut buffer).await.unwrap() {
+                0 => break,
+                read => received.extend_from_slice(&buffer[..read]),
+            }
+        }
+        sending.await.unwrap();
+        received
+    }
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const END_HEADERS: u8 = 4;
+    const GOOD: &[u8] = b"\x83\x86\x84\x41\x03h:1\x5f\x10application/grpc";
+    const BAD: &[u8] = b"\x83\x86\x84\x41\x08http://h\x5f\x10application/grpc";
+    const MENDED: &[u8] = b"\x83\x86\x84\x41\x08--------\x5f\x10application/grpc";
+
+    #[tokio::test]
+    async fn frames_pass_and_bad_ones_are_mended_wherever_reads_end() {
+        let priority: &[u8] = &[0, 0, 0, 0, 9];
+        let sent = [
+            PREFACE.to_vec(),
+            frame(4, 0, 0, b""),
+            frame(HEADERS, END_HEADERS, 1, GOOD),
+            frame(DATA, 0, 1, b""),
+            frame(DATA, 0, 1, &[7; 5000]),
+            frame(DATA, END_STREAM, 1, b""),
+            frame(HEADERS, END_HEADERS, 3, BAD),
+            frame(HEADERS, END_HEADERS | PADDED | PRIORITY, 5, &[&[3], priority, BAD, &[0; 3]].concat()),
+            frame(HEADERS, END_HEADERS | PADDED, 7, &[&[2], GOOD, &[0; 2]].concat()),
+            // Padding that is longer than the frame is left to the HTTP/2 layer.
+            frame(HEADERS, END_HEADERS | PADDED, 9, &[200, 1, 2]),
+            // As is a frame that is too long.
+            frame(HEADERS, END_HEADERS, 11, &[BAD, &[0x83; PAYLOAD_BYTES_MAX]].concat()),
+            frame(DATA, 0, 3, b"x"),
+            vec![0, 0, 99, HEADERS, 4, 0, 0, 0],
+        ]
+        .concat();
+        let expected = [
+            PREFACE.to_vec(),
+            frame(4, 0, 0, b""),
+            frame(HEADERS, END_HEADERS, 1, GOOD),
+            frame(DATA, 0, 1, &[7; 5000]),
+            frame(DATA, END_STREAM, 1, b""),
+            frame(HEADERS, END_HEADERS, 3, MENDED),
+            frame(HEADERS, END_HEADERS | PRIORITY, 5, &[priority, MENDED].concat()),
+            frame(HEADERS, END_HEADERS | PADDED, 7, &[&[2], GOOD, &[0; 2]].concat()),
+            frame(HEADERS, END_HEADERS | PADDED, 9, &[200, 1, 2]),
+            frame(HEADERS, END_HEADERS, 11, &[BAD, &[0x83; PAYLOAD_BYTES_MAX]].concat()),
+            frame(DATA, 0, 3, b"x"),
+            vec![0, 0, 99, HEADERS, 4, 0, 0, 0],
+        ]
+        .concat();
+        for (at_a_time, room) in [(1, 8192), (5, 3), (40, 8192), (997, 100), (1 << 20, 1), (1 << 20, 1 << 20)] {
+            assert!(passed(&sent, at_a_time, room).await == expected, "{at_a_time} bytes at a time, room for {room}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_would_become_too_long_is_left_as_it_is() {
+        // Four slashes, and zeros: digits of five bits each, which take eight where they are put in again.
+        let block = [&b"\x41\xff\xff\x7b\x61\x86\x18"[..], &[0; 15_995]].concat();
+        let text = authority::replacement(&block).map(|replacement| replacement.by.len());
+        assert!(text.is_some_and(|length| length > PAYLOAD_BYTES_MAX));
+        let sent = [PREFACE, &frame(HEADERS, END_HEADERS, 1, &block)].concat();
+        assert!(passed(&sent, 1 << 20, 1 << 20).await == sent);
+    }
+
+    #[tokio::test]
+    async fn requests_end_the_turn_of_their_task_after_a_while() {
+        let sent = [PREFACE.to_vec(), frame(HEADERS, END_HEADERS, 1, GOOD).repeat(100_000)].concat();
+        let mut frames = Frames::behind(PREFACE.len(), sent.as_slice());
+        let mut buffer = vec![0; 8192];
+        let mut turns = 0;
+        let mut received = 0;
+        std::future::poll_fn(|context| {
+            turns += 1;
+            loop {
+                let mut into = ReadBuf::new(&mut buffer);
+                // As the HTTP/2 layer's socket does, whose reads are steps too.
+                let step = ready!(coop::poll_proceed(context));
+                ready!(Pin::new(&mut frames).poll_read(context, &mut into)).unwrap();
+                step.made_progress();
+                received += into.filled().len();
+                if into.filled().is_empty() {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+        assert_eq!(received, sent.len());
+        assert!(turns > 50, "{turns} turns for 100,000 requests");
+    }
+}
