@@ -159,6 +159,31 @@ fn frames_without_content_are_no_offence() {
 }
 
 #[test]
+fn a_watch_goes_on_behind_the_last_request() {
+    let cluster = Cluster::vlot(1, Path::new("no client"));
+    let port = cluster.nodes[0].client_port;
+    let mut frames = Frames::connect(port, &[]);
+    let watch = frames.call(WATCH, &create());
+    frames.flush();
+    for heard in 1..4 {
+        assert!(frames.until(PATIENCE, |come| messages(come, watch) == heard), "{:?}", frames.come);
+        assert!(frames.come.iter().all(|frame| frame.flags & END_STREAM == 0), "it has ended: {:?}", frames.come);
+        let mut other = Frames::connect(port, &[]);
+        let put = other.call(PUT, &put());
+        other.flush();
+        assert!(other.is_answered(put, PATIENCE));
+    }
+    // Taken back, it ends at the server too.
+    let watching = || metric(port, "etcd_debugging_mvcc_watch_stream_total");
+    let before = watching();
+    frames.reset(watch);
+    frames.flush();
+    if before.is_some() {
+        support::eventually("the watch ends", PATIENCE, || watching() < before);
+    }
+}
+
+#[test]
 fn connections_that_say_half_a_word_cost_nothing_and_end() {
     const CONNECTIONS: usize = 300;
     let cluster = Cluster::vlot(1, Path::new("no client"));
@@ -223,4 +248,9 @@ fn cpu_over(time: Duration, process: u32) -> Duration {
     let before = taken();
     thread::sleep(time);
     Duration::from_millis((taken() - before) * 10)
+}
+
+fn metric(port: u16, name: &str) -> Option<u64> {
+    let metrics = support::http::fetch(port, "/metrics")?;
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }

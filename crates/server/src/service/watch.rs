@@ -50,12 +50,14 @@ impl Services {
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut line = Line::new(&self.catch_ups);
         let mut next = Next::Wait;
+        // A client that has sent its last request may go on listening; it is gone when it takes the call back.
+        let mut asks_on = true;
         loop {
             let mut turn = None;
             tokio::select! {
-                request = requests.next() => match request? {
+                request = requests.next(), if asks_on => match request? {
                     Some(request) => conversation.handle(&mut stream, decode(request)?),
-                    None => return Ok(()),
+                    None => asks_on = false,
                 },
                 () = woken.notified(), if next != Next::Drain => {}
                 () = ready(()), if next == Next::Drain => {}
