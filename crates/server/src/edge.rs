@@ -4,6 +4,7 @@
 //! go to `grpc.rs`, everything else to `http.rs`.
 
 mod body;
+mod compression;
 mod frames;
 mod grpc;
 mod http;
@@ -18,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{Request, Response};
+use ::http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -166,10 +167,13 @@ impl Edge {
         if serves != Serves::Http && grpc::is_grpc(request.headers()) {
             return grpc::answer(self, request).await;
         }
-        if serves == Serves::Grpc {
-            return http::not_found();
-        }
-        http::answer(&self.services, self.hosts.as_deref(), &request).await
+        let reply = match serves {
+            Serves::Grpc => http::not_found(),
+            _ => http::answer(&self.services, self.hosts.as_deref(), &request).await,
+        };
+        // Calls are what HTTP/2 is spoken for where there are any.
+        let is_no_call = reply.status() == StatusCode::NOT_FOUND && request.version() == Version::HTTP_2;
+        if is_no_call && serves != Serves::Http { grpc::not_a_call(request.headers()) } else { reply }
     }
 
     fn http2(&self) -> hyper::server::conn::http2::Builder<TokioExecutor> {

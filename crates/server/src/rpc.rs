@@ -113,6 +113,12 @@ impl Rpc {
         present.or_else(absent)
     }
 
+    /// Whether there is a service of this name, `package.Service`.
+    pub(crate) fn has_service(name: &str) -> bool {
+        let paths = PRESENT.iter().map(|(path, _)| *path).chain(ABSENT);
+        paths.filter_map(|path| path[1..].split_once('/')).any(|(service, _)| service == name)
+    }
+
     /// `/package.Service/Method`.
     pub(crate) fn path(self) -> &'static str {
         match self {
@@ -159,6 +165,8 @@ mod tests {
             assert_eq!(Rpc::of_path(rpc.path()), Some(rpc));
         }
         assert_eq!(Rpc::of_path("/etcdserverpb.KV/Nothing"), None);
+        assert!(Rpc::has_service("etcdserverpb.KV") && Rpc::has_service("v3lockpb.Lock"));
+        assert!(!Rpc::has_service("etcdserverpb.Nothing") && !Rpc::has_service(""));
     }
 
     #[test]

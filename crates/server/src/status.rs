@@ -96,12 +96,20 @@ impl Status {
         Code::FailedPrecondition,
         "etcdserver: re-configuration failed due to not enough started members",
     );
-    /// The words of gRPC's Go server, which has no decompressor by default either.
-    pub(crate) const COMPRESSED: Status =
-        Status::fixed(Code::Unimplemented, "grpc: Decompressor is not installed for the message's grpc-encoding");
     /// The store answers each command with its own kind of reply; anything else is our error.
     pub(crate) const OTHER_ANSWER: Status =
         Status::fixed(Code::Internal, "vlot: the store's answer is of another kind than the request");
+    /// The client has ended its side within a message. The words are those of gRPC's Go server, as below.
+    pub(crate) const CUT_SHORT: Status = Status::fixed(Code::Internal, "unexpected EOF");
+    /// A unary call without its one message.
+    pub(crate) const NO_MESSAGE: Status = Status::fixed(Code::Unknown, "EOF");
+    /// A call of one request and many replies without its one message.
+    pub(crate) const NO_REQUEST: Status = Status::fixed(
+        Code::Internal,
+        "cardinality violation: received no request message from non-client-streaming RPC",
+    );
+    /// The deadline of a call had passed when the call came.
+    pub(crate) const TOO_LATE: Status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
 
     const fn fixed(code: Code, message: &'static str) -> Status {
         Status { code, message: Cow::Borrowed(message) }
@@ -116,11 +124,6 @@ impl Status {
         Status::new(Code::Internal, format!("grpc: error unmarshalling request: {error}"))
     }
 
-    /// A unary call without its one message.
-    pub(crate) fn no_message() -> Status {
-        Status::fixed(Code::Internal, "grpc: the call ended without a request message")
-    }
-
     /// A message longer than the server receives.
     pub(crate) fn message_too_large(length: usize, most: usize) -> Status {
         let text = format!("grpc: received message larger than max ({length} vs. {most})");
@@ -133,11 +136,12 @@ impl Status {
         Status::new(Code::Unimplemented, format!("vlot: {name} is not implemented"))
     }
 
-    /// A path that is no RPC at all.
-    pub(crate) fn unknown_path(path: &str) -> Status {
-        let name = path.trim_start_matches('/');
-        let text = match name.split_once('/') {
-            Some((service, method)) => format!("unknown method {method} for service {service}"),
+    /// A path that is no RPC at all. `knows` says whether there is such a service.
+    pub(crate) fn unknown_path(path: &str, knows: impl FnOnce(&str) -> bool) -> Status {
+        let name = path.strip_prefix('/').unwrap_or(path);
+        let text = match name.rsplit_once('/') {
+            Some((service, method)) if knows(service) => format!("unknown method {method} for service {service}"),
+            Some((service, _)) => format!("unknown service {service}"),
             None => format!("malformed method name: {path:?}"),
         };
         Status::new(Code::Unimplemented, text)
@@ -231,8 +235,11 @@ mod tests {
     fn what_is_absent_is_named() {
         let absent = Status::absent("/etcdserverpb.Auth/UserAdd");
         assert_eq!(absent.message, "vlot: etcdserverpb.Auth/UserAdd is not implemented");
-        assert_eq!(Status::unknown_path("/a.B/C").message, "unknown method C for service a.B");
-        assert_eq!(Status::unknown_path("/a").message, "malformed method name: \"/a\"");
+        let unknown = |path| Status::unknown_path(path, |service| service == "a.B").message;
+        assert_eq!(unknown("/a.B/C"), "unknown method C for service a.B");
+        assert_eq!(unknown("/a.B/C/d"), "unknown service a.B/C");
+        assert_eq!(unknown("/a.C/C"), "unknown service a.C");
+        assert_eq!(unknown("/a"), "malformed method name: \"/a\"");
     }
 
     #[test]

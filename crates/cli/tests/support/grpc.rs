@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use h2::{RecvStream, client};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderName, Request};
 use prost::Message;
 use tokio::net::TcpStream;
 
@@ -68,6 +68,49 @@ impl Client {
         assert_eq!(bytes.len(), PREFIX_BYTES + length, "a message is as long as its prefix says");
         R::decode(&bytes[PREFIX_BYTES..]).map_err(|error| error.to_string())
     }
+}
+
+impl Client {
+    /// Sends headers and bytes as they are, and returns what comes back until its end.
+    pub async fn exchange(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Bytes) -> Exchanged {
+        let uri = format!("http://{}{path}", self.authority);
+        let mut head = Request::builder().method(method).uri(uri).body(()).unwrap();
+        for (name, value) in headers {
+            head.headers_mut().append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        let mut send = self.send.clone().ready().await.expect("the connection stands");
+        let (response, mut sending) = send.send_request(head, false).expect("the connection stands");
+        // A server may answer, and end the call, before all of it has come.
+        let _ = sending.send_data(body, true);
+        let response = response.await.expect("an answer");
+        let (parts, mut body) = response.into_parts();
+        let mut bytes = Vec::new();
+        while let Some(Ok(piece)) = body.data().await {
+            body.flow_control().release_capacity(piece.len()).expect("no more than has come");
+            bytes.extend_from_slice(&piece);
+        }
+        let trailers = body.trailers().await.ok().flatten();
+        let header = |name: &str| Some(parts.headers.get(name)?.to_str().ok()?.to_owned());
+        Exchanged {
+            http: parts.status.as_u16(),
+            status: status(&parts.headers).or_else(|| status(trailers.as_ref()?)).unwrap_or_default(),
+            content_type: header("content-type").unwrap_or_default(),
+            encoding: header("grpc-encoding").unwrap_or_default(),
+            body: bytes,
+        }
+    }
+}
+
+/// What has come back of one exchange.
+#[derive(Debug)]
+pub struct Exchanged {
+    /// HTTP's status.
+    pub http: u16,
+    /// gRPC's, with its text.
+    pub status: String,
+    pub content_type: String,
+    pub encoding: String,
+    pub body: Vec<u8>,
 }
 
 /// A reply on its way.

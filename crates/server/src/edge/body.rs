@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
+use super::compression::{Encoding, compressed};
 use crate::conversation::{PREFIX_BYTES, Waiting, prefix};
 use crate::metrics::Tally;
 use crate::status::{Code, Status};
@@ -30,8 +31,9 @@ const PIECE_BYTES_MAX: usize = 64 * 1024;
 pub(crate) enum Body {
     /// One message or text, then perhaps trailers.
     Whole { data: Option<Data>, trailers: Option<HeaderMap> },
-    /// Framed bytes as they come, closed by a status. They are taken only as the client takes them.
-    Stream { next: Bytes, following: Waiting, tally: Option<Tally> },
+    /// Framed bytes as they come, closed by a status. They are taken only as the client takes them. If they are to be
+    /// compressed, whole messages come at a time.
+    Stream { next: Bytes, following: Waiting, encoding: Encoding, tally: Option<Tally> },
 }
 
 impl Body {
@@ -46,18 +48,23 @@ impl Body {
     }
 
     /// Messages of a stream, framed, as they come.
-    pub(super) fn stream(following: Waiting, tally: Tally) -> Body {
-        Body::Stream { next: Bytes::new(), following, tally: Some(tally) }
+    pub(super) fn stream(following: Waiting, encoding: Encoding, tally: Tally) -> Body {
+        Body::Stream { next: Bytes::new(), following, encoding, tally: Some(tally) }
     }
 
     /// One message of exactly this length, whose bytes come in slices.
     pub(super) fn sliced_message(length: u32, slices: Waiting) -> Body {
-        Body::Stream { next: Bytes::copy_from_slice(&prefix(length as usize)), following: slices, tally: None }
+        let next = Bytes::copy_from_slice(&prefix(length as usize));
+        Body::Stream { next, following: slices, encoding: Encoding::Identity, tally: None }
     }
 
     /// The one message of a unary call that succeeded.
-    pub(super) fn message(message: Bytes) -> Body {
-        Body::Whole { data: Some(framed(message)), trailers: Some(trailers(&Status::OK)) }
+    pub(super) fn message(message: Bytes, encoding: Encoding) -> Body {
+        let data = match encoding {
+            Encoding::Identity => framed(message),
+            Encoding::Gzip => unframed(compressed(&[&prefix(message.len())[..], &message].concat())),
+        };
+        Body::Whole { data: Some(data), trailers: Some(trailers(&Status::OK)) }
     }
 }
 
@@ -125,14 +132,14 @@ impl http_body::Body for Body {
             Body::Whole { data, trailers } => {
                 take_piece(data).map(Frame::data).or_else(|| trailers.take().map(Frame::trailers))
             }
-            Body::Stream { next, following, tally } => {
+            Body::Stream { next, following, encoding, tally } => {
                 if next.is_empty() {
                     match ready!(following.poll_recv(context)) {
                         Some(Ok(bytes)) => {
                             if let Some(tally) = tally {
                                 tally.sent(&bytes);
                             }
-                            *next = bytes;
+                            *next = if *encoding == Encoding::Gzip { compressed(&bytes) } else { bytes };
                         }
                         Some(Err(status)) => {
                             following.close();
@@ -172,7 +179,9 @@ mod tests {
     #[test]
     fn a_long_message_leaves_in_pieces() {
         let message: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
-        let Body::Whole { mut data, .. } = Body::message(message.clone().into()) else { panic!("no message") };
+        let Body::Whole { mut data, .. } = Body::message(message.clone().into(), Encoding::Identity) else {
+            panic!("no message")
+        };
         let mut sent = Vec::new();
         while let Some(mut piece) = take_piece(&mut data) {
             assert!(piece.remaining() <= PIECE_BYTES_MAX);

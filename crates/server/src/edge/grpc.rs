@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tracing::warn;
 
 use super::Edge;
 use super::body::{Body, trailers};
+use super::compression::Encoding;
 use super::requests::GrpcRequests;
 use crate::conversation::{Replies, Requests, Slices};
 use crate::metrics::{Metrics, Tally};
@@ -37,18 +38,23 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 /// Answers one call, streaming or not.
 pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Response<Body> {
     if request.method() != Method::POST {
-        return method_not_allowed();
+        return not_a_post(request.method());
     }
-    let Some(rpc) = Rpc::of_path(request.uri().path()) else {
-        return failure(&Status::unknown_path(request.uri().path()));
-    };
+    // A query is a part of the name, and no name has one.
+    let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+    let Some(rpc) = Rpc::of_path(path) else { return failure(&Status::unknown_path(path, Rpc::has_service)) };
     let metrics = &edge.services.metrics;
     metrics.clients.called(client_version(request.headers()), rpc.kind());
+    let (call, body) = match Call::of(request) {
+        Ok(call) => call,
+        Err(reply) => return *reply,
+    };
     if rpc.kind() == Kind::Stream {
-        return stream(edge, rpc, request);
+        let body = stream(edge, rpc, &call, body);
+        return call.success(body);
     }
     let handling = metrics.calls.begin(rpc);
-    let outcome = unary(&edge, rpc, request).await;
+    let outcome = unary(&edge, rpc, &call, body).await;
     let status = outcome.as_ref().err().map_or(Code::Ok, |status| status.code);
     let took = handling.end(status);
     if status == Code::Ok {
@@ -60,55 +66,89 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
     match outcome {
         Ok(Reply::Message(message)) => {
             metrics.calls.sent(rpc, message.len());
-            success(Body::message(message))
+            call.success(Body::message(message, call.encoding))
         }
         Ok(Reply::Long(answer)) => {
             metrics.calls.sent(rpc, answer.length() as usize);
-            sliced(*answer)
+            call.success(sliced(*answer))
         }
         Err(status) => failure(&status),
     }
 }
 
-async fn unary(edge: &Edge, rpc: Rpc, request: Request<Incoming>) -> Result<Reply, Status> {
-    let (parts, body) = request.into_parts();
-    refuse_compression(&parts.headers)?;
-    let caller = caller(&parts.headers);
-    let call = async {
-        let mut requests = GrpcRequests::new(body, edge.message_bytes_max);
-        let message = requests.next().await?.ok_or_else(Status::no_message)?;
+/// What the headers of a call say.
+struct Call {
+    caller: Caller,
+    encoding: Encoding,
+    /// How long the client waits.
+    within: Option<Duration>,
+    /// What replies say that they are, if it is not the usual.
+    content_type: Option<HeaderValue>,
+}
+
+impl Call {
+    /// Reads them. The order of checks is that of gRPC's Go server.
+    fn of(request: Request<Incoming>) -> Result<(Call, Incoming), Box<Response<Body>>> {
+        let (parts, body) = request.into_parts();
+        let headers = parts.headers;
+        let within = deadline(&headers).map_err(|malformed| {
+            let mut reply = failure(&Status::new(Code::Internal, format!("malformed grpc-timeout: {malformed}")));
+            *reply.status_mut() = StatusCode::BAD_REQUEST;
+            reply
+        })?;
+        let encoding = Encoding::of(&headers).map_err(|status| failure(&status))?;
+        let caller = Caller { requires_leader: headers.get("hasleader").is_some_and(|value| value == "true") };
+        let content_type = headers.get(CONTENT_TYPE).filter(|value| value.as_bytes().contains(&b'+'));
+        Ok((Call { caller, encoding, within, content_type: content_type.cloned() }, body))
+    }
+
+    /// A reply that begins well.
+    fn success(&self, body: Body) -> Response<Body> {
+        let mut response = success(body);
+        if self.encoding == Encoding::Gzip {
+            response.headers_mut().insert("grpc-encoding", HeaderValue::from_static("gzip"));
+        }
+        if let Some(content_type) = &self.content_type {
+            response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+        }
+        response
+    }
+}
+
+async fn unary(edge: &Edge, rpc: Rpc, call: &Call, body: Incoming) -> Result<Reply, Status> {
+    let answer = async {
+        let mut requests = GrpcRequests::new(body, call.encoding, edge.message_bytes_max);
+        let message = requests.next().await.map_err(|status| {
+            // As gRPC's Go server, which tells unary calls from others here.
+            if status == Status::CUT_SHORT { Status { code: Code::Unknown, ..status } } else { status }
+        });
+        let message = message?.ok_or(Status::NO_MESSAGE)?;
         edge.services.metrics.calls.received(rpc, message.len());
-        edge.services.call(rpc, caller, message).await
+        edge.services.call(rpc, call.caller, message).await
     };
     // In one place for both ways: each call is a task, and to allocate a large one takes long.
-    tokio::pin!(call);
-    match deadline(&parts.headers)? {
-        None => call.await,
-        Some(within) => tokio::time::timeout(within, call).await.unwrap_or(Err(Status::DEADLINE_EXCEEDED)),
+    tokio::pin!(answer);
+    match call.within {
+        None => answer.await,
+        Some(Duration::ZERO) => Err(Status::TOO_LATE),
+        Some(within) => tokio::time::timeout(within, answer).await.unwrap_or(Err(Status::DEADLINE_EXCEEDED)),
     }
 }
 
 /// Starts to send a long answer. What produces it runs in a task of its own, which ends with the call.
-fn sliced(answer: LongAnswer) -> Response<Body> {
+fn sliced(answer: LongAnswer) -> Body {
     let (slices, waiting) = Slices::new(SLICES_MAX);
     let length = answer.length();
     tokio::spawn(answer.send(slices));
-    success(Body::sliced_message(length, waiting))
+    Body::sliced_message(length, waiting)
 }
 
 /// Starts a streaming call. Its service runs in a task of its own, which ends with the call.
-fn stream(edge: Arc<Edge>, rpc: Rpc, request: Request<Incoming>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let within = match refuse_compression(&parts.headers).and_then(|()| deadline(&parts.headers)) {
-        Ok(within) => within,
-        Err(status) => {
-            edge.services.metrics.calls.begin(rpc).end(status.code);
-            return failure(&status);
-        }
-    };
-    let caller = caller(&parts.headers);
+fn stream(edge: Arc<Edge>, rpc: Rpc, call: &Call, body: Incoming) -> Body {
+    let Call { caller, within, encoding, .. } = *call;
     let metrics = edge.services.metrics.clone();
-    let requests = Counted { requests: GrpcRequests::new(body, edge.message_bytes_max), rpc, metrics: metrics.clone() };
+    let requests = GrpcRequests::new(body, encoding, edge.message_bytes_max);
+    let requests = Counted { requests, rpc, metrics: metrics.clone() };
     let (replies, waiting) = Replies::new(BATCHES_MAX);
     tokio::spawn(async move {
         let handling = edge.services.metrics.calls.begin(rpc);
@@ -127,7 +167,7 @@ fn stream(edge: Arc<Edge>, rpc: Rpc, request: Request<Incoming>) -> Response<Bod
         handling.end(status.code);
         replies.end(status).await;
     });
-    success(Body::stream(waiting, Tally { metrics, rpc }))
+    Body::stream(waiting, encoding, Tally { metrics, rpc })
 }
 
 /// The messages of a stream, counted as they come.
@@ -157,42 +197,38 @@ async fn elapsed(within: Option<Duration>) {
     }
 }
 
-fn refuse_compression(headers: &HeaderMap) -> Result<(), Status> {
-    match headers.get("grpc-encoding") {
-        Some(encoding) if encoding != "identity" => Err(Status::COMPRESSED),
-        _ => Ok(()),
-    }
-}
-
 fn client_version(headers: &HeaderMap) -> Option<&str> {
     headers.get("client-api-version").and_then(|version| version.to_str().ok())
 }
 
-fn caller(headers: &HeaderMap) -> Caller {
-    Caller { requires_leader: headers.get("hasleader").is_some_and(|value| value == "true") }
+/// How long the client waits: up to eight digits and a unit. Of several values the last counts, and none may be wrong.
+fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, String> {
+    let mut values = headers.get_all("grpc-timeout").iter();
+    values.try_fold(None, |_, value| parse_timeout(&String::from_utf8_lossy(value.as_bytes())).map(Some))
 }
 
-/// How long the client waits: up to eight digits and a unit.
-fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
-    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
-    let parsed = value.to_str().ok().and_then(parse_timeout);
-    parsed.map(Some).ok_or_else(|| Status::new(Code::Internal, "grpc: malformed grpc-timeout"))
-}
-
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return None;
+/// The words are those of gRPC's Go server.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match text.len() {
+        0..2 => return Err(format!("transport: timeout string is too short: {text:?}")),
+        2..=9 => {}
+        _ => return Err(format!("transport: timeout string is too long: {text:?}")),
     }
-    let number: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(number * 3600)),
-        "M" => Some(Duration::from_secs(number * 60)),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
+    let mut digits = text.chars();
+    let unit: fn(u64) -> Duration = match digits.next_back() {
+        Some('H') => |hours| Duration::from_secs(hours * 3600),
+        Some('M') => |minutes| Duration::from_secs(minutes * 60),
+        Some('S') => Duration::from_secs,
+        Some('m') => Duration::from_millis,
+        Some('u') => Duration::from_micros,
+        Some('n') => Duration::from_nanos,
+        _ => return Err(format!("transport: timeout unit is not recognized: {text:?}")),
+    };
+    let digits = digits.as_str();
+    match digits.parse() {
+        // Eight digits are no more than a hundred million, of hours too.
+        Ok(number) if digits.bytes().all(|digit| digit.is_ascii_digit()) => Ok(unit(number)),
+        _ => Err(format!("strconv.ParseUint: parsing {digits:?}: invalid syntax")),
     }
 }
 
@@ -206,16 +242,22 @@ fn success(body: Body) -> Response<Body> {
 fn failure(status: &Status) -> Response<Body> {
     let mut response = success(Body::empty());
     response.headers_mut().extend(trailers(status));
-    if *status == Status::COMPRESSED {
-        response.headers_mut().insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
-    }
     response
 }
 
-fn method_not_allowed() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+/// The reply to a request over HTTP/2 that is no call, for nothing else is there.
+pub(super) fn not_a_call(headers: &HeaderMap) -> Response<Body> {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let text = format!("invalid gRPC request content-type {:?}", String::from_utf8_lossy(content_type));
+    let mut response = failure(&Status::new(Code::InvalidArgument, text));
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
+}
+
+fn not_a_post(method: &Method) -> Response<Body> {
+    let text = format!("Received a HEADERS frame with :method \"{method}\" which should be POST");
+    let mut response = failure(&Status::new(Code::Internal, text));
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
     response
 }
 
@@ -226,23 +268,37 @@ mod tests {
     #[test]
     fn deadlines_have_eight_digits_and_a_unit() {
         let rows = [
-            ("1H", Some(3_600_000_000)),
-            ("2M", Some(120_000_000)),
-            ("3S", Some(3_000_000)),
-            ("99999999m", Some(99_999_999_000)),
-            ("5u", Some(5)),
-            ("1000n", Some(1)),
-            ("", None),
-            ("S", None),
-            ("1", None),
-            ("1s", None),
-            ("-1S", None),
-            ("123456789S", None),
-            ("1é", None),
+            ("1H", Ok(3_600_000_000)),
+            ("2M", Ok(120_000_000)),
+            ("3S", Ok(3_000_000)),
+            ("99999999m", Ok(99_999_999_000)),
+            ("99999999H", Ok(359_999_996_400_000_000)),
+            ("5u", Ok(5)),
+            ("1000n", Ok(1)),
+            ("", Err("transport: timeout string is too short: \"\"")),
+            ("S", Err("transport: timeout string is too short: \"S\"")),
+            ("1", Err("transport: timeout string is too short: \"1\"")),
+            ("1s", Err("transport: timeout unit is not recognized: \"1s\"")),
+            ("1é", Err("transport: timeout unit is not recognized: \"1é\"")),
+            ("-1S", Err("strconv.ParseUint: parsing \"-1\": invalid syntax")),
+            ("+1S", Err("strconv.ParseUint: parsing \"+1\": invalid syntax")),
+            ("1.5S", Err("strconv.ParseUint: parsing \"1.5\": invalid syntax")),
+            ("123456789S", Err("transport: timeout string is too long: \"123456789S\"")),
         ];
-        for (text, micros) in rows {
-            assert_eq!(parse_timeout(text).map(|timeout| timeout.as_micros()), micros, "{text:?}");
+        for (text, expected) in rows {
+            let parsed = parse_timeout(text).map(|timeout| timeout.as_micros());
+            assert_eq!(parsed, expected.map_err(str::to_owned), "{text:?}");
         }
+        let several = |values: &[&str]| {
+            let mut all = HeaderMap::new();
+            for value in values {
+                all.append("grpc-timeout", value.parse().unwrap());
+            }
+            deadline(&all)
+        };
+        assert_eq!(several(&[]), Ok(None));
+        assert_eq!(several(&["1S", "2S"]), Ok(Some(Duration::from_secs(2))));
+        assert!(several(&["1S", "x"]).is_err() && several(&["x", "1S"]).is_err());
     }
 
     #[test]

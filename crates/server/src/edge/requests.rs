@@ -6,28 +6,31 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use super::compression::Encoding;
 use crate::conversation::{PREFIX_BYTES, Requests};
-use crate::status::{Code, Status};
+use crate::status::Status;
 
 /// The messages of one call.
 pub(super) struct GrpcRequests {
     body: Incoming,
     /// What has come and is not cut into messages yet.
     pending: BytesMut,
+    encoding: Encoding,
+    /// Of a message, compressed or not.
     message_bytes_max: usize,
 }
 
 impl GrpcRequests {
-    pub(super) fn new(body: Incoming, message_bytes_max: usize) -> GrpcRequests {
-        GrpcRequests { body, pending: BytesMut::new(), message_bytes_max }
+    pub(super) fn new(body: Incoming, encoding: Encoding, message_bytes_max: usize) -> GrpcRequests {
+        GrpcRequests { body, pending: BytesMut::new(), encoding, message_bytes_max }
     }
 }
 
 impl Requests for GrpcRequests {
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
-            if let Some(message) = cut_message(&mut self.pending, self.message_bytes_max)? {
-                return Ok(Some(message));
+            if let Some((flag, message)) = cut_message(&mut self.pending, self.message_bytes_max)? {
+                return self.encoding.decode(flag, message, self.message_bytes_max).map(Some);
             }
             match self.body.frame().await {
                 // Copied, because a message may live long and must not hold the connection's read buffer.
@@ -37,19 +40,16 @@ impl Requests for GrpcRequests {
                 },
                 Some(Err(_)) => return Err(Status::CANCELED),
                 None if self.pending.is_empty() => return Ok(None),
-                None => return Err(Status::new(Code::Internal, "grpc: the last message is incomplete")),
+                None => return Err(Status::CUT_SHORT),
             }
         }
     }
 }
 
-/// Takes one message from what has come, if it is all there.
-fn cut_message(pending: &mut BytesMut, message_bytes_max: usize) -> Result<Option<Bytes>, Status> {
-    let Some((&[compressed, a, b, c, d], _)) = pending.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+/// Takes one message from what has come, if it is all there, and its flag.
+fn cut_message(pending: &mut BytesMut, message_bytes_max: usize) -> Result<Option<(u8, Bytes)>, Status> {
+    let Some((&[flag, a, b, c, d], _)) = pending.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
-    if compressed != 0 {
-        return Err(Status::COMPRESSED);
-    }
     if length > message_bytes_max {
         return Err(Status::message_too_large(length, message_bytes_max));
     }
@@ -59,16 +59,17 @@ fn cut_message(pending: &mut BytesMut, message_bytes_max: usize) -> Result<Optio
     }
     pending.advance(PREFIX_BYTES);
     // The usual case: one message came, alone. It takes the buffer with it, which is as large as the message.
-    Ok(Some(pending.split_to(length).freeze()))
+    Ok(Some((flag, pending.split_to(length).freeze())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Code;
 
     #[test]
     fn messages_are_cut_wherever_the_frames_end() {
-        let wire = b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\0\x01z";
+        let wire = b"\0\0\0\0\x03abc\x01\0\0\0\0\0\0\0\0\x01z";
         for split in 0..=wire.len() {
             let mut pending = BytesMut::new();
             let mut messages = Vec::new();
@@ -78,7 +79,7 @@ mod tests {
                     messages.push(message);
                 }
             }
-            assert_eq!(messages, ["abc", "", "z"], "split at {split}");
+            assert_eq!(messages, [(0, "abc".into()), (1, "".into()), (0, "z".into())], "split at {split}");
         }
     }
 
@@ -86,7 +87,5 @@ mod tests {
     fn a_message_that_is_too_large_is_refused_by_its_prefix_alone() {
         let mut pending = BytesMut::from(&b"\0\xff\xff\xff\xff"[..]);
         assert_eq!(cut_message(&mut pending, 100).unwrap_err().code, Code::ResourceExhausted);
-        let mut compressed = BytesMut::from(&b"\x01\0\0\0\0"[..]);
-        assert_eq!(cut_message(&mut compressed, 100), Err(Status::COMPRESSED));
     }
 }

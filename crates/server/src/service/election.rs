@@ -90,7 +90,7 @@ impl Services {
         mut requests: impl Requests,
         replies: Replies,
     ) -> Result<(), Status> {
-        let request = requests.next().await?.ok_or_else(Status::no_message)?;
+        let request = requests.next().await?.ok_or(Status::NO_REQUEST)?;
         let LeaderRequest { name } = decode(request)?;
         self.store_group.barrier().await?;
         tokio::select! {

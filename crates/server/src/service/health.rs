@@ -19,7 +19,7 @@ pub(super) fn check(request: Bytes) -> Result<Bytes, Status> {
 
 /// Tells the status once: it does not change while the server runs.
 pub(super) async fn watch(mut requests: impl Requests, replies: Replies) -> Result<(), Status> {
-    let request = requests.next().await?.ok_or_else(Status::no_message)?;
+    let request = requests.next().await?.ok_or(Status::NO_REQUEST)?;
     let request: HealthCheckRequest = decode(request)?;
     let status = if request.service.is_empty() { ServingStatus::Serving } else { ServingStatus::ServiceUnknown };
     replies.send(Batch::of(&reply(status))).await?;
