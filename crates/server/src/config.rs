@@ -144,6 +144,7 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
         let mut settings = Settings::read(arguments, environment)?;
+        check_words(&settings)?;
         let name = text(&settings, "name").to_owned();
         let (heartbeat, election_timeout) = timing(&settings)?;
         Ok(Config {
@@ -307,7 +308,10 @@ fn keepalive(settings: &Settings) -> Keepalive {
 fn auto_compaction(settings: &Settings) -> Result<Option<AutoCompaction>, ConfigError> {
     let (mode, retention) = (text(settings, "auto-compaction-mode"), text(settings, "auto-compaction-retention"));
     let bare: Option<u32> = retention.parse().ok();
+    let unknown = || invalid("auto-compaction-mode", mode, "periodic or revision");
     match mode {
+        // Also where nothing is to be compacted: a slip of the pen is found at the first start.
+        other if !matches!(other, "periodic" | "revision" | "") => Err(unknown()),
         _ if retention.is_empty() || bare == Some(0) => Ok(None),
         "revision" => match bare {
             Some(kept) => Ok(Some(AutoCompaction::Revision(kept.into()))),
@@ -321,7 +325,15 @@ fn auto_compaction(settings: &Settings) -> Result<Option<AutoCompaction>, Config
                 None => Err(invalid("auto-compaction-retention", retention, "hours, or a duration such as 10m")),
             }
         }
-        other => Err(invalid("auto-compaction-mode", other, "periodic or revision")),
+        _ => Err(unknown()),
+    }
+}
+
+/// What is not used, and must be one of a few words all the same, as in etcd.
+fn check_words(settings: &Settings) -> Result<(), ConfigError> {
+    match text(settings, "v2-deprecation") {
+        "" | "not-yet" | "write-only" | "write-only-drop-data" | "gone" => Ok(()),
+        other => Err(invalid("v2-deprecation", other, "not-yet, write-only, write-only-drop-data or gone")),
     }
 }
 
@@ -344,7 +356,7 @@ fn logging(settings: &Settings) -> Result<Logging, ConfigError> {
     use tracing::level_filters::LevelFilter;
     let level = match text(settings, "log-level") {
         "debug" => LevelFilter::DEBUG,
-        "info" => LevelFilter::INFO,
+        "info" | "" => LevelFilter::INFO,
         "warn" => LevelFilter::WARN,
         "error" | "dpanic" | "panic" | "fatal" => LevelFilter::ERROR,
         other => return Err(invalid("log-level", other, "debug, info, warn, error, panic or fatal")),

@@ -133,6 +133,11 @@ fn bad_values_give_one_line() {
             "--auto-compaction-mode never --auto-compaction-retention 1",
             "--auto-compaction-mode=never: expected periodic or revision",
         ),
+        ("--auto-compaction-mode foo", "--auto-compaction-mode=foo: expected periodic or revision"),
+        (
+            "--v2-deprecation never",
+            "--v2-deprecation=never: expected not-yet, write-only, write-only-drop-data or gone",
+        ),
     ];
     for (arguments, expected) in rows {
         assert_eq!(refusal(arguments), expected);
@@ -177,6 +182,8 @@ fn auto_compaction_counts_hours_durations_or_revisions() {
     assert_eq!(read("revision", "1000"), Ok(Some(AutoCompaction::Revision(1000))));
     assert!(read("revision", "10m").is_err());
     assert!(read("periodic", "often").is_err());
+    assert_eq!(self::read("--auto-compaction-mode=").unwrap().auto_compaction, None);
+    assert!(self::read("--auto-compaction-mode= --auto-compaction-retention=1").is_err());
 }
 
 #[test]
@@ -213,6 +220,7 @@ fn every_flag_of_the_table_is_refused_or_warned_about_as_it_says() {
             }
             Kind::Integer => "77",
             Kind::Duration => "77s",
+            Kind::Text if flag.name == "v2-deprecation" => "gone",
             Kind::Text => "some-text",
         };
         let read = Config::read([format!("--{}={value}", flag.name)], []);
