@@ -120,7 +120,7 @@ impl Status {
     }
 
     /// Bytes that are not the message they should be.
-    pub(crate) fn malformed(error: &prost::DecodeError) -> Status {
+    pub(crate) fn malformed(error: &impl std::fmt::Display) -> Status {
         Status::new(Code::Internal, format!("grpc: error unmarshalling request: {error}"))
     }
 

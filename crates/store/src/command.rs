@@ -11,6 +11,7 @@ use prost::encoding::{decode_varint, encode_varint};
 use vlot_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, TxnRequest,
 };
+use vlot_proto::txn;
 
 /// The first byte of a command: which message follows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -154,7 +155,7 @@ impl Command {
         Ok(match tag {
             Tag::Put => Self::Put(PutRequest::decode(bytes).map_err(malformed)?),
             Tag::DeleteRange => Self::DeleteRange(DeleteRangeRequest::decode(bytes).map_err(malformed)?),
-            Tag::Txn => Self::Txn(TxnRequest::decode(bytes).map_err(malformed)?),
+            Tag::Txn => Self::Txn(txn::decode(bytes).map_err(|_| BadCommand::Malformed(tag))?),
             Tag::Compact => Self::Compact(CompactionRequest::decode(bytes).map_err(malformed)?),
             Tag::SetAttribute => {
                 let length = bytes.try_get_u32_le().map_err(|_| BadCommand::Malformed(tag))? as usize;

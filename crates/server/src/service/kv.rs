@@ -5,6 +5,7 @@ use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
+use vlot_proto::txn::{self, BadTxn};
 use vlot_store::check;
 use vlot_store::command::Tag;
 use vlot_store::refusal::Refusal;
@@ -67,7 +68,7 @@ impl Services {
     }
 
     pub(super) async fn txn(&self, bytes: Bytes) -> Result<Reply, Status> {
-        let request: TxnRequest = decode(bytes.clone())?;
+        let request = decode_txn(bytes.clone())?;
         check::check_txn(&request, self.txn_ops_max)?;
         if check::is_read_only(&request) {
             let span = self.metrics.requests.begin(Act::ReadonlyTxn);
@@ -165,6 +166,14 @@ fn act_of(tag: Tag) -> Option<Act> {
         Tag::LeaseRevoke => Some(Act::LeaseRevoke),
         Tag::SetAttribute | Tag::LeaseKeepAlive | Tag::LeaseTime => None,
     }
+}
+
+/// What is nested too deeply to be decoded has more operations than are allowed: each level takes one.
+fn decode_txn(bytes: Bytes) -> Result<TxnRequest, Status> {
+    txn::decode(bytes).map_err(|bad| match bad {
+        BadTxn::TooDeep => Refusal::TooManyOps.into(),
+        malformed => Status::malformed(&malformed),
+    })
 }
 
 /// Whether every range in a transaction says that it may be answered without asking others (etcd's rule).

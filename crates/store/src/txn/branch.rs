@@ -143,29 +143,22 @@ impl Reader<'_> {
         if is_kept && self.index().newest(&put.key).is_none() { Err(Refusal::KeyNotFound) } else { Ok(()) }
     }
 
-    /// Whether everything in the branch can be done. `check_lease` says it of the leases that puts name.
+    /// Whether everything in the branch can be done. `check_lease` says it of the leases that puts name. What is wrong with
+    /// a put is found before what is wrong with a range, wherever they stand, as in etcd.
     pub(super) fn check_branch(
         &self,
         request: &TxnRequest,
         path: &Path,
         check_lease: &dyn Fn(&PutRequest) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let mut nested = path.nested.iter();
-        for op in path.branch(request) {
-            match &op.request {
-                Some(Request::RequestRange(range)) => self.check_txn_revision(range.revision)?,
-                Some(Request::RequestPut(put)) => {
-                    self.check_kept(put)?;
-                    check_lease(put)?;
-                }
-                Some(Request::RequestTxn(txn)) => {
-                    let path = nested.next().expect("the path has one place for each nested transaction");
-                    self.check_branch(txn, path, check_lease)?;
-                }
-                Some(Request::RequestDeleteRange(_)) | None => {}
-            }
-        }
-        Ok(())
+        check_ops(request, path, &|op| match op {
+            Request::RequestPut(put) => self.check_kept(put).and_then(|()| check_lease(put)),
+            _ => Ok(()),
+        })?;
+        check_ops(request, path, &|op| match op {
+            Request::RequestRange(range) => self.check_txn_revision(range.revision),
+            _ => Ok(()),
+        })
     }
 
     /// As etcd does, and unlike a range outside: a negative revision is one that was compacted.
@@ -189,6 +182,26 @@ struct Numbers {
     create: i64,
     modified: i64,
     lease: i64,
+}
+
+/// Asks of each operation of a branch, and of those of the branches nested in it, in order.
+fn check_ops(
+    request: &TxnRequest,
+    path: &Path,
+    check: &dyn Fn(&Request) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let mut nested = path.nested.iter();
+    for op in path.branch(request) {
+        match &op.request {
+            Some(Request::RequestTxn(txn)) => {
+                let path = nested.next().expect("the path has one place for each nested transaction");
+                check_ops(txn, path, check)?;
+            }
+            Some(request) => check(request)?,
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 fn compare_numbers(compare: &Compare, found: &Numbers) -> bool {

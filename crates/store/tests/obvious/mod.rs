@@ -267,7 +267,29 @@ impl Obvious {
         [ordering.is_eq(), ordering.is_gt(), ordering.is_lt(), ordering.is_ne()][compare.result as usize]
     }
 
+    /// All puts, then all ranges.
     fn check(&self, txn: &TxnRequest) -> Result<(), Refusal> {
+        self.check_puts(txn)?;
+        self.check_ranges(txn)
+    }
+
+    fn check_puts(&self, txn: &TxnRequest) -> Result<(), Refusal> {
+        for op in self.branch(txn).1 {
+            match op.request.as_ref().unwrap() {
+                Request::RequestPut(put) => {
+                    if (put.ignore_value || put.ignore_lease) && !self.keys().contains_key(&put.key) {
+                        return Err(Refusal::KeyNotFound);
+                    }
+                    self.check_lease(put)?;
+                }
+                Request::RequestTxn(nested) => self.check_puts(nested)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ranges(&self, txn: &TxnRequest) -> Result<(), Refusal> {
         for op in self.branch(txn).1 {
             match op.request.as_ref().unwrap() {
                 Request::RequestRange(range) if range.revision > self.revision() => {
@@ -276,13 +298,7 @@ impl Obvious {
                 Request::RequestRange(range) if range.revision != 0 && range.revision < self.compacted => {
                     return Err(Refusal::Compacted { oldest: self.compacted });
                 }
-                Request::RequestPut(put) => {
-                    if (put.ignore_value || put.ignore_lease) && !self.keys().contains_key(&put.key) {
-                        return Err(Refusal::KeyNotFound);
-                    }
-                    self.check_lease(put)?;
-                }
-                Request::RequestTxn(nested) => self.check(nested)?,
+                Request::RequestTxn(nested) => self.check_ranges(nested)?,
                 _ => {}
             }
         }
