@@ -66,8 +66,22 @@ fn one_port_speaks_http_1_too() {
     let status = |path| fetch(port, path).unwrap().lines().next().unwrap_or_default().to_owned();
     assert_eq!(status("/health"), "HTTP/1.1 200 OK");
     assert_eq!(status("/no/such/path"), "HTTP/1.1 404 Not Found");
-    let reply = exchange(port, b"BREW /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", MOMENT).unwrap();
-    assert!(reply.starts_with(b"HTTP/1.1 405"), "{}", String::from_utf8_lossy(&reply));
+}
+
+#[test]
+fn http_endpoints_answer_the_methods_that_etcds_do() {
+    let Some(Etcd { server, ctl }) = Etcd::find() else { return };
+    let both = [Cluster::vlot(1, &ctl), Cluster::etcd(1, &server, &ctl)];
+    for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
+        for path in ["/health", "/version", "/metrics", "/livez", "/readyz", "/readyz/linearizable_read", "/nothing"] {
+            let [ours, theirs] = [&both[0], &both[1]].map(|cluster| {
+                let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+                let reply = exchange(cluster.nodes[0].client_port, request.as_bytes(), PATIENCE / 10).unwrap();
+                String::from_utf8_lossy(&reply).lines().next().unwrap_or_default().to_owned()
+            });
+            assert_eq!(ours, theirs, "{method} {path}");
+        }
+    }
 }
 
 #[test]

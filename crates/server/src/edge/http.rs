@@ -20,8 +20,12 @@ pub(super) async fn answer<B>(services: &Services, hosts: Option<&[String]>, req
     if !hosts.is_none_or(|hosts| names_one_of(hosts, request)) {
         return text(StatusCode::MISDIRECTED_REQUEST, "the host is not in --host-whitelist\n");
     }
+    // As etcd, which answers a browser's question for any path.
+    if request.method() == Method::OPTIONS {
+        return Response::new(Body::empty());
+    }
     let Some(endpoint) = Endpoint::of_path(request.uri().path()) else { return not_found() };
-    if request.method() != Method::GET && request.method() != Method::HEAD {
+    if !endpoint.allows(request.method()) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
         return response;
@@ -65,6 +69,11 @@ impl Endpoint {
             "/readyz/non_learner" => Endpoint::Checks(Ready, &[NonLearner]),
             _ => return None,
         })
+    }
+
+    /// Whether it answers this method: as in etcd, GET and nothing else, not HEAD either; metrics answer any.
+    fn allows(self, method: &Method) -> bool {
+        self == Endpoint::Metrics || method == Method::GET
     }
 }
 
@@ -227,6 +236,20 @@ mod tests {
         }
         for path in ["/", "/healthz", "/v3/kv/range", "/health/", "/livez/linearizable_read"] {
             assert!(Endpoint::of_path(path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn health_is_asked_by_get_and_metrics_by_anything() {
+        for (path, method, expected) in [
+            ("/health", Method::GET, true),
+            ("/health", Method::HEAD, false),
+            ("/livez", Method::HEAD, false),
+            ("/version", Method::POST, false),
+            ("/metrics", Method::HEAD, true),
+            ("/metrics", Method::DELETE, true),
+        ] {
+            assert_eq!(Endpoint::of_path(path).unwrap().allows(&method), expected, "{method} {path}");
         }
     }
 
