@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::SignalKind;
 use vlot_server::ETCD_VERSION;
 use vlot_server::config::{self, Config};
+use vlot_server::descriptors;
 use vlot_server::serve::serve;
 
 use crate::{logging, signals};
@@ -29,6 +30,9 @@ pub(crate) fn run(arguments: Vec<String>) -> ExitCode {
         Err(error) => return fail(&error),
     };
     logging::start(&config.logging);
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format_args!("cannot start: {error}")),

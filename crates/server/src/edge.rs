@@ -3,6 +3,7 @@
 //! One port serves gRPC (HTTP/2) and HTTP/1. Owns sockets and their limits. Must not know what a call does: gRPC calls
 //! go to `grpc.rs`, everything else to `http.rs`.
 
+mod admission;
 mod body;
 mod compression;
 mod frames;
@@ -26,10 +27,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::config::{Config, RECEIVE_SLACK, Url};
+use crate::descriptors;
 use crate::service::Services;
+use admission::Admission;
 use body::Body;
 use frames::Frames;
 use opening::{Opened, PREFACE_BYTES};
@@ -66,6 +69,7 @@ pub(crate) enum Serves {
 /// What all connections share.
 pub(crate) struct Edge {
     services: Arc<Services>,
+    admission: Admission,
     message_bytes_max: usize,
     streams_max: u32,
     keepalive_interval: Option<Duration>,
@@ -80,6 +84,7 @@ impl Edge {
     pub(crate) fn new(config: &Config, services: Arc<Services>, stopping: watch::Receiver<bool>) -> Arc<Edge> {
         Arc::new(Edge {
             services,
+            admission: Admission::of(descriptors::connections_max()),
             message_bytes_max: config.limits.request_bytes.saturating_add(RECEIVE_SLACK),
             streams_max: config.limits.streams,
             keepalive_interval: config.keepalive.interval,
@@ -102,8 +107,13 @@ impl Edge {
             };
             match accepted {
                 Ok((stream, from)) => {
+                    let Some(place) = self.admission.admit(from) else {
+                        self.services.metrics.connection_refused();
+                        continue;
+                    };
                     let edge = self.clone();
                     connections.spawn(async move {
+                        let _place = place;
                         if let Err(error) = edge.converse(stream, serves).await {
                             debug!(%from, %error, "connection ended");
                         }
@@ -111,7 +121,7 @@ impl Edge {
                 }
                 // Out of file descriptors, most likely: some will be closed.
                 Err(error) => {
-                    warn!(%error, "cannot accept a connection");
+                    self.admission.cannot_accept(&error);
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

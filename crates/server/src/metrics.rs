@@ -51,6 +51,8 @@ pub(crate) struct Metrics {
     pub(crate) disk_fillings: AtomicU64,
     /// How long the store stood still for each step of a compaction.
     pub(crate) compaction_steps: Histogram,
+    /// Connections of clients that there was no room for.
+    pub(crate) connections_refused: AtomicU64,
     pub(crate) process_start: f64,
 }
 
@@ -78,10 +80,14 @@ impl Metrics {
             disk_stalls: AtomicU64::new(0),
             disk_fillings: AtomicU64::new(0),
             compaction_steps: Histogram::doubling(Duration::from_micros(500), 14),
+            connections_refused: AtomicU64::new(0),
             process_start: now.as_secs_f64(),
         }
     }
 
+    pub(crate) fn connection_refused(&self) {
+        self.connections_refused.fetch_add(1, Relaxed);
+    }
     pub(crate) fn health_checked(&self, healthy: bool) {
         let counter = if healthy { &self.health_successes } else { &self.health_failures };
         counter.fetch_add(1, Relaxed);

@@ -28,6 +28,8 @@ pub struct Node {
     pub log: PathBuf,
     program: PathBuf,
     arguments: Vec<String>,
+    /// How many files it may have open, if not as many as this program.
+    pub descriptors: Option<u32>,
     process: Option<Process>,
 }
 
@@ -163,6 +165,7 @@ impl Node {
             peer_port,
             program: program.to_owned(),
             arguments: first.iter().map(|argument| (*argument).to_owned()).collect(),
+            descriptors: None,
             process: None,
             name: name.clone(),
             data_dir: data_dir.clone(),
@@ -195,7 +198,14 @@ impl Node {
 
     /// What starts it.
     pub fn command(&self) -> Command {
-        let mut command = without_variables(&self.program, "ETCD_");
+        let mut command = match self.descriptors {
+            None => without_variables(&self.program, "ETCD_"),
+            Some(limit) => {
+                let mut shell = without_variables(Path::new("sh"), "ETCD_");
+                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]).arg(&self.program);
+                shell
+            }
+        };
         command.args(&self.arguments);
         command
     }

@@ -108,6 +108,9 @@ fn log_disk(disk: DiskState, metrics: &Metrics, text: &mut Exposition) {
     text.gauge("vlot_log_disk_stalled", "Whether a write waits longer than an election timeout.", stalled);
     let stalls = metrics.disk_stalls.load(Relaxed);
     text.counter("vlot_log_disk_stalls_total", "How often the disk of the log has stalled.", stalls);
+    let refused = metrics.connections_refused.load(Relaxed);
+    let help = "Connections beyond what the limit of open files allows.";
+    text.counter("vlot_client_connections_refused_total", help, refused);
 }
 
 /// What the library measures.
