@@ -327,6 +327,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn any_bytes_pass_the_same_however_they_come() {
+        let good = [
+            frame(HEADERS, END_HEADERS, 1, GOOD),
+            frame(HEADERS, END_HEADERS | PADDED | PRIORITY, 3, &[&[3, 0, 0, 0, 0, 9], BAD, &[0; 3]].concat()),
+            frame(DATA, 0, 1, b""),
+            frame(HEADERS, END_HEADERS, 5, &[&b"\x83\x86\x84\x41\0"[..], b"\x5f\x10application/grpc"].concat()),
+            frame(DATA, END_STREAM, 3, b"data"),
+        ]
+        .concat();
+        let mut state = 3_u64;
+        let mut number = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..2000 {
+            let mut bytes = good.repeat(1 + number(3));
+            for _ in 0..number(6) {
+                let place = number(bytes.len());
+                match number(3) {
+                    0 => bytes[place] = number(256) as u8,
+                    1 => drop(bytes.remove(place)),
+                    _ => bytes.insert(place, number(256) as u8),
+                }
+            }
+            let sent = [PREFACE, &bytes].concat();
+            let whole = passed(&sent, 1 << 20, 1 << 20).await;
+            let in_pieces = passed(&sent, 1 + number(50), 1 + number(50)).await;
+            assert!(whole == in_pieces, "{bytes:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn requests_end_the_turn_of_their_task_after_a_while() {
         let sent = [PREFACE.to_vec(), frame(HEADERS, END_HEADERS, 1, GOOD).repeat(100_000)].concat();
         let mut frames = Frames::behind(PREFACE.len(), sent.as_slice());
