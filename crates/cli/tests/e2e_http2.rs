@@ -117,7 +117,7 @@ fn a_flood_of_calls_that_are_taken_back_holds_nobody_up() {
                 puts += 1;
             }
             eprintln!("{puts} puts beside the flood, the slowest in {slowest:?}");
-            assert!(slowest < Duration::from_secs(2), "a put took {slowest:?}");
+            assert!(slowest < PATIENCE / 2, "a put took {slowest:?}");
         });
     });
     let after = memory(node.process_id());
@@ -140,7 +140,7 @@ fn watches_may_be_asked_for_before_any_reply_is_read() {
     frames.frame(support::frames::WINDOW_UPDATE, 0, stream, &(1_u32 << 30).to_be_bytes());
     frames.frame(support::frames::WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes());
     frames.flush();
-    frames.until(PATIENCE, |come| messages(come, stream) >= WATCHES);
+    frames.until(3 * PATIENCE, |come| messages(come, stream) >= WATCHES);
     assert_eq!(frames.messages(stream), WATCHES);
 }
 
