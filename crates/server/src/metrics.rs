@@ -88,6 +88,7 @@ impl Metrics {
     pub(crate) fn connection_refused(&self) {
         self.connections_refused.fetch_add(1, Relaxed);
     }
+
     pub(crate) fn health_checked(&self, healthy: bool) {
         let counter = if healthy { &self.health_successes } else { &self.health_failures };
         counter.fetch_add(1, Relaxed);
