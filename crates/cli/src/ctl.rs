@@ -4,20 +4,12 @@
 //! Owns flags, output and exit codes, all as etcdctl 3.5 has them. Must not know how a call travels (see `client.rs`) or
 //! what a server does with it.
 
-mod compaction;
-mod del;
-mod endpoint;
+mod cluster;
 mod flags;
-mod get;
-mod keys;
-mod member;
-mod move_leader;
+mod kv;
 mod notation;
 mod print;
-mod put;
-mod txn;
 mod version;
-mod watch;
 
 use std::fmt;
 use std::io::Write;
@@ -25,8 +17,11 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use flags::Settings;
 pub use flags::flag_before_command;
+
+use cluster::{endpoint, member, move_leader};
+use flags::Settings;
+use kv::{compaction, del, get, put, txn, watch};
 
 /// The flags that may stand before the command too, for the program's root command.
 pub fn flags() -> Vec<clap::Arg> {

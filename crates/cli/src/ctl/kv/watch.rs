@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 use vlot_proto::etcdserverpb::watch_request::RequestUnion;
 use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
 
-use super::flags::{Settings, explain, is_set, number, number_of, switch, words, words_of};
 use super::get::range_of;
-use super::notation::{self, quoted};
-use super::print::Printer;
-use super::{Exit, report, show};
 use crate::client::{Client, Failure, Status, Stream, path};
+use crate::ctl::flags::{Settings, explain, is_set, number, number_of, switch, words, words_of};
+use crate::ctl::notation::{self, quoted};
+use crate::ctl::print::Printer;
+use crate::ctl::{Exit, report, show};
 
 /// Asks servers to end the stream when they have lost their leader, so that the watch can move to one that has not.
 const REQUIRE_LEADER: &[(&str, &str)] = &[("hasleader", "true")];

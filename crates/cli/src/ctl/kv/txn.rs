@@ -10,10 +10,11 @@ use vlot_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnio
 use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::{Compare, RequestOp, TxnRequest};
 
-use super::flags::{Settings, is_set, switch, words, words_of};
-use super::notation::{self, quoted, unquoted};
-use super::{Exit, del, get, put, show};
+use super::{del, get, put};
 use crate::client::{Repeat, path};
+use crate::ctl::flags::{Settings, is_set, switch, words, words_of};
+use crate::ctl::notation::{self, quoted, unquoted};
+use crate::ctl::{Exit, show};
 
 /// The command and its flags.
 pub fn command() -> Command {

@@ -9,10 +9,10 @@ use vlot_proto::etcdserverpb::{
     RangeRequest, RangeResponse, StatusRequest, StatusResponse,
 };
 
-use super::flags::{Settings, explain, is_set, number, number_of, switch};
-use super::print::said::{Health, Said};
-use super::{Exit, report, show};
 use crate::client::{Client, Endpoint, Failure, Repeat, path};
+use crate::ctl::flags::{Settings, explain, is_set, number, number_of, switch};
+use crate::ctl::print::said::{Health, Said};
+use crate::ctl::{Exit, report, show};
 
 /// gRPC's code of a call that the user may not make.
 const PERMISSION_DENIED: u32 = 7;

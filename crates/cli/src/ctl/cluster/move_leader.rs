@@ -3,10 +3,10 @@
 use clap::{ArgMatches, Command};
 use vlot_proto::etcdserverpb::{MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse};
 
-use super::flags::{Settings, explain, words, words_of};
-use super::notation::parse_id;
-use super::{Exit, show};
 use crate::client::{Repeat, path};
+use crate::ctl::flags::{Settings, explain, words, words_of};
+use crate::ctl::notation::parse_id;
+use crate::ctl::{Exit, show};
 
 /// The command and its argument.
 pub fn command() -> Command {

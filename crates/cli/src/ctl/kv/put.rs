@@ -7,10 +7,10 @@ use bytes::Bytes;
 use clap::{ArgMatches, Command};
 use vlot_proto::etcdserverpb::PutRequest;
 
-use super::flags::{Settings, is_set, switch, text, text_of, words, words_of};
-use super::notation::NumberFlaw;
-use super::{Exit, show};
 use crate::client::{Repeat, path};
+use crate::ctl::flags::{Settings, is_set, switch, text, text_of, words, words_of};
+use crate::ctl::notation::NumberFlaw;
+use crate::ctl::{Exit, show};
 
 const USAGE: &str = "put command needs 1 argument and input from stdin or 2 arguments";
 

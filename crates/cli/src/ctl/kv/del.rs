@@ -3,10 +3,10 @@
 use clap::{ArgMatches, Command};
 use vlot_proto::etcdserverpb::DeleteRangeRequest;
 
-use super::flags::{Settings, is_set, switch, words, words_of};
 use super::get::range_of;
-use super::{Exit, report, show};
 use crate::client::{Repeat, path};
+use crate::ctl::flags::{Settings, is_set, switch, words, words_of};
+use crate::ctl::{Exit, report, show};
 
 /// The command and its flags.
 pub fn command() -> Command {

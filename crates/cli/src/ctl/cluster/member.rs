@@ -6,11 +6,11 @@ use vlot_proto::etcdserverpb::{
     MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse,
 };
 
-use super::flags::{Settings, is_set, switch, text, text_of, words, words_of};
-use super::notation::{parse_id, quoted};
-use super::print::Format;
-use super::{Exit, show};
 use crate::client::{Repeat, path};
+use crate::ctl::flags::{Settings, is_set, switch, text, text_of, words, words_of};
+use crate::ctl::notation::{parse_id, quoted};
+use crate::ctl::print::Format;
+use crate::ctl::{Exit, show};
 
 mod peer_url;
 

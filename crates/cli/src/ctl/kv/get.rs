@@ -5,11 +5,11 @@ use clap::{ArgMatches, Command};
 use vlot_proto::etcdserverpb::RangeRequest;
 use vlot_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 
-use super::flags::{Settings, is_set, number, number_of, switch, text, text_of, words, words_of};
 use super::keys::KeyRange;
-use super::print::Format;
-use super::{Exit, show};
 use crate::client::{Repeat, path};
+use crate::ctl::flags::{Settings, is_set, number, number_of, switch, text, text_of, words, words_of};
+use crate::ctl::print::Format;
+use crate::ctl::{Exit, show};
 
 /// The command and its flags.
 pub fn command() -> Command {

@@ -3,9 +3,9 @@
 use clap::{ArgMatches, Command};
 use vlot_proto::etcdserverpb::{CompactionRequest, CompactionResponse};
 
-use super::flags::{Settings, is_set, switch, words, words_of};
-use super::{Exit, show};
 use crate::client::{Repeat, path};
+use crate::ctl::flags::{Settings, is_set, switch, words, words_of};
+use crate::ctl::{Exit, show};
 
 /// The command and its flags.
 pub fn command() -> Command {
