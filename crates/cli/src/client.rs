@@ -5,6 +5,7 @@
 
 mod channel;
 mod frames;
+mod login;
 mod socket;
 mod status;
 
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 pub use channel::{Channel, Stream};
 pub use frames::BadFrame;
+pub use login::Credentials;
 pub use status::Status;
 
 /// Paths of the calls that the command line and the load generator make.
@@ -27,6 +29,11 @@ pub mod path {
     pub const TXN: &str = "/etcdserverpb.KV/Txn";
     pub const COMPACT: &str = "/etcdserverpb.KV/Compact";
     pub const WATCH: &str = "/etcdserverpb.Watch/Watch";
+    pub const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+    pub const LEASE_REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
+    pub const LEASE_KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+    pub const LEASE_TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
+    pub const LEASE_LEASES: &str = "/etcdserverpb.Lease/LeaseLeases";
     pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
     pub const MEMBER_ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
     pub const MEMBER_REMOVE: &str = "/etcdserverpb.Cluster/MemberRemove";
@@ -36,6 +43,26 @@ pub mod path {
     pub const ALARM: &str = "/etcdserverpb.Maintenance/Alarm";
     pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
     pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
+    pub const DEFRAGMENT: &str = "/etcdserverpb.Maintenance/Defragment";
+    pub const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
+    pub const DOWNGRADE: &str = "/etcdserverpb.Maintenance/Downgrade";
+    pub const AUTH_ENABLE: &str = "/etcdserverpb.Auth/AuthEnable";
+    pub const AUTH_DISABLE: &str = "/etcdserverpb.Auth/AuthDisable";
+    pub const AUTH_STATUS: &str = "/etcdserverpb.Auth/AuthStatus";
+    pub const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
+    pub const USER_ADD: &str = "/etcdserverpb.Auth/UserAdd";
+    pub const USER_GET: &str = "/etcdserverpb.Auth/UserGet";
+    pub const USER_LIST: &str = "/etcdserverpb.Auth/UserList";
+    pub const USER_DELETE: &str = "/etcdserverpb.Auth/UserDelete";
+    pub const USER_CHANGE_PASSWORD: &str = "/etcdserverpb.Auth/UserChangePassword";
+    pub const USER_GRANT_ROLE: &str = "/etcdserverpb.Auth/UserGrantRole";
+    pub const USER_REVOKE_ROLE: &str = "/etcdserverpb.Auth/UserRevokeRole";
+    pub const ROLE_ADD: &str = "/etcdserverpb.Auth/RoleAdd";
+    pub const ROLE_GET: &str = "/etcdserverpb.Auth/RoleGet";
+    pub const ROLE_LIST: &str = "/etcdserverpb.Auth/RoleList";
+    pub const ROLE_DELETE: &str = "/etcdserverpb.Auth/RoleDelete";
+    pub const ROLE_GRANT_PERMISSION: &str = "/etcdserverpb.Auth/RoleGrantPermission";
+    pub const ROLE_REVOKE_PERMISSION: &str = "/etcdserverpb.Auth/RoleRevokePermission";
 }
 
 /// Pause before the endpoints are tried again once all have failed.
@@ -117,6 +144,8 @@ pub struct Options {
     pub dial_timeout: Duration,
     /// Ping a connection this often, and give it up when no answer comes for so long.
     pub keepalive: Option<(Duration, Duration)>,
+    /// Log in with these on each connection.
+    pub credentials: Option<Credentials>,
 }
 
 /// Why a call has no reply.
@@ -130,6 +159,8 @@ pub enum Failure {
     TimedOut { cause: Option<String> },
     /// The server said no.
     Refused(Status),
+    /// The server takes the user for another, or for none: nothing else was sent.
+    LoginRefused(Status),
     /// The server's answer cannot be understood.
     Malformed(BadAnswer),
 }
@@ -141,11 +172,13 @@ impl fmt::Display for Failure {
             Failure::Broken { endpoint, cause } => write!(f, "connection to {endpoint} broke: {cause}"),
             Failure::TimedOut { .. } => f.write_str("context deadline exceeded"),
             // etcd's own errors speak for themselves; all of them begin so.
-            Failure::Refused(status) if status.message.starts_with("etcdserver: ") => f.write_str(&status.message),
-            Failure::Refused(status) if status.code == Status::DEADLINE_EXCEEDED => {
+            Failure::Refused(status) | Failure::LoginRefused(status) if status.message.starts_with("etcdserver: ") => {
+                f.write_str(&status.message)
+            }
+            Failure::Refused(status) | Failure::LoginRefused(status) if status.code == Status::DEADLINE_EXCEEDED => {
                 f.write_str("context deadline exceeded")
             }
-            Failure::Refused(status) => status.fmt(f),
+            Failure::Refused(status) | Failure::LoginRefused(status) => status.fmt(f),
             Failure::Malformed(cause) => write!(f, "the answer cannot be understood: {cause}"),
         }
     }
@@ -162,6 +195,8 @@ pub enum BadAnswer {
     Message(prost::DecodeError),
     NoReply,
     NoStatus,
+    /// A user's token that cannot stand in a header.
+    Token,
     /// A watch ends that was to last.
     WatchEnded,
     /// The server ends a watch, and says why.
@@ -178,6 +213,7 @@ impl fmt::Display for BadAnswer {
             Self::Message(error) => error.fmt(f),
             Self::NoReply => f.write_str("the server sent no reply"),
             Self::NoStatus => f.write_str("the server sent no status"),
+            Self::Token => f.write_str("the server sent a token that cannot be used"),
             Self::WatchEnded => f.write_str("the server ended a watch"),
             Self::WatchCancelled { reason } => write!(f, "a watch was cancelled: {reason}"),
         }
@@ -227,6 +263,7 @@ impl Client {
     ) -> Result<Reply, Failure> {
         let deadline = Instant::now() + budget;
         let mut pause = BackOff::new(self.endpoints.len());
+        let mut logged_in_anew = false;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let outcome = match tokio::time::timeout_at(deadline, self.connected()).await {
@@ -238,11 +275,17 @@ impl Client {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
+            if login::has_ended(&failure) && self.options.credentials.is_some() && !logged_in_anew {
+                // A token that the server does not take any more has done nothing, and a new connection gets a new one.
+                logged_in_anew = true;
+                self.channel = None;
+                continue;
+            }
             let may_repeat = match &failure {
                 Failure::Unreachable { .. } => true,
                 Failure::Broken { .. } => repeat == Repeat::Freely,
                 Failure::Refused(status) => repeat == Repeat::Freely && status.code == Status::UNAVAILABLE,
-                Failure::TimedOut { .. } | Failure::Malformed(_) => false,
+                Failure::TimedOut { .. } | Failure::Malformed(_) | Failure::LoginRefused(_) => false,
             };
             if !may_repeat {
                 self.forget_if_broken(&failure);
@@ -274,6 +317,7 @@ impl Client {
             };
             let failure = match outcome {
                 Ok(stream) => return Ok(stream),
+                Err(refused @ Failure::LoginRefused(_)) => return Err(refused),
                 Err(failure) => failure,
             };
             self.move_on();
@@ -292,10 +336,13 @@ impl Client {
     async fn connected(&mut self) -> Result<&mut Channel, Failure> {
         let channel = match self.channel.take() {
             Some(channel) => channel,
-            None => match Channel::open(&self.endpoints[self.current], &self.options).await {
-                Ok(channel) => channel,
-                Err(failure) => return Err(failure),
-            },
+            None => {
+                let mut channel = Channel::open(&self.endpoints[self.current], &self.options).await?;
+                if let Some(credentials) = &self.options.credentials {
+                    credentials.log_in(&mut channel, self.options.dial_timeout).await?;
+                }
+                channel
+            }
         };
         Ok(self.channel.insert(channel))
     }

@@ -1,9 +1,11 @@
 //! The program `vlot`: a replicated key-value store that speaks etcd's v3 interface, and the tools around it.
 //!
-//! Owns which word starts what. `vlot server` takes etcd's flags, which the library reads; everything else is clap's.
+//! Owns which word starts what, and which name: called `etcd` it is the server, called `etcdctl` it is that tool and nothing
+//! else. `vlot server` takes etcd's flags, which the library reads; everything else is clap's.
 
 mod bench;
 mod client;
+mod completion;
 mod ctl;
 mod dev;
 mod log;
@@ -11,24 +13,39 @@ mod logging;
 mod server;
 mod signals;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
 fn main() -> ExitCode {
+    let program = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&program).file_name().and_then(|name| name.to_str()) {
+        Some("etcd") => server::run("etcd", std::env::args().skip(1).collect()),
+        Some("etcdctl") => run_command("etcdctl", etcdctl),
+        _ => run_as_vlot(),
+    }
+}
+
+fn run_as_vlot() -> ExitCode {
     let mut arguments = std::env::args();
     if arguments.nth(1).as_deref() == Some("server") {
-        return server::run(arguments.collect());
+        return server::run("vlot server", arguments.collect());
     }
-    let root = match root().try_get_matches() {
+    run_command("vlot", vlot)
+}
+
+fn run_command(program: &str, commands: fn() -> Command) -> ExitCode {
+    let root = match commands().try_get_matches() {
         Ok(root) => root,
         Err(error) => return ctl::refuse(&error),
     };
-    let (name, run): (_, fn(&ArgMatches) -> ExitCode) = match root.subcommand_name() {
-        Some("dev") => ("dev", dev::run),
-        Some("bench") => ("bench", bench::run),
-        Some("log") => ("log", log::run),
-        _ => return ctl::run(&root),
+    let (name, run): (_, fn(&ArgMatches) -> ExitCode) = match root.subcommand() {
+        Some(("completion", matches)) => return completion::run(commands(), matches),
+        Some(("dev", _)) => ("dev", dev::run),
+        Some(("bench", _)) => ("bench", bench::run),
+        Some(("log", _)) => ("log", log::run),
+        _ => return ctl::run(program, &root),
     };
     if let Some(flag) = ctl::flag_before_command(&root) {
         eprintln!(
@@ -39,15 +56,26 @@ fn main() -> ExitCode {
     root.subcommand_matches(name).map_or(ExitCode::FAILURE, run)
 }
 
-fn root() -> Command {
-    Command::new("vlot")
-        .about("A replicated key-value store that speaks etcd's v3 interface")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .args(ctl::flags())
+fn vlot() -> Command {
+    root("vlot", "A replicated key-value store that speaks etcd's v3 interface")
         .subcommand(Command::new("server").about("Start one node; takes etcd's flags, see 'vlot server --help'"))
         .subcommand(dev::command())
         .subcommands(ctl::commands())
         .subcommand(bench::command())
         .subcommand(log::command())
+        .subcommand(completion::command())
+}
+
+fn etcdctl() -> Command {
+    root("etcdctl", "A command line client for etcd v3").subcommands(ctl::commands()).subcommand(completion::command())
+}
+
+fn root(name: &'static str, about: &'static str) -> Command {
+    Command::new(name)
+        .about(about)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        // As in etcdctl, the beginning of a command is enough if no other begins so.
+        .infer_subcommands(true)
+        .args(ctl::flags())
 }

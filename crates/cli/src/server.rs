@@ -1,4 +1,4 @@
-//! `vlot server`: one node, as a process.
+//! `vlot server`, or `etcd`: one node, as a process.
 //!
 //! Owns how a process is told to stop, and its exit code. The flags are read, and the node is run, by the library.
 
@@ -13,14 +13,18 @@ use vlot_server::serve::serve;
 
 use crate::{logging, signals};
 
-/// Runs `vlot server` with the arguments after that word.
-pub(crate) fn run(arguments: Vec<String>) -> ExitCode {
+/// Runs a server with etcd's arguments. `program` is what the user calls it: `vlot server`, or `etcd`.
+pub(crate) fn run(program: &'static str, arguments: Vec<String>) -> ExitCode {
+    let fail = |error: &dyn std::fmt::Display| {
+        eprintln!("{program}: {error}");
+        ExitCode::FAILURE
+    };
     if arguments.iter().any(|argument| matches!(argument.as_str(), "--help" | "-help" | "-h")) {
         print!("{}", config::help());
         return ExitCode::SUCCESS;
     }
     if arguments.iter().any(|argument| matches!(argument.as_str(), "--version" | "-version")) {
-        println!("vlot {} (etcd API {ETCD_VERSION})", env!("CARGO_PKG_VERSION"));
+        print!("{}", version(program));
         return ExitCode::SUCCESS;
     }
     let environment =
@@ -44,9 +48,16 @@ pub(crate) fn run(arguments: Vec<String>) -> ExitCode {
     }
 }
 
-fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("vlot server: {error}");
-    ExitCode::FAILURE
+/// Under etcd's name the first line is etcd's, for scripts that compare it.
+fn version(program: &str) -> String {
+    let own = env!("CARGO_PKG_VERSION");
+    match program {
+        "etcd" => {
+            let (system, machine) = (std::env::consts::OS, std::env::consts::ARCH);
+            format!("etcd Version: {ETCD_VERSION}\nServed by: vlot {own}\nOS/Arch: {system}/{machine}\n")
+        }
+        _ => format!("vlot {own} (etcd API {ETCD_VERSION})\n"),
+    }
 }
 
 /// Waits for SIGTERM, SIGINT, or where the parent asked for it, the end of standard input: a parent that dies closes

@@ -53,13 +53,28 @@ fn commands_print_what_etcdctl_prints() {
 fn what_is_not_supported_is_refused_by_name() {
     for (arguments, code, flaw) in [
         (&["get", "a", "--cacert", "x"][..], 4, "Error: --cacert is not supported: the client does not speak TLS\n"),
-        (&["--user=root:x", "get", "a"], 4, "Error: --user is not supported: the client does not log in\n"),
+        (
+            &["--endpoints=https://a:1", "get", "a"],
+            128,
+            "Error: endpoint \"https://a:1\": https is not supported, only http is\n",
+        ),
         (&["get", "a", "-d", "x"], 4, "Error: --discovery-srv is not supported: name the endpoints with --endpoints\n"),
         (&["get", "a", "-w", "xml"], 4, "Error: unsupported output format\n"),
     ] {
         let output = run(Path::new(env!("CARGO_BIN_EXE_vlot")), arguments, "");
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(code), flaw.to_owned()));
     }
+}
+
+#[test]
+fn a_command_without_its_subcommand_tells_which_there_are() {
+    let vlot = Path::new(env!("CARGO_BIN_EXE_vlot"));
+    let output = run(vlot, &["lease"], "");
+    assert_eq!(output.status.code(), Some(0));
+    for name in ["Usage: vlot lease", "grant", "revoke", "timetolive", "list", "keep-alive"] {
+        assert!(text(&output.stdout).contains(name), "{name}: {}", text(&output.stdout));
+    }
+    assert_eq!(run(vlot, &["lease", "bogus"], "").status.code(), Some(1));
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl Connections {
     /// # Errors
     /// If an endpoint does not answer: a run should begin with all servers there.
     pub async fn open(load: &Load, tally: &Rc<RefCell<Tally>>) -> Result<Connections, Failure> {
-        let options = Options { dial_timeout: DIAL_TIMEOUT, keepalive: None };
+        let options = Options { dial_timeout: DIAL_TIMEOUT, keepalive: None, credentials: None };
         let mut slots = Vec::new();
         for number in 0..load.connections() {
             let endpoint = number % load.endpoints.len();

@@ -27,6 +27,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 << 20;
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const TOKEN: HeaderName = HeaderName::from_static("token");
 
 /// A connection. Clones made with [`Channel::share`] use the same one, each for its own calls.
 pub struct Channel {
@@ -37,6 +38,8 @@ pub struct Channel {
     buffer: BytesMut,
     /// The header of the last call's time budget: most calls have the same.
     budget: (Duration, HeaderValue),
+    /// What says who is calling, once the user has logged in.
+    token: Option<HeaderValue>,
 }
 
 impl Channel {
@@ -76,7 +79,7 @@ impl Channel {
             }
         });
         let budget = (Duration::ZERO, HeaderValue::from_static("0m"));
-        Ok(Channel { requests, endpoint: endpoint.clone(), authority, buffer: BytesMut::new(), budget })
+        Ok(Channel { requests, endpoint: endpoint.clone(), authority, buffer: BytesMut::new(), budget, token: None })
     }
 
     /// The same connection for another task.
@@ -87,7 +90,13 @@ impl Channel {
             authority: self.authority.clone(),
             buffer: BytesMut::new(),
             budget: self.budget.clone(),
+            token: self.token.clone(),
         }
+    }
+
+    /// Sends this token with each call from here on.
+    pub fn carry(&mut self, token: HeaderValue) {
+        self.token = Some(token);
     }
 
     /// One request, one reply, within `budget`, which the server is told too.
@@ -171,6 +180,7 @@ impl Channel {
         // A scheme, an authority and a path make a whole address.
         *head.uri_mut() = Uri::from_parts(parts).expect("all three parts are set");
         let mut headers = HeaderMap::with_capacity(4);
+        headers.extend(self.token.clone().map(|token| (TOKEN, token)));
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         *head.headers_mut() = headers;
@@ -227,6 +237,14 @@ impl<Sent: Message, Received: Message + Default> Stream<Sent, Received> {
             self.sending.send_data(piece, false).map_err(|error| broken(&self.endpoint, &error))?;
         }
         Ok(())
+    }
+
+    /// Says that nothing more will be sent.
+    ///
+    /// # Errors
+    /// [`Failure::Broken`].
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        self.sending.send_data(Bytes::new(), true).map_err(|error| broken(&self.endpoint, &error))
     }
 
     /// The next message; `None` when the server has ended the stream in good order. May be dropped and called again.

@@ -14,8 +14,9 @@ use prost::Message;
 
 use super::notation::parse_duration;
 use super::print::{Format, Printer};
-use super::{Exit, warn};
-use crate::client::{Client, Endpoint, Failure, Options, Repeat};
+use super::terminal::ask_password;
+use super::{Exit, report, warn};
+use crate::client::{Client, Credentials, Endpoint, Failure, Options, Repeat};
 
 /// gRPC's clients in Go never ping more often, and etcd's servers count on it.
 const KEEPALIVE_MIN: Duration = Duration::from_secs(10);
@@ -23,7 +24,7 @@ const KEEPALIVE_MIN: Duration = Duration::from_secs(10);
 /// Name, short letter, placeholder of the value (none for a switch), default, help.
 type Known = (&'static str, Option<char>, Option<&'static str>, &'static str, &'static str);
 
-const SUPPORTED: [Known; 9] = [
+const SUPPORTED: [Known; 12] = [
     ("endpoints", None, Some("HOST:PORT,..."), "127.0.0.1:2379", "gRPC endpoints"),
     ("dial-timeout", None, Some("DURATION"), "2s", "Dial timeout for client connections"),
     ("command-timeout", None, Some("DURATION"), "5s", "Timeout for short running commands, dialling included"),
@@ -33,29 +34,30 @@ const SUPPORTED: [Known; 9] = [
     ("hex", None, None, "false", "Print byte strings as hex encoded strings"),
     ("insecure-transport", None, None, "true", "Disable transport security for client connections; must be true"),
     ("insecure-discovery", None, None, "true", "Accept insecure SRV records; has no effect"),
+    ("user", None, Some("NAME[:PASSWORD]"), "", "Who calls; the password is asked for if it is not given"),
+    ("password", None, Some("PASSWORD"), "", "Password of --user, which then is the name alone"),
+    ("debug", None, None, "false", "Say on stderr which flags are in force"),
 ];
 
 /// etcdctl's flags that are refused, with the reason.
-const REFUSED: [(&str, Option<char>, Option<&str>, &str); 10] = [
+const REFUSED: [(&str, Option<char>, Option<&str>, &str); 8] = [
     ("cacert", None, Some("FILE"), TLS),
     ("cert", None, Some("FILE"), TLS),
     ("key", None, Some("FILE"), TLS),
     ("insecure-skip-tls-verify", None, None, TLS),
-    ("user", None, Some("NAME"), USERS),
-    ("password", None, Some("PASSWORD"), USERS),
     ("discovery-srv", Some('d'), Some("DOMAIN"), DISCOVERY),
     ("discovery-srv-name", None, Some("NAME"), DISCOVERY),
-    ("debug", None, None, "there is no client-side debug log"),
-    ("max-recv-msg-size", None, Some("BYTES"), "the limit is fixed at 1 GiB"),
+    ("max-request-bytes", None, Some("BYTES"), "what may be sent is the server's to say"),
+    ("max-recv-bytes", None, Some("BYTES"), "the limit is fixed at 1 GiB"),
 ];
-const TLS: &str = "the client does not speak TLS";
-const USERS: &str = "the client does not log in";
+/// Why flags of TLS are refused.
+pub const TLS: &str = "the client does not speak TLS";
 const DISCOVERY: &str = "name the endpoints with --endpoints";
 
 /// The shared flags as the command line's parser wants them.
 pub fn global() -> Vec<Arg> {
     let supported = SUPPORTED.into_iter().map(|(name, short, value, default, help)| {
-        let help = format!("{help} [default: {default}]");
+        let help = if default.is_empty() { help.to_owned() } else { format!("{help} [default: {default}]") };
         flag(name, short, value).help(help).help_heading("Client options")
     });
     let refused = REFUSED.into_iter().map(|(name, short, value, _)| flag(name, short, value).hide(true));
@@ -130,6 +132,8 @@ pub struct Settings {
     pub options: Options,
     /// How long one call may take.
     pub command_timeout: Duration,
+    /// Whether somebody has said so; a few commands take their time otherwise.
+    pub command_timeout_is_given: bool,
     pub printer: Printer,
 }
 
@@ -138,10 +142,13 @@ impl Settings {
     ///
     /// # Errors
     /// For flags that are not supported and values that make no sense.
-    pub fn read(root: &ArgMatches, matches: &ArgMatches, is_watch: bool) -> Result<Settings, Exit> {
+    pub async fn read(root: &ArgMatches, matches: &ArgMatches, is_watch: bool) -> Result<Settings, Exit> {
         let given = Given { root, matches };
         given.refuse_unsupported()?;
         given.check_environment(is_watch)?;
+        if parse_bool(&given.value("debug")?).map_err(Exit::error)? {
+            given.show_all();
+        }
 
         if !parse_bool(&given.value("insecure-transport")?).map_err(Exit::error)? {
             return Err(Exit::bad_feature(format!("--insecure-transport=false is not supported: {TLS}")));
@@ -154,8 +161,14 @@ impl Settings {
         let format = Format::from_name(&given.value("write-out")?)?;
         Ok(Settings {
             endpoints,
-            options: Options { dial_timeout: given.duration("dial-timeout")?, keepalive: Some(keepalive) },
+            options: Options {
+                dial_timeout: given.duration("dial-timeout")?,
+                keepalive: Some(keepalive),
+                credentials: credentials(given.value("user")?, given.value("password")?, "Password: ").await?,
+            },
             command_timeout: given.duration("command-timeout")?,
+            command_timeout_is_given: given.on_command_line("command-timeout").is_some()
+                || in_environment("command-timeout").is_some(),
             printer: Printer { format, hex, value_only: false },
         })
     }
@@ -180,11 +193,47 @@ impl Settings {
         request: &impl Message,
         repeat: Repeat,
     ) -> Result<Reply, Exit> {
-        let outcome = self.client().call(path, request, repeat, self.command_timeout).await;
-        outcome.map_err(|failure| {
-            explain(&failure);
-            Exit::error(failure.to_string())
-        })
+        self.call_with(&mut self.client(), path, request, repeat).await
+    }
+
+    /// One call within the command's time, by this client.
+    ///
+    /// # Errors
+    /// The failure, with etcdctl's exit code.
+    pub async fn call_with<Reply: Message + Default>(
+        &self,
+        client: &mut Client,
+        path: &'static str,
+        request: &impl Message,
+        repeat: Repeat,
+    ) -> Result<Reply, Exit> {
+        client.call(path, request, repeat, self.command_timeout).await.map_err(|failure| exit_of(&failure))
+    }
+}
+
+/// Reads a user as `name` and a password, or as `name:password`; asks for a password that is in neither.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn credentials(user: String, password: String, question: &str) -> Result<Option<Credentials>, Exit> {
+    if user.is_empty() {
+        return Ok(None);
+    }
+    if !password.is_empty() {
+        return Ok(Some(Credentials { name: user, password }));
+    }
+    Ok(Some(match user.split_once(':') {
+        Some((name, password)) => Credentials { name: name.to_owned(), password: password.to_owned() },
+        None => Credentials { name: user, password: ask_password(question).await.map_err(Exit::error)? },
+    }))
+}
+
+/// How a command ends whose call has failed.
+pub fn exit_of(failure: &Failure) -> Exit {
+    explain(failure);
+    match failure {
+        Failure::LoginRefused(_) => Exit::bad_connection(failure),
+        _ => Exit::error(failure),
     }
 }
 
@@ -227,10 +276,28 @@ impl Given<'_> {
         parse_duration(&value).ok_or_else(|| Exit::error(format!("invalid argument {value:?} for \"--{name}\" flag")))
     }
 
+    /// Says what each flag is, as its variable.
+    fn show_all(&self) {
+        let defaults = SUPPORTED.iter().map(|known| (known.0, known.3));
+        let mut flags: Vec<_> = defaults.chain(REFUSED.iter().map(|known| (known.0, ""))).collect();
+        flags.sort_unstable();
+        for (name, default) in flags {
+            let value = self.on_command_line(name).or_else(|| in_environment(name));
+            let value = match (name, value.unwrap_or_else(|| default.to_owned())) {
+                // Who may read what a program says may not know what it calls itself with.
+                ("password", value) if !value.is_empty() => "***".to_owned(),
+                ("user", value) => value.split(':').next().unwrap_or_default().to_owned(),
+                ("endpoints", value) => format!("[{value}]"),
+                (_, value) => value,
+            };
+            report(&format!("{}={value}", variable_of(name)));
+        }
+    }
+
     fn refuse_unsupported(&self) -> Result<(), Exit> {
         for (name, _, _, reason) in REFUSED {
             let value = self.on_command_line(name).or_else(|| in_environment(name));
-            if value.is_some_and(|value| value != "false") {
+            if value.is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false")) {
                 return Err(Exit::bad_feature(format!("--{name} is not supported: {reason}")));
             }
         }
@@ -263,8 +330,11 @@ impl Given<'_> {
 }
 
 fn in_environment(name: &str) -> Option<String> {
-    let variable = format!("ETCDCTL_{}", name.to_ascii_uppercase().replace('-', "_"));
-    std::env::var(variable).ok().filter(|value| !value.is_empty())
+    std::env::var(variable_of(name)).ok().filter(|value| !value.is_empty())
+}
+
+fn variable_of(name: &str) -> String {
+    format!("ETCDCTL_{}", name.to_ascii_uppercase().replace('-', "_"))
 }
 
 /// A text that is none of Go's spellings of true and false.

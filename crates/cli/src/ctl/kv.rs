@@ -3,7 +3,9 @@
 pub mod compaction;
 pub mod del;
 pub mod get;
-mod keys;
+pub mod keys;
+pub mod make_mirror;
 pub mod put;
 pub mod txn;
 pub mod watch;
+pub mod watcher;

@@ -4,9 +4,12 @@
 
 mod fields;
 mod json;
+mod leases;
+mod maintenance;
 pub mod said;
 mod simple;
 mod table;
+mod users;
 
 use std::fmt::Write;
 

@@ -10,7 +10,7 @@ use vlot_proto::etcdserverpb::{
 };
 
 use crate::client::{Client, Endpoint, Failure, Repeat, path};
-use crate::ctl::flags::{Settings, explain, is_set, number, number_of, switch};
+use crate::ctl::flags::{Settings, exit_of, explain, is_set, number, number_of, switch};
 use crate::ctl::print::said::{Health, Said};
 use crate::ctl::{Exit, report, show};
 
@@ -21,7 +21,6 @@ const PERMISSION_DENIED: u32 = 7;
 pub fn command() -> Command {
     Command::new("endpoint")
         .about("Endpoint related commands")
-        .subcommand_required(true)
         .arg(switch("cluster", "Use all endpoints from the cluster member list").global(true))
         .subcommands([
             Command::new("health").about("Checks the healthiness of endpoints specified in `--endpoints` flag"),
@@ -40,8 +39,7 @@ pub fn command() -> Command {
 /// Asks all endpoints and prints their answers.
 pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
     let (name, matches) = matches.subcommand().expect("endpoint requires a subcommand");
-    let endpoints =
-        if is_set(matches, "cluster") { endpoints_of_cluster(settings).await? } else { settings.endpoints.clone() };
+    let endpoints = endpoints(settings, matches).await?;
     match name {
         "health" => health(settings, endpoints).await,
         "status" => status(settings, endpoints).await,
@@ -49,12 +47,20 @@ pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> 
     }
 }
 
+/// Those that were named, or with `--cluster` those of all members.
+///
+/// # Errors
+/// If the members cannot be asked for.
+pub async fn endpoints(settings: &Settings, matches: &ArgMatches) -> Result<Vec<Endpoint>, Exit> {
+    if is_set(matches, "cluster") { endpoints_of_cluster(settings).await } else { Ok(settings.endpoints.clone()) }
+}
+
 async fn endpoints_of_cluster(settings: &Settings) -> Result<Vec<Endpoint>, Exit> {
     let request = MemberListRequest { linearizable: true };
     let outcome = settings.client().call(path::MEMBER_LIST, &request, Repeat::Freely, settings.command_timeout).await;
     let reply: MemberListResponse = outcome.map_err(|failure| {
-        explain(&failure);
-        Exit::error(format!("failed to fetch endpoints from etcd cluster member list: {failure}"))
+        let exit = exit_of(&failure);
+        Exit::error(format!("failed to fetch endpoints from etcd cluster member list: {}", exit.message))
     })?;
     let urls = reply.members.iter().flat_map(|member| &member.client_ur_ls);
     urls.map(|url| url.parse().map_err(Exit::error)).collect()

@@ -21,7 +21,7 @@ pub fn command() -> Command {
         "Lists all members in the cluster.\n\nWith --write-out=simple, this prints comma-separated lists of ID, Status, \
          Name, Peer Addrs, Client Addrs and Is Learner.",
     );
-    Command::new("member").about("Membership related commands").subcommand_required(true).subcommands([
+    Command::new("member").about("Membership related commands").subcommands([
         Command::new("add")
             .about("Adds a member into the cluster")
             .arg(words("MEMBER_NAME"))

@@ -5,6 +5,7 @@ use vlot_proto::etcdserverpb::{CompactionRequest, CompactionResponse};
 
 use crate::client::{Repeat, path};
 use crate::ctl::flags::{Settings, is_set, switch, words, words_of};
+use crate::ctl::notation::parse_int;
 use crate::ctl::{Exit, show};
 
 /// The command and its flags.
@@ -19,12 +20,8 @@ pub fn command() -> Command {
 pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
     let words = words_of(matches);
     let [revision] = words.as_slice() else { return Err(Exit::bad_args("compaction command needs 1 argument")) };
-    let revision = parse_revision(&String::from_utf8_lossy(revision))?;
+    let revision = parse_int(&String::from_utf8_lossy(revision), 10).map_err(Exit::error)?;
     let request = CompactionRequest { revision, physical: is_set(matches, "physical") };
     let _: CompactionResponse = settings.call(path::COMPACT, &request, Repeat::IfUnsent).await?;
     show(format!("compacted revision {revision}\n").as_bytes())
-}
-
-fn parse_revision(text: &str) -> Result<i64, Exit> {
-    text.parse().map_err(|_| Exit::error(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
 }

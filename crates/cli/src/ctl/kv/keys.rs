@@ -35,7 +35,7 @@ impl KeyRange {
 }
 
 /// The first key after all that begin with `prefix`.
-fn prefix_end(prefix: &[u8]) -> Bytes {
+pub fn prefix_end(prefix: &[u8]) -> Bytes {
     match prefix.iter().rposition(|byte| *byte < 0xff) {
         Some(last) => {
             let mut end = prefix[..=last].to_vec();

@@ -1,6 +1,5 @@
 //! `vlot put`: write a key.
 
-use std::fmt;
 use std::io::Read;
 
 use bytes::Bytes;
@@ -9,7 +8,7 @@ use vlot_proto::etcdserverpb::PutRequest;
 
 use crate::client::{Repeat, path};
 use crate::ctl::flags::{Settings, is_set, switch, text, text_of, words, words_of};
-use crate::ctl::notation::NumberFlaw;
+use crate::ctl::notation::parse_lease;
 use crate::ctl::{Exit, show};
 
 const USAGE: &str = "put command needs 1 argument and input from stdin or 2 arguments";
@@ -51,40 +50,17 @@ pub fn request(matches: &ArgMatches, otherwise: impl FnOnce() -> Option<Bytes>) 
         None if ignore_value => Bytes::new(),
         None => otherwise().ok_or_else(|| Exit::bad_args(USAGE))?,
     };
+    let lease = parse_lease(text_of(matches, "lease"))
+        .map_err(|error| Exit::bad_args(format!("bad lease ID ({error}), expecting ID in Hex")))?;
     Ok(PutRequest {
         key,
         value,
-        lease: parse_lease(text_of(matches, "lease")).map_err(Exit::bad_args)?,
+        lease,
         prev_kv: is_set(matches, "prev-kv"),
         ignore_value,
         ignore_lease: is_set(matches, "ignore-lease"),
     })
 }
-
-/// Reads a lease's number, written in hexadecimal.
-///
-/// # Errors
-/// In etcdctl's words.
-pub fn parse_lease(text: &str) -> Result<i64, LeaseError> {
-    let refused = |error| LeaseError { text: text.to_owned(), flaw: NumberFlaw::of(&error) };
-    i64::from_str_radix(text, 16).map_err(refused)
-}
-
-/// Why a text is no lease's number.
-#[derive(Debug)]
-pub struct LeaseError {
-    text: String,
-    flaw: NumberFlaw,
-}
-
-impl fmt::Display for LeaseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LeaseError { text, flaw } = self;
-        write!(f, "bad lease ID (strconv.ParseInt: parsing {text:?}: {flaw}), expecting ID in Hex")
-    }
-}
-
-impl std::error::Error for LeaseError {}
 
 fn value_from_stdin() -> Option<Bytes> {
     let mut value = Vec::new();

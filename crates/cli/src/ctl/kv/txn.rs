@@ -13,7 +13,7 @@ use vlot_proto::etcdserverpb::{Compare, RequestOp, TxnRequest};
 use super::{del, get, put};
 use crate::client::{Repeat, path};
 use crate::ctl::flags::{Settings, is_set, switch, words, words_of};
-use crate::ctl::notation::{self, quoted, unquoted};
+use crate::ctl::notation::{self, parse_lease, quoted, unquoted};
 use crate::ctl::{Exit, show};
 
 /// The command and its flags.
@@ -90,7 +90,7 @@ fn parse_compare(line: &str) -> Result<Compare, Exit> {
         "c" | "create" => (CompareTarget::Create, TargetUnion::CreateRevision(number()?)),
         "m" | "mod" => (CompareTarget::Mod, TargetUnion::ModRevision(number()?)),
         "val" | "value" => (CompareTarget::Value, TargetUnion::Value(Bytes::copy_from_slice(&value))),
-        "lease" => (CompareTarget::Lease, TargetUnion::Lease(put::parse_lease(&text).map_err(|_| invalid())?)),
+        "lease" => (CompareTarget::Lease, TargetUnion::Lease(parse_lease(&text).map_err(|_| invalid())?)),
         _ => return Err(Exit::invalid_input(format!("malformed comparison: {line} (unknown target {target})"))),
     };
     Ok(Compare {

@@ -1,31 +1,23 @@
 //! `vlot watch`: print what happens to keys, as it happens, and run a command for each event if there is one.
-//!
-//! A watch outlives its connection: it goes on at the next endpoint with the revision after the last event seen.
 
 use std::ffi::{OsStr, OsString};
 use std::io::BufRead;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
+use std::process::Stdio;
 
 use bytes::Bytes;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use tokio::sync::mpsc;
-use vlot_proto::etcdserverpb::watch_request::RequestUnion;
-use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
+use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 
 use super::get::range_of;
-use crate::client::{Client, Failure, Status, Stream, path};
-use crate::ctl::flags::{Settings, explain, is_set, number, number_of, switch, words, words_of};
+use super::watcher::{Watcher, cancel_reason, is_progress};
+use crate::client::{Client, Failure};
+use crate::ctl::flags::{Settings, exit_of, is_set, number, number_of, switch, words, words_of};
 use crate::ctl::notation::{self, quoted};
 use crate::ctl::print::Printer;
 use crate::ctl::{Exit, report, show};
 
-/// Asks servers to end the stream when they have lost their leader, so that the watch can move to one that has not.
-const REQUIRE_LEADER: &[(&str, &str)] = &[("hasleader", "true")];
-/// How long to look for an endpoint before saying that there is none and looking again.
-const SEARCH: Duration = Duration::from_secs(10);
-/// Pause before a broken watch is opened again.
-const PAUSE: Duration = Duration::from_millis(100);
 /// Progress requests that may wait for one watch's stream.
 const PROGRESS_REQUESTS_MAX: usize = 16;
 
@@ -183,115 +175,35 @@ fn lines_of_stdin() -> mpsc::Receiver<String> {
 }
 
 /// Follows one watch until the server cancels it.
-async fn watch(
-    mut client: Client,
-    printer: Printer,
-    order: Order,
-    mut progress: mpsc::Receiver<()>,
-) -> Result<(), Exit> {
-    let Order { mut create, exec } = order;
+async fn watch(client: Client, printer: Printer, order: Order, mut progress: mpsc::Receiver<()>) -> Result<(), Exit> {
+    let mut watcher = Watcher::new(client, order.create);
     loop {
-        match follow(&mut client, printer, &mut create, &exec, &mut progress).await {
-            Ok(()) => return Ok(()),
-            Err(End::Exit(exit)) => return Err(exit),
-            Err(End::Failed(failure)) if is_passing(&failure) => {
-                explain(&failure);
-                client.move_on();
-                tokio::time::sleep(PAUSE).await;
-            }
-            Err(End::Failed(failure)) => {
-                report(&format!("watch was canceled ({failure})"));
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// Why one stream of a watch is over.
-enum End {
-    Failed(Failure),
-    Exit(Exit),
-}
-
-impl From<Failure> for End {
-    fn from(failure: Failure) -> End {
-        End::Failed(failure)
-    }
-}
-
-impl From<Exit> for End {
-    fn from(exit: Exit) -> End {
-        End::Exit(exit)
-    }
-}
-
-/// Whether another endpoint, or the same one later, may do better.
-fn is_passing(failure: &Failure) -> bool {
-    match failure {
-        Failure::Unreachable { .. } | Failure::Broken { .. } | Failure::TimedOut { .. } => true,
-        Failure::Refused(status) => status.code == Status::UNAVAILABLE,
-        Failure::Malformed(_) => false,
-    }
-}
-
-/// Opens a stream, prints what comes, and moves `create.start_revision` along with it. Returns when the server cancels.
-async fn follow(
-    client: &mut Client,
-    printer: Printer,
-    create: &mut WatchCreateRequest,
-    exec: &[OsString],
-    progress: &mut mpsc::Receiver<()>,
-) -> Result<(), End> {
-    let mut stream: Stream<WatchRequest, WatchResponse> = client.stream(path::WATCH, REQUIRE_LEADER, SEARCH).await?;
-    stream.send(&request(RequestUnion::CreateRequest(create.clone()))).await?;
-    loop {
-        let reply = tokio::select! {
-            reply = stream.next() => match reply? {
-                Some(reply) => reply,
-                None => return Err(Failure::Broken { endpoint: String::new(), cause: "the watch ended".to_owned() }.into()),
-            },
+        let outcome = tokio::select! {
+            outcome = watcher.next() => outcome,
             Some(()) = progress.recv() => {
-                stream.send(&request(RequestUnion::ProgressRequest(WatchProgressRequest {}))).await?;
+                watcher.request_progress().await;
                 continue;
             }
         };
-        let revision = reply.header.map_or(0, |header| header.revision);
-        if reply.created && !reply.canceled {
-            // From the moment it exists, the watch covers all that follows, even if it has to be opened again.
-            if create.start_revision == 0 {
-                create.start_revision = revision + 1;
+        let reply = match outcome {
+            Ok(reply) => reply,
+            Err(Failure::LoginRefused(status)) => return Err(exit_of(&Failure::LoginRefused(status))),
+            Err(failure) => {
+                report(&format!("watch was canceled ({failure})"));
+                return Ok(());
             }
-            continue;
-        }
-        if let Some(last) = reply.events.last().and_then(|event| event.kv.as_ref()) {
-            create.start_revision = last.mod_revision + 1;
-        }
+        };
+        let revision = reply.header.map_or(0, |header| header.revision);
         if reply.canceled {
             report(&format!("watch was canceled ({})", cancel_reason(&reply)));
-        } else if reply.events.is_empty() && reply.compact_revision == 0 && revision != 0 {
-            create.start_revision = create.start_revision.max(revision + 1);
+        } else if is_progress(&reply) {
             show(format!("progress notify: {revision}\n").as_bytes())?;
         }
         show(&printer.watch(&reply)?)?;
-        run_for_each_event(&reply, revision, exec)?;
+        run_for_each_event(&reply, revision, &order.exec)?;
         if reply.canceled {
             return Ok(());
         }
-    }
-}
-
-fn request(union: RequestUnion) -> WatchRequest {
-    WatchRequest { request_union: Some(union) }
-}
-
-fn cancel_reason(reply: &WatchResponse) -> String {
-    if reply.compact_revision != 0 {
-        return "etcdserver: mvcc: required revision has been compacted".to_owned();
-    }
-    match reply.cancel_reason.as_str() {
-        "" => "etcdserver: mvcc: required revision is a future revision".to_owned(),
-        reason if reason.starts_with("etcdserver: ") => reason.to_owned(),
-        reason => format!("rpc error: code = FailedPrecondition desc = {reason}"),
     }
 }
 
@@ -306,11 +218,13 @@ fn run_for_each_event(reply: &WatchResponse, revision: i64, exec: &[OsString]) -
             .env("ETCD_WATCH_EVENT_TYPE", format!("{:?}", event.r#type().as_str_name()))
             .env("ETCD_WATCH_KEY", quoted(&kv.key))
             .env("ETCD_WATCH_VALUE", quoted(&kv.value))
+            // Standard input may carry further watches.
+            .stdin(Stdio::null())
             .status();
         let flaw = match status {
             Ok(status) if status.success() => continue,
-            Ok(status) => status.code().map_or(status.to_string(), |code| format!("exit status {code}")),
-            Err(error) => error.to_string(),
+            Ok(status) => notation::exit_status(status),
+            Err(error) => notation::not_started(program, &error),
         };
         report(&format!("command {exec:?} error ({flaw})"));
         return Err(Exit::new(Exit::ERROR, ""));

@@ -109,7 +109,7 @@ pub fn endpoint_hash_kv(hashes: &[Said<HashKvResponse>]) -> String {
     out
 }
 
-fn header(out: &mut String, header: Option<ResponseHeader>) {
+pub fn header(out: &mut String, header: Option<ResponseHeader>) {
     let header = header.unwrap_or_default();
     field(out, "ClusterID", header.cluster_id);
     field(out, "MemberID", header.member_id);
@@ -127,6 +127,6 @@ fn key_value(out: &mut String, prefix: &str, kv: &KeyValue) {
     field("Lease", kv.lease.to_string());
 }
 
-fn field(out: &mut String, name: &str, value: impl Display) {
+pub fn field(out: &mut String, name: &str, value: impl Display) {
     out.push_str(&format!("\"{name}\" : {value}\n"));
 }

@@ -165,10 +165,7 @@ fn said(endpoint: &str, what: &str, reply: String) -> String {
 
 fn header(header: &ResponseHeader) -> String {
     let mut object = Object::default();
-    object.unsigned("cluster_id", header.cluster_id);
-    object.unsigned("member_id", header.member_id);
-    object.number("revision", header.revision);
-    object.unsigned("raft_term", header.raft_term);
+    object.header_fields(header);
     object.end()
 }
 
@@ -185,71 +182,87 @@ fn key_value(kv: &KeyValue) -> String {
 
 /// An object being written. All but `raw` leave zero values out.
 #[derive(Default)]
-struct Object {
+pub struct Object {
     inside: String,
 }
 
 impl Object {
-    fn with_header(answered: Option<ResponseHeader>) -> Object {
+    pub fn with_header(answered: Option<ResponseHeader>) -> Object {
         let mut object = Object::default();
         object.optional("header", answered.as_ref().map(header));
         object
     }
 
-    fn raw(&mut self, name: &str, value: impl Display) {
+    /// An object whose own first fields are those of the header.
+    pub fn begun_with_header(answered: Option<ResponseHeader>) -> Object {
+        let mut object = Object::default();
+        if let Some(answered) = answered {
+            object.header_fields(&answered);
+        }
+        object
+    }
+
+    fn header_fields(&mut self, header: &ResponseHeader) {
+        self.unsigned("cluster_id", header.cluster_id);
+        self.unsigned("member_id", header.member_id);
+        self.number("revision", header.revision);
+        self.unsigned("raft_term", header.raft_term);
+    }
+
+    pub fn raw(&mut self, name: &str, value: impl Display) {
         let comma = if self.inside.is_empty() { "" } else { "," };
         // Writing into a string cannot fail.
         let _ = write!(self.inside, "{comma}\"{name}\":{value}");
     }
 
-    fn optional(&mut self, name: &str, value: Option<String>) {
+    pub fn optional(&mut self, name: &str, value: Option<String>) {
         if let Some(value) = value {
             self.raw(name, value);
         }
     }
 
-    fn number(&mut self, name: &str, value: i64) {
+    pub fn number(&mut self, name: &str, value: i64) {
         if value != 0 {
             self.raw(name, value);
         }
     }
 
-    fn unsigned(&mut self, name: &str, value: u64) {
+    pub fn unsigned(&mut self, name: &str, value: u64) {
         if value != 0 {
             self.raw(name, value);
         }
     }
 
-    fn truth(&mut self, name: &str, value: bool) {
+    pub fn truth(&mut self, name: &str, value: bool) {
         if value {
             self.raw(name, true);
         }
     }
 
-    fn text(&mut self, name: &str, value: &str) {
+    pub fn text(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
             self.raw(name, string(value));
         }
     }
 
-    fn bytes(&mut self, name: &str, value: &[u8]) {
+    pub fn bytes(&mut self, name: &str, value: &[u8]) {
         if !value.is_empty() {
             self.raw(name, format_args!("\"{}\"", base64(value)));
         }
     }
 
-    fn list<T>(&mut self, name: &str, items: &[T], show: impl Fn(&T) -> String) {
+    pub fn list<T>(&mut self, name: &str, items: &[T], show: impl Fn(&T) -> String) {
         if !items.is_empty() {
             self.raw(name, list_of(items, show));
         }
     }
 
-    fn end(self) -> String {
+    pub fn end(self) -> String {
         format!("{{{}}}", self.inside)
     }
 }
 
-fn list_of<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
+pub fn list_of<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
     format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(","))
 }
 
@@ -258,7 +271,7 @@ fn list_or_null(urls: &[String]) -> String {
 }
 
 /// A string with the escapes of Go's encoder, which are safe inside HTML.
-fn string(text: &str) -> String {
+pub fn string(text: &str) -> String {
     let mut quoted = String::from("\"");
     for letter in text.chars() {
         match letter {
@@ -279,7 +292,8 @@ fn string(text: &str) -> String {
     quoted
 }
 
-fn base64(bytes: &[u8]) -> String {
+/// Bytes as JSON carries them.
+pub fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut encoded = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
