@@ -266,9 +266,14 @@ impl Node {
 
 /// A client that knows nothing but these endpoints.
 pub fn client(program: &Path, endpoints: &str) -> Command {
-    let mut command = without_variables(program, "ETCDCTL_");
+    let mut command = plain_client(program);
     command.arg(format!("--endpoints={endpoints}"));
     command
+}
+
+/// A client that knows no endpoints but its default.
+pub fn plain_client(program: &Path) -> Command {
+    without_variables(program, "ETCDCTL_")
 }
 
 /// A command that its caller's environment does not configure.
