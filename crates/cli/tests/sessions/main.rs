@@ -18,7 +18,7 @@ use support::cluster::Cluster;
 use support::{Etcd, VLOT};
 
 /// The topics that our server serves.
-const SERVED: &[&str] = &["kv", "txn", "watch", "formats", "member"];
+const SERVED: &[&str] = &["kv", "txn", "watch", "formats", "member", "lease", "lock", "elect"];
 
 fn client_is_as_etcdctl(text: &str) {
     let Some(etcd) = Etcd::find() else { return };
