@@ -88,7 +88,7 @@ fn an_endpoint_that_does_not_answer_is_named() {
 }
 
 /// Read the same from both; words are split at spaces.
-const READS: [&str; 15] = [
+const READS: [&str; 23] = [
     "get a",
     "get a --prefix",
     "get a c",
@@ -104,6 +104,14 @@ const READS: [&str; 15] = [
     "member list",
     "endpoint status",
     "endpoint hashkv",
+    "lease list",
+    "lease timetolive 123 --keys",
+    "alarm list",
+    "auth status",
+    "user list",
+    "user get u",
+    "role list",
+    "role get r",
 ];
 
 /// Refused by both, in the same words and with the same exit code.
@@ -187,7 +195,17 @@ impl Both {
         }
         let lease = text(&self.run(&self.etcdctl, &["lease", "grant", "3600"], "").stdout);
         let lease = lease.split(' ').nth(1).expect("a lease was granted");
-        assert!(self.run(&self.etcdctl, &["put", "leased", "1", "--lease", lease], "").status.success());
+        for line in [
+            &format!("put leased 1 --lease {lease}"),
+            "user add u:pw",
+            "role add r",
+            "role grant-permission r readwrite a b",
+            "role grant-permission r read c --from-key",
+            "user grant-role u r",
+        ] {
+            let arguments: Vec<_> = line.split(' ').collect();
+            assert!(self.run(&self.etcdctl, &arguments, "").status.success(), "{line}");
+        }
     }
 
     fn compare_members(&self) {

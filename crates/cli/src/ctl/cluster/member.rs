@@ -8,6 +8,7 @@ use vlot_proto::etcdserverpb::{
 
 use crate::client::{Repeat, path};
 use crate::ctl::flags::{Settings, is_set, switch, text, text_of, words, words_of};
+use crate::ctl::kv::get::is_serializable;
 use crate::ctl::notation::{parse_id, quoted};
 use crate::ctl::print::Format;
 use crate::ctl::{Exit, show};
@@ -28,7 +29,7 @@ pub fn command() -> Command {
             .arg(peer_urls("Comma separated peer URLs for the new member"))
             .arg(switch("learner", "Indicates if the new member is raft learner")),
         // etcdctl takes words here, too, and makes nothing of them.
-        list.arg(words("IGNORED")),
+        list.arg(words("IGNORED")).arg(text("consistency", "l", "Linearizable(l) or Serializable(s)")),
         Command::new("promote").about("Promotes a non-voting member in the cluster").arg(words("MEMBER_ID")),
         Command::new("remove").about("Removes a member from the cluster").arg(words("MEMBER_ID")),
         Command::new("update")
@@ -46,12 +47,12 @@ pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> 
         "promote" => promote(settings, matches).await,
         "remove" => remove(settings, matches).await,
         "update" => update(settings, matches).await,
-        _ => show(&settings.printer.member_list(&list(settings).await?)?),
+        _ => show(&settings.printer.member_list(&list(settings, !is_serializable(matches)?).await?)?),
     }
 }
 
-async fn list(settings: &Settings) -> Result<MemberListResponse, Exit> {
-    settings.call(path::MEMBER_LIST, &MemberListRequest { linearizable: true }, Repeat::Freely).await
+async fn list(settings: &Settings, linearizable: bool) -> Result<MemberListResponse, Exit> {
+    settings.call(path::MEMBER_LIST, &MemberListRequest { linearizable }, Repeat::Freely).await
 }
 
 async fn add(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
@@ -66,7 +67,7 @@ async fn add(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
     let new = reply.member.map_or(0, |member| member.id);
     // The member that answered the change may not know all of it.
     let mut cluster = Vec::new();
-    for member in list(settings).await?.members {
+    for member in list(settings, true).await?.members {
         let name = if member.id == new { &name } else { &member.name };
         cluster.extend(member.peer_ur_ls.iter().map(|url| format!("{name}={url}")));
     }

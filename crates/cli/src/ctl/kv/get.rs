@@ -21,6 +21,10 @@ pub fn command() -> Command {
         switch("prefix", "Get keys with matching prefix"),
         switch("from-key", "Get keys that are greater than or equal to the given key using byte compare"),
         number("rev", "Specify the kv revision"),
+        number("min-create-rev", "Minimum create revision"),
+        number("max-create-rev", "Maximum create revision"),
+        number("min-mod-rev", "Minimum modification revision"),
+        number("max-mod-rev", "Maximum modification revision"),
         switch("keys-only", "Get only the keys"),
         switch("count-only", "Get only the count"),
         switch("print-value-only", "Only write values when using the \"simple\" output format"),
@@ -58,11 +62,7 @@ pub fn request(matches: &ArgMatches) -> Result<RangeRequest, Exit> {
     if is_set(matches, "keys-only") && is_set(matches, "count-only") {
         return Err(Exit::bad_args("`--keys-only` and `--count-only` cannot be set at the same time, choose one"));
     }
-    let serializable = match text_of(matches, "consistency") {
-        "l" => false,
-        "s" => true,
-        other => return Err(Exit::bad_feature(format!("unknown consistency flag {other:?}"))),
-    };
+    let serializable = is_serializable(matches)?;
     let range = range_of(key, words.get(1), prefix, from_key)?;
     let sort_order = match text_of(matches, "order") {
         "" => SortOrder::None,
@@ -79,6 +79,9 @@ pub fn request(matches: &ArgMatches) -> Result<RangeRequest, Exit> {
         "VERSION" => SortTarget::Version,
         _ => return Err(Exit::bad_feature(format!("bad sort target {target}"))),
     };
+    let (min_create_revision, max_create_revision) =
+        revisions(matches, ["min-create-rev", "max-create-rev"], "Create")?;
+    let (min_mod_revision, max_mod_revision) = revisions(matches, ["min-mod-rev", "max-mod-rev"], "Mod")?;
     Ok(RangeRequest {
         key: range.key,
         range_end: range.end,
@@ -89,8 +92,32 @@ pub fn request(matches: &ArgMatches) -> Result<RangeRequest, Exit> {
         serializable,
         keys_only: is_set(matches, "keys-only"),
         count_only: is_set(matches, "count-only"),
-        ..RangeRequest::default()
+        min_create_revision,
+        max_create_revision,
+        min_mod_revision,
+        max_mod_revision,
     })
+}
+
+/// The flag `--consistency` of a command.
+///
+/// # Errors
+/// If its value is none of the two there are.
+pub fn is_serializable(matches: &ArgMatches) -> Result<bool, Exit> {
+    match text_of(matches, "consistency") {
+        "l" => Ok(false),
+        "s" => Ok(true),
+        other => Err(Exit::bad_feature(format!("unknown consistency flag {other:?}"))),
+    }
+}
+
+/// A lowest and a highest revision, neither of which need be there.
+fn revisions(matches: &ArgMatches, names: [&str; 2], what: &str) -> Result<(i64, i64), Exit> {
+    let [min, max] = names.map(|name| number_of(matches, name).max(0));
+    if max > 0 && min > max {
+        return Err(Exit::bad_feature(format!("getMin{what}Rev(={min}) > getMax{what}Rev(={max})")));
+    }
+    Ok((min, max))
 }
 
 /// The keys that one or two words and the switches mean.
