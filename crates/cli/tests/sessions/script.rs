@@ -110,7 +110,7 @@ impl<'s> Session<'s> {
             _ => match first.strip_prefix('&') {
                 Some(number) => {
                     let command = self.command(rest);
-                    self.running.push((number.to_owned(), Running::start(command)));
+                    self.running.push((number.to_owned(), Running::start(command, input)));
                 }
                 None => {
                     let output = run(&mut self.command(&line), input, PATIENCE);
@@ -181,9 +181,11 @@ struct Running {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Running {
+    fn start(mut command: Command, input: &str) -> Running {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
+        // Standard input stays open: what comes may be the beginning.
+        child.stdin.as_mut().unwrap().write_all(input.as_bytes()).unwrap();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let (stdout, first) = collected(out);
         let (stderr, second) = collected(err);

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
 use bytes::Bytes;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use tokio::sync::mpsc;
 use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
@@ -76,30 +77,46 @@ struct Order {
     exec: Vec<OsString>,
 }
 
+/// Why there is nothing to watch. As in etcdctl, the first ends an interactive session and the second does not.
+#[derive(Debug, PartialEq)]
+enum BadOrder {
+    Words(String),
+    Keys(String),
+}
+
+impl From<BadOrder> for Exit {
+    fn from(bad: BadOrder) -> Exit {
+        let (BadOrder::Words(flaw) | BadOrder::Keys(flaw)) = bad;
+        Exit::bad_args(flaw)
+    }
+}
+
 impl Order {
-    fn read(matches: &ArgMatches, environment: &Environment, ends_in_separator: bool) -> Result<Order, Exit> {
+    fn read(matches: &ArgMatches, environment: &Environment, ends_in_separator: bool) -> Result<Order, BadOrder> {
+        let bad = |flaw: &str| Err(BadOrder::Words(flaw.to_owned()));
         let exec: Vec<OsString> = matches.get_many("exec").unwrap_or_default().cloned().collect();
         if exec.is_empty() && ends_in_separator {
-            return Err(Exit::bad_args("bad number of arguments (found separator --, but no commands)"));
+            return bad("bad number of arguments (found separator --, but no commands)");
         }
         let mut words = words_of(matches);
         if let Some(key) = &environment.key {
             if !words.is_empty() {
-                return Err(Exit::bad_args("bad number of arguments (found conflicting environment key)"));
+                return bad("bad number of arguments (found conflicting environment key)");
             }
             words = [Some(key), environment.end.as_ref()].into_iter().flatten().cloned().collect();
         }
         let (key, end) = match words.as_slice() {
-            [] => return Err(Exit::bad_args("bad number of arguments")),
+            [] if exec.is_empty() => return bad("bad number of arguments"),
+            [] => return Err(BadOrder::Keys("bad number of arguments".to_owned())),
             [key, end] => (key, Some(end)),
             // As in etcdctl, the end counts only if nothing follows it.
             [key, ..] => (key, None),
         };
         let prefix = is_set(matches, "prefix");
         if end.is_some() && prefix {
-            return Err(Exit::bad_args("`range_end` and `--prefix` are mutually exclusive"));
+            return Err(BadOrder::Keys("`range_end` and `--prefix` are mutually exclusive".to_owned()));
         }
-        let range = range_of(key, end, prefix, false)?;
+        let range = range_of(key, end, prefix, false).map_err(|exit| BadOrder::Keys(exit.message))?;
         let create = WatchCreateRequest {
             key: range.key,
             range_end: range.end,
@@ -126,10 +143,11 @@ async fn interact(settings: &Settings, environment: &Environment) -> Result<(), 
             Some((name, arguments)) if name == b"watch" => {
                 let order = match order_of_line(arguments, environment) {
                     Ok(order) => order,
-                    Err(Exit { message, .. }) => {
-                        report(&format!("Invalid command {line} ({message})"));
+                    Err(BadOrder::Keys(flaw)) => {
+                        report(&format!("Invalid command {line} ({flaw})"));
                         continue;
                     }
+                    Err(bad) => return Err(bad.into()),
                 };
                 let (requests, progress) = mpsc::channel(PROGRESS_REQUESTS_MAX);
                 watches.push(requests);
@@ -151,11 +169,19 @@ async fn interact(settings: &Settings, environment: &Environment) -> Result<(), 
     Err(Exit::invalid_input("error reading watch request line: EOF"))
 }
 
-fn order_of_line(arguments: &[Vec<u8>], environment: &Environment) -> Result<Order, Exit> {
+fn order_of_line(arguments: &[Vec<u8>], environment: &Environment) -> Result<Order, BadOrder> {
     let ends_in_separator = arguments.last().is_some_and(|last| last == b"--");
     let arguments = arguments.iter().map(|word| OsStr::from_bytes(word));
     let matches = command().no_binary_name(true).try_get_matches_from(arguments);
-    Order::read(&matches.map_err(|error| Exit::bad_args(error.to_string()))?, environment, ends_in_separator)
+    let matches = matches.map_err(|error| BadOrder::Words(flaw_of(&error)))?;
+    Order::read(&matches, environment, ends_in_separator)
+}
+
+fn flaw_of(error: &clap::Error) -> String {
+    match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(flag)) => format!("unknown flag: {flag}"),
+        _ => error.to_string(),
+    }
 }
 
 /// Standard input can only be read by blocking, so a thread of its own does it.
@@ -236,7 +262,7 @@ fn run_for_each_event(reply: &WatchResponse, revision: i64, exec: &[OsString]) -
 mod tests {
     use super::*;
 
-    fn order(line: &str, key: Option<&'static str>) -> Result<Order, Exit> {
+    fn order(line: &str, key: Option<&'static str>) -> Result<Order, BadOrder> {
         let environment = Environment { key: key.map(Bytes::from), end: None };
         order_of_line(&notation::words(line).unwrap(), &environment)
     }
@@ -257,9 +283,15 @@ mod tests {
             ("--rev 1", None, "bad number of arguments"),
             ("a --", None, "bad number of arguments (found separator --, but no commands)"),
             ("a", Some("k"), "bad number of arguments (found conflicting environment key)"),
-            ("a b --prefix", None, "`range_end` and `--prefix` are mutually exclusive"),
+            ("a --bogus", None, "unknown flag: --bogus"),
         ] {
-            assert_eq!(order(line, key), Err(Exit::bad_args(flaw)));
+            assert_eq!(order(line, key), Err(BadOrder::Words(flaw.to_owned())));
+        }
+        for (line, flaw) in [
+            ("-- echo", "bad number of arguments"),
+            ("a b --prefix", "`range_end` and `--prefix` are mutually exclusive"),
+        ] {
+            assert_eq!(order(line, None), Err(BadOrder::Keys(flaw.to_owned())));
         }
     }
 }

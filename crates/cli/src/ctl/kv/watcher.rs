@@ -23,12 +23,14 @@ pub struct Watcher {
     /// Its `start_revision` moves along with what has been seen.
     create: WatchCreateRequest,
     stream: Option<Stream<WatchRequest, WatchResponse>>,
+    /// Progress was asked for before there was a stream.
+    progress_is_wanted: bool,
 }
 
 impl Watcher {
     /// A watch that begins with the first call of [`next`](Watcher::next).
     pub fn new(client: Client, create: WatchCreateRequest) -> Watcher {
-        Watcher { client, create, stream: None }
+        Watcher { client, create, stream: None, progress_is_wanted: false }
     }
 
     /// The next answer that tells of something: of events, of progress, or that the watch is cancelled. May be dropped and
@@ -51,13 +53,15 @@ impl Watcher {
         }
     }
 
-    /// Asks the server how far it has told everything. Without a stream there is nothing to ask; the next one begins with it.
+    /// Asks the server how far it has told everything; as soon as there is a stream, if there is none.
     pub async fn request_progress(&mut self) {
-        if let Some(stream) = &mut self.stream {
-            let request = request(RequestUnion::ProgressRequest(WatchProgressRequest {}));
-            if stream.send(&request).await.is_err() {
-                self.stream = None;
+        match &mut self.stream {
+            Some(stream) => {
+                if stream.send(&progress_request()).await.is_err() {
+                    self.stream = None;
+                }
             }
+            None => self.progress_is_wanted = true,
         }
     }
 
@@ -67,6 +71,9 @@ impl Watcher {
             None => {
                 let mut stream = self.client.stream(path::WATCH, REQUIRE_LEADER, SEARCH).await?;
                 stream.send(&request(RequestUnion::CreateRequest(self.create.clone()))).await?;
+                if std::mem::take(&mut self.progress_is_wanted) {
+                    stream.send(&progress_request()).await?;
+                }
                 self.stream.insert(stream)
             }
         };
@@ -117,6 +124,10 @@ fn is_passing(failure: &Failure) -> bool {
         Failure::Refused(status) => status.code == Status::UNAVAILABLE,
         Failure::LoginRefused(_) | Failure::Malformed(_) => false,
     }
+}
+
+fn progress_request() -> WatchRequest {
+    request(RequestUnion::ProgressRequest(WatchProgressRequest {}))
 }
 
 fn request(union: RequestUnion) -> WatchRequest {
