@@ -10,6 +10,7 @@ mod kv;
 mod leases;
 mod notation;
 mod print;
+mod reorder;
 mod terminal;
 mod users;
 mod version;
@@ -22,6 +23,7 @@ use clap::{ArgMatches, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use flags::flag_before_command;
+pub use reorder::flags_behind_command;
 
 use cluster::{alarm, defrag, downgrade, endpoint, member, move_leader, snapshot};
 use flags::Settings;

@@ -36,7 +36,8 @@ fn run_as_vlot() -> ExitCode {
 }
 
 fn run_command(program: &str, commands: fn() -> Command) -> ExitCode {
-    let root = match commands().try_get_matches() {
+    let arguments = ctl::flags_behind_command(std::env::args_os().collect(), &commands());
+    let root = match commands().try_get_matches_from(arguments) {
         Ok(root) => root,
         Err(error) => return ctl::refuse(&error),
     };

@@ -71,6 +71,14 @@ pub fn flag_before_command(root: &ArgMatches) -> Option<&'static str> {
     names.find(|name| root.value_source(name) == Some(ValueSource::CommandLine))
 }
 
+/// Whether a flag that all commands have takes a value; `None` if it is none of them. By its name or its letter.
+pub fn takes_value(name: &str) -> Option<bool> {
+    let known = SUPPORTED.iter().map(|(name, short, value, ..)| (*name, *short, value.is_some()));
+    let mut known = known.chain(REFUSED.iter().map(|(name, short, value, _)| (*name, *short, value.is_some())));
+    let letter = name.chars().next().filter(|letter| letter.len_utf8() == name.len());
+    known.find(|(long, short, _)| *long == name || letter.is_some() && *short == letter).map(|known| known.2)
+}
+
 fn flag(name: &'static str, short: Option<char>, value: Option<&'static str>) -> Arg {
     let arg = match value {
         Some(value) => Arg::new(name).value_name(value).allow_hyphen_values(true),

@@ -1,87 +1,9 @@
-//! The text forms etcdctl inherits from Go: quoted strings, durations, sizes, and the words of an input line.
+//! The text forms etcdctl inherits from Go: quoted strings, durations, sizes, the words of an input line, and more below.
 
-use std::ffi::OsStr;
-use std::num::{IntErrorKind, ParseIntError};
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+pub mod number;
+pub mod process;
+
 use std::time::Duration;
-use std::{fmt, io};
-
-/// Reads a member's id as Go reads hexadecimal numbers.
-///
-/// # Errors
-/// In Go's words.
-pub fn parse_id(text: &str) -> Result<u64, NumberError> {
-    let refused = |flaw| NumberError { function: "ParseUint", text: text.to_owned(), flaw };
-    if text.starts_with('+') {
-        return Err(refused(NumberFlaw::Syntax));
-    }
-    u64::from_str_radix(text, 16).map_err(|error| refused(NumberFlaw::of(&error)))
-}
-
-/// Reads a lease's number, which is written in hexadecimal.
-///
-/// # Errors
-/// In Go's words.
-pub fn parse_lease(text: &str) -> Result<i64, NumberError> {
-    parse_int(text, 16)
-}
-
-/// Reads a number as Go does.
-///
-/// # Errors
-/// In Go's words.
-pub fn parse_int(text: &str, radix: u32) -> Result<i64, NumberError> {
-    let refused = |error| NumberError { function: "ParseInt", text: text.to_owned(), flaw: NumberFlaw::of(&error) };
-    i64::from_str_radix(text, radix).map_err(refused)
-}
-
-/// Why a text is no number.
-#[derive(Debug)]
-pub struct NumberError {
-    /// Go's name of what refused it.
-    function: &'static str,
-    text: String,
-    flaw: NumberFlaw,
-}
-
-impl fmt::Display for NumberError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "strconv.{}: parsing {}: {}", self.function, quoted(self.text.as_bytes()), self.flaw)
-    }
-}
-
-impl std::error::Error for NumberError {}
-
-/// A lease's number as etcdctl prints it: hexadecimal, with zeros in front, and signed.
-pub fn lease(id: i64) -> String {
-    if id < 0 { format!("-{:015x}", id.unsigned_abs()) } else { format!("{id:016x}") }
-}
-
-/// What Go finds wrong with a text that should be a number.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum NumberFlaw {
-    Syntax,
-    Range,
-}
-
-impl NumberFlaw {
-    fn of(error: &ParseIntError) -> NumberFlaw {
-        match error.kind() {
-            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => NumberFlaw::Range,
-            _ => NumberFlaw::Syntax,
-        }
-    }
-}
-
-impl fmt::Display for NumberFlaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            NumberFlaw::Syntax => "invalid syntax",
-            NumberFlaw::Range => "value out of range",
-        })
-    }
-}
 
 /// A string between double quotes, with escapes for what cannot be printed; bytes that are no UTF-8 become `\xNN`.
 pub fn quoted(bytes: &[u8]) -> String {
@@ -217,47 +139,6 @@ fn closing_quote(text: &str) -> Option<usize> {
         escaped = byte == b'\\' && !escaped;
         closes
     })
-}
-
-/// How a command has ended, as Go prints it.
-pub fn exit_status(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => {
-            let name = SIGNAL_NAMES.iter().find(|(number, _)| *number == signal).map_or("", |(_, name)| name);
-            let name = if name.is_empty() { format!("signal {signal}") } else { name.to_owned() };
-            let core = if status.core_dumped() { " (core dumped)" } else { "" };
-            format!("signal: {name}{core}")
-        }
-        (None, None) => status.to_string(),
-    }
-}
-
-const SIGNAL_NAMES: [(i32, &str); 9] = [
-    (1, "hangup"),
-    (2, "interrupt"),
-    (3, "quit"),
-    (6, "aborted"),
-    (9, "killed"),
-    (11, "segmentation fault"),
-    (13, "broken pipe"),
-    (14, "alarm clock"),
-    (15, "terminated"),
-];
-
-/// Why a command cannot be started, as Go prints it.
-pub fn not_started(program: &OsStr, error: &io::Error) -> String {
-    let shown = program.to_string_lossy();
-    if !shown.contains('/') && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) {
-        return format!("exec: {}: executable file not found in $PATH", quoted(program.as_encoded_bytes()));
-    }
-    format!("fork/exec {shown}: {}", cause(error))
-}
-
-/// The system's word for what went wrong, as Go prints it: in small letters, and without a number.
-pub fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// A duration as Go prints it: `2.991491ms`, `5.000990149s`, `1m30s`.

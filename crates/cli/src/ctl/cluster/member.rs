@@ -9,7 +9,7 @@ use vlot_proto::etcdserverpb::{
 use crate::client::{Repeat, path};
 use crate::ctl::flags::{Settings, is_set, switch, text, text_of, words, words_of};
 use crate::ctl::kv::get::is_serializable;
-use crate::ctl::notation::{parse_id, quoted};
+use crate::ctl::notation::{number::parse_id, quoted};
 use crate::ctl::print::Format;
 use crate::ctl::{Exit, show};
 

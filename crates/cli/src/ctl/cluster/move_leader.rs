@@ -5,7 +5,7 @@ use vlot_proto::etcdserverpb::{MoveLeaderRequest, MoveLeaderResponse, StatusRequ
 
 use crate::client::{Repeat, path};
 use crate::ctl::flags::{Settings, explain, words, words_of};
-use crate::ctl::notation::parse_id;
+use crate::ctl::notation::number::parse_id;
 use crate::ctl::{Exit, show};
 
 /// The command and its argument.

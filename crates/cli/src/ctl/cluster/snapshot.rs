@@ -13,7 +13,7 @@ use vlot_proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 
 use crate::client::{Endpoint, path};
 use crate::ctl::flags::{Settings, exit_of, words, words_of};
-use crate::ctl::notation;
+use crate::ctl::notation::{self, process::cause};
 use crate::ctl::{Exit, inform, show};
 
 /// A snapshot ends with a hash of what stands before.
@@ -88,14 +88,13 @@ impl PartialFile {
         path.push(".part");
         let path = PathBuf::from(path);
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        let file = file.map_err(|error| {
-            Exit::error(format!("could not open {} (open {0}: {})", path.display(), notation::cause(&error)))
-        })?;
+        let file = file
+            .map_err(|error| Exit::error(format!("could not open {} (open {0}: {})", path.display(), cause(&error))))?;
         Ok(PartialFile { file, path })
     }
 
     fn unwritten(&self, error: &std::io::Error) -> Exit {
-        Exit::error(format!("write {}: {}", self.path.display(), notation::cause(error)))
+        Exit::error(format!("write {}: {}", self.path.display(), cause(error)))
     }
 
     fn rename(&self, target: &Path) -> Result<(), Exit> {
@@ -105,8 +104,8 @@ impl PartialFile {
             File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
         });
         renamed.map_err(|error| {
-            let (part, target, cause) = (self.path.display(), target.display(), notation::cause(&error));
-            Exit::error(format!("could not rename {part} to {target} ({cause})"))
+            let (part, target) = (self.path.display(), target.display());
+            Exit::error(format!("could not rename {part} to {target} ({})", cause(&error)))
         })
     }
 }

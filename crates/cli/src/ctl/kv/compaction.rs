@@ -5,7 +5,7 @@ use vlot_proto::etcdserverpb::{CompactionRequest, CompactionResponse};
 
 use crate::client::{Repeat, path};
 use crate::ctl::flags::{Settings, is_set, switch, words, words_of};
-use crate::ctl::notation::parse_int;
+use crate::ctl::notation::number::parse_int;
 use crate::ctl::{Exit, show};
 
 /// The command and its flags.

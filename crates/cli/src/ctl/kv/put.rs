@@ -8,7 +8,7 @@ use vlot_proto::etcdserverpb::PutRequest;
 
 use crate::client::{Repeat, path};
 use crate::ctl::flags::{Settings, is_set, switch, text, text_of, words, words_of};
-use crate::ctl::notation::parse_lease;
+use crate::ctl::notation::number::parse_lease;
 use crate::ctl::{Exit, show};
 
 const USAGE: &str = "put command needs 1 argument and input from stdin or 2 arguments";

@@ -13,7 +13,7 @@ use vlot_proto::etcdserverpb::{Compare, RequestOp, TxnRequest};
 use super::{del, get, put};
 use crate::client::{Repeat, path};
 use crate::ctl::flags::{Settings, is_set, switch, words, words_of};
-use crate::ctl::notation::{self, parse_lease, quoted, unquoted};
+use crate::ctl::notation::{self, number::parse_lease, quoted, unquoted};
 use crate::ctl::{Exit, show};
 
 /// The command and its flags.

@@ -15,6 +15,7 @@ use super::get::range_of;
 use super::watcher::{Watcher, cancel_reason, is_progress};
 use crate::client::{Client, Failure};
 use crate::ctl::flags::{Settings, exit_of, is_set, number, number_of, switch, words, words_of};
+use crate::ctl::notation::process::{exit_status, not_started};
 use crate::ctl::notation::{self, quoted};
 use crate::ctl::print::Printer;
 use crate::ctl::{Exit, report, show};
@@ -249,8 +250,8 @@ fn run_for_each_event(reply: &WatchResponse, revision: i64, exec: &[OsString]) -
             .status();
         let flaw = match status {
             Ok(status) if status.success() => continue,
-            Ok(status) => notation::exit_status(status),
-            Err(error) => notation::not_started(program, &error),
+            Ok(status) => exit_status(status),
+            Err(error) => not_started(program, &error),
         };
         report(&format!("command {exec:?} error ({flaw})"));
         return Err(Exit::new(Exit::ERROR, ""));

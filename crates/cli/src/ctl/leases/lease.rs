@@ -9,7 +9,7 @@ use vlot_proto::etcdserverpb::{
 use super::renewal::{self, Renewal};
 use crate::client::{Repeat, path};
 use crate::ctl::flags::{Settings, exit_of, is_set, switch, words, words_of};
-use crate::ctl::notation::{self, parse_int, parse_lease};
+use crate::ctl::notation::number::{self, parse_int, parse_lease};
 use crate::ctl::print::Format;
 use crate::ctl::{Exit, show};
 
@@ -88,7 +88,7 @@ async fn keep_alive(settings: &Settings, matches: &ArgMatches) -> Result<(), Exi
         }
     }
     match settings.printer.format {
-        Format::Simple => show(format!("lease {} expired or revoked.\n", notation::lease(id)).as_bytes()),
+        Format::Simple => show(format!("lease {} expired or revoked.\n", number::lease(id)).as_bytes()),
         _ => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ use super::queue::Place;
 use super::session::Session;
 use crate::client::{Repeat, path};
 use crate::ctl::flags::{Settings, number, number_of, words};
-use crate::ctl::notation;
+use crate::ctl::notation::process::{exit_status, not_started};
 use crate::ctl::{Exit, asked_to_stop, show};
 
 /// The command and its flags.
@@ -96,8 +96,8 @@ async fn run_command(command: &[OsString], key: &[u8], revision: i64) -> Result<
         Ok(status) => {
             let code = status.code().and_then(|code| u8::try_from(code).ok());
             // As in Go, a command that a signal has ended has the code -1.
-            Err(Exit::new(code.unwrap_or(u8::MAX), notation::exit_status(status)))
+            Err(Exit::new(code.unwrap_or(u8::MAX), exit_status(status)))
         }
-        Err(error) => Err(Exit::error(notation::not_started(program, &error))),
+        Err(error) => Err(Exit::error(not_started(program, &error))),
     }
 }

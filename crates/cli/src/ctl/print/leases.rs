@@ -8,8 +8,9 @@ use vlot_proto::etcdserverpb::{
 
 use super::json::{Object, base64, list_of};
 use super::{Format, Printer, fields, line, unsupported};
-use crate::ctl::notation::{lease, quoted};
-use crate::ctl::{Exit, notation};
+use crate::ctl::Exit;
+use crate::ctl::notation::number::lease;
+use crate::ctl::notation::quoted;
 
 impl Printer {
     /// The result of `lease grant`.
@@ -115,7 +116,7 @@ impl Printer {
 }
 
 fn time_to_live(reply: &LeaseTimeToLiveResponse, keys: bool) -> Vec<u8> {
-    let id = notation::lease(reply.id);
+    let id = lease(reply.id);
     if reply.granted_ttl == 0 && reply.ttl == -1 {
         return format!("lease {id} already expired\n").into();
     }
