@@ -5,6 +5,7 @@
 
 mod check;
 mod cluster;
+mod discovery;
 mod flags;
 mod kv;
 mod leases;

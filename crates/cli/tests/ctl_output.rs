@@ -58,7 +58,16 @@ fn what_is_not_supported_is_refused_by_name() {
             128,
             "Error: endpoint \"https://a:1\": https is not supported, only http is\n",
         ),
-        (&["get", "a", "-d", "x"], 4, "Error: --discovery-srv is not supported: name the endpoints with --endpoints\n"),
+        (
+            &["get", "a", "--max-recv-bytes=1"],
+            4,
+            "Error: --max-recv-bytes is not supported: the limit is fixed at 1 GiB\n",
+        ),
+        (
+            &["get", "a", "-d", "x", "--insecure-discovery=false"],
+            4,
+            "Error: --insecure-discovery=false is not supported: the client does not speak TLS\n",
+        ),
         (&["get", "a", "-w", "xml"], 4, "Error: unsupported output format\n"),
     ] {
         let output = run(Path::new(env!("CARGO_BIN_EXE_vlot")), arguments, "");

@@ -15,7 +15,7 @@ use prost::Message;
 use super::notation::parse_duration;
 use super::print::{Format, Printer};
 use super::terminal::ask_password;
-use super::{Exit, report, warn};
+use super::{Exit, discovery, report, warn};
 use crate::client::{Client, Credentials, Endpoint, Failure, Options, Repeat};
 
 /// gRPC's clients in Go never ping more often, and etcd's servers count on it.
@@ -24,7 +24,7 @@ const KEEPALIVE_MIN: Duration = Duration::from_secs(10);
 /// Name, short letter, placeholder of the value (none for a switch), default, help.
 type Known = (&'static str, Option<char>, Option<&'static str>, &'static str, &'static str);
 
-const SUPPORTED: [Known; 12] = [
+const SUPPORTED: [Known; 14] = [
     ("endpoints", None, Some("HOST:PORT,..."), "127.0.0.1:2379", "gRPC endpoints"),
     ("dial-timeout", None, Some("DURATION"), "2s", "Dial timeout for client connections"),
     ("command-timeout", None, Some("DURATION"), "5s", "Timeout for short running commands, dialling included"),
@@ -33,26 +33,25 @@ const SUPPORTED: [Known; 12] = [
     ("write-out", Some('w'), Some("FORMAT"), "simple", "Output format: fields, json, protobuf, simple or table"),
     ("hex", None, None, "false", "Print byte strings as hex encoded strings"),
     ("insecure-transport", None, None, "true", "Disable transport security for client connections; must be true"),
-    ("insecure-discovery", None, None, "true", "Accept insecure SRV records; has no effect"),
+    ("discovery-srv", Some('d'), Some("DOMAIN"), "", "Domain whose SRV records say where the servers are"),
+    ("discovery-srv-name", None, Some("NAME"), "", "Name of the service among the domain's SRV records"),
+    ("insecure-discovery", None, None, "true", "Accept SRV records of servers without TLS; must be true"),
     ("user", None, Some("NAME[:PASSWORD]"), "", "Who calls; the password is asked for if it is not given"),
     ("password", None, Some("PASSWORD"), "", "Password of --user, which then is the name alone"),
     ("debug", None, None, "false", "Say on stderr which flags are in force"),
 ];
 
 /// etcdctl's flags that are refused, with the reason.
-const REFUSED: [(&str, Option<char>, Option<&str>, &str); 8] = [
+const REFUSED: [(&str, Option<char>, Option<&str>, &str); 6] = [
     ("cacert", None, Some("FILE"), TLS),
     ("cert", None, Some("FILE"), TLS),
     ("key", None, Some("FILE"), TLS),
     ("insecure-skip-tls-verify", None, None, TLS),
-    ("discovery-srv", Some('d'), Some("DOMAIN"), DISCOVERY),
-    ("discovery-srv-name", None, Some("NAME"), DISCOVERY),
     ("max-request-bytes", None, Some("BYTES"), "what may be sent is the server's to say"),
     ("max-recv-bytes", None, Some("BYTES"), "the limit is fixed at 1 GiB"),
 ];
 /// Why flags of TLS are refused.
 pub const TLS: &str = "the client does not speak TLS";
-const DISCOVERY: &str = "name the endpoints with --endpoints";
 
 /// The shared flags as the command line's parser wants them.
 pub fn global() -> Vec<Arg> {
@@ -161,9 +160,7 @@ impl Settings {
         if !parse_bool(&given.value("insecure-transport")?).map_err(Exit::error)? {
             return Err(Exit::bad_feature(format!("--insecure-transport=false is not supported: {TLS}")));
         }
-        let endpoints = given.value("endpoints")?;
-        let endpoints = endpoints.split(',').map(|endpoint| endpoint.trim().parse().map_err(Exit::bad_args));
-        let endpoints: Vec<Endpoint> = endpoints.collect::<Result<_, _>>()?;
+        let endpoints = given.endpoints().await?;
         let keepalive = (given.duration("keepalive-time")?.max(KEEPALIVE_MIN), given.duration("keepalive-timeout")?);
         let hex = parse_bool(&given.value("hex")?).map_err(Exit::error)?;
         let format = Format::from_name(&given.value("write-out")?)?;
@@ -277,6 +274,23 @@ impl Given<'_> {
         }
         let default = SUPPORTED.iter().find(|known| known.0 == name).map_or("", |known| known.3);
         Ok(in_environment(name).unwrap_or_else(|| default.to_owned()))
+    }
+
+    /// Those that the domain has, or if there are none or no domain, those that are named.
+    async fn endpoints(&self) -> Result<Vec<Endpoint>, Exit> {
+        let domain = self.value("discovery-srv")?;
+        let mut written = Vec::new();
+        if !domain.is_empty() {
+            if !parse_bool(&self.value("insecure-discovery")?).map_err(Exit::error)? {
+                return Err(Exit::bad_feature(format!("--insecure-discovery=false is not supported: {TLS}")));
+            }
+            let found = discovery::endpoints(&domain, &self.value("discovery-srv-name")?).await;
+            written = found.map_err(Exit::error)?;
+        }
+        if written.is_empty() {
+            written = self.value("endpoints")?.split(',').map(|endpoint| endpoint.trim().to_owned()).collect();
+        }
+        written.iter().map(|endpoint| endpoint.parse().map_err(Exit::bad_args)).collect()
     }
 
     fn duration(&self, name: &str) -> Result<Duration, Exit> {
