@@ -242,3 +242,94 @@ fn the_beginning_of_a_command_is_enough() {
     assert_eq!(told(&cluster, &["mem", "list"]), told(&cluster, &["member", "list"]));
     assert_eq!(vlot(&cluster, &["m", "list"], PATIENCE).code, Some(1), "make-mirror, member or move-leader?");
 }
+
+/// Takes a lock and waits until it is held.
+fn holder(endpoints: &str, flags: &[&str], log: &Path) -> Process {
+    let mut command = client(Path::new(VLOT), endpoints);
+    let log_file = std::fs::File::create(log).unwrap();
+    command.args(["lock", "name"]).args(flags).stdout(log_file.try_clone().unwrap()).stderr(log_file);
+    let holder = Process::start(&mut command);
+    eventually("the lock is held", PATIENCE, || std::fs::read_to_string(log).unwrap().contains("name/"));
+    holder
+}
+
+#[test]
+fn a_lock_outlives_a_server_and_not_its_lease() {
+    let Some(etcd) = Etcd::find() else { return };
+    let mut cluster = Cluster::etcd(3, &etcd.server, &etcd.ctl);
+    let dir = TempDir::new("lock");
+    let log = dir.path().join("log");
+    let mut holding = holder(&cluster.endpoints(), &["--ttl=5"], &log);
+    // The one that the client speaks to. Renewing goes on at another, for longer than the lease lasts without.
+    cluster.nodes[0].kill();
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(
+        cluster.told(1, &["get", "name", "--prefix", "--count-only", "-w", "fields"]).lines().last(),
+        Some("\"Count\" : 1")
+    );
+    holding.signal("INT");
+    assert_eq!(holding.wait(PATIENCE).and_then(|status| status.code()), Some(0));
+    assert_eq!(cluster.told(1, &["get", "name", "--prefix"]), "");
+
+    let mut holding = holder(&cluster.nodes[1].endpoint(), &["--ttl=2"], &log);
+    cluster.nodes[1].kill();
+    assert_eq!(holding.wait(PATIENCE).and_then(|status| status.code()), Some(1));
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.ends_with("Error: session expired\n"), "{said}");
+}
+
+#[test]
+fn all_members_are_asked_and_the_leadership_moves() {
+    let Some(etcd) = Etcd::find() else { return };
+    let cluster = Cluster::etcd(3, &etcd.server, &etcd.ctl);
+    for verb in ["health", "hashkv", "status"] {
+        let sorted = |program: &Path| {
+            let mut command = client(program, &cluster.nodes[0].endpoint());
+            let output = run(command.args(["endpoint", verb, "--cluster"]), "", PATIENCE);
+            assert!(output.succeeded(), "{output:?}");
+            let mut lines: Vec<_> =
+                output.stdout.lines().map(|line| line.split(" took = ").next().unwrap().to_owned()).collect();
+            lines.sort_unstable();
+            lines
+        };
+        let (theirs, ours) = (sorted(&etcd.ctl), sorted(Path::new(VLOT)));
+        assert_eq!((ours.len(), &ours), (3, &theirs), "{verb}");
+    }
+    let finished = told(&cluster, &["defrag", "--cluster"]);
+    assert_eq!(finished.lines().filter(|line| line.starts_with("Finished defragmenting etcd member[http")).count(), 3);
+
+    let follower = cluster.nodes.iter().position(|node| !node.leads()).unwrap();
+    let id = |column: &str| column.split(", ").nth(1).unwrap().to_owned();
+    let target = id(&cluster.told(follower, &["endpoint", "status"]));
+    let leader = id(&cluster.told(cluster.leader(), &["endpoint", "status"]));
+    let moved = told(&cluster, &["move-leader", &target]);
+    assert_eq!(moved, format!("Leadership transferred from {leader} to {target}\n"));
+    eventually("it leads", PATIENCE, || cluster.nodes[follower].leads());
+}
+
+#[test]
+fn a_user_whose_token_has_expired_logs_in_again() {
+    let Some((etcd, source)) = etcd() else { return };
+    let mut destination = Cluster::etcd(1, &etcd.server, &etcd.ctl);
+    destination.nodes[0].stop();
+    destination.nodes[0].flag("auth-token-ttl", "1");
+    destination.nodes[0].start();
+    destination.ready();
+    for line in ["user add root:pw", "user grant-role root root", "auth enable"] {
+        told(&destination, &line.split(' ').collect::<Vec<_>>());
+    }
+    source.told(0, &["put", "a", "1"]);
+    let mut command = client(Path::new(VLOT), &source.endpoints());
+    command.args(["make-mirror", "--dest-user=root:pw", &destination.endpoints()]);
+    let _mirror = Process::start(command.stdout(Stdio::null()));
+    let holds = |value: &str| {
+        eventually("it is copied", PATIENCE, || {
+            destination.told(0, &["get", "a", "--print-value-only", "--user=root:pw"]).trim_end() == value
+        });
+    };
+    holds("1");
+    // Longer than a token lasts that is not used.
+    std::thread::sleep(Duration::from_secs(4));
+    source.told(0, &["put", "a", "2"]);
+    holds("2");
+}

@@ -9,7 +9,7 @@
 //! says 1 PUT               wait until that command has said so
 //! stop 1 INT               send it a signal, wait for its end, and show all it said
 //! ends 1                   wait for its end
-//! alarm NOSPACE            raise an alarm, which no client can
+//! raise NOSPACE            raise an alarm, which no client can
 //! pause 3                  let so many seconds pass
 //! ```
 //!
@@ -106,7 +106,7 @@ impl<'s> Session<'s> {
                 self.show(written, &output);
             }
             "pause" => sleep(Duration::from_secs(rest.parse().unwrap())),
-            "alarm" => raise(self.server, rest),
+            "raise" => raise(self.server, rest),
             _ => match first.strip_prefix('&') {
                 Some(number) => {
                     let command = self.command(rest);

@@ -4,8 +4,8 @@ use clap::{ArgMatches, Command};
 use vlot_proto::etcdserverpb::{DefragmentRequest, DefragmentResponse};
 
 use super::endpoint::endpoints;
-use crate::client::{Repeat, path};
-use crate::ctl::flags::{Settings, explain, switch, words};
+use crate::client::{Failure, Repeat, path};
+use crate::ctl::flags::{Settings, exit_of, explain, switch, words};
 use crate::ctl::{Exit, report, show};
 
 /// The command and its flags.
@@ -26,6 +26,8 @@ pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> 
         let outcome: Result<DefragmentResponse, _> = call.await;
         match outcome {
             Ok(_) => show(format!("Finished defragmenting etcd member[{endpoint}]\n").as_bytes())?,
+            // What one of them thinks of the user, all do.
+            Err(refused @ Failure::LoginRefused(_)) => return Err(exit_of(&refused)),
             Err(failure) => {
                 explain(&failure);
                 report(&format!("Failed to defragment etcd member[{endpoint}] ({failure})"));

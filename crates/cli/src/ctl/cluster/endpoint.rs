@@ -120,14 +120,14 @@ async fn active_alarms(client: &mut Client, budget: Duration) -> String {
 
 async fn status(settings: &Settings, endpoints: Vec<Endpoint>) -> Result<(), Exit> {
     let (statuses, failure) =
-        ask_each::<StatusResponse>(settings, endpoints, path::STATUS, &StatusRequest {}, "status").await;
+        ask_each::<StatusResponse>(settings, endpoints, path::STATUS, &StatusRequest {}, "status").await?;
     show(&settings.printer.endpoint_status(&statuses)?)?;
     if failure.is_some() { Err(Exit::new(Exit::ERROR, "")) } else { Ok(()) }
 }
 
 async fn hash_kv(settings: &Settings, endpoints: Vec<Endpoint>, revision: i64) -> Result<(), Exit> {
     let request = HashKvRequest { revision };
-    let (hashes, failure) = ask_each::<HashKvResponse>(settings, endpoints, path::HASH_KV, &request, "hash").await;
+    let (hashes, failure) = ask_each::<HashKvResponse>(settings, endpoints, path::HASH_KV, &request, "hash").await?;
     show(&settings.printer.endpoint_hash_kv(&hashes)?)?;
     failure.map_or(Ok(()), |failure| Err(Exit::error(failure.to_string())))
 }
@@ -139,13 +139,15 @@ async fn ask_each<Reply: prost::Message + Default>(
     path: &'static str,
     request: &impl prost::Message,
     what: &str,
-) -> (Vec<Said<Reply>>, Option<Failure>) {
+) -> Result<(Vec<Said<Reply>>, Option<Failure>), Exit> {
     let mut answers = Vec::new();
     let mut last_failure = None;
     for endpoint in endpoints {
         let mut client = settings.client_of(&endpoint);
         match client.call(path, request, Repeat::Freely, settings.command_timeout).await {
             Ok(reply) => answers.push(Said { endpoint: endpoint.to_string(), reply }),
+            // What one of them thinks of the user, all do.
+            Err(refused @ Failure::LoginRefused(_)) => return Err(exit_of(&refused)),
             Err(failure) => {
                 explain(&failure);
                 report(&format!("Failed to get the {what} of endpoint {endpoint} ({failure})"));
@@ -153,5 +155,5 @@ async fn ask_each<Reply: prost::Message + Default>(
             }
         }
     }
-    (answers, last_failure)
+    Ok((answers, last_failure))
 }

@@ -44,8 +44,7 @@ pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> 
             .unwrap_or_else(|_| Err(Exit::error("context deadline exceeded"))),
         false => saving.await,
     };
-    saved
-        .map_err(|exit| Exit { code: if exit.code == Exit::ERROR { Exit::INTERRUPTED } else { exit.code }, ..exit })?;
+    saved.map_err(|exit| Exit { code: Exit::INTERRUPTED, ..exit })?;
     show(format!("Snapshot saved at {name}\n").as_bytes())
 }
 
