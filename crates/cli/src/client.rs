@@ -6,6 +6,7 @@
 mod channel;
 mod frames;
 mod login;
+pub mod path;
 mod socket;
 mod status;
 
@@ -20,50 +21,6 @@ pub use channel::{Channel, Stream};
 pub use frames::BadFrame;
 pub use login::Credentials;
 pub use status::Status;
-
-/// Paths of the calls that the command line and the load generator make.
-pub mod path {
-    pub const RANGE: &str = "/etcdserverpb.KV/Range";
-    pub const PUT: &str = "/etcdserverpb.KV/Put";
-    pub const DELETE_RANGE: &str = "/etcdserverpb.KV/DeleteRange";
-    pub const TXN: &str = "/etcdserverpb.KV/Txn";
-    pub const COMPACT: &str = "/etcdserverpb.KV/Compact";
-    pub const WATCH: &str = "/etcdserverpb.Watch/Watch";
-    pub const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
-    pub const LEASE_REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
-    pub const LEASE_KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
-    pub const LEASE_TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
-    pub const LEASE_LEASES: &str = "/etcdserverpb.Lease/LeaseLeases";
-    pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
-    pub const MEMBER_ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
-    pub const MEMBER_REMOVE: &str = "/etcdserverpb.Cluster/MemberRemove";
-    pub const MEMBER_UPDATE: &str = "/etcdserverpb.Cluster/MemberUpdate";
-    pub const MEMBER_PROMOTE: &str = "/etcdserverpb.Cluster/MemberPromote";
-    pub const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
-    pub const ALARM: &str = "/etcdserverpb.Maintenance/Alarm";
-    pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
-    pub const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
-    pub const DEFRAGMENT: &str = "/etcdserverpb.Maintenance/Defragment";
-    pub const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
-    pub const DOWNGRADE: &str = "/etcdserverpb.Maintenance/Downgrade";
-    pub const AUTH_ENABLE: &str = "/etcdserverpb.Auth/AuthEnable";
-    pub const AUTH_DISABLE: &str = "/etcdserverpb.Auth/AuthDisable";
-    pub const AUTH_STATUS: &str = "/etcdserverpb.Auth/AuthStatus";
-    pub const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
-    pub const USER_ADD: &str = "/etcdserverpb.Auth/UserAdd";
-    pub const USER_GET: &str = "/etcdserverpb.Auth/UserGet";
-    pub const USER_LIST: &str = "/etcdserverpb.Auth/UserList";
-    pub const USER_DELETE: &str = "/etcdserverpb.Auth/UserDelete";
-    pub const USER_CHANGE_PASSWORD: &str = "/etcdserverpb.Auth/UserChangePassword";
-    pub const USER_GRANT_ROLE: &str = "/etcdserverpb.Auth/UserGrantRole";
-    pub const USER_REVOKE_ROLE: &str = "/etcdserverpb.Auth/UserRevokeRole";
-    pub const ROLE_ADD: &str = "/etcdserverpb.Auth/RoleAdd";
-    pub const ROLE_GET: &str = "/etcdserverpb.Auth/RoleGet";
-    pub const ROLE_LIST: &str = "/etcdserverpb.Auth/RoleList";
-    pub const ROLE_DELETE: &str = "/etcdserverpb.Auth/RoleDelete";
-    pub const ROLE_GRANT_PERMISSION: &str = "/etcdserverpb.Auth/RoleGrantPermission";
-    pub const ROLE_REVOKE_PERMISSION: &str = "/etcdserverpb.Auth/RoleRevokePermission";
-}
 
 /// Pause before the endpoints are tried again once all have failed.
 const BACK_OFF_MIN: Duration = Duration::from_millis(25);

@@ -18,6 +18,7 @@ use vlot_proto::etcdserverpb::{
 
 use super::flags::{Settings, exit_of, is_set, switch, text, text_of, words};
 use super::kv::keys::KeyRange;
+use super::notation::quoted;
 use super::{Exit, show};
 use crate::client::{Repeat, path};
 
@@ -85,7 +86,8 @@ async fn require_unused(settings: &Settings, prefix: &str, hint: &str) -> Result
     if reply.kvs.is_empty() {
         return Ok(());
     }
-    Err(Exit::invalid_input(format!("prefix {prefix:?} has keys. Delete with {hint} first")))
+    let prefix = quoted(prefix.as_bytes());
+    Err(Exit::invalid_input(format!("prefix {prefix} has keys. Delete with {hint} first")))
 }
 
 /// Deletes what was written; returns the revision of that.
