@@ -14,10 +14,7 @@ const SHELLS: [(&str, Shell); 4] =
 pub fn command() -> Command {
     Command::new("completion")
         .about("Generate completion script")
-        .after_help(
-            "bash: source <(vlot completion bash)\nzsh:  vlot completion zsh > \"${fpath[1]}/_vlot\"\nfish: vlot completion fish | \
-             source",
-        )
+        .after_help("In bash, for one: source <(PROGRAM completion bash)")
         .arg(
             Arg::new("shell")
                 .required(true)

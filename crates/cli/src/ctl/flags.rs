@@ -21,6 +21,9 @@ use crate::client::{Client, Credentials, Endpoint, Failure, Options, Repeat};
 /// gRPC's clients in Go never ping more often, and etcd's servers count on it.
 const KEEPALIVE_MIN: Duration = Duration::from_secs(10);
 
+/// A century stands for ever, and can be added to the time of day.
+const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// Name, short letter, placeholder of the value (none for a switch), default, help.
 type Known = (&'static str, Option<char>, Option<&'static str>, &'static str, &'static str);
 
@@ -295,7 +298,10 @@ impl Given<'_> {
 
     fn duration(&self, name: &str) -> Result<Duration, Exit> {
         let value = self.value(name)?;
-        parse_duration(&value).ok_or_else(|| Exit::error(format!("invalid argument {value:?} for \"--{name}\" flag")))
+        let duration = parse_duration(&value);
+        let duration =
+            duration.ok_or_else(|| Exit::error(format!("invalid argument {value:?} for \"--{name}\" flag")))?;
+        Ok(duration.min(DURATION_MAX))
     }
 
     /// Says what each flag is, as its variable.

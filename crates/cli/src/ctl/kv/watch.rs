@@ -27,7 +27,6 @@ const PROGRESS_REQUESTS_MAX: usize = 16;
 pub fn command() -> Command {
     Command::new("watch")
         .about("Watches events stream on keys or prefixes")
-        .override_usage("vlot watch [OPTIONS] [KEY or PREFIX] [RANGE_END] [-- COMMAND [ARG]...]")
         .arg(words("KEY [RANGE_END]"))
         .arg(Arg::new("exec").value_name("COMMAND").num_args(0..).last(true).value_parser(value_parser!(OsString)))
         .args([

@@ -14,6 +14,8 @@ use crate::ctl::flags::explain;
 const FIRST: Duration = Duration::from_secs(10);
 /// Pause before a stream that broke is opened again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// etcd grants no lease for longer. A server that says more is not to make the clock overflow.
+const TTL_MAX: Duration = Duration::from_secs(9_000_000_000);
 /// How often a lease is renewed in its time.
 const PER_TTL: u32 = 3;
 
@@ -55,7 +57,7 @@ impl Renewal {
                 Err(_) => return Err(End::Over),
                 Ok(Ok(reply)) if reply.ttl <= 0 => return Err(End::Over),
                 Ok(Ok(reply)) => {
-                    let ttl = Duration::from_secs(reply.ttl.unsigned_abs());
+                    let ttl = Duration::from_secs(reply.ttl.unsigned_abs()).min(TTL_MAX);
                     self.due = Instant::now() + ttl / PER_TTL;
                     self.deadline = Instant::now() + ttl;
                     return Ok(reply);
