@@ -27,7 +27,7 @@ pub use flags::flag_before_command;
 pub use reorder::flags_behind_command;
 
 use cluster::{alarm, defrag, downgrade, endpoint, member, move_leader, snapshot};
-use flags::Settings;
+use flags::{Settings, with_usage};
 use kv::{compaction, del, get, make_mirror, put, txn, watch};
 use leases::{elect, lease, lock};
 use users::{auth, role, user};
@@ -37,8 +37,8 @@ pub fn flags() -> Vec<clap::Arg> {
     flags::global()
 }
 
-/// The commands, for the program's root command. Each takes the flags of [`flags()`] as well.
-pub fn commands() -> Vec<Command> {
+/// The commands, for the root command of a program of this name. Each takes the flags of [`flags()`] as well.
+pub fn commands(program: &str) -> Vec<Command> {
     let commands = [
         get::command(),
         put::command(),
@@ -63,7 +63,9 @@ pub fn commands() -> Vec<Command> {
         check::command(),
         version::command(),
     ];
-    commands.map(|command| command.args(flags::global().into_iter().map(|flag| flag.global(true)))).into()
+    let complete =
+        |command: Command| with_usage(program, command).args(flags::global().into_iter().map(|flag| flag.global(true)));
+    commands.map(complete).into()
 }
 
 /// Runs the command that the root command's matches name, as the program of this name.
@@ -131,7 +133,8 @@ fn dispatch(program: &str, root: &ArgMatches) -> Result<(), Exit> {
 
 /// As in etcdctl, a command whose subcommand is missing tells which there are.
 fn help_without_subcommand(program: &str, name: &str, matches: &ArgMatches) -> Option<String> {
-    let command = commands().into_iter().find(|command| command.get_name() == name && command.has_subcommands())?;
+    let command =
+        commands(program).into_iter().find(|command| command.get_name() == name && command.has_subcommands())?;
     let is_missing = matches.subcommand_name().is_none();
     is_missing.then(|| command.bin_name(format!("{program} {name}")).render_help().to_string())
 }

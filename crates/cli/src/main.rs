@@ -61,14 +61,16 @@ fn vlot() -> Command {
     root("vlot", "A replicated key-value store that speaks etcd's v3 interface")
         .subcommand(Command::new("server").about("Start one node; takes etcd's flags, see 'vlot server --help'"))
         .subcommand(dev::command())
-        .subcommands(ctl::commands())
+        .subcommands(ctl::commands("vlot"))
         .subcommand(bench::command())
         .subcommand(log::command())
         .subcommand(completion::command())
 }
 
 fn etcdctl() -> Command {
-    root("etcdctl", "A command line client for etcd v3").subcommands(ctl::commands()).subcommand(completion::command())
+    root("etcdctl", "A command line client for etcd v3")
+        .subcommands(ctl::commands("etcdctl"))
+        .subcommand(completion::command())
 }
 
 fn root(name: &'static str, about: &'static str) -> Command {

@@ -31,7 +31,7 @@ pub fn command() -> Command {
         Command::new(name)
             .about(about)
             // etcdctl takes words here, too, and makes nothing of them.
-            .arg(words("IGNORED").hide(true))
+            .arg(words(""))
             .args([
                 text("load", "s", "How much: s(small), m(medium), l(large) or xl(xLarge)"),
                 text("prefix", prefix, "The prefix of the keys that are written"),

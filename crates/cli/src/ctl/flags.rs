@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use prost::Message;
 
 use super::notation::parse_duration;
@@ -84,9 +84,7 @@ pub fn takes_value(name: &str) -> Option<bool> {
 fn flag(name: &'static str, short: Option<char>, value: Option<&'static str>) -> Arg {
     let arg = match value {
         Some(value) => Arg::new(name).value_name(value).allow_hyphen_values(true),
-        None => {
-            Arg::new(name).num_args(0..=1).require_equals(true).default_missing_value("true").hide_possible_values(true)
-        }
+        None => Arg::new(name).value_name("BOOL").num_args(0..=1).require_equals(true).default_missing_value("true"),
     };
     let action = if name == "endpoints" { ArgAction::Append } else { ArgAction::Set };
     match short {
@@ -110,9 +108,21 @@ pub fn text(name: &'static str, default: &'static str, help: &'static str) -> Ar
     flag(name, None, Some("TEXT")).default_value(default).help(help)
 }
 
-/// The arguments that are not flags; keys and values are any bytes.
-pub fn words(name: &'static str) -> Arg {
-    Arg::new("words").value_name(name).num_args(0..).value_parser(value_parser!(OsString))
+/// The arguments that are not flags; keys and values are any bytes. `shape` is how they are shown, in the line on usage alone.
+pub fn words(shape: &'static str) -> Arg {
+    Arg::new("words").value_name(shape).num_args(0..).value_parser(value_parser!(OsString)).hide(true)
+}
+
+/// The same command with a line on usage for each of its subcommands, as part of the program that `path` begins with.
+pub fn with_usage(path: &str, command: Command) -> Command {
+    let path = format!("{path} {}", command.get_name());
+    if command.has_subcommands() {
+        return command.mut_subcommands(|subcommand| with_usage(&path, subcommand));
+    }
+    let words = command.get_arguments().find(|argument| argument.get_id() == "words");
+    let shape = words.and_then(|words| words.get_value_names()?.first()).map_or("", |shape| shape.as_str());
+    let usage = format!("{path} [OPTIONS] {shape}");
+    command.override_usage(usage.trim_end().to_owned())
 }
 
 /// The switch `name` of a command's matches.

@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn flags_of_a_command_may_stand_before_it() {
-        let root = Command::new("etcdctl").subcommands(crate::ctl::commands());
+        let root = Command::new("etcdctl").subcommands(crate::ctl::commands("etcdctl"));
         for (written, read) in [
             ("etcdctl get a --prefix", "etcdctl get a --prefix"),
             ("etcdctl --interactive=false user add root", "etcdctl user add --interactive=false root"),

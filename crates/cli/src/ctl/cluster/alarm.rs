@@ -11,8 +11,8 @@ use crate::ctl::{Exit, show};
 /// The command and its subcommands.
 pub fn command() -> Command {
     Command::new("alarm").about("Alarm related commands").subcommands([
-        Command::new("disarm").about("Disarms all alarms").arg(words("").hide(true)),
-        Command::new("list").about("Lists all alarms").arg(words("").hide(true)),
+        Command::new("disarm").about("Disarms all alarms").arg(words("")),
+        Command::new("list").about("Lists all alarms").arg(words("")),
     ])
 }
 

@@ -13,7 +13,7 @@ pub fn command() -> Command {
     Command::new("defrag")
         .about("Defragments the storage of the etcd members with given endpoints")
         // etcdctl takes words here, too, and makes nothing of them.
-        .arg(words("IGNORED").hide(true))
+        .arg(words(""))
         .arg(switch("cluster", "Use all endpoints from the cluster member list"))
 }
 

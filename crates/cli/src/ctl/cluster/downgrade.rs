@@ -14,7 +14,7 @@ pub fn command() -> Command {
     Command::new("downgrade").about("Downgrade related commands").subcommands([
         of_version("validate", "Validate downgrade capability before starting downgrade"),
         of_version("enable", "Start a downgrade action to cluster"),
-        Command::new("cancel").about("Cancel the ongoing downgrade action to cluster").arg(words("").hide(true)),
+        Command::new("cancel").about("Cancel the ongoing downgrade action to cluster").arg(words("")),
     ])
 }
 

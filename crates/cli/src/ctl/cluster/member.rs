@@ -29,7 +29,7 @@ pub fn command() -> Command {
             .arg(peer_urls("Comma separated peer URLs for the new member"))
             .arg(switch("learner", "Indicates if the new member is raft learner")),
         // etcdctl takes words here, too, and makes nothing of them.
-        list.arg(words("IGNORED")).arg(text("consistency", "l", "Linearizable(l) or Serializable(s)")),
+        list.arg(words("")).arg(text("consistency", "l", "Linearizable(l) or Serializable(s)")),
         Command::new("promote").about("Promotes a non-voting member in the cluster").arg(words("MEMBER_ID")),
         Command::new("remove").about("Removes a member from the cluster").arg(words("MEMBER_ID")),
         Command::new("update")

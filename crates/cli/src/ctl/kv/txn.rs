@@ -20,7 +20,7 @@ use crate::ctl::{Exit, show};
 pub fn command() -> Command {
     Command::new("txn")
         .about("Txn processes all the requests in one transaction")
-        .arg(words("").hide(true))
+        .arg(words(""))
         .arg(switch("interactive", "Input transaction in interactive mode").short('i'))
 }
 

@@ -27,8 +27,8 @@ const PROGRESS_REQUESTS_MAX: usize = 16;
 pub fn command() -> Command {
     Command::new("watch")
         .about("Watches events stream on keys or prefixes")
-        .arg(words("KEY [RANGE_END]"))
-        .arg(Arg::new("exec").value_name("COMMAND").num_args(0..).last(true).value_parser(value_parser!(OsString)))
+        .arg(words("[KEY [RANGE_END]] [-- COMMAND [ARG]...]"))
+        .arg(Arg::new("exec").num_args(0..).last(true).hide(true).value_parser(value_parser!(OsString)))
         .args([
             switch("interactive", "Interactive mode").short('i'),
             switch("prefix", "Watch on a prefix if prefix is set"),

@@ -23,7 +23,7 @@ pub fn command() -> Command {
             .arg(words("LEASE_ID"))
             .arg(switch("keys", "Get keys attached to this lease")),
         // etcdctl takes words here, too, and makes nothing of them.
-        Command::new("list").about("List all active leases").arg(words("IGNORED")),
+        Command::new("list").about("List all active leases").arg(words("")),
         Command::new("keep-alive")
             .about("Keeps leases alive (renew)")
             .arg(words("LEASE_ID"))

@@ -17,7 +17,7 @@ const ROOT_HAS_NOT_ITS_ROLE: &str = "etcdserver: root user does not have root ro
 
 /// The command and its subcommands.
 pub fn command() -> Command {
-    let plain = |name, about| Command::new(name).about(about).arg(words("").hide(true));
+    let plain = |name, about| Command::new(name).about(about).arg(words(""));
     Command::new("auth").about("Enable or disable authentication").subcommands([
         plain("enable", "Enables authentication"),
         plain("disable", "Disables authentication"),

@@ -18,26 +18,25 @@ use crate::ctl::{Exit, show};
 /// The command and its subcommands.
 pub fn command() -> Command {
     let named = |name, about| Command::new(name).about(about).arg(words("ROLE_NAME"));
-    let ranges = |what| {
+    let ranges = || {
         [
             switch("prefix", "The permission is for all keys with this prefix"),
             switch("from-key", "The permission is for all keys that are greater than or equal to this one"),
         ]
-        .map(|flag| flag.help_heading(what))
     };
     Command::new("role").about("Role related commands").subcommands([
         named("add", "Adds a new role"),
         named("delete", "Deletes a role"),
         named("get", "Gets detailed information of a role"),
-        Command::new("list").about("Lists all roles").arg(words("").hide(true)),
+        Command::new("list").about("Lists all roles").arg(words("")),
         Command::new("grant-permission")
             .about("Grants a key to a role")
             .arg(words("ROLE_NAME read|write|readwrite KEY [END_KEY]"))
-            .args(ranges("Options")),
+            .args(ranges()),
         Command::new("revoke-permission")
             .about("Revokes a key from a role")
             .arg(words("ROLE_NAME KEY [END_KEY]"))
-            .args(ranges("Options")),
+            .args(ranges()),
     ])
 }
 

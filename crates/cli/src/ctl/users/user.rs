@@ -29,7 +29,7 @@ pub fn command() -> Command {
             .about("Gets detailed information of a user")
             .arg(words("USER_NAME"))
             .arg(switch("detail", "Show permissions of roles granted to the user")),
-        Command::new("list").about("Lists all users").arg(words("").hide(true)),
+        Command::new("list").about("Lists all users").arg(words("")),
         Command::new("passwd").about("Changes password of user").arg(words("USER_NAME")).arg(interactive()),
         Command::new("grant-role").about("Grants a role to a user").arg(words("USER_NAME ROLE_NAME")),
         Command::new("revoke-role").about("Revokes a role from a user").arg(words("USER_NAME ROLE_NAME")),
