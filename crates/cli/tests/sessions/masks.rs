@@ -53,7 +53,12 @@ impl Masks {
             let word = &rest[start..];
             let (word, after) =
                 word.split_at(word.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(word.len()));
-            masked.push_str(&self.name_of(word));
+            let name = self.name_of(word);
+            if name != word {
+                // Short ids have blanks before them.
+                masked.truncate(masked.trim_end_matches(' ').len() + usize::from(masked.ends_with(' ')));
+            }
+            masked.push_str(&name);
             rest = after;
         }
         masked + rest
@@ -93,5 +98,6 @@ fn ids_keep_their_identity_and_times_go() {
     let text = "lease 7413a229b3d9ee03 granted with TTL(100s), remaining(99s)\n127.0.0.1:7 took = 2.5ms";
     assert_eq!(masks.apply(text), "lease ID1 granted with TTL(100s), remaining(N)\nSERVER took = N");
     assert_eq!(masks.apply("{\"ID\":8364207232951905797}a/7413a229b3d9ee03"), "{\"ID\":ID2}a/ID1");
+    assert_eq!(masks.apply("cluster   413a229b3d9ee03"), "cluster ID3");
     assert_eq!(masks.apply("key 12 deadbeefdeadbeef"), "key 12 deadbeefdeadbeef");
 }
