@@ -44,11 +44,13 @@ pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> 
             .unwrap_or_else(|_| Err(Exit::error("context deadline exceeded"))),
         false => saving.await,
     };
-    saved.map_err(|exit| Exit { code: Exit::INTERRUPTED, ..exit })?;
-    show(format!("Snapshot saved at {name}\n").as_bytes())
+    let version = saved.map_err(|exit| Exit { code: Exit::INTERRUPTED, ..exit })?;
+    show(format!("Snapshot saved at {name}\n").as_bytes())?;
+    if version.is_empty() { Ok(()) } else { show(format!("Server version {version}\n").as_bytes()) }
 }
 
-async fn save(settings: &Settings, endpoint: &Endpoint, target: &Path) -> Result<(), Exit> {
+/// Saves it, and returns the version of the server, which servers tell from release 3.6 on.
+async fn save(settings: &Settings, endpoint: &Endpoint, target: &Path) -> Result<String, Exit> {
     let part = PartialFile::create(target)?;
     inform("created temporary db file", "path", &part.path.display().to_string());
     let mut file = Checked::new(&part.file);
@@ -61,8 +63,12 @@ async fn save(settings: &Settings, endpoint: &Endpoint, target: &Path) -> Result
     stream.send(&SnapshotRequest {}).await.map_err(failed)?;
     stream.finish().map_err(failed)?;
     inform("fetching snapshot", "endpoint", &endpoint.to_string());
+    let mut version = String::new();
     while let Some(piece) = stream.next().await.map_err(failed)? {
         file.write(&piece.blob).map_err(|error| part.unwritten(&error))?;
+        if !piece.version.is_empty() {
+            version = piece.version;
+        }
     }
     let bytes = file.finish().map_err(|flaw| match flaw {
         Flaw::Disk(error) => part.unwritten(&error),
@@ -72,7 +78,7 @@ async fn save(settings: &Settings, endpoint: &Endpoint, target: &Path) -> Result
     inform("fetched snapshot", "size", &notation::size(bytes));
     part.rename(target)?;
     inform("saved", "path", &target.display().to_string());
-    Ok(())
+    Ok(version)
 }
 
 /// The file while it is being written. Goes with its owner unless it got its name.
