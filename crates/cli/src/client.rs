@@ -294,9 +294,15 @@ impl Client {
         let channel = match self.channel.take() {
             Some(channel) => channel,
             None => {
-                let mut channel = Channel::open(&self.endpoints[self.current], &self.options).await?;
+                let endpoint = &self.endpoints[self.current];
+                let mut channel = Channel::open(endpoint, &self.options).await?;
                 if let Some(credentials) = &self.options.credentials {
-                    credentials.log_in(&mut channel, self.options.dial_timeout).await?;
+                    let logged_in = credentials.log_in(&mut channel, self.options.dial_timeout).await;
+                    logged_in.map_err(|failure| match failure {
+                        Failure::LoginRefused(_) => failure,
+                        // Nothing else was sent, and another endpoint may do better.
+                        passing => Failure::Unreachable { endpoint: endpoint.to_string(), cause: passing.to_string() },
+                    })?;
                 }
                 channel
             }

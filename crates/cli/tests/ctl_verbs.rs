@@ -333,3 +333,21 @@ fn a_user_whose_token_has_expired_logs_in_again() {
     source.told(0, &["put", "a", "2"]);
     holds("2");
 }
+
+#[test]
+fn who_logs_in_waits_for_a_server_that_can_say_who_they_are() {
+    let Some(etcd) = Etcd::find() else { return };
+    let mut cluster = Cluster::etcd(3, &etcd.server, &etcd.ctl);
+    for line in ["user add root:pw", "user grant-role root root", "auth enable"] {
+        told(&cluster, &line.split(' ').collect::<Vec<_>>());
+    }
+    // One endpoint is gone, and the others can log nobody in until they have found a leader.
+    let leader = cluster.leader();
+    cluster.nodes.swap(0, leader);
+    cluster.nodes[0].kill();
+    let written = vlot(&cluster, &["put", "a", "1", "--user=root:pw", "--command-timeout=15s"], PATIENCE);
+    assert_eq!((written.code, &written.stdout[..]), (Some(0), "OK\n"), "{written:?}");
+    let refused = vlot(&cluster, &["put", "a", "1", "--user=root:other"], PATIENCE);
+    let flaw = "Error: etcdserver: authentication failed, invalid user ID or password\n";
+    assert_eq!((refused.code, &refused.stderr[..]), (Some(2), flaw));
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use vlot_proto::etcdserverpb::{AuthenticateRequest, AuthenticateResponse};
 
-use super::{BadAnswer, Channel, Failure, path};
+use super::{BadAnswer, Channel, Failure, Status, path};
 
 /// etcd's text where nobody needs to log in.
 const NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
@@ -39,7 +39,9 @@ impl Credentials {
         let reply: AuthenticateResponse = match channel.call(path::AUTHENTICATE, &request, budget).await {
             Ok(reply) => reply,
             Err(Failure::Refused(status)) if status.message == NOT_ENABLED => return Ok(()),
-            Err(Failure::Refused(status)) => return Err(Failure::LoginRefused(status)),
+            Err(Failure::Refused(status)) if status.code != Status::UNAVAILABLE => {
+                return Err(Failure::LoginRefused(status));
+            }
             Err(failure) => return Err(failure),
         };
         let token = HeaderValue::from_str(&reply.token).map_err(|_| Failure::Malformed(BadAnswer::Token))?;
