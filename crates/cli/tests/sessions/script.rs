@@ -17,17 +17,19 @@
 //! `{peer}` the server's peer URL.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
+use vlot_proto::etcdserverpb::alarm_request::AlarmAction;
+use vlot_proto::etcdserverpb::{AlarmRequest, AlarmResponse, AlarmType};
+
 use super::masks::Masks;
 use super::support::cluster::{Cluster, PATIENCE, client, plain_client};
 use super::support::process::{Output, run, signal};
-use super::support::{TempDir, eventually};
+use super::support::{TempDir, eventually, grpc};
 
 /// Runs a session and returns what was to be seen of it.
 pub fn run_session(text: &str, program: &Path, server: &Cluster) -> String {
@@ -230,19 +232,19 @@ fn collected(mut pipe: impl Read + Send + 'static) -> (Arc<Mutex<Vec<u8>>>, std:
     (collected, reader)
 }
 
-/// Raises an alarm by way of the JSON gateway.
+/// Raises an alarm of the member.
 fn raise(server: &Cluster, alarm: &str) {
-    let port = server.nodes[0].client_port;
     let listed = server.told(0, &["member", "list", "-w", "fields"]);
     let id = listed.lines().find_map(|line| line.strip_prefix("\"ID\" : ")).unwrap();
-    let body = format!("{{\"action\":\"ACTIVATE\",\"memberID\":\"{id}\",\"alarm\":\"{alarm}\"}}");
-    let request = format!(
-        "POST /v3/maintenance/alarm HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    socket.write_all(request.as_bytes()).unwrap();
-    let mut reply = String::new();
-    socket.read_to_string(&mut reply).unwrap();
-    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+    let request = AlarmRequest {
+        action: AlarmAction::Activate.into(),
+        member_id: id.parse().unwrap(),
+        alarm: AlarmType::from_str_name(alarm).expect("an alarm that there is").into(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let raised: Result<AlarmResponse, String> = runtime.block_on(async {
+        let client = grpc::Client::connect(server.nodes[0].client_port).await;
+        client.call("/etcdserverpb.Maintenance/Alarm", &request).await
+    });
+    raised.unwrap();
 }
