@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "generated from the .proto files, which carry the comments")]
 
 pub mod txn;
+pub mod descriptors;
 
 pub mod authpb {
     include!("generated/authpb.rs");
