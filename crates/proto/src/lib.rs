@@ -5,8 +5,8 @@
 //! are out of date.
 #![allow(missing_docs, reason = "generated from the .proto files, which carry the comments")]
 
-pub mod txn;
 pub mod descriptors;
+pub mod txn;
 
 pub mod authpb {
     include!("generated/authpb.rs");

@@ -42,6 +42,10 @@ pub struct Config {
     pub(crate) extensive_metrics: bool,
     /// The hosts that HTTP/1 requests may name; `None` allows all.
     pub(crate) hosts: Option<Vec<String>>,
+    /// The origins whose pages may read what is answered to HTTP requests; `None` allows all.
+    pub(crate) origins: Option<Vec<String>>,
+    /// Whether clients may call in JSON.
+    pub(crate) has_gateway: bool,
     /// How much is logged, in which shape, and where.
     pub logging: Logging,
     /// Whether the node ends when its standard input does: when its parent process has ended.
@@ -168,6 +172,8 @@ impl Config {
             // As in etcd, any other text means the usual ones.
             extensive_metrics: text(&settings, "metrics") == "extensive",
             hosts: hosts(&settings),
+            origins: origins(&settings)?,
+            has_gateway: is_on(&settings, "enable-grpc-gateway"),
             logging: logging(&settings)?,
             stop_with_parent: settings.stop_with_parent,
             warnings: std::mem::take(&mut settings.warnings),
@@ -350,6 +356,23 @@ fn hosts(settings: &Settings) -> Option<Vec<String>> {
     let hosts: Vec<String> = text(settings, "host-whitelist").split(',').map(|host| host.trim().to_owned()).collect();
     let all = hosts.iter().any(|host| host == "*") || hosts.iter().all(String::is_empty);
     if all { None } else { Some(hosts) }
+}
+
+fn origins(settings: &Settings) -> Result<Option<Vec<String>>, ConfigError> {
+    let given = text(settings, "cors");
+    if given == "*" {
+        return Ok(None);
+    }
+    let is_origin = |origin: &str| {
+        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', '*']))
+    };
+    let origins: Vec<String> = given.split(',').map(|origin| origin.trim().to_owned()).collect();
+    if origins.iter().all(|origin| is_origin(origin)) {
+        Ok(Some(origins))
+    } else {
+        Err(invalid("cors", given, "* or a list of http://host:port"))
+    }
 }
 
 fn logging(settings: &Settings) -> Result<Logging, ConfigError> {

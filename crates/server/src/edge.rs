@@ -1,12 +1,15 @@
 //! The client side of the process: listeners, connections, and which protocol a connection speaks.
 //!
 //! One port serves gRPC (HTTP/2) and HTTP/1. Owns sockets and their limits. Must not know what a call does: gRPC calls
-//! go to `grpc.rs`, everything else to `http.rs`.
+//! go to `grpc.rs`, JSON to `gateway.rs`, everything else to `http.rs`.
 
 mod admission;
 mod body;
+mod call;
 mod compression;
+mod cors;
 mod frames;
+mod gateway;
 mod grpc;
 mod http;
 mod opening;
@@ -20,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{Request, Response, StatusCode, Version};
+use ::http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -64,6 +67,8 @@ pub(crate) enum Serves {
     GrpcAndHttp,
     Grpc,
     Http,
+    /// What operators' tools ask, without the clients' calls.
+    Metrics,
 }
 
 /// What all connections share.
@@ -76,6 +81,8 @@ pub(crate) struct Edge {
     keepalive_timeout: Duration,
     slow_call: Duration,
     hosts: Option<Vec<String>>,
+    origins: Option<Vec<String>>,
+    has_gateway: bool,
     stopping: watch::Receiver<bool>,
 }
 
@@ -91,6 +98,8 @@ impl Edge {
             keepalive_timeout: config.keepalive.timeout,
             slow_call: config.slow_call,
             hosts: config.hosts.clone(),
+            origins: config.origins.clone(),
+            has_gateway: config.has_gateway,
             stopping,
         })
     }
@@ -174,16 +183,35 @@ impl Edge {
     }
 
     async fn answer(self: Arc<Edge>, request: Request<Incoming>, serves: Serves) -> Response<Body> {
-        if serves != Serves::Http && grpc::is_grpc(request.headers()) {
-            return grpc::answer(self, request).await;
-        }
-        let reply = match serves {
+        match serves {
+            Serves::GrpcAndHttp | Serves::Grpc if grpc::is_grpc(request.headers()) => grpc::answer(self, request).await,
+            Serves::Grpc if request.version() == Version::HTTP_2 => grpc::not_a_call(request.headers()),
             Serves::Grpc => http::not_found(),
-            _ => http::answer(&self.services, self.hosts.as_deref(), &request).await,
-        };
+            _ if !http::is_for_one_of(self.hosts.as_deref(), &request) => http::misdirected(),
+            Serves::Metrics => http::answer(&self.services, &request).await,
+            Serves::GrpcAndHttp | Serves::Http => {
+                let origin = cors::allowed(self.origins.as_deref(), request.headers());
+                let mut response = self.answer_http(request, serves == Serves::GrpcAndHttp).await;
+                if let Some(origin) = origin {
+                    cors::allow(&mut response, origin);
+                }
+                response
+            }
+        }
+    }
+
+    async fn answer_http(self: Arc<Edge>, request: Request<Incoming>, has_calls: bool) -> Response<Body> {
+        // So a browser asks whether a page may ask; as in etcd, of any path.
+        if request.method() == Method::OPTIONS {
+            return Response::new(Body::empty());
+        }
+        if self.has_gateway && gateway::is_below_v3(request.uri().path()) {
+            return gateway::answer(self, request).await;
+        }
+        let reply = http::answer(&self.services, &request).await;
         // Calls are what HTTP/2 is spoken for where there are any.
         let is_no_call = reply.status() == StatusCode::NOT_FOUND && request.version() == Version::HTTP_2;
-        if is_no_call && serves != Serves::Http { grpc::not_a_call(request.headers()) } else { reply }
+        if is_no_call && has_calls { grpc::not_a_call(request.headers()) } else { reply }
     }
 
     fn http2(&self) -> hyper::server::conn::http2::Builder<TokioExecutor> {

@@ -35,6 +35,7 @@ mod edge;
 mod exposition;
 mod identity;
 mod join;
+mod json;
 mod member;
 mod metrics;
 mod peer_pages;

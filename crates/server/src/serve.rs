@@ -196,7 +196,7 @@ const HEADROOM_BYTES: u64 = 64 << 20;
 fn listen(config: &Config) -> Result<Vec<(tokio::net::TcpListener, Serves)>, ListenError> {
     let listen = &config.listen;
     let clients = if listen.client_http.is_empty() { Serves::GrpcAndHttp } else { Serves::Grpc };
-    let all = [(&listen.client, clients), (&listen.client_http, Serves::Http), (&listen.metrics, Serves::Http)];
+    let all = [(&listen.client, clients), (&listen.client_http, Serves::Http), (&listen.metrics, Serves::Metrics)];
     let each = all.into_iter().flat_map(|(urls, serves)| urls.iter().map(move |url| (url, serves)));
     each.map(|(url, serves)| Ok((edge::listen(url, listen.reuse_port, listen.reuse_address)?, serves))).collect()
 }

@@ -1,9 +1,8 @@
-//! The bodies of replies: gRPC messages behind their five-byte prefix, or plain text.
+//! The bodies of replies: gRPC messages behind their five-byte prefix, plain text, or JSON.
 //!
 //! Owns the framing of what goes out, and how much of it is handed to the connection at a time. A message is sent as it
 //! is, without a copy to put its prefix in front of it.
 
-use std::convert::Infallible;
 use std::io::Cursor;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
 use super::compression::{Encoding, compressed};
+use super::gateway::{Incomplete, JsonBody};
 use crate::conversation::{PREFIX_BYTES, Waiting, prefix};
 use crate::metrics::Tally;
 use crate::status::{Code, Status};
@@ -34,6 +34,8 @@ pub(crate) enum Body {
     /// Framed bytes as they come, closed by a status. They are taken only as the client takes them. If they are to be
     /// compressed, whole messages come at a time.
     Stream { next: Bytes, following: Waiting, encoding: Encoding, tally: Option<Tally> },
+    /// JSON, as it is made.
+    Json { next: Bytes, following: Box<JsonBody> },
 }
 
 impl Body {
@@ -50,6 +52,11 @@ impl Body {
     /// Messages of a stream, framed, as they come.
     pub(super) fn stream(following: Waiting, encoding: Encoding, tally: Tally) -> Body {
         Body::Stream { next: Bytes::new(), following, encoding, tally: Some(tally) }
+    }
+
+    /// JSON, as it is made.
+    pub(super) fn json(following: JsonBody) -> Body {
+        Body::Json { next: Bytes::new(), following: Box::new(following) }
     }
 
     /// One message of exactly this length, whose bytes come in slices.
@@ -122,7 +129,7 @@ fn percent_encoded(text: &str) -> String {
 
 impl http_body::Body for Body {
     type Data = Data;
-    type Error = Infallible;
+    type Error = Incomplete;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -150,6 +157,17 @@ impl http_body::Body for Body {
                 }
                 Some(Frame::data(unframed(next.split_to(next.len().min(PIECE_BYTES_MAX)))))
             }
+            Body::Json { next, following } => {
+                // A piece may be of no length: the message has come to the middle of a long string.
+                while next.is_empty() {
+                    match ready!(following.poll_piece(context)) {
+                        Some(Ok(piece)) => *next = piece,
+                        Some(Err(incomplete)) => return Poll::Ready(Some(Err(incomplete))),
+                        None => return Poll::Ready(None),
+                    }
+                }
+                Some(Frame::data(unframed(next.split_to(next.len().min(PIECE_BYTES_MAX)))))
+            }
         };
         Poll::Ready(frame.map(Ok))
     }
@@ -161,7 +179,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole { data, .. } => SizeHint::with_exact(data.as_ref().map_or(0, |data| data.remaining() as u64)),
-            Body::Stream { .. } => SizeHint::default(),
+            Body::Stream { .. } | Body::Json { .. } => SizeHint::default(),
         }
     }
 }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -14,20 +13,16 @@ use tracing::warn;
 
 use super::Edge;
 use super::body::{Body, trailers};
+use super::call;
 use super::compression::Encoding;
 use super::requests::GrpcRequests;
-use crate::conversation::{Replies, Requests, Slices};
-use crate::metrics::{Metrics, Tally};
+use crate::conversation::Requests;
+use crate::metrics::Tally;
 use crate::rpc::{Kind, Rpc};
 use crate::service::{Caller, LongAnswer, Reply};
 use crate::status::{Code, Status};
 
 const CONTENT_TYPE_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-/// Batches of replies that may wait between a streaming service and the connection.
-const BATCHES_MAX: usize = 2;
-/// Slices of a long answer that wait for the connection: the next one is made while one is sent.
-const SLICES_MAX: usize = 1;
-
 /// Whether a request claims to be a gRPC call.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -50,7 +45,7 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
         Err(reply) => return *reply,
     };
     if rpc.kind() == Kind::Stream {
-        let body = stream(edge, rpc, &call, body);
+        let body = stream(&edge, rpc, &call, body);
         return call.success(body);
     }
     let handling = metrics.calls.begin(rpc);
@@ -135,66 +130,19 @@ async fn unary(edge: &Edge, rpc: Rpc, call: &Call, body: Incoming) -> Result<Rep
     }
 }
 
-/// Starts to send a long answer. What produces it runs in a task of its own, which ends with the call.
+/// Starts to send a long answer.
 fn sliced(answer: LongAnswer) -> Body {
-    let (slices, waiting) = Slices::new(SLICES_MAX);
     let length = answer.length();
-    tokio::spawn(answer.send(slices));
-    Body::sliced_message(length, waiting)
+    Body::sliced_message(length, call::slices(answer))
 }
 
-/// Starts a streaming call. Its service runs in a task of its own, which ends with the call.
-fn stream(edge: Arc<Edge>, rpc: Rpc, call: &Call, body: Incoming) -> Body {
+/// Starts a streaming call.
+fn stream(edge: &Arc<Edge>, rpc: Rpc, call: &Call, body: Incoming) -> Body {
     let Call { caller, within, encoding, .. } = *call;
     let metrics = edge.services.metrics.clone();
     let requests = GrpcRequests::new(body, encoding, edge.message_bytes_max);
-    let requests = Counted { requests, rpc, metrics: metrics.clone() };
-    let (replies, waiting) = Replies::new(BATCHES_MAX);
-    tokio::spawn(async move {
-        let handling = edge.services.metrics.calls.begin(rpc);
-        let mut stopping = edge.stopping.clone();
-        let outcome = tokio::select! {
-            outcome = edge.services.converse(rpc, caller, requests, replies.clone()) => outcome,
-            () = elapsed(within) => Err(Status::DEADLINE_EXCEEDED),
-            _ = stopping.wait_for(|stop| *stop) => Err(Status::STOPPED),
-        };
-        let status = match outcome {
-            // The conversation has ended because its client is gone, whatever its service makes of that.
-            Ok(()) if replies.is_closed() => Status::CANCELED,
-            Ok(()) => Status::OK,
-            Err(status) => status,
-        };
-        handling.end(status.code);
-        replies.end(status).await;
-    });
-    Body::stream(waiting, encoding, Tally { metrics, rpc })
-}
-
-/// The messages of a stream, counted as they come.
-struct Counted<R> {
-    requests: R,
-    rpc: Rpc,
-    metrics: Arc<Metrics>,
-}
-
-impl<R: Requests> Requests for Counted<R> {
-    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
-        let next = self.requests.next().await;
-        match &next {
-            Ok(Some(message)) => self.metrics.calls.received(self.rpc, message.len()),
-            Ok(None) => {}
-            Err(status) if status.code == Code::Canceled => {}
-            Err(_) => self.metrics.calls.stream_failed(self.rpc),
-        }
-        next
-    }
-}
-
-async fn elapsed(within: Option<Duration>) {
-    match within {
-        Some(within) => tokio::time::sleep(within).await,
-        None => std::future::pending().await,
-    }
+    let replies = call::converse(edge, rpc, caller, within, Status::DEADLINE_EXCEEDED, requests);
+    Body::stream(replies, encoding, Tally { metrics, rpc })
 }
 
 fn client_version(headers: &HeaderMap) -> Option<&str> {
@@ -204,32 +152,7 @@ fn client_version(headers: &HeaderMap) -> Option<&str> {
 /// How long the client waits: up to eight digits and a unit. Of several values the last counts, and none may be wrong.
 fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, String> {
     let mut values = headers.get_all("grpc-timeout").iter();
-    values.try_fold(None, |_, value| parse_timeout(&String::from_utf8_lossy(value.as_bytes())).map(Some))
-}
-
-/// The words are those of gRPC's Go server.
-fn parse_timeout(text: &str) -> Result<Duration, String> {
-    match text.len() {
-        0..2 => return Err(format!("transport: timeout string is too short: {text:?}")),
-        2..=9 => {}
-        _ => return Err(format!("transport: timeout string is too long: {text:?}")),
-    }
-    let mut digits = text.chars();
-    let unit: fn(u64) -> Duration = match digits.next_back() {
-        Some('H') => |hours| Duration::from_secs(hours * 3600),
-        Some('M') => |minutes| Duration::from_secs(minutes * 60),
-        Some('S') => Duration::from_secs,
-        Some('m') => Duration::from_millis,
-        Some('u') => Duration::from_micros,
-        Some('n') => Duration::from_nanos,
-        _ => return Err(format!("transport: timeout unit is not recognized: {text:?}")),
-    };
-    let digits = digits.as_str();
-    match digits.parse() {
-        // Eight digits are no more than a hundred million, of hours too.
-        Ok(number) if digits.bytes().all(|digit| digit.is_ascii_digit()) => Ok(unit(number)),
-        _ => Err(format!("strconv.ParseUint: parsing {digits:?}: invalid syntax")),
-    }
+    values.try_fold(None, |_, value| call::parse_timeout(&String::from_utf8_lossy(value.as_bytes())).map(Some))
 }
 
 fn success(body: Body) -> Response<Body> {
@@ -266,29 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deadlines_have_eight_digits_and_a_unit() {
-        let rows = [
-            ("1H", Ok(3_600_000_000)),
-            ("2M", Ok(120_000_000)),
-            ("3S", Ok(3_000_000)),
-            ("99999999m", Ok(99_999_999_000)),
-            ("99999999H", Ok(359_999_996_400_000_000)),
-            ("5u", Ok(5)),
-            ("1000n", Ok(1)),
-            ("", Err("transport: timeout string is too short: \"\"")),
-            ("S", Err("transport: timeout string is too short: \"S\"")),
-            ("1", Err("transport: timeout string is too short: \"1\"")),
-            ("1s", Err("transport: timeout unit is not recognized: \"1s\"")),
-            ("1é", Err("transport: timeout unit is not recognized: \"1é\"")),
-            ("-1S", Err("strconv.ParseUint: parsing \"-1\": invalid syntax")),
-            ("+1S", Err("strconv.ParseUint: parsing \"+1\": invalid syntax")),
-            ("1.5S", Err("strconv.ParseUint: parsing \"1.5\": invalid syntax")),
-            ("123456789S", Err("transport: timeout string is too long: \"123456789S\"")),
-        ];
-        for (text, expected) in rows {
-            let parsed = parse_timeout(text).map(|timeout| timeout.as_micros());
-            assert_eq!(parsed, expected.map_err(str::to_owned), "{text:?}");
-        }
+    fn of_several_deadlines_the_last_counts_and_none_may_be_wrong() {
         let several = |values: &[&str]| {
             let mut all = HeaderMap::new();
             for value in values {

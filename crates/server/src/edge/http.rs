@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use http::header::{ALLOW, CONTENT_TYPE, HOST};
+use http::header::{ALLOW, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tracing::warn;
 
@@ -15,15 +15,8 @@ use crate::service::{ETCD_VERSION, Services};
 use crate::status::Status;
 use crate::store_group::StoreFailure;
 
-/// Answers a request that is no gRPC call. `hosts` are the only ones it may name, if there are any.
-pub(super) async fn answer<B>(services: &Services, hosts: Option<&[String]>, request: &Request<B>) -> Response<Body> {
-    if !hosts.is_none_or(|hosts| names_one_of(hosts, request)) {
-        return text(StatusCode::MISDIRECTED_REQUEST, "the host is not in --host-whitelist\n");
-    }
-    // As etcd, which answers a browser's question for any path.
-    if request.method() == Method::OPTIONS {
-        return Response::new(Body::empty());
-    }
+/// Answers a request that is no call.
+pub(super) async fn answer<B>(services: &Services, request: &Request<B>) -> Response<Body> {
     let Some(endpoint) = Endpoint::of_path(request.uri().path()) else { return not_found() };
     if !endpoint.allows(request.method()) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
@@ -42,6 +35,16 @@ pub(super) async fn answer<B>(services: &Services, hosts: Option<&[String]>, req
 /// The reply to a path that is not served.
 pub(super) fn not_found() -> Response<Body> {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+/// The reply to a request that names a host that it may not name.
+pub(super) fn misdirected() -> Response<Body> {
+    text(StatusCode::MISDIRECTED_REQUEST, "the host is not in --host-whitelist\n")
+}
+
+/// Whether a request names one of the hosts that it may name; any, if there are none.
+pub(super) fn is_for_one_of<B>(hosts: Option<&[String]>, request: &Request<B>) -> bool {
+    hosts.is_none_or(|hosts| names_one_of(hosts, request))
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -114,7 +117,7 @@ impl fmt::Display for CheckFailed {
 
 impl std::error::Error for CheckFailed {}
 
-/// `/health`: one line of JSON; `health` is a string there, not a boolean.
+/// `/health`: one line of JSON; `health` is a string there, not a boolean. etcd calls it plain text.
 async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
     let disk = services.store_group.disk();
     let excludes = |alarm: &str| query.values("exclude").any(|excluded| excluded == alarm);
@@ -131,11 +134,11 @@ async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
     };
     services.metrics.health_checked(reason.is_none());
     match reason {
-        None => json(StatusCode::OK, r#"{"health":"true","reason":""}"#.to_owned()),
+        None => text(StatusCode::OK, r#"{"health":"true","reason":""}"#),
         Some(reason) => {
             warn!(reason, "/health answers that the node is unhealthy");
             let reason = serde_json::Value::from(reason);
-            json(StatusCode::SERVICE_UNAVAILABLE, format!(r#"{{"health":"false","reason":{reason}}}"#))
+            text(StatusCode::SERVICE_UNAVAILABLE, format!(r#"{{"health":"false","reason":{reason}}}"#))
         }
     }
 }
@@ -151,7 +154,6 @@ async fn report(services: &Services, probe: Probe, checks: &[Check], query: &Que
     for check in checks {
         let name = check.name();
         if query.values("exclude").any(|excluded| excluded == name) {
-            lines.push_str(&format!("[+]{name} excluded: ok\n"));
             continue;
         }
         let outcome = run(*check, services).await;
@@ -222,6 +224,7 @@ fn text(status: StatusCode, body: impl Into<bytes::Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::text(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
