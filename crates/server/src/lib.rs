@@ -30,6 +30,7 @@ mod compaction;
 pub mod config;
 mod conversation;
 mod data_dir;
+mod debug_vars;
 pub mod descriptors;
 mod edge;
 mod exposition;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use vlot::{DiskState, Group, NodeId, ProposeError, ReadError};
+use vlot::{DiskState, Group, NodeId, ProposeError, ReadError, RoleName};
 use vlot_proto::etcdserverpb::RangeRequest;
 use vlot_store::figures::Figures;
 use vlot_store::lease::clock::LeaseClock;
@@ -85,6 +85,7 @@ impl std::error::Error for StoreFailure {}
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct RaftStatus {
     pub(crate) term: u64,
+    pub(crate) role: RoleName,
     /// The leader's member id; zero if none is known.
     pub(crate) leader: u64,
     pub(crate) commit: u64,
@@ -239,6 +240,7 @@ impl StoreGroup {
         let vlot::Status { role_state, commit, applied, .. } = self.group.status();
         RaftStatus {
             term: role_state.term.0,
+            role: role_state.role,
             leader: role_state.leader.map_or(0, |node| node.0),
             commit: commit.0,
             applied: applied.0,

@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tracing::warn;
 
 use super::body::Body;
+use crate::debug_vars::debug_vars;
 use crate::exposition::exposition;
 use crate::metrics::{Check, Probe};
 use crate::service::{ETCD_VERSION, Services};
@@ -28,6 +29,7 @@ pub(super) async fn answer<B>(services: &Services, request: &Request<B>) -> Resp
         Endpoint::Health => health(services, &query).await,
         Endpoint::Version => json(StatusCode::OK, version()),
         Endpoint::Metrics => metrics(services).await,
+        Endpoint::DebugVars => variables(services),
         Endpoint::Checks(probe, checks) => report(services, probe, checks, &query).await,
     }
 }
@@ -52,6 +54,7 @@ enum Endpoint {
     Health,
     Version,
     Metrics,
+    DebugVars,
     Checks(Probe, &'static [Check]),
 }
 
@@ -63,6 +66,7 @@ impl Endpoint {
             "/health" => Endpoint::Health,
             "/version" => Endpoint::Version,
             "/metrics" => Endpoint::Metrics,
+            "/debug/vars" => Endpoint::DebugVars,
             "/livez" => Endpoint::Checks(Live, &[SerializableRead]),
             "/readyz" => Endpoint::Checks(Ready, &[DataCorruption, SerializableRead, LinearizableRead, NonLearner]),
             "/livez/serializable_read" => Endpoint::Checks(Live, &[SerializableRead]),
@@ -134,11 +138,11 @@ async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
     };
     services.metrics.health_checked(reason.is_none());
     match reason {
-        None => text(StatusCode::OK, r#"{"health":"true","reason":""}"#),
+        None => plain(StatusCode::OK, r#"{"health":"true","reason":""}"#),
         Some(reason) => {
             warn!(reason, "/health answers that the node is unhealthy");
             let reason = serde_json::Value::from(reason);
-            text(StatusCode::SERVICE_UNAVAILABLE, format!(r#"{{"health":"false","reason":{reason}}}"#))
+            plain(StatusCode::SERVICE_UNAVAILABLE, format!(r#"{{"health":"false","reason":{reason}}}"#))
         }
     }
 }
@@ -177,8 +181,14 @@ fn version() -> String {
     format!(r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{ETCD_VERSION}","storage":"{ETCD_VERSION}"}}"#)
 }
 
+fn variables(services: &Services) -> Response<Body> {
+    let mut response = plain(StatusCode::OK, debug_vars(services));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    response
+}
+
 async fn metrics(services: &Services) -> Response<Body> {
-    let mut response = text(StatusCode::OK, exposition(services).await);
+    let mut response = plain(StatusCode::OK, exposition(services).await);
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
@@ -215,16 +225,22 @@ impl<'q> Query<'q> {
 }
 
 fn json(status: StatusCode, body: String) -> Response<Body> {
-    let mut response = text(status, body);
+    let mut response = plain(status, body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
+/// Text that a browser is not to take for anything else.
 fn text(status: StatusCode, body: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = plain(status, body);
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn plain(status: StatusCode, body: impl Into<bytes::Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::text(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
