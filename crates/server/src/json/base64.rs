@@ -30,17 +30,25 @@ pub(super) fn encode(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Adds the bytes of this text. `None` if it is no base64; what was added counts for nothing then. Line ends in it are passed
 /// over, and what the last digit says beyond the last byte counts for nothing, as in Go.
 pub(super) fn decode(out: &mut Vec<u8>, text: &str) -> Option<()> {
-    let is_for_urls = text.contains(['-', '_']);
+    let values = if text.contains(['-', '_']) { &URL_VALUES } else { &COMMON_VALUES };
     // Padding is for all or for none: a text that is not as long as it would be with padding has none.
     let has_padding = text.len().is_multiple_of(4);
-    let mut digits = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).peekable();
     out.reserve(text.len() / 4 * 3 + 3);
+    let mut rest = text.as_bytes();
+    while let Some((group, after)) = rest.split_first_chunk()
+        && let Some(bytes) = whole_group(group, values)
+    {
+        out.extend_from_slice(&bytes);
+        rest = after;
+    }
+    // What is left has padding, or a line end, or is not as it should be: seldom more than a group.
+    let mut digits = rest.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).peekable();
     while digits.peek().is_some() {
         let (mut bits, mut count) = (0, 0);
         while count < 4
             && let Some(digit) = digits.next_if(|byte| *byte != b'=')
         {
-            bits = bits << 6 | value(digit, is_for_urls)?;
+            bits = bits << 6 | value(digit, values)?;
             count += 1;
         }
         let [_, a, b, c] = (bits << (6 * (4 - count))).to_be_bytes();
@@ -59,18 +67,42 @@ pub(super) fn decode(out: &mut Vec<u8>, text: &str) -> Option<()> {
     Some(())
 }
 
-fn value(digit: u8, is_for_urls: bool) -> Option<u32> {
-    let value = match digit {
-        b'A'..=b'Z' => digit - b'A',
-        b'a'..=b'z' => digit - b'a' + 26,
-        b'0'..=b'9' => digit - b'0' + 52,
-        b'+' if !is_for_urls => 62,
-        b'/' if !is_for_urls => 63,
-        b'-' if is_for_urls => 62,
-        b'_' if is_for_urls => 63,
-        _ => return None,
-    };
-    Some(value.into())
+/// The value of each byte as a digit.
+type Values = [u8; 256];
+
+/// What is no digit.
+const NONE: u8 = 0xff;
+const COMMON_VALUES: Values = values(b'+', b'/');
+const URL_VALUES: Values = values(b'-', b'_');
+
+const fn values(last_but_one: u8, last: u8) -> Values {
+    let mut values = [NONE; 256];
+    let mut value = 0;
+    while value < 62 {
+        values[COMMON[value as usize] as usize] = value;
+        value += 1;
+    }
+    values[last_but_one as usize] = 62;
+    values[last as usize] = 63;
+    values
+}
+
+/// The bytes of four digits; `None` if there is anything else among them.
+fn whole_group(group: &[u8; 4], values: &Values) -> Option<[u8; 3]> {
+    let digits = group.map(|digit| values[usize::from(digit)]);
+    if digits.contains(&NONE) {
+        return None;
+    }
+    let bits = digits.iter().fold(0, |bits: u32, digit| bits << 6 | u32::from(*digit));
+    let [_, a, b, c] = bits.to_be_bytes();
+    Some([a, b, c])
+}
+
+fn value(digit: u8, values: &Values) -> Option<u32> {
+    match values[usize::from(digit)] {
+        NONE => None,
+        value => Some(value.into()),
+    }
 }
 
 #[cfg(test)]
