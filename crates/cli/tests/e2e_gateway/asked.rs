@@ -146,6 +146,9 @@ pub fn malformed() -> Vec<Asked> {
         r#"{"success":[{"request_put":{"key":"YQ"},"request_range":{"key":"YQ"}}]}"#,
     ];
     asked.extend(txns.map(|body| post("/v3/kv/txn", body)));
+    // As many in each other as are read here.
+    let nested = [r#"{"success":[{"request_txn":"#.repeat(50), "{}".to_owned(), "}]}".repeat(50)].concat();
+    asked.push(post("/v3/kv/txn", nested));
     // A value that is too large for a proposal, and one that is too large for a message.
     for length in [1_600_000, 3_000_000] {
         asked.push(post("/v3/kv/put", format!(r#"{{"key":"YQ==","value":"{}"}}"#, "eHh4".repeat(length / 3))));

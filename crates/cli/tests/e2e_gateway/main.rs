@@ -16,16 +16,24 @@ use asked::{
     puts_and_gets, watches,
 };
 use judged::judged;
-use support::Etcd;
 use support::cluster::{Cluster, PATIENCE};
 use support::http::{Connection, Reply, request};
+use support::{Etcd, eventually, free_port};
 
 /// How long a reply that does not end is listened to.
 const MOMENT: Duration = Duration::from_millis(400);
 
 fn both() -> Option<(Cluster, Cluster)> {
     let Etcd { server, ctl } = Etcd::find()?;
-    Some((Cluster::etcd(1, &server, &ctl), Cluster::vlot(1, &ctl)))
+    let clusters = (Cluster::etcd(1, &server, &ctl), Cluster::vlot(1, &ctl));
+    // A member says where it serves clients once it does.
+    eventually("the members are known", PATIENCE, || {
+        [&clusters.0, &clusters.1].iter().all(|cluster| {
+            let members = post("/v3/cluster/member/list", "{}").of(cluster.nodes[0].client_port, PATIENCE);
+            members.text().contains("clientURLs")
+        })
+    });
+    Some(clusters)
 }
 
 fn hold_against_etcd(requests: Vec<Asked>) {
@@ -216,6 +224,20 @@ fn variables_have_etcds_names() {
     }
 }
 
+#[test]
+fn operators_tools_are_served_without_the_gateway() {
+    let Some(Etcd { ctl, .. }) = Etcd::find() else { return };
+    let mut vlot = Cluster::vlot(1, &ctl);
+    let port = free_port();
+    vlot.nodes[0].stop();
+    vlot.nodes[0].flag("listen-metrics-urls", &format!("http://127.0.0.1:{port}"));
+    vlot.nodes[0].start();
+    vlot.ready();
+    assert_eq!(post("/health", "").by("GET").of(port, PATIENCE).status, 200);
+    let reply = post("/v3/kv/range", r#"{"key":"YQ=="}"#).of(port, PATIENCE);
+    assert_eq!((reply.status, reply.header("access-control-allow-origin")), (404, None));
+}
+
 /// A body without an end is refused, and a client that does not read holds no more than what is on its way to it.
 #[test]
 fn what_a_client_sends_and_does_not_read_is_bounded() {
@@ -236,11 +258,14 @@ fn what_a_client_sends_and_does_not_read_is_bounded() {
     }
     let before = resident_kib(process);
     let all = request("POST", "/v3/kv/range", &[], br#"{"key":"AA==","range_end":"AA=="}"#);
-    let mut idle: Vec<_> = (0..30).map(|_| Connection::open(port)).collect();
+    let mut idle: Vec<_> = (0..12).map(|_| Connection::open(port)).collect();
     idle.iter_mut().for_each(|connection| connection.send(&all));
+    let history = br#"{"create_request":{"key":"AA==","range_end":"AA==","start_revision":"1"}}"#;
+    let mut watches: Vec<_> = (0..6).map(|_| Connection::open(port)).collect();
+    watches.iter_mut().for_each(|connection| connection.send(&request("POST", "/v3/watch", &[], history)));
     std::thread::sleep(Duration::from_secs(1));
     let grown = resident_kib(process).saturating_sub(before);
-    // Thirty replies of 8 MiB as JSON are 240 MiB.
+    // Eighteen times 8 MiB as JSON are 190 MiB.
     assert!(grown < 60 << 10, "{grown} KiB more");
     let whole = |reply: Reply, field: &str| {
         assert!(reply.is_complete, "{} bytes", reply.body.len());
@@ -252,6 +277,12 @@ fn what_a_client_sends_and_does_not_read_is_bounded() {
     for connection in &mut idle[..2] {
         whole(connection.reply(false, PATIENCE), "kvs");
     }
+    // After the line that says that it is made.
+    let seen = watches[0].reply_until(false, PATIENCE, |reply| reply.body.len() > 8 << 20);
+    let lines = seen.text();
+    let events = lines.lines().skip(1).filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let values = events.flat_map(|line| line["result"]["events"].as_array().unwrap().clone());
+    assert!(values.map(|event| assert_eq!(event["kv"]["value"], value)).count() > 5);
     let deletion = post("/v3/kv/deleterange", r#"{"key":"AA==","range_end":"AA==","prev_kv":true}"#);
     whole(deletion.of(port, PATIENCE), "prev_kvs");
 }
