@@ -30,17 +30,24 @@ pub(super) fn encode(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Adds the bytes of this text. `None` if it is no base64; what was added counts for nothing then. Line ends in it are passed
 /// over, and what the last digit says beyond the last byte counts for nothing, as in Go.
 pub(super) fn decode(out: &mut Vec<u8>, text: &str) -> Option<()> {
-    let values = if text.contains(['-', '_']) { &URL_VALUES } else { &COMMON_VALUES };
+    // To the end in any case, which is faster than to look whether it is found.
+    let is_for_urls = text.bytes().fold(false, |found, byte| found | (byte == b'-') | (byte == b'_'));
+    let values = if is_for_urls { &URL_VALUES } else { &COMMON_VALUES };
     // Padding is for all or for none: a text that is not as long as it would be with padding has none.
     let has_padding = text.len().is_multiple_of(4);
-    out.reserve(text.len() / 4 * 3 + 3);
-    let mut rest = text.as_bytes();
-    while let Some((group, after)) = rest.split_first_chunk()
+    let (groups, _) = text.as_bytes().as_chunks();
+    let start = out.len();
+    out.resize(start + 3 * groups.len(), 0);
+    let (places, _) = out[start..].as_chunks_mut();
+    let mut whole = 0;
+    while let (Some(group), Some(place)) = (groups.get(whole), places.get_mut(whole))
         && let Some(bytes) = whole_group(group, values)
     {
-        out.extend_from_slice(&bytes);
-        rest = after;
+        *place = bytes;
+        whole += 1;
     }
+    out.truncate(start + 3 * whole);
+    let rest = &text.as_bytes()[4 * whole..];
     // What is left has padding, or a line end, or is not as it should be: seldom more than a group.
     let mut digits = rest.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).peekable();
     while digits.peek().is_some() {
@@ -90,7 +97,8 @@ const fn values(last_but_one: u8, last: u8) -> Values {
 /// The bytes of four digits; `None` if there is anything else among them.
 fn whole_group(group: &[u8; 4], values: &Values) -> Option<[u8; 3]> {
     let digits = group.map(|digit| values[usize::from(digit)]);
-    if digits.contains(&NONE) {
+    // No digit has the upper bit, which `NONE` has.
+    if digits.iter().fold(0, |all, digit| all | digit) & 0x80 != 0 {
         return None;
     }
     let bits = digits.iter().fold(0, |bits: u32, digit| bits << 6 | u32::from(*digit));

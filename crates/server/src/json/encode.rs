@@ -5,6 +5,7 @@
 //! Holds no more than one string or number that has not come as a whole. Never recurses.
 
 use std::fmt;
+use std::io::Write;
 
 use bytes::Buf;
 use vlot_proto::descriptors::{Field, Kind, Message};
@@ -205,8 +206,10 @@ impl Frame {
             out.push(b',');
         }
         self.is_empty = false;
-        push_string(out, field.name);
-        out.push(b':');
+        // No name needs an escape.
+        out.push(b'"');
+        out.extend_from_slice(field.name.as_bytes());
+        out.extend_from_slice(b"\":");
         if field.is_repeated {
             out.push(b'[');
             self.list = Some(field.number);
@@ -229,7 +232,8 @@ fn push_scalar(out: &mut Vec<u8>, kind: Kind, value: u64) {
 }
 
 fn push_quoted(out: &mut Vec<u8>, number: impl fmt::Display) {
-    out.extend_from_slice(format!("\"{number}\"").as_bytes());
+    // To write to memory cannot fail.
+    let _ = write!(out, "\"{number}\"");
 }
 
 /// Takes a number of variable length. `Some(None)` if it is not all there, `None` if it is too long.
