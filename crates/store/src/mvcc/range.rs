@@ -140,8 +140,9 @@ impl<'a> Reader<'a> {
             let count = (found.len() + cut_off) as i64;
             return Ok(Selection { found, more: cut_off > 0, count });
         }
-        found.extend(all);
-        let count = found.len() as i64;
+        let looked_at = if is_cut_first(request) { limit.saturating_add(1) } else { usize::MAX };
+        found.extend(all.by_ref().take(looked_at));
+        let count = (found.len() + all.count()) as i64;
         found.retain(|(_, version)| passes(request, version));
         let (target, descending) = sorting(request);
         self.sort(&mut found, target, descending)?;
@@ -182,6 +183,12 @@ pub(super) fn limit_of(request: &RangeRequest) -> Option<usize> {
 pub(super) fn is_in_key_order(request: &RangeRequest) -> bool {
     let (target, descending) = sorting(request);
     target == SortTarget::Key && !descending && !has_filter(request)
+}
+
+/// Whether the limit is applied to the keys in the order of the index, and one more, before they are sorted: so it is for
+/// a client that names what to sort by and no order.
+fn is_cut_first(request: &RangeRequest) -> bool {
+    request.sort_order == SortOrder::None as i32 && !has_filter(request)
 }
 
 fn sort_by<T, K: Ord>(items: &mut [T], descending: bool, key: impl Fn(&T) -> K) {

@@ -348,6 +348,12 @@ impl Obvious {
                 && (range.min_create_revision == 0 || kv.create_revision >= range.min_create_revision)
                 && (range.max_create_revision == 0 || kv.create_revision <= range.max_create_revision)
         });
+        let has_filter =
+            [range.min_mod_revision, range.max_mod_revision, range.min_create_revision, range.max_create_revision]
+                != [0; 4];
+        if range.limit > 0 && range.sort_order == 0 && !has_filter {
+            kvs.truncate(range.limit as usize + 1);
+        }
         // Equal ones stay in key order, downwards too.
         kvs.sort_by(|left, right| {
             let ordering = match range.sort_target {
