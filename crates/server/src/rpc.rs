@@ -14,6 +14,7 @@ pub(crate) enum Kind {
 pub(crate) enum Rpc {
     Put,
     Range,
+    RangeStream,
     Txn,
     DeleteRange,
     Compact,
@@ -45,12 +46,13 @@ pub(crate) enum Rpc {
 }
 
 /// The RPCs that are implemented. Those of every second come first.
-pub(crate) const PRESENT: [(&str, Rpc); 28] = [
+pub(crate) const PRESENT: [(&str, Rpc); 29] = [
     ("/etcdserverpb.KV/Put", Rpc::Put),
     ("/etcdserverpb.KV/Range", Rpc::Range),
     ("/etcdserverpb.KV/Txn", Rpc::Txn),
     ("/etcdserverpb.KV/DeleteRange", Rpc::DeleteRange),
     ("/etcdserverpb.KV/Compact", Rpc::Compact),
+    ("/etcdserverpb.KV/RangeStream", Rpc::RangeStream),
     ("/etcdserverpb.Watch/Watch", Rpc::Watch),
     ("/etcdserverpb.Lease/LeaseGrant", Rpc::LeaseGrant),
     ("/etcdserverpb.Lease/LeaseRevoke", Rpc::LeaseRevoke),
@@ -77,8 +79,7 @@ pub(crate) const PRESENT: [(&str, Rpc); 28] = [
 ];
 
 /// The RPCs of etcd that answer that they are not implemented.
-pub(crate) const ABSENT: [&str; 25] = [
-    "/etcdserverpb.KV/RangeStream",
+pub(crate) const ABSENT: [&str; 24] = [
     "/etcdserverpb.Maintenance/Defragment",
     "/etcdserverpb.Maintenance/Hash",
     "/etcdserverpb.Maintenance/HashKV",
@@ -130,7 +131,7 @@ impl Rpc {
 
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Rpc::Watch | Rpc::LeaseKeepAlive | Rpc::Observe | Rpc::HealthWatch => Kind::Stream,
+            Rpc::Watch | Rpc::RangeStream | Rpc::LeaseKeepAlive | Rpc::Observe | Rpc::HealthWatch => Kind::Stream,
             // An absent stream ends with its status before any message, which on the wire is a unary failure.
             _ => Kind::Unary,
         }

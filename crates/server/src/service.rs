@@ -13,6 +13,7 @@ mod lease;
 mod lock;
 mod maintenance;
 mod queue;
+mod range_stream;
 mod reconfigure;
 mod watch;
 
@@ -137,7 +138,7 @@ impl Services {
             Rpc::Alarm => self.alarm(request).await,
             Rpc::MoveLeader => self.move_leader(request).await,
             Rpc::HealthCheck => health::check(request),
-            Rpc::Watch | Rpc::LeaseKeepAlive | Rpc::Observe | Rpc::HealthWatch | Rpc::Absent(_) => {
+            Rpc::Watch | Rpc::RangeStream | Rpc::LeaseKeepAlive | Rpc::Observe | Rpc::HealthWatch | Rpc::Absent(_) => {
                 Err(Status::absent(rpc.path()))
             }
         };
@@ -155,7 +156,11 @@ impl Services {
         if self.store_group.is_learner() && rpc != Rpc::HealthWatch {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }
+        if caller.requires_leader && !self.store_group.has_leader() {
+            return Err(Status::NO_LEADER);
+        }
         match rpc {
+            Rpc::RangeStream => self.range_stream(caller, requests, replies).await,
             Rpc::Watch => self.watch(caller, requests, replies).await,
             Rpc::LeaseKeepAlive => self.lease_keep_alive(caller, requests, replies).await,
             Rpc::Observe => self.observe(caller, requests, replies).await,

@@ -2,6 +2,7 @@
 //! does to them is in `txn.rs`.
 
 pub mod answer;
+pub mod chunks;
 pub(crate) mod history;
 pub(crate) mod key_index;
 pub(crate) mod key_range;

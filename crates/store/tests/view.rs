@@ -7,8 +7,10 @@ use bytes::Bytes;
 use prost::Message;
 use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader, TxnRequest,
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, RangeStreamResponse, RequestOp,
+    ResponseHeader, TxnRequest,
 };
+use vlot_store::chunks::RangeChunks;
 use vlot_store::command::Command;
 use vlot_store::engine::memory::MemoryEngine;
 use vlot_store::refusal::Refusal;
@@ -249,4 +251,125 @@ fn small_answers_are_given_at_once_and_no_others() {
         let expected = is_small.then(|| store.range(&request).unwrap());
         assert_eq!(store.range_small(&request, keys_max, bytes_max), Ok(expected), "{request:?}");
     }
+}
+
+/// The messages of a stream, each from the view that `view` gives.
+fn messages(mut view: impl FnMut() -> View, request: &RangeRequest, bytes: usize) -> Result<Vec<Bytes>, Refusal> {
+    let mut chunks = RangeChunks::new(request, bytes);
+    let mut messages = Vec::new();
+    let header = ResponseHeader { member_id: 7, raft_term: 3, ..Default::default() };
+    while let Some(message) = chunks.next_message(&view(), header)? {
+        messages.push(message);
+    }
+    Ok(messages)
+}
+
+/// What a client that takes the fields of all messages together has.
+fn merged(messages: &[Bytes]) -> RangeResponse {
+    let mut merged = RangeStreamResponse::default();
+    messages.iter().for_each(|message| merged.merge(message.clone()).unwrap());
+    merged.range_response.unwrap()
+}
+
+/// etcd's `rangeStream` and the comment of `RangeStreamResponse`: merged, the messages are the unary answer, at the
+/// revision of the first of them; each has keys of its own, and only the last has a header, `more` and `count`.
+#[test]
+fn a_stream_of_messages_is_the_answer_at_the_revision_of_the_first() {
+    for seed in 0..60 {
+        let mut dice = Dice(seed);
+        let mut obvious = Obvious::new();
+        let value_cache_bytes = [0, 300, usize::MAX][seed as usize % 3];
+        let options = Options { value_cache_bytes, ..Options::default() };
+        let mut store = Store::open_still(Arc::new(MemoryEngine::default()), options).unwrap();
+        for round in 0..400 {
+            let command = dice.command(obvious.revision());
+            obvious.apply(1, &command).ok();
+            apply(&mut store, command);
+            store.end_batch();
+            if round % 8 != 0 {
+                continue;
+            }
+            let request = RangeRequest {
+                key: dice.key(),
+                sort_order: 0,
+                sort_target: 0,
+                min_mod_revision: 0,
+                max_mod_revision: 0,
+                min_create_revision: 0,
+                max_create_revision: 0,
+                ..dice.range(obvious.revision())
+            };
+            let expected = obvious.range(&request);
+            // Each message is made after another change.
+            let view = || {
+                let view = store.view();
+                let key = dice.key();
+                let change = PutRequest { key, value: "changed".into(), ..Default::default() };
+                obvious.apply(1, &Command::Put(change.clone())).unwrap();
+                apply(&mut store, Command::Put(change));
+                store.end_batch();
+                view
+            };
+            let messages = match messages(view, &request, 40) {
+                Ok(messages) => messages,
+                // It is found out before the first message.
+                Err(refusal) => {
+                    assert_eq!(Err(refusal), expected.map(|_| ()), "{request:?}");
+                    continue;
+                }
+            };
+            let mut expected = expected.unwrap();
+            let header = expected.header.as_mut().unwrap();
+            (header.member_id, header.raft_term) = (7, 3);
+            assert_eq!(merged(&messages), expected, "seed {seed}, {request:?}");
+            let (_, before) = messages.split_last().unwrap();
+            for message in before {
+                let range = merged(std::slice::from_ref(message));
+                assert!(!range.kvs.is_empty());
+                assert_eq!((range.header, range.more, range.count), (None, false, 0), "{request:?}");
+            }
+        }
+    }
+}
+
+/// etcd's `initialStreamChunkLimit` and `adjustChunkLimit`; beyond them, no message has more than twice the bytes.
+#[test]
+fn messages_begin_with_ten_keys_and_come_to_the_wanted_size() {
+    let mut store = Store::open_still(Arc::new(MemoryEngine::default()), Options::default()).unwrap();
+    for number in 0..2_000 {
+        // Values grow a hundredfold in the middle.
+        put(&mut store, &format!("key/{number:04}"), vec![7; if number < 1_000 { 50 } else { 5_000 }]);
+    }
+    put(&mut store, "key/9", vec![7; 300_000]);
+    let messages = messages(|| store.view(), &all(), 20_000).unwrap();
+    let keys: Vec<usize> = messages.iter().map(|message| merged(std::slice::from_ref(message)).kvs.len()).collect();
+    assert_eq!(keys[..6], [10, 20, 40, 80, 160, 160]);
+    assert_eq!(keys.iter().sum::<usize>(), 2_001);
+    let (large, others) = messages.split_last().unwrap();
+    assert!(large.len() > 300_000, "a key and its value are never parted");
+    assert!(others.iter().all(|message| message.len() < 41_000));
+    assert!(others[10..].iter().all(|message| message.len() > 10_000), "{keys:?}");
+}
+
+/// etcd's test `TestV3RangeStreamPartialThenCompacted`.
+#[test]
+fn a_compaction_of_its_revision_ends_a_stream_of_messages() {
+    let mut store = Store::open_still(Arc::new(MemoryEngine::default()), Options::default()).unwrap();
+    for number in 0..100 {
+        put(&mut store, &format!("key/{number:02}"), "value");
+    }
+    let mut chunks = RangeChunks::new(&all(), 1 << 20);
+    assert!(chunks.next_message(&store.view(), ResponseHeader::default()).unwrap().is_some());
+    let compact = |store: &mut Store, revision| {
+        apply(store, Command::Compact(CompactionRequest { revision, physical: true }));
+        store.end_batch();
+    };
+    // The revision itself can still be read.
+    let pinned = store.revision();
+    compact(&mut store, pinned);
+    assert!(chunks.next_message(&store.view(), ResponseHeader::default()).unwrap().is_some());
+    put(&mut store, "later", "value");
+    compact(&mut store, pinned + 1);
+    let refused = chunks.next_message(&store.view(), ResponseHeader::default());
+    assert_eq!(refused, Err(Refusal::Compacted { oldest: pinned + 1 }));
 }

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use h2::client::SendRequest;
-use h2::{RecvStream, client};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream, client};
 use http::{HeaderMap, HeaderName, Request};
 use prost::Message;
 use tokio::net::TcpStream;
@@ -37,23 +37,30 @@ impl Client {
 
     /// Sends a request and returns the reply as it comes.
     pub async fn begin(&self, path: &str, request: &impl Message) -> Result<Reply, String> {
+        let (response, mut body) = self.start(path).await?;
+        body.send_data(framed(request), true).map_err(|error| error.to_string())?;
+        reply(response).await
+    }
+
+    /// Begins a call of many messages each way.
+    pub async fn converse(&self, path: &str) -> Result<Conversation, String> {
+        let (response, requests) = self.start(path).await?;
+        Ok(Conversation { requests, messages: Messages::of(response) })
+    }
+
+    /// Sends a request and returns the messages of the reply as they come.
+    pub async fn messages(&self, path: &str, request: &impl Message) -> Result<Messages, String> {
+        let mut conversation = self.converse(path).await?;
+        conversation.requests.send_data(framed(request), true).map_err(|error| error.to_string())?;
+        Ok(conversation.messages)
+    }
+
+    async fn start(&self, path: &str) -> Result<(ResponseFuture, SendStream<Bytes>), String> {
         let head = Request::post(format!("http://{}{path}", self.authority))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         let mut send = self.send.clone().ready().await.map_err(|error| error.to_string())?;
-        let (response, mut body) =
-            send.send_request(head.body(()).unwrap(), false).map_err(|error| error.to_string())?;
-        let mut message = BytesMut::new();
-        message.put_u8(0);
-        message.put_u32(request.encoded_len() as u32);
-        request.encode(&mut message).unwrap();
-        body.send_data(message.freeze(), true).map_err(|error| error.to_string())?;
-        let response = response.await.map_err(|error| error.to_string())?;
-        let (parts, body) = response.into_parts();
-        match status(&parts.headers) {
-            Some(status) if !status.starts_with('0') => Err(status),
-            _ => Ok(Reply { body }),
-        }
+        send.send_request(head.body(()).unwrap(), false).map_err(|error| error.to_string())
     }
 
     /// Sends a request and returns the whole reply, or the status with which the call failed.
@@ -97,6 +104,79 @@ impl Client {
             content_type: header("content-type").unwrap_or_default(),
             encoding: header("grpc-encoding").unwrap_or_default(),
             body: bytes,
+        }
+    }
+}
+
+fn framed(message: &impl Message) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_u8(0);
+    bytes.put_u32(message.encoded_len() as u32);
+    message.encode(&mut bytes).unwrap();
+    bytes.freeze()
+}
+
+async fn reply(response: ResponseFuture) -> Result<Reply, String> {
+    let (parts, body) = response.await.map_err(|error| error.to_string())?.into_parts();
+    match status(&parts.headers) {
+        Some(status) if !status.starts_with('0') => Err(status),
+        _ => Ok(Reply { body }),
+    }
+}
+
+/// A call of many messages each way.
+pub struct Conversation {
+    requests: SendStream<Bytes>,
+    pub messages: Messages,
+}
+
+impl Conversation {
+    pub fn send(&mut self, message: &impl Message) {
+        self.requests.send_data(framed(message), false).expect("the call goes on");
+    }
+
+    /// Says that no more requests will come.
+    pub fn finish(&mut self) {
+        self.requests.send_data(Bytes::new(), true).expect("the call goes on");
+    }
+}
+
+/// The messages of a reply, cut from its bytes.
+pub struct Messages {
+    /// etcd sends its headers with the first message.
+    response: Option<ResponseFuture>,
+    reply: Option<Reply>,
+    pending: BytesMut,
+}
+
+impl Messages {
+    fn of(response: ResponseFuture) -> Messages {
+        Messages { response: Some(response), reply: None, pending: BytesMut::new() }
+    }
+
+    /// The next message; `None` at the end of a call that went well. Cancel-safe.
+    pub async fn next<R: Message + Default>(&mut self) -> Result<Option<R>, String> {
+        if let Some(response) = &mut self.response {
+            let (parts, body) = response.await.map_err(|error| error.to_string())?.into_parts();
+            self.response = None;
+            if let Some(status) = status(&parts.headers).filter(|status| !status.starts_with('0')) {
+                return Err(status);
+            }
+            self.reply = Some(Reply { body });
+        }
+        loop {
+            if let Some(prefix) = self.pending.get(1..PREFIX_BYTES) {
+                let length = u32::from_be_bytes(prefix.try_into().unwrap()) as usize;
+                if self.pending.len() >= PREFIX_BYTES + length {
+                    let message = self.pending.split_to(PREFIX_BYTES + length);
+                    return R::decode(&message[PREFIX_BYTES..]).map(Some).map_err(|error| error.to_string());
+                }
+            }
+            let Some(reply) = &mut self.reply else { return Err("the call has failed".into()) };
+            match reply.next().await? {
+                Some(bytes) => self.pending.extend_from_slice(&bytes),
+                None => return Ok(None),
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod dice;
 pub mod exposition;
 pub mod frames;
 pub mod grpc;

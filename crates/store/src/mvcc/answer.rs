@@ -180,12 +180,12 @@ impl Rest {
 }
 
 /// The bytes that are being made, and what is needed to make them.
-struct Slice<'a> {
-    bytes: BytesMut,
-    bytes_max: usize,
-    reader: Reader<'a>,
-    keys_only: bool,
-    stored: &'a mut Stored,
+pub(super) struct Slice<'a> {
+    pub bytes: BytesMut,
+    pub bytes_max: usize,
+    pub reader: Reader<'a>,
+    pub keys_only: bool,
+    pub stored: &'a mut Stored,
 }
 
 impl Slice<'_> {
@@ -194,7 +194,7 @@ impl Slice<'_> {
     }
 
     /// Adds a version as a field of a `RangeResponse`.
-    fn add(&mut self, found: Found<'_>) -> Result<(), Refusal> {
+    pub fn add(&mut self, found: Found<'_>) -> Result<(), Refusal> {
         let (key, version) = found;
         let length = key_value_len(found, self.keys_only);
         let into = &mut self.bytes;
@@ -232,7 +232,7 @@ fn key_value_len((key, version): Found<'_>, keys_only: bool) -> usize {
 }
 
 /// The length of a version as a field of a `RangeResponse`.
-fn field_len(found: Found<'_>, keys_only: bool) -> usize {
+pub(super) fn field_len(found: Found<'_>, keys_only: bool) -> usize {
     let length = key_value_len(found, keys_only);
     key_len(KVS) + encoded_len_varint(length as u64) + length
 }
