@@ -49,6 +49,9 @@ pub struct Options {
     pub commit_interval: Duration,
     /// How many bytes of events wait for the owner of a watch stream before its watches fall back to history.
     pub mailbox_bytes_max: usize,
+    /// A watch that is behind is served from the index of keys if its range has no more keys than that, whatever else has
+    /// happened meanwhile; all others by a pass over history.
+    pub few_keys: usize,
 }
 
 impl Default for Options {
@@ -59,6 +62,7 @@ impl Default for Options {
             backlog_bytes_max: 256 << 20,
             commit_interval: Duration::from_millis(200),
             mailbox_bytes_max: 1 << 20,
+            few_keys: 1_024,
         }
     }
 }

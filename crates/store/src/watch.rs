@@ -18,14 +18,17 @@ use crate::mvcc::history::Block;
 use crate::mvcc::key_range::KeyRange;
 use crate::mvcc::view::View;
 use crate::refusal::Refusal;
-use crate::store::Store;
+use crate::store::{Options, Store};
 
 mod catch_up;
 pub(crate) mod hub;
 mod intervals;
 
-use catch_up::Fresh;
+use catch_up::Change;
 use hub::{Mailbox, Watch, Watchers};
+
+/// So many keys and versions of the index are looked at in one step of a catch-up.
+const LOOKS_MAX: usize = 64 * 1_024;
 
 /// Called when a stream that had nothing to drain has something, with no lock held but the caller's own around the store. It runs on the thread that applies commands, or in a call of the stream itself, and must not
 /// block.
@@ -39,12 +42,14 @@ pub struct WatchStream {
     next_id: i64,
     /// The watch that was given history last: the others that are behind come next.
     last_caught_up: i64,
+    few_keys: usize,
 }
 
 impl WatchStream {
-    pub(crate) fn new(watchers: Arc<Watchers>, wake: Wake, mailbox_bytes_max: usize) -> Self {
-        let mailbox = Arc::new(Mailbox::new(wake, mailbox_bytes_max, Arc::clone(&watchers.measures)));
-        Self { watchers, mailbox, next_id: 0, last_caught_up: -1 }
+    pub(crate) fn new(watchers: Arc<Watchers>, wake: Wake, options: &Options) -> Self {
+        let measures = Arc::clone(&watchers.measures);
+        let mailbox = Arc::new(Mailbox::new(wake, options.mailbox_bytes_max, measures));
+        Self { watchers, mailbox, next_id: 0, last_caught_up: -1, few_keys: options.few_keys }
     }
 
     /// Starts a watch. The answer, [`WatchOut::Created`] or [`WatchOut::NotCreated`], is drained like everything else.
@@ -58,11 +63,11 @@ impl WatchStream {
         let first_key = Bytes::from_static(b"\0");
         let key = if request.key.is_empty() { &first_key } else { &request.key };
         let range = KeyRange::of(key, &request.range_end).detached();
-        if range.is_empty() {
-            return Err(CancelReason::EmptyRange);
-        }
         if request.start_revision < 0 {
             return Err(CancelReason::NegativeStart);
+        }
+        if range.is_empty() {
+            return Err(CancelReason::EmptyRange);
         }
         let watch_id = self.free_id(request.watch_id)?;
         let filters = |filter: FilterType| request.filters.contains(&(filter as i32));
@@ -72,6 +77,7 @@ impl WatchStream {
             no_delete: filters(FilterType::Nodelete),
             prev_kv: request.prev_kv,
             progress_notify: request.progress_notify,
+            start: request.start_revision,
             next: if request.start_revision == 0 { newest + 1 } else { request.start_revision },
             behind: (1..=newest).contains(&request.start_revision),
             told: false,
@@ -82,25 +88,28 @@ impl WatchStream {
     /// The id that the client asks for, or the next free one if it asks for none.
     fn free_id(&mut self, asked: i64) -> Result<i64, CancelReason> {
         let mail = self.mailbox.mail();
+        let is_taken = |id: &i64| mail.watches.contains_key(id) || mail.compacted.contains(id);
         if asked != 0 {
-            return if mail.watches.contains_key(&asked) { Err(CancelReason::DuplicateId) } else { Ok(asked) };
+            return if is_taken(&asked) { Err(CancelReason::DuplicateId) } else { Ok(asked) };
         }
-        while mail.watches.contains_key(&self.next_id) {
+        while is_taken(&self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;
         Ok(self.next_id - 1)
     }
 
-    /// Ends a watch; an unknown one is ignored. No event of it is drained after the [`WatchOut::Canceled`].
+    /// Ends a watch; an unknown one is ignored. No event of it is drained after the [`WatchOut::Canceled`]. A watch that a
+    /// compaction has ended is known until it is cancelled too.
     pub fn cancel(&mut self, watch_id: i64) {
-        if self.end(watch_id) {
+        let was_compacted = self.mailbox.mail().compacted.remove(&watch_id);
+        if was_compacted || self.end(watch_id) {
             let revision = self.watchers.applied();
             self.mailbox.post(WatchOut::Canceled { watch_id, reason: CancelReason::Asked, revision });
         }
     }
 
-    fn end(&mut self, watch_id: i64) -> bool {
+    fn end(&self, watch_id: i64) -> bool {
         let ended = self.mailbox.mail().watches.remove(&watch_id);
         if let Some(watch) = &ended {
             self.watchers.remove(watch, &self.mailbox, watch_id);
@@ -108,23 +117,25 @@ impl WatchStream {
         ended.is_some()
     }
 
-    /// Answers with one [`WatchOut::Progress`] for the whole stream if there is a watch and all of them are in sync.
+    /// Answers with one [`WatchOut::Progress`] for the whole stream if there is a watch, and all of them are in sync and
+    /// have come to where they start.
     pub fn request_progress(&mut self) {
         let wake = self.watchers.with_published(&self.mailbox, |revision, mail| {
-            let in_sync = !mail.watches.is_empty() && mail.watches.values().all(|watch| !watch.behind);
-            in_sync && mail.put(WatchOut::Progress { watch_id: -1, revision })
+            let may_tell = |watch: &Watch| watch.may_tell_progress(revision);
+            let is_true_of_all = !mail.watches.is_empty() && mail.watches.values().all(may_tell);
+            is_true_of_all && mail.put(WatchOut::Progress { watch_id: -1, revision })
         });
         self.mailbox.wake_if(wake);
     }
 
-    /// Gives each watch that asked for `progress_notify`, is in sync and got nothing since the last call a
-    /// [`WatchOut::Progress`]. The caller has the clock.
+    /// Gives each watch that asked for `progress_notify`, is in sync, has come to its start and got nothing since the last
+    /// call a [`WatchOut::Progress`]. The caller has the clock.
     pub fn notify_progress(&mut self) {
         let wake = self.watchers.with_published(&self.mailbox, |revision, mail| {
             let mut due = Vec::new();
             for (watch_id, watch) in &mut mail.watches {
                 let told = std::mem::take(&mut watch.told);
-                if watch.progress_notify && !watch.behind && !told {
+                if watch.progress_notify && !told && watch.may_tell_progress(revision) {
                     due.push(*watch_id);
                 }
             }
@@ -166,6 +177,8 @@ impl WatchStream {
     /// before: up to about `bytes_max` bytes of events. To be called, as often as it says [`Next::CatchUp`], on a thread
     /// that may take its time.
     ///
+    /// A watch of few keys is served from the index of keys; all others that are behind share one pass over history.
+    ///
     /// A watch that has seen all of the view is in sync if nothing was published since the view was taken. Otherwise the
     /// next view has the little that is missing: what is read in a call is sooner done than what was applied in
     /// between. A caller that keeps the store from changing from taking the view to the end of the call is certain that
@@ -180,26 +193,66 @@ impl WatchStream {
             return Ok(Drained { outs, next });
         }
         let mut bytes: usize = outs.iter().map(WatchOut::event_bytes).sum();
-        for watch_id in self.behind() {
+        let mut looked_at = 0;
+        let behind = self.behind();
+        let (gone, behind): (Vec<_>, Vec<_>) =
+            behind.into_iter().partition(|(_, watch)| watch.next < view.compacted_revision());
+        outs.extend(gone.into_iter().map(|(watch_id, _)| self.give_up(watch_id, view)));
+        for (place, (watch_id, watch)) in behind.iter().enumerate() {
             // The first gets a piece in any case, so that each call gets on.
-            if bytes >= bytes_max && bytes > 0 {
+            if (bytes >= bytes_max && bytes > 0) || looked_at > LOOKS_MAX {
                 break;
             }
-            self.last_caught_up = watch_id;
-            let (out, is_at_end) = self.move_on(view, watch_id, bytes_max.saturating_sub(bytes).max(1))?;
-            let looked_in_vain = out.is_none() && !is_at_end;
+            self.last_caught_up = *watch_id;
+            let bytes_left = bytes_max.saturating_sub(bytes).max(1);
+            let Some(piece) = view.reader().missed_of_few(watch, self.few_keys, bytes_left)? else {
+                self.catch_up_together(view, &behind[place..], bytes_left, &mut outs)?;
+                break;
+            };
+            looked_at += piece.looked_at;
+            let out = event_out(*watch_id, piece.next - 1, piece.events);
             bytes += out.as_ref().map_or(0, WatchOut::event_bytes);
             self.watchers.measures.events_sent(out.as_ref().map_or(0, WatchOut::events));
+            self.move_on(&[(*watch_id, piece.next, out.is_some())]);
             outs.extend(out);
-            if looked_in_vain {
-                // A long stretch of history without an event that it wants is enough for one call.
-                break;
-            }
         }
         let mut mail = self.mailbox.mail();
         let next = mail.next();
         mail.woken = next == Next::Drain;
         Ok(Drained { outs, next })
+    }
+
+    /// Moves watches on by one pass over history.
+    fn catch_up_together(
+        &self,
+        view: &View,
+        behind: &[(i64, Watch)],
+        bytes_max: usize,
+        outs: &mut Vec<WatchOut>,
+    ) -> Result<(), Refusal> {
+        // For a single key there is a shorter way.
+        let spans = behind.iter().filter(|(_, watch)| !matches!(watch.range, KeyRange::Single(_)));
+        let (ids, watches): (Vec<i64>, Vec<&Watch>) = spans.map(|(watch_id, watch)| (*watch_id, watch)).unzip();
+        let pass = view.reader().missed_of_all(&watches, bytes_max)?;
+        let mut moved = Vec::new();
+        for ((watch_id, watch), events) in ids.into_iter().zip(watches).zip(pass.events) {
+            // Those that are ahead of the pass are met later.
+            if watch.next < pass.next {
+                moved.push((watch_id, pass.next, !events.is_empty()));
+                self.watchers.measures.events_sent(events.len());
+                outs.extend(event_out(watch_id, pass.next - 1, events));
+            }
+        }
+        self.move_on(&moved);
+        Ok(())
+    }
+
+    /// Ends a watch whose history is gone.
+    fn give_up(&self, watch_id: i64, view: &View) -> WatchOut {
+        self.end(watch_id);
+        self.mailbox.mail().compacted.insert(watch_id);
+        let reason = CancelReason::Compacted { oldest: view.compacted_revision() };
+        WatchOut::Canceled { watch_id, reason, revision: view.revision() }
     }
 
     /// Whether no watch lacks anything that a view has: what is missing, if anything, is what was applied since.
@@ -209,40 +262,31 @@ impl WatchStream {
     }
 
     /// The watches that are behind, those first that have waited longest.
-    fn behind(&self) -> Vec<i64> {
+    fn behind(&self) -> Vec<(i64, Watch)> {
         let mail = self.mailbox.mail();
-        let behind = mail.watches.iter().filter(|(_, watch)| watch.behind).map(|(id, _)| *id);
-        let (mut later, sooner): (Vec<i64>, Vec<i64>) = behind.partition(|id| *id > self.last_caught_up);
+        let behind = mail.watches.iter().filter(|(_, watch)| watch.behind).map(|(id, watch)| (*id, watch.clone()));
+        let (mut later, sooner): (Vec<_>, Vec<_>) = behind.partition(|(id, _)| *id > self.last_caught_up);
         later.extend(sooner);
         later
     }
 
-    /// Moves one watch on by a piece of history. Returns what is in it, and whether that was all that the view has.
-    fn move_on(&mut self, view: &View, watch_id: i64, bytes_max: usize) -> Result<(Option<WatchOut>, bool), Refusal> {
-        let Some(watch) = self.mailbox.mail().watches.get(&watch_id).cloned() else { return Ok((None, true)) };
-        let oldest = view.compacted_revision();
-        if watch.next < oldest {
-            self.end(watch_id);
-            let (reason, revision) = (CancelReason::Compacted { oldest }, view.revision());
-            return Ok((Some(WatchOut::Canceled { watch_id, reason, revision }), true));
-        }
-        let mut out = None;
-        let mut next = watch.next;
-        if next <= view.revision() {
-            let piece = view.reader().missed(&watch, bytes_max)?;
-            next = piece.next;
-            let (revision, events) = (piece.revision, piece.events);
-            out = (!events.is_empty()).then_some(WatchOut::Events { watch_id, revision, events });
-        }
+    /// Notes for watches where their history goes on, and whether they were given events.
+    fn move_on(&self, moved: &[(i64, i64, bool)]) {
         self.watchers.with_published(&self.mailbox, |published, mail| {
-            let Some(watch) = mail.watches.get_mut(&watch_id) else { return };
-            watch.next = next;
-            watch.told |= out.is_some();
-            // Decided while nothing is published: from here on the hub gives it everything.
-            watch.set_behind(next <= published, &self.watchers.measures.slow_watches);
+            for (watch_id, next, told) in moved {
+                let Some(watch) = mail.watches.get_mut(watch_id) else { continue };
+                watch.next = *next;
+                watch.told |= told;
+                // Decided while nothing is published: from here on the hub gives it everything.
+                watch.set_behind(*next <= published, &self.watchers.measures.slow_watches);
+            }
         });
-        Ok((out, next > view.revision()))
     }
+}
+
+/// What a watch was given up to a revision, if there is anything.
+fn event_out(watch_id: i64, revision: i64, events: Vec<Bytes>) -> Option<WatchOut> {
+    (!events.is_empty()).then_some(WatchOut::Events { watch_id, revision, events })
 }
 
 impl Drop for WatchStream {
@@ -258,7 +302,7 @@ impl Store {
     /// Opens a stream of watches. `wake` is called when it has something to drain.
     #[must_use]
     pub fn watch_stream(&self, wake: Wake) -> WatchStream {
-        WatchStream::new(Arc::clone(&self.watchers), wake, self.options.mailbox_bytes_max)
+        WatchStream::new(Arc::clone(&self.watchers), wake, &self.options)
     }
 
     /// Gives a batch's changes to the watches and wakes the streams that got some.
@@ -266,7 +310,7 @@ impl Store {
         let reader = self.reader();
         let events = batch.iter().flat_map(|block| block.events());
         let events = events.map(|event| event.expect("a block in memory holds what was encoded into it"));
-        for mailbox in self.watchers.publish(events.map(|event| Fresh::new(reader, event)), self.revision()) {
+        for mailbox in self.watchers.publish(events.map(|event| Change::new(reader, event)), self.revision()) {
             mailbox.wake_if(true);
         }
     }
@@ -322,7 +366,7 @@ pub enum WatchOut {
     Events {
         /// The watch.
         watch_id: i64,
-        /// The newest revision in it.
+        /// Everything up to here has been told with it.
         revision: i64,
         /// Each is one `events` field of a `WatchResponse`, tag and length included, shared by all watches.
         events: Vec<Bytes>,

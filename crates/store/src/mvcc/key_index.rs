@@ -115,6 +115,35 @@ impl KeyIndex {
         }
     }
 
+    /// The keys of a range that have a version whose main revision is at least `from`, and how many were looked at.
+    /// Nothing if these are more than `keys_max`.
+    pub fn changed_since(&self, range: &KeyRange, from: i64, keys_max: usize) -> Option<(Vec<&[u8]>, usize)> {
+        let mut changed = Vec::new();
+        let mut looked_at = 0;
+        if range.is_empty() {
+            return Some((changed, looked_at));
+        }
+        let mut at = self.seek(range.start());
+        while at.go_to_key(self) && range.ends_behind(at.leaf.key(at.place)) {
+            if looked_at == keys_max {
+                return None;
+            }
+            looked_at += 1;
+            let key = at.leaf.key(at.place);
+            let goes_on = at.key_goes_on();
+            let newest = if goes_on { self.newest_upto(key, i64::MAX) } else { at.leaf.versions(at.place).last() };
+            if newest.is_some_and(|version| version.revision().main >= from) {
+                changed.push(key);
+            }
+            if goes_on {
+                at = self.seek_behind(key);
+            } else {
+                at.place += 1;
+            }
+        }
+        Some((changed, looked_at))
+    }
+
     /// Whether a version made at this revision belongs to the history from `compacted` on, gone from memory or not.
     pub fn survives(&self, key: &[u8], revision: Revision, compacted: i64) -> bool {
         revision.main > compacted || (self.kept_from(key, compacted) <= revision && self.exact(key, revision).is_some())

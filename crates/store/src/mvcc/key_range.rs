@@ -30,6 +30,7 @@ impl KeyRange {
         matches!(self, Self::Span { start, end } if start >= end)
     }
 
+    #[cfg(test)]
     pub fn contains(&self, key: &[u8]) -> bool {
         match self {
             Self::Single(only) => only == key,

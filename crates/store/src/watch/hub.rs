@@ -4,14 +4,14 @@
 //!
 //! Locks are taken in the order hub, mailbox. Nothing of either is held while a stream is woken.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::intervals::{End, Intervals};
+use super::intervals::Intervals;
 use super::{Next, Wake, WatchOut};
 use crate::figures::{Gauge, Measures};
 use crate::mvcc::key_range::KeyRange;
@@ -84,10 +84,9 @@ impl Watchers {
         let revision = self.applied();
         let watch = make(revision);
         self.measures.slow_watches.add(usize::from(watch.behind));
-        match watch.range.clone() {
-            KeyRange::Single(key) => hub.single.entry(key).or_default().push(watcher),
-            KeyRange::Span { start, end } => hub.spans.insert(start, End::Before(end), watcher),
-            KeyRange::From { start } => hub.spans.insert(start, End::Never, watcher),
+        match &watch.range {
+            KeyRange::Single(key) => hub.single.entry(key.clone()).or_default().push(watcher),
+            span => hub.spans.insert(span, watcher),
         }
         self.count.fetch_add(1, Ordering::Relaxed);
         let mut mail = mailbox.mail();
@@ -111,8 +110,7 @@ impl Watchers {
                     }
                 }
             }
-            KeyRange::Span { start, end } => hub.spans.remove(start, &End::Before(end.clone()), is_it),
-            KeyRange::From { start } => hub.spans.remove(start, &End::Never, is_it),
+            span => hub.spans.remove(span, is_it),
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
@@ -210,6 +208,8 @@ pub(crate) struct Mail {
     /// Of events in `outs`.
     pub bytes: usize,
     pub watches: BTreeMap<i64, Watch>,
+    /// Watches that compaction has ended and the client has not: their ids are taken until it does.
+    pub compacted: BTreeSet<i64>,
     /// Whether the owner was woken and has not come yet.
     pub woken: bool,
 }
@@ -222,6 +222,8 @@ pub(crate) struct Watch {
     pub no_delete: bool,
     pub prev_kv: bool,
     pub progress_notify: bool,
+    /// The revision that the client asked for; zero for whatever comes.
+    pub start: i64,
     /// Events from this main revision on are still to be sent; all before it are in `outs` or were sent.
     pub next: i64,
     /// The mailbox was full, a previous value was not in memory, or the watch starts in the past: events come from
@@ -239,6 +241,12 @@ impl Watch {
             (true, false) => slow.sub(1),
             _ => {}
         }
+    }
+
+    /// Whether its client may be told that everything up to this revision was sent: nothing is said of revisions before
+    /// the first that it asked for.
+    pub fn may_tell_progress(&self, revision: i64) -> bool {
+        !self.behind && revision >= self.start
     }
 
     pub fn wants(&self, is_deletion: bool) -> bool {

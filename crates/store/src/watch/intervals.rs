@@ -5,9 +5,11 @@
 
 use bytes::Bytes;
 
+use crate::mvcc::key_range::KeyRange;
+
 /// Where a range ends. None has no end and is greater than all.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum End {
+enum End {
     Before(Bytes),
     Never,
 }
@@ -39,15 +41,17 @@ struct Node<T> {
 }
 
 impl<T> Intervals<T> {
-    pub fn insert(&mut self, start: Bytes, end: End, value: T) {
+    pub fn insert(&mut self, range: &KeyRange, value: T) {
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let priority = mixed(self.seed);
+        let (start, end) = bounds(range);
         self.root = Some(insert(self.root.take(), start, end, value, priority));
     }
 
     /// Removes the values of one range for which `is_it` holds.
-    pub fn remove(&mut self, start: &Bytes, end: &End, is_it: impl Fn(&T) -> bool) {
-        self.root = remove(self.root.take(), start, end, &is_it);
+    pub fn remove(&mut self, range: &KeyRange, is_it: impl Fn(&T) -> bool) {
+        let (start, end) = bounds(range);
+        self.root = remove(self.root.take(), &start, &end, &is_it);
     }
 
     /// Visits the values of all ranges.
@@ -58,6 +62,18 @@ impl<T> Intervals<T> {
     /// Visits the values of all ranges that hold the key.
     pub fn stab(&self, key: &[u8], visit: &mut impl FnMut(&T)) {
         stab(&self.root, key, visit);
+    }
+}
+
+/// Where a range begins and ends.
+fn bounds(range: &KeyRange) -> (Bytes, End) {
+    match range.clone() {
+        KeyRange::Single(key) => {
+            let behind = [&key[..], b"\0"].concat();
+            (key, End::Before(behind.into()))
+        }
+        KeyRange::Span { start, end } => (start, End::Before(end)),
+        KeyRange::From { start } => (start, End::Never),
     }
 }
 
@@ -162,27 +178,29 @@ mod tests {
     #[test]
     fn finds_what_a_list_of_ranges_finds() {
         let mut tree = Intervals::default();
-        let mut list: Vec<(Bytes, End, u64)> = Vec::new();
+        let mut list: Vec<(KeyRange, u64)> = Vec::new();
         let mut noise = 7;
         for round in 0..3_000u64 {
             noise = mixed(noise + round);
             let letter = |shift: u64| Bytes::from(vec![b'a' + ((noise >> shift) % 20) as u8]);
             if noise.is_multiple_of(3) && !list.is_empty() {
-                let (start, end, value) = list.swap_remove((noise >> 8) as usize % list.len());
-                tree.remove(&start, &end, |other| *other == value);
+                let (range, value) = list.swap_remove((noise >> 8) as usize % list.len());
+                tree.remove(&range, |other| *other == value);
             } else {
-                let end = if noise.is_multiple_of(7) { End::Never } else { End::Before(letter(24)) };
-                list.push((letter(16), end.clone(), round));
-                tree.insert(letter(16), end, round);
+                let range_end = match noise % 14 {
+                    0 | 7 => Bytes::from_static(b"\0"),
+                    1 => Bytes::new(),
+                    _ => letter(24),
+                };
+                let range = KeyRange::of(&letter(16), &range_end);
+                tree.insert(&range, round);
+                list.push((range, round));
             }
             let key = letter(40);
             let mut found = Vec::new();
             tree.stab(&key, &mut |value| found.push(*value));
-            let mut expected: Vec<u64> = list
-                .iter()
-                .filter(|(start, end, _)| *start <= key && *end > End::Before(key.clone()))
-                .map(|(_, _, value)| *value)
-                .collect();
+            let mut expected: Vec<u64> =
+                list.iter().filter(|(range, _)| range.contains(&key)).map(|(_, value)| *value).collect();
             found.sort_unstable();
             expected.sort_unstable();
             assert_eq!(found, expected);

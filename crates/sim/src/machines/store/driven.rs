@@ -310,6 +310,8 @@ impl Driven {
             (2, Some(watcher)) if watcher.is_open() => stream.cancel(watcher.id),
             (3..30, Some(watcher)) if !watcher.is_open() => {
                 let request = watcher.ask(now, place);
+                // The number of a watch that compaction has ended is taken until its client says so too.
+                stream.cancel(request.watch_id);
                 stream.create(&request);
             }
             // What it reads then is of this moment.
@@ -348,6 +350,7 @@ impl Driven {
                 let Home { stream, .. } = &mut self.homes[place];
                 for watcher in self.watchers.iter_mut().skip(place).step_by(MACHINES).filter(|one| !one.is_open()) {
                     let request = watcher.ask(now, place);
+                    stream.cancel(request.watch_id);
                     stream.create(&request);
                 }
                 while self.drain(place, 1000) {}

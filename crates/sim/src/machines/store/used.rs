@@ -83,6 +83,8 @@ impl Machine {
         let watchers = &mut told.watchers[self.number];
         for watcher in watchers.iter_mut().filter(|watcher| !watcher.is_open()) {
             let request = watcher.ask(Moment::NEVER, self.number);
+            // The number of a watch that compaction has ended is taken until its client says so too.
+            self.stream.cancel(request.watch_id);
             self.stream.create(&request);
         }
         if self.batches.is_multiple_of(7) {

@@ -193,8 +193,13 @@ impl Watcher {
 pub fn deliver<'a>(now: Moment, out: &WatchOut, watchers: impl Iterator<Item = &'a mut Watcher>) {
     let (id, told) = told_by(out);
     for watcher in watchers {
-        // Progress of the whole stream is that of each watch that there is by then.
-        let is_meant = if id == -1 { watcher.state == State::Created } else { watcher.id == id && watcher.is_open() };
+        let is_meant = match &told {
+            // Progress of the whole stream is that of each watch that there is by then.
+            Told::Progress { .. } if id == -1 => watcher.state == State::Created,
+            // An end before it is made is that of the one before it.
+            Told::Canceled { .. } => watcher.id == id && watcher.state == State::Created,
+            _ => watcher.id == id && watcher.is_open(),
+        };
         if is_meant {
             watcher.hear(now, told.clone());
         }

@@ -97,8 +97,13 @@ fn assert_same_key(index: &KeyIndex, plain: &Plain, key: &[u8], newest: i64, dic
         1 => KeyRange::Span { start: key.to_vec().into(), end: other.into() },
         _ => KeyRange::From { start: key.to_vec().into() },
     };
-    let expected = plain.iter().filter(|(key, _)| !range.is_empty() && range.contains(key));
-    let expected = expected.filter_map(|(key, versions)| Some((&key[..], visible(versions, revision)?)));
+    let within = plain.iter().filter(|(key, _)| !range.is_empty() && range.contains(key));
+    let changed = within.clone().filter(|(_, versions)| versions.last().unwrap().revision().main >= revision);
+    let changed: Vec<&[u8]> = changed.map(|(key, _)| &key[..]).collect();
+    let keys = within.clone().count();
+    assert_eq!(index.changed_since(&range, revision, keys), Some((changed, keys)), "{range:?} since {revision}");
+    assert!(keys == 0 || index.changed_since(&range, revision, keys - 1).is_none());
+    let expected = within.filter_map(|(key, versions)| Some((&key[..], visible(versions, revision)?)));
     assert!(index.range_at(&range, revision).eq(expected), "{range:?} at {revision}");
 }
 
