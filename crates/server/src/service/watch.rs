@@ -50,14 +50,14 @@ impl Services {
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut line = Line::new(&self.catch_ups);
         let mut next = Next::Wait;
-        // A client that has sent its last request may go on listening; it is gone when it takes the call back.
-        let mut asks_on = true;
+        // A client that has said all it has to say still listens.
+        let mut is_asking = true;
         loop {
             let mut turn = None;
             tokio::select! {
-                request = requests.next(), if asks_on => match request? {
+                request = requests.next(), if is_asking => match request? {
                     Some(request) => conversation.handle(&mut stream, decode(request)?),
-                    None => asks_on = false,
+                    None => is_asking = false,
                 },
                 () = woken.notified(), if next != Next::Drain => {}
                 () = ready(()), if next == Next::Drain => {}
@@ -173,14 +173,17 @@ impl Conversation {
             }
             WatchOut::Canceled { watch_id, reason, revision } => {
                 self.fragmented.remove(&watch_id);
+                // etcd tells no revision where compaction is the reason.
+                let revision = if matches!(reason, CancelReason::Compacted { .. }) { 0 } else { revision };
                 add(batch, &ended(reason, response(watch_id, revision)), &[]);
             }
             WatchOut::Progress { watch_id, revision } => add(batch, &response(watch_id, revision), &[]),
             WatchOut::Events { watch_id, revision, events } if self.fragmented.contains(&watch_id) => {
-                let parts = cut(&events, self.fragment_bytes);
+                let head = response(watch_id, revision);
+                let parts = cut(&events, head.encoded_len(), self.fragment_bytes);
                 let last = parts.len() - 1;
                 for (place, part) in parts.into_iter().enumerate() {
-                    add(batch, &WatchResponse { fragment: place < last, ..response(watch_id, revision) }, part);
+                    add(batch, &WatchResponse { fragment: place < last, ..head.clone() }, part);
                 }
             }
             WatchOut::Events { watch_id, revision, events } => add(batch, &response(watch_id, revision), &events),
@@ -208,14 +211,22 @@ fn words(reason: CancelReason) -> &'static str {
     }
 }
 
-/// Cuts events into runs of at most `bytes_max`, or of one event where that is larger already.
-fn cut(events: &[Bytes], bytes_max: usize) -> Vec<&[Bytes]> {
+/// How much longer a response is that says it is a part.
+const FRAGMENT_BYTES: usize = 2;
+
+/// Cuts events where etcd cuts them: a response with them is shorter than `bytes_max`, or has one event. `head_bytes` is
+/// the length of all but the events.
+fn cut(events: &[Bytes], head_bytes: usize, bytes_max: usize) -> Vec<&[Bytes]> {
+    if head_bytes + events.iter().map(Bytes::len).sum::<usize>() < bytes_max {
+        return vec![events];
+    }
+    let head_bytes = head_bytes + FRAGMENT_BYTES;
     let mut parts = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
+    let (mut start, mut bytes) = (0, head_bytes);
     for (place, event) in events.iter().enumerate() {
-        if place > start && bytes + event.len() > bytes_max {
+        if place > start && bytes + event.len() >= bytes_max {
             parts.push(&events[start..place]);
-            (start, bytes) = (place, 0);
+            (start, bytes) = (place, head_bytes);
         }
         bytes += event.len();
     }
@@ -241,10 +252,13 @@ mod tests {
     #[test]
     fn events_are_cut_between_events_and_never_lost() {
         let events: Vec<Bytes> = ["aa", "bb", "cccccc", "d"].map(Bytes::from).to_vec();
-        let parts = |bytes_max| cut(&events, bytes_max).iter().map(|part| part.concat()).collect::<Vec<_>>();
-        assert_eq!(parts(4), [&b"aabb"[..], b"cccccc", b"d"]);
-        assert_eq!(parts(100), [&b"aabbccccccd"[..]]);
+        let parts = |bytes_max| cut(&events, 10, bytes_max).iter().map(|part| part.concat()).collect::<Vec<_>>();
+        assert_eq!(parts(17), [&b"aabb"[..], b"cccccc", b"d"]);
+        assert_eq!(parts(16), [&b"aa"[..], b"bb", b"cccccc", b"d"]);
+        assert_eq!(parts(22), [&b"aabbccccccd"[..]]);
+        assert_eq!(parts(21), [&b"aabb"[..], b"ccccccd"]);
         assert_eq!(parts(0), [&b"aa"[..], b"bb", b"cccccc", b"d"]);
+        assert_eq!(cut(&[], 10, 0), [&[] as &[Bytes]]);
     }
 
     #[test]
