@@ -8,6 +8,7 @@ mod cpu;
 mod error;
 mod histogram;
 mod load;
+mod memory;
 mod pace;
 mod report;
 mod tally;
@@ -27,6 +28,7 @@ use crate::client::Endpoint;
 use connections::Connections;
 use cpu::CpuTimes;
 use error::{BenchError, ValueError};
+use memory::Memory;
 use pace::Pace;
 use tally::Tally;
 
@@ -71,10 +73,25 @@ enum Workload {
     Watch {
         #[command(flatten)]
         load: Load,
-        /// Watchers; each receives every write
-        #[arg(long, default_value_t = 100)]
-        watchers: usize,
+        #[command(flatten)]
+        watching: Watching,
     },
+}
+
+#[derive(Args, Clone)]
+struct Watching {
+    /// Watchers; each receives every write
+    #[arg(long, default_value_t = 100)]
+    watchers: usize,
+    /// Streams that the watchers share [default: one for each]
+    #[arg(long, value_parser = at_least_one)]
+    streams: Option<usize>,
+    /// Each watcher watches one key, the next one the next key, and receives only the writes to it
+    #[arg(long)]
+    single_keys: bool,
+    /// More watchers of every write, each on a connection of its own, that read nothing
+    #[arg(long, default_value_t = 0)]
+    stalled: usize,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -124,7 +141,7 @@ struct Load {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
-    /// Processes whose CPU time is to be reported for each operation
+    /// Processes whose CPU time for each operation and memory are to be reported
     #[arg(long, value_delimiter = ',')]
     pids: Vec<u32>,
 }
@@ -163,10 +180,10 @@ fn start(bench: Bench) -> Result<bool, BenchError> {
 async fn measure(workload: &Workload, load: &Load) -> Result<bool, BenchError> {
     let tally = Rc::new(RefCell::new(Tally::default()));
     let connections = Rc::new(Connections::open(load, &tally).await.map_err(BenchError::Connect)?);
-    if let Workload::Watch { watchers, .. } = workload {
-        let created = watch::start(*watchers, &connections, &tally);
+    if let Workload::Watch { watching, .. } = workload {
+        let created = watch::start(watching, load, &connections, &tally);
         let created = tokio::time::timeout(START_PATIENCE, created).await;
-        created.map_err(|_| BenchError::WatchesLate { within: START_PATIENCE })?;
+        created.map_err(|_| BenchError::WatchesLate { within: START_PATIENCE })?.map_err(BenchError::Connect)?;
     }
     let pace = Rc::new(Pace::new(Instant::now(), load.rate, load.clients));
     load::start(workload, load, &connections, &pace, &tally);
@@ -182,10 +199,11 @@ async fn measure(workload: &Workload, load: &Load) -> Result<bool, BenchError> {
     until_done(load, start, &tally).await;
     let elapsed = start.elapsed();
     let cpu = CpuTimes::read(&load.pids)?.since(&cpu_before);
+    let memory = Memory::read(&load.pids)?;
 
     // What is still in flight is not counted any more, and is dropped with the runtime.
     let tally = tally.borrow();
-    let report = report::Report { load, workload: workload.name(), tally: &tally, elapsed, cpu };
+    let report = report::Report { load, workload: workload.name(), tally: &tally, elapsed, cpu, memory };
     let output = if load.json { report.json() } else { report.text() };
     std::io::stdout().write_all(output.as_bytes()).map_err(BenchError::Output)?;
     Ok(tally.operations() > 0)

@@ -445,3 +445,22 @@ fn a_revision_that_is_too_long_comes_in_etcds_parts() {
         }
     });
 }
+
+/// Two watchers of each key on three streams, and one that reads nothing.
+#[test]
+fn the_load_generator_watches_single_keys_over_shared_streams() {
+    let cluster = Cluster::vlot(1, std::path::Path::new("none"));
+    let (endpoint, pid) = (cluster.nodes[0].endpoint(), cluster.nodes[0].process_id().to_string());
+    let mut load = std::process::Command::new(support::VLOT);
+    load.args(["bench", "watch", "--json", "--endpoints", &endpoint, "--pids", &pid, "--clients=4", "--rate=200"]);
+    load.args(["--watchers=20", "--streams=3", "--single-keys", "--key-space=10", "--stalled=1"]);
+    load.args(["--seconds=2", "--warmup=0.2"]);
+    let output = load.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let number = |name: &str| report[name].as_f64().unwrap_or_else(|| panic!("{name} in {report}"));
+    let events_per_put = number("events") / number("operations");
+    assert!((1.8..2.2).contains(&events_per_put), "{events_per_put}: {report}");
+    assert_eq!((number("failures"), number("reopened")), (0.0, 0.0), "{report}");
+    assert!(number("server_memory_bytes") > 1e6 && number("server_cpu_us_per_event") > 0.0, "{report}");
+}

@@ -13,7 +13,8 @@ use super::Load;
 use super::tally::Tally;
 use crate::client::{Channel, Endpoint, Failure, Options};
 
-const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take to establish.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const BACK_OFF_MIN: Duration = Duration::from_millis(20);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 

@@ -161,6 +161,23 @@ fn revision_after(reply: &TxnResponse) -> i64 {
     }
 }
 
+/// The key of this number.
+pub fn key(number: u64, size: usize) -> Bytes {
+    let mut buffer = BytesMut::new();
+    write_key(number, size, &mut buffer);
+    buffer.freeze()
+}
+
+fn write_key(number: u64, size: usize, buffer: &mut BytesMut) {
+    buffer.reserve(size);
+    buffer.put_bytes(b'0', size);
+    let mut rest = number;
+    for digit in buffer.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+}
+
 /// One client's choice of keys: numbers with leading zeros.
 struct Keys {
     random: u64,
@@ -198,13 +215,7 @@ impl Keys {
     }
 
     fn numbered(&mut self, number: u64) -> Bytes {
-        self.buffer.reserve(self.size);
-        self.buffer.put_bytes(b'0', self.size);
-        let mut rest = number;
-        for digit in self.buffer.iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
+        write_key(number, self.size, &mut self.buffer);
         self.buffer.split().freeze()
     }
 }
@@ -230,6 +241,7 @@ mod tests {
             buffer: BytesMut::new(),
         };
         assert_eq!(&keys.numbered(42)[..], b"0042");
+        assert_eq!(key(42, 4), keys.numbered(42));
         keys
     }
 

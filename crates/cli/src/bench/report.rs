@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Load;
 use super::cpu::CpuTimes;
 use super::histogram::Histogram;
+use super::memory::Memory;
 use super::tally::Tally;
 
 /// Cells of the progress bar and of the longest bar of a histogram.
@@ -22,6 +23,7 @@ pub struct Report<'a> {
     pub tally: &'a Tally,
     pub elapsed: Duration,
     pub cpu: CpuTimes,
+    pub memory: Memory,
 }
 
 impl Report<'_> {
@@ -65,6 +67,12 @@ impl Report<'_> {
                     self.cores(*time)
                 )?;
             }
+            if tally.delivery.count() > 0 {
+                writeln!(text, "  server CPU  {:.2} µs/event", micros(total) / tally.delivery.count() as f64)?;
+            }
+            let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            let Memory { bytes, bytes_max } = self.memory;
+            writeln!(text, "  memory      {:.0} MiB, at most {:.0} MiB", mebibytes(bytes), mebibytes(bytes_max))?;
         }
         if tally.failures() > 0 || !tally.errors().is_empty() || tally.reopened > 0 {
             writeln!(text, "  failed      {} (reopened {})", tally.failures(), tally.reopened)?;
@@ -105,6 +113,12 @@ impl Report<'_> {
         if !self.cpu.of.is_empty() {
             report["server_cpu_us_per_operation"] = json!(self.per_operation(self.cpu.total()));
             report["server_cores"] = json!(self.cores(self.cpu.total()));
+            if tally.delivery.count() > 0 {
+                let per_event = micros(self.cpu.total()) / tally.delivery.count() as f64;
+                report["server_cpu_us_per_event"] = json!(per_event);
+            }
+            report["server_memory_bytes"] = json!(self.memory.bytes);
+            report["server_memory_bytes_max"] = json!(self.memory.bytes_max);
         }
         format!("{report}\n")
     }

@@ -1,4 +1,4 @@
-//! The watchers: each follows all the run's writes and records how long their events took.
+//! The watchers: they follow the run's writes and record how long their events took, or stand still.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use vlot_proto::etcdserverpb::watch_request::RequestUnion;
 use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 
-use super::connections::{Connections, Lease, needs_renewal};
+use super::connections::{Connections, DIAL_TIMEOUT, Lease, needs_renewal};
 use super::tally::Tally;
-use crate::client::{BadAnswer, Failure, Stream, path};
+use super::{Load, Watching, load};
+use crate::client::{BadAnswer, Channel, Endpoint, Failure, Options, Stream, path};
 
 /// All keys of this workload begin so, and nothing else should.
 const PREFIX: &[u8] = b"vlot-bench-watch/";
@@ -64,25 +65,81 @@ impl Stamp {
 }
 
 /// Starts all watchers and waits until the servers have created their watches.
-pub async fn start(watchers: usize, connections: &Rc<Connections>, tally: &Rc<RefCell<Tally>>) {
+///
+/// # Errors
+/// If there is no connection for a watcher that has one of its own.
+pub async fn start(
+    watching: &Watching,
+    load: &Load,
+    connections: &Rc<Connections>,
+    tally: &Rc<RefCell<Tally>>,
+) -> Result<(), Failure> {
+    for number in 0..watching.stalled {
+        stall(&load.endpoints[number % load.endpoints.len()]).await?;
+    }
     let (created, mut all_created) = mpsc::channel::<()>(1);
-    for number in 0..watchers {
+    let streams = watching.streams.unwrap_or(watching.watchers).max(1);
+    for stream in 0..streams.min(watching.watchers) {
+        let watches: Vec<_> =
+            (stream..watching.watchers).step_by(streams).map(|watcher| watch(watching, load, watcher)).collect();
         let (connections, tally, created) = (connections.clone(), tally.clone(), created.clone());
         tokio::task::spawn_local(async move {
-            let lease = connections.lease(number).await;
-            follow_forever(lease, created, &tally).await;
+            let lease = connections.lease(stream).await;
+            follow_forever(lease, watches, created, &tally).await;
         });
     }
     drop(created);
-    // Each watcher lets go of its sender when its watch exists.
+    // Each stream lets go of its sender when its watches exist.
     while all_created.recv().await.is_some() {}
+    Ok(())
 }
 
-async fn follow_forever(mut lease: Lease, created: mpsc::Sender<()>, tally: &RefCell<Tally>) {
+/// What a watcher watches.
+fn watch(watching: &Watching, load: &Load, watcher: usize) -> WatchCreateRequest {
+    if watching.single_keys {
+        let key = key(&load::key(watcher as u64 % load.key_space, load.key_size));
+        return WatchCreateRequest { key, ..WatchCreateRequest::default() };
+    }
+    everything()
+}
+
+/// All keys of this workload.
+fn everything() -> WatchCreateRequest {
+    WatchCreateRequest {
+        key: Bytes::from_static(PREFIX),
+        range_end: Bytes::from_static(PREFIX_END),
+        ..WatchCreateRequest::default()
+    }
+}
+
+fn creation(watch: WatchCreateRequest) -> WatchRequest {
+    WatchRequest { request_union: Some(RequestUnion::CreateRequest(watch)) }
+}
+
+/// Starts a watcher of everything that reads nothing, for as long as the run lasts.
+async fn stall(endpoint: &Endpoint) -> Result<(), Failure> {
+    let mut channel = Channel::open(endpoint, &Options { dial_timeout: DIAL_TIMEOUT, keepalive: None }).await?;
+    let mut stream: Stream<WatchRequest, WatchResponse> = channel.stream(path::WATCH, &[]).await?;
+    stream.send(&creation(everything())).await?;
+    // That it is created is read, and nothing that follows.
+    stream.next().await?;
+    tokio::task::spawn_local(async move {
+        let _held = (channel, stream);
+        std::future::pending::<()>().await;
+    });
+    Ok(())
+}
+
+async fn follow_forever(
+    mut lease: Lease,
+    watches: Vec<WatchCreateRequest>,
+    created: mpsc::Sender<()>,
+    tally: &RefCell<Tally>,
+) {
     let mut created = Some(created);
     let mut next_revision = 0;
     loop {
-        let failure = match follow(&mut lease, &mut created, &mut next_revision, tally).await {
+        let failure = match follow(&mut lease, &watches, &mut created, &mut next_revision, tally).await {
             Err(failure) => failure,
             Ok(()) => Failure::Malformed(BadAnswer::WatchEnded),
         };
@@ -98,18 +155,16 @@ async fn follow_forever(mut lease: Lease, created: mpsc::Sender<()>, tally: &Ref
 /// Follows one stream until it ends; `next_revision` says where the next one has to go on.
 async fn follow(
     lease: &mut Lease,
+    watches: &[WatchCreateRequest],
     created: &mut Option<mpsc::Sender<()>>,
     next_revision: &mut i64,
     tally: &RefCell<Tally>,
 ) -> Result<(), Failure> {
     let mut stream: Stream<WatchRequest, WatchResponse> = lease.channel.stream(path::WATCH, &[]).await?;
-    let create = WatchCreateRequest {
-        key: Bytes::from_static(PREFIX),
-        range_end: Bytes::from_static(PREFIX_END),
-        start_revision: *next_revision,
-        ..WatchCreateRequest::default()
-    };
-    stream.send(&WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) }).await?;
+    for watch in watches {
+        stream.send(&creation(WatchCreateRequest { start_revision: *next_revision, ..watch.clone() })).await?;
+    }
+    let mut awaited = watches.len();
     while let Some(reply) = stream.next().await? {
         if reply.canceled {
             // What was compacted away is lost to this watcher; it goes on with what is there.
@@ -117,12 +172,15 @@ async fn follow(
             return Err(Failure::Malformed(BadAnswer::WatchCancelled { reason: reply.cancel_reason }));
         }
         if reply.created {
-            *created = None;
+            awaited = awaited.saturating_sub(1);
+            if awaited == 0 {
+                *created = None;
+            }
         }
         let now = Instant::now();
         let mut tally = tally.borrow_mut();
         for kv in reply.events.iter().filter_map(|event| event.kv.as_ref()) {
-            *next_revision = kv.mod_revision + 1;
+            *next_revision = (*next_revision).max(kv.mod_revision + 1);
             if let Some(age) = Stamp::age(&kv.value, now) {
                 tally.delivered(age);
             }
