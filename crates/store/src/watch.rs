@@ -8,6 +8,7 @@
 //! Guarantees, per watch: changes come in the order of revisions, none twice, none left out, all of a revision in one
 //! response; a watch that needs compacted history is told so and ends.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,7 +26,7 @@ pub(crate) mod hub;
 mod intervals;
 
 use catch_up::Change;
-use hub::{Mailbox, Watch, Watchers};
+use hub::{Mail, Mailbox, Watch, Watchers};
 
 /// So many keys and versions of the index are looked at in one step of a catch-up.
 const LOOKS_MAX: usize = 64 * 1_024;
@@ -79,7 +80,6 @@ impl WatchStream {
             progress_notify: request.progress_notify,
             start: request.start_revision,
             next: if request.start_revision == 0 { newest + 1 } else { request.start_revision },
-            behind: (1..=newest).contains(&request.start_revision),
             told: false,
         });
         Ok(())
@@ -110,9 +110,9 @@ impl WatchStream {
     }
 
     fn end(&self, watch_id: i64) -> bool {
-        let ended = self.mailbox.mail().watches.remove(&watch_id);
+        let ended = self.mailbox.remove(watch_id);
         if let Some(watch) = &ended {
-            self.watchers.remove(watch, &self.mailbox, watch_id);
+            self.watchers.remove(&watch.range, &self.mailbox, watch_id);
         }
         ended.is_some()
     }
@@ -121,9 +121,8 @@ impl WatchStream {
     /// have come to where they start.
     pub fn request_progress(&mut self) {
         let wake = self.watchers.with_published(&self.mailbox, |revision, mail| {
-            let may_tell = |watch: &Watch| watch.may_tell_progress(revision);
-            let is_true_of_all = !mail.watches.is_empty() && mail.watches.values().all(may_tell);
-            is_true_of_all && mail.put(WatchOut::Progress { watch_id: -1, revision })
+            let all_have_come = mail.behind.is_empty() && mail.watches.values().all(|watch| watch.start <= revision);
+            all_have_come && !mail.watches.is_empty() && mail.put(WatchOut::Progress { watch_id: -1, revision })
         });
         self.mailbox.wake_if(wake);
     }
@@ -133,9 +132,11 @@ impl WatchStream {
     pub fn notify_progress(&mut self) {
         let wake = self.watchers.with_published(&self.mailbox, |revision, mail| {
             let mut due = Vec::new();
-            for (watch_id, watch) in &mut mail.watches {
+            let Mail { watches, behind, .. } = mail;
+            for (watch_id, watch) in watches {
                 let told = std::mem::take(&mut watch.told);
-                if watch.progress_notify && !told && watch.may_tell_progress(revision) {
+                let has_come = watch.start <= revision && !behind.contains(watch_id);
+                if watch.progress_notify && !told && has_come {
                     due.push(*watch_id);
                 }
             }
@@ -258,16 +259,16 @@ impl WatchStream {
     /// Whether no watch lacks anything that a view has: what is missing, if anything, is what was applied since.
     #[must_use]
     pub fn has_seen(&self, view: &View) -> bool {
-        self.mailbox.mail().watches.values().all(|watch| !watch.behind || watch.next > view.revision())
+        let mail = self.mailbox.mail();
+        mail.behind.iter().all(|watch_id| mail.watches[watch_id].next > view.revision())
     }
 
     /// The watches that are behind, those first that have waited longest.
     fn behind(&self) -> Vec<(i64, Watch)> {
         let mail = self.mailbox.mail();
-        let behind = mail.watches.iter().filter(|(_, watch)| watch.behind).map(|(id, watch)| (*id, watch.clone()));
-        let (mut later, sooner): (Vec<_>, Vec<_>) = behind.partition(|(id, _)| *id > self.last_caught_up);
-        later.extend(sooner);
-        later
+        let later = mail.behind.range((Bound::Excluded(self.last_caught_up), Bound::Unbounded));
+        let sooner = mail.behind.range(..=self.last_caught_up);
+        later.chain(sooner).map(|watch_id| (*watch_id, mail.watches[watch_id].clone())).collect()
     }
 
     /// Notes for watches where their history goes on, and whether they were given events.
@@ -278,7 +279,9 @@ impl WatchStream {
                 watch.next = *next;
                 watch.told |= told;
                 // Decided while nothing is published: from here on the hub gives it everything.
-                watch.set_behind(*next <= published, &self.watchers.measures.slow_watches);
+                if *next > published && mail.behind.remove(watch_id) {
+                    self.watchers.measures.slow_watches.sub(1);
+                }
             }
         });
     }
@@ -293,7 +296,7 @@ impl Drop for WatchStream {
     fn drop(&mut self) {
         let watches = self.mailbox.end(&mut self.mailbox.mail());
         for (watch_id, watch) in watches {
-            self.watchers.remove(&watch, &self.mailbox, watch_id);
+            self.watchers.remove(&watch.range, &self.mailbox, watch_id);
         }
     }
 }

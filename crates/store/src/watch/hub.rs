@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::intervals::Intervals;
 use super::{Next, Wake, WatchOut};
-use crate::figures::{Gauge, Measures};
+use crate::figures::Measures;
 use crate::mvcc::key_range::KeyRange;
 
 /// All watches of a store.
@@ -83,13 +83,16 @@ impl Watchers {
         let mut hub = self.hub();
         let revision = self.applied();
         let watch = make(revision);
-        self.measures.slow_watches.add(usize::from(watch.behind));
         match &watch.range {
             KeyRange::Single(key) => hub.single.entry(key.clone()).or_default().push(watcher),
             span => hub.spans.insert(span, watcher),
         }
         self.count.fetch_add(1, Ordering::Relaxed);
         let mut mail = mailbox.mail();
+        if watch.next <= revision {
+            mail.behind.insert(watch_id);
+            self.measures.slow_watches.add(1);
+        }
         mail.watches.insert(watch_id, watch);
         let wake = mail.put(WatchOut::Created { watch_id, revision });
         drop((mail, hub));
@@ -97,11 +100,10 @@ impl Watchers {
     }
 
     /// Ends a watch that is in the mailbox no more.
-    pub fn remove(&self, watch: &Watch, mailbox: &Arc<Mailbox>, watch_id: i64) {
-        self.measures.slow_watches.sub(usize::from(watch.behind));
+    pub fn remove(&self, range: &KeyRange, mailbox: &Arc<Mailbox>, watch_id: i64) {
         let mut hub = self.hub();
         let is_it = |watcher: &Watcher| watcher.is(mailbox, watch_id);
-        match &watch.range {
+        match range {
             KeyRange::Single(key) => {
                 if let Some(watchers) = hub.single.get_mut(key) {
                     watchers.retain(|watcher| !is_it(watcher));
@@ -147,12 +149,17 @@ impl Watchers {
         let mut to_wake: Vec<Arc<Mailbox>> = Vec::new();
         let mut leave = |watcher: &Watcher| {
             let mut mail = watcher.mailbox.mail();
-            let Some(watch) = mail.watches.get_mut(&watcher.watch_id) else { return };
-            if !watch.behind {
+            let Mail { watches, behind, woken, .. } = &mut *mail;
+            let Some(watch) = watches.get_mut(&watcher.watch_id) else { return };
+            if !behind.contains(&watcher.watch_id) {
                 watch.next = watch.next.max(published + 1);
-                watch.set_behind(watch.next <= newest, &self.measures.slow_watches);
+                if watch.next > newest {
+                    return;
+                }
+                behind.insert(watcher.watch_id);
+                self.measures.slow_watches.add(1);
             }
-            if watch.behind && !std::mem::replace(&mut mail.woken, true) {
+            if !std::mem::replace(woken, true) {
                 to_wake.push(Arc::clone(&watcher.mailbox));
             }
         };
@@ -208,6 +215,9 @@ pub(crate) struct Mail {
     /// Of events in `outs`.
     pub bytes: usize,
     pub watches: BTreeMap<i64, Watch>,
+    /// Those of them whose events come from history, from `next` on: the mailbox was full, a previous value was not in
+    /// memory, or the watch starts in the past.
+    pub behind: BTreeSet<i64>,
     /// Watches that compaction has ended and the client has not: their ids are taken until it does.
     pub compacted: BTreeSet<i64>,
     /// Whether the owner was woken and has not come yet.
@@ -226,29 +236,11 @@ pub(crate) struct Watch {
     pub start: i64,
     /// Events from this main revision on are still to be sent; all before it are in `outs` or were sent.
     pub next: i64,
-    /// The mailbox was full, a previous value was not in memory, or the watch starts in the past: events come from
-    /// history, from `next` on. Once the watch is in a mailbox it changes by [`Watch::set_behind`] alone.
-    pub behind: bool,
     /// Whether something was sent since the last tick of progress.
     pub told: bool,
 }
 
 impl Watch {
-    /// Changes whether it is behind, and the number of those that are.
-    pub fn set_behind(&mut self, behind: bool, slow: &Gauge) {
-        match (std::mem::replace(&mut self.behind, behind), behind) {
-            (false, true) => slow.add(1),
-            (true, false) => slow.sub(1),
-            _ => {}
-        }
-    }
-
-    /// Whether its client may be told that everything up to this revision was sent: nothing is said of revisions before
-    /// the first that it asked for.
-    pub fn may_tell_progress(&self, revision: i64) -> bool {
-        !self.behind && revision >= self.start
-    }
-
     pub fn wants(&self, is_deletion: bool) -> bool {
         if is_deletion { !self.no_delete } else { !self.no_put }
     }
@@ -259,7 +251,7 @@ impl Mail {
     pub fn next(&self) -> Next {
         if !self.outs.is_empty() {
             Next::Drain
-        } else if self.watches.values().any(|watch| watch.behind) {
+        } else if !self.behind.is_empty() {
             Next::CatchUp
         } else {
             Next::Wait
@@ -297,11 +289,20 @@ impl Mailbox {
         self.measures.events_sent(events);
     }
 
+    /// Takes a watch out.
+    pub fn remove(&self, watch_id: i64) -> Option<Watch> {
+        let mut mail = self.mail();
+        let was_behind = mail.behind.remove(&watch_id);
+        self.measures.slow_watches.sub(usize::from(was_behind));
+        mail.watches.remove(&watch_id)
+    }
+
     /// The stream has ended, and with it these watches; what waits is never taken.
     pub fn end(&self, mail: &mut Mail) -> BTreeMap<i64, Watch> {
         let waiting = mail.outs.drain(..).map(|out| out.events()).sum();
         self.measures.pending_events.sub(waiting);
         self.measures.watch_streams.sub(1);
+        self.measures.slow_watches.sub(std::mem::take(&mut mail.behind).len());
         std::mem::take(&mut mail.watches)
     }
 
@@ -326,33 +327,34 @@ impl Mailbox {
     fn deliver(&self, watch_id: i64, revision: &mut [impl Encode], places: impl Iterator<Item = usize>) -> bool {
         let mut mail = self.mail();
         let full = mail.bytes >= self.bytes_max;
-        let Some(watch) = mail.watches.get_mut(&watch_id) else { return false };
+        let Mail { watches, behind, .. } = &mut *mail;
+        let Some(watch) = watches.get_mut(&watch_id) else { return false };
         let main = revision[0].revision();
-        if watch.behind || main < watch.next {
+        if main < watch.next || behind.contains(&watch_id) {
             return false;
         }
         let mut events = Vec::new();
         for place in places {
             let event = &mut revision[place];
-            if watch.wants(event.is_deletion()) {
-                let encoded = if full { None } else { event.encoded(watch.prev_kv) };
-                let Some(encoded) = encoded else {
-                    watch.set_behind(true, &self.measures.slow_watches);
-                    watch.next = main;
-                    break;
-                };
-                events.push(encoded);
+            if !watch.wants(event.is_deletion()) {
+                continue;
             }
+            let encoded = if full { None } else { event.encoded(watch.prev_kv) };
+            let Some(encoded) = encoded else {
+                watch.next = main;
+                behind.insert(watch_id);
+                self.measures.slow_watches.add(1);
+                return !std::mem::replace(&mut mail.woken, true);
+            };
+            events.push(encoded);
         }
-        if !watch.behind {
-            if events.is_empty() {
-                return false;
-            }
-            watch.next = main + 1;
-            watch.told = true;
-            self.measures.pending_events.add(events.len());
-            mail.push_events(watch_id, main, events);
+        if events.is_empty() {
+            return false;
         }
+        watch.next = main + 1;
+        watch.told = true;
+        self.measures.pending_events.add(events.len());
+        mail.push_events(watch_id, main, events);
         !std::mem::replace(&mut mail.woken, true)
     }
 }
