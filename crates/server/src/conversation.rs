@@ -90,6 +90,11 @@ pub(crate) const PREFIX_BYTES: usize = 5;
 pub(crate) struct Batch(BytesMut);
 
 impl Batch {
+    /// An empty one with room for so many bytes.
+    pub(crate) fn with_capacity(bytes: usize) -> Batch {
+        Batch(BytesMut::with_capacity(bytes))
+    }
+
     /// A batch of one.
     pub(crate) fn of(message: &[u8]) -> Batch {
         let mut batch = Batch::default();

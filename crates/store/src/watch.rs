@@ -391,7 +391,9 @@ impl WatchOut {
         }
     }
 
-    fn event_bytes(&self) -> usize {
+    /// How long its events are.
+    #[must_use]
+    pub fn event_bytes(&self) -> usize {
         match self {
             Self::Events { events, .. } => events.iter().map(Bytes::len).sum(),
             _ => 0,

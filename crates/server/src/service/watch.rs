@@ -26,6 +26,8 @@ use crate::worker_pool::{Turn, WorkerPool};
 
 /// How many bytes of events are taken from the store at a time. It bounds what one slow stream holds.
 const DRAIN_BYTES: usize = 256 * 1024;
+/// About how long a response is without its events, and what precedes it.
+const HEAD_BYTES: usize = 64;
 /// After how many election timeouts without a leader a client that asked for one is sent away.
 const LEADERLESS_MAX: u32 = 3;
 
@@ -75,9 +77,11 @@ impl Services {
                 }
             };
             next = drained.next;
-            let mut batch = Batch::default();
+            let bytes = drained.outs.iter().map(|out| HEAD_BYTES + out.event_bytes()).sum();
+            let mut batch = Batch::with_capacity(bytes);
+            let header = self.header(0);
             for out in drained.outs {
-                conversation.respond(out, |revision| self.header(revision), &mut batch);
+                conversation.respond(out, |revision| ResponseHeader { revision, ..header }, &mut batch);
             }
             if !batch.is_empty() {
                 replies.send(batch).await?;

@@ -34,7 +34,7 @@ struct Hub {
     published: i64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Watcher {
     mailbox: Arc<Mailbox>,
     watch_id: i64,
@@ -176,17 +176,17 @@ impl Watchers {
 impl Hub {
     /// Gives the events of one revision to the watchers of their keys.
     fn publish(&self, revision: &mut [impl Encode], to_wake: &mut Vec<Arc<Mailbox>>) {
-        let mut wanted: Vec<(Watcher, usize)> = Vec::new();
+        let mut wanted: Vec<(&Watcher, usize)> = Vec::new();
         for (place, event) in revision.iter().enumerate() {
             if let Some(watchers) = self.single.get(event.key()) {
-                wanted.extend(watchers.iter().map(|watcher| (watcher.clone(), place)));
+                wanted.extend(watchers.iter().map(|watcher| (watcher, place)));
             }
-            self.spans.stab(event.key(), &mut |watcher| wanted.push((watcher.clone(), place)));
+            self.spans.stab(event.key(), &mut |watcher| wanted.push((watcher, place)));
         }
         // All events that one watch gets of a revision go into one response. Sorting keeps their order.
         wanted.sort_by_key(|(watcher, place)| (Arc::as_ptr(&watcher.mailbox) as usize, watcher.watch_id, *place));
         for group in wanted.chunk_by(|(left, _), (right, _)| left.is(&right.mailbox, right.watch_id)) {
-            let (Watcher { mailbox, watch_id }, _) = &group[0];
+            let (Watcher { mailbox, watch_id }, _) = group[0];
             if mailbox.deliver(*watch_id, revision, group.iter().map(|(_, place)| *place)) {
                 to_wake.push(Arc::clone(mailbox));
             }

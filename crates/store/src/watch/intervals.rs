@@ -60,7 +60,7 @@ impl<T> Intervals<T> {
     }
 
     /// Visits the values of all ranges that hold the key.
-    pub fn stab(&self, key: &[u8], visit: &mut impl FnMut(&T)) {
+    pub fn stab<'a>(&'a self, key: &[u8], visit: &mut impl FnMut(&'a T)) {
         stab(&self.root, key, visit);
     }
 }
@@ -155,7 +155,7 @@ fn settled<T>(mut node: Box<Node<T>>) -> Box<Node<T>> {
     node
 }
 
-fn stab<T>(tree: &Tree<T>, key: &[u8], visit: &mut impl FnMut(&T)) {
+fn stab<'a, T>(tree: &'a Tree<T>, key: &[u8], visit: &mut impl FnMut(&'a T)) {
     let Some(node) = tree else { return };
     let is_before = |end: &End| matches!(end, End::Before(end) if &end[..] <= key);
     if is_before(&node.furthest) {
