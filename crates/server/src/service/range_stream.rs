@@ -19,7 +19,7 @@ impl Services {
         mut requests: impl Requests,
         replies: Replies,
     ) -> Result<(), Status> {
-        let request: RangeRequest = decode(requests.next().await?.ok_or_else(Status::no_message)?)?;
+        let request: RangeRequest = decode(requests.next().await?.ok_or(Status::NO_MESSAGE)?)?;
         check_streamed(&request)?;
         tokio::select! {
             sent = self.send_range(&request, &replies) => sent,
