@@ -34,6 +34,7 @@ mod debug_vars;
 pub mod descriptors;
 mod edge;
 mod exposition;
+mod history_hashes;
 mod identity;
 mod join;
 mod json;

@@ -38,6 +38,8 @@ pub(crate) enum Rpc {
     MemberPromote,
     Status,
     Alarm,
+    Hash,
+    HashKv,
     MoveLeader,
     HealthCheck,
     HealthWatch,
@@ -46,7 +48,7 @@ pub(crate) enum Rpc {
 }
 
 /// The RPCs that are implemented. Those of every second come first.
-pub(crate) const PRESENT: [(&str, Rpc); 29] = [
+pub(crate) const PRESENT: [(&str, Rpc); 31] = [
     ("/etcdserverpb.KV/Put", Rpc::Put),
     ("/etcdserverpb.KV/Range", Rpc::Range),
     ("/etcdserverpb.KV/Txn", Rpc::Txn),
@@ -73,16 +75,16 @@ pub(crate) const PRESENT: [(&str, Rpc); 29] = [
     ("/etcdserverpb.Cluster/MemberPromote", Rpc::MemberPromote),
     ("/etcdserverpb.Maintenance/Status", Rpc::Status),
     ("/etcdserverpb.Maintenance/Alarm", Rpc::Alarm),
+    ("/etcdserverpb.Maintenance/Hash", Rpc::Hash),
+    ("/etcdserverpb.Maintenance/HashKV", Rpc::HashKv),
     ("/etcdserverpb.Maintenance/MoveLeader", Rpc::MoveLeader),
     ("/grpc.health.v1.Health/Check", Rpc::HealthCheck),
     ("/grpc.health.v1.Health/Watch", Rpc::HealthWatch),
 ];
 
 /// The RPCs of etcd that answer that they are not implemented.
-pub(crate) const ABSENT: [&str; 24] = [
+pub(crate) const ABSENT: [&str; 22] = [
     "/etcdserverpb.Maintenance/Defragment",
-    "/etcdserverpb.Maintenance/Hash",
-    "/etcdserverpb.Maintenance/HashKV",
     "/etcdserverpb.Maintenance/Snapshot",
     "/etcdserverpb.Maintenance/Downgrade",
     "/etcdserverpb.Auth/AuthEnable",

@@ -49,7 +49,7 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     let pages = PeerPages::default();
     let options = node_options(&config, identity, peers, &pages, &data_dir.path)?;
     let node = Node::open(options).await.map_err(ServeError::Node)?;
-    let (machine, told) = StoreMachine::new(store, metrics.clone(), config.slow_apply);
+    let (machine, told, compactions) = StoreMachine::new(store, metrics.clone(), config.slow_apply);
     let voters = membership.first_members().iter().map(|member| NodeId(member.id));
     let group = node.group(STORE, voters, machine).await;
     let group = group.map_err(|error| ServeError::Group { data_dir: data_dir.path.clone(), error })?;
@@ -58,7 +58,7 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     pages.open(store_group.clone(), membership.clone());
     let (stop, stopping) = watch::channel(false);
     let services = Services::new(&config, store_group.clone(), membership.clone(), metrics, node.meter());
-    let edge = Edge::new(&config, services, stopping);
+    let edge = Edge::new(&config, services.clone(), stopping);
     info!(
         name = config.name,
         member = format!("{:x}", identity.member),
@@ -74,6 +74,7 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
         async move { store_group.run_maintenance().await }
     });
     background.spawn(publish(store_group.clone(), membership.clone()));
+    background.spawn(async move { services.hashes.keep_those_of(compactions).await });
     if let Some(rule) = config.auto_compaction {
         background.spawn(compaction::compact_by(rule, store_group.clone(), identity.member));
     }

@@ -26,6 +26,7 @@ use vlot_proto::etcdserverpb::{RangeRequest, ResponseHeader};
 
 use crate::config::Config;
 use crate::conversation::{Replies, Requests};
+use crate::history_hashes::HistoryHashes;
 use crate::member::Membership;
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
@@ -61,6 +62,7 @@ pub(crate) struct Services {
     election_timeout: Duration,
     /// For reads that take long.
     readers: WorkerPool,
+    pub(crate) hashes: HistoryHashes,
     /// For watches that are behind.
     catch_ups: WorkerPool,
 }
@@ -81,7 +83,9 @@ impl Services {
         metrics: Arc<Metrics>,
         meter: vlot::Meter,
     ) -> Arc<Services> {
+        let readers = WorkerPool::new(readers_max());
         Arc::new(Services {
+            hashes: HistoryHashes::new(readers.clone()),
             store_group,
             membership,
             metrics,
@@ -94,7 +98,7 @@ impl Services {
             token: config.cluster.token.clone(),
             watch_progress_interval: config.watch_progress_interval,
             election_timeout: config.election_timeout,
-            readers: WorkerPool::new(readers_max()),
+            readers,
             catch_ups: WorkerPool::new(CATCH_UPS_MAX),
         })
     }
@@ -136,6 +140,8 @@ impl Services {
             Rpc::MemberPromote => Box::pin(self.member_promote(request)).await,
             Rpc::Status => self.status(request).await,
             Rpc::Alarm => self.alarm(request).await,
+            Rpc::Hash => Box::pin(self.hash(request)).await,
+            Rpc::HashKv => Box::pin(self.hash_kv(request)).await,
             Rpc::MoveLeader => self.move_leader(request).await,
             Rpc::HealthCheck => health::check(request),
             Rpc::Watch | Rpc::RangeStream | Rpc::LeaseKeepAlive | Rpc::Observe | Rpc::HealthWatch | Rpc::Absent(_) => {

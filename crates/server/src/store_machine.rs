@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{error, warn};
 use vlot::{BadCommand, BadSnapshot, LogId, Members, StateMachine, Viewed};
 use vlot_store::command::{Command, Tag};
@@ -31,6 +31,13 @@ pub(crate) struct StoreMachine {
     metrics: Arc<Metrics>,
     /// A command that takes longer is logged.
     slow_apply: Duration,
+    compactions: mpsc::Sender<BeforeCompaction>,
+}
+
+/// History as it was just before a compaction, which has taken place.
+pub(crate) struct BeforeCompaction {
+    pub(crate) view: View,
+    pub(crate) revision: i64,
 }
 
 /// What is remembered beside the keys: members' names and URLs, say.
@@ -44,12 +51,28 @@ pub(crate) struct Told {
 }
 
 impl StoreMachine {
-    /// Takes over a store.
-    pub(crate) fn new(store: Store, metrics: Arc<Metrics>, slow_apply: Duration) -> (StoreMachine, Told) {
+    /// Takes over a store. Compactions are told as far as they are taken: one that comes too soon after another is left
+    /// out.
+    pub(crate) fn new(
+        store: Store,
+        metrics: Arc<Metrics>,
+        slow_apply: Duration,
+    ) -> (StoreMachine, Told, mpsc::Receiver<BeforeCompaction>) {
         let (compacting, pending) = watch::channel(true);
         let (facts, told) = watch::channel(facts_of(&store));
-        let machine = StoreMachine { store, compacting, facts, metrics, slow_apply };
-        (machine, Told { compacting: pending, facts: told })
+        // A view that waits costs memory.
+        let (compactions, taken) = mpsc::channel(1);
+        let told = Told { compacting: pending, facts: told };
+        (StoreMachine { store, compacting, facts, metrics, slow_apply, compactions }, told, taken)
+    }
+
+    fn before(&self, command: &Command) -> Option<BeforeCompaction> {
+        match command {
+            Command::Compact(request) if self.compactions.capacity() > 0 => {
+                Some(BeforeCompaction { view: self.store.view(), revision: request.revision })
+            }
+            _ => None,
+        }
     }
 
     fn tell_facts(&self) {
@@ -126,9 +149,14 @@ impl StateMachine for StoreMachine {
             self.store.skip(position(at));
             return Ok(Applied::SetAttribute);
         }
+        let before = self.before(&command);
         let applied = self.apply_measured(at, command);
         match &applied {
-            Ok(Applied::Compact(_)) => drop(self.compacting.send_replace(true)),
+            Ok(Applied::Compact(_)) => {
+                self.compacting.send_replace(true);
+                // If nobody takes it, nothing compares what it was.
+                before.map(|before| self.compactions.try_send(before));
+            }
             Ok(Applied::SetAttribute) => self.tell_facts(),
             Err(Refusal::Unreadable) => stop_at_once(&self.store),
             _ => {}

@@ -44,5 +44,5 @@ pub mod store;
 mod txn;
 pub mod watch;
 
-pub use mvcc::{answer, chunks, revision, view};
+pub use mvcc::{answer, chunks, hash, revision, view};
 pub use txn::answer as txn_answer;

@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod chunks;
+pub mod hash;
 pub(crate) mod history;
 pub(crate) mod key_index;
 pub(crate) mod key_range;

@@ -25,6 +25,7 @@ use crate::engine::redb::RedbEngine;
 use crate::engine::{Engine, EngineError, Record};
 use crate::figures::Measures;
 use crate::lease::Leases;
+pub use crate::mvcc::hash::HistoryHash;
 use crate::mvcc::history::{self, Block, Event};
 use crate::mvcc::key_index::{KeyIndex, Version};
 use crate::mvcc::reader::{Behind, Moment, Reader};
@@ -468,8 +469,8 @@ impl Store {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// A digest of the key history between the compacted revision and `revision` (0 for the newest): equal on members
-    /// that applied the same commands, wherever their compaction and their engines stand.
+    /// The digest of the key history between the compacted revision and `revision` (0 for the newest). See
+    /// [`View::begin_hash`].
     ///
     /// # Errors
     /// A revision that cannot be read, or `Unreadable`.
@@ -568,17 +569,6 @@ pub enum Applied {
         /// How many leases have ended.
         ended: usize,
     },
-}
-
-/// A digest of key history.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct HistoryHash {
-    /// The digest.
-    pub hash: u32,
-    /// Up to where.
-    pub revision: i64,
-    /// From where.
-    pub compacted_revision: i64,
 }
 
 /// What the store takes up.

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use vlot_proto::etcdserverpb::alarm_request::AlarmAction;
 use vlot_proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
+    AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
+    MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 
 use super::{ETCD_VERSION, Services, decode, encode};
@@ -64,5 +65,29 @@ impl Services {
         }
         let revision = self.store_group.glance().await?.revision;
         Ok(encode(&AlarmResponse { header: Some(self.header(revision)), alarms: Vec::new() }))
+    }
+
+    /// etcd's number for the history on this node. It asks no other member.
+    pub(super) async fn hash_kv(&self, request: Bytes) -> Result<Bytes, Status> {
+        let HashKvRequest { revision } = decode(request)?;
+        let view = self.store_group.local_view().await?;
+        let header = self.header(view.revision());
+        let hash = self.hashes.of(view, revision).await?;
+        Ok(encode(&HashKvResponse {
+            header: Some(header),
+            hash: hash.hash,
+            compact_revision: hash.compacted_revision,
+            hash_revision: hash.revision,
+        }))
+    }
+
+    /// A number for the state of this node: that of its history. etcd's is one of its file, and comparable with no other
+    /// program's.
+    pub(super) async fn hash(&self, request: Bytes) -> Result<Bytes, Status> {
+        let _: HashRequest = decode(request)?;
+        let view = self.store_group.local_view().await?;
+        let header = self.header(view.revision());
+        let hash = self.hashes.made_of(view, 0).await?.hash;
+        Ok(encode(&HashResponse { header: Some(header), hash }))
     }
 }

@@ -19,7 +19,6 @@ use crate::mvcc::key_index::{KeyIndex, Version};
 use crate::mvcc::recent::Recent;
 use crate::mvcc::revision::Revision;
 use crate::refusal::Refusal;
-use crate::store::HistoryHash;
 
 /// The state of the keys at one moment. A clone costs nothing but a copy of what is changed while it lives.
 ///
@@ -201,26 +200,6 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(())
-    }
-
-    /// See [`View::hash`](crate::mvcc::view::View::hash).
-    pub fn hash(&self, revision: i64) -> Result<HistoryHash, Refusal> {
-        let revision = self.readable(revision)?;
-        let compacted = self.compacted();
-        let mut hash = crc32c::crc32c(&compacted.to_le_bytes());
-        let mut bytes = Vec::new();
-        self.scan_history(Revision::default(), &mut |event| {
-            if event.revision.main > revision {
-                return ControlFlow::Break(());
-            }
-            if self.index().survives(event.key, event.revision, compacted) {
-                bytes.clear();
-                event.encode(&mut bytes);
-                hash = crc32c::crc32c_append(hash, &bytes);
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(HistoryHash { hash, revision, compacted_revision: compacted })
     }
 
     /// Visits what the engine has from `from` up to but without `upto`, and says whether it is to go on behind that.

@@ -9,10 +9,10 @@ use vlot_proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnRespo
 
 use crate::engine::EngineView;
 use crate::figures::Measures;
+use crate::mvcc::hash::HistoryHash;
 use crate::mvcc::key_range::KeyRange;
 use crate::mvcc::reader::{Behind, Moment, Reader};
 use crate::refusal::Refusal;
-use crate::store::HistoryHash;
 
 /// The state of a [`Store`](crate::store::Store)'s keys at one moment.
 ///
@@ -82,8 +82,7 @@ impl View {
         on_it.map(|(key, _)| Bytes::copy_from_slice(key)).collect()
     }
 
-    /// A digest of the key history between the compacted revision and `revision` (0 for the newest): equal on members
-    /// that applied the same commands, wherever their compaction and their engines stand. Reads all of history.
+    /// The digest of the key history up to `revision`, as [`View::begin_hash`] makes it in slices. Reads all of history.
     ///
     /// # Errors
     /// A revision that cannot be read, or `Unreadable`.
