@@ -45,6 +45,7 @@ mod removal;
 mod rpc;
 pub mod serve;
 mod service;
+mod space;
 mod status;
 mod store_group;
 mod store_machine;

@@ -27,7 +27,7 @@ use crate::peer_pages::PeerPages;
 use crate::service::Services;
 use crate::store_group::{StoreFailure, StoreGroup};
 use crate::store_machine::{Proposal, StoreMachine};
-use crate::{join, removal};
+use crate::{join, removal, space};
 pub use error::ServeError;
 
 /// Serves as one node of a cluster until it is asked to stop, the node fails, or the cluster has removed it. `asked_to_stop`
@@ -74,7 +74,11 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
         async move { store_group.run_maintenance().await }
     });
     background.spawn(publish(store_group.clone(), membership.clone()));
-    background.spawn(async move { services.hashes.keep_those_of(compactions).await });
+    background.spawn({
+        let services = services.clone();
+        async move { services.hashes.keep_those_of(compactions).await }
+    });
+    background.spawn(async move { space::watch_quota(&services).await });
     if let Some(rule) = config.auto_compaction {
         background.spawn(compaction::compact_by(rule, store_group.clone(), identity.member));
     }

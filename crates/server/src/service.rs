@@ -3,6 +3,7 @@
 //! A service is a plain function from a request's bytes to a reply's, or a conversation over a stream of both. Must not
 //! know gRPC, HTTP or sockets (`edge.rs` does), nor how commands are replicated (`store_group.rs` does).
 
+mod alarm;
 mod answer;
 mod changes;
 mod cluster;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use tokio::sync::Notify;
 use vlot_proto::etcdserverpb::{RangeRequest, ResponseHeader};
 
 use crate::config::Config;
@@ -55,6 +57,8 @@ pub(crate) struct Services {
     txn_ops_max: usize,
     request_bytes_max: usize,
     quota_bytes: Option<u64>,
+    /// Rung when the quota was hit.
+    pub(crate) quota_hit: Notify,
     strict_reconfig: bool,
     learners_max: usize,
     token: String,
@@ -93,6 +97,7 @@ impl Services {
             txn_ops_max: config.limits.txn_ops,
             request_bytes_max: config.limits.request_bytes,
             quota_bytes: config.limits.quota_bytes,
+            quota_hit: Notify::new(),
             strict_reconfig: config.strict_reconfig,
             learners_max: config.limits.learners,
             token: config.cluster.token.clone(),
@@ -139,7 +144,7 @@ impl Services {
             Rpc::MemberUpdate => Box::pin(self.member_update(request)).await,
             Rpc::MemberPromote => Box::pin(self.member_promote(request)).await,
             Rpc::Status => self.status(request).await,
-            Rpc::Alarm => self.alarm(request).await,
+            Rpc::Alarm => Box::pin(self.alarm(request)).await,
             Rpc::Hash => Box::pin(self.hash(request)).await,
             Rpc::HashKv => Box::pin(self.hash_kv(request)).await,
             Rpc::MoveLeader => self.move_leader(request).await,

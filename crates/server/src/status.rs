@@ -22,6 +22,7 @@ pub enum Code {
     Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,
+    DataLoss = 15,
 }
 
 /// All codes, by number. The names are those of gRPC's metrics.
@@ -64,6 +65,7 @@ impl Status {
         Status::fixed(Code::ResourceExhausted, "etcdserver: too many requests");
     pub(crate) const NO_SPACE: Status =
         Status::fixed(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded");
+    pub(crate) const CORRUPT: Status = Status::fixed(Code::DataLoss, "etcdserver: corrupt cluster");
     pub(crate) const NO_LEADER: Status = Status::fixed(Code::Unavailable, "etcdserver: no leader");
     pub(crate) const STOPPED: Status = Status::fixed(Code::Unavailable, "etcdserver: server stopped");
     pub(crate) const TIMEOUT: Status = Status::fixed(Code::Unavailable, "etcdserver: request timed out");
@@ -165,6 +167,8 @@ impl From<Refusal> for Status {
             Refusal::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
             Refusal::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
             Refusal::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
+            Refusal::NoSpace => return Status::NO_SPACE,
+            Refusal::Corrupt => return Status::CORRUPT,
             // Another member may have it, so that the client should try again there.
             Refusal::Unreadable => (Code::Unavailable, "vlot: a stored value cannot be read on this member"),
         };
@@ -191,6 +195,8 @@ mod tests {
             (Refusal::LeaseNotFound, 5, "etcdserver: requested lease not found"),
             (Refusal::LeaseExists, 9, "etcdserver: lease already exists"),
             (Refusal::LeaseTtlTooLarge, 11, "etcdserver: too large lease TTL"),
+            (Refusal::NoSpace, 8, "etcdserver: mvcc: database space exceeded"),
+            (Refusal::Corrupt, 15, "etcdserver: corrupt cluster"),
         ];
         for (refusal, code, text) in rows {
             let status = Status::from(refusal);

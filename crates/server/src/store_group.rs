@@ -15,7 +15,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use vlot::{DiskState, Group, NodeId, ProposeError, ReadError, RoleName};
-use vlot_proto::etcdserverpb::RangeRequest;
+use vlot_proto::etcdserverpb::{AlarmType, RangeRequest};
+use vlot_store::alarms::Alarms;
 use vlot_store::figures::Figures;
 use vlot_store::lease::clock::LeaseClock;
 use vlot_store::refusal::Refusal;
@@ -32,21 +33,34 @@ use crate::store_machine::{Facts, Proposal, StoreMachine, Told};
 pub(crate) use members::{ATTEMPT_PAUSE, Unchanged};
 
 /// How old the size of the database may be that the quota is held against.
-const SIZE_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const SIZE_INTERVAL: Duration = Duration::from_millis(500);
+/// How much more history than the log's headroom must find room on the disk for puts to be taken: the rest is for
+/// deletions and compactions, which make room. The store asks for twice as much as it is to write.
+const RESERVE_BYTES: usize = (64 + 8) << 20 >> 1;
 /// How long a glance at the store waits for a command that is being applied.
 const GLANCE_MAX: Duration = Duration::from_millis(50);
 /// A read that waits longer for the cluster's word counts as slow; as in etcd, which asks again then.
 const SLOW_READ: Duration = Duration::from_millis(500);
 
 /// What a store tells of itself at a glance.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Glance {
     pub(crate) sizes: Sizes,
     pub(crate) revision: i64,
     pub(crate) compacted_revision: i64,
     pub(crate) figures: Figures,
+    /// Whether the disk has room for more than deletions and compactions.
+    pub(crate) has_room: bool,
     /// Why the store can write nothing more, if it cannot.
     pub(crate) failure: Option<Failure>,
+}
+
+impl Default for Glance {
+    fn default() -> Self {
+        // Nothing is refused before it was looked at.
+        let (sizes, figures) = (Sizes::default(), Figures::default());
+        Glance { sizes, revision: 0, compacted_revision: 0, figures, has_room: true, failure: None }
+    }
 }
 
 impl Glance {
@@ -56,6 +70,7 @@ impl Glance {
             revision: store.revision(),
             compacted_revision: store.compacted_revision(),
             figures: store.figures(),
+            has_room: store.has_room_for(RESERVE_BYTES),
             failure: store.failure(),
         }
     }
@@ -159,6 +174,10 @@ impl StoreGroup {
 
     /// Waits until the local store is at least as new as the cluster was at the call.
     pub(crate) async fn barrier(&self) -> Result<(), Status> {
+        if self.is_corrupt() {
+            // What is here is not what the cluster has decided.
+            return Err(Status::CORRUPT);
+        }
         let begun = Instant::now();
         let current = self.group.barrier().await;
         if begun.elapsed() > SLOW_READ {
@@ -218,7 +237,10 @@ impl StoreGroup {
     /// If the store has stopped.
     pub(crate) async fn glance(&self) -> Result<Glance, Status> {
         if let Ok(glance) = timeout(GLANCE_MAX, self.look(Glance::at)).await {
-            *self.last_glance() = glance?;
+            let glance = glance?;
+            // What compaction gives up leaves the engine between batches.
+            self.told.stored_bytes.store(glance.sizes.stored_bytes, Relaxed);
+            *self.last_glance() = glance;
         }
         Ok(self.last_glance().clone())
     }
@@ -261,9 +283,24 @@ impl StoreGroup {
         self.group.proposals_waiting()
     }
 
-    /// Bytes of the database in use, some moments ago.
-    pub(crate) fn bytes_in_use(&self) -> u64 {
-        self.last_glance().sizes.database_bytes_in_use
+    /// What history takes up, at the end of the last batch or step of compaction.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.told.stored_bytes.load(Relaxed)
+    }
+
+    /// Whether the disk has room for more than deletions and compactions, some moments ago.
+    pub(crate) fn has_room(&self) -> bool {
+        self.last_glance().has_room
+    }
+
+    /// The alarms that are raised, as far as this node has applied it.
+    pub(crate) fn alarms(&self) -> watch::Receiver<Alarms> {
+        self.told.alarms.clone()
+    }
+
+    /// Whether this member was found to have other data than the others.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        self.told.alarms.borrow().has_for(AlarmType::Corrupt, self.node.0)
     }
 
     /// Does what is left to the owner, for ever: measures, and counts.

@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, warn};
 use vlot::{BadCommand, BadSnapshot, LogId, Members, StateMachine, Viewed};
+use vlot_store::alarms::Alarms;
 use vlot_store::command::{Command, Tag};
 use vlot_store::refusal::Refusal;
 use vlot_store::revision::Position;
@@ -31,6 +32,8 @@ pub(crate) struct StoreMachine {
     metrics: Arc<Metrics>,
     /// A command that takes longer is logged.
     slow_apply: Duration,
+    alarms: watch::Sender<Alarms>,
+    stored_bytes: Arc<AtomicU64>,
     compactions: mpsc::Sender<BeforeCompaction>,
 }
 
@@ -48,6 +51,9 @@ pub(crate) struct Told {
     /// Whether compacted history waits to be given up.
     pub(crate) compacting: watch::Receiver<bool>,
     pub(crate) facts: watch::Receiver<Arc<Facts>>,
+    pub(crate) alarms: watch::Receiver<Alarms>,
+    /// What history took up at the end of the last batch.
+    pub(crate) stored_bytes: Arc<AtomicU64>,
 }
 
 impl StoreMachine {
@@ -62,8 +68,11 @@ impl StoreMachine {
         let (facts, told) = watch::channel(facts_of(&store));
         // A view that waits costs memory.
         let (compactions, taken) = mpsc::channel(1);
-        let told = Told { compacting: pending, facts: told };
-        (StoreMachine { store, compacting, facts, metrics, slow_apply, compactions }, told, taken)
+        let (alarms, raised) = watch::channel(store.alarms().clone());
+        let stored_bytes = Arc::new(AtomicU64::new(store.stored_bytes()));
+        let told = Told { compacting: pending, facts: told, alarms: raised, stored_bytes: stored_bytes.clone() };
+        let machine = StoreMachine { store, compacting, facts, metrics, slow_apply, alarms, stored_bytes, compactions };
+        (machine, told, taken)
     }
 
     fn before(&self, command: &Command) -> Option<BeforeCompaction> {
@@ -77,6 +86,16 @@ impl StoreMachine {
 
     fn tell_facts(&self) {
         self.facts.send_replace(facts_of(&self.store));
+        let is_new = |alarms: &mut Alarms| {
+            let changed = alarms != self.store.alarms();
+            alarms.clone_from(self.store.alarms());
+            changed
+        };
+        self.alarms.send_if_modified(is_new);
+    }
+
+    fn tell_size(&self) {
+        self.stored_bytes.store(self.store.stored_bytes(), Relaxed);
     }
 
     /// Applies a command, and counts how long that takes.
@@ -157,7 +176,7 @@ impl StateMachine for StoreMachine {
                 // If nobody takes it, nothing compares what it was.
                 before.map(|before| self.compactions.try_send(before));
             }
-            Ok(Applied::SetAttribute) => self.tell_facts(),
+            Ok(Applied::SetAttribute | Applied::Alarm(_)) => self.tell_facts(),
             Err(Refusal::Unreadable) => stop_at_once(&self.store),
             _ => {}
         }
@@ -186,6 +205,7 @@ impl StateMachine for StoreMachine {
 
     fn end_batch(&mut self) {
         self.store.end_batch();
+        self.tell_size();
     }
 
     fn needs_maintenance(&self) -> bool {
@@ -194,6 +214,7 @@ impl StateMachine for StoreMachine {
 
     fn maintain(&mut self) -> bool {
         let more = self.metrics.compaction_steps.time(|| self.store.compact_step());
+        self.tell_size();
         // Between commands: a compaction that is applied later is not taken for done.
         self.compacting.send_replace(more);
         more

@@ -75,6 +75,8 @@ struct State {
     failure: Option<EngineError>,
     /// The engine as it is since its last write, once it was asked for.
     view: Option<Arc<dyn EngineView>>,
+    /// What the blocks in the engine take up.
+    stored_bytes: u64,
 }
 
 impl State {
@@ -111,9 +113,21 @@ impl Backlog {
             lacks_room: false,
             failure: None,
             view: None,
+            stored_bytes: 0,
         };
         let shared = Arc::new(Shared { engine, measures, state: Mutex::new(state), bell: Condvar::new() });
         Self { shared, thread: None, bytes_max }
+    }
+
+    /// Counts a block that was found in the engine.
+    pub fn found(&self, block_bytes: usize) {
+        self.shared.state().stored_bytes += room_of(block_bytes);
+    }
+
+    /// What history takes up in the engine, and will once it has what waits for it.
+    pub fn stored_bytes(&self) -> u64 {
+        let state = self.shared.state();
+        state.stored_bytes + state.bytes() as u64
     }
 
     /// Starts the thread, which writes what waits about once an interval.
@@ -315,6 +329,7 @@ impl Shared {
                 state.writing.clear();
                 state.writing_bytes = 0;
                 state.durable = standing;
+                state.stored_bytes += room_of_all(&batch.blocks);
             }
             Err(error) => state.failure = Some(error),
         }
@@ -340,8 +355,9 @@ impl Shared {
         }
         let versions = dropped.len();
         let done = self.measures.thinnings.time(|| {
-            let batch = thinned(&*self.engine, &mut dropped)?;
-            self.measures.commits.time(|| self.engine.write(&batch))
+            let (batch, freed) = thinned(&*self.engine, &mut dropped)?;
+            self.measures.commits.time(|| self.engine.write(&batch))?;
+            Ok((room_of_all(&batch.blocks), freed))
         });
         self.measures.thinned(versions - dropped.len());
 
@@ -349,7 +365,10 @@ impl Shared {
         state.thinning = false;
         state.view = None;
         state.dropped = dropped;
-        state.failure = done.err();
+        match done {
+            Ok((taken, freed)) => state.stored_bytes = (state.stored_bytes + taken).saturating_sub(freed),
+            Err(error) => state.failure = Some(error),
+        }
         if !state.has_dropped()
             && let Some(since) = state.thinning_since.take()
         {
@@ -377,10 +396,24 @@ fn sealed(blocks: &[Arc<Block>]) -> Vec<(Revision, Vec<u8>)> {
     stored
 }
 
+/// A block shorter than this shares a page with others.
+const PAGE_BYTES: u64 = 4 << 10;
+
+/// How much a block takes up in the engine: pages are as long as a power of two.
+fn room_of(block_bytes: usize) -> u64 {
+    let bytes = block_bytes as u64 + 64;
+    if bytes < PAGE_BYTES / 2 { bytes } else { bytes.next_power_of_two() }
+}
+
+fn room_of_all(blocks: &[(Revision, Vec<u8>)]) -> u64 {
+    blocks.iter().map(|(_, block)| room_of(block.len())).sum()
+}
+
 /// Rewrites blocks without the versions at the front of `dropped`, which it consumes. Neighbours that have become small
-/// are joined.
-fn thinned(engine: &dyn Engine, dropped: &mut VecDeque<Revision>) -> Result<WriteBatch, EngineError> {
+/// are joined. Also returns how much the blocks took up that go.
+fn thinned(engine: &dyn Engine, dropped: &mut VecDeque<Revision>) -> Result<(WriteBatch, u64), EngineError> {
     let mut batch = WriteBatch::default();
+    let mut freed = 0;
     let view = engine.view()?;
     // A rewritten block that the next one may be joined to, and the block that was looked at last.
     let mut joined: Option<(Revision, Block)> = None;
@@ -400,6 +433,7 @@ fn thinned(engine: &dyn Engine, dropped: &mut VecDeque<Revision>) -> Result<Writ
             batch.blocks.extend(joined.take().map(|(key, block)| (key, block.sealed())));
         }
         batch.removed.push(key);
+        freed += room_of(stored.len());
         match (&mut joined, kept) {
             (_, None) => {}
             (Some((_, block)), Some(kept)) if block.has_room_for(kept.len()) => *block = block.joined(&kept),
@@ -410,7 +444,7 @@ fn thinned(engine: &dyn Engine, dropped: &mut VecDeque<Revision>) -> Result<Writ
         }
     }
     batch.blocks.extend(joined.map(|(key, block)| (key, block.sealed())));
-    Ok(batch)
+    Ok((batch, freed))
 }
 
 /// What is left of one block.

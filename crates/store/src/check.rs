@@ -71,6 +71,16 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
     })
 }
 
+/// Whether a transaction, nested ones included, may put something.
+#[must_use]
+pub fn has_put(request: &TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).any(|op| match &op.request {
+        Some(Request::RequestPut(_)) => true,
+        Some(Request::RequestTxn(nested)) => has_put(nested),
+        _ => false,
+    })
+}
+
 fn check_key(key: &[u8]) -> Result<(), Refusal> {
     if key.is_empty() { Err(Refusal::EmptyKey) } else { Ok(()) }
 }

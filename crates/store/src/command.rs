@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{decode_varint, encode_varint};
 use vlot_proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, TxnRequest,
+    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, TxnRequest,
 };
 use vlot_proto::txn;
 
@@ -35,10 +35,12 @@ pub enum Tag {
     LeaseKeepAlive = 8,
     /// Varints: term, cluster time, renewals, then id and renewal of each lease that ends.
     LeaseTime = 9,
+    /// An `AlarmRequest`.
+    Alarm = 10,
 }
 
 /// All tags, in the order of their numbers.
-const TAGS: [Tag; 9] = [
+const TAGS: [Tag; 10] = [
     Tag::Put,
     Tag::DeleteRange,
     Tag::Txn,
@@ -48,6 +50,7 @@ const TAGS: [Tag; 9] = [
     Tag::LeaseRevoke,
     Tag::LeaseKeepAlive,
     Tag::LeaseTime,
+    Tag::Alarm,
 ];
 
 impl Tag {
@@ -92,6 +95,8 @@ pub enum Command {
     LeaseKeepAlive(Vec<i64>),
     /// Move cluster time on, and end leases.
     LeaseTime(LeaseTime),
+    /// Raise or lower an alarm.
+    Alarm(AlarmRequest),
 }
 
 /// What a leader tells of time.
@@ -169,6 +174,7 @@ impl Command {
             Tag::LeaseRevoke => Self::LeaseRevoke(LeaseRevokeRequest::decode(bytes).map_err(malformed)?),
             Tag::LeaseKeepAlive => Self::LeaseKeepAlive(ids(bytes).ok_or(BadCommand::Malformed(tag))?),
             Tag::LeaseTime => Self::LeaseTime(LeaseTime::decode(bytes).ok_or(BadCommand::Malformed(tag))?),
+            Tag::Alarm => Self::Alarm(AlarmRequest::decode(bytes).map_err(malformed)?),
         })
     }
 
@@ -196,6 +202,7 @@ impl Command {
                 Tag::LeaseKeepAlive.with(&bytes)
             }
             Self::LeaseTime(time) => Tag::LeaseTime.with(&time.encode()),
+            Self::Alarm(request) => Tag::Alarm.with(&request.encode_to_vec()),
         }
     }
 }
@@ -241,6 +248,7 @@ mod tests {
             Command::LeaseKeepAlive(vec![]),
             Command::LeaseKeepAlive(vec![i64::MIN, -1, 0, 1, i64::MAX]),
             Command::LeaseTime(LeaseTime { term: 3, now: u64::MAX, renewals: 0, ended: vec![(-1, 5), (1, 6)] }),
+            Command::Alarm(AlarmRequest { action: 1, member_id: 7, alarm: 2 }),
         ] {
             assert_eq!(Command::decode(command.encode()), Ok(command));
         }

@@ -26,8 +26,8 @@ pub trait Engine: Send + Sync {
     /// fails for want of room is as final as any other.
     fn has_room_for(&self, bytes: usize) -> bool;
 
-    /// Bytes that the engine takes up, and how many of them are in use.
-    fn size(&self) -> (u64, u64);
+    /// Bytes that the engine takes up.
+    fn size(&self) -> u64;
 
     /// What is durable at this moment, for as long as the view lives. Space that is freed meanwhile is not used again
     /// before it is dropped.

@@ -28,6 +28,7 @@
 //! # std::fs::remove_dir_all(&dir).ok();
 //! ```
 
+pub mod alarms;
 mod backlog;
 pub mod check;
 pub mod command;

@@ -28,7 +28,7 @@ impl Store {
             Command::Put(put) => self.is_prompt_put(put, &mut effort),
             Command::DeleteRange(delete) => self.is_prompt_delete(delete, &mut effort),
             Command::Txn(txn) => self.is_prompt_txn(txn, &mut effort),
-            Command::Compact(_) => true,
+            Command::Compact(_) | Command::Alarm(_) => true,
             Command::SetAttribute { value, .. } => effort.is_within(value.len()),
             Command::LeaseGrant(_) => true,
             Command::LeaseRevoke(revoke) => self.leases.keys_on(revoke.id) <= OPS_MAX,

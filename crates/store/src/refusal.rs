@@ -37,6 +37,10 @@ pub enum Refusal {
     LeaseExists,
     /// A lease is to be granted for longer than any may be.
     LeaseTtlTooLarge,
+    /// An alarm says that a member has no room for more.
+    NoSpace,
+    /// An alarm says that a member's data is not that of the others.
+    Corrupt,
     /// The engine could not give a value back. Not a fact that members agree on: the store has failed
     /// ([`Store::failure`](crate::store::Store::failure)) and must stop; another member may know better.
     Unreadable,
@@ -57,6 +61,8 @@ impl fmt::Display for Refusal {
             Self::LeaseNotFound => write!(f, "requested lease not found"),
             Self::LeaseExists => write!(f, "lease already exists"),
             Self::LeaseTtlTooLarge => write!(f, "too large lease TTL"),
+            Self::NoSpace => write!(f, "a member has no space for more"),
+            Self::Corrupt => write!(f, "a member's data is not that of the others"),
             Self::Unreadable => write!(f, "a stored value cannot be read"),
         }
     }

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vlot_proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse, PutResponse, RangeRequest,
-    RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
+    AlarmRequest, AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse,
+    PutResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
 
+use crate::alarms::Alarms;
 use crate::backlog::Backlog;
 use crate::command::Command;
 use crate::damage::{BadBlock, Damage};
@@ -79,6 +80,8 @@ pub struct Store {
     pub(crate) now: Moment,
     attributes: BTreeMap<Bytes, Bytes>,
     pub(crate) leases: Leases,
+    /// As the attributes say.
+    alarms: Alarms,
     pub(crate) applied: Position,
 
     /// What the batch under way changed, as far as it is not in the block of `now.recent` that is still open.
@@ -163,10 +166,12 @@ impl Store {
             revision: standing.revision,
             compacted: standing.compacted,
         };
+        let attributes: BTreeMap<_, _> = found.attributes.into_iter().collect();
         let mut store = Self {
             now,
-            attributes: found.attributes.into_iter().collect(),
             leases: Leases::load(standing.position.index, found.lease_time, &found.leases),
+            alarms: Alarms::of(attributes.iter()),
+            attributes,
             applied: standing.position,
             batch: Vec::new(),
             records: Vec::new(),
@@ -190,6 +195,7 @@ impl Store {
         let mut damage = None;
         let mut last = Revision::default();
         engine.scan(last, &mut |key, stored| {
+            self.backlog.found(stored.len());
             let loaded = history::unseal(stored).and_then(|events| {
                 for event in events {
                     let event = event?;
@@ -316,7 +322,8 @@ impl Store {
         if self.is_broken() {
             return Err(Refusal::Unreadable);
         }
-        let outcome = match command {
+        let admitted = self.alarms.admit(&command);
+        let outcome = admitted.and_then(|()| match command {
             Command::Put(request) => self.apply_put(&request).map(Applied::Put),
             Command::DeleteRange(request) => self.apply_delete(&request).map(Applied::DeleteRange),
             Command::Txn(request) => self.apply_txn(&request).map(Applied::Txn),
@@ -331,7 +338,8 @@ impl Store {
                 Ok(Applied::LeaseKeepAlive { revision: self.revision(), ttls: self.apply_keep_alive(&ids) })
             }
             Command::LeaseTime(time) => Ok(Applied::LeaseTime { ended: self.apply_time(at, &time) }),
-        };
+            Command::Alarm(request) => Ok(Applied::Alarm(self.apply_alarm(&request))),
+        });
         if outcome != Err(Refusal::Unreadable) {
             self.applied = at;
             self.watchers.set_applied(self.now.revision);
@@ -358,6 +366,21 @@ impl Store {
         self.walk.get_or_insert_with(|| Walk::new(revision));
         let header = ResponseHeader { revision: newest, ..Default::default() };
         Ok(CompactionResponse { header: Some(header) })
+    }
+
+    fn apply_alarm(&mut self, request: &AlarmRequest) -> AlarmResponse {
+        let (alarms, remembered) = self.alarms.carry_out(request);
+        if let Some((name, value)) = remembered {
+            self.set_attribute(&name, &value);
+        }
+        let header = ResponseHeader { revision: self.now.revision, ..Default::default() };
+        AlarmResponse { header: Some(header), alarms }
+    }
+
+    /// The alarms that are raised.
+    #[must_use]
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     fn set_attribute(&mut self, name: &[u8], value: &[u8]) {
@@ -481,10 +504,12 @@ impl Store {
     /// What the store takes up.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
-        let (database_bytes, database_bytes_in_use) = self.engine.size();
+        let database_bytes = self.engine.size();
+        let stored_bytes = self.stored_bytes();
         Sizes {
             database_bytes,
-            database_bytes_in_use,
+            database_bytes_in_use: stored_bytes.min(database_bytes),
+            stored_bytes,
             keys: self.now.index.keys(),
             versions: self.now.index.versions(),
             resident_value_bytes: self.now.recent.bytes(),
@@ -492,6 +517,18 @@ impl Store {
             watches: self.watchers.count(),
             leases: self.leases.len(),
         }
+    }
+
+    /// What history takes up in the engine, and will once it has what waits for it.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.backlog.stored_bytes()
+    }
+
+    /// Whether so many more bytes of history find room where they would be written.
+    #[must_use]
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.engine.has_room_for(bytes)
     }
 
     /// Ends the batch and waits until everything that was applied is durable.
@@ -569,6 +606,8 @@ pub enum Applied {
         /// How many leases have ended.
         ended: usize,
     },
+    /// To an alarm.
+    Alarm(AlarmResponse),
 }
 
 /// What the store takes up.
@@ -576,8 +615,10 @@ pub enum Applied {
 pub struct Sizes {
     /// The engine's file, in bytes.
     pub database_bytes: u64,
-    /// Of these in use.
+    /// Of these in use, by what history takes up.
     pub database_bytes_in_use: u64,
+    /// What history takes up in the engine, and will once it has what waits for it. What a quota is held against.
+    pub stored_bytes: u64,
     /// Keys that have a version in memory, deleted ones that are not compacted yet included.
     pub keys: usize,
     /// Versions of keys in memory.

@@ -7,6 +7,7 @@ use std::fmt;
 use http::header::{ALLOW, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tracing::warn;
+use vlot_proto::etcdserverpb::AlarmType;
 
 use super::body::Body;
 use crate::debug_vars::debug_vars;
@@ -86,7 +87,10 @@ impl Endpoint {
 
 async fn run(check: Check, services: &Services) -> Result<(), CheckFailed> {
     match check {
-        // A node stops when its data is damaged: this holds while it answers.
+        // A node stops when its own data is damaged. What it cannot see by itself the members find together.
+        Check::DataCorruption if services.store_group.alarms().borrow().has(AlarmType::Corrupt) => {
+            Err(CheckFailed::Corrupt)
+        }
         Check::DataCorruption => Ok(()),
         Check::NonLearner if services.store_group.is_learner() => Err(CheckFailed::Learner),
         Check::NonLearner => Ok(()),
@@ -101,6 +105,8 @@ async fn run(check: Check, services: &Services) -> Result<(), CheckFailed> {
 /// Why a check does not hold.
 #[derive(Debug)]
 enum CheckFailed {
+    /// A member has other data than the others.
+    Corrupt,
     /// The node is a learner.
     Learner,
     /// The store can write nothing more.
@@ -112,6 +118,7 @@ enum CheckFailed {
 impl fmt::Display for CheckFailed {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Corrupt => out.write_str("alarm activated: CORRUPT"),
             Self::Learner => out.write_str("not supported for learner"),
             Self::Store(failure) => failure.fmt(out),
             Self::Read(status) => out.write_str(&status.message),
@@ -125,8 +132,13 @@ impl std::error::Error for CheckFailed {}
 async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
     let disk = services.store_group.disk();
     let excludes = |alarm: &str| query.values("exclude").any(|excluded| excluded == alarm);
+    let alarm = services.store_group.alarms().borrow().list(AlarmType::None.into()).into_iter().find_map(|alarm| {
+        let name = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
+        (!excludes(name)).then(|| format!("ALARM {name}"))
+    });
     let reason = match query.flag("serializable") {
-        // As etcd, which raises an alarm of this name.
+        _ if alarm.is_some() => alarm,
+        // The same name while there is no alarm yet.
         _ if disk.is_full && !excludes("NOSPACE") => Some("ALARM NOSPACE".to_owned()),
         _ if disk.has_stalled && !excludes("DISK_STALLED") => Some("DISK_STALLED".to_owned()),
         true => match services.store_group.failure().await {

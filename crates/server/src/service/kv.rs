@@ -50,7 +50,7 @@ impl Services {
     pub(super) async fn put(&self, bytes: Bytes) -> Result<Bytes, Status> {
         let request: PutRequest = decode(bytes.clone())?;
         check::check_put(&request)?;
-        self.require_space()?;
+        self.require_space_for(request.key.len() + request.value.len())?;
         let Applied::Put(mut reply) = self.propose(Tag::Put, &bytes).await? else { return Err(Status::OTHER_ANSWER) };
         self.complete(&mut reply.header);
         Ok(encode(&reply))
@@ -76,8 +76,8 @@ impl Services {
             span.end(answer.is_ok());
             return answer;
         }
-        if has_put(&request) {
-            self.require_space()?;
+        if check::has_put(&request) {
+            self.require_space_for(bytes.len())?;
         }
         let Applied::Txn(mut reply) = self.propose(Tag::Txn, &bytes).await? else { return Err(Status::OTHER_ANSWER) };
         self.complete(&mut reply.header);
@@ -138,14 +138,6 @@ impl Services {
         }
         Ok(applied??)
     }
-
-    /// Refuses what would make a full store fuller. Deletions and compactions are never refused: they are the way out.
-    pub(super) fn require_space(&self) -> Result<(), Status> {
-        match self.quota_bytes {
-            Some(quota) if self.store_group.bytes_in_use() > quota => Err(Status::NO_SPACE),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// What a look at the store has given.
@@ -164,7 +156,7 @@ fn act_of(tag: Tag) -> Option<Act> {
         Tag::Compact => Some(Act::Compaction),
         Tag::LeaseGrant => Some(Act::LeaseGrant),
         Tag::LeaseRevoke => Some(Act::LeaseRevoke),
-        Tag::SetAttribute | Tag::LeaseKeepAlive | Tag::LeaseTime => None,
+        Tag::SetAttribute | Tag::LeaseKeepAlive | Tag::LeaseTime | Tag::Alarm => None,
     }
 }
 
@@ -182,14 +174,6 @@ fn is_serializable(request: &TxnRequest) -> bool {
         Some(Request::RequestRange(range)) => range.serializable,
         Some(Request::RequestTxn(nested)) => is_serializable(nested),
         _ => true,
-    })
-}
-
-fn has_put(request: &TxnRequest) -> bool {
-    operations(request).any(|operation| match &operation.request {
-        Some(Request::RequestPut(_)) => true,
-        Some(Request::RequestTxn(nested)) => has_put(nested),
-        _ => false,
     })
 }
 
@@ -218,12 +202,5 @@ mod tests {
         assert!(is_serializable(&txn(vec![range(true), nested(range(true))])));
         assert!(!is_serializable(&txn(vec![range(true), range(false)])));
         assert!(!is_serializable(&txn(vec![range(true), nested(range(false))])));
-    }
-
-    #[test]
-    fn a_put_counts_in_any_branch_and_depth() {
-        let put = || RequestOp { request: Some(Request::RequestPut(PutRequest::default())) };
-        assert!(!has_put(&txn(vec![range(true)])));
-        assert!(has_put(&txn(vec![nested(nested(put()))])));
     }
 }

@@ -22,6 +22,8 @@ use crate::store_group::Renewing;
 
 /// How many keep-alives of one stream may wait for their answers. More are not read before.
 const RENEWING_MAX: usize = 1024;
+/// About what a lease takes up.
+const LEASE_BYTES: usize = 64;
 /// How many keys of a lease are listed at once; more are found on another thread.
 const KEYS_MAX: usize = 1024;
 /// How many leases are looked at at a time.
@@ -39,7 +41,7 @@ impl Services {
         if asked.ttl > TTL_MAX {
             return Err(Refusal::LeaseTtlTooLarge.into());
         }
-        self.require_space()?;
+        self.require_space_for(LEASE_BYTES)?;
         let ttl = asked.ttl.max(self.lease_ttl_min());
         loop {
             let id = if asked.id == 0 { drawn_id() } else { asked.id };

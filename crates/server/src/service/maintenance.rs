@@ -1,9 +1,8 @@
 //! `etcdserverpb.Maintenance`: what this node is up to.
 
 use bytes::Bytes;
-use vlot_proto::etcdserverpb::alarm_request::AlarmAction;
 use vlot_proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
+    AlarmMember, AlarmType, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
     MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 
@@ -21,6 +20,7 @@ impl Services {
         if role_state.leader == 0 {
             errors.push(Status::NO_LEADER.message.into_owned());
         }
+        errors.extend(self.store_group.alarms().borrow().list(AlarmType::None.into()).iter().map(shown));
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         Ok(encode(&StatusResponse {
             header: Some(self.header(revision)),
@@ -56,17 +56,6 @@ impl Services {
         Ok(encode(&MoveLeaderResponse { header: None }))
     }
 
-    /// No alarm is ever raised here, so that the list is empty; etcd's tools ask for it when they judge an endpoint's
-    /// health. To raise or clear one is not possible.
-    pub(super) async fn alarm(&self, request: Bytes) -> Result<Bytes, Status> {
-        let request: AlarmRequest = decode(request)?;
-        if request.action() != AlarmAction::Get {
-            return Err(Status::absent("etcdserverpb.Maintenance/Alarm ACTIVATE and DEACTIVATE"));
-        }
-        let revision = self.store_group.glance().await?.revision;
-        Ok(encode(&AlarmResponse { header: Some(self.header(revision)), alarms: Vec::new() }))
-    }
-
     /// etcd's number for the history on this node. It asks no other member.
     pub(super) async fn hash_kv(&self, request: Bytes) -> Result<Bytes, Status> {
         let HashKvRequest { revision } = decode(request)?;
@@ -90,4 +79,15 @@ impl Services {
         let hash = self.hashes.made_of(view, 0).await?.hash;
         Ok(encode(&HashResponse { header: Some(header), hash }))
     }
+}
+
+/// An alarm as etcd writes it into a sentence: protobuf's text on one line, a blank behind each field.
+fn shown(alarm: &AlarmMember) -> String {
+    let member = if alarm.member_id == 0 { String::new() } else { format!("memberID:{} ", alarm.member_id) };
+    let kind = match AlarmType::try_from(alarm.alarm) {
+        Ok(AlarmType::None) => String::new(),
+        Ok(kind) => format!("alarm:{} ", kind.as_str_name()),
+        Err(_) => format!("alarm:{} ", alarm.alarm),
+    };
+    member + &kind
 }

@@ -138,9 +138,8 @@ impl Engine for MemoryEngine {
         self.disk().write(|contents| contents.take_in(batch))
     }
 
-    fn size(&self) -> (u64, u64) {
-        let bytes = self.disk().contents.blocks.values().map(|block| block.len()).sum::<usize>() as u64;
-        (bytes, bytes)
+    fn size(&self) -> u64 {
+        self.disk().contents.blocks.values().map(|block| block.len()).sum::<usize>() as u64
     }
 
     fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {

@@ -121,10 +121,8 @@ impl Engine for RedbEngine {
         system.map_or(true, |system| system.f_bavail.saturating_mul(system.f_frsize) >= wanted)
     }
 
-    fn size(&self) -> (u64, u64) {
-        // redb tells what is in use only inside a write transaction, which would wait for the background thread.
-        let bytes = self.file.metadata().map_or(0, |metadata| metadata.len());
-        (bytes, bytes)
+    fn size(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.len())
     }
 
     fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {

@@ -168,6 +168,7 @@ impl Obvious {
                 Applied::LeaseKeepAlive { revision: draft.before, ttls: ids.iter().map(renew).collect() }
             }
             Command::LeaseTime(time) => return Ok(Applied::LeaseTime { ended: self.tell(term, time) }),
+            Command::Alarm(_) => unreachable!("the dice raise no alarm"),
         };
         if !draft.changes.is_empty() {
             self.states.push(draft.keys);

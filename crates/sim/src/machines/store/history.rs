@@ -311,13 +311,14 @@ impl Outcome {
             Ok(Applied::Txn(response)) => Self::Done(Reply::Txn(response.clone())),
             Ok(Applied::Compact(response)) => Self::Done(Reply::Compact(*response)),
             Err(refusal) if *refusal != Refusal::Unreadable => Self::Refused(*refusal),
-            // No client of this machine has leases, nor sets an attribute.
+            // No client of this machine has leases, nor sets an attribute or raises an alarm.
             Ok(
                 Applied::SetAttribute
                 | Applied::LeaseGrant(_)
                 | Applied::LeaseRevoke(_)
                 | Applied::LeaseKeepAlive { .. }
-                | Applied::LeaseTime { .. },
+                | Applied::LeaseTime { .. }
+                | Applied::Alarm(_),
             )
             | Err(_) => Self::Unknown,
         }

@@ -71,7 +71,8 @@ impl StoreCommand {
             | Command::LeaseGrant(_)
             | Command::LeaseRevoke(_)
             | Command::LeaseKeepAlive(_)
-            | Command::LeaseTime(_) => return None,
+            | Command::LeaseTime(_)
+            | Command::Alarm(_) => return None,
         })
     }
 }
