@@ -4,6 +4,7 @@
 //! is free or a directory writable is found out where it is used.
 
 mod arguments;
+mod checks;
 mod error;
 pub(crate) mod flags;
 mod values;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arguments::Settings;
+pub(crate) use checks::CorruptionChecks;
 pub use error::ConfigError;
 use error::Expected;
 pub(crate) use values::Url;
@@ -33,6 +35,7 @@ pub struct Config {
     pub(crate) log_kept: LogKept,
     pub(crate) keepalive: Keepalive,
     pub(crate) auto_compaction: Option<AutoCompaction>,
+    pub(crate) corruption_checks: CorruptionChecks,
     pub(crate) watch_progress_interval: Duration,
     /// A call that takes longer is logged; zero turns that off.
     pub(crate) slow_call: Duration,
@@ -166,6 +169,7 @@ impl Config {
             },
             keepalive: keepalive(&settings),
             auto_compaction: auto_compaction(&settings)?,
+            corruption_checks: checks::corruption_checks(&mut settings),
             watch_progress_interval: watch_progress_interval(&settings)?,
             slow_call: span(&settings, "warning-unary-request-duration"),
             slow_apply: span(&settings, "warning-apply-duration"),

@@ -26,11 +26,28 @@ pub(crate) struct HistoryHashes {
     workers: WorkerPool,
     /// The oldest first.
     kept: Mutex<VecDeque<HistoryHash>>,
+    asked: Mutex<Option<Asked>>,
+}
+
+/// The digest that another member has asked for last.
+struct Asked {
+    revision: i64,
+    outcome: Outcome,
+}
+
+/// What came of a question for a digest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    /// It is being made, or another one is.
+    UnderWay,
+    Known(HistoryHash),
+    /// The revision cannot be read here any more.
+    Gone,
 }
 
 impl HistoryHashes {
     pub(crate) fn new(workers: WorkerPool) -> HistoryHashes {
-        HistoryHashes { workers, kept: Mutex::default() }
+        HistoryHashes { workers, kept: Mutex::default(), asked: Mutex::default() }
     }
 
     /// The digest up to this revision: the one that is kept, or that of the view.
@@ -88,6 +105,37 @@ impl HistoryHashes {
         self.kept().iter().find(|hash| hash.revision == revision).copied()
     }
 
+    /// Those that are kept, the newest first.
+    pub(crate) fn newest(&self) -> Vec<HistoryHash> {
+        self.kept().iter().rev().copied().collect()
+    }
+
+    /// What is known of a digest that another member asks for. Nothing at the first time: then it is the caller's to make
+    /// it and to tell what came of it. One at a time is made for others.
+    pub(crate) fn ask(&self, revision: i64) -> Option<Outcome> {
+        if let Some(hash) = self.kept_at(revision) {
+            return Some(Outcome::Known(hash));
+        }
+        let mut asked = self.asked();
+        match &*asked {
+            Some(last) if last.revision == revision || last.outcome == Outcome::UnderWay => Some(last.outcome),
+            _ => {
+                *asked = Some(Asked { revision, outcome: Outcome::UnderWay });
+                None
+            }
+        }
+    }
+
+    /// Tells what came of it; nothing, if it is to be tried again.
+    pub(crate) fn tell(&self, revision: i64, outcome: Option<Outcome>) {
+        *self.asked() = outcome.map(|outcome| Asked { revision, outcome });
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Option<Asked>> {
+        // As below.
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn kept(&self) -> MutexGuard<'_, VecDeque<HistoryHash>> {
         // Only moves of whole values happen under the lock.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
@@ -107,5 +155,23 @@ mod tests {
         assert_eq!(hashes.kept().len(), KEPT_MAX);
         assert_eq!((hashes.kept_at(4), hashes.kept_at(5)), (None, Some(hash(5, 1))));
         assert_eq!(hashes.kept_at(9), Some(hash(9, 1)));
+        assert_eq!(hashes.newest()[0], hash(14, 1));
+    }
+
+    #[test]
+    fn a_digest_is_made_once_for_others_and_given_when_they_ask_again() {
+        let hashes = HistoryHashes::new(WorkerPool::new(1));
+        let hash = |revision: i64| HistoryHash { hash: 1, revision, compacted_revision: -1 };
+        hashes.keep(hash(3));
+        assert_eq!(hashes.ask(3), Some(Outcome::Known(hash(3))));
+        assert_eq!(hashes.ask(5), None);
+        assert_eq!((hashes.ask(5), hashes.ask(6)), (Some(Outcome::UnderWay), Some(Outcome::UnderWay)));
+        hashes.tell(5, Some(Outcome::Known(hash(5))));
+        assert_eq!(hashes.ask(5), Some(Outcome::Known(hash(5))));
+        assert_eq!(hashes.ask(6), None);
+        hashes.tell(6, None);
+        assert_eq!(hashes.ask(6), None);
+        hashes.tell(6, Some(Outcome::Gone));
+        assert_eq!(hashes.ask(6), Some(Outcome::Gone));
     }
 }

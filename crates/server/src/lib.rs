@@ -29,6 +29,7 @@ mod ask;
 mod compaction;
 pub mod config;
 mod conversation;
+mod corruption;
 mod data_dir;
 mod debug_vars;
 pub mod descriptors;

@@ -7,12 +7,13 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Value, json};
 use vlot::net::{Page, Pages};
 use vlot_proto::etcdserverpb::Member;
+use vlot_store::hash::HistoryHash;
 
 use crate::ask::Answer;
+use crate::history_hashes::Outcome;
 use crate::identity::Identity;
-use crate::member::{self, Membership};
-use crate::service::ETCD_VERSION;
-use crate::store_group::StoreGroup;
+use crate::member;
+use crate::service::{ETCD_VERSION, Services};
 
 /// The cluster that answers, in hexadecimal.
 pub(crate) const CLUSTER_ID: &str = "X-Etcd-Cluster-ID";
@@ -20,6 +21,12 @@ pub(crate) const CLUSTER_ID: &str = "X-Etcd-Cluster-ID";
 pub(crate) const MEMBER_ID: &str = "X-Vlot-Member-ID";
 /// All members.
 pub(crate) const MEMBERS: &str = "/members";
+/// The digest of the key history at a revision.
+const HASH_KV: &str = "/members/hashkv";
+/// The status of the page of what is not known yet: it is found out, and known when it is asked for again.
+pub(crate) const ACCEPTED: u16 = 202;
+/// The status of the page of what is not there yet: this member has not come that far.
+pub(crate) const BEHIND: u16 = 409;
 /// The status of the page of a member that was removed.
 pub(crate) const GONE: u16 = 410;
 
@@ -28,15 +35,20 @@ pub(crate) fn member_page(id: u64) -> String {
     format!("{MEMBERS}/{id:x}")
 }
 
+/// The page of the digest at a revision.
+pub(crate) fn hash_page(revision: i64) -> String {
+    format!("{HASH_KV}?revision={revision}")
+}
+
 /// What there is to tell, once the node knows it.
 #[derive(Clone, Default)]
-pub(crate) struct PeerPages(Arc<OnceLock<(Arc<StoreGroup>, Arc<Membership>)>>);
+pub(crate) struct PeerPages(Arc<OnceLock<Arc<Services>>>);
 
 impl PeerPages {
     /// From here on there is something to tell.
-    pub(crate) fn open(&self, store_group: Arc<StoreGroup>, membership: Arc<Membership>) {
+    pub(crate) fn open(&self, services: Arc<Services>) {
         // There is one replica, and this is called once.
-        let _ = self.0.set((store_group, membership));
+        let _ = self.0.set(services);
     }
 
     /// As the transport asks for them.
@@ -46,19 +58,21 @@ impl PeerPages {
     }
 
     fn page(&self, path: &str) -> Page {
-        let path = path.split('?').next().unwrap_or_default();
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
         if path == "/version" {
             return json_page("200 OK", json!({ "etcdserver": ETCD_VERSION, "etcdcluster": ETCD_VERSION }));
         }
         let asked_for = path.strip_prefix("/members/").map(|id| u64::from_str_radix(id, 16).ok());
-        if path != MEMBERS && !matches!(asked_for, Some(Some(_))) {
+        if path != MEMBERS && path != HASH_KV && !matches!(asked_for, Some(Some(_))) {
             return text_page("404 Not Found", "404 page not found\n");
         }
-        let Some((store_group, membership)) = self.0.get() else {
+        let Some(services) = self.0.get() else {
             return text_page("503 Service Unavailable", "the node is starting\n");
         };
+        let (store_group, membership) = (&services.store_group, &services.membership);
         let members = store_group.list(membership);
         let page = match asked_for.flatten() {
+            None if path == HASH_KV => hash(services, query),
             None => json_page("200 OK", members.iter().map(shown).collect()),
             Some(id) => match members.iter().find(|member| member.id == id) {
                 Some(member) => json_page("200 OK", shown(member)),
@@ -70,6 +84,40 @@ impl PeerPages {
         let headers = vec![(CLUSTER_ID, format!("{cluster:x}")), (MEMBER_ID, format!("{member:x}"))];
         Page { headers, ..page }
     }
+}
+
+/// The digest at the revision that is asked for. It is made beside this, if it is not known.
+fn hash(services: &Arc<Services>, query: &str) -> Page {
+    let revision = query.strip_prefix("revision=").and_then(|revision| revision.parse::<i64>().ok());
+    let Some(revision) = revision.filter(|revision| *revision > 0) else {
+        return text_page("400 Bad Request", "no revision\n");
+    };
+    if services.store_group.revision_seen() < revision {
+        return text_page("409 Conflict", "not there yet\n");
+    }
+    let outcome = services.hashes.ask(revision).unwrap_or_else(|| {
+        let services = services.clone();
+        tokio::spawn(async move { services.make_hash_for_others(revision).await });
+        Outcome::UnderWay
+    });
+    match outcome {
+        Outcome::Known(hash) => json_page(
+            "200 OK",
+            json!({ "hash": hash.hash, "compact_revision": hash.compacted_revision, "hash_revision": hash.revision }),
+        ),
+        Outcome::UnderWay => text_page("202 Accepted", "ask again\n"),
+        Outcome::Gone => text_page("410 Gone", "compacted\n"),
+    }
+}
+
+/// The digest that an answer to [`hash_page`] tells.
+pub(crate) fn read_hash(answer: &Answer) -> Option<HistoryHash> {
+    let value: Value = serde_json::from_str(&answer.body).ok().filter(|_| answer.status == 200)?;
+    Some(HistoryHash {
+        hash: u32::try_from(value["hash"].as_u64()?).ok()?,
+        revision: value["hash_revision"].as_i64()?,
+        compacted_revision: value["compact_revision"].as_i64()?,
+    })
 }
 
 fn json_page(status: &'static str, value: Value) -> Page {
@@ -158,6 +206,7 @@ mod tests {
         assert_eq!(pages.page("/version").status, "200 OK");
         assert_eq!(pages.page("/members").status, "503 Service Unavailable");
         assert_eq!(pages.page("/members/ff?x=y").status, "503 Service Unavailable");
+        assert_eq!(pages.page("/members/hashkv?revision=1").status, "503 Service Unavailable");
         for unknown in ["/", "/members/", "/members/zz", "/metrics", ""] {
             assert_eq!(pages.page(unknown).status, "404 Not Found", "{unknown}");
         }

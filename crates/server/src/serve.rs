@@ -27,7 +27,7 @@ use crate::peer_pages::PeerPages;
 use crate::service::Services;
 use crate::store_group::{StoreFailure, StoreGroup};
 use crate::store_machine::{Proposal, StoreMachine};
-use crate::{join, removal, space};
+use crate::{corruption, join, removal, space};
 pub use error::ServeError;
 
 /// Serves as one node of a cluster until it is asked to stop, the node fails, or the cluster has removed it. `asked_to_stop`
@@ -55,9 +55,9 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     let group = group.map_err(|error| ServeError::Group { data_dir: data_dir.path.clone(), error })?;
     let store_group =
         Arc::new(StoreGroup::new(group, identity.member, told, metrics.clone(), config.request_timeout()));
-    pages.open(store_group.clone(), membership.clone());
     let (stop, stopping) = watch::channel(false);
     let services = Services::new(&config, store_group.clone(), membership.clone(), metrics, node.meter());
+    pages.open(services.clone());
     let edge = Edge::new(&config, services.clone(), stopping);
     info!(
         name = config.name,
@@ -78,7 +78,14 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
         let services = services.clone();
         async move { services.hashes.keep_those_of(compactions).await }
     });
-    background.spawn(async move { space::watch_quota(&services).await });
+    background.spawn({
+        let services = services.clone();
+        async move { space::watch_quota(&services).await }
+    });
+    if config.corruption_checks.at_start {
+        corruption::check_at_start(&services).await.map_err(ServeError::Corrupt)?;
+    }
+    background.spawn(async move { corruption::check_by(config.corruption_checks, &services).await });
     if let Some(rule) = config.auto_compaction {
         background.spawn(compaction::compact_by(rule, store_group.clone(), identity.member));
     }

@@ -288,6 +288,11 @@ impl StoreGroup {
         self.told.stored_bytes.load(Relaxed)
     }
 
+    /// The newest revision, some moments ago.
+    pub(crate) fn revision_seen(&self) -> i64 {
+        self.last_glance().revision
+    }
+
     /// Whether the disk has room for more than deletions and compactions, some moments ago.
     pub(crate) fn has_room(&self) -> bool {
         self.last_glance().has_room

@@ -63,7 +63,6 @@ const NO_BBOLT: Treatment = Accepted("it tunes a storage engine that is not used
 const NO_CHECKPOINTS: Treatment = Accepted("what is left of a lease is always replicated");
 const NO_V2: Treatment = Refused("etcd's v2 interface is not served");
 const NO_V2_PROXY: Treatment = Accepted("it tunes the v2 proxy, which does not exist here");
-const NO_HASH_CHECK: Treatment = Accepted("members do not compare hashes of their history");
 const COMPACTION_PACE: Treatment = Accepted("compaction paces itself");
 
 /// Every flag that etcd 3.5 to 3.7 knows, in the order of etcd's help text, with etcd's defaults.
@@ -97,7 +96,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("enable-grpc-gateway", Switch, "true", Honoured),
     flag("raft-read-timeout", Duration, "5s", Accepted("the peers' connections have timeouts of their own")),
     flag("raft-write-timeout", Duration, "5s", Accepted("the peers' connections have timeouts of their own")),
-    flag("feature-gates", Text, "", Accepted("none of etcd's gated features exists here")),
+    flag("feature-gates", Text, "", Honoured),
     // Clustering
     flag("initial-advertise-peer-urls", Text, "http://localhost:2380", Honoured),
     flag("initial-cluster", Text, "", Honoured),
@@ -194,8 +193,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("proxy-write-timeout", Integer, "5000", NO_V2_PROXY),
     flag("proxy-read-timeout", Integer, "0", NO_V2_PROXY),
     // Features
-    formerly_experimental(flag("corrupt-check-time", Duration, "0s", NO_HASH_CHECK)),
-    formerly_experimental(flag("compact-hash-check-time", Duration, "1m", NO_HASH_CHECK)),
+    formerly_experimental(flag("corrupt-check-time", Duration, "1h", Honoured)),
+    formerly_experimental(flag("compact-hash-check-time", Duration, "1m", Honoured)),
     formerly_experimental(flag("compaction-batch-limit", Integer, "1000", COMPACTION_PACE)),
     formerly_experimental(flag("peer-skip-client-san-verification", Switch, "false", NO_TLS)),
     formerly_experimental(flag("watch-progress-notify-interval", Duration, "10m", Honoured)),
@@ -205,8 +204,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     formerly_experimental(flag("compaction-sleep-interval", Duration, "10ms", COMPACTION_PACE)),
     formerly_experimental(flag("downgrade-check-time", Duration, "5s", Accepted("there are no downgrades"))),
     formerly_experimental(flag("snapshot-catchup-entries", Integer, "5000", Honoured)),
-    flag("experimental-initial-corrupt-check", Switch, "false", NO_HASH_CHECK),
-    flag("experimental-compact-hash-check-enabled", Switch, "false", NO_HASH_CHECK),
+    flag("experimental-initial-corrupt-check", Switch, "true", Honoured),
+    flag("experimental-compact-hash-check-enabled", Switch, "true", Honoured),
     flag("experimental-enable-lease-checkpoint", Switch, "false", NO_CHECKPOINTS),
     flag("experimental-enable-lease-checkpoint-persist", Switch, "false", NO_CHECKPOINTS),
     flag("experimental-stop-grpc-service-on-defrag", Switch, "false", Accepted("nothing stops for a defragmentation")),

@@ -195,7 +195,22 @@ fn a_flag_without_effect_is_accepted_with_a_warning_and_at_its_default_without()
         warnings("--experimental-watch-progress-notify-interval=5s"),
         ["--experimental-watch-progress-notify-interval is an old spelling of --watch-progress-notify-interval"]
     );
-    assert_eq!(warnings("--experimental-initial-corrupt-check=true").len(), 1);
+    assert_eq!(warnings("--feature-gates=LeaseCheckpoint=true,InitialCorruptCheck=true").len(), 1);
+}
+
+#[test]
+fn members_compare_their_data_unless_they_are_told_not_to() {
+    let checks = |arguments| read(arguments).unwrap().corruption_checks;
+    let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    let of = |at_start, periodic, after_compaction| CorruptionChecks { at_start, periodic, after_compaction };
+    assert_eq!(checks(""), of(true, minutes(60), minutes(1)));
+    assert_eq!(checks("--corrupt-check-time=0s --compact-hash-check-time=5m"), of(true, None, minutes(5)));
+    let old = "--experimental-initial-corrupt-check=false --experimental-compact-hash-check-enabled=false";
+    assert_eq!(checks(old), of(false, minutes(60), None));
+    assert_eq!(
+        checks("--feature-gates=InitialCorruptCheck=false,CompactHashCheck=false"),
+        of(false, minutes(60), None)
+    );
 }
 
 #[test]

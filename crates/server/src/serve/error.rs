@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::config::Url;
+use crate::corruption::Corrupt;
 use crate::data_dir::DataDirError;
 use crate::edge::ListenError;
 use crate::identity::Identity;
@@ -34,6 +35,8 @@ pub enum ServeError {
     StoreFailed(StoreFailure),
     /// The node cannot go on.
     NodeFailed(vlot::Ended),
+    /// Its data is that of no other member.
+    Corrupt(Corrupt),
     /// The cluster has removed this member.
     Removed { identity: Identity, data_dir: PathBuf },
 }
@@ -51,6 +54,7 @@ impl fmt::Display for ServeError {
             Self::Group { data_dir, error } => write!(out, "{}: {error}", data_dir.display()),
             Self::StoreFailed(failure) => failure.fmt(out),
             Self::NodeFailed(ended) => ended.fmt(out),
+            Self::Corrupt(corrupt) => corrupt.fmt(out),
             Self::Removed { identity: Identity { cluster, member }, data_dir } => write!(
                 out,
                 "member {member:x} was removed from cluster {cluster:x} for ever; to come back, add it again and start it \

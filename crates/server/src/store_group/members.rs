@@ -113,6 +113,13 @@ impl StoreGroup {
         }
     }
 
+    /// Hands the leadership over to the fittest of the others, if there is one.
+    pub(crate) async fn give_up_leadership(&self) {
+        if let Err(error) = self.group.transfer_leadership(None).await {
+            info!(%error, "the leadership was not given up");
+        }
+    }
+
     /// Waits until this node was told that it is no member any more.
     pub(crate) async fn removed(&self) {
         let mut removed = self.removed.subscribe();
