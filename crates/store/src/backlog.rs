@@ -68,6 +68,8 @@ struct State {
     thinning: bool,
     /// Since when there is something to thin out.
     thinning_since: Option<Instant>,
+    /// The engine is to give back what it does not use.
+    defragment: bool,
     hurry: bool,
     stop: bool,
     /// The engine had no room when it was last asked. What waits is tried again soon.
@@ -108,6 +110,7 @@ impl Backlog {
             dropped_by: -1,
             thinning: false,
             thinning_since: None,
+            defragment: false,
             hurry: false,
             stop: false,
             lacks_room: false,
@@ -172,6 +175,15 @@ impl Backlog {
         state.given_up.append(&mut given_up);
         state.dropped_by = compacted;
         self.shared.bell.notify_all();
+    }
+
+    /// Has the engine give back the space that it does not use. Without a thread, does the work itself.
+    pub fn defragment(&self) {
+        self.shared.state().defragment = true;
+        self.shared.bell.notify_all();
+        if self.thread.is_none() {
+            self.shared.defragment();
+        }
     }
 
     /// Whether versions that were handed over are still in the engine.
@@ -263,7 +275,7 @@ impl Shared {
     /// One round of the thread: wait for work, gather for an interval, write. False when it should end.
     fn work(&self, interval: Duration) -> bool {
         let mut state = self.state();
-        while !state.stop && state.is_durable() && !state.has_dropped() {
+        while !state.stop && state.is_durable() && !state.has_dropped() && !state.defragment {
             state = self.wait(state);
         }
         let until = Instant::now() + interval;
@@ -286,7 +298,23 @@ impl Shared {
         }
         self.write_waiting();
         self.thin_out();
+        self.defragment();
         true
+    }
+
+    /// Has the engine written anew, if that is asked for and nothing waits to be taken out of it.
+    fn defragment(&self) {
+        let mut state = self.state();
+        if !state.defragment || state.has_dropped() || state.failure.is_some() {
+            return;
+        }
+        state.defragment = false;
+        drop(state);
+        let done = self.engine.defragment();
+        let mut state = self.state();
+        // One that was opened before keeps the space that was given back.
+        state.view = None;
+        state.failure = done.err().or(state.failure.take());
     }
 
     /// Whether the engine has room for what waits, and for thinning out.

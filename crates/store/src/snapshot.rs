@@ -17,6 +17,10 @@ use crate::mvcc::revision::{Position, Revision};
 use crate::records;
 use crate::store::Store;
 
+mod contents;
+
+pub use contents::{Contents, inspect};
+
 const MAGIC: &[u8; 8] = b"vlotkv\0\x01";
 const RECORD: u8 = 1;
 const BLOCK: u8 = 2;
@@ -157,6 +161,16 @@ impl Snapshot {
         self.position
     }
 
+    /// How many bytes [`Snapshot::write_to`] writes. Reads all of it.
+    ///
+    /// # Errors
+    /// The engine cannot be read.
+    pub fn encoded_len(&self) -> io::Result<u64> {
+        let mut count = Count(0);
+        self.write_to(&mut count)?;
+        Ok(count.0)
+    }
+
     /// Writes it.
     ///
     /// # Errors
@@ -194,6 +208,20 @@ impl Snapshot {
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+/// Counts what is written, and keeps nothing.
+struct Count(u64);
+
+impl Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -286,6 +286,16 @@ impl Store {
         threaded
     }
 
+    /// Raises the newest revision by so much and compacts at it, so that no client that knows a later state than this one
+    /// takes what comes for what it has seen. For a store that was restored and does not belong to a cluster yet.
+    pub fn bump_revision(&mut self, by: u64) {
+        // A revision that cannot be raised further is far beyond any that a client has seen.
+        self.now.revision = self.now.revision.saturating_add_unsigned(by).min(i64::MAX - 1);
+        self.now.compacted = self.now.revision;
+        self.walk.get_or_insert_with(|| Walk::new(self.now.revision)).compacted = self.now.revision;
+        self.watchers.set_applied(self.now.revision);
+    }
+
     /// Becomes the store that another engine holds, which has taken the place of this one's. Watches go on.
     pub(crate) fn become_that_of(&mut self, engine: Arc<dyn Engine>, threaded: bool) -> Result<(), OpenError> {
         let mut next = Self::open_measured(engine, self.options.clone(), Arc::clone(&self.measures))?;
@@ -523,6 +533,12 @@ impl Store {
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
         self.backlog.stored_bytes()
+    }
+
+    /// Has the engine give back the space that it does not use, in the background. If there is no room for that, nothing
+    /// happens.
+    pub fn defragment(&self) {
+        self.backlog.defragment();
     }
 
     /// Whether so many more bytes of history find room where they would be written.

@@ -142,6 +142,10 @@ impl Engine for MemoryEngine {
         self.disk().contents.blocks.values().map(|block| block.len()).sum::<usize>() as u64
     }
 
+    fn defragment(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {
         Ok(Arc::new(self.disk().contents.clone()))
     }

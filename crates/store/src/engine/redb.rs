@@ -1,10 +1,11 @@
 //! History in a file of redb's: one tree of blocks, one of records.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{
     Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
@@ -27,13 +28,22 @@ const FILE_NAME: &str = "history.redb";
 /// A file that is being filled to take the place of the other.
 const NEXT_NAME: &str = "history.redb.next";
 
+/// How much is copied in one transaction.
+const COPIED_BYTES: usize = 4 << 20;
+
 /// An engine on one file.
 #[derive(Debug)]
 pub struct RedbEngine {
-    database: Arc<Database>,
-    file: File,
+    now: RwLock<Now>,
     dir: PathBuf,
     cache_bytes: usize,
+}
+
+/// The file at this moment: it is replaced when it is written anew.
+#[derive(Debug)]
+struct Now {
+    database: Arc<Database>,
+    file: File,
 }
 
 impl RedbEngine {
@@ -61,7 +71,8 @@ impl RedbEngine {
         builder.set_check_integrity_on_open(true);
         let database = builder.create(&path).map_err(open_error)?;
         let file = File::open(&path).map_err(OpenError::Io)?;
-        let engine = Self { database: Arc::new(database), file, dir: dir.to_owned(), cache_bytes };
+        let now = RwLock::new(Now { database: Arc::new(database), file });
+        let engine = Self { now, dir: dir.to_owned(), cache_bytes };
         // Both tables exist from the start, so that readers need not tell an empty store from a damaged one.
         engine.write(&WriteBatch::default()).map_err(OpenError::from)?;
         Ok(engine)
@@ -73,8 +84,50 @@ impl RedbEngine {
         sync(&self.dir)
     }
 
+    fn now(&self) -> RwLockReadGuard<'_, Now> {
+        // Only moves of whole values happen under the lock.
+        self.now.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.now().database)
+    }
+
+    /// All that is durable, in a file of its own. None if there is no room for it.
+    fn copy(&self) -> Result<Option<Self>, EngineError> {
+        let used = Cell::new(0);
+        let view = self.view()?;
+        view.scan(Revision::default(), &mut |_, block| {
+            used.set(used.get() + block.len());
+            ControlFlow::Continue(())
+        })?;
+        // Pages are as long as a power of two.
+        if !self.has_room_for(used.get()) {
+            return Ok(None);
+        }
+        remove_next(&self.dir).map_err(|error| EngineError::Failed(error.to_string()))?;
+        let next = Self::open_file(&self.dir, NEXT_NAME, self.cache_bytes);
+        let next = next.map_err(|error| EngineError::Failed(error.to_string()))?;
+        let mut batch = WriteBatch { records: view.records()?, ..WriteBatch::default() };
+        let (mut bytes, mut written) = (0, Ok(()));
+        view.scan(Revision::default(), &mut |key, block| {
+            bytes += block.len();
+            batch.blocks.push((key, block.to_vec()));
+            if bytes < COPIED_BYTES {
+                return ControlFlow::Continue(());
+            }
+            bytes = 0;
+            written = next.write_with(&std::mem::take(&mut batch), Durability::None);
+            if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        written?;
+        // A durable transaction makes all before it durable.
+        next.write(&batch)?;
+        Ok(Some(next))
+    }
+
     fn write_with(&self, batch: &WriteBatch, durability: Durability) -> Result<(), EngineError> {
-        let mut transaction = self.database.begin_write().map_err(failed)?;
+        let mut transaction = self.database().begin_write().map_err(failed)?;
         transaction.set_durability(durability).map_err(failed)?;
         {
             let mut blocks = transaction.open_table(BLOCKS).map_err(failed)?;
@@ -122,17 +175,31 @@ impl Engine for RedbEngine {
     }
 
     fn size(&self) -> u64 {
-        self.file.metadata().map_or(0, |metadata| metadata.len())
+        self.now().file.metadata().map_or(0, |metadata| metadata.len())
     }
 
     fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {
-        let transaction = self.database.begin_read().map_err(failed)?;
-        Ok(Arc::new(Moment { transaction, _database: Arc::clone(&self.database) }))
+        let database = self.database();
+        let transaction = database.begin_read().map_err(failed)?;
+        Ok(Arc::new(Moment { transaction, _database: database }))
+    }
+
+    fn defragment(&self) -> Result<(), EngineError> {
+        let next = match self.copy() {
+            Ok(Some(next)) => next,
+            // The file as it is will do, unless it cannot be read.
+            Ok(None) | Err(EngineError::Failed(_) | EngineError::NoRoom) => return Ok(()),
+            Err(damaged) => return Err(damaged),
+        };
+        next.take_place().map_err(|error| EngineError::Failed(error.to_string()))?;
+        let next = next.now.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
     }
 
     fn views(&self) -> usize {
         // Each view holds the database, and nothing else does but this.
-        Arc::strong_count(&self.database) - 1
+        Arc::strong_count(&self.now().database) - 1
     }
 
     fn successor(&self) -> Result<Box<dyn Successor>, EngineError> {
