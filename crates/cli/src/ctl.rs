@@ -24,6 +24,7 @@ use clap::{ArgMatches, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use flags::flag_before_command;
+pub use print::draw_table;
 pub use reorder::flags_behind_command;
 
 use cluster::{alarm, defrag, downgrade, endpoint, member, move_leader, snapshot};

@@ -12,6 +12,7 @@ mod log;
 mod logging;
 mod server;
 mod signals;
+mod snapshot;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -36,6 +37,9 @@ fn run_as_vlot() -> ExitCode {
 }
 
 fn run_command(program: &str, commands: fn() -> Command) -> ExitCode {
+    if snapshot::is_asked_for(std::env::args()) {
+        return snapshot::run();
+    }
     let arguments = ctl::flags_behind_command(std::env::args_os().collect(), &commands());
     let root = match commands().try_get_matches_from(arguments) {
         Ok(root) => root,

@@ -26,6 +26,7 @@
 //! behind each, which knows neither.
 
 mod ask;
+mod backup;
 mod compaction;
 pub mod config;
 mod conversation;
@@ -43,6 +44,7 @@ mod member;
 mod metrics;
 mod peer_pages;
 mod removal;
+mod restore;
 mod rpc;
 pub mod serve;
 mod service;
@@ -52,6 +54,8 @@ mod store_group;
 mod store_machine;
 mod worker_pool;
 
+pub use backup::{BackupError, BackupStatus, backup_status};
 pub use data_dir::{DataDirError, check_mark};
+pub use restore::{RestoreError, RestoreOptions, Restored, restore};
 pub use service::ETCD_VERSION;
 pub use status::CODE_NAMES;

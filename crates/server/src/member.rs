@@ -145,6 +145,11 @@ pub(crate) fn is_of_the_removed(command: &Command, facts: &Facts) -> bool {
     id.and_then(|id| u64::from_str_radix(id, 16).ok()).is_some_and(|id| was_removed(id, facts))
 }
 
+/// Whether a fact is about a cluster's members, so that it means nothing to another cluster.
+pub(crate) fn is_of_a_cluster(name: &[u8]) -> bool {
+    [&b"member/"[..], b"seat/", b"removed/", b"alarm/", b"nospace/"].iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn set(name: Bytes, value: Bytes) -> Command {
     Command::SetAttribute { name, value }
 }

@@ -40,6 +40,9 @@ pub(crate) enum Rpc {
     Alarm,
     Hash,
     HashKv,
+    Snapshot,
+    Defragment,
+    Downgrade,
     MoveLeader,
     HealthCheck,
     HealthWatch,
@@ -48,7 +51,7 @@ pub(crate) enum Rpc {
 }
 
 /// The RPCs that are implemented. Those of every second come first.
-pub(crate) const PRESENT: [(&str, Rpc); 31] = [
+pub(crate) const PRESENT: [(&str, Rpc); 34] = [
     ("/etcdserverpb.KV/Put", Rpc::Put),
     ("/etcdserverpb.KV/Range", Rpc::Range),
     ("/etcdserverpb.KV/Txn", Rpc::Txn),
@@ -77,16 +80,16 @@ pub(crate) const PRESENT: [(&str, Rpc); 31] = [
     ("/etcdserverpb.Maintenance/Alarm", Rpc::Alarm),
     ("/etcdserverpb.Maintenance/Hash", Rpc::Hash),
     ("/etcdserverpb.Maintenance/HashKV", Rpc::HashKv),
+    ("/etcdserverpb.Maintenance/Snapshot", Rpc::Snapshot),
+    ("/etcdserverpb.Maintenance/Defragment", Rpc::Defragment),
+    ("/etcdserverpb.Maintenance/Downgrade", Rpc::Downgrade),
     ("/etcdserverpb.Maintenance/MoveLeader", Rpc::MoveLeader),
     ("/grpc.health.v1.Health/Check", Rpc::HealthCheck),
     ("/grpc.health.v1.Health/Watch", Rpc::HealthWatch),
 ];
 
 /// The RPCs of etcd that answer that they are not implemented.
-pub(crate) const ABSENT: [&str; 22] = [
-    "/etcdserverpb.Maintenance/Defragment",
-    "/etcdserverpb.Maintenance/Snapshot",
-    "/etcdserverpb.Maintenance/Downgrade",
+pub(crate) const ABSENT: [&str; 19] = [
     "/etcdserverpb.Auth/AuthEnable",
     "/etcdserverpb.Auth/AuthDisable",
     "/etcdserverpb.Auth/AuthStatus",
@@ -133,7 +136,12 @@ impl Rpc {
 
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Rpc::Watch | Rpc::RangeStream | Rpc::LeaseKeepAlive | Rpc::Observe | Rpc::HealthWatch => Kind::Stream,
+            Rpc::Watch
+            | Rpc::RangeStream
+            | Rpc::LeaseKeepAlive
+            | Rpc::Snapshot
+            | Rpc::Observe
+            | Rpc::HealthWatch => Kind::Stream,
             // An absent stream ends with its status before any message, which on the wire is a unary failure.
             _ => Kind::Unary,
         }

@@ -156,7 +156,7 @@ async fn start(config: &Config, data_dir: &mut DataDir) -> Result<Start, ServeEr
 }
 
 /// The group that holds the store; the only one there is.
-const STORE: GroupId = GroupId(1);
+pub(crate) const STORE: GroupId = GroupId(1);
 /// How long a node serves on that was removed: the client that has asked for it here is to be told.
 const FAREWELL: Duration = Duration::from_secs(1);
 

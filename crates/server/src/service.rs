@@ -7,6 +7,7 @@ mod alarm;
 mod answer;
 mod changes;
 mod cluster;
+mod downgrade;
 mod election;
 mod health;
 mod kv;
@@ -16,6 +17,7 @@ mod maintenance;
 mod queue;
 mod range_stream;
 mod reconfigure;
+mod snapshot;
 mod watch;
 
 use std::sync::Arc;
@@ -67,10 +69,14 @@ pub(crate) struct Services {
     /// For reads that take long.
     readers: WorkerPool,
     pub(crate) hashes: HistoryHashes,
+    /// For snapshots on their way to clients.
+    snapshots: WorkerPool,
     /// For watches that are behind.
     catch_ups: WorkerPool,
 }
 
+/// Snapshots that clients fetch at a time; others wait. Each holds a thread, and space that the engine would use again.
+const SNAPSHOTS_MAX: usize = 4;
 /// Watches that are behind that are worked on at a time.
 const CATCH_UPS_MAX: usize = 2;
 
@@ -104,6 +110,7 @@ impl Services {
             watch_progress_interval: config.watch_progress_interval,
             election_timeout: config.election_timeout,
             readers,
+            snapshots: WorkerPool::new(SNAPSHOTS_MAX),
             catch_ups: WorkerPool::new(CATCH_UPS_MAX),
         })
     }
@@ -147,9 +154,17 @@ impl Services {
             Rpc::Alarm => Box::pin(self.alarm(request)).await,
             Rpc::Hash => Box::pin(self.hash(request)).await,
             Rpc::HashKv => Box::pin(self.hash_kv(request)).await,
+            Rpc::Defragment => Box::pin(self.defragment(request)).await,
+            Rpc::Downgrade => Box::pin(self.downgrade(request)).await,
             Rpc::MoveLeader => self.move_leader(request).await,
             Rpc::HealthCheck => health::check(request),
-            Rpc::Watch | Rpc::RangeStream | Rpc::LeaseKeepAlive | Rpc::Observe | Rpc::HealthWatch | Rpc::Absent(_) => {
+            Rpc::Watch
+            | Rpc::RangeStream
+            | Rpc::LeaseKeepAlive
+            | Rpc::Snapshot
+            | Rpc::Observe
+            | Rpc::HealthWatch
+            | Rpc::Absent(_) => {
                 Err(Status::absent(rpc.path()))
             }
         };
@@ -164,7 +179,7 @@ impl Services {
         requests: impl Requests,
         replies: Replies,
     ) -> Result<(), Status> {
-        if self.store_group.is_learner() && rpc != Rpc::HealthWatch {
+        if self.store_group.is_learner() && !matches!(rpc, Rpc::HealthWatch | Rpc::Snapshot) {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }
         if caller.requires_leader && !self.store_group.has_leader() {
@@ -175,6 +190,7 @@ impl Services {
             Rpc::Watch => self.watch(caller, requests, replies).await,
             Rpc::LeaseKeepAlive => self.lease_keep_alive(caller, requests, replies).await,
             Rpc::Observe => self.observe(caller, requests, replies).await,
+            Rpc::Snapshot => self.snapshot(requests, replies).await,
             Rpc::HealthWatch => health::watch(requests, replies).await,
             _ => Err(Status::absent(rpc.path())),
         }

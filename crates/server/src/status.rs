@@ -66,6 +66,13 @@ impl Status {
     pub(crate) const NO_SPACE: Status =
         Status::fixed(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded");
     pub(crate) const CORRUPT: Status = Status::fixed(Code::DataLoss, "etcdserver: corrupt cluster");
+    pub(crate) const WRONG_DOWNGRADE_VERSION_FORMAT: Status =
+        Status::fixed(Code::InvalidArgument, "etcdserver: wrong downgrade target version format");
+    pub(crate) const INVALID_DOWNGRADE_TARGET: Status =
+        Status::fixed(Code::InvalidArgument, "etcdserver: invalid downgrade target version");
+    pub(crate) const DOWNGRADE_IN_PROCESS: Status =
+        Status::fixed(Code::FailedPrecondition, "etcdserver: cluster has a downgrade job in progress");
+    pub(crate) const UNKNOWN_METHOD: Status = Status::fixed(Code::Unknown, "etcdserver: unknown method");
     pub(crate) const NO_LEADER: Status = Status::fixed(Code::Unavailable, "etcdserver: no leader");
     pub(crate) const STOPPED: Status = Status::fixed(Code::Unavailable, "etcdserver: server stopped");
     pub(crate) const TIMEOUT: Status = Status::fixed(Code::Unavailable, "etcdserver: request timed out");

@@ -43,6 +43,7 @@
 //! that a node decides beside. This crate carries out what they ask: [`net`] talks to peers, one thread writes the log, one
 //! task drives, and state machines apply on threads of their own where they are not certain to be quick.
 
+mod begin_log;
 mod driver;
 pub mod end;
 pub mod errors;
@@ -60,6 +61,7 @@ mod shown;
 mod snapshots;
 mod waiters;
 
+pub use begin_log::{BeginLogError, LogOwner, begin_log};
 pub use bytes::BytesMut;
 pub use end::Ended;
 pub use errors::{ChangeError, ProposeError, ReadError, TransferError};

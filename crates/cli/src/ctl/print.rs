@@ -22,6 +22,7 @@ use vlot_proto::etcdserverpb::{
 
 use super::{Exit, notation};
 use said::{Health, Said};
+pub use table::draw as draw_table;
 
 /// How results are shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use vlot_proto::etcdserverpb::{
-    AlarmMember, AlarmType, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
-    MoveLeaderResponse, StatusRequest, StatusResponse,
+    AlarmMember, AlarmType, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse, HashRequest,
+    HashResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
 };
+
+use vlot_store::store::Store;
 
 use super::{ETCD_VERSION, Services, decode, encode};
 use crate::status::Status;
@@ -35,7 +37,7 @@ impl Services {
             is_learner: self.store_group.is_learner(),
             storage_version: ETCD_VERSION.to_owned(),
             db_size_quota: self.quota_bytes.map_or(0, signed),
-            downgrade_info: None,
+            downgrade_info: Some(self.downgrade_info()),
         }))
     }
 
@@ -54,6 +56,15 @@ impl Services {
         }
         // etcd sends no header here.
         Ok(encode(&MoveLeaderResponse { header: None }))
+    }
+
+    /// Has the store's file written anew, without the space that is not in use. It is done behind the answer, and nothing
+    /// stops for it.
+    pub(super) async fn defragment(&self, request: Bytes) -> Result<Bytes, Status> {
+        let _: DefragmentRequest = decode(request)?;
+        self.store_group.look(Store::defragment).await?;
+        // etcd sends no header here.
+        Ok(encode(&DefragmentResponse { header: None }))
     }
 
     /// etcd's number for the history on this node. It asks no other member.
