@@ -8,7 +8,8 @@
 use bytes::Bytes;
 use prost::Message;
 use vlot::{Members, NodeId, Seat};
-use vlot_proto::etcdserverpb::Member;
+use vlot_proto::etcdserverpb::alarm_request::AlarmAction;
+use vlot_proto::etcdserverpb::{AlarmRequest, AlarmType, Member};
 use vlot_store::command::Command;
 
 use crate::config::{Config, InitialCluster, Url};
@@ -135,6 +136,10 @@ pub(crate) fn facts_after(members: &Members, context: &[u8]) -> Vec<Command> {
         set(removed_name(id), Bytes::from_static(b"removed")),
         set(seat_name(id), Bytes::new()),
         set(published_name(id), Bytes::new()),
+        // What was wrong with it is over.
+        lowered(id, AlarmType::Nospace),
+        lowered(id, AlarmType::Corrupt),
+        set(own_alarm_name(id), Bytes::new()),
     ]
 }
 
@@ -143,6 +148,15 @@ pub(crate) fn is_of_the_removed(command: &Command, facts: &Facts) -> bool {
     let Command::SetAttribute { name, .. } = command else { return false };
     let id = name.strip_prefix(b"member/").and_then(|id| std::str::from_utf8(id).ok());
     id.and_then(|id| u64::from_str_radix(id, 16).ok()).is_some_and(|id| was_removed(id, facts))
+}
+
+fn lowered(member_id: u64, alarm: AlarmType) -> Command {
+    Command::Alarm(AlarmRequest { action: AlarmAction::Deactivate.into(), member_id, alarm: alarm.into() })
+}
+
+/// That a member has raised its alarm for want of space by itself.
+pub(crate) fn own_alarm_name(id: u64) -> Bytes {
+    Bytes::from(format!("nospace/{id:016x}"))
 }
 
 /// Whether a fact is about a cluster's members, so that it means nothing to another cluster.

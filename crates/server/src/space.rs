@@ -12,6 +12,7 @@ use vlot_proto::etcdserverpb::alarm_request::AlarmAction;
 use vlot_proto::etcdserverpb::{AlarmRequest, AlarmType};
 use vlot_store::command::Command;
 
+use crate::member::own_alarm_name;
 use crate::service::Services;
 use crate::store_group::SIZE_INTERVAL;
 use crate::store_machine::Proposal;
@@ -45,7 +46,7 @@ pub(crate) async fn watch_quota(services: &Services) {
     let Some(quota) = services.quota_bytes() else { return };
     let store_group = &services.store_group;
     let member = services.membership.identity().member;
-    let own = raised_name(member);
+    let own = own_alarm_name(member);
     let mut interval = SIZE_INTERVAL;
     loop {
         let was_hit = timeout(interval, services.quota_hit.notified()).await.is_ok();
@@ -83,11 +84,6 @@ async fn propose(services: &Services, command: Command) {
 
 fn alarm(action: AlarmAction, member_id: u64) -> Command {
     Command::Alarm(AlarmRequest { action: action.into(), member_id, alarm: AlarmType::Nospace.into() })
-}
-
-/// The fact that a member has raised its own alarm.
-fn raised_name(member: u64) -> Bytes {
-    Bytes::from(format!("nospace/{member:016x}"))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl Services {
             db_size_in_use: signed(sizes.database_bytes_in_use),
             is_learner: self.store_group.is_learner(),
             storage_version: ETCD_VERSION.to_owned(),
-            db_size_quota: self.quota_bytes.map_or(0, signed),
+            db_size_quota: self.quota_bytes.map_or(-1, signed),
             downgrade_info: Some(self.downgrade_info()),
         }))
     }
