@@ -12,8 +12,8 @@ use support::{Etcd, VLOT, eventually};
 use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, AlarmType, CompactionRequest, CompactionResponse, DeleteRangeRequest,
-    DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, StatusRequest,
-    StatusResponse, TxnRequest, TxnResponse,
+    DeleteRangeResponse, DowngradeRequest, DowngradeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    RequestOp, StatusRequest, StatusResponse, TxnRequest, TxnResponse,
 };
 
 const NO_SPACE: &str = "8 etcdserver: mvcc: database space exceeded";
@@ -189,6 +189,51 @@ fn a_member_at_its_quota_raises_the_alarm_and_lowers_it_when_there_is_room() {
     eventually("the alarm shows", PATIENCE, || {
         fetch(cluster.nodes[0].client_port, "/health").is_some_and(|reply| reply.contains("ALARM NOSPACE"))
     });
+}
+
+#[test]
+fn downgrades_are_answered_as_by_etcd() {
+    let Some(etcd) = Etcd::find() else { return };
+    // Both tell another version of themselves: the one below is another, too.
+    let clusters = [(Cluster::etcd(1, &etcd.server, &etcd.ctl), "3.4"), (Cluster::vlot(1, &etcd.ctl), "3.5")];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let [etcd, ours] = clusters.each_ref().map(|(cluster, below)| {
+        runtime.block_on(async {
+            let client = Client::connect(cluster.nodes[0].client_port).await;
+            let (validate, enable, cancel) = (0, 1, 2);
+            let exact = format!("{below}.0");
+            let steps = [
+                (validate, "abc"),
+                (validate, ""),
+                (validate, "3.3.0"),
+                (validate, "4.0.0"),
+                (validate, below),
+                (validate, &exact),
+                (enable, "3.2.0"),
+                (enable, "x.y"),
+                (enable, &exact),
+                (validate, &exact),
+                (enable, below),
+                (cancel, ""),
+                (validate, &exact),
+                (9, &exact),
+            ];
+            let mut said = Vec::new();
+            for (action, version) in steps {
+                let request = DowngradeRequest { action, version: version.to_owned() };
+                let answer: Result<DowngradeResponse, String> =
+                    client.call("/etcdserverpb.Maintenance/Downgrade", &request).await;
+                said.push(answer.map(|answer| (answer.version.len(), answer.header.is_some())));
+            }
+            said
+        })
+    });
+    // etcd 3.5 does what it is asked for, and then waits in vain to hear of it.
+    let done = |answer: Result<_, String>| {
+        answer.or_else(|error| if error.starts_with("14 ") { Ok((5, true)) } else { Err(error) })
+    };
+    assert_eq!(etcd.into_iter().map(done).collect::<Vec<_>>(), ours);
+    assert!(ours[8].is_ok() && ours[9].as_ref().is_err_and(|error| error.contains("in progress")), "{ours:?}");
 }
 
 async fn eventually_async(what: &str, is_so: impl AsyncFn() -> bool) {

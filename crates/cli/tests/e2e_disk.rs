@@ -120,6 +120,23 @@ fn a_full_disk_is_filled_by_writing_to_it() {
 }
 
 #[test]
+fn on_a_disk_that_is_nearly_full_only_what_makes_room_is_done() {
+    let Some(mut on) = OnVolumes::start(1) else { return };
+    assert!(on.put(0, "before", "it was full").succeeded());
+    // Between what the log wants to be free and what puts want.
+    on.volumes[0].fill(68 << 20);
+    eventually("puts are refused", PATIENCE, || is_refused(&on.put(0, "refused", "x")));
+    assert_eq!(on.metric(0, "vlot_log_disk_full"), 0);
+    assert!(on.health(0, "").contains("ALARM NOSPACE"));
+    assert_eq!(on.cluster.told(0, &["del", "before"]), "1\n");
+    assert!(on.cluster.ctl_at(0, &["compaction", "3"]).succeeded());
+    on.volumes[0].empty();
+    eventually("puts go on", PATIENCE, || on.put(0, "after", "it had room").succeeded());
+    on.cluster.ready();
+    on.all_run();
+}
+
+#[test]
 fn a_leader_with_a_full_disk_hands_over_and_a_quorum_of_full_disks_refuses() {
     let Some(mut on) = OnVolumes::start(3) else { return };
     let leader = on.cluster.leader();

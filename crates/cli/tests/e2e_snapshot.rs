@@ -188,6 +188,12 @@ fn joins(cluster: &mut Cluster) {
     let url = format!("http://127.0.0.1:{}", cluster.nodes[place].peer_port);
     let name = cluster.nodes[place].name.clone();
     cluster.told(0, &["member", "add", &name, &format!("--peer-urls={url}")]);
+    start_newcomer(cluster, place);
+    cluster.nodes[place].ready();
+    eventually("it has everything", PATIENCE, || all_keys(cluster, place) == all);
+}
+
+fn start_newcomer(cluster: &mut Cluster, place: usize) {
     let members = cluster
         .nodes
         .iter()
@@ -199,8 +205,6 @@ fn joins(cluster: &mut Cluster) {
     node.flag("initial-cluster-token", &token);
     node.flag("initial-cluster-state", "existing");
     node.start();
-    node.ready();
-    eventually("it has everything", PATIENCE, || all_keys(cluster, place) == all);
 }
 
 fn status_of(file: &Path) -> (i64, u64) {
@@ -253,6 +257,30 @@ fn the_stream_counts_down_and_ends_with_its_hash() {
         save(cluster.nodes[1].client_port, &file);
         assert_eq!(status_of(&file).0, revision_of(&cluster, 1));
     }
+}
+
+#[test]
+fn a_learner_sends_its_snapshot_and_answers_no_other_question_of_this_kind() {
+    let mut cluster = Cluster::vlot(1, Path::new(VLOT));
+    cluster.told(0, &["put", "k", "v"]);
+    let place = cluster.newcomer();
+    let (name, port) = (cluster.nodes[place].name.clone(), cluster.nodes[place].client_port);
+    let url = format!("http://127.0.0.1:{}", cluster.nodes[place].peer_port);
+    cluster.told(0, &["member", "add", &name, "--learner", &format!("--peer-urls={url}")]);
+    start_newcomer(&mut cluster, place);
+    let dir = TempDir::new("snapshot");
+    let file = dir.path().join("learner.db");
+    let all = ["get", "k", "--consistency=s", "--print-value-only"];
+    eventually("it has everything", PATIENCE, || cluster.ctl_at(place, &all).stdout == "v\n");
+    save(port, &file);
+    assert_eq!(status_of(&file), (2, 1));
+    let refused = runtime().block_on(async {
+        let client = Client::connect(port).await;
+        let answer: Result<HashKvResponse, String> =
+            client.call("/etcdserverpb.Maintenance/HashKV", &HashKvRequest { revision: 0 }).await;
+        answer.unwrap_err()
+    });
+    assert_eq!(refused, "9 etcdserver: rpc not supported for learner");
 }
 
 #[test]

@@ -139,7 +139,9 @@ async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
     let reason = match query.flag("serializable") {
         _ if alarm.is_some() => alarm,
         // The same name while there is no alarm yet.
-        _ if disk.is_full && !excludes("NOSPACE") => Some("ALARM NOSPACE".to_owned()),
+        _ if (disk.is_full || !services.store_group.has_room()) && !excludes("NOSPACE") => {
+            Some("ALARM NOSPACE".to_owned())
+        }
         _ if disk.has_stalled && !excludes("DISK_STALLED") => Some("DISK_STALLED".to_owned()),
         true => match services.store_group.failure().await {
             Some(failure) => Some(failure.to_string()),
