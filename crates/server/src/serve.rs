@@ -82,8 +82,18 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
         let services = services.clone();
         async move { space::watch_quota(&services).await }
     });
+    let mut asked_to_stop = std::pin::pin!(asked_to_stop);
     if config.corruption_checks.at_start {
-        corruption::check_at_start(&services).await.map_err(ServeError::Corrupt)?;
+        let asked = tokio::select! {
+            checked = corruption::check_at_start(&services) => checked.map_err(ServeError::Corrupt).map(|()| None),
+            reason = &mut asked_to_stop => Ok(Some(reason)),
+        };
+        if let Some(reason) = asked? {
+            info!(reason, "stopping before clients were served");
+            background.shutdown().await;
+            node.shutdown().await;
+            return Ok(());
+        }
     }
     background.spawn(async move { corruption::check_by(config.corruption_checks, &services).await });
     if let Some(rule) = config.auto_compaction {
@@ -97,7 +107,7 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
         info!(%url, "serving clients");
     }
     let outcome = tokio::select! {
-        reason = asked_to_stop => {
+        reason = &mut asked_to_stop => {
             info!(reason, "stopping");
             Ok(())
         }
