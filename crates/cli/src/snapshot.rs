@@ -60,6 +60,14 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn command() -> Command {
+    Command::new("snapshot")
+        .about("Looks at snapshots, and restores them")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(subcommands())
+}
+
+fn subcommands() -> [Command; 2] {
     let file = || Arg::new("file").value_name("FILENAME").required(true).value_parser(value_parser!(PathBuf));
     let status = Command::new("status").about("Gets the status of a given snapshot file").arg(file()).arg(
         Arg::new("write-out")
@@ -87,11 +95,7 @@ fn command() -> Command {
             "mark-compacted",
             "Mark the latest revision after restore as compacted; goes with --bump-revision",
         ));
-    Command::new("snapshot")
-        .about("Looks at snapshots, and restores them")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommands([status, restore])
+    [status, restore]
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {

@@ -77,7 +77,10 @@ fn a_member_with_other_data_does_not_start() {
 
 fn is_found(mut cluster: Cluster, corrupt: usize, trigger: impl Fn(&Cluster)) {
     cluster.nodes.iter_mut().for_each(|node| node.start());
-    cluster.ready();
+    // They may be found out before all of them are healthy.
+    for node in &cluster.nodes {
+        eventually("it serves", PATIENCE, || fetch(node.client_port, "/version").is_some());
+    }
     let sound = (corrupt + 1) % 3;
     trigger(&cluster);
     eventually("writes are refused", PATIENCE, || {
@@ -111,7 +114,7 @@ fn a_member_that_differs_is_found_after_a_compaction() {
     let flags = [("experimental-initial-corrupt-check", "false"), ("compact-hash-check-time", "200ms")];
     let (cluster, corrupt) = with_a_corrupt_member(&flags, |leader| (leader + 1) % 3);
     is_found(cluster, corrupt, |cluster| {
-        cluster.told(corrupt, &["compaction", "10"]);
+        eventually("it is compacted", PATIENCE, || cluster.ctl_at(corrupt, &["compaction", "10"]).succeeded());
     });
 }
 
