@@ -31,6 +31,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long a member may take to make a digest of all of history.
 const PERIODIC_TIMEOUT: Duration = Duration::from_secs(300);
+/// How often, and how long, members that say nothing are waited for when without them nobody knows who is right.
+const HESITATIONS_MAX: usize = 10;
+const HESITATION: Duration = Duration::from_secs(1);
 /// Between two attempts of a leader whose data is corrupt to be one no longer.
 const STEP_DOWN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -64,8 +67,7 @@ async fn check_compacted(services: &Services, checked: i64) -> i64 {
     for own in services.hashes.newest().into_iter().filter(|hash| hash.revision > checked) {
         let within = services.store_group.request_timeout();
         let question = Question { revision: own.revision, within, waits_for_lag: false };
-        let others = ask_others(services, question).await;
-        if judge(services, own, &others).await != Verdict::SomeUnknown {
+        if judge(services, own, question).await != Verdict::SomeUnknown {
             return own.revision;
         }
         // One may be down, or has not come as far: an older one will do.
@@ -78,8 +80,7 @@ async fn check_all(services: &Services) {
     let Ok(view) = services.store_group.local_view().await else { return };
     let Ok(own) = services.hashes.made_of(view, 0).await else { return };
     let question = Question { revision: own.revision, within: PERIODIC_TIMEOUT, waits_for_lag: true };
-    let others = ask_others(services, question).await;
-    judge(services, own, &others).await;
+    judge(services, own, question).await;
 }
 
 async fn step_down(services: &Services) {
@@ -92,15 +93,26 @@ async fn step_down(services: &Services) {
     }
 }
 
-/// Compares, and raises the alarm for those that differ.
-async fn judge(services: &Services, own: HistoryHash, others: &[Other]) -> Verdict {
+/// Asks, compares, and raises the alarm for those that differ.
+async fn judge(services: &Services, own: HistoryHash, question: Question) -> Verdict {
     let member = services.membership.identity().member;
-    let verdict = compare((member, own), others);
+    let mut others = ask_others(services, question).await;
+    let mut verdict = compare((member, own), &others);
+    for _ in 0..HESITATIONS_MAX {
+        let some_are_unknown = others.iter().any(|other| other.hash.is_none_or(|hash| !is_comparable(&hash, &own)));
+        if verdict != Verdict::Differ(vec![0]) || !some_are_unknown {
+            break;
+        }
+        // Those that have not said anything yet will tell which of the others is right.
+        sleep(HESITATION).await;
+        others = ask_others(services, question).await;
+        verdict = compare((member, own), &others);
+    }
     match &verdict {
         Verdict::AllTheSame => debug!(revision = own.revision, "all members have the same data"),
         Verdict::SomeUnknown => debug!(revision = own.revision, "not all members could be compared"),
         Verdict::Differ(members) => {
-            for other in others {
+            for other in &others {
                 let Some(hash) = other.hash else { continue };
                 let (id, name) = (format!("{:x}", other.member), &other.name);
                 error!(
