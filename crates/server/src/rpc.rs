@@ -136,12 +136,9 @@ impl Rpc {
 
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Rpc::Watch
-            | Rpc::RangeStream
-            | Rpc::LeaseKeepAlive
-            | Rpc::Snapshot
-            | Rpc::Observe
-            | Rpc::HealthWatch => Kind::Stream,
+            Rpc::Watch | Rpc::RangeStream | Rpc::LeaseKeepAlive | Rpc::Snapshot | Rpc::Observe | Rpc::HealthWatch => {
+                Kind::Stream
+            }
             // An absent stream ends with its status before any message, which on the wire is a unary failure.
             _ => Kind::Unary,
         }

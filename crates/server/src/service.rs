@@ -164,9 +164,7 @@ impl Services {
             | Rpc::Snapshot
             | Rpc::Observe
             | Rpc::HealthWatch
-            | Rpc::Absent(_) => {
-                Err(Status::absent(rpc.path()))
-            }
+            | Rpc::Absent(_) => Err(Status::absent(rpc.path())),
         };
         message.map(Reply::Message)
     }

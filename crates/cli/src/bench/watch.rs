@@ -118,7 +118,8 @@ fn creation(watch: WatchCreateRequest) -> WatchRequest {
 
 /// Starts a watcher of everything that reads nothing, for as long as the run lasts.
 async fn stall(endpoint: &Endpoint) -> Result<(), Failure> {
-    let mut channel = Channel::open(endpoint, &Options { dial_timeout: DIAL_TIMEOUT, keepalive: None }).await?;
+    let mut channel =
+        Channel::open(endpoint, &Options { dial_timeout: DIAL_TIMEOUT, keepalive: None, credentials: None }).await?;
     let mut stream: Stream<WatchRequest, WatchResponse> = channel.stream(path::WATCH, &[]).await?;
     stream.send(&creation(everything())).await?;
     // That it is created is read, and nothing that follows.
