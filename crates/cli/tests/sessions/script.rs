@@ -67,7 +67,7 @@ impl<'s> Session<'s> {
         let listed = server.told(0, &["member", "list"]);
         let mut masks = Masks::default();
         masks.place(&dir.path().display().to_string(), "DIR");
-        masks.place(&server.endpoints(), "SERVER");
+        masks.place(&server.nodes[0].endpoint(), "SERVER");
         masks.place(&peer(server), "PEER");
         Session {
             program,
@@ -87,7 +87,7 @@ impl<'s> Session<'s> {
             .replace("{lease}", &self.lease)
             .replace("{member}", &self.member)
             .replace("{dir}", &self.dir.path().display().to_string())
-            .replace("{server}", &self.server.endpoints())
+            .replace("{server}", &self.server.nodes[0].endpoint())
             .replace("{peer}", &peer(self.server));
         let (first, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match first {
@@ -131,7 +131,7 @@ impl<'s> Session<'s> {
         let words = words(line);
         let mut command = match words.iter().any(|word| word.starts_with("--endpoints=")) {
             true => plain_client(self.program),
-            false => client(self.program, &self.server.endpoints()),
+            false => client(self.program, &self.server.nodes[0].endpoint()),
         };
         let variables = words.iter().take_while(|word| word.starts_with("ETCDCTL_")).count();
         for variable in &words[..variables] {
