@@ -235,7 +235,15 @@ fn a_stream_keeps_to_its_revision_and_is_made_as_it_is_read() {
             let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap().to_owned();
             line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
         };
-        let before = resident();
+        // What was put is still being written down for a while, which takes memory of its own.
+        let mut before = resident();
+        loop {
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            let last = std::mem::replace(&mut before, resident());
+            if last.abs_diff(before) <= 1 {
+                break;
+            }
+        }
         let slow = Client::connect(port).await;
         let mut reader = slow.messages(STREAM, &range("k", "l")).await.unwrap();
         let first: RangeStreamResponse = reader.next().await.unwrap().unwrap();
