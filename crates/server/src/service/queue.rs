@@ -3,7 +3,7 @@
 //! Owns the recipe that etcd's clients follow too, key by key: `docs/etcd-compatibility.md` says which. Must not know what
 //! the first in the queue may do.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message;
 use vlot_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use vlot_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -154,11 +154,10 @@ impl Drop for GivesBack<'_> {
             success: vec![op(Request::RequestDeleteRange(delete))],
             ..Default::default()
         };
-        let mut bytes = BytesMut::with_capacity(txn.encoded_len());
-        bytes.put_slice(&txn.encode_to_vec());
+        let proposal = Proposal::Request(Tag::Txn, Bytes::from(txn.encode_to_vec()));
         let store_group = self.services.store_group.clone();
         // Nobody waits for it. If it fails, the lease will see to it.
-        tokio::spawn(async move { drop(store_group.propose(Proposal::Request(Tag::Txn, bytes.freeze())).await) });
+        tokio::spawn(async move { drop(store_group.propose(proposal).await) });
     }
 }
 
