@@ -111,38 +111,85 @@ pub fn run(command: &mut Command, input: &str, within: Duration) -> Output {
 /// # Panics
 /// If that takes too long; it is killed then.
 pub fn run_until(command: &mut Command, input: &str, until: Until<'_>, within: Duration) -> Output {
-    let shown = format!("{command:?}");
-    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = Process::start(pipes);
-    let (mut stdin, input) = (process.0.stdin.take().unwrap(), input.to_owned());
+    let mut running = Running::start(command, within);
+    let (mut stdin, input) = (running.process.0.stdin.take().unwrap(), input.to_owned());
     // A thread, because the command may write before it has read everything.
     let feeding = thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
-    let stdout = pieces(process.0.stdout.take().unwrap());
-    let stderr = pieces(process.0.stderr.take().unwrap());
-    let deadline = Instant::now() + within;
-    let mut said = Vec::new();
-    loop {
-        match stdout.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(piece) => said.extend(piece),
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {
-                process.kill();
-                let (said, errors) = (text(said), text(stderr.iter().flatten().collect()));
-                panic!("too slow: {shown}\n{said}\n{errors}");
-            }
-        }
+    while running.hear() {
         if let Until::Said(enough) = until
-            && text(said.clone()).contains(enough)
+            && text(running.said.clone()).contains(enough)
         {
             break;
         }
     }
     if let Until::Said(_) = until {
-        process.kill();
+        running.process.kill();
     }
-    let status = process.wait(within).unwrap_or_else(|| panic!("does not end: {shown}"));
+    let output = running.end();
     let _ = feeding.join();
-    Output { stdout: text(said), stderr: text(stderr.iter().flatten().collect()), code: status.code() }
+    output
+}
+
+/// Runs a command to its end, and answers those lines of its output that `answer` knows an answer to.
+///
+/// # Panics
+/// If it takes too long; it is killed then.
+pub fn converse(command: &mut Command, within: Duration, mut answer: impl FnMut(&str) -> Option<String>) -> Output {
+    let mut running = Running::start(command, within);
+    let mut stdin = running.process.0.stdin.take().unwrap();
+    let mut heard = 0;
+    while running.hear() {
+        while let Some(length) = running.said[heard..].iter().position(|byte| *byte == b'\n') {
+            let line = text(running.said[heard..heard + length].to_vec());
+            heard += length + 1;
+            if let Some(answer) = answer(&line) {
+                // Fails only if the command has ended, which is seen next.
+                let _ = writeln!(stdin, "{answer}");
+            }
+        }
+    }
+    running.end()
+}
+
+/// A command that is listened to.
+struct Running {
+    process: Process,
+    shown: String,
+    stdout: Receiver<Vec<u8>>,
+    stderr: Receiver<Vec<u8>>,
+    said: Vec<u8>,
+    within: Duration,
+    deadline: Instant,
+}
+
+impl Running {
+    fn start(command: &mut Command, within: Duration) -> Running {
+        let shown = format!("{command:?}");
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process::start(pipes);
+        let stdout = pieces(process.0.stdout.take().unwrap());
+        let stderr = pieces(process.0.stderr.take().unwrap());
+        Running { process, shown, stdout, stderr, said: Vec::new(), within, deadline: Instant::now() + within }
+    }
+
+    /// Waits for more output; `false` if there will be none.
+    fn hear(&mut self) -> bool {
+        match self.stdout.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+            Ok(piece) => self.said.extend(piece),
+            Err(RecvTimeoutError::Disconnected) => return false,
+            Err(RecvTimeoutError::Timeout) => {
+                self.process.kill();
+                let (said, errors) = (text(self.said.clone()), text(self.stderr.iter().flatten().collect()));
+                panic!("too slow: {}\n{said}\n{errors}", self.shown);
+            }
+        }
+        true
+    }
+
+    fn end(mut self) -> Output {
+        let status = self.process.wait(self.within).unwrap_or_else(|| panic!("does not end: {}", self.shown));
+        Output { stdout: text(self.said), stderr: text(self.stderr.iter().flatten().collect()), code: status.code() }
+    }
 }
 
 /// Reads a pipe to its end on a thread of its own.
