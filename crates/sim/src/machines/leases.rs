@@ -186,6 +186,15 @@ mod tests {
         }
     }
 
+    /// A leader that told before it had applied what the one before it told; one that told the same time again.
+    #[test]
+    fn leases_hold_where_they_did_not() {
+        for seed in [179, 377] {
+            let outcome = run_with::<LeasesUsed>(seed, &Options::default());
+            assert_eq!(outcome.violation, None, "seed {seed}");
+        }
+    }
+
     #[test]
     fn leases_hold_in_every_storm() {
         for seed in 1..=3 {
