@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use support::Etcd;
 use support::cluster::Cluster;
+use support::dice::Dice;
 use support::grpc::Client;
 use vlot_proto::etcdserverpb::compare::TargetUnion;
 use vlot_proto::etcdserverpb::request_op::Request;
@@ -52,21 +53,20 @@ const SURVIVED: [&str; 14] = [
     "/etcdserverpb.Auth/AuthStatus",
 ];
 
-/// Numbers that look random and are the same in every run.
-struct Dice(u64);
+/// Draws calls.
+struct Calls(Dice);
 
-impl Dice {
+impl Calls {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
+        self.0.below(bound)
     }
 
     fn pick<T: Clone>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize].clone()
+        self.0.one_of(of)
     }
 
     fn flip(&mut self) -> bool {
-        self.below(4) == 0
+        self.0.once_in(4)
     }
 
     fn key(&mut self) -> Bytes {
@@ -121,11 +121,11 @@ impl Dice {
     }
 
     fn txn(&mut self, depth: u64) -> TxnRequest {
-        let compare = |dice: &mut Dice| Compare {
-            result: dice.below(4) as i32,
+        let compare = |calls: &mut Calls| Compare {
+            result: calls.below(4) as i32,
             target: 0,
-            key: dice.key(),
-            target_union: Some(TargetUnion::Version(dice.below(3) as i64)),
+            key: calls.key(),
+            target_union: Some(TargetUnion::Version(calls.below(3) as i64)),
             ..Default::default()
         };
         TxnRequest {
@@ -195,11 +195,11 @@ fn made_up_calls_are_answered_as_by_etcd() {
     runtime.block_on(async {
         let [theirs, ours] =
             [Client::connect(theirs.nodes[0].client_port).await, Client::connect(ours.nodes[0].client_port).await];
-        let mut dice = Dice(7);
+        let mut calls = Calls(Dice(7));
         let mut refused = 0;
         for round in 0..ROUNDS {
-            let path = dice.pick(&COMPARED);
-            let body = dice.call(path);
+            let path = calls.pick(&COMPARED);
+            let body = calls.call(path);
             let expected = theirs.exchange("POST", path, &HEADERS, body.clone()).await;
             let answer = ours.exchange("POST", path, &HEADERS, body.clone()).await;
             let what = format!("round {round}, {path} {:02x?}", &body[5..]);
@@ -218,10 +218,10 @@ fn no_made_up_call_ends_a_server() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client = Client::connect(ours.nodes[0].client_port).await;
-        let mut dice = Dice(11);
+        let mut calls = Calls(Dice(11));
         for _ in 0..ROUNDS {
-            let path = dice.pick(&SURVIVED);
-            let body = dice.call(path);
+            let path = calls.pick(&SURVIVED);
+            let body = calls.call(path);
             // Streams go on until their client has enough.
             let exchange = client.exchange("POST", path, &HEADERS, body);
             let _ = tokio::time::timeout(std::time::Duration::from_millis(30), exchange).await;

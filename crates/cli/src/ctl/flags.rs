@@ -322,7 +322,7 @@ impl Given<'_> {
         for (name, default) in flags {
             let value = self.on_command_line(name).or_else(|| in_environment(name));
             let value = match (name, value.unwrap_or_else(|| default.to_owned())) {
-                // Who may read what a program says may not know what it calls itself with.
+                // The password is no part of what is shown: output is read by more people than may know it.
                 ("password", value) if !value.is_empty() => "***".to_owned(),
                 ("user", value) => value.split(':').next().unwrap_or_default().to_owned(),
                 ("endpoints", value) => format!("[{value}]"),

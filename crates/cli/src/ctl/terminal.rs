@@ -1,4 +1,4 @@
-//! Questions to whoever sits at the terminal: passwords, read without showing them.
+//! Questions to the user at the terminal: passwords, read without showing them.
 
 use std::io::{self, BufRead, Write};
 

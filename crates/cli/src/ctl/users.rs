@@ -1,4 +1,4 @@
-//! The commands on who may do what.
+//! The commands on users, roles and permissions.
 
 pub mod auth;
 pub mod role;

@@ -3,6 +3,7 @@
 //!
 //! Must not know how a call comes in, nor how its reply gets on the wire.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,12 +89,34 @@ pub(super) fn slices(answer: LongAnswer) -> Waiting {
     waiting
 }
 
-/// How long a client waits: up to eight digits and a unit. The words are those of gRPC's Go server.
-pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
+/// Why a deadline cannot be read. The words are those of gRPC's Go server.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum BadTimeout {
+    TooShort(String),
+    TooLong(String),
+    Unit(String),
+    Number(String),
+}
+
+impl fmt::Display for BadTimeout {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooShort(text) => write!(out, "transport: timeout string is too short: {text:?}"),
+            Self::TooLong(text) => write!(out, "transport: timeout string is too long: {text:?}"),
+            Self::Unit(text) => write!(out, "transport: timeout unit is not recognized: {text:?}"),
+            Self::Number(digits) => write!(out, "strconv.ParseUint: parsing {digits:?}: invalid syntax"),
+        }
+    }
+}
+
+impl std::error::Error for BadTimeout {}
+
+/// How long a client waits: up to eight digits and a unit.
+pub(super) fn parse_timeout(text: &str) -> Result<Duration, BadTimeout> {
     match text.len() {
-        0..2 => return Err(format!("transport: timeout string is too short: {text:?}")),
+        0..2 => return Err(BadTimeout::TooShort(text.to_owned())),
         2..=9 => {}
-        _ => return Err(format!("transport: timeout string is too long: {text:?}")),
+        _ => return Err(BadTimeout::TooLong(text.to_owned())),
     }
     let mut digits = text.chars();
     let unit: fn(u64) -> Duration = match digits.next_back() {
@@ -103,13 +126,13 @@ pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
         Some('m') => Duration::from_millis,
         Some('u') => Duration::from_micros,
         Some('n') => Duration::from_nanos,
-        _ => return Err(format!("transport: timeout unit is not recognized: {text:?}")),
+        _ => return Err(BadTimeout::Unit(text.to_owned())),
     };
     let digits = digits.as_str();
     match digits.parse() {
         // Eight digits are no more than a hundred million, of hours too.
         Ok(number) if digits.bytes().all(|digit| digit.is_ascii_digit()) => Ok(unit(number)),
-        _ => Err(format!("strconv.ParseUint: parsing {digits:?}: invalid syntax")),
+        _ => Err(BadTimeout::Number(digits.to_owned())),
     }
 }
 
@@ -138,7 +161,7 @@ mod tests {
             ("123456789S", Err("transport: timeout string is too long: \"123456789S\"")),
         ];
         for (text, expected) in rows {
-            let parsed = parse_timeout(text).map(|timeout| timeout.as_micros());
+            let parsed = parse_timeout(text).map(|timeout| timeout.as_micros()).map_err(|bad| bad.to_string());
             assert_eq!(parsed, expected.map_err(str::to_owned), "{text:?}");
         }
     }

@@ -150,7 +150,7 @@ fn client_version(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// How long the client waits: up to eight digits and a unit. Of several values the last counts, and none may be wrong.
-fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, String> {
+fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, call::BadTimeout> {
     let mut values = headers.get_all("grpc-timeout").iter();
     values.try_fold(None, |_, value| call::parse_timeout(&String::from_utf8_lossy(value.as_bytes())).map(Some))
 }

@@ -42,7 +42,7 @@ impl Services {
 }
 
 impl Changes<'_> {
-    /// Waits for the next. `None` if history that it needs was given up: who waits looks anew.
+    /// Waits for the next. `None` if history that it needs was given up: the caller looks anew.
     pub(super) async fn next(&mut self) -> Result<Option<Changed>, Status> {
         loop {
             // It is none only if an earlier call failed or was dropped.

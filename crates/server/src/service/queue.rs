@@ -1,4 +1,4 @@
-//! Places in a queue: keys under a name, each on a lease. Who has the oldest comes first.
+//! Places in a queue: keys under a name, each on a lease. The oldest place comes first.
 //!
 //! Owns the recipe that etcd's clients follow too, key by key: `docs/etcd-compatibility.md` says which. Must not know what
 //! the first in the queue may do.

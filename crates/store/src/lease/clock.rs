@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::command::LeaseTime;
 use crate::store::Store;
 
-/// Longer than this a member counts at once: it did not run meanwhile, and could not hear who asked to keep a lease.
+/// Longer than this a member counts at once: it did not run meanwhile, and could not hear a request to keep a lease.
 const STEP_MAX: Duration = Duration::from_millis(500);
 
 /// What cluster time is, as far as one member can tell.
@@ -46,7 +46,7 @@ impl LeaseClock {
             self.told_at = told_at;
             let told = told.saturating_mul(1000);
             // What a member has counted itself does not matter when another one tells: its clock may be the faster one, and
-            // a lease must not end early for that. Who tells has told it itself, some moments ago.
+            // a lease must not end early for that. A member that tells has told it itself, some moments ago.
             let told_itself = tells_in.is_some() && tells_in == self.tells_in;
             self.time = if told_itself { self.time.max(told) } else { told };
         }

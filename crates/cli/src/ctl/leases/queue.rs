@@ -115,7 +115,7 @@ async fn wait_for_deletion(settings: &Settings, key: Bytes, revision: i64) -> Re
     loop {
         let reply = watcher.next().await.map_err(|failure| exit_of(&failure))?;
         if reply.canceled && reply.compact_revision != 0 {
-            // History is gone meanwhile; whoever asks looks at the queue again.
+            // History is gone meanwhile; the caller looks at the queue again.
             return Ok(());
         }
         if reply.canceled {

@@ -26,7 +26,7 @@ impl Session {
         let (sender, over) = oneshot::channel();
         tokio::task::spawn_local(async move {
             while renewal.next().await.is_ok() {}
-            // Nobody may be left who wants to know.
+            // The receiver may be gone.
             let _ = sender.send(());
         });
         Ok(Session { lease: granted.id, over })
