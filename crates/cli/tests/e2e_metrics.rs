@@ -62,8 +62,8 @@ fn is_etcds_own(series: &Series) -> bool {
     let label = |name: &str| series.labels.get(name).map(String::as_str);
     // Its v2 store, which still has the members' names.
     label("version") == Some("v2")
-        // A stream whose client went away ends in etcd as if there were no leader.
-        || (label("grpc_method") == Some("LeaseKeepAlive") && ["Canceled", "Unavailable"].map(Some).contains(&label("grpc_code")))
+        // The client closes this stream and gives it up at once: which of the two is seen first decides about the code.
+        || (label("grpc_method") == Some("LeaseKeepAlive") && label("grpc_code").is_some())
         // gRPC's health service has one more method in etcd's library.
         || (label("grpc_service") == Some("grpc.health.v1.Health") && label("grpc_method") == Some("List"))
         || ["server_id", "server_version", "cluster_version", "server_go_version"].iter().any(|name| label(name).is_some())
