@@ -54,7 +54,7 @@ impl Timings {
 
     /// Something begins. It has failed, unless it is said to have succeeded before what is returned is dropped.
     pub(crate) fn begin(&self, act: Act) -> Span<'_> {
-        Span { histograms: &self.0[act as usize], begun: Instant::now(), has_succeeded: false }
+        Span { histograms: &self.0[act as usize], begun: Instant::now(), outcome: None }
     }
 
     /// Acts and outcomes, as far as there were any.
@@ -70,20 +70,23 @@ impl Timings {
 pub(crate) struct Span<'m> {
     histograms: &'m [Histogram; 2],
     begun: Instant,
-    has_succeeded: bool,
+    /// Whether it has succeeded, and how long it took.
+    outcome: Option<(bool, Duration)>,
 }
 
 impl Span<'_> {
     /// It has ended, and whether it has succeeded. Returns how long it took.
     pub(crate) fn end(mut self, has_succeeded: bool) -> Duration {
-        self.has_succeeded = has_succeeded;
-        self.begun.elapsed()
+        let took = self.begun.elapsed();
+        self.outcome = Some((has_succeeded, took));
+        took
     }
 }
 
 impl Drop for Span<'_> {
     fn drop(&mut self) {
-        self.histograms[usize::from(self.has_succeeded)].observe(self.begun.elapsed());
+        let (has_succeeded, took) = self.outcome.unwrap_or_else(|| (false, self.begun.elapsed()));
+        self.histograms[usize::from(has_succeeded)].observe(took);
     }
 }
 
