@@ -1,28 +1,52 @@
 //! Work that takes long, off the thread that serves: a few pieces at a time, first come first served.
 //!
-//! Owns the bound. What is worked on comes in bounded pieces, so that all callers that wait get on.
+//! Owns the threads, and the bound. What is worked on comes in bounded pieces, so that all callers that wait get on.
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::status::{Code, Status};
 
+/// How far these threads stand back behind those that calls, heartbeats and the log wait for: a tenth of their share where
+/// there are fewer cores than there is work.
+const NICENESS: i32 = 10;
+
+type Piece = Box<dyn FnOnce() + Send>;
+
 /// So many pieces of work at a time.
 #[derive(Clone)]
-pub(crate) struct WorkerPool(Arc<Semaphore>);
+pub(crate) struct WorkerPool {
+    turns: Arc<Semaphore>,
+    pieces: Sender<Piece>,
+}
 
 /// The right to do one piece of work.
-pub(crate) struct Turn(OwnedSemaphorePermit);
+pub(crate) struct Turn {
+    permit: OwnedSemaphorePermit,
+    pieces: Sender<Piece>,
+}
 
 impl WorkerPool {
+    /// # Panics
+    /// If the system lets no thread be started.
     pub(crate) fn new(workers: usize) -> WorkerPool {
-        WorkerPool(Arc::new(Semaphore::new(workers)))
+        let (pieces, waiting) = mpsc::channel();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..workers {
+            let waiting = waiting.clone();
+            let worker = std::thread::Builder::new().name("vlot-worker".into());
+            worker.spawn(move || work(&waiting)).expect("a thread can be started while the server starts");
+        }
+        WorkerPool { turns: Arc::new(Semaphore::new(workers)), pieces }
     }
 
     /// Waits in line.
     pub(crate) async fn turn(&self) -> Turn {
-        Turn(self.0.clone().acquire_owned().await.expect("the pool is never closed"))
+        let permit = self.turns.clone().acquire_owned().await.expect("the pool is never closed");
+        Turn { permit, pieces: self.pieces.clone() }
     }
 
     /// Waits in line, then does a piece of work on another thread.
@@ -41,13 +65,30 @@ impl Turn {
     /// # Errors
     /// If the work panics.
     pub(crate) async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-        let permit = self.0;
-        let done = tokio::task::spawn_blocking(move || {
+        let Turn { permit, pieces } = self;
+        let (done, outcome) = oneshot::channel();
+        let piece = move || {
             let outcome = work();
             drop(permit);
-            outcome
-        });
-        done.await.map_err(|_| Status::new(Code::Internal, "vlot: the call has failed by a mistake of the server"))
+            // Nobody may wait for it any more.
+            let _ = done.send(outcome);
+        };
+        // If no worker is left, the outcome never comes either.
+        let _ = pieces.send(Box::new(piece));
+        outcome.await.map_err(|_| Status::new(Code::Internal, "vlot: the call has failed by a mistake of the server"))
+    }
+}
+
+/// Works until the pool is gone.
+fn work(waiting: &Mutex<Receiver<Piece>>) {
+    // Where the system does not let it stand back, it works like all others.
+    let _ = rustix::process::nice(NICENESS);
+    loop {
+        // Whoever waits for a piece holds the lock; the others wait for the lock.
+        let piece = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(piece) = piece else { return };
+        // A panic has been reported by its hook, and the caller is told.
+        let _ = catch_unwind(AssertUnwindSafe(piece));
     }
 }
 
@@ -71,5 +112,12 @@ mod tests {
         assert!(waits.is_err(), "the place is taken");
         let_go.send(()).unwrap();
         assert_eq!(next.await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_piece_that_panics_fails_alone() {
+        let pool = WorkerPool::new(1);
+        assert_eq!(pool.run(|| -> u8 { panic!("a mistake") }).await.map_err(|status| status.code), Err(Code::Internal));
+        assert_eq!(pool.run(|| 7).await, Ok(7));
     }
 }

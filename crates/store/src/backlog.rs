@@ -19,8 +19,14 @@ use crate::records::Standing;
 const BATCH_BYTES: usize = 8 << 20;
 /// How often it is looked whether there is room, while there is none.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(250);
-/// How many blocks one transaction thins out, so that new history does not wait long behind old.
-const THINNED_BLOCKS_MAX: usize = 1024;
+/// How many blocks one transaction thins out, so that new history does not wait long behind old, nor the log's writes for
+/// the disk.
+const THINNED_BLOCKS_MAX: usize = 128;
+/// How far the thread stands back behind those that somebody waits for: a third of their share where there are fewer cores
+/// than there is work. No more, since those wait once too much waits for it.
+const NICENESS: i32 = 5;
+/// The longest rest between two pieces of work that nobody waits for.
+const REST_MAX: Duration = Duration::from_millis(100);
 
 /// The queue, and the thread if there is one.
 #[derive(Debug)]
@@ -66,6 +72,8 @@ struct State {
     /// before it are applied again, and may read them.
     dropped_by: i64,
     thinning: bool,
+    /// How long the last piece of that took, and how long the thread rests before the next: the log writes to the same disk.
+    rest: Duration,
     /// Since when there is something to thin out.
     thinning_since: Option<Instant>,
     /// The engine is to give back what it does not use.
@@ -109,6 +117,7 @@ impl Backlog {
             dropped: VecDeque::new(),
             dropped_by: -1,
             thinning: false,
+            rest: Duration::ZERO,
             thinning_since: None,
             defragment: false,
             hurry: false,
@@ -136,7 +145,11 @@ impl Backlog {
     /// Starts the thread, which writes what waits about once an interval.
     pub fn spawn(&mut self, interval: Duration) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        let run = move || while shared.work(interval) {};
+        let run = move || {
+            // Where the system does not let it stand back, it works like all others.
+            let _ = rustix::process::nice(NICENESS);
+            while shared.work(interval) {}
+        };
         self.thread = Some(std::thread::Builder::new().name("vlot-store".into()).spawn(run)?);
         Ok(())
     }
@@ -278,7 +291,7 @@ impl Shared {
         while !state.stop && state.is_durable() && !state.has_dropped() && !state.defragment {
             state = self.wait(state);
         }
-        let until = Instant::now() + interval;
+        let until = Instant::now() + if state.has_dropped() { state.rest } else { interval };
         while !state.stop && !state.hurry && state.waiting_bytes < BATCH_BYTES {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -310,7 +323,12 @@ impl Shared {
         }
         state.defragment = false;
         drop(state);
-        let done = self.engine.defragment();
+        let mut begun = Instant::now();
+        let done = self.engine.defragment(&mut || {
+            // As long as the piece took: the log writes to the same disk.
+            std::thread::sleep(begun.elapsed().min(REST_MAX));
+            begun = Instant::now();
+        });
         let mut state = self.state();
         // One that was opened before keeps the space that was given back.
         state.view = None;
@@ -381,7 +399,7 @@ impl Shared {
             dropped.extend(given_up.into_iter().flatten());
             dropped.make_contiguous().sort_unstable();
         }
-        let versions = dropped.len();
+        let (versions, begun) = (dropped.len(), Instant::now());
         let done = self.measures.thinnings.time(|| {
             let (batch, freed) = thinned(&*self.engine, &mut dropped)?;
             self.measures.commits.time(|| self.engine.write(&batch))?;
@@ -391,6 +409,7 @@ impl Shared {
 
         let mut state = self.state();
         state.thinning = false;
+        state.rest = begun.elapsed().min(REST_MAX);
         state.view = None;
         state.dropped = dropped;
         match done {

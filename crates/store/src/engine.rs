@@ -30,11 +30,11 @@ pub trait Engine: Send + Sync {
     fn size(&self) -> u64;
 
     /// Gives back the space that is not in use, if there is room to do so: what is durable is the same before and after, also
-    /// in a crash. Not called while it is written to.
+    /// in a crash. Not called while it is written to. Calls `rest` between its pieces.
     ///
     /// # Errors
     /// It may or may not have been done; the engine must not be written to again.
-    fn defragment(&self) -> Result<(), EngineError>;
+    fn defragment(&self, rest: &mut dyn FnMut()) -> Result<(), EngineError>;
 
     /// What is durable at this moment, for as long as the view lives. Space that is freed meanwhile is not used again
     /// before it is dropped.

@@ -142,7 +142,7 @@ impl Engine for MemoryEngine {
         self.disk().contents.blocks.values().map(|block| block.len()).sum::<usize>() as u64
     }
 
-    fn defragment(&self) -> Result<(), EngineError> {
+    fn defragment(&self, _: &mut dyn FnMut()) -> Result<(), EngineError> {
         Ok(())
     }
 

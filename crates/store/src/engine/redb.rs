@@ -94,7 +94,7 @@ impl RedbEngine {
     }
 
     /// All that is durable, in a file of its own. None if there is no room for it.
-    fn copy(&self) -> Result<Option<Self>, EngineError> {
+    fn copy(&self, rest: &mut dyn FnMut()) -> Result<Option<Self>, EngineError> {
         let used = Cell::new(0);
         let view = self.view()?;
         view.scan(Revision::default(), &mut |_, block| {
@@ -117,11 +117,12 @@ impl RedbEngine {
                 return ControlFlow::Continue(());
             }
             bytes = 0;
-            written = next.write_with(&std::mem::take(&mut batch), Durability::None);
+            // Piece by piece: what a disk is asked to keep at once, everyone else's writes wait for.
+            written = next.write(&std::mem::take(&mut batch));
+            rest();
             if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         written?;
-        // A durable transaction makes all before it durable.
         next.write(&batch)?;
         Ok(Some(next))
     }
@@ -184,8 +185,8 @@ impl Engine for RedbEngine {
         Ok(Arc::new(Moment { transaction, _database: database }))
     }
 
-    fn defragment(&self) -> Result<(), EngineError> {
-        let next = match self.copy() {
+    fn defragment(&self, rest: &mut dyn FnMut()) -> Result<(), EngineError> {
+        let next = match self.copy(rest) {
             Ok(Some(next)) => next,
             // The file as it is will do, unless it cannot be read.
             Ok(None) | Err(EngineError::Failed(_) | EngineError::NoRoom) => return Ok(()),
