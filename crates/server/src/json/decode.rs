@@ -7,13 +7,14 @@ use std::fmt;
 
 use prost::encoding::{WireType, encode_key, encode_varint};
 use vlot_proto::descriptors::{Field, Kind, Message};
+use vlot_proto::txn;
 
 use super::scan::{Found, Scanner};
 use super::token::{Token, TokenKind, Tokens, leading_number};
 use super::{base64, number, quote};
 
-/// How deep messages may stand in each other: as deep as prost reads them.
-const DEPTH_MAX: usize = 100;
+/// How deep messages may stand in each other: as deep as transactions are read, each of which stands in an operation.
+const DEPTH_MAX: usize = 2 * txn::DEPTH_MAX;
 
 /// Line and character, both from one on.
 pub(super) type Position = (usize, usize);

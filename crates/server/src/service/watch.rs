@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::ready;
+use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 use prost::Message;
@@ -47,7 +49,7 @@ impl Services {
             // What etcd's client receives at most, less some room for what is around the events.
             fragment_bytes: self.request_bytes_max.saturating_add(RECEIVE_SLACK),
         };
-        let interval = self.watch_progress_interval;
+        let interval = spread(self.watch_progress_interval);
         let mut progress = interval_at(Instant::now() + interval, interval);
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut line = Line::new(&self.catch_ups);
@@ -245,6 +247,11 @@ fn add(batch: &mut Batch, head: &WatchResponse, events: &[Bytes]) {
         head.encode(buffer).expect("the buffer grows as needed");
         events.iter().for_each(|event| buffer.put_slice(event));
     });
+}
+
+/// Up to a tenth longer, as in etcd: streams that began together are not all told at the same moment.
+fn spread(interval: Duration) -> Duration {
+    interval + (interval / 10).mul_f64(f64::from(RandomState::new().hash_one(()) as u32) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]

@@ -21,9 +21,12 @@ const HASH_BYTES: usize = 32;
 
 /// The command and its subcommands.
 pub fn command() -> Command {
-    Command::new("snapshot").about("Manages etcd node snapshots").subcommand(
-        Command::new("save").about("Stores an etcd node backend snapshot to a given file").arg(words("FILENAME")),
-    )
+    Command::new("snapshot")
+        .about("Manages etcd node snapshots")
+        .after_help("Without a server, see their --help:\n  status   Gets the status of a given snapshot file\n  restore  Makes a member's data directory of a snapshot file")
+        .subcommand(
+            Command::new("save").about("Stores an etcd node backend snapshot to a given file").arg(words("FILENAME")),
+        )
 }
 
 /// Fetches the snapshot and says where it is.
