@@ -15,7 +15,6 @@ use vlot_store::store::Store;
 
 use crate::config::AutoCompaction;
 use crate::store_group::StoreGroup;
-use crate::store_machine::Proposal;
 
 /// How often history is held against a number of revisions to keep.
 const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
@@ -60,7 +59,7 @@ async fn compact(store_group: &StoreGroup, member: u64, revision: i64) {
         return;
     }
     let command = Command::Compact(CompactionRequest { revision, physical: false });
-    match store_group.propose(Proposal::Command(command)).await {
+    match store_group.propose_own(command).await {
         Ok(Ok(_)) => info!(revision, "compacted by rule"),
         Ok(Err(refusal)) => warn!(revision, %refusal, "compaction by rule was refused"),
         Err(status) => warn!(revision, error = %status.message, "compaction by rule failed"),

@@ -23,7 +23,6 @@ use crate::history_hashes::Outcome;
 use crate::peer_pages::{ACCEPTED, BEHIND, CLUSTER_ID, MEMBER_ID, hash_page, read_hash};
 use crate::service::Services;
 use crate::status::{COMPACTED, Status};
-use crate::store_machine::Proposal;
 
 /// How long one member may take to say something.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -144,7 +143,7 @@ async fn raise(services: &Services, member: u64, revision: i64) {
         return;
     }
     let request = AlarmRequest { action: AlarmAction::Activate.into(), member_id: member, alarm: kind.into() };
-    match services.store_group.propose(Proposal::Command(Command::Alarm(request))).await {
+    match services.store_group.propose_own(Command::Alarm(request)).await {
         Ok(Ok(_)) => {}
         Ok(Err(refusal)) => warn!(member = id, %refusal, "the alarm was not raised"),
         Err(status) => warn!(member = id, error = %status.message, "the alarm was not raised"),

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::peer_pages::PeerPages;
 use crate::service::Services;
 use crate::store_group::{StoreFailure, StoreGroup};
-use crate::store_machine::{Proposal, StoreMachine};
+use crate::store_machine::StoreMachine;
 use crate::{corruption, join, removal, space};
 pub use error::ServeError;
 
@@ -231,7 +231,7 @@ async fn publish(store_group: Arc<StoreGroup>, membership: Arc<Membership>) {
         match (current, publication) {
             (Ok(()), None) => return,
             // Comes round again to see it in the store.
-            (Ok(()), Some(command)) => drop(store_group.propose(Proposal::Command(command)).await),
+            (Ok(()), Some(command)) => drop(store_group.propose_own(command).await),
             (Err(_), _) => {}
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

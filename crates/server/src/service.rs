@@ -27,6 +27,7 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::sync::Notify;
 use vlot_proto::etcdserverpb::{RangeRequest, ResponseHeader};
+use vlot_store::auth::{self, Asker};
 
 use crate::config::Config;
 use crate::conversation::{Replies, Requests};
@@ -44,10 +45,19 @@ pub(crate) use answer::{LongAnswer, Reply};
 pub const ETCD_VERSION: &str = "3.6.0";
 
 /// What a call tells about its caller.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// Whether the call is to fail at once where no leader is known.
     pub(crate) requires_leader: bool,
+    /// Who it is, if authentication is on and the caller has shown who it is.
+    pub(crate) identity: Option<auth::Caller>,
+}
+
+impl Caller {
+    /// On whose behalf its commands are.
+    fn asker(&self) -> Option<Asker> {
+        self.identity.clone().map(Asker::Client)
+    }
 }
 
 /// All services of one node.
@@ -121,7 +131,7 @@ impl Services {
     }
 
     /// Answers a unary call.
-    pub(crate) async fn call(&self, rpc: Rpc, caller: Caller, request: Bytes) -> Result<Reply, Status> {
+    pub(crate) async fn call(&self, rpc: Rpc, caller: &Caller, request: Bytes) -> Result<Reply, Status> {
         if caller.requires_leader && !self.store_group.has_leader() {
             return Err(Status::NO_LEADER);
         }
@@ -130,20 +140,20 @@ impl Services {
         }
         let message = match rpc {
             Rpc::Range => return self.range(request).await,
-            Rpc::Txn => return self.txn(request).await,
-            Rpc::Put => self.put(request).await,
-            Rpc::DeleteRange => self.delete_range(request).await,
-            Rpc::Compact => self.compact(request).await,
-            Rpc::LeaseGrant => self.lease_grant(request).await,
-            Rpc::LeaseRevoke => self.lease_revoke(request).await,
+            Rpc::Txn => return self.txn(caller, request).await,
+            Rpc::Put => self.put(caller, request).await,
+            Rpc::DeleteRange => self.delete_range(caller, request).await,
+            Rpc::Compact => self.compact(caller, request).await,
+            Rpc::LeaseGrant => self.lease_grant(caller, request).await,
+            Rpc::LeaseRevoke => self.lease_revoke(caller, request).await,
             Rpc::LeaseTimeToLive => Box::pin(self.lease_time_to_live(request)).await,
             Rpc::LeaseLeases => Box::pin(self.lease_leases(request)).await,
-            Rpc::Lock => Box::pin(self.lock(request)).await,
-            Rpc::Unlock => Box::pin(self.unlock(request)).await,
-            Rpc::Campaign => Box::pin(self.campaign(request)).await,
-            Rpc::Proclaim => Box::pin(self.proclaim(request)).await,
-            Rpc::Leader => Box::pin(self.leader(request)).await,
-            Rpc::Resign => Box::pin(self.resign(request)).await,
+            Rpc::Lock => Box::pin(self.lock(caller, request)).await,
+            Rpc::Unlock => Box::pin(self.unlock(caller, request)).await,
+            Rpc::Campaign => Box::pin(self.campaign(caller, request)).await,
+            Rpc::Proclaim => Box::pin(self.proclaim(caller, request)).await,
+            Rpc::Leader => Box::pin(self.leader(caller, request)).await,
+            Rpc::Resign => Box::pin(self.resign(caller, request)).await,
             Rpc::MemberList => self.member_list(request).await,
             // The rare ones are boxed: each call is a task, as large as the largest of these.
             Rpc::MemberAdd => Box::pin(self.member_add(request)).await,
@@ -151,7 +161,7 @@ impl Services {
             Rpc::MemberUpdate => Box::pin(self.member_update(request)).await,
             Rpc::MemberPromote => Box::pin(self.member_promote(request)).await,
             Rpc::Status => self.status(request).await,
-            Rpc::Alarm => Box::pin(self.alarm(request)).await,
+            Rpc::Alarm => Box::pin(self.alarm(caller, request)).await,
             Rpc::Hash => Box::pin(self.hash(request)).await,
             Rpc::HashKv => Box::pin(self.hash_kv(request)).await,
             Rpc::Defragment => Box::pin(self.defragment(request)).await,

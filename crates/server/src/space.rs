@@ -15,7 +15,6 @@ use vlot_store::command::Command;
 use crate::member::own_alarm_name;
 use crate::service::Services;
 use crate::store_group::SIZE_INTERVAL;
-use crate::store_machine::Proposal;
 
 /// How often it is looked whether there is room again.
 const RAISED_INTERVAL: Duration = Duration::from_millis(50);
@@ -75,7 +74,7 @@ pub(crate) async fn watch_quota(services: &Services) {
 
 async fn propose(services: &Services, command: Command) {
     // What failed is tried again when it is looked at next.
-    match services.store_group.propose(Proposal::Command(command)).await {
+    match services.store_group.propose_own(command).await {
         Ok(Ok(_)) => {}
         Ok(Err(refusal)) => warn!(%refusal, "the alarm for want of space was not changed"),
         Err(status) => warn!(error = %status.message, "the alarm for want of space was not changed"),

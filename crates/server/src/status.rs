@@ -16,6 +16,7 @@ pub enum Code {
     InvalidArgument = 3,
     DeadlineExceeded = 4,
     NotFound = 5,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     FailedPrecondition = 9,
     OutOfRange = 11,
@@ -23,6 +24,7 @@ pub enum Code {
     Internal = 13,
     Unavailable = 14,
     DataLoss = 15,
+    Unauthenticated = 16,
 }
 
 /// All codes, by number. The names are those of gRPC's metrics.
@@ -176,6 +178,25 @@ impl From<Refusal> for Status {
             Refusal::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
             Refusal::NoSpace => return Status::NO_SPACE,
             Refusal::Corrupt => return Status::CORRUPT,
+            Refusal::UserEmpty => (Code::InvalidArgument, "etcdserver: user name is empty"),
+            Refusal::UserNotFound => (Code::FailedPrecondition, "etcdserver: user name not found"),
+            Refusal::UserExists => (Code::FailedPrecondition, "etcdserver: user name already exists"),
+            Refusal::RoleEmpty => (Code::InvalidArgument, "etcdserver: role name is empty"),
+            Refusal::RoleNotFound => (Code::FailedPrecondition, "etcdserver: role name not found"),
+            Refusal::RoleExists => (Code::FailedPrecondition, "etcdserver: role name already exists"),
+            Refusal::RoleNotGranted => (Code::FailedPrecondition, "etcdserver: role is not granted to the user"),
+            Refusal::PermissionNotGiven => (Code::InvalidArgument, "etcdserver: permission not given"),
+            Refusal::PermissionNotGranted => {
+                (Code::FailedPrecondition, "etcdserver: permission is not granted to the role")
+            }
+            Refusal::RootUserNotExist => (Code::FailedPrecondition, "etcdserver: root user does not exist"),
+            Refusal::RootRoleNotExist => (Code::FailedPrecondition, "etcdserver: root user does not have root role"),
+            Refusal::InvalidAuthMgmt => (Code::InvalidArgument, "etcdserver: invalid auth management"),
+            Refusal::PermissionDenied => (Code::PermissionDenied, "etcdserver: permission denied"),
+            Refusal::AuthOldRevision => (Code::InvalidArgument, "etcdserver: revision of auth store is old"),
+            Refusal::InvalidAuthToken => (Code::Unauthenticated, "etcdserver: invalid auth token"),
+            // Members replace a password by its hash before they propose it, so that this is our error.
+            Refusal::PlainPassword => (Code::Internal, "vlot: a password was proposed without being hashed"),
             // Another member may have it, so that the client should try again there.
             Refusal::Unreadable => (Code::Unavailable, "vlot: a stored value cannot be read on this member"),
         };
@@ -204,6 +225,21 @@ mod tests {
             (Refusal::LeaseTtlTooLarge, 11, "etcdserver: too large lease TTL"),
             (Refusal::NoSpace, 8, "etcdserver: mvcc: database space exceeded"),
             (Refusal::Corrupt, 15, "etcdserver: corrupt cluster"),
+            (Refusal::UserEmpty, 3, "etcdserver: user name is empty"),
+            (Refusal::UserNotFound, 9, "etcdserver: user name not found"),
+            (Refusal::UserExists, 9, "etcdserver: user name already exists"),
+            (Refusal::RoleEmpty, 3, "etcdserver: role name is empty"),
+            (Refusal::RoleNotFound, 9, "etcdserver: role name not found"),
+            (Refusal::RoleExists, 9, "etcdserver: role name already exists"),
+            (Refusal::RoleNotGranted, 9, "etcdserver: role is not granted to the user"),
+            (Refusal::PermissionNotGiven, 3, "etcdserver: permission not given"),
+            (Refusal::PermissionNotGranted, 9, "etcdserver: permission is not granted to the role"),
+            (Refusal::RootUserNotExist, 9, "etcdserver: root user does not exist"),
+            (Refusal::RootRoleNotExist, 9, "etcdserver: root user does not have root role"),
+            (Refusal::InvalidAuthMgmt, 3, "etcdserver: invalid auth management"),
+            (Refusal::PermissionDenied, 7, "etcdserver: permission denied"),
+            (Refusal::AuthOldRevision, 3, "etcdserver: revision of auth store is old"),
+            (Refusal::InvalidAuthToken, 16, "etcdserver: invalid auth token"),
         ];
         for (refusal, code, text) in rows {
             let status = Status::from(refusal);

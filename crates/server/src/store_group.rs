@@ -17,6 +17,8 @@ use tokio::time::timeout;
 use vlot::{DiskState, Group, NodeId, ProposeError, ReadError, RoleName};
 use vlot_proto::etcdserverpb::{AlarmType, RangeRequest};
 use vlot_store::alarms::Alarms;
+use vlot_store::auth::{Asker, Auth};
+use vlot_store::command::Command;
 use vlot_store::figures::Figures;
 use vlot_store::lease::clock::LeaseClock;
 use vlot_store::refusal::Refusal;
@@ -172,6 +174,17 @@ impl StoreGroup {
         })
     }
 
+    /// Proposes what this member does by its own rules.
+    ///
+    /// # Errors
+    /// As [`StoreGroup::propose`].
+    pub(crate) async fn propose_own(&self, command: Command) -> Result<Result<Applied, Refusal>, Status> {
+        // Without an asker it could be a client's that has not said who it is. Older versions know no asker, and no
+        // authentication either.
+        let command = if self.auth().is_enabled() { command.by(Asker::Server) } else { command };
+        self.propose(Proposal::Command(command)).await
+    }
+
     /// Waits until the local store is at least as new as the cluster was at the call.
     pub(crate) async fn barrier(&self) -> Result<(), Status> {
         if self.is_corrupt() {
@@ -301,6 +314,11 @@ impl StoreGroup {
     /// The alarms that are raised, as far as this node has applied it.
     pub(crate) fn alarms(&self) -> watch::Receiver<Alarms> {
         self.told.alarms.clone()
+    }
+
+    /// Users and roles, as far as this node has applied them.
+    pub(crate) fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.told.auth.borrow())
     }
 
     /// Whether this member was found to have other data than the others.

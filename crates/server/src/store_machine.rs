@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, warn};
 use vlot::{BadCommand, BadSnapshot, LogId, Members, StateMachine, Viewed};
 use vlot_store::alarms::Alarms;
+use vlot_store::auth::{Asker, Auth};
 use vlot_store::command::{Command, Tag};
 use vlot_store::refusal::Refusal;
 use vlot_store::revision::Position;
@@ -33,6 +34,7 @@ pub(crate) struct StoreMachine {
     /// A command that takes longer is logged.
     slow_apply: Duration,
     alarms: watch::Sender<Alarms>,
+    auth: watch::Sender<Arc<Auth>>,
     stored_bytes: Arc<AtomicU64>,
     compactions: mpsc::Sender<BeforeCompaction>,
 }
@@ -52,6 +54,8 @@ pub(crate) struct Told {
     pub(crate) compacting: watch::Receiver<bool>,
     pub(crate) facts: watch::Receiver<Arc<Facts>>,
     pub(crate) alarms: watch::Receiver<Alarms>,
+    /// Users and roles, for what must not wait for the store.
+    pub(crate) auth: watch::Receiver<Arc<Auth>>,
     /// What history took up at the end of the last batch.
     pub(crate) stored_bytes: Arc<AtomicU64>,
 }
@@ -69,14 +73,17 @@ impl StoreMachine {
         // A view that waits costs memory.
         let (compactions, taken) = mpsc::channel(1);
         let (alarms, raised) = watch::channel(store.alarms().clone());
+        let (auth, users) = watch::channel(store.auth_now());
         let stored_bytes = Arc::new(AtomicU64::new(store.stored_bytes()));
-        let told = Told { compacting: pending, facts: told, alarms: raised, stored_bytes: stored_bytes.clone() };
-        let machine = StoreMachine { store, compacting, facts, metrics, slow_apply, alarms, stored_bytes, compactions };
+        let told =
+            Told { compacting: pending, facts: told, alarms: raised, auth: users, stored_bytes: stored_bytes.clone() };
+        let machine =
+            StoreMachine { store, compacting, facts, metrics, slow_apply, alarms, auth, stored_bytes, compactions };
         (machine, told, taken)
     }
 
     fn before(&self, command: &Command) -> Option<BeforeCompaction> {
-        match command {
+        match command.plain() {
             Command::Compact(request) if self.compactions.capacity() > 0 => {
                 Some(BeforeCompaction { view: self.store.view(), revision: request.revision })
             }
@@ -92,6 +99,10 @@ impl StoreMachine {
             changed
         };
         self.alarms.send_if_modified(is_new);
+    }
+
+    fn tell_auth(&self) {
+        self.auth.send_replace(self.store.auth_now());
     }
 
     fn tell_size(&self) {
@@ -121,7 +132,12 @@ impl StoreMachine {
 /// A command of the store on its way into the log, or out of it.
 pub(crate) enum Proposal {
     /// A client's request, byte for byte as it came.
-    Request(Tag, Bytes),
+    Request {
+        /// The client, if it has said who it is.
+        asker: Option<Asker>,
+        tag: Tag,
+        request: Bytes,
+    },
     /// What the log holds.
     Command(Command),
 }
@@ -129,7 +145,10 @@ pub(crate) enum Proposal {
 impl vlot::Command for Proposal {
     fn encode(&self, buffer: &mut BytesMut) {
         match self {
-            Proposal::Request(tag, request) => {
+            Proposal::Request { asker, tag, request } => {
+                if let Some(asker) = asker {
+                    asker.encode(buffer);
+                }
                 buffer.put_u8(*tag as u8);
                 buffer.put_slice(request);
             }
@@ -148,7 +167,7 @@ impl vlot::Command for Proposal {
 
     fn size_hint(&self) -> usize {
         match self {
-            Proposal::Request(_, request) => 1 + request.len(),
+            Proposal::Request { asker, request, .. } => asker.as_ref().map_or(0, Asker::size_hint) + 1 + request.len(),
             Proposal::Command(_) => 64,
         }
     }
@@ -162,7 +181,9 @@ impl StateMachine for StoreMachine {
         let command = match proposal {
             Proposal::Command(command) => command,
             // Services propose only what they have decoded, and what is applied comes from the log.
-            Proposal::Request(tag, _) => unreachable!("a {tag:?} request is applied that was not read from the log"),
+            Proposal::Request { tag, .. } => {
+                unreachable!("a {tag:?} request is applied that was not read from the log")
+            }
         };
         if member::is_of_the_removed(&command, &self.facts.borrow()) {
             self.store.skip(position(at));
@@ -177,6 +198,7 @@ impl StateMachine for StoreMachine {
                 before.map(|before| self.compactions.try_send(before));
             }
             Ok(Applied::SetAttribute | Applied::Alarm(_)) => self.tell_facts(),
+            Ok(Applied::Auth { .. }) => self.tell_auth(),
             Err(Refusal::Unreadable) => stop_at_once(&self.store),
             _ => {}
         }
@@ -186,7 +208,7 @@ impl StateMachine for StoreMachine {
     fn is_prompt(&self, proposal: &Proposal) -> bool {
         match proposal {
             Proposal::Command(command) => self.store.is_prompt(command),
-            Proposal::Request(..) => false,
+            Proposal::Request { .. } => false,
         }
     }
 
@@ -197,7 +219,7 @@ impl StateMachine for StoreMachine {
     fn members_changed(&mut self, at: LogId, members: &Members, context: Bytes) {
         for fact in member::facts_after(members, &context) {
             // To remember a fact is never refused.
-            let _ = self.store.apply(position(at), fact);
+            let _ = self.store.apply(position(at), fact.by(Asker::Server));
         }
         self.store.skip(position(at));
         self.tell_facts();
@@ -250,6 +272,7 @@ impl StateMachine for StoreMachine {
         // History that is compacted may have come along.
         self.compacting.send_replace(true);
         self.tell_facts();
+        self.tell_auth();
         Ok(())
     }
 }
@@ -285,7 +308,7 @@ fn log_id(Position { term, index }: Position) -> LogId {
 
 /// What a client's command counts as. What members tell each other is no client's.
 fn act_of(command: &Command) -> Option<Act> {
-    match command {
+    match command.plain() {
         Command::Put(_) => Some(Act::Put),
         Command::DeleteRange(_) => Some(Act::DeleteRange),
         Command::Txn(_) => Some(Act::Txn),

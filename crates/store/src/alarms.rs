@@ -61,12 +61,17 @@ impl Alarms {
         if self.raised.is_empty() {
             return Ok(());
         }
+        let command = command.plain();
         let changes = match command {
             Command::Put(_) | Command::DeleteRange(_) | Command::Txn(_) | Command::Compact(_) => true,
             Command::LeaseGrant(_) | Command::LeaseRevoke(_) => true,
             // Time goes on, and what it ends.
             Command::LeaseKeepAlive(_) | Command::LeaseTime(_) => false,
             Command::SetAttribute { .. } | Command::Alarm(_) => false,
+            // As in etcd, who may do what can be changed, alarm or none.
+            Command::Auth(_) => false,
+            // What is plain has no asker.
+            Command::By { .. } => false,
         };
         if changes && self.has(AlarmType::Corrupt) {
             return Err(Refusal::Corrupt);

@@ -1,7 +1,7 @@
 //! What members agree on: the replicated command.
 //!
-//! Owns the bytes of a command: one tag, then the client's protobuf message as it came. Must not know what a command
-//! does to the store.
+//! Owns the bytes of a command: one tag, then the client's protobuf message as it came; in front of it, if it is known who
+//! asks, a header that says so. Must not know what a command does to the store.
 
 use std::fmt;
 
@@ -12,6 +12,8 @@ use vlot_proto::etcdserverpb::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, TxnRequest,
 };
 use vlot_proto::txn;
+
+use crate::auth::{Asker, AuthCommand};
 
 /// The first byte of a command: which message follows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,10 +39,34 @@ pub enum Tag {
     LeaseTime = 9,
     /// An `AlarmRequest`.
     Alarm = 10,
+    /// The key that tokens are sealed with (32 bytes).
+    AuthEnable = 11,
+    /// Nothing.
+    AuthDisable = 12,
+    /// An `AuthUserAddRequest`, with the hash in the place of the password.
+    UserAdd = 13,
+    /// An `AuthUserDeleteRequest`.
+    UserDelete = 14,
+    /// An `AuthUserChangePasswordRequest`, with the hash in the place of the password.
+    UserChangePassword = 15,
+    /// An `AuthUserGrantRoleRequest`.
+    UserGrantRole = 16,
+    /// An `AuthUserRevokeRoleRequest`.
+    UserRevokeRole = 17,
+    /// An `AuthRoleAddRequest`.
+    RoleAdd = 18,
+    /// An `AuthRoleDeleteRequest`.
+    RoleDelete = 19,
+    /// An `AuthRoleGrantPermissionRequest`.
+    RoleGrantPermission = 20,
+    /// An `AuthRoleRevokePermissionRequest`.
+    RoleRevokePermission = 21,
+    /// On whose behalf, then a plain command with a tag of its own.
+    By = 22,
 }
 
 /// All tags, in the order of their numbers.
-const TAGS: [Tag; 10] = [
+const TAGS: [Tag; 22] = [
     Tag::Put,
     Tag::DeleteRange,
     Tag::Txn,
@@ -51,6 +77,18 @@ const TAGS: [Tag; 10] = [
     Tag::LeaseKeepAlive,
     Tag::LeaseTime,
     Tag::Alarm,
+    Tag::AuthEnable,
+    Tag::AuthDisable,
+    Tag::UserAdd,
+    Tag::UserDelete,
+    Tag::UserChangePassword,
+    Tag::UserGrantRole,
+    Tag::UserRevokeRole,
+    Tag::RoleAdd,
+    Tag::RoleDelete,
+    Tag::RoleGrantPermission,
+    Tag::RoleRevokePermission,
+    Tag::By,
 ];
 
 impl Tag {
@@ -97,6 +135,15 @@ pub enum Command {
     LeaseTime(LeaseTime),
     /// Raise or lower an alarm.
     Alarm(AlarmRequest),
+    /// Change users and roles.
+    Auth(AuthCommand),
+    /// Do a plain command if who asks for it may.
+    By {
+        /// Who asks.
+        asker: Asker,
+        /// What for. It has no asker of its own.
+        command: Box<Command>,
+    },
 }
 
 /// What a leader tells of time.
@@ -175,7 +222,45 @@ impl Command {
             Tag::LeaseKeepAlive => Self::LeaseKeepAlive(ids(bytes).ok_or(BadCommand::Malformed(tag))?),
             Tag::LeaseTime => Self::LeaseTime(LeaseTime::decode(bytes).ok_or(BadCommand::Malformed(tag))?),
             Tag::Alarm => Self::Alarm(AlarmRequest::decode(bytes).map_err(malformed)?),
+            Tag::By => {
+                let asker = Asker::decode(&mut bytes).ok_or(BadCommand::Malformed(tag))?;
+                if bytes.first() == Some(&(Tag::By as u8)) {
+                    return Err(BadCommand::NestedAsker);
+                }
+                Self::By { asker, command: Box::new(Self::decode(bytes)?) }
+            }
+            Tag::AuthEnable
+            | Tag::AuthDisable
+            | Tag::UserAdd
+            | Tag::UserDelete
+            | Tag::UserChangePassword
+            | Tag::UserGrantRole
+            | Tag::UserRevokeRole
+            | Tag::RoleAdd
+            | Tag::RoleDelete
+            | Tag::RoleGrantPermission
+            | Tag::RoleRevokePermission => {
+                Self::Auth(AuthCommand::decode(tag, bytes).ok_or(BadCommand::Malformed(tag))?)
+            }
         })
+    }
+
+    /// What is to be done, whoever asks for it.
+    #[must_use]
+    pub fn plain(&self) -> &Self {
+        match self {
+            Self::By { command, .. } => command,
+            plain => plain,
+        }
+    }
+
+    /// The same on somebody's behalf, instead of whoever's it was.
+    #[must_use]
+    pub fn by(self, asker: Asker) -> Self {
+        match self {
+            Self::By { command, .. } => Self::By { asker, command },
+            plain => Self::By { asker, command: Box::new(plain) },
+        }
     }
 
     /// The command's bytes, for callers that have no client's bytes to pass on. See [`Tag::with`] for those that do.
@@ -203,6 +288,14 @@ impl Command {
             }
             Self::LeaseTime(time) => Tag::LeaseTime.with(&time.encode()),
             Self::Alarm(request) => Tag::Alarm.with(&request.encode_to_vec()),
+            Self::Auth(change) => change.encode(),
+            Self::By { asker, command } => {
+                let plain = command.encode();
+                let mut bytes = BytesMut::with_capacity(asker.size_hint() + plain.len());
+                asker.encode(&mut bytes);
+                bytes.put_slice(&plain);
+                bytes.freeze()
+            }
         }
     }
 }
@@ -216,6 +309,8 @@ pub enum BadCommand {
     UnknownTag(u8),
     /// What follows the tag is not the message that it names.
     Malformed(Tag),
+    /// Whoever asks for it asks on somebody else's behalf.
+    NestedAsker,
 }
 
 impl fmt::Display for BadCommand {
@@ -224,6 +319,7 @@ impl fmt::Display for BadCommand {
             Self::Empty => write!(f, "an empty command"),
             Self::UnknownTag(byte) => write!(f, "no command has the tag {byte}"),
             Self::Malformed(tag) => write!(f, "a malformed {tag:?} command"),
+            Self::NestedAsker => write!(f, "a command on behalf of two"),
         }
     }
 }
@@ -232,7 +328,10 @@ impl std::error::Error for BadCommand {}
 
 #[cfg(test)]
 mod tests {
+    use vlot_proto::etcdserverpb::{AuthUserAddRequest, AuthUserDeleteRequest};
+
     use super::*;
+    use crate::auth::{Caller, TokenKey};
 
     #[test]
     fn a_command_survives_its_bytes() {
@@ -249,6 +348,20 @@ mod tests {
             Command::LeaseKeepAlive(vec![i64::MIN, -1, 0, 1, i64::MAX]),
             Command::LeaseTime(LeaseTime { term: 3, now: u64::MAX, renewals: 0, ended: vec![(-1, 5), (1, 6)] }),
             Command::Alarm(AlarmRequest { action: 1, member_id: 7, alarm: 2 }),
+            Command::Auth(AuthCommand::Enable { token_key: TokenKey([7; 32]) }),
+            Command::Auth(AuthCommand::Disable),
+            Command::Auth(AuthCommand::UserAdd(AuthUserAddRequest { name: "u".into(), ..Default::default() })),
+            Command::Auth(AuthCommand::UserDelete(AuthUserDeleteRequest { name: "u".into() })),
+            Command::Auth(AuthCommand::UserChangePassword(Default::default())),
+            Command::Auth(AuthCommand::UserGrantRole(Default::default())),
+            Command::Auth(AuthCommand::UserRevokeRole(Default::default())),
+            Command::Auth(AuthCommand::RoleAdd(Default::default())),
+            Command::Auth(AuthCommand::RoleDelete(Default::default())),
+            Command::Auth(AuthCommand::RoleGrantPermission(Default::default())),
+            Command::Auth(AuthCommand::RoleRevokePermission(Default::default())),
+            Command::Put(put.clone()).by(Asker::Server),
+            Command::Put(put.clone()).by(Asker::Client(Caller { user: "u".into(), revision: u64::MAX })),
+            Command::Auth(AuthCommand::Disable).by(Asker::Client(Caller { user: "".into(), revision: 0 })),
         ] {
             assert_eq!(Command::decode(command.encode()), Ok(command));
         }
@@ -266,7 +379,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_command_are_named() {
-        let rows: [(&'static [u8], BadCommand); 8] = [
+        let rows: [(&'static [u8], BadCommand); 18] = [
             (b"", BadCommand::Empty),
             (b"\0", BadCommand::UnknownTag(0)),
             (b"\xffabc", BadCommand::UnknownTag(255)),
@@ -275,6 +388,16 @@ mod tests {
             (b"\x09\x01\x02\x03\x04", BadCommand::Malformed(Tag::LeaseTime)),
             (b"\x01\xff", BadCommand::Malformed(Tag::Put)),
             (b"\x05\x05\0\0\0abcd", BadCommand::Malformed(Tag::SetAttribute)),
+            (b"\x0bshort", BadCommand::Malformed(Tag::AuthEnable)),
+            (b"\x0c!", BadCommand::Malformed(Tag::AuthDisable)),
+            (b"\x0d\xff", BadCommand::Malformed(Tag::UserAdd)),
+            (b"\x16", BadCommand::Malformed(Tag::By)),
+            (b"\x16\x02\x00\x0c", BadCommand::Malformed(Tag::By)),
+            (b"\x16\x01\x02\x0c", BadCommand::Malformed(Tag::By)),
+            (b"\x16\x01\x01\x05abc", BadCommand::Malformed(Tag::By)),
+            (b"\x16\x01\x01\x01\xff\x01\x0c", BadCommand::Malformed(Tag::By)),
+            (b"\x16\x01\x00", BadCommand::Empty),
+            (b"\x16\x01\x00\x16\x01\x00\x0c", BadCommand::NestedAsker),
         ];
         for (bytes, expected) in rows {
             assert_eq!(Command::decode(Bytes::from_static(bytes)), Err(expected));

@@ -50,6 +50,13 @@ pub enum BadRecord {
         /// The record's name.
         name: Vec<u8>,
     },
+    /// One of users, roles or whether they count cannot be read.
+    Auth {
+        /// The record's name.
+        name: Vec<u8>,
+    },
+    /// There are users or roles, and nothing says whether they count.
+    NoAuth,
     /// None of this name is known.
     Unknown {
         /// The name.
@@ -85,6 +92,10 @@ impl fmt::Display for BadRecord {
             Self::Lease { name } => {
                 write!(f, "the record {:?} of a lease cannot be read", name.escape_ascii().to_string())
             }
+            Self::Auth { name } => {
+                write!(f, "the record {:?} of users and roles cannot be read", name.escape_ascii().to_string())
+            }
+            Self::NoAuth => f.write_str("there are users or roles, and no record says whether they count"),
             Self::Unknown { name } => write!(f, "the record {:?} is not known", name.escape_ascii().to_string()),
         }
     }

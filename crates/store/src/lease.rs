@@ -12,9 +12,11 @@
 //! only if the key's newest version names it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use bytes::Bytes;
 
+use crate::auth::Ranges;
 use crate::command::LeaseTime;
 use crate::engine::Record;
 use crate::records::{self, LeaseRecord};
@@ -232,8 +234,8 @@ impl Leases {
 
     /// The leases whose ids are greater, in the order of their ids.
     pub fn after(&self, id: Option<i64>) -> impl Iterator<Item = LeaseStatus> {
-        let from = id.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        self.leases.range((from, std::ops::Bound::Unbounded)).map(|(id, lease)| lease.status(*id))
+        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.leases.range((from, Bound::Unbounded)).map(|(id, lease)| lease.status(*id))
     }
 
     /// The keys on a lease, in order, if there are not more than so many.
@@ -241,6 +243,24 @@ impl Leases {
         let Some(lease) = self.leases.get(&id) else { return Some(Vec::new()) };
         let is_short = lease.keys.len() <= keys_max;
         is_short.then(|| lease.keys.iter().map(|key| Bytes::copy_from_slice(key)).collect())
+    }
+
+    /// Whether all keys on a lease are within these ranges. Takes as long as there are ranges, however many keys there are.
+    pub fn keys_are_within(&self, id: i64, ranges: &Ranges) -> bool {
+        let Some(lease) = self.leases.get(&id).filter(|lease| !lease.keys.is_empty()) else { return true };
+        let has_between = |from: &[u8], upto: Bound<&[u8]>| {
+            let mut between = lease.keys.range::<[u8], _>((Bound::Included(from), upto));
+            between.next().is_some()
+        };
+        let mut from: &[u8] = &[];
+        for (start, end) in ranges.iter() {
+            if has_between(from, Bound::Excluded(start)) {
+                return false;
+            }
+            let Some(end) = end else { return true };
+            from = end;
+        }
+        !has_between(from, Bound::Unbounded)
     }
 
     /// How many leases do not run yet.

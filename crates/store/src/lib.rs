@@ -29,6 +29,7 @@
 //! ```
 
 pub mod alarms;
+pub mod auth;
 mod backlog;
 pub mod check;
 pub mod command;

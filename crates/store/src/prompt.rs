@@ -24,11 +24,15 @@ impl Store {
     #[must_use]
     pub fn is_prompt(&self, command: &Command) -> bool {
         let mut effort = Effort { ops: 0, bytes: 0 };
-        let is_bounded = match command {
+        let is_bounded = match command.plain() {
             Command::Put(put) => self.is_prompt_put(put, &mut effort),
             Command::DeleteRange(delete) => self.is_prompt_delete(delete, &mut effort),
             Command::Txn(txn) => self.is_prompt_txn(txn, &mut effort),
             Command::Compact(_) | Command::Alarm(_) => true,
+            // All users may have a role, and all watches may end.
+            Command::Auth(_) => false,
+            // What is plain has no asker.
+            Command::By { .. } => false,
             Command::SetAttribute { value, .. } => effort.is_within(value.len()),
             Command::LeaseGrant(_) => true,
             Command::LeaseRevoke(revoke) => self.leases.keys_on(revoke.id) <= OPS_MAX,

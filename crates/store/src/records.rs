@@ -1,9 +1,15 @@
-//! The small records beside history: where the store stands, the attributes, and the leases.
+//! The small records beside history: where the store stands, the attributes, the leases, users and roles.
 //!
 //! Owns their names and bytes, as `docs/disk-format.md` describes them.
 
-use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use prost::Message;
+use vlot_proto::authpb;
+
+use crate::auth::TokenKey;
 use crate::damage::BadRecord;
 use crate::engine::Record;
 use crate::lease::Time;
@@ -13,6 +19,9 @@ const STANDING: &[u8] = b"s";
 const ATTRIBUTE: u8 = b'a';
 const LEASE: u8 = b'l';
 const LEASE_TIME: &[u8] = b"t";
+const AUTH: &[u8] = b"e";
+const USER: u8 = b'u';
+const ROLE: u8 = b'r';
 /// The first byte of the standing: how blocks and records are encoded.
 const FORMAT: u8 = 1;
 const STANDING_BYTES: usize = 1 + 4 * 8 + 4;
@@ -104,6 +113,109 @@ pub(crate) fn lease_time(Time { now, renewals }: Time) -> Record {
     (LEASE_TIME.to_vec(), [now, renewals].iter().flat_map(|number| number.to_le_bytes()).collect())
 }
 
+/// Whether users and roles count, and what goes with it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct AuthRecord {
+    pub is_enabled: bool,
+    pub revision: u64,
+    pub token_key: TokenKey,
+}
+
+impl AuthRecord {
+    pub fn record(&self) -> Record {
+        let revision = self.revision.to_le_bytes();
+        (AUTH.to_vec(), sealed(&[&[u8::from(self.is_enabled)], &revision, &self.token_key.0]))
+    }
+
+    fn of(value: &[u8]) -> Option<Self> {
+        let (enabled, rest) = unsealed(value)?.split_first()?;
+        let (revision, key) = rest.split_first_chunk::<8>()?;
+        let is_enabled = match enabled {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        let revision = u64::from_le_bytes(*revision);
+        Some(Self { is_enabled, revision, token_key: TokenKey(key.try_into().ok()?) })
+    }
+}
+
+/// A user as it is written down.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct UserRecord {
+    pub name: Arc<str>,
+    pub hash: Option<Arc<str>>,
+    pub roles: BTreeSet<Arc<str>>,
+    pub generation: u64,
+}
+
+impl UserRecord {
+    pub fn record(&self) -> Record {
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let user = authpb::User {
+            name: bytes(&self.name),
+            password: self.hash.as_deref().map(bytes).unwrap_or_default(),
+            roles: self.roles.iter().map(|role| role.to_string()).collect(),
+            options: Some(authpb::UserAddOptions { no_password: self.hash.is_none() }),
+        };
+        (named(USER, &self.name), sealed(&[&self.generation.to_le_bytes(), &user.encode_to_vec()]))
+    }
+
+    fn of(short: &[u8], value: &[u8]) -> Option<Self> {
+        let (generation, user) = unsealed(value)?.split_first_chunk::<8>()?;
+        let user = authpb::User::decode(user).ok()?;
+        if user.name != short {
+            return None;
+        }
+        let has_password = !user.options.is_some_and(|options| options.no_password);
+        let hash = str::from_utf8(&user.password).ok()?;
+        Some(Self {
+            name: str::from_utf8(short).ok()?.into(),
+            hash: has_password.then(|| hash.into()),
+            roles: user.roles.into_iter().map(Arc::from).collect(),
+            generation: u64::from_le_bytes(*generation),
+        })
+    }
+}
+
+/// Takes the record of a user away.
+pub(crate) fn no_user(name: &str) -> Record {
+    (named(USER, name), Vec::new())
+}
+
+/// The record of a role.
+pub(crate) fn role(role: authpb::Role) -> Record {
+    let mut name = vec![ROLE];
+    name.extend_from_slice(&role.name);
+    (name, sealed(&[&role.encode_to_vec()]))
+}
+
+fn role_of(short: &[u8], value: &[u8]) -> Option<authpb::Role> {
+    let role = authpb::Role::decode(unsealed(value)?).ok()?;
+    (role.name == short && str::from_utf8(short).is_ok()).then_some(role)
+}
+
+/// Takes the record of a role away.
+pub(crate) fn no_role(name: &str) -> Record {
+    (named(ROLE, name), Vec::new())
+}
+
+fn named(kind: u8, short: &str) -> Vec<u8> {
+    [&[kind], short.as_bytes()].concat()
+}
+
+/// The pieces, and a checksum of them.
+fn sealed(pieces: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = pieces.concat();
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    bytes
+}
+
+fn unsealed(value: &[u8]) -> Option<&[u8]> {
+    let (bytes, checksum) = value.split_last_chunk::<4>()?;
+    (u32::from_le_bytes(*checksum) == crc32c::crc32c(bytes)).then_some(bytes)
+}
+
 /// Exactly so many numbers of eight bytes.
 fn numbers<const COUNT: usize>(bytes: &[u8]) -> Option<[u64; COUNT]> {
     let (chunks, rest) = bytes.as_chunks::<8>();
@@ -112,18 +224,22 @@ fn numbers<const COUNT: usize>(bytes: &[u8]) -> Option<[u64; COUNT]> {
 }
 
 /// What a store finds in its records.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Found {
     /// None in an engine that was never written to.
     pub standing: Option<Standing>,
     pub attributes: Vec<(Bytes, Bytes)>,
     pub leases: Vec<LeaseRecord>,
     pub lease_time: Time,
+    /// None in a store that never had a user or a role.
+    pub auth: Option<AuthRecord>,
+    pub users: Vec<UserRecord>,
+    pub roles: Vec<authpb::Role>,
 }
 
 /// Reads the records, or names the first that is not as it should be.
 pub(crate) fn read(records: Vec<Record>) -> Result<Found, BadRecord> {
-    let mut found = Found { standing: None, attributes: Vec::new(), leases: Vec::new(), lease_time: Time::default() };
+    let mut found = Found::default();
     for (name, value) in records {
         match name.split_first() {
             Some((&ATTRIBUTE, short)) => {
@@ -132,6 +248,17 @@ pub(crate) fn read(records: Vec<Record>) -> Result<Found, BadRecord> {
             Some((&LEASE, short)) => {
                 let lease = LeaseRecord::of(short, &value);
                 found.leases.push(lease.ok_or_else(|| BadRecord::Lease { name: name.clone() })?);
+            }
+            Some((&USER, short)) => {
+                let user = UserRecord::of(short, &value);
+                found.users.push(user.ok_or_else(|| BadRecord::Auth { name: name.clone() })?);
+            }
+            Some((&ROLE, short)) => {
+                let role = role_of(short, &value);
+                found.roles.push(role.ok_or_else(|| BadRecord::Auth { name: name.clone() })?);
+            }
+            _ if name == AUTH => {
+                found.auth = Some(AuthRecord::of(&value).ok_or(BadRecord::Auth { name })?);
             }
             _ if name == LEASE_TIME => {
                 let [now, renewals] = numbers(&value).ok_or(BadRecord::Lease { name })?;
@@ -166,6 +293,26 @@ mod tests {
         assert_eq!((&found.leases[..], found.lease_time), (&leases[..], time));
         for (name, value) in [leases[0].record(), lease_time(time)] {
             assert!(read(vec![(name.clone(), value[1..].to_vec())]).is_err());
+            assert!(read(vec![([&name[..], &[0]].concat(), value)]).is_err());
+        }
+        let auth = AuthRecord { is_enabled: true, revision: 7, token_key: TokenKey([3; 32]) };
+        let users = ["a", "b"].map(|name| UserRecord {
+            name: name.into(),
+            hash: (name == "a").then(|| "hash".into()),
+            roles: ["r".into(), "root".into()].into(),
+            generation: 5,
+        });
+        let permission = authpb::Permission { perm_type: 2, key: "k".into(), range_end: "l".into() };
+        let a_role = authpb::Role { name: "r".into(), key_permission: vec![permission] };
+        let written = [auth.record(), users[0].record(), users[1].record(), role(a_role.clone())];
+        let found = read(written.to_vec()).unwrap();
+        assert_eq!((found.auth, &found.users[..], &found.roles[..]), (Some(auth), &users[..], &[a_role][..]));
+        for (name, value) in written {
+            for bit in 0..value.len() * 8 {
+                let mut damaged = value.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(read(vec![(name.clone(), damaged)]).is_err(), "{name:?}, bit {bit}");
+            }
             assert!(read(vec![([&name[..], &[0]].concat(), value)]).is_err());
         }
         let (name, bytes) = standing.record();

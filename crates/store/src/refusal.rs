@@ -41,6 +41,38 @@ pub enum Refusal {
     NoSpace,
     /// An alarm says that a member's data is not that of the others.
     Corrupt,
+    /// Nobody has said who asks, or a user is to be added without a name.
+    UserEmpty,
+    /// There is no user of this name.
+    UserNotFound,
+    /// A user is to be added under a name that is taken.
+    UserExists,
+    /// A role is to be added without a name.
+    RoleEmpty,
+    /// There is no role of this name.
+    RoleNotFound,
+    /// A role is to be added under a name that is taken.
+    RoleExists,
+    /// A role is to be taken from a user that has not got it.
+    RoleNotGranted,
+    /// A permission is to be granted, and none is named.
+    PermissionNotGiven,
+    /// A permission is to be revoked that the role has not got.
+    PermissionNotGranted,
+    /// Authentication cannot be enabled without the user root.
+    RootUserNotExist,
+    /// Authentication cannot be enabled while the user root has not got the role root.
+    RootRoleNotExist,
+    /// A change that would leave nobody who may do everything, or a permission for no keys.
+    InvalidAuthMgmt,
+    /// Who asks may not do this.
+    PermissionDenied,
+    /// Who asks was found out before users or roles changed.
+    AuthOldRevision,
+    /// What vouched for who asks counts no more.
+    InvalidAuthToken,
+    /// A command has a password in it rather than the hash of one.
+    PlainPassword,
     /// The engine could not give a value back. Not a fact that members agree on: the store has failed
     /// ([`Store::failure`](crate::store::Store::failure)) and must stop; another member may know better.
     Unreadable,
@@ -63,6 +95,22 @@ impl fmt::Display for Refusal {
             Self::LeaseTtlTooLarge => write!(f, "too large lease TTL"),
             Self::NoSpace => write!(f, "a member has no space for more"),
             Self::Corrupt => write!(f, "a member's data is not that of the others"),
+            Self::UserEmpty => write!(f, "user name is empty"),
+            Self::UserNotFound => write!(f, "user name not found"),
+            Self::UserExists => write!(f, "user name already exists"),
+            Self::RoleEmpty => write!(f, "role name is empty"),
+            Self::RoleNotFound => write!(f, "role name not found"),
+            Self::RoleExists => write!(f, "role name already exists"),
+            Self::RoleNotGranted => write!(f, "role is not granted to the user"),
+            Self::PermissionNotGiven => write!(f, "permission not given"),
+            Self::PermissionNotGranted => write!(f, "permission is not granted to the role"),
+            Self::RootUserNotExist => write!(f, "root user does not exist"),
+            Self::RootRoleNotExist => write!(f, "root user does not have root role"),
+            Self::InvalidAuthMgmt => write!(f, "invalid auth management"),
+            Self::PermissionDenied => write!(f, "permission denied"),
+            Self::AuthOldRevision => write!(f, "users or roles have changed since it was found out who asks"),
+            Self::InvalidAuthToken => write!(f, "invalid auth token"),
+            Self::PlainPassword => write!(f, "a password in a command, which must have its hash alone"),
             Self::Unreadable => write!(f, "a stored value cannot be read"),
         }
     }

@@ -18,6 +18,7 @@ use vlot_proto::etcdserverpb::{
 };
 
 use crate::alarms::Alarms;
+use crate::auth::{Asker, Auth, AuthCommand};
 use crate::backlog::Backlog;
 use crate::command::Command;
 use crate::damage::{BadBlock, Damage};
@@ -82,6 +83,7 @@ pub struct Store {
     pub(crate) leases: Leases,
     /// As the attributes say.
     alarms: Alarms,
+    pub(crate) auth: Arc<Auth>,
     pub(crate) applied: Position,
 
     /// What the batch under way changed, as far as it is not in the block of `now.recent` that is still open.
@@ -166,11 +168,14 @@ impl Store {
             revision: standing.revision,
             compacted: standing.compacted,
         };
+        let auth = Auth::load(found.auth, found.users, found.roles);
+        let auth = auth.map_err(|bad| OpenError::Damaged(Damage::Record(bad)))?;
         let attributes: BTreeMap<_, _> = found.attributes.into_iter().collect();
         let mut store = Self {
             now,
             leases: Leases::load(standing.position.index, found.lease_time, &found.leases),
             alarms: Alarms::of(attributes.iter()),
+            auth: Arc::new(auth),
             attributes,
             applied: standing.position,
             batch: Vec::new(),
@@ -332,7 +337,12 @@ impl Store {
         if self.is_broken() {
             return Err(Refusal::Unreadable);
         }
-        let admitted = self.alarms.admit(&command);
+        let (asker, command) = match command {
+            Command::By { asker, command } => (Some(asker), *command),
+            plain => (None, plain),
+        };
+        let permitted = self.permit(asker.as_ref(), &command);
+        let admitted = permitted.and_then(|()| self.alarms.admit(&command));
         let outcome = admitted.and_then(|()| match command {
             Command::Put(request) => self.apply_put(&request).map(Applied::Put),
             Command::DeleteRange(request) => self.apply_delete(&request).map(Applied::DeleteRange),
@@ -345,10 +355,17 @@ impl Store {
             Command::LeaseGrant(request) => self.apply_grant(&request).map(Applied::LeaseGrant),
             Command::LeaseRevoke(request) => self.apply_revoke(&request).map(Applied::LeaseRevoke),
             Command::LeaseKeepAlive(ids) => {
-                Ok(Applied::LeaseKeepAlive { revision: self.revision(), ttls: self.apply_keep_alive(&ids) })
+                let ttls = match &asker {
+                    Some(Asker::Client(caller)) => self.apply_keep_alive_of(caller, &ids)?,
+                    _ => self.apply_keep_alive(&ids),
+                };
+                Ok(Applied::LeaseKeepAlive { revision: self.revision(), ttls })
             }
             Command::LeaseTime(time) => Ok(Applied::LeaseTime { ended: self.apply_time(at, &time) }),
             Command::Alarm(request) => Ok(Applied::Alarm(self.apply_alarm(&request))),
+            Command::Auth(change) => self.apply_auth(change),
+            // What is plain has no asker.
+            Command::By { .. } => Err(Refusal::PermissionDenied),
         });
         if outcome != Err(Refusal::Unreadable) {
             self.applied = at;
@@ -385,6 +402,13 @@ impl Store {
         }
         let header = ResponseHeader { revision: self.now.revision, ..Default::default() };
         AlarmResponse { header: Some(header), alarms }
+    }
+
+    fn apply_auth(&mut self, change: AuthCommand) -> Result<Applied, Refusal> {
+        let auth = Arc::make_mut(&mut self.auth);
+        auth.apply(change)?;
+        auth.take_records(&mut self.records);
+        Ok(Applied::Auth { revision: self.revision() })
     }
 
     /// The alarms that are raised.
@@ -614,7 +638,8 @@ pub enum Applied {
     LeaseKeepAlive {
         /// The newest revision then.
         revision: i64,
-        /// The time to live of each, in seconds, in the order of the command. Zero for one that there is not.
+        /// The time to live of each, in seconds, in the order of the command. Zero for one that there is not, minus one for
+        /// one that may not be renewed by who asks.
         ttls: Vec<i64>,
     },
     /// Cluster time has moved on, if it was told in the term of its command.
@@ -624,6 +649,11 @@ pub enum Applied {
     },
     /// To an alarm.
     Alarm(AlarmResponse),
+    /// Users and roles are as the command wants them.
+    Auth {
+        /// The newest revision of the keys then.
+        revision: i64,
+    },
 }
 
 /// What the store takes up.

@@ -61,9 +61,7 @@ impl WatchStream {
     }
 
     fn start(&mut self, request: &WatchCreateRequest) -> Result<(), CancelReason> {
-        let first_key = Bytes::from_static(b"\0");
-        let key = if request.key.is_empty() { &first_key } else { &request.key };
-        let range = KeyRange::of(key, &request.range_end).detached();
+        let range = range_of(request).detached();
         if request.start_revision < 0 {
             return Err(CancelReason::NegativeStart);
         }
@@ -285,6 +283,13 @@ impl WatchStream {
             }
         });
     }
+}
+
+/// Which keys a watch is of: an empty key stands for the first that there may be.
+pub(crate) fn range_of(request: &WatchCreateRequest) -> KeyRange {
+    let first_key = Bytes::from_static(b"\0");
+    let key = if request.key.is_empty() { &first_key } else { &request.key };
+    KeyRange::of(key, &request.range_end)
 }
 
 /// What a watch was given up to a revision, if there is anything.

@@ -85,7 +85,7 @@ impl Call {
         let call = async {
             let message = self.requests(body).one().await?;
             self.edge.services.metrics.calls.received(self.rpc, message.len());
-            self.edge.services.call(self.rpc, caller(&parts.headers), message).await
+            self.edge.services.call(self.rpc, &caller(&parts.headers), message).await
         };
         in_time(deadline(&parts.headers)?, call).await
     }
@@ -160,7 +160,8 @@ fn client_version(headers: &HeaderMap) -> Option<&str> {
 
 /// What gRPC has as metadata stands in headers of this prefix.
 fn caller(headers: &HeaderMap) -> Caller {
-    Caller { requires_leader: headers.get("grpc-metadata-hasleader").is_some_and(|value| value == "true") }
+    let requires_leader = headers.get("grpc-metadata-hasleader").is_some_and(|value| value == "true");
+    Caller { requires_leader, identity: None }
 }
 
 /// How long the client waits; for ever if it says that it does not wait at all, as in etcd.

@@ -92,7 +92,8 @@ impl Call {
             reply
         })?;
         let encoding = Encoding::of(&headers).map_err(|status| failure(&status))?;
-        let caller = Caller { requires_leader: headers.get("hasleader").is_some_and(|value| value == "true") };
+        let requires_leader = headers.get("hasleader").is_some_and(|value| value == "true");
+        let caller = Caller { requires_leader, identity: None };
         let content_type = headers.get(CONTENT_TYPE).filter(|value| value.as_bytes().contains(&b'+'));
         Ok((Call { caller, encoding, within, content_type: content_type.cloned() }, body))
     }
@@ -119,7 +120,7 @@ async fn unary(edge: &Edge, rpc: Rpc, call: &Call, body: Incoming) -> Result<Rep
         });
         let message = message?.ok_or(Status::NO_MESSAGE)?;
         edge.services.metrics.calls.received(rpc, message.len());
-        edge.services.call(rpc, call.caller, message).await
+        edge.services.call(rpc, &call.caller, message).await
     };
     // In one place for both ways: each call is a task, and to allocate a large one takes long.
     tokio::pin!(answer);
@@ -138,10 +139,10 @@ fn sliced(answer: LongAnswer) -> Body {
 
 /// Starts a streaming call.
 fn stream(edge: &Arc<Edge>, rpc: Rpc, call: &Call, body: Incoming) -> Body {
-    let Call { caller, within, encoding, .. } = *call;
+    let Call { ref caller, within, encoding, .. } = *call;
     let metrics = edge.services.metrics.clone();
     let requests = GrpcRequests::new(body, encoding, edge.message_bytes_max);
-    let replies = call::converse(edge, rpc, caller, within, Status::DEADLINE_EXCEEDED, requests);
+    let replies = call::converse(edge, rpc, caller.clone(), within, Status::DEADLINE_EXCEEDED, requests);
     Body::stream(replies, encoding, Tally { metrics, rpc })
 }
 

@@ -8,12 +8,12 @@ use vlot_proto::etcdserverpb::{AlarmRequest, AlarmResponse, AlarmType};
 use vlot_store::command::Tag;
 use vlot_store::store::{Applied, Store};
 
-use super::{Services, decode, encode};
+use super::{Caller, Services, decode, encode};
 use crate::status::Status;
 
 impl Services {
     /// A list is as new as the call, and costs no entry of the log.
-    pub(super) async fn alarm(&self, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn alarm(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let request: AlarmRequest = decode(bytes.clone())?;
         let mut reply = if request.action == AlarmAction::Get as i32 {
             // A corrupt member says so, too.
@@ -24,7 +24,7 @@ impl Services {
             let alarms = self.store_group.alarms().borrow().list(request.alarm);
             AlarmResponse { header: Some(self.header(revision)), alarms }
         } else {
-            let Applied::Alarm(reply) = self.propose(Tag::Alarm, &bytes).await? else {
+            let Applied::Alarm(reply) = self.propose(caller, Tag::Alarm, &bytes).await? else {
                 return Err(Status::OTHER_ANSWER);
             };
             reply

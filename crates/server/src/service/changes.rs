@@ -8,9 +8,11 @@ use prost::Message;
 use tokio::sync::Notify;
 use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use vlot_proto::mvccpb::Event;
+use vlot_store::auth::Asked;
+use vlot_store::refusal::Refusal;
 use vlot_store::watch::{CancelReason, Next, WatchOut, WatchStream};
 
-use super::Services;
+use super::{Caller, Services};
 use crate::status::Status;
 
 /// How many bytes of events are taken at a time.
@@ -32,10 +34,14 @@ pub(super) struct Changed {
 
 impl Services {
     /// Watches as a client would.
-    pub(super) async fn changes(&self, create: &WatchCreateRequest) -> Result<Changes<'_>, Status> {
+    pub(super) async fn changes(&self, caller: &Caller, create: &WatchCreateRequest) -> Result<Changes<'_>, Status> {
         let woken = Arc::new(Notify::new());
         let wake = woken.clone();
-        let mut stream = self.store_group.look(|store| store.watch_stream(Arc::new(move || wake.notify_one()))).await?;
+        let stream = self.store_group.look(|store| {
+            store.authorise(caller.identity.as_ref(), Asked::Watch(create))?;
+            Ok::<_, Refusal>(store.watch_stream(Arc::new(move || wake.notify_one())))
+        });
+        let mut stream = stream.await??;
         stream.create(create);
         Ok(Changes { services: self, stream: Some(stream), woken })
     }

@@ -13,7 +13,7 @@ use vlot_store::store::{Applied, Store};
 use vlot_store::view::View;
 
 use super::answer::{Answer, Reply, SHORT_BYTES_MAX, SHORT_KEYS_MAX, is_long_deletion, is_long_txn};
-use super::{Services, decode, encode, encode_by};
+use super::{Caller, Services, decode, encode, encode_by};
 use crate::metrics::Act;
 use crate::status::Status;
 use crate::store_machine::Proposal;
@@ -47,19 +47,21 @@ impl Services {
         }
     }
 
-    pub(super) async fn put(&self, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn put(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let request: PutRequest = decode(bytes.clone())?;
         check::check_put(&request)?;
         self.require_space_for(request.key.len() + request.value.len())?;
-        let Applied::Put(mut reply) = self.propose(Tag::Put, &bytes).await? else { return Err(Status::OTHER_ANSWER) };
+        let Applied::Put(mut reply) = self.propose(caller, Tag::Put, &bytes).await? else {
+            return Err(Status::OTHER_ANSWER);
+        };
         self.complete(&mut reply.header);
         Ok(encode(&reply))
     }
 
-    pub(super) async fn delete_range(&self, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn delete_range(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let request: DeleteRangeRequest = decode(bytes.clone())?;
         check::check_delete(&request)?;
-        let Applied::DeleteRange(mut reply) = self.propose(Tag::DeleteRange, &bytes).await? else {
+        let Applied::DeleteRange(mut reply) = self.propose(caller, Tag::DeleteRange, &bytes).await? else {
             return Err(Status::OTHER_ANSWER);
         };
         self.complete(&mut reply.header);
@@ -67,7 +69,7 @@ impl Services {
         encode_by(&self.readers, reply, is_long).await
     }
 
-    pub(super) async fn txn(&self, bytes: Bytes) -> Result<Reply, Status> {
+    pub(super) async fn txn(&self, caller: &Caller, bytes: Bytes) -> Result<Reply, Status> {
         let request = decode_txn(bytes.clone())?;
         check::check_txn(&request, self.txn_ops_max)?;
         if check::is_read_only(&request) {
@@ -79,7 +81,9 @@ impl Services {
         if check::has_put(&request) {
             self.require_space_for(bytes.len())?;
         }
-        let Applied::Txn(mut reply) = self.propose(Tag::Txn, &bytes).await? else { return Err(Status::OTHER_ANSWER) };
+        let Applied::Txn(mut reply) = self.propose(caller, Tag::Txn, &bytes).await? else {
+            return Err(Status::OTHER_ANSWER);
+        };
         self.complete(&mut reply.header);
         let is_long = is_long_txn(&reply);
         encode_by(&self.readers, reply, is_long).await.map(Reply::Message)
@@ -113,9 +117,9 @@ impl Services {
         Ok(looked.await??)
     }
 
-    pub(super) async fn compact(&self, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn compact(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let request: CompactionRequest = decode(bytes.clone())?;
-        let Applied::Compact(mut reply) = self.propose(Tag::Compact, &bytes).await? else {
+        let Applied::Compact(mut reply) = self.propose(caller, Tag::Compact, &bytes).await? else {
             return Err(Status::OTHER_ANSWER);
         };
         if request.physical {
@@ -126,12 +130,13 @@ impl Services {
     }
 
     /// Replicates the client's bytes as they came and returns what the store made of them.
-    pub(super) async fn propose(&self, tag: Tag, request: &Bytes) -> Result<Applied, Status> {
+    pub(super) async fn propose(&self, caller: &Caller, tag: Tag, request: &Bytes) -> Result<Applied, Status> {
         let span = act_of(tag).map(|act| self.metrics.requests.begin(act));
         if request.len() > self.request_bytes_max {
             return Err(Status::REQUEST_TOO_LARGE);
         }
-        let applied = self.store_group.propose(Proposal::Request(tag, request.clone())).await;
+        let proposal = Proposal::Request { asker: caller.asker(), tag, request: request.clone() };
+        let applied = self.store_group.propose(proposal).await;
         // What the store has refused was agreed on all the same; as in etcd.
         if let Some(span) = span {
             span.end(applied.is_ok());
@@ -156,7 +161,7 @@ fn act_of(tag: Tag) -> Option<Act> {
         Tag::Compact => Some(Act::Compaction),
         Tag::LeaseGrant => Some(Act::LeaseGrant),
         Tag::LeaseRevoke => Some(Act::LeaseRevoke),
-        Tag::SetAttribute | Tag::LeaseKeepAlive | Tag::LeaseTime | Tag::Alarm => None,
+        _ => None,
     }
 }
 

@@ -30,14 +30,14 @@ const KEYS_MAX: usize = 1024;
 const LEASES_MAX: usize = 4096;
 
 impl Services {
-    pub(super) async fn lease_grant(&self, bytes: Bytes) -> Result<Bytes, Status> {
-        let mut reply = self.grant(decode(bytes)?).await?;
+    pub(super) async fn lease_grant(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
+        let mut reply = self.grant(caller, decode(bytes)?).await?;
         self.complete(&mut reply.header);
         Ok(encode(&reply))
     }
 
     /// Grants a lease under the id that is asked for, or under a drawn one if that is zero.
-    pub(super) async fn grant(&self, asked: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
+    pub(super) async fn grant(&self, caller: &Caller, asked: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
         if asked.ttl > TTL_MAX {
             return Err(Refusal::LeaseTtlTooLarge.into());
         }
@@ -46,7 +46,7 @@ impl Services {
         loop {
             let id = if asked.id == 0 { drawn_id() } else { asked.id };
             let request = Bytes::from(LeaseGrantRequest { id, ttl }.encode_to_vec());
-            match self.propose(Tag::LeaseGrant, &request).await {
+            match self.propose(caller, Tag::LeaseGrant, &request).await {
                 Ok(Applied::LeaseGrant(reply)) => return Ok(reply),
                 Ok(_) => return Err(Status::OTHER_ANSWER),
                 // By the rarest of chances a drawn id is taken.
@@ -62,9 +62,9 @@ impl Services {
         shortest.as_secs() as i64 + i64::from(shortest.subsec_nanos() > 0)
     }
 
-    pub(super) async fn lease_revoke(&self, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn lease_revoke(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let _: LeaseRevokeRequest = decode(bytes.clone())?;
-        let Applied::LeaseRevoke(mut reply) = self.propose(Tag::LeaseRevoke, &bytes).await? else {
+        let Applied::LeaseRevoke(mut reply) = self.propose(caller, Tag::LeaseRevoke, &bytes).await? else {
             return Err(Status::OTHER_ANSWER);
         };
         self.complete(&mut reply.header);

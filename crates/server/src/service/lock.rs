@@ -9,16 +9,16 @@ use vlot_store::command::Tag;
 use vlot_store::store::Applied;
 
 use super::queue::unknown;
-use super::{Services, decode, encode};
+use super::{Caller, Services, decode, encode};
 use crate::status::{Code, Status};
 
 impl Services {
     /// Waits for the lock, and gives it only if the lease has outlived the wait.
-    pub(super) async fn lock(&self, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn lock(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let LockRequest { name, lease } = decode(bytes)?;
-        let taken = self.take_place(&name, lease, Bytes::new()).await?;
-        let turn = self.wait_for_turn(&name, &taken.place).await?;
-        let (revision, has_it) = self.has_place(&taken.place).await?;
+        let taken = self.take_place(caller, &name, lease, Bytes::new()).await?;
+        let turn = self.wait_for_turn(caller, &name, &taken.place).await?;
+        let (revision, has_it) = self.has_place(caller, &taken.place).await?;
         turn.keep();
         if !has_it {
             return Err(Status::new(Code::Unknown, "mutex: session is expired"));
@@ -26,11 +26,11 @@ impl Services {
         Ok(encode(&LockResponse { header: Some(self.header(revision)), key: taken.place.key }))
     }
 
-    pub(super) async fn unlock(&self, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn unlock(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let UnlockRequest { key } = decode(bytes)?;
         let delete = DeleteRangeRequest { key, ..Default::default() };
         check::check_delete(&delete).map_err(|refusal| unknown(refusal.into()))?;
-        let deleted = self.propose(Tag::DeleteRange, &Bytes::from(delete.encode_to_vec())).await;
+        let deleted = self.propose(caller, Tag::DeleteRange, &Bytes::from(delete.encode_to_vec())).await;
         let Applied::DeleteRange(mut deleted) = deleted.map_err(unknown)? else { return Err(Status::OTHER_ANSWER) };
         self.complete(&mut deleted.header);
         Ok(encode(&UnlockResponse { header: deleted.header }))

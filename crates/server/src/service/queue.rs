@@ -15,10 +15,11 @@ use vlot_proto::etcdserverpb::{
     TxnResponse, WatchCreateRequest,
 };
 use vlot_proto::mvccpb::KeyValue;
+use vlot_store::auth::{Asked, Asker};
 use vlot_store::command::Tag;
 use vlot_store::store::Applied;
 
-use super::Services;
+use super::{Caller, Services};
 use crate::status::{Code, Status};
 use crate::store_machine::Proposal;
 
@@ -50,9 +51,15 @@ pub(super) fn places_of(name: &[u8]) -> RangeRequest {
 
 impl Services {
     /// Takes a place in the queue of a name, with a lease of its own if none is brought.
-    pub(super) async fn take_place(&self, name: &[u8], lease: i64, value: Bytes) -> Result<Taken, Status> {
+    pub(super) async fn take_place(
+        &self,
+        caller: &Caller,
+        name: &[u8],
+        lease: i64,
+        value: Bytes,
+    ) -> Result<Taken, Status> {
         let lease = match lease {
-            0 => self.grant(LeaseGrantRequest { id: 0, ttl: OWN_LEASE_TTL }).await.map_err(unknown)?.id,
+            0 => self.grant(caller, LeaseGrantRequest { id: 0, ttl: OWN_LEASE_TTL }).await.map_err(unknown)?.id,
             brought => brought,
         };
         self.require_space()?;
@@ -64,7 +71,7 @@ impl Services {
             success: vec![op(Request::RequestPut(put))],
             failure: vec![op(Request::RequestRange(get))],
         };
-        let (header, response) = self.propose_txn(&txn).await?;
+        let (header, response) = self.propose_txn(caller, &txn).await?;
         let found = response.responses.into_iter().find_map(|op| match op.response {
             Some(Response::ResponseRange(range)) => range.kvs.into_iter().next(),
             _ => None,
@@ -74,8 +81,13 @@ impl Services {
     }
 
     /// Waits until all places before this one are free. The place is given back unless the caller keeps it.
-    pub(super) async fn wait_for_turn(&self, name: &[u8], place: &Place) -> Result<GivesBack<'_>, Status> {
-        let waiting = GivesBack { services: self, place: Some(place.clone()) };
+    pub(super) async fn wait_for_turn(
+        &self,
+        caller: &Caller,
+        name: &[u8],
+        place: &Place,
+    ) -> Result<GivesBack<'_>, Status> {
+        let waiting = GivesBack { services: self, asker: caller.asker(), place: Some(place.clone()) };
         let before = RangeRequest {
             max_create_revision: place.created - 1,
             sort_order: SortOrder::Descend.into(),
@@ -83,49 +95,58 @@ impl Services {
             limit: 1,
             ..places_of(name)
         };
-        while let (revision, Some(before)) = self.first_of(&before).await? {
+        while let (revision, Some(before)) = self.first_of(caller, &before).await? {
             let create = WatchCreateRequest {
                 key: before.key,
                 start_revision: revision + 1,
                 filters: vec![FilterType::Noput.into()],
                 ..Default::default()
             };
-            self.changes(&create).await?.next().await?;
+            self.changes(caller, &create).await?.next().await?;
         }
         Ok(waiting)
     }
 
     /// Whether a place is still there, as the cluster knows it: its lease may have ended meanwhile.
-    pub(super) async fn has_place(&self, place: &Place) -> Result<(i64, bool), Status> {
+    pub(super) async fn has_place(&self, caller: &Caller, place: &Place) -> Result<(i64, bool), Status> {
         self.store_group.barrier().await?;
         let range = RangeRequest { key: place.key.clone(), ..Default::default() };
-        let (revision, found) = self.first_of(&range).await?;
+        let (revision, found) = self.first_of(caller, &range).await?;
         Ok((revision, found.is_some_and(|found| found.create_revision == place.created)))
     }
 
     /// Replaces the value of a place, or does something else to it: only if it is still the same one.
     pub(super) async fn with_place(
         &self,
+        caller: &Caller,
         key: &Bytes,
         created: i64,
         request: Request,
     ) -> Result<(ResponseHeader, bool), Status> {
         let txn =
             TxnRequest { compare: vec![created_at(key, created)], success: vec![op(request)], ..Default::default() };
-        let (header, response) = self.propose_txn(&txn).await?;
+        let (header, response) = self.propose_txn(caller, &txn).await?;
         Ok((header, response.succeeded))
     }
 
     /// The first key that a range has on this node, and the newest revision.
-    pub(super) async fn first_of(&self, range: &RangeRequest) -> Result<(i64, Option<KeyValue>), Status> {
-        let found = self.store_group.look(|store| store.range(range).map(|found| (store.revision(), found))).await?;
+    pub(super) async fn first_of(
+        &self,
+        caller: &Caller,
+        range: &RangeRequest,
+    ) -> Result<(i64, Option<KeyValue>), Status> {
+        let found = self.store_group.look(|store| {
+            store.authorise(caller.identity.as_ref(), Asked::Range(range))?;
+            store.range(range).map(|found| (store.revision(), found))
+        });
+        let found = found.await?;
         let (revision, found) = found.map_err(|refusal| unknown(refusal.into()))?;
         Ok((revision, found.kvs.into_iter().next()))
     }
 
-    async fn propose_txn(&self, txn: &TxnRequest) -> Result<(ResponseHeader, TxnResponse), Status> {
+    async fn propose_txn(&self, caller: &Caller, txn: &TxnRequest) -> Result<(ResponseHeader, TxnResponse), Status> {
         let bytes = Bytes::from(txn.encode_to_vec());
-        let Applied::Txn(response) = self.propose(Tag::Txn, &bytes).await.map_err(unknown)? else {
+        let Applied::Txn(response) = self.propose(caller, Tag::Txn, &bytes).await.map_err(unknown)? else {
             return Err(Status::OTHER_ANSWER);
         };
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
@@ -136,6 +157,7 @@ impl Services {
 /// Gives a place back when it is dropped: with the call of a client that has gone, say.
 pub(super) struct GivesBack<'s> {
     services: &'s Services,
+    asker: Option<Asker>,
     place: Option<Place>,
 }
 
@@ -154,7 +176,8 @@ impl Drop for GivesBack<'_> {
             success: vec![op(Request::RequestDeleteRange(delete))],
             ..Default::default()
         };
-        let proposal = Proposal::Request(Tag::Txn, Bytes::from(txn.encode_to_vec()));
+        let proposal =
+            Proposal::Request { asker: self.asker.take(), tag: Tag::Txn, request: Bytes::from(txn.encode_to_vec()) };
         let store_group = self.services.store_group.clone();
         // Nobody waits for it. If it fails, the lease will see to it.
         tokio::spawn(async move { drop(store_group.propose(proposal).await) });

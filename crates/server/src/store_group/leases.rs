@@ -134,7 +134,7 @@ impl StoreGroup {
             let mut has_more = false;
             if let Ok(Some(time)) = due {
                 has_more = !time.ended.is_empty();
-                let told = self.propose(Proposal::Command(Command::LeaseTime(time))).await;
+                let told = self.propose_own(Command::LeaseTime(time)).await;
                 has_more &= told.is_ok();
             }
             tokio::time::sleep(if has_more { ENDING_PAUSE } else { TELL_INTERVAL }).await;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use vlot_proto::etcdserverpb::{LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse};
 
 use super::LeaseStatus;
+use crate::auth::{Asked, Caller};
 use crate::command::LeaseTime;
 use crate::mvcc::revision::Position;
 use crate::refusal::Refusal;
@@ -30,6 +31,20 @@ impl Store {
         let ttls: Vec<i64> = ids.iter().map(|id| self.leases.renew(*id).unwrap_or(0)).collect();
         self.measures.leases_renewed(ttls.iter().filter(|ttl| **ttl > 0).count());
         ttls
+    }
+
+    /// As [`Store::apply_keep_alive`], for a client: minus one for a lease that it may not renew.
+    pub(crate) fn apply_keep_alive_of(&mut self, caller: &Caller, ids: &[i64]) -> Result<Vec<i64>, Refusal> {
+        let mut ttls = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.authorise(Some(caller), Asked::ChangeLease(*id)) {
+                Ok(()) => ttls.push(self.leases.renew(*id).unwrap_or(0)),
+                Err(Refusal::PermissionDenied) => ttls.push(-1),
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        self.measures.leases_renewed(ttls.iter().filter(|ttl| **ttl > 0).count());
+        Ok(ttls)
     }
 
     /// Moves cluster time on and ends leases. What a leader tells counts in its own term alone: one that was paused, and is

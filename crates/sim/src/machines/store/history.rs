@@ -311,14 +311,15 @@ impl Outcome {
             Ok(Applied::Txn(response)) => Self::Done(Reply::Txn(response.clone())),
             Ok(Applied::Compact(response)) => Self::Done(Reply::Compact(*response)),
             Err(refusal) if *refusal != Refusal::Unreadable => Self::Refused(*refusal),
-            // No client of this machine has leases, nor sets an attribute or raises an alarm.
+            // No client of this machine has leases, nor sets an attribute, raises an alarm or changes users.
             Ok(
                 Applied::SetAttribute
                 | Applied::LeaseGrant(_)
                 | Applied::LeaseRevoke(_)
                 | Applied::LeaseKeepAlive { .. }
                 | Applied::LeaseTime { .. }
-                | Applied::Alarm(_),
+                | Applied::Alarm(_)
+                | Applied::Auth { .. },
             )
             | Err(_) => Self::Unknown,
         }

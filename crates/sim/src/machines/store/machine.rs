@@ -66,13 +66,15 @@ impl StoreCommand {
             Command::DeleteRange(request) => Request::DeleteRange(request),
             Command::Txn(request) => Request::Txn(request),
             Command::Compact(request) => Request::Compact(request),
-            // No client of this machine has leases, nor sets an attribute.
+            // No client of this machine has leases or a user, nor sets an attribute.
             Command::SetAttribute { .. }
             | Command::LeaseGrant(_)
             | Command::LeaseRevoke(_)
             | Command::LeaseKeepAlive(_)
             | Command::LeaseTime(_)
-            | Command::Alarm(_) => return None,
+            | Command::Alarm(_)
+            | Command::Auth(_)
+            | Command::By { .. } => return None,
         })
     }
 }
