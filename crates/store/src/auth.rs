@@ -29,7 +29,7 @@ pub use permits::{Permits, Ranges};
 pub const ROOT: &str = "root";
 
 /// Who asks.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Caller {
     /// The name of a user. It need not be one that there is.
     pub user: Arc<str>,
@@ -38,7 +38,7 @@ pub struct Caller {
 }
 
 /// On whose behalf a command is proposed.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Asker {
     /// The member itself: what it raises, compacts or ends by its own rules. No client's request gets there.
     Server,

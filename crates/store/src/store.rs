@@ -169,13 +169,13 @@ impl Store {
             compacted: standing.compacted,
         };
         let auth = Auth::load(found.auth, found.users, found.roles);
-        let auth = auth.map_err(|bad| OpenError::Damaged(Damage::Record(bad)))?;
+        let auth = Arc::new(auth.map_err(|bad| OpenError::Damaged(Damage::Record(bad)))?);
         let attributes: BTreeMap<_, _> = found.attributes.into_iter().collect();
         let mut store = Self {
             now,
             leases: Leases::load(standing.position.index, found.lease_time, &found.leases),
             alarms: Alarms::of(attributes.iter()),
-            auth: Arc::new(auth),
+            auth: Arc::clone(&auth),
             attributes,
             applied: standing.position,
             batch: Vec::new(),
@@ -184,7 +184,7 @@ impl Store {
             walk: (standing.compacted > 0).then(|| Walk::new(standing.compacted)),
             sweep: None,
             broken: Arc::default(),
-            watchers: Arc::new(Watchers::starting_at(standing.revision, Arc::clone(&measures))),
+            watchers: Arc::new(Watchers::starting_at(standing.revision, auth, Arc::clone(&measures))),
             backlog: Backlog::new(Arc::clone(&engine), standing, options.backlog_bytes_max, Arc::clone(&measures)),
             measures,
             engine,
@@ -309,6 +309,7 @@ impl Store {
         }
         next.watchers = Arc::clone(&self.watchers);
         *self = next;
+        self.end_refused_watches();
         for mailbox in self.watchers.fall_behind(self.now.revision) {
             mailbox.wake_if(true);
         }
@@ -405,9 +406,12 @@ impl Store {
     }
 
     fn apply_auth(&mut self, change: AuthCommand) -> Result<Applied, Refusal> {
+        // What was changed before is told to the watches that may hear of it now.
+        self.end_batch();
         let auth = Arc::make_mut(&mut self.auth);
         auth.apply(change)?;
         auth.take_records(&mut self.records);
+        self.end_refused_watches();
         Ok(Applied::Auth { revision: self.revision() })
     }
 

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use vlot_proto::etcdserverpb::WatchCreateRequest;
 use vlot_proto::etcdserverpb::watch_create_request::FilterType;
 
+use crate::auth::Caller;
 use crate::mvcc::history::Block;
 use crate::mvcc::key_range::KeyRange;
 use crate::mvcc::view::View;
@@ -55,23 +56,30 @@ impl WatchStream {
 
     /// Starts a watch. The answer, [`WatchOut::Created`] or [`WatchOut::NotCreated`], is drained like everything else.
     pub fn create(&mut self, request: &WatchCreateRequest) {
-        if let Err(reason) = self.start(request) {
+        self.create_for(None, request);
+    }
+
+    /// Starts a watch of a client that has said who it is, if it may. It ends when it is not permitted any more.
+    pub fn create_for(&mut self, caller: Option<&Caller>, request: &WatchCreateRequest) {
+        if let Err(reason) = self.start(caller, request) {
             self.mailbox.post(WatchOut::NotCreated { reason, revision: self.watchers.applied() });
         }
     }
 
-    fn start(&mut self, request: &WatchCreateRequest) -> Result<(), CancelReason> {
+    fn start(&mut self, caller: Option<&Caller>, request: &WatchCreateRequest) -> Result<(), CancelReason> {
         let range = range_of(request).detached();
         if request.start_revision < 0 {
             return Err(CancelReason::NegativeStart);
         }
+        self.watchers.admit(caller, &range).map_err(CancelReason::Refused)?;
         if range.is_empty() {
             return Err(CancelReason::EmptyRange);
         }
         let watch_id = self.free_id(request.watch_id)?;
         let filters = |filter: FilterType| request.filters.contains(&(filter as i32));
-        self.watchers.add(&self.mailbox, watch_id, |newest| Watch {
+        let added = self.watchers.add(&self.mailbox, watch_id, |newest| Watch {
             range,
+            user: caller.map(|caller| Arc::clone(&caller.user)),
             no_put: filters(FilterType::Noput),
             no_delete: filters(FilterType::Nodelete),
             prev_kv: request.prev_kv,
@@ -80,7 +88,7 @@ impl WatchStream {
             next: if request.start_revision == 0 { newest + 1 } else { request.start_revision },
             told: false,
         });
-        Ok(())
+        added.map_err(CancelReason::Refused)
     }
 
     /// The id that the client asks for, or the next free one if it asks for none.
@@ -313,6 +321,13 @@ impl Store {
         WatchStream::new(Arc::clone(&self.watchers), wake, &self.options)
     }
 
+    /// Ends the watches that are not permitted any more.
+    pub(crate) fn end_refused_watches(&self) {
+        for mailbox in self.watchers.set_auth(self.auth_now()) {
+            mailbox.wake_if(true);
+        }
+    }
+
     /// Gives a batch's changes to the watches and wakes the streams that got some.
     pub(crate) fn publish(&self, batch: &[Arc<Block>]) {
         let reader = self.reader();
@@ -416,6 +431,8 @@ pub enum CancelReason {
         /// The compacted revision: the client may start again from there.
         oldest: i64,
     },
+    /// Whose it is may not watch these keys, or not any more.
+    Refused(Refusal),
     /// The range holds no key.
     EmptyRange,
     /// The id is in use on this stream.

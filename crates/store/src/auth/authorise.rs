@@ -31,8 +31,10 @@ pub enum Asked<'a> {
     Txn(&'a TxnRequest),
     /// To hear of what happens to keys.
     Watch(&'a WatchCreateRequest),
-    /// To end or renew a lease, and with it what happens to its keys.
-    ChangeLease(i64),
+    /// To end a lease, and with it its keys.
+    RevokeLease(i64),
+    /// To renew a lease. It does not matter when the caller was found out to be who it is.
+    RenewLease(i64),
     /// To be told of the keys on a lease.
     KeysOnLease(i64),
     /// To be told of all leases: as in etcd, who may not read the keys on each of them is told of none.
@@ -59,6 +61,17 @@ impl Store {
         self.auth.check(caller.ok_or(Refusal::UserEmpty)?, asked, &self.leases)
     }
 
+    /// As [`Store::authorise`], for a part of a call that goes on for long: who it was then is asked now.
+    ///
+    /// # Errors
+    /// As [`Store::authorise`], or `InvalidAuthToken` if what vouched for the caller counts no more.
+    pub fn authorise_again(&self, caller: Option<&Caller>, asked: Asked<'_>) -> Result<(), Refusal> {
+        match caller.filter(|_| self.auth.is_enabled()) {
+            Some(caller) => self.authorise(Some(&self.auth.renewed(caller)?), asked),
+            None => self.authorise(None, asked),
+        }
+    }
+
     /// Whether a command may be carried out that was proposed on somebody's behalf; on nobody's if a client has not said
     /// who it is.
     pub(crate) fn permit(&self, asker: Option<&Asker>, command: &Command) -> Result<(), Refusal> {
@@ -69,12 +82,13 @@ impl Store {
             Command::Put(request) => Asked::Put(request),
             Command::DeleteRange(request) => Asked::DeleteRange(request),
             Command::Txn(request) => Asked::Txn(request),
-            Command::LeaseRevoke(request) => Asked::ChangeLease(request.id),
+            Command::LeaseRevoke(request) => Asked::RevokeLease(request.id),
             Command::Compact(_) | Command::Alarm(_) | Command::Auth(_) => Asked::Administer,
             // Each lease is looked at by itself.
             Command::LeaseGrant(_) | Command::LeaseKeepAlive(_) => Asked::Anything,
-            // What members tell each other: no client's request becomes one.
-            Command::LeaseTime(_) | Command::SetAttribute { .. } => return Ok(()),
+            // What members tell each other, unless it says that a client is behind it.
+            Command::LeaseTime(_) | Command::SetAttribute { .. } if asker.is_none() => return Ok(()),
+            Command::LeaseTime(_) | Command::SetAttribute { .. } => Asked::Administer,
             Command::By { .. } => return Err(Refusal::PermissionDenied),
         };
         let caller = match asker {
@@ -103,13 +117,45 @@ impl Auth {
             Asked::Role(name) => permitted(is_root || user.is_some_and(|user| user.has_role(name))),
             of_keys => {
                 // What the caller knew when it asked may be what is permitted no more.
-                if caller.revision < self.revision() {
+                if caller.revision < self.revision() && !matches!(of_keys, Asked::RenewLease(_)) {
                     return Err(Refusal::AuthOldRevision);
                 }
                 let user = user.ok_or(Refusal::PermissionDenied)?;
                 if is_root { Ok(()) } else { permitted(Rights { user, auth: self, leases }.include(of_keys)) }
             }
         }
+    }
+}
+
+impl Auth {
+    /// Whether what every user may do is permitted to a client, or what is root's alone.
+    ///
+    /// # Errors
+    /// As [`Store::authorise`].
+    pub fn admit(&self, caller: Option<&Caller>, as_root: bool) -> Result<(), Refusal> {
+        if !self.is_enabled() {
+            return Ok(());
+        }
+        let asked = if as_root { Asked::Administer } else { Asked::Anything };
+        self.check(caller.ok_or(Refusal::UserEmpty)?, asked, &Leases::default())
+    }
+
+    /// Whether a client may begin to watch these keys.
+    pub(crate) fn admits_watch(&self, caller: Option<&Caller>, range: &KeyRange) -> Result<(), Refusal> {
+        match caller.filter(|_| self.is_enabled()) {
+            Some(caller) => self.lets_watch(Some(&self.renewed(caller)?.user), range),
+            None => self.lets_watch(None, range),
+        }
+    }
+
+    /// Whether a watch that was begun goes on: whose it is may still read all of its keys.
+    pub(crate) fn lets_watch(&self, user: Option<&str>, range: &KeyRange) -> Result<(), Refusal> {
+        if !self.is_enabled() {
+            return Ok(());
+        }
+        let user = user.ok_or(Refusal::UserEmpty)?;
+        let may_read = |user: &User| user.is_root() || self.permits(user).read.cover(range);
+        permitted(self.user(user).is_some_and(may_read))
     }
 }
 
@@ -136,7 +182,7 @@ impl Rights<'_> {
                 compares && txn.success.iter().chain(&txn.failure).all(|op| self.may_do(op))
             }
             Asked::Watch(watch) => self.auth.permits(self.user).read.cover(&watch::range_of(watch)),
-            Asked::ChangeLease(id) => self.may_change(id),
+            Asked::RevokeLease(id) | Asked::RenewLease(id) => self.may_change(id),
             Asked::KeysOnLease(id) => self.leases.keys_are_within(id, &self.auth.permits(self.user).read),
             Asked::AllLeases => {
                 let read = &self.auth.permits(self.user).read;

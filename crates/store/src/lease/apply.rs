@@ -37,7 +37,7 @@ impl Store {
     pub(crate) fn apply_keep_alive_of(&mut self, caller: &Caller, ids: &[i64]) -> Result<Vec<i64>, Refusal> {
         let mut ttls = Vec::with_capacity(ids.len());
         for id in ids {
-            match self.authorise(Some(caller), Asked::ChangeLease(*id)) {
+            match self.authorise(Some(caller), Asked::RenewLease(*id)) {
                 Ok(()) => ttls.push(self.leases.renew(*id).unwrap_or(0)),
                 Err(Refusal::PermissionDenied) => ttls.push(-1),
                 Err(refusal) => return Err(refusal),

@@ -12,9 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::intervals::Intervals;
-use super::{Next, Wake, WatchOut};
+use super::{CancelReason, Next, Wake, WatchOut};
+use crate::auth::{Auth, Caller};
 use crate::figures::Measures;
 use crate::mvcc::key_range::KeyRange;
+use crate::refusal::Refusal;
 
 /// All watches of a store.
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ struct Hub {
     spans: Intervals<Watcher>,
     /// All watches that are in sync were given everything up to this revision.
     published: i64,
+    /// Who may watch what.
+    auth: Arc<Auth>,
 }
 
 #[derive(Debug)]
@@ -57,9 +61,9 @@ pub(crate) trait Encode {
 }
 
 impl Watchers {
-    /// For a store that begins at this revision.
-    pub fn starting_at(revision: i64, measures: Arc<Measures>) -> Self {
-        let hub = Mutex::new(Hub { published: revision, ..Hub::default() });
+    /// For a store that begins at this revision, with these users.
+    pub fn starting_at(revision: i64, auth: Arc<Auth>, measures: Arc<Measures>) -> Self {
+        let hub = Mutex::new(Hub { published: revision, auth, ..Hub::default() });
         Self { hub, count: AtomicUsize::new(0), applied: AtomicI64::new(revision), measures }
     }
 
@@ -76,13 +80,19 @@ impl Watchers {
         self.applied.store(revision, Ordering::Release);
     }
 
+    /// Whether a client, if it has said who it is, may watch these keys.
+    pub fn admit(&self, caller: Option<&Caller>, range: &KeyRange) -> Result<(), Refusal> {
+        self.hub().auth.admits_watch(caller, range)
+    }
+
     /// Begins a watch: what `make` makes for the store's revision, and the answer to its client, before any event.
-    /// Nothing is published meanwhile, so that the watch misses nothing after that revision.
-    pub fn add(&self, mailbox: &Arc<Mailbox>, watch_id: i64, make: impl FnOnce(i64) -> Watch) {
+    /// Nothing is published meanwhile, so that the watch misses nothing after that revision, and no user changes.
+    pub fn add(&self, mailbox: &Arc<Mailbox>, watch_id: i64, make: impl FnOnce(i64) -> Watch) -> Result<(), Refusal> {
         let watcher = Watcher { mailbox: Arc::clone(mailbox), watch_id };
         let mut hub = self.hub();
         let revision = self.applied();
         let watch = make(revision);
+        hub.auth.lets_watch(watch.user.as_deref(), &watch.range)?;
         match &watch.range {
             KeyRange::Single(key) => hub.single.entry(key.clone()).or_default().push(watcher),
             span => hub.spans.insert(span, watcher),
@@ -97,24 +107,42 @@ impl Watchers {
         let wake = mail.put(WatchOut::Created { watch_id, revision });
         drop((mail, hub));
         mailbox.wake_if(wake);
+        Ok(())
     }
 
     /// Ends a watch that is in the mailbox no more.
     pub fn remove(&self, range: &KeyRange, mailbox: &Arc<Mailbox>, watch_id: i64) {
-        let mut hub = self.hub();
-        let is_it = |watcher: &Watcher| watcher.is(mailbox, watch_id);
-        match range {
-            KeyRange::Single(key) => {
-                if let Some(watchers) = hub.single.get_mut(key) {
-                    watchers.retain(|watcher| !is_it(watcher));
-                    if watchers.is_empty() {
-                        hub.single.remove(key);
-                    }
-                }
-            }
-            span => hub.spans.remove(span, is_it),
-        }
+        self.hub().remove(range, mailbox, watch_id);
         self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Users or roles have changed: ends the watches that are not permitted any more. What was published before they were
+    /// given; of what comes next they hear nothing. Returns the mailboxes whose owners are to be woken.
+    pub fn set_auth(&self, auth: Arc<Auth>) -> Vec<Arc<Mailbox>> {
+        let mut hub = self.hub();
+        hub.auth = auth;
+        let mut ended = Vec::new();
+        let mut look_at = |watcher: &Watcher| {
+            let mail = watcher.mailbox.mail();
+            let Some(watch) = mail.watches.get(&watcher.watch_id) else { return };
+            if let Err(refusal) = hub.auth.lets_watch(watch.user.as_deref(), &watch.range) {
+                ended.push((Arc::clone(&watcher.mailbox), watcher.watch_id, refusal));
+            }
+        };
+        hub.single.values().flatten().for_each(&mut look_at);
+        hub.spans.visit_all(&mut look_at);
+        let revision = self.applied();
+        let mut to_wake = Vec::new();
+        for (mailbox, watch_id, refusal) in ended {
+            let Some(watch) = mailbox.remove(watch_id) else { continue };
+            hub.remove(&watch.range, &mailbox, watch_id);
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            let reason = CancelReason::Refused(refusal);
+            if mailbox.mail().put(WatchOut::Canceled { watch_id, reason, revision }) {
+                to_wake.push(mailbox);
+            }
+        }
+        to_wake
     }
 
     /// Calls `act` with the revision up to which all watches that are in sync were given everything, and the mailbox's
@@ -174,6 +202,21 @@ impl Watchers {
 }
 
 impl Hub {
+    fn remove(&mut self, range: &KeyRange, mailbox: &Arc<Mailbox>, watch_id: i64) {
+        let is_it = |watcher: &Watcher| watcher.is(mailbox, watch_id);
+        match range {
+            KeyRange::Single(key) => {
+                if let Some(watchers) = self.single.get_mut(key) {
+                    watchers.retain(|watcher| !is_it(watcher));
+                    if watchers.is_empty() {
+                        self.single.remove(key);
+                    }
+                }
+            }
+            span => self.spans.remove(span, is_it),
+        }
+    }
+
     /// Gives the events of one revision to the watchers of their keys.
     fn publish(&self, revision: &mut [impl Encode], to_wake: &mut Vec<Arc<Mailbox>>) {
         let mut wanted: Vec<(&Watcher, usize)> = Vec::new();
@@ -228,6 +271,8 @@ pub(crate) struct Mail {
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
     pub range: KeyRange,
+    /// Whose it is, if the client has said who it is.
+    pub user: Option<Arc<str>>,
     pub no_put: bool,
     pub no_delete: bool,
     pub prev_kv: bool,

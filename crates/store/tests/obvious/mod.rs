@@ -135,6 +135,7 @@ impl Obvious {
                 Applied::Compact(CompactionResponse { header: header(self.revision()) })
             }
             Command::SetAttribute { .. } => Applied::SetAttribute,
+            Command::Auth(_) | Command::By { .. } => panic!("it knows no users"),
             Command::LeaseGrant(LeaseGrantRequest { id, ttl }) => {
                 if *id == 0 {
                     return Err(Refusal::LeaseNotFound);
