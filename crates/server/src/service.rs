@@ -14,6 +14,7 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod permit;
 mod queue;
 mod range_stream;
 mod reconfigure;
@@ -27,7 +28,8 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::sync::Notify;
 use vlot_proto::etcdserverpb::{RangeRequest, ResponseHeader};
-use vlot_store::auth::{self, Asker};
+use vlot_store::auth::{self, Asker, Auth};
+use vlot_store::refusal::Refusal;
 
 use crate::config::Config;
 use crate::conversation::{Replies, Requests};
@@ -57,6 +59,13 @@ impl Caller {
     /// On whose behalf its commands are.
     fn asker(&self) -> Option<Asker> {
         self.identity.clone().map(Asker::Client)
+    }
+
+    /// Who it is by now, in a call that goes on for long.
+    fn renewed(&self, auth: &Auth) -> Result<Caller, Refusal> {
+        let identity = self.identity.as_ref().filter(|_| auth.is_enabled());
+        let identity = identity.map(|identity| auth.renewed(identity)).transpose()?;
+        Ok(Caller { identity, ..*self })
     }
 }
 
@@ -138,16 +147,17 @@ impl Services {
         if self.store_group.is_learner() && !is_for_learners(rpc, &request) {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }
+        self.admit(rpc, caller)?;
         let message = match rpc {
-            Rpc::Range => return self.range(request).await,
+            Rpc::Range => return self.range(caller, request).await,
             Rpc::Txn => return self.txn(caller, request).await,
             Rpc::Put => self.put(caller, request).await,
             Rpc::DeleteRange => self.delete_range(caller, request).await,
             Rpc::Compact => self.compact(caller, request).await,
             Rpc::LeaseGrant => self.lease_grant(caller, request).await,
             Rpc::LeaseRevoke => self.lease_revoke(caller, request).await,
-            Rpc::LeaseTimeToLive => Box::pin(self.lease_time_to_live(request)).await,
-            Rpc::LeaseLeases => Box::pin(self.lease_leases(request)).await,
+            Rpc::LeaseTimeToLive => Box::pin(self.lease_time_to_live(caller, request)).await,
+            Rpc::LeaseLeases => Box::pin(self.lease_leases(caller, request)).await,
             Rpc::Lock => Box::pin(self.lock(caller, request)).await,
             Rpc::Unlock => Box::pin(self.unlock(caller, request)).await,
             Rpc::Campaign => Box::pin(self.campaign(caller, request)).await,
@@ -156,16 +166,16 @@ impl Services {
             Rpc::Resign => Box::pin(self.resign(caller, request)).await,
             Rpc::MemberList => self.member_list(request).await,
             // The rare ones are boxed: each call is a task, as large as the largest of these.
-            Rpc::MemberAdd => Box::pin(self.member_add(request)).await,
-            Rpc::MemberRemove => Box::pin(self.member_remove(request)).await,
-            Rpc::MemberUpdate => Box::pin(self.member_update(request)).await,
-            Rpc::MemberPromote => Box::pin(self.member_promote(request)).await,
+            Rpc::MemberAdd => Box::pin(self.member_add(caller, request)).await,
+            Rpc::MemberRemove => Box::pin(self.member_remove(caller, request)).await,
+            Rpc::MemberUpdate => Box::pin(self.member_update(caller, request)).await,
+            Rpc::MemberPromote => Box::pin(self.member_promote(caller, request)).await,
             Rpc::Status => self.status(request).await,
             Rpc::Alarm => Box::pin(self.alarm(caller, request)).await,
             Rpc::Hash => Box::pin(self.hash(request)).await,
             Rpc::HashKv => Box::pin(self.hash_kv(request)).await,
             Rpc::Defragment => Box::pin(self.defragment(request)).await,
-            Rpc::Downgrade => Box::pin(self.downgrade(request)).await,
+            Rpc::Downgrade => Box::pin(self.downgrade(caller, request)).await,
             Rpc::MoveLeader => self.move_leader(request).await,
             Rpc::HealthCheck => health::check(request),
             Rpc::Watch
@@ -193,6 +203,7 @@ impl Services {
         if caller.requires_leader && !self.store_group.has_leader() {
             return Err(Status::NO_LEADER);
         }
+        self.admit(rpc, &caller)?;
         match rpc {
             Rpc::RangeStream => self.range_stream(caller, requests, replies).await,
             Rpc::Watch => self.watch(caller, requests, replies).await,

@@ -20,6 +20,7 @@ impl Services {
             if !self.store_group.is_corrupt() {
                 self.store_group.barrier().await?;
             }
+            self.require_user(caller)?;
             let revision = self.store_group.look(Store::revision).await?;
             let alarms = self.store_group.alarms().borrow().list(request.alarm);
             AlarmResponse { header: Some(self.header(revision)), alarms }

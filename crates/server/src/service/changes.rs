@@ -8,8 +8,6 @@ use prost::Message;
 use tokio::sync::Notify;
 use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use vlot_proto::mvccpb::Event;
-use vlot_store::auth::Asked;
-use vlot_store::refusal::Refusal;
 use vlot_store::watch::{CancelReason, Next, WatchOut, WatchStream};
 
 use super::{Caller, Services};
@@ -37,12 +35,8 @@ impl Services {
     pub(super) async fn changes(&self, caller: &Caller, create: &WatchCreateRequest) -> Result<Changes<'_>, Status> {
         let woken = Arc::new(Notify::new());
         let wake = woken.clone();
-        let stream = self.store_group.look(|store| {
-            store.authorise(caller.identity.as_ref(), Asked::Watch(create))?;
-            Ok::<_, Refusal>(store.watch_stream(Arc::new(move || wake.notify_one())))
-        });
-        let mut stream = stream.await??;
-        stream.create(create);
+        let mut stream = self.store_group.look(|store| store.watch_stream(Arc::new(move || wake.notify_one()))).await?;
+        stream.create_for(caller.identity.as_ref(), create);
         Ok(Changes { services: self, stream: Some(stream), woken })
     }
 }
@@ -90,6 +84,8 @@ fn said_by(outs: Vec<WatchOut>) -> Result<Option<Option<Changed>>, Status> {
                 }
             }
             WatchOut::Canceled { reason: CancelReason::Compacted { .. }, .. } => return Ok(Some(changed)),
+            WatchOut::Canceled { reason: CancelReason::Refused(refusal), .. }
+            | WatchOut::NotCreated { reason: CancelReason::Refused(refusal), .. } => return Err(refusal.into()),
             WatchOut::Canceled { .. } | WatchOut::NotCreated { .. } => return Err(Status::CANCELED),
             WatchOut::Created { .. } | WatchOut::Progress { .. } => {}
         }

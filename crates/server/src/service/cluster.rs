@@ -16,7 +16,7 @@ use vlot_proto::etcdserverpb::{
 };
 
 use super::reconfigure::{self, Voter};
-use super::{Services, decode, encode};
+use super::{Caller, Services, decode, encode};
 use crate::ask::ask;
 use crate::config::Url;
 use crate::identity::{Identity, fresh_member_id};
@@ -42,7 +42,7 @@ impl Services {
     }
 
     /// A new voter learns at first and votes as soon as it has caught up. Clients see none of that: it is a voter to them.
-    pub(super) async fn member_add(&self, request: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn member_add(&self, caller: &Caller, request: Bytes) -> Result<Bytes, Status> {
         let MemberAddRequest { peer_ur_ls, is_learner } = decode(request)?;
         let urls = peer_urls(&peer_ur_ls)?;
         if self.strict_reconfig {
@@ -58,13 +58,13 @@ impl Services {
             }
             Ok((MemberChange::AddLearner { node: NodeId(id), address: address.clone() }, member.clone()))
         };
-        let member = self.change(plan).await?;
+        let member = self.change(caller, plan).await?;
         info!(member = format!("{id:x}"), peer_urls = member.peer_ur_ls.join(","), is_learner, "a member was added");
         let (header, members) = (Some(self.header(0)), self.members());
         Ok(encode(&MemberAddResponse { header, member: Some(member), members }))
     }
 
-    pub(super) async fn member_remove(&self, request: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn member_remove(&self, caller: &Caller, request: Bytes) -> Result<Bytes, Status> {
         let MemberRemoveRequest { id } = decode(request)?;
         let is_learner = self.members().iter().any(|member| member.id == id && member.is_learner);
         if self.strict_reconfig && !is_learner {
@@ -74,14 +74,14 @@ impl Services {
             find(members, id)?;
             Ok((MemberChange::Remove(NodeId(id)), Member { id, ..Member::default() }))
         };
-        self.change(plan).await?;
+        self.change(caller, plan).await?;
         info!(member = format!("{id:x}"), "a member was removed");
         // The one that leaves is the last to know.
         let members = self.members().into_iter().filter(|member| member.id != id).collect();
         Ok(encode(&MemberRemoveResponse { header: Some(self.header(0)), members }))
     }
 
-    pub(super) async fn member_update(&self, request: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn member_update(&self, caller: &Caller, request: Bytes) -> Result<Bytes, Status> {
         let MemberUpdateRequest { id, peer_ur_ls } = decode(request)?;
         let urls = peer_urls(&peer_ur_ls)?;
         let plan = |members: &[Member]| {
@@ -90,12 +90,12 @@ impl Services {
             require_unused(members, &member)?;
             Ok((MemberChange::Move { node: NodeId(id), address: address_of(&urls) }, member))
         };
-        let member = self.change(plan).await?;
+        let member = self.change(caller, plan).await?;
         info!(member = format!("{id:x}"), peer_urls = member.peer_ur_ls.join(","), "a member's peer URLs are others");
         Ok(encode(&MemberUpdateResponse { header: Some(self.header(0)), members: self.members() }))
     }
 
-    pub(super) async fn member_promote(&self, request: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn member_promote(&self, caller: &Caller, request: Bytes) -> Result<Bytes, Status> {
         let MemberPromoteRequest { id } = decode(request)?;
         let is_learner = self.members().iter().any(|member| member.id == id && member.is_learner);
         if self.strict_reconfig && is_learner {
@@ -110,7 +110,7 @@ impl Services {
             Ok((MemberChange::Promote(NodeId(id)), Member { id, peer_ur_ls, ..Member::default() }))
         };
         let leads = self.store_group.raft_status().leader == self.membership.identity().member;
-        let promoted = self.change(plan).await;
+        let promoted = self.change(caller, plan).await;
         if leads {
             self.metrics.promoted(promoted.as_ref().map(drop));
         }
@@ -125,11 +125,17 @@ impl Services {
     }
 
     /// Makes the change that is planned from the members there are, anew each time that another comes first.
-    async fn change(&self, plan: impl Fn(&[Member]) -> Result<Planned, Status>) -> Result<Member, Status> {
+    async fn change(
+        &self,
+        caller: &Caller,
+        plan: impl Fn(&[Member]) -> Result<Planned, Status>,
+    ) -> Result<Member, Status> {
         let deadline = Instant::now() + self.store_group.request_timeout();
         loop {
             // What is refused must not be refused for what was long ago.
             self.store_group.barrier().await?;
+            // Nor must it be allowed for that: the change itself asks nobody when it is applied.
+            self.require_root(caller)?;
             let (change, member) = plan(&self.members())?;
             match self.store_group.change_members(change, &member).await {
                 Ok(()) => return Ok(member),

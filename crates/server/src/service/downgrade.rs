@@ -8,7 +8,7 @@ use vlot_proto::etcdserverpb::{DowngradeInfo, DowngradeRequest, DowngradeRespons
 use vlot_store::command::Command;
 use vlot_store::store::Store;
 
-use super::{ETCD_VERSION, Services, decode, encode};
+use super::{Caller, ETCD_VERSION, Services, decode, encode};
 use crate::status::Status;
 use crate::store_machine::Proposal;
 
@@ -16,16 +16,16 @@ use crate::store_machine::Proposal;
 const TARGET: &[u8] = b"downgrade";
 
 impl Services {
-    pub(super) async fn downgrade(&self, request: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn downgrade(&self, caller: &Caller, request: Bytes) -> Result<Bytes, Status> {
         let request: DowngradeRequest = decode(request)?;
         match DowngradeAction::try_from(request.action) {
             Ok(DowngradeAction::Validate) => drop(self.downgrade_target(&request.version).await?),
             Ok(DowngradeAction::Enable) => {
                 let target = self.downgrade_target(&request.version).await?;
-                self.remember_target(target.into()).await?;
+                self.remember_target(caller, target.into()).await?;
             }
             // As etcd, which does not mind if there is none.
-            Ok(DowngradeAction::Cancel) => self.remember_target(Bytes::new()).await?,
+            Ok(DowngradeAction::Cancel) => self.remember_target(caller, Bytes::new()).await?,
             Err(_) => return Err(Status::UNKNOWN_METHOD),
         }
         let revision = self.store_group.look(Store::revision).await?;
@@ -52,7 +52,10 @@ impl Services {
         Ok(format!("{major}.{minor}.0"))
     }
 
-    async fn remember_target(&self, value: Bytes) -> Result<(), Status> {
+    async fn remember_target(&self, caller: &Caller, value: Bytes) -> Result<(), Status> {
+        // A fact is remembered whoever is behind it, and what this node knows of users may be of long ago.
+        self.store_group.barrier().await?;
+        self.require_root(caller)?;
         let fact = Command::SetAttribute { name: Bytes::from_static(TARGET), value };
         self.store_group.propose(Proposal::Command(fact)).await??;
         Ok(())

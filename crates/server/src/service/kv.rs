@@ -6,6 +6,7 @@ use vlot_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 use vlot_proto::txn::{self, BadTxn};
+use vlot_store::auth::Asked;
 use vlot_store::check;
 use vlot_store::command::Tag;
 use vlot_store::refusal::Refusal;
@@ -19,7 +20,7 @@ use crate::status::Status;
 use crate::store_machine::Proposal;
 
 impl Services {
-    pub(super) async fn range(&self, request: Bytes) -> Result<Reply, Status> {
+    pub(super) async fn range(&self, caller: &Caller, request: Bytes) -> Result<Reply, Status> {
         let request: RangeRequest = decode(request)?;
         check::check_range(&request)?;
         let span = self.metrics.requests.begin(Act::Range);
@@ -27,14 +28,18 @@ impl Services {
             self.store_group.barrier().await?;
         }
         let reading = self.metrics.ranges.begin(Act::Range);
-        let answer = self.look_up(request).await;
+        let answer = self.look_up(caller, request).await;
         reading.end(answer.is_ok());
         span.end(answer.is_ok());
         answer
     }
 
-    async fn look_up(&self, request: RangeRequest) -> Result<Reply, Status> {
-        match self.look(|store| store.range_small(&request, SHORT_KEYS_MAX, SHORT_BYTES_MAX)).await? {
+    async fn look_up(&self, caller: &Caller, request: RangeRequest) -> Result<Reply, Status> {
+        let looked = self.look(|store| {
+            caller.may(store, Asked::Range(&request))?;
+            store.range_small(&request, SHORT_KEYS_MAX, SHORT_BYTES_MAX)
+        });
+        match looked.await? {
             Looked::Short(mut reply) => {
                 self.complete(&mut reply.header);
                 Ok(Reply::Message(encode(&reply)))
@@ -74,7 +79,7 @@ impl Services {
         check::check_txn(&request, self.txn_ops_max)?;
         if check::is_read_only(&request) {
             let span = self.metrics.requests.begin(Act::ReadonlyTxn);
-            let answer = self.read_txn(request).await;
+            let answer = self.read_txn(caller, request).await;
             span.end(answer.is_ok());
             return answer;
         }
@@ -89,11 +94,15 @@ impl Services {
         encode_by(&self.readers, reply, is_long).await.map(Reply::Message)
     }
 
-    async fn read_txn(&self, request: TxnRequest) -> Result<Reply, Status> {
+    async fn read_txn(&self, caller: &Caller, request: TxnRequest) -> Result<Reply, Status> {
         if !is_serializable(&request) {
             self.store_group.barrier().await?;
         }
-        match self.look(|store| store.read_txn_small(&request)).await? {
+        let looked = self.look(|store| {
+            caller.may(store, Asked::Txn(&request))?;
+            store.read_txn_small(&request)
+        });
+        match looked.await? {
             Looked::Short(mut reply) => {
                 self.complete(&mut reply.header);
                 Ok(Reply::Message(encode(&reply)))
@@ -106,7 +115,7 @@ impl Services {
         }
     }
 
-    /// The answer if it is short, else a view to make it from.
+    /// The answer if it is short and permitted, else a view to make it from.
     async fn look<R>(&self, short: impl FnOnce(&Store) -> Result<Option<R>, Refusal>) -> Result<Looked<R>, Status> {
         let looked = self.store_group.look(|store| {
             Ok::<_, Refusal>(match short(store)? {

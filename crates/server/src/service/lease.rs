@@ -10,6 +10,7 @@ use vlot_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
+use vlot_store::auth::Asked;
 use vlot_store::command::Tag;
 use vlot_store::lease::TTL_MAX;
 use vlot_store::refusal::Refusal;
@@ -71,16 +72,17 @@ impl Services {
         Ok(encode(&reply))
     }
 
-    pub(super) async fn lease_time_to_live(&self, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn lease_time_to_live(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let LeaseTimeToLiveRequest { id, keys: wants_keys } = decode(bytes)?;
         self.store_group.barrier().await?;
         let looked = self.store_group.look_at_leases(|store, now| {
+            caller.may(store, if wants_keys { Asked::KeysOnLease(id) } else { Asked::Anything })?;
             let lease = store.lease(id).filter(|_| id != 0);
             let keys = if wants_keys { store.keys_on_lease(id, KEYS_MAX) } else { Some(Vec::new()) };
             let view = keys.is_none().then(|| store.view());
-            (store.revision(), lease.map(|lease| (lease.ttl, lease.left(now))), keys, view)
+            Ok::<_, Refusal>((store.revision(), lease.map(|lease| (lease.ttl, lease.left(now))), keys, view))
         });
-        let (revision, lease, keys, view) = looked.await?;
+        let (revision, lease, keys, view) = looked.await??;
         let is_long = view.is_some();
         let keys = match (keys, view) {
             (Some(keys), _) => keys,
@@ -100,17 +102,18 @@ impl Services {
     }
 
     /// All leases, those first that end first.
-    pub(super) async fn lease_leases(&self, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(super) async fn lease_leases(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let LeaseLeasesRequest {} = decode(bytes)?;
         let mut found = Vec::new();
         let mut last = None;
         let revision = loop {
             let look = self.store_group.look_at_leases(|store, now| {
+                caller.may(store, Asked::AllLeases)?;
                 let some = store.leases_after(last).take(LEASES_MAX);
                 found.extend(some.map(|lease| (now + lease.left(now), lease.renewal, lease.id)));
-                store.revision()
+                Ok::<_, Refusal>(store.revision())
             });
-            let revision = look.await?;
+            let revision = look.await??;
             let newest = found.last().map(|(_, _, id)| *id);
             if newest == last || !found.len().is_multiple_of(LEASES_MAX) {
                 break revision;
@@ -141,7 +144,8 @@ impl Services {
                 request = requests.next(), if !has_ended && renewing.len() < RENEWING_MAX => match request? {
                     Some(request) => {
                         let LeaseKeepAliveRequest { id } = decode(request)?;
-                        renewing.push_back((id, self.store_group.renew(id)?));
+                        let asker = caller.renewed(&self.store_group.auth())?.asker();
+                        renewing.push_back((id, self.store_group.renew(id, asker)?));
                     }
                     None => has_ended = true,
                 },

@@ -15,7 +15,7 @@ use vlot_proto::etcdserverpb::{
     TxnResponse, WatchCreateRequest,
 };
 use vlot_proto::mvccpb::KeyValue;
-use vlot_store::auth::{Asked, Asker};
+use vlot_store::auth::Asked;
 use vlot_store::command::Tag;
 use vlot_store::store::Applied;
 
@@ -87,7 +87,7 @@ impl Services {
         name: &[u8],
         place: &Place,
     ) -> Result<GivesBack<'_>, Status> {
-        let waiting = GivesBack { services: self, asker: caller.asker(), place: Some(place.clone()) };
+        let waiting = GivesBack { services: self, caller: caller.clone(), place: Some(place.clone()) };
         let before = RangeRequest {
             max_create_revision: place.created - 1,
             sort_order: SortOrder::Descend.into(),
@@ -136,7 +136,7 @@ impl Services {
         range: &RangeRequest,
     ) -> Result<(i64, Option<KeyValue>), Status> {
         let found = self.store_group.look(|store| {
-            store.authorise(caller.identity.as_ref(), Asked::Range(range))?;
+            caller.may_still(store, Asked::Range(range))?;
             store.range(range).map(|found| (store.revision(), found))
         });
         let found = found.await?;
@@ -146,6 +146,8 @@ impl Services {
 
     async fn propose_txn(&self, caller: &Caller, txn: &TxnRequest) -> Result<(ResponseHeader, TxnResponse), Status> {
         let bytes = Bytes::from(txn.encode_to_vec());
+        // The queue may have been long.
+        let caller = &caller.renewed(&self.store_group.auth())?;
         let Applied::Txn(response) = self.propose(caller, Tag::Txn, &bytes).await.map_err(unknown)? else {
             return Err(Status::OTHER_ANSWER);
         };
@@ -157,7 +159,7 @@ impl Services {
 /// Gives a place back when it is dropped: with the call of a client that has gone, say.
 pub(super) struct GivesBack<'s> {
     services: &'s Services,
-    asker: Option<Asker>,
+    caller: Caller,
     place: Option<Place>,
 }
 
@@ -176,9 +178,11 @@ impl Drop for GivesBack<'_> {
             success: vec![op(Request::RequestDeleteRange(delete))],
             ..Default::default()
         };
-        let proposal =
-            Proposal::Request { asker: self.asker.take(), tag: Tag::Txn, request: Bytes::from(txn.encode_to_vec()) };
         let store_group = self.services.store_group.clone();
+        // Who may not do it any more leaves it to the lease.
+        let Ok(caller) = self.caller.renewed(&store_group.auth()) else { return };
+        let request = Bytes::from(txn.encode_to_vec());
+        let proposal = Proposal::Request { asker: caller.asker(), tag: Tag::Txn, request };
         // Nobody waits for it. If it fails, the lease will see to it.
         tokio::spawn(async move { drop(store_group.propose(proposal).await) });
     }

@@ -5,8 +5,10 @@
 
 use vlot_proto::etcdserverpb::RangeRequest;
 use vlot_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use vlot_store::auth::Asked;
 use vlot_store::check;
 use vlot_store::chunks::RangeChunks;
+use vlot_store::refusal::Refusal;
 
 use super::{Caller, Services, decode};
 use crate::conversation::{Batch, Replies, Requests};
@@ -22,20 +24,26 @@ impl Services {
         let request: RangeRequest = decode(requests.next().await?.ok_or(Status::NO_MESSAGE)?)?;
         check_streamed(&request)?;
         tokio::select! {
-            sent = self.send_range(&request, &replies) => sent,
+            sent = self.send_range(&caller, &request, &replies) => sent,
             () = self.leaderless(), if caller.requires_leader => Err(Status::NO_LEADER),
             () = replies.closed() => Err(Status::CANCELED),
         }
     }
 
-    async fn send_range(&self, request: &RangeRequest, replies: &Replies) -> Result<(), Status> {
+    async fn send_range(&self, caller: &Caller, request: &RangeRequest, replies: &Replies) -> Result<(), Status> {
         if !request.serializable {
             self.store_group.barrier().await?;
         }
+        self.store_group.look(|store| caller.may(store, Asked::Range(request))).await??;
         let mut chunks = RangeChunks::new(request, self.request_bytes_max);
         loop {
             // From a new view each time: a client that does not read must not hold the store's past in memory.
-            let view = self.store_group.local_view().await?;
+            let view = self.store_group.look(|store| {
+                // What may be read by now: a client may take its time.
+                caller.may_still(store, Asked::Range(request))?;
+                Ok::<_, Refusal>(store.view())
+            });
+            let view = view.await??;
             let header = self.header(0);
             let made = self.readers.run(move || (chunks.next_message(&view, header), chunks)).await?;
             chunks = made.1;

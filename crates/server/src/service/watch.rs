@@ -4,6 +4,7 @@
 //! what it still needs is the store's business: a client that does not read holds nothing here but the few replies that
 //! wait for its connection.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::future::ready;
 use std::hash::{BuildHasher, RandomState};
@@ -60,7 +61,7 @@ impl Services {
             let mut turn = None;
             tokio::select! {
                 request = requests.next(), if is_asking => match request? {
-                    Some(request) => conversation.handle(&mut stream, decode(request)?),
+                    Some(request) => conversation.handle(&mut stream, &caller, decode(request)?),
                     None => is_asking = false,
                 },
                 () = woken.notified(), if next != Next::Drain => {}
@@ -149,11 +150,11 @@ struct Conversation {
 }
 
 impl Conversation {
-    fn handle(&mut self, stream: &mut WatchStream, request: WatchRequest) {
+    fn handle(&mut self, stream: &mut WatchStream, caller: &Caller, request: WatchRequest) {
         match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => {
                 self.asked.push_back(create.fragment);
-                stream.create(&create);
+                stream.create_for(caller.identity.as_ref(), &create);
             }
             Some(RequestUnion::CancelRequest(cancel)) => stream.cancel(cancel.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => stream.request_progress(),
@@ -199,22 +200,24 @@ impl Conversation {
 
 /// A watch that was not made exists and ends in one response.
 fn refused(reason: CancelReason, response: WatchResponse) -> WatchResponse {
-    WatchResponse { created: true, cancel_reason: words(reason).to_owned(), ..ended(reason, response) }
+    WatchResponse { created: true, cancel_reason: words(reason).into_owned(), ..ended(reason, response) }
 }
 
 /// A watch that ends. Clients see by `compact_revision` that they may start again, and where.
 fn ended(reason: CancelReason, response: WatchResponse) -> WatchResponse {
     let compact_revision = if let CancelReason::Compacted { oldest } = reason { oldest } else { 0 };
-    WatchResponse { canceled: true, compact_revision, ..response }
+    let cancel_reason = if let CancelReason::Refused(_) = reason { words(reason).into_owned() } else { String::new() };
+    WatchResponse { canceled: true, compact_revision, cancel_reason, ..response }
 }
 
-fn words(reason: CancelReason) -> &'static str {
-    match reason {
+fn words(reason: CancelReason) -> Cow<'static, str> {
+    Cow::Borrowed(match reason {
         CancelReason::Asked => "",
         CancelReason::Compacted { .. } | CancelReason::NegativeStart => COMPACTED,
         CancelReason::EmptyRange => "mvcc: watcher range is empty",
         CancelReason::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",
-    }
+        CancelReason::Refused(refusal) => return Status::from(refusal).message,
+    })
 }
 
 /// How much longer a response is that says it is a part.
@@ -291,5 +294,12 @@ mod tests {
         let response = refused(CancelReason::EmptyRange, WatchResponse::default());
         assert!(response.canceled && response.created);
         assert_eq!(response.cancel_reason, "mvcc: watcher range is empty");
+    }
+
+    #[test]
+    fn a_watch_that_is_not_permitted_any_more_says_so() {
+        let response = ended(CancelReason::Refused(Refusal::PermissionDenied), WatchResponse::default());
+        assert!(response.canceled && !response.created);
+        assert_eq!(response.cancel_reason, "etcdserver: permission denied");
     }
 }

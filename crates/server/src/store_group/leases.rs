@@ -2,12 +2,16 @@
 //!
 //! Must not know what a lease is, or when one ends: the store does.
 
+use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use vlot_store::auth::Asker;
 use vlot_store::command::Command;
 use vlot_store::lease::clock::LeaseClock;
+use vlot_store::refusal::Refusal;
 use vlot_store::store::{Applied, Store};
 
 use super::StoreGroup;
@@ -35,8 +39,12 @@ pub(crate) struct Renewed {
 /// The outcome of a renewal, once it is there.
 pub(crate) type Renewing = oneshot::Receiver<Result<Renewed, Status>>;
 
-/// A lease to renew, and who waits for it.
-type Waiting = (i64, oneshot::Sender<Result<Renewed, Status>>);
+/// A lease to renew, on whose behalf, and who waits for it.
+struct Waiting {
+    id: i64,
+    asker: Option<Asker>,
+    renewed: oneshot::Sender<Result<Renewed, Status>>,
+}
 
 /// The renewals that wait for a command.
 #[derive(Default)]
@@ -51,11 +59,22 @@ impl Renewals {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Vec<Waiting> {
+    /// What leaves next, together for each asker.
+    fn take(&self) -> Vec<Vec<Waiting>> {
         let mut waiting = self.waiting();
         let taken = waiting.len().min(RENEWALS_MAX);
         let rest = waiting.split_off(taken);
-        std::mem::replace(&mut waiting, rest)
+        let mut taken = std::mem::replace(&mut *waiting, rest);
+        drop(waiting);
+        taken.sort_by(|left, right| left.asker.cmp(&right.asker));
+        let mut commands: Vec<Vec<Waiting>> = Vec::new();
+        for one in taken {
+            match commands.last_mut() {
+                Some(command) if command[0].asker == one.asker => command.push(one),
+                _ => commands.push(vec![one]),
+            }
+        }
+        commands
     }
 }
 
@@ -64,13 +83,13 @@ impl StoreGroup {
     ///
     /// # Errors
     /// Too many wait already.
-    pub(crate) fn renew(&self, id: i64) -> Result<Renewing, Status> {
+    pub(crate) fn renew(&self, id: i64, asker: Option<Asker>) -> Result<Renewing, Status> {
         let (renewed, renewing) = oneshot::channel();
         let mut waiting = self.renewals.waiting();
         if waiting.len() >= WAITING_MAX {
             return Err(Status::TOO_MANY_REQUESTS);
         }
-        waiting.push((id, renewed));
+        waiting.push(Waiting { id, asker, renewed });
         drop(waiting);
         self.renewals.come.notify_one();
         Ok(renewing)
@@ -104,25 +123,44 @@ impl StoreGroup {
 
     async fn propose_renewals(&self) {
         loop {
-            let batch = self.renewals.take();
-            if batch.is_empty() {
+            let commands = self.renewals.take();
+            if commands.is_empty() {
                 self.renewals.come.notified().await;
                 continue;
             }
-            let (ids, waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-            let renewed = match self.propose(Proposal::Command(Command::LeaseKeepAlive(ids))).await {
-                Ok(Ok(Applied::LeaseKeepAlive { revision, ttls })) => Ok((revision, ttls)),
-                Ok(Ok(_)) => Err(Status::OTHER_ANSWER),
-                Ok(Err(refusal)) => Err(refusal.into()),
-                Err(status) => Err(status),
-            };
-            // Who has gone meanwhile need not be told.
-            match renewed {
-                Ok((revision, ttls)) => waiting.into_iter().zip(ttls).for_each(|(waiting, ttl)| {
-                    let _ = waiting.send(Ok(Renewed { revision, ttl }));
-                }),
-                Err(status) => waiting.into_iter().for_each(|waiting| drop(waiting.send(Err(status.clone())))),
-            }
+            let mut proposed: Vec<_> =
+                commands.into_iter().map(|command| Box::pin(self.propose_for(command))).collect();
+            // All at once: one that has many users behind it is not to wait for each of them.
+            poll_fn(|context| {
+                proposed.retain_mut(|one| one.as_mut().poll(context).is_pending());
+                if proposed.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        }
+    }
+
+    /// Proposes renewals of one asker, and tells those that wait what came of it.
+    async fn propose_for(&self, waiting: Vec<Waiting>) {
+        let asker = waiting.first().and_then(|first| first.asker.clone());
+        let command = Command::LeaseKeepAlive(waiting.iter().map(|one| one.id).collect());
+        let command = match asker {
+            Some(asker) => command.by(asker),
+            None => command,
+        };
+        let renewed = match self.propose(Proposal::Command(command)).await {
+            Ok(Ok(Applied::LeaseKeepAlive { revision, ttls })) => Ok((revision, ttls)),
+            Ok(Ok(_)) => Err(Status::OTHER_ANSWER),
+            Ok(Err(refusal)) => Err(refusal.into()),
+            Err(status) => Err(status),
+        };
+        // Who has gone meanwhile need not be told.
+        match renewed {
+            Ok((revision, ttls)) => waiting.into_iter().zip(ttls).for_each(|(one, ttl)| {
+                let renewed =
+                    if ttl < 0 { Err(Refusal::PermissionDenied.into()) } else { Ok(Renewed { revision, ttl }) };
+                let _ = one.renewed.send(renewed);
+            }),
+            Err(status) => waiting.into_iter().for_each(|one| drop(one.renewed.send(Err(status.clone())))),
         }
     }
 
