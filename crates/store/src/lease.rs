@@ -187,8 +187,8 @@ impl Leases {
     }
 
     /// What a leader of this term tells the others at this cluster time, if there is anything: that leases begin to run,
-    /// or end, or that time has passed.
-    pub fn due(&self, term: u64, now: u64) -> Option<LeaseTime> {
+    /// or end, or that time has passed. `others_count` says whether time is counted by more than leases.
+    pub fn due(&self, term: u64, now: u64, others_count: bool) -> Option<LeaseTime> {
         let mut keys = 0;
         let ended = self.ends.iter().take_while(|(end, _)| *end <= now).take(ENDED_MAX);
         let ended = ended.map_while(|(_, id)| {
@@ -197,7 +197,8 @@ impl Leases {
             Some((*id, lease.renewal))
         });
         let ended: Vec<_> = ended.collect();
-        let is_untold = !self.leases.is_empty() && now.saturating_sub(self.time.now) >= UNTOLD_MAX;
+        let is_counted = others_count || !self.leases.is_empty();
+        let is_untold = is_counted && now.saturating_sub(self.time.now) >= UNTOLD_MAX;
         let is_due = !ended.is_empty() || !self.waiting.is_empty() || is_untold;
         is_due.then_some(LeaseTime { term, now, renewals: self.time.renewals, ended })
     }

@@ -80,7 +80,8 @@ impl Store {
     /// What a leader of this term tells the others at this cluster time, in milliseconds, if there is anything.
     #[must_use]
     pub fn lease_time_due(&self, term: u64, now: u64) -> Option<LeaseTime> {
-        self.leases.due(term, now)
+        // Tokens of users end by it too.
+        self.leases.due(term, now, self.auth.is_enabled())
     }
 
     /// Cluster time as it was told last, in milliseconds.
