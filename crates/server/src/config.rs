@@ -4,6 +4,7 @@
 //! is free or a directory writable is found out where it is used.
 
 mod arguments;
+mod auth;
 mod checks;
 mod error;
 pub(crate) mod flags;
@@ -13,6 +14,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arguments::Settings;
+pub use auth::BadAuthToken;
+pub(crate) use auth::{AuthOptions, JwtOptions, SignMethod, TokenKind};
 pub(crate) use checks::CorruptionChecks;
 pub use error::ConfigError;
 use error::Expected;
@@ -30,6 +33,7 @@ pub struct Config {
     pub(crate) heartbeat: Duration,
     pub(crate) election_timeout: Duration,
     pub(crate) limits: Limits,
+    pub(crate) auth: AuthOptions,
     /// Whether a change of members that endangers the quorum is refused.
     pub(crate) strict_reconfig: bool,
     pub(crate) log_kept: LogKept,
@@ -162,6 +166,7 @@ impl Config {
             heartbeat,
             election_timeout,
             limits: limits(&settings)?,
+            auth: auth::auth_options(&mut settings)?,
             strict_reconfig: is_on(&settings, "strict-reconfig-check"),
             log_kept: LogKept {
                 snapshot_count: at_least(&settings, "snapshot-count", 1)?,

@@ -19,7 +19,7 @@ mod stream;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +69,14 @@ pub(crate) enum Serves {
     Http,
     /// What operators' tools ask, without the clients' calls.
     Metrics,
+}
+
+/// What is known of the client at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// The name in its certificate, if it has shown one that was verified.
+    pub(crate) common_name: Option<Arc<str>>,
 }
 
 /// What all connections share.
@@ -123,7 +131,8 @@ impl Edge {
                     let edge = self.clone();
                     connections.spawn(async move {
                         let _place = place;
-                        if let Err(error) = edge.converse(stream, serves).await {
+                        let peer = Peer { address: from.ip(), common_name: None };
+                        if let Err(error) = edge.converse(stream, serves, peer).await {
                             debug!(%from, %error, "connection ended");
                         }
                     });
@@ -142,7 +151,7 @@ impl Edge {
     }
 
     /// Serves one connection until either side ends it.
-    async fn converse(self: Arc<Edge>, stream: TcpStream, serves: Serves) -> Result<(), ConnectionError> {
+    async fn converse(self: Arc<Edge>, stream: TcpStream, serves: Serves, peer: Peer) -> Result<(), ConnectionError> {
         stream.set_nodelay(true)?;
         let mut stopping = self.stopping.clone();
         let opened = tokio::select! {
@@ -151,10 +160,10 @@ impl Edge {
             }
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         };
-        let edge = self.clone();
+        let (edge, peer) = (self.clone(), Arc::new(peer));
         let service = service_fn(move |request| {
-            let edge = edge.clone();
-            async move { Ok::<_, Infallible>(edge.answer(request, serves).await) }
+            let (edge, peer) = (edge.clone(), peer.clone());
+            async move { Ok::<_, Infallible>(edge.answer(request, serves, &peer).await) }
         });
         let stopped = async move {
             // An error means that the server is gone altogether.
@@ -182,16 +191,18 @@ impl Edge {
         }
     }
 
-    async fn answer(self: Arc<Edge>, request: Request<Incoming>, serves: Serves) -> Response<Body> {
+    async fn answer(self: Arc<Edge>, request: Request<Incoming>, serves: Serves, peer: &Peer) -> Response<Body> {
         match serves {
-            Serves::GrpcAndHttp | Serves::Grpc if grpc::is_grpc(request.headers()) => grpc::answer(self, request).await,
+            Serves::GrpcAndHttp | Serves::Grpc if grpc::is_grpc(request.headers()) => {
+                grpc::answer(self, request, peer).await
+            }
             Serves::Grpc if request.version() == Version::HTTP_2 => grpc::not_a_call(request.headers()),
             Serves::Grpc => http::not_found(),
             _ if !http::is_for_one_of(self.hosts.as_deref(), &request) => http::misdirected(),
             Serves::Metrics => http::answer(&self.services, &request).await,
             Serves::GrpcAndHttp | Serves::Http => {
                 let origin = cors::allowed(self.origins.as_deref(), request.headers());
-                let mut response = self.answer_http(request, serves == Serves::GrpcAndHttp).await;
+                let mut response = self.answer_http(request, serves == Serves::GrpcAndHttp, peer).await;
                 if let Some(origin) = origin {
                     cors::allow(&mut response, origin);
                 }
@@ -200,13 +211,13 @@ impl Edge {
         }
     }
 
-    async fn answer_http(self: Arc<Edge>, request: Request<Incoming>, has_calls: bool) -> Response<Body> {
+    async fn answer_http(self: Arc<Edge>, request: Request<Incoming>, has_calls: bool, peer: &Peer) -> Response<Body> {
         // So a browser asks whether a page may ask; as in etcd, of any path.
         if request.method() == Method::OPTIONS {
             return Response::new(Body::empty());
         }
         if self.has_gateway && gateway::is_below_v3(request.uri().path()) {
-            return gateway::answer(self, request).await;
+            return gateway::answer(self, request, peer).await;
         }
         let reply = http::answer(&self.services, &request).await;
         // Calls are what HTTP/2 is spoken for where there are any.

@@ -16,6 +16,7 @@ use vlot::net::Listen;
 use vlot::{GroupId, Node, NodeId};
 use vlot_store::store::{Options, Store};
 
+use crate::auth::Authenticator;
 use crate::compaction;
 use crate::config::{Config, LogKept};
 use crate::data_dir::DataDir;
@@ -39,6 +40,7 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     // Ports first: a second start of the same node by mistake must not touch the data.
     let listeners = listen(&config)?;
+    let (authenticator, key_files) = Authenticator::open(&config.auth).map_err(ServeError::AuthToken)?;
     let mut data_dir = DataDir::take(&config.data_dir)?;
     let fresh = data_dir.mark.is_none();
     let Start { membership, peers } = start(&config, &mut data_dir).await?;
@@ -56,7 +58,8 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     let store_group =
         Arc::new(StoreGroup::new(group, identity.member, told, metrics.clone(), config.request_timeout()));
     let (stop, stopping) = watch::channel(false);
-    let services = Services::new(&config, store_group.clone(), membership.clone(), metrics, node.meter());
+    let services =
+        Services::new(&config, store_group.clone(), membership.clone(), metrics, node.meter(), authenticator);
     pages.open(services.clone());
     let edge = Edge::new(&config, services.clone(), stopping);
     info!(
@@ -82,6 +85,9 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
         let services = services.clone();
         async move { space::watch_quota(&services).await }
     });
+    if let Some(files) = key_files {
+        background.spawn(files.watch());
+    }
     let mut asked_to_stop = std::pin::pin!(asked_to_stop);
     if config.corruption_checks.at_start {
         let asked = tokio::select! {

@@ -5,6 +5,7 @@
 
 mod alarm;
 mod answer;
+mod auth;
 mod changes;
 mod cluster;
 mod downgrade;
@@ -21,6 +22,7 @@ mod reconfigure;
 mod snapshot;
 mod watch;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +30,10 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::sync::Notify;
 use vlot_proto::etcdserverpb::{RangeRequest, ResponseHeader};
-use vlot_store::auth::{self, Asker, Auth};
+use vlot_store::auth::{Asker, Auth};
 use vlot_store::refusal::Refusal;
 
+use crate::auth::{Authenticator, Credentials};
 use crate::config::Config;
 use crate::conversation::{Replies, Requests};
 use crate::history_hashes::HistoryHashes;
@@ -42,17 +45,20 @@ use crate::store_group::StoreGroup;
 use crate::worker_pool::WorkerPool;
 
 pub(crate) use answer::{LongAnswer, Reply};
+use permit::{Need, need};
 
 /// The version that is told to clients which choose what to do by etcd's version: they expect plain numbers.
 pub const ETCD_VERSION: &str = "3.6.0";
 
 /// What a call tells about its caller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Caller {
     /// Whether the call is to fail at once where no leader is known.
     pub(crate) requires_leader: bool,
     /// Who it is, if authentication is on and the caller has shown who it is.
-    pub(crate) identity: Option<auth::Caller>,
+    pub(crate) identity: Option<vlot_store::auth::Caller>,
+    /// What it has brought along to show who it is.
+    pub(crate) credentials: Credentials,
 }
 
 impl Caller {
@@ -65,7 +71,7 @@ impl Caller {
     fn renewed(&self, auth: &Auth) -> Result<Caller, Refusal> {
         let identity = self.identity.as_ref().filter(|_| auth.is_enabled());
         let identity = identity.map(|identity| auth.renewed(identity)).transpose()?;
-        Ok(Caller { identity, ..*self })
+        Ok(Caller { requires_leader: self.requires_leader, identity, credentials: Credentials::default() })
     }
 }
 
@@ -82,6 +88,7 @@ pub(crate) struct Services {
     pub(crate) quota_hit: Notify,
     strict_reconfig: bool,
     learners_max: usize,
+    authenticator: Authenticator,
     token: String,
     watch_progress_interval: Duration,
     election_timeout: Duration,
@@ -111,6 +118,7 @@ impl Services {
         membership: Arc<Membership>,
         metrics: Arc<Metrics>,
         meter: vlot::Meter,
+        authenticator: Authenticator,
     ) -> Arc<Services> {
         let readers = WorkerPool::new(readers_max());
         Arc::new(Services {
@@ -125,6 +133,7 @@ impl Services {
             quota_hit: Notify::new(),
             strict_reconfig: config.strict_reconfig,
             learners_max: config.limits.learners,
+            authenticator,
             token: config.cluster.token.clone(),
             watch_progress_interval: config.watch_progress_interval,
             election_timeout: config.election_timeout,
@@ -147,6 +156,21 @@ impl Services {
         if self.store_group.is_learner() && !is_for_learners(rpc, &request) {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }
+        let identified = self.identified(rpc, caller).await?;
+        let outcome = self.answer(rpc, &identified, request.clone()).await;
+        if identified.identity.is_none()
+            || !matches!(&outcome, Err(status) if *status == Refusal::AuthOldRevision.into())
+        {
+            return outcome;
+        }
+        // Users or roles have changed while the call was on its way, and for that alone nothing was done. Who has a signed token is to
+        // get another one; everybody else is asked once more.
+        let again = self.identified(rpc, caller).await?.into_owned();
+        if again.identity == identified.identity { outcome } else { Box::pin(self.answer(rpc, &again, request)).await }
+    }
+
+    /// Answers a unary call of a caller that is known, as far as it can be.
+    async fn answer(&self, rpc: Rpc, caller: &Caller, request: Bytes) -> Result<Reply, Status> {
         self.admit(rpc, caller)?;
         let message = match rpc {
             Rpc::Range => return self.range(caller, request).await,
@@ -177,6 +201,23 @@ impl Services {
             Rpc::Defragment => Box::pin(self.defragment(request)).await,
             Rpc::Downgrade => Box::pin(self.downgrade(caller, request)).await,
             Rpc::MoveLeader => self.move_leader(request).await,
+            Rpc::AuthEnable
+            | Rpc::AuthDisable
+            | Rpc::AuthStatus
+            | Rpc::Authenticate
+            | Rpc::UserAdd
+            | Rpc::UserGet
+            | Rpc::UserList
+            | Rpc::UserDelete
+            | Rpc::UserChangePassword
+            | Rpc::UserGrantRole
+            | Rpc::UserRevokeRole
+            | Rpc::RoleAdd
+            | Rpc::RoleGet
+            | Rpc::RoleList
+            | Rpc::RoleDelete
+            | Rpc::RoleGrantPermission
+            | Rpc::RoleRevokePermission => Box::pin(self.auth(rpc, caller, request)).await,
             Rpc::HealthCheck => health::check(request),
             Rpc::Watch
             | Rpc::RangeStream
@@ -203,6 +244,7 @@ impl Services {
         if caller.requires_leader && !self.store_group.has_leader() {
             return Err(Status::NO_LEADER);
         }
+        let caller = self.identified(rpc, &caller).await?.into_owned();
         self.admit(rpc, &caller)?;
         match rpc {
             Rpc::RangeStream => self.range_stream(caller, requests, replies).await,
@@ -213,6 +255,27 @@ impl Services {
             Rpc::HealthWatch => health::watch(requests, replies).await,
             _ => Err(Status::absent(rpc.path())),
         }
+    }
+
+    /// The caller, with who it is if that matters. A stream's caller is found out once, when the stream begins.
+    async fn identified<'c>(&self, rpc: Rpc, caller: &'c Caller) -> Result<Cow<'c, Caller>, Status> {
+        let auth = self.store_group.auth();
+        if !auth.is_enabled() || need(rpc) == Need::Nothing {
+            return Ok(Cow::Borrowed(caller));
+        }
+        let identify = |auth: &Auth| {
+            let now = self.store_group.cluster_time();
+            self.authenticator.identify(auth, now, &caller.credentials)
+        };
+        let identity = match identify(&auth) {
+            // The token may be of a user whom this member has not heard of yet.
+            Err(_) if self.authenticator.asks_the_store() => {
+                self.store_group.barrier().await?;
+                identify(&self.store_group.auth())?
+            }
+            found => found?,
+        };
+        Ok(Cow::Owned(Caller { identity, ..caller.clone() }))
     }
 
     /// The header of a reply made at this revision.

@@ -107,6 +107,17 @@ impl Status {
         Code::FailedPrecondition,
         "etcdserver: re-configuration failed due to not enough started members",
     );
+    pub(crate) const AUTH_NOT_ENABLED: Status =
+        Status::fixed(Code::FailedPrecondition, "etcdserver: authentication is not enabled");
+    pub(crate) const AUTH_FAILED: Status =
+        Status::fixed(Code::InvalidArgument, "etcdserver: authentication failed, invalid user ID or password");
+    /// etcd has no status for these two, and passes on what it says to itself.
+    pub(crate) const NO_PASSWORD_USER: Status =
+        Status::fixed(Code::Unknown, "auth: authentication failed, password was given for no password user");
+    pub(crate) const VERIFY_ONLY: Status =
+        Status::fixed(Code::Unknown, "auth: token signing attempted with verify-only key");
+    /// The system gives no random bytes.
+    pub(crate) const NO_RANDOM: Status = Status::fixed(Code::Internal, "vlot: the system gives no random bytes");
     /// The store answers each command with its own kind of reply; anything else is our error.
     pub(crate) const OTHER_ANSWER: Status =
         Status::fixed(Code::Internal, "vlot: the store's answer is of another kind than the request");
@@ -273,6 +284,10 @@ mod tests {
             (Status::NOT_SUPPORTED_FOR_LEARNER, 9, "etcdserver: rpc not supported for learner"),
             (Status::UNHEALTHY, 14, "etcdserver: unhealthy cluster"),
             (Status::NOT_ENOUGH_STARTED, 9, "etcdserver: re-configuration failed due to not enough started members"),
+            (Status::AUTH_NOT_ENABLED, 9, "etcdserver: authentication is not enabled"),
+            (Status::AUTH_FAILED, 3, "etcdserver: authentication failed, invalid user ID or password"),
+            (Status::NO_PASSWORD_USER, 2, "auth: authentication failed, password was given for no password user"),
+            (Status::VERIFY_ONLY, 2, "auth: token signing attempted with verify-only key"),
             (Status::DEADLINE_EXCEEDED, 4, "etcdserver: context deadline exceeded"),
         ];
         for (status, code, text) in rows {
@@ -282,8 +297,8 @@ mod tests {
 
     #[test]
     fn what_is_absent_is_named() {
-        let absent = Status::absent("/etcdserverpb.Auth/UserAdd");
-        assert_eq!(absent.message, "vlot: etcdserverpb.Auth/UserAdd is not implemented");
+        let absent = Status::absent("/a.B/C");
+        assert_eq!(absent.message, "vlot: a.B/C is not implemented");
         let unknown = |path| Status::unknown_path(path, |service| service == "a.B").message;
         assert_eq!(unknown("/a.B/C"), "unknown method C for service a.B");
         assert_eq!(unknown("/a.B/C/d"), "unknown service a.B/C");

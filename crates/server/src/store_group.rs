@@ -7,7 +7,7 @@ mod leases;
 mod members;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -119,6 +119,8 @@ pub(crate) struct StoreGroup {
     told: Told,
     renewals: Renewals,
     lease_clock: Mutex<LeaseClock>,
+    /// What cluster time was when this node looked last.
+    cluster_time: AtomicU64,
     started: Instant,
     /// Whether this node has a learner's seat.
     learns: AtomicBool,
@@ -143,6 +145,7 @@ impl StoreGroup {
             told,
             renewals: Renewals::default(),
             lease_clock: Mutex::default(),
+            cluster_time: AtomicU64::new(0),
             started: Instant::now(),
             learns: AtomicBool::new(false),
             removed: watch::Sender::new(false),

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::auth::BadAuthToken;
 use super::values::{Url, UrlError};
 
 /// Why the configuration is refused. Its text is the one line an operator sees.
@@ -24,6 +25,8 @@ pub enum ConfigError {
     ElectionTimeoutTooShort { election: u64, heartbeat: u64, heartbeats_min: u64 },
     /// The election timeout is too long. Both are in milliseconds.
     ElectionTimeoutTooLong { election: u64, election_max: u64 },
+    /// `--auth-token` cannot be read.
+    AuthToken(BadAuthToken),
     /// The flag needs at least one address.
     NoAddress { flag: &'static str },
     /// The node is told where to listen for clients, and not where they reach it.
@@ -66,6 +69,7 @@ impl fmt::Display for ConfigError {
                 out,
                 "--election-timeout[{election}ms] is too long, and should be set less than {election_max}ms"
             ),
+            Self::AuthToken(bad) => bad.fmt(out),
             Self::NoAddress { flag } => write!(out, "--{flag} names no address"),
             Self::NotAdvertised => {
                 out.write_str("--advertise-client-urls is required when --listen-client-urls is set explicitly")

@@ -57,7 +57,6 @@ const fn formerly_experimental(flag: Flag) -> Flag {
 
 const NO_TLS: Treatment = Refused("TLS is not supported; put a TLS proxy in front, or keep to a trusted network");
 const NO_DISCOVERY: Treatment = Refused("discovery is not supported; name all members with --initial-cluster");
-const NO_AUTH: Treatment = Accepted("there are no users and roles that it could apply to");
 const NO_TRACES: Treatment = Accepted("no traces are exported");
 const NO_BBOLT: Treatment = Accepted("it tunes a storage engine that is not used here");
 const NO_CHECKPOINTS: Treatment = Accepted("what is left of a lease is always replicated");
@@ -154,9 +153,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("tls-min-version", Text, "TLS1.2", NO_TLS),
     flag("tls-max-version", Text, "", NO_TLS),
     // Auth
-    flag("auth-token", Text, "simple", Refused("users, roles and tokens are not supported")),
-    flag("bcrypt-cost", Integer, "10", NO_AUTH),
-    flag("auth-token-ttl", Integer, "300", NO_AUTH),
+    flag("auth-token", Text, "simple", Honoured),
+    flag("bcrypt-cost", Integer, "10", Honoured),
+    flag("auth-token-ttl", Integer, "300", Honoured),
     // Profiling and monitoring
     flag("enable-pprof", Switch, "false", Accepted("no profiles are served")),
     flag("metrics", Text, "basic", Honoured),

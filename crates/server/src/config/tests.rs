@@ -82,7 +82,6 @@ fn what_cannot_be_done_is_refused_by_name_with_a_reason() {
         ("--cert-file a.pem", "--cert-file is not supported: TLS"),
         ("--auto-tls", "--auto-tls is not supported: TLS"),
         ("--discovery-srv example.com", "--discovery-srv is not supported: discovery"),
-        ("--auth-token jwt,pub-key=a", "--auth-token is not supported: users"),
         ("--force-new-cluster", "--force-new-cluster is not supported: a cluster that has lost"),
         ("--unsafe-no-fsync", "--unsafe-no-fsync is not supported: nothing is acknowledged"),
         ("--wal-dir /x", "--wal-dir is not supported: the log"),
@@ -95,6 +94,55 @@ fn what_cannot_be_done_is_refused_by_name_with_a_reason() {
     for (arguments, start) in rows {
         let line = refusal(arguments);
         assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
+fn tokens_are_simple_or_signed() {
+    let tokens = |arguments| read(arguments).unwrap().auth.tokens;
+    let simple = |seconds| TokenKind::Simple { ttl: Duration::from_secs(seconds) };
+    assert_eq!(tokens(""), simple(300));
+    assert_eq!(tokens("--auth-token=simple --auth-token-ttl=7"), simple(7));
+    assert_eq!(tokens("--auth-token-ttl=0"), simple(300));
+    assert_eq!(tokens("--auth-token="), TokenKind::None);
+    let jwt = |method, public: Option<&str>, private: Option<&str>, seconds| {
+        let (public_key, private_key) = (public.map(Into::into), private.map(Into::into));
+        TokenKind::Jwt(JwtOptions { method, public_key, private_key, ttl: Duration::from_secs(seconds) })
+    };
+    assert_eq!(tokens("--auth-token=jwt,sign-method=RS256,pub-key=a"), jwt(SignMethod::Rs256, Some("a"), None, 300));
+    assert_eq!(
+        tokens("--auth-token=jwt,pub-key=a,priv-key=b,sign-method=EdDSA,ttl=10m --auth-token-ttl=7"),
+        jwt(SignMethod::EdDsa, Some("a"), Some("b"), 600)
+    );
+    let unknown = read("--auth-token=jwt,sign-method=HS256,priv-key=b,x=y").unwrap();
+    assert_eq!(unknown.warnings, ["--auth-token: the option x is unknown and has no effect"]);
+    let rows = [
+        ("other", "auth: invalid auth options: --auth-token=other: expected simple, or jwt,sign-method=..."),
+        ("jwt,pub-key", "auth: invalid auth options: --auth-token has \"pub-key\": expected name=value"),
+        ("jwt,pub-key=a=b", "auth: invalid auth options: --auth-token has \"pub-key=a=b\": expected name=value"),
+        ("jwt,pub-key=a,pub-key=a", "auth: invalid auth options: --auth-token has pub-key twice"),
+        (
+            "jwt,sign-method=RS256,ttl=soon",
+            "auth: invalid auth options: --auth-token has ttl=soon: expected a duration",
+        ),
+        ("jwt", "auth: invalid auth signature method: --auth-token has sign-method=: expected one of HS256,"),
+        ("jwt,sign-method=none", "auth: invalid auth signature method: --auth-token has sign-method=none: expected"),
+        ("jwt,sign-method=ES512", "auth: invalid auth signature method: --auth-token has sign-method=ES512: expected"),
+    ];
+    for (given, start) in rows {
+        let line = refusal(&format!("--auth-token={given}"));
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
+fn a_hash_costs_what_bcrypt_knows_and_etcds_default_otherwise() {
+    for (given, expected) in [(10, 10), (4, 4), (31, 31), (3, 10), (32, 10), (-1, 10)] {
+        let config = read(&format!("--bcrypt-cost={given}")).unwrap();
+        assert_eq!(
+            (config.auth.bcrypt_cost, config.warnings.len()),
+            (expected, usize::from(given != i64::from(expected)))
+        );
     }
 }
 

@@ -8,6 +8,7 @@ mod paths;
 mod reply;
 mod requests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ use vlot_proto::descriptors;
 use self::failure::{http_status, push_error};
 use self::requests::{JsonRequests, OneRequest};
 use super::body::Body;
-use super::{Edge, call};
+use super::{Edge, Peer, call};
+use crate::auth::Credentials;
 use crate::conversation::Waiting;
 use crate::json;
 use crate::metrics::Tally;
@@ -43,7 +45,7 @@ pub(super) fn is_below_v3(path: &str) -> bool {
 }
 
 /// Answers one call, streaming or not.
-pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
     let rpc_path = paths::below_v3(request.uri().path()).and_then(paths::rpc_path);
     let known = rpc_path.and_then(|path| Some((Rpc::of_path(path)?, descriptors::method(path)?)));
     let Some((rpc, method)) = known else { return failed(&Status::new(Code::NotFound, "Not Found")) };
@@ -52,7 +54,7 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
     }
     let metrics = edge.services.metrics.clone();
     metrics.clients.called(client_version(request.headers()), rpc.kind());
-    let call = Call { edge: edge.clone(), rpc, method };
+    let call = Call { edge: edge.clone(), rpc, method, from: peer.address };
     if method.is_server_streaming {
         return call.stream(request).await.unwrap_or_else(|status| {
             metrics.calls.begin(rpc).end(status.code);
@@ -77,6 +79,7 @@ struct Call {
     edge: Arc<Edge>,
     rpc: Rpc,
     method: &'static descriptors::Method,
+    from: IpAddr,
 }
 
 impl Call {
@@ -85,7 +88,7 @@ impl Call {
         let call = async {
             let message = self.requests(body).one().await?;
             self.edge.services.metrics.calls.received(self.rpc, message.len());
-            self.edge.services.call(self.rpc, &caller(&parts.headers), message).await
+            self.edge.services.call(self.rpc, &self.caller(&parts.headers), message).await
         };
         in_time(deadline(&parts.headers)?, call).await
     }
@@ -112,7 +115,7 @@ impl Call {
     async fn stream(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let (parts, body) = request.into_parts();
         let within = deadline(&parts.headers)?;
-        let caller = caller(&parts.headers);
+        let caller = self.caller(&parts.headers);
         let mut requests = self.requests(body);
         let mut replies = if self.method.is_client_streaming {
             call::converse(&self.edge, self.rpc, caller, within, expired(), requests)
@@ -137,6 +140,16 @@ impl Call {
         }
     }
 
+    /// What gRPC has as metadata stands in headers of the gateway's prefix. Certificates say nothing here: who holds the
+    /// connection may be a proxy, which speaks for others.
+    fn caller(&self, headers: &HeaderMap) -> Caller {
+        let requires_leader = headers.get("grpc-metadata-hasleader").is_some_and(|value| value == "true");
+        let names = ["grpc-metadata-token", "authorization", "grpc-metadata-authorization"];
+        let token = names.iter().find_map(|name| headers.get(*name)).map(HeaderValue::as_bytes);
+        let from = Credentials { from: Some(self.from), ..Credentials::default() };
+        Caller { requires_leader, identity: None, credentials: from.with_token(token) }
+    }
+
     fn requests(&self, body: Incoming) -> JsonRequests {
         JsonRequests::new(body, self.method.request, self.edge.message_bytes_max)
     }
@@ -156,12 +169,6 @@ fn expired() -> Status {
 
 fn client_version(headers: &HeaderMap) -> Option<&str> {
     headers.get("grpc-metadata-client-api-version").and_then(|version| version.to_str().ok())
-}
-
-/// What gRPC has as metadata stands in headers of this prefix.
-fn caller(headers: &HeaderMap) -> Caller {
-    let requires_leader = headers.get("grpc-metadata-hasleader").is_some_and(|value| value == "true");
-    Caller { requires_leader, identity: None }
 }
 
 /// How long the client waits; for ever if it says that it does not wait at all, as in etcd.

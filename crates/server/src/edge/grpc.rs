@@ -11,11 +11,12 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tracing::warn;
 
-use super::Edge;
 use super::body::{Body, trailers};
 use super::call;
 use super::compression::Encoding;
 use super::requests::GrpcRequests;
+use super::{Edge, Peer};
+use crate::auth::Credentials;
 use crate::conversation::Requests;
 use crate::metrics::Tally;
 use crate::rpc::{Kind, Rpc};
@@ -31,7 +32,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Answers one call, streaming or not.
-pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
     if request.method() != Method::POST {
         return not_a_post(request.method());
     }
@@ -40,7 +41,7 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
     let Some(rpc) = Rpc::of_path(path) else { return failure(&Status::unknown_path(path, Rpc::has_service)) };
     let metrics = &edge.services.metrics;
     metrics.clients.called(client_version(request.headers()), rpc.kind());
-    let (call, body) = match Call::of(request) {
+    let (call, body) = match Call::of(request, peer) {
         Ok(call) => call,
         Err(reply) => return *reply,
     };
@@ -83,7 +84,7 @@ struct Call {
 
 impl Call {
     /// Reads them. The order of checks is that of gRPC's Go server.
-    fn of(request: Request<Incoming>) -> Result<(Call, Incoming), Box<Response<Body>>> {
+    fn of(request: Request<Incoming>, peer: &Peer) -> Result<(Call, Incoming), Box<Response<Body>>> {
         let (parts, body) = request.into_parts();
         let headers = parts.headers;
         let within = deadline(&headers).map_err(|malformed| {
@@ -93,7 +94,7 @@ impl Call {
         })?;
         let encoding = Encoding::of(&headers).map_err(|status| failure(&status))?;
         let requires_leader = headers.get("hasleader").is_some_and(|value| value == "true");
-        let caller = Caller { requires_leader, identity: None };
+        let caller = Caller { requires_leader, identity: None, credentials: credentials(&headers, peer) };
         let content_type = headers.get(CONTENT_TYPE).filter(|value| value.as_bytes().contains(&b'+'));
         Ok((Call { caller, encoding, within, content_type: content_type.cloned() }, body))
     }
@@ -144,6 +145,13 @@ fn stream(edge: &Arc<Edge>, rpc: Rpc, call: &Call, body: Incoming) -> Body {
     let requests = GrpcRequests::new(body, encoding, edge.message_bytes_max);
     let replies = call::converse(edge, rpc, caller.clone(), within, Status::DEADLINE_EXCEEDED, requests);
     Body::stream(replies, encoding, Tally { metrics, rpc })
+}
+
+/// What a call brings along to show who makes it. Of several tokens the first counts, as in etcd.
+fn credentials(headers: &HeaderMap, peer: &Peer) -> Credentials {
+    let token = headers.get("token").or_else(|| headers.get("authorization")).map(HeaderValue::as_bytes);
+    let of_connection = Credentials { token: None, common_name: peer.common_name.clone(), from: Some(peer.address) };
+    of_connection.with_token(token)
 }
 
 fn client_version(headers: &HeaderMap) -> Option<&str> {

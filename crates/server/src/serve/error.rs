@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::auth::BadKeys;
 use crate::config::Url;
 use crate::corruption::Corrupt;
 use crate::data_dir::DataDirError;
@@ -21,6 +22,8 @@ pub enum ServeError {
     PeerAddress(Url),
     /// The node listens for peers on one URL, and this many are given.
     PeerUrls(usize),
+    /// The keys of `--auth-token` cannot be used.
+    AuthToken(BadKeys),
     /// The data directory is not used.
     DataDir(DataDirError),
     /// It finds no place in the cluster that it should join.
@@ -47,6 +50,7 @@ impl fmt::Display for ServeError {
             Self::Listen(error) => error.fmt(out),
             Self::PeerAddress(url) => write!(out, "--listen-peer-urls: cannot bind {url}: no such address"),
             Self::PeerUrls(given) => write!(out, "--listen-peer-urls: one URL is needed, and {given} are given"),
+            Self::AuthToken(bad) => write!(out, "--auth-token: {bad}"),
             Self::DataDir(error) => error.fmt(out),
             Self::Join(error) => error.fmt(out),
             Self::Store { data_dir, error } => write!(out, "{}: {error}", data_dir.display()),

@@ -27,7 +27,8 @@ pub(crate) enum Need {
 /// What an RPC needs.
 pub(crate) fn need(rpc: Rpc) -> Need {
     match rpc {
-        Rpc::HealthCheck | Rpc::HealthWatch => Need::Nothing,
+        // A password is given by somebody who is nobody yet.
+        Rpc::HealthCheck | Rpc::HealthWatch | Rpc::Authenticate => Need::Nothing,
         Rpc::MemberList | Rpc::Status => Need::User,
         Rpc::MemberAdd | Rpc::MemberRemove | Rpc::MemberUpdate | Rpc::MemberPromote => Need::Root,
         Rpc::Hash | Rpc::HashKv | Rpc::Snapshot | Rpc::Defragment | Rpc::Downgrade | Rpc::MoveLeader => Need::Root,
@@ -41,6 +42,23 @@ pub(crate) fn need(rpc: Rpc) -> Need {
         Rpc::Lock | Rpc::Unlock | Rpc::Campaign | Rpc::Proclaim | Rpc::Leader | Rpc::Observe | Rpc::Resign => {
             Need::AsAsked
         }
+        // Changes are commands. What is read is looked at in the state that answers it.
+        Rpc::AuthEnable
+        | Rpc::AuthDisable
+        | Rpc::AuthStatus
+        | Rpc::UserAdd
+        | Rpc::UserGet
+        | Rpc::UserList
+        | Rpc::UserDelete
+        | Rpc::UserChangePassword
+        | Rpc::UserGrantRole
+        | Rpc::UserRevokeRole
+        | Rpc::RoleAdd
+        | Rpc::RoleGet
+        | Rpc::RoleList
+        | Rpc::RoleDelete
+        | Rpc::RoleGrantPermission
+        | Rpc::RoleRevokePermission => Need::AsAsked,
         // Anybody may ask for a list of alarms who is a user.
         Rpc::Alarm => Need::AsAsked,
         // There is nothing behind it.
@@ -88,7 +106,10 @@ mod tests {
     #[test]
     fn every_rpc_has_its_need() {
         let rows = [
-            (Need::Nothing, &["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"][..]),
+            (
+                Need::Nothing,
+                &["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch", "etcdserverpb.Auth/Authenticate"][..],
+            ),
             (Need::User, &["etcdserverpb.Cluster/MemberList", "etcdserverpb.Maintenance/Status"]),
             (
                 Need::Root,

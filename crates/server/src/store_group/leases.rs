@@ -3,6 +3,7 @@
 //! Must not know what a lease is, or when one ends: the store does.
 
 use std::future::poll_fn;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -104,6 +105,11 @@ impl StoreGroup {
         self.look(|store| look(store, self.lease_clock().now(store, self.started.elapsed(), leads_in))).await
     }
 
+    /// What cluster time is on this node, in milliseconds, some moments ago.
+    pub(crate) fn cluster_time(&self) -> u64 {
+        self.cluster_time.load(Relaxed)
+    }
+
     /// The term in which this node leads, if it does.
     fn leads_in(&self) -> Option<u64> {
         let role_state = self.group.status().role_state;
@@ -168,7 +174,13 @@ impl StoreGroup {
         loop {
             let leads_in = self.leads_in();
             // Followers count too: one that becomes the leader goes on from there.
-            let due = self.look(|store| self.lease_clock().due(store, self.started.elapsed(), leads_in)).await;
+            let look = |store: &Store| {
+                let (mut clock, local) = (self.lease_clock(), self.started.elapsed());
+                let due = clock.due(store, local, leads_in);
+                self.cluster_time.store(clock.now(store, local, leads_in), Relaxed);
+                due
+            };
+            let due = self.look(look).await;
             let mut has_more = false;
             if let Ok(Some(time)) = due {
                 has_more = !time.ended.is_empty();
