@@ -3,6 +3,7 @@
 pub mod leases;
 pub mod registers;
 pub mod store;
+pub mod users;
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ use crate::world::{self, Outcome};
 use leases::LeasesUsed;
 use registers::RegistersUsed;
 use store::used::StoreUsed;
+use users::UsersUsed;
 
 /// Which state machine.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -22,11 +24,13 @@ pub enum Kind {
     Store,
     /// The leases of etcd's store, with the clocks of its members.
     Leases,
+    /// The users and roles of etcd's store, beside a plain model of them.
+    Users,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Registers, Self::Store, Self::Leases];
+    pub const ALL: &[Self] = &[Self::Registers, Self::Store, Self::Leases, Self::Users];
 
     /// Its name on the command line.
     #[must_use]
@@ -35,6 +39,7 @@ impl Kind {
             Self::Registers => "registers",
             Self::Store => "store",
             Self::Leases => "leases",
+            Self::Users => "users",
         }
     }
 
@@ -54,6 +59,7 @@ impl Kind {
             Self::Registers => world::run_with::<RegistersUsed>(seed, options),
             Self::Store => world::run_with::<StoreUsed>(seed, options),
             Self::Leases => world::run_with::<LeasesUsed>(seed, options),
+            Self::Users => world::run_with::<UsersUsed>(seed, options),
         }
     }
 }
