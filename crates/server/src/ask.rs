@@ -5,9 +5,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use vlot_tls::{Client, HandshakeError};
+
+use crate::config::Url;
 
 /// A longer answer is not read to its end.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
@@ -46,6 +49,9 @@ impl Answer {
 pub enum AskError {
     TimedOut,
     Io(std::io::Error),
+    Handshake(HandshakeError),
+    /// The member listens with TLS, and this node has none for its peers.
+    NoTls,
     /// The answer is not one that a member gives.
     NotAMember,
 }
@@ -55,6 +61,8 @@ impl fmt::Display for AskError {
         match self {
             Self::TimedOut => out.write_str("no answer in time"),
             Self::Io(error) => error.fmt(out),
+            Self::Handshake(error) => error.fmt(out),
+            Self::NoTls => out.write_str("it listens with TLS; give this node --peer-cert-file and the like"),
             Self::NotAMember => out.write_str("what answers is no member"),
         }
     }
@@ -62,21 +70,54 @@ impl fmt::Display for AskError {
 
 impl std::error::Error for AskError {}
 
-/// Asks the member that listens at `address`, a `host:port`, for a path.
-///
-/// # Errors
-/// Why there is no answer.
-pub(crate) async fn ask(address: &str, path: &str, within: Duration) -> Result<Answer, AskError> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+/// Who asks: a node, as its peers know it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PageClient {
+    /// How it speaks TLS, if it does.
+    tls: Option<Client>,
+}
+
+impl PageClient {
+    /// One that speaks TLS to those that listen so.
+    #[expect(dead_code, reason = "peers have no TLS yet")]
+    pub(crate) fn with_tls(tls: Client) -> PageClient {
+        PageClient { tls: Some(tls) }
+    }
+
+    /// Asks the member that listens at an URL for a path.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(crate) async fn ask(&self, url: &Url, path: &str, within: Duration) -> Result<Answer, AskError> {
+        let exchange = async {
+            let stream = TcpStream::connect(url.authority()).await.map_err(AskError::Io)?;
+            if !url.is_tls {
+                return exchange(stream, url, path).await;
+            }
+            let tls = self.tls.as_ref().ok_or(AskError::NoTls)?;
+            let stream = tls.connect(stream, &url.host).await.map_err(AskError::Handshake)?;
+            exchange(stream, url, path).await
+        };
+        let bytes = timeout(within, exchange).await.map_err(|_| AskError::TimedOut)??;
+        Answer::read(&bytes).ok_or(AskError::NotAMember)
+    }
+}
+
+/// Sends the question, and reads all that comes.
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, url: &Url, path: &str) -> Result<Vec<u8>, AskError> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", url.authority());
+    let mut bytes = Vec::new();
+    let exchanged = async {
         stream.write_all(request.as_bytes()).await?;
-        let mut bytes = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await?;
-        std::io::Result::Ok(bytes)
+        stream.flush().await?;
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await
     };
-    let bytes = timeout(within, exchange).await.map_err(|_| AskError::TimedOut)?;
-    Answer::read(&bytes.map_err(AskError::Io)?).ok_or(AskError::NotAMember)
+    match exchanged.await {
+        Ok(_) => Ok(bytes),
+        // A member that ends TLS without a word. Whether the answer is whole is told by its length.
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(bytes),
+        Err(error) => Err(HandshakeError::within(&error).map_or(AskError::Io(error), AskError::Handshake)),
+    }
 }
 
 #[cfg(test)]

@@ -240,12 +240,21 @@ fn listen(settings: &Settings) -> Result<Listen, ConfigError> {
         reuse_port: is_on(settings, "socket-reuse-port"),
         reuse_address: is_on(settings, "socket-reuse-address"),
     };
+    no_tls_for_peers("listen-peer-urls", &listen.peer)?;
     for (urls, flag) in [(&listen.peer, "listen-peer-urls"), (&listen.client, "listen-client-urls")] {
         if urls.is_empty() {
             return Err(ConfigError::NoAddress { flag });
         }
     }
     Ok(listen)
+}
+
+/// Peers speak in the clear.
+fn no_tls_for_peers(flag: &'static str, urls: &[Url]) -> Result<(), ConfigError> {
+    match urls.iter().find(|url| url.is_tls) {
+        Some(url) => Err(invalid(flag, &url.to_string(), "http://, for peers have no TLS")),
+        None => Ok(()),
+    }
 }
 
 fn advertise_client(settings: &Settings) -> Result<Vec<Url>, ConfigError> {
@@ -261,6 +270,7 @@ fn initial_cluster(settings: &Settings, name: &str) -> Result<InitialCluster, Co
     if own.is_empty() {
         return Err(ConfigError::NoAddress { flag: "initial-advertise-peer-urls" });
     }
+    no_tls_for_peers("initial-advertise-peer-urls", &own)?;
     let members = match text(settings, "initial-cluster") {
         "" => vec![(name.to_owned(), own.clone())],
         given => named_members(given)?,

@@ -17,7 +17,7 @@ use vlot_proto::etcdserverpb::{AlarmRequest, AlarmType};
 use vlot_store::command::Command;
 use vlot_store::hash::HistoryHash;
 
-use crate::ask::ask;
+use crate::ask::PageClient;
 use crate::config::{CorruptionChecks, Url};
 use crate::history_hashes::Outcome;
 use crate::peer_pages::{ACCEPTED, BEHIND, CLUSTER_ID, MEMBER_ID, hash_page, read_hash};
@@ -212,10 +212,11 @@ async fn ask_others(services: &Services, question: Question) -> Vec<Other> {
     let identity = services.membership.identity();
     let mut asked = JoinSet::new();
     for member in services.members().into_iter().filter(|member| member.id != identity.member) {
-        let address = member.peer_ur_ls.first().and_then(|url| Url::parse(url).ok()).map(|url| url.authority());
+        let url = member.peer_ur_ls.first().and_then(|url| Url::parse(url).ok());
+        let page_client = services.page_client.clone();
         asked.spawn(async move {
-            let hash = match address {
-                Some(address) => ask_one(&address, (identity.cluster, member.id), question).await,
+            let hash = match url {
+                Some(url) => ask_one(&page_client, &url, (identity.cluster, member.id), question).await,
                 None => None,
             };
             Other { member: member.id, name: member.name, hash }
@@ -224,11 +225,16 @@ async fn ask_others(services: &Services, question: Question) -> Vec<Other> {
     asked.join_all().await
 }
 
-async fn ask_one(address: &str, (cluster, member): (u64, u64), question: Question) -> Option<HistoryHash> {
+async fn ask_one(
+    page_client: &PageClient,
+    url: &Url,
+    (cluster, member): (u64, u64),
+    question: Question,
+) -> Option<HistoryHash> {
     let Question { revision, within, waits_for_lag } = question;
     let deadline = Instant::now() + within;
     loop {
-        let answer = ask(address, &hash_page(revision), ANSWER_TIMEOUT).await.ok()?;
+        let answer = page_client.ask(url, &hash_page(revision), ANSWER_TIMEOUT).await.ok()?;
         if (answer.id(CLUSTER_ID), answer.id(MEMBER_ID)) != (Some(cluster), Some(member)) {
             return None;
         }

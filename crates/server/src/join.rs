@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use vlot_proto::etcdserverpb::Member;
 
-use crate::ask::ask;
+use crate::ask::PageClient;
 use crate::config::{Config, Url};
 use crate::identity::Identity;
 use crate::member::Membership;
@@ -45,10 +45,10 @@ struct Told {
 ///
 /// # Errors
 /// No member answers, or the answers and the flags do not go together.
-pub(crate) async fn find_place(config: &Config) -> Result<Place, JoinError> {
+pub(crate) async fn find_place(config: &Config, page_client: &PageClient) -> Result<Place, JoinError> {
     let mut attempts = ATTEMPTS;
     loop {
-        let (told, silent) = ask_all(config).await;
+        let (told, silent) = ask_all(config, page_client).await;
         if told.is_empty() {
             return Err(if silent.is_empty() { JoinError::NoOthers } else { JoinError::NoAnswer { silent } });
         }
@@ -65,9 +65,13 @@ pub(crate) async fn find_place(config: &Config) -> Result<Place, JoinError> {
 ///
 /// # Errors
 /// [`JoinError::Bootstrapped`].
-pub(crate) async fn refuse_second_beginning(config: &Config, membership: &Membership) -> Result<(), JoinError> {
+pub(crate) async fn refuse_second_beginning(
+    config: &Config,
+    page_client: &PageClient,
+    membership: &Membership,
+) -> Result<(), JoinError> {
     let Identity { cluster, member } = membership.identity();
-    let (told, _) = ask_all(config).await;
+    let (told, _) = ask_all(config, page_client).await;
     let knows_it = |told: &Told| {
         let own = told.members.iter().find(|other| other.id == member);
         told.cluster == cluster && own.is_some_and(|own| !own.client_ur_ls.is_empty())
@@ -79,12 +83,13 @@ pub(crate) async fn refuse_second_beginning(config: &Config, membership: &Member
 }
 
 /// Asks all other members of the configuration at once. Returns what they say, and why the others say nothing.
-async fn ask_all(config: &Config) -> (Vec<Told>, Vec<(Url, Silence)>) {
+async fn ask_all(config: &Config, page_client: &PageClient) -> (Vec<Told>, Vec<(Url, Silence)>) {
     let others = config.cluster.members.iter().filter(|(name, _)| *name != config.name);
     let mut asked = JoinSet::new();
     for url in others.flat_map(|(_, urls)| urls).cloned() {
+        let page_client = page_client.clone();
         asked.spawn(async move {
-            let answer = ask(&url.authority(), MEMBERS, ANSWER_TIMEOUT).await;
+            let answer = page_client.ask(&url, MEMBERS, ANSWER_TIMEOUT).await;
             let told = answer.map_err(Silence::Ask).and_then(|answer| read_members(&answer).ok_or(Silence::NotTold));
             (url, told)
         });

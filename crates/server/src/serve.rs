@@ -16,6 +16,7 @@ use vlot::net::Listen;
 use vlot::{GroupId, Node, NodeId};
 use vlot_store::store::{Options, Store};
 
+use crate::ask::PageClient;
 use crate::auth::Authenticator;
 use crate::compaction;
 use crate::config::{Config, LogKept};
@@ -43,7 +44,8 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     let (authenticator, key_files) = Authenticator::open(&config.auth).map_err(ServeError::AuthToken)?;
     let mut data_dir = DataDir::take(&config.data_dir)?;
     let fresh = data_dir.mark.is_none();
-    let Start { membership, peers } = start(&config, &mut data_dir).await?;
+    let page_client = PageClient::default();
+    let Start { membership, peers } = start(&config, &page_client, &mut data_dir).await?;
     let identity = membership.identity();
     let metrics = Arc::new(Metrics::new(config.extensive_metrics));
     let store = Store::open(&data_dir.path.join("store"), Options::default())
@@ -58,8 +60,15 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     let store_group =
         Arc::new(StoreGroup::new(group, identity.member, told, metrics.clone(), config.request_timeout()));
     let (stop, stopping) = watch::channel(false);
-    let services =
-        Services::new(&config, store_group.clone(), membership.clone(), metrics, node.meter(), authenticator);
+    let services = Services::new(
+        &config,
+        store_group.clone(),
+        membership.clone(),
+        metrics,
+        node.meter(),
+        authenticator,
+        page_client.clone(),
+    );
     pages.open(services.clone());
     let edge = Edge::new(&config, services.clone(), stopping);
     info!(
@@ -125,7 +134,7 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
             error!(%failure, "stopping: the node cannot go on");
             Err(ServeError::NodeFailed(failure))
         }
-        () = removed(&config, &store_group, &membership) => {
+        () = removed(&config, &page_client, &store_group, &membership) => {
             data_dir.mark_removed()?;
             Err(ServeError::Removed { identity, data_dir: data_dir.path.clone() })
         }
@@ -147,19 +156,19 @@ struct Start {
 
 /// Finds out which node this is, and binds the data directory to it: the one that the directory belongs to already, one
 /// of a cluster's first members, or one that was added to a cluster that runs.
-async fn start(config: &Config, data_dir: &mut DataDir) -> Result<Start, ServeError> {
+async fn start(config: &Config, page_client: &PageClient, data_dir: &mut DataDir) -> Result<Start, ServeError> {
     let (identity, joined, others) = match &data_dir.mark {
         Some(mark) if data_dir.was_removed() => {
             return Err(ServeError::Removed { identity: mark.identity, data_dir: data_dir.path.clone() });
         }
         Some(mark) => (mark.identity, mark.joined, Vec::new()),
         None if config.cluster.existing => {
-            let place = join::find_place(config).await?;
+            let place = join::find_place(config, page_client).await?;
             (place.identity, true, place.others)
         }
         None => {
             let membership = Membership::first(config);
-            join::refuse_second_beginning(config, &membership).await?;
+            join::refuse_second_beginning(config, page_client, &membership).await?;
             (membership.identity(), false, Vec::new())
         }
     };
@@ -177,10 +186,10 @@ pub(crate) const STORE: GroupId = GroupId(1);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Waits until this node is no member any more, and a little longer.
-async fn removed(config: &Config, store_group: &StoreGroup, membership: &Membership) {
+async fn removed(config: &Config, page_client: &PageClient, store_group: &StoreGroup, membership: &Membership) {
     tokio::select! {
         () = store_group.removed() => {}
-        () = removal::ask_whether_removed(config, store_group, membership) => {}
+        () = removal::ask_whether_removed(config, page_client, store_group, membership) => {}
     }
     warn!("this member was removed from its cluster");
     tokio::time::sleep(FAREWELL).await;

@@ -33,6 +33,7 @@ use vlot_proto::etcdserverpb::{RangeRequest, ResponseHeader};
 use vlot_store::auth::{Asker, Auth};
 use vlot_store::refusal::Refusal;
 
+use crate::ask::PageClient;
 use crate::auth::{Authenticator, Credentials};
 use crate::config::Config;
 use crate::conversation::{Replies, Requests};
@@ -81,6 +82,8 @@ pub(crate) struct Services {
     pub(crate) membership: Arc<Membership>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) meter: vlot::Meter,
+    /// Asks other members.
+    pub(crate) page_client: PageClient,
     txn_ops_max: usize,
     request_bytes_max: usize,
     quota_bytes: Option<u64>,
@@ -119,6 +122,7 @@ impl Services {
         metrics: Arc<Metrics>,
         meter: vlot::Meter,
         authenticator: Authenticator,
+        page_client: PageClient,
     ) -> Arc<Services> {
         let readers = WorkerPool::new(readers_max());
         Arc::new(Services {
@@ -127,6 +131,7 @@ impl Services {
             membership,
             metrics,
             meter,
+            page_client,
             txn_ops_max: config.limits.txn_ops,
             request_bytes_max: config.limits.request_bytes,
             quota_bytes: config.limits.quota_bytes,

@@ -174,7 +174,7 @@ fn bad_values_give_one_line() {
         ),
         (
             "--listen-peer-urls https://1.1.1.1:1",
-            "--listen-peer-urls=https://1.1.1.1:1: expected a list of URLs; https://1.1.1.1:1 needs TLS, which is not supported",
+            "--listen-peer-urls=https://1.1.1.1:1: expected http://, for peers have no TLS",
         ),
         ("--watch-progress-notify-interval 99ms", "--watch-progress-notify-interval=99ms: expected at least 100ms"),
         (

@@ -1,4 +1,4 @@
-//! Values as flags write them: durations in Go's notation, switches, `http://host:port` addresses.
+//! Values as flags write them: durations in Go's notation, switches, `http://host:port` and `https://host:port`.
 //!
 //! Owns their syntax. Must not know which flag a value belongs to.
 
@@ -44,22 +44,24 @@ pub(crate) fn switch(text: &str) -> Option<bool> {
     }
 }
 
-/// An address that a node listens on or can be reached at, in flags an URL `http://host:port`.
+/// An address that a node listens on or can be reached at, in flags an URL `http://host:port` or `https://host:port`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Url {
+    /// Whether TLS is spoken there.
+    pub(crate) is_tls: bool,
     /// A name or an IP address; of IPv6, without the brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
 }
 
 impl Url {
-    /// Reads one `http://host:port`.
+    /// Reads one.
     pub(crate) fn parse(text: &str) -> Result<Url, UrlError> {
         let refuse = |flaw| UrlError { url: text.to_owned(), flaw };
-        let address = match text.split_once("://") {
-            Some(("http", address)) => address,
-            Some(("https" | "unixs", _)) => return Err(refuse(UrlFlaw::Tls)),
-            Some(("unix", _)) => return Err(refuse(UrlFlaw::UnixSocket)),
+        let (is_tls, address) = match text.split_once("://") {
+            Some(("http", address)) => (false, address),
+            Some(("https", address)) => (true, address),
+            Some(("unix" | "unixs", _)) => return Err(refuse(UrlFlaw::UnixSocket)),
             _ => return Err(refuse(UrlFlaw::Form)),
         };
         let address = address.strip_suffix('/').unwrap_or(address);
@@ -72,7 +74,7 @@ impl Url {
         if host.is_empty() {
             return Err(refuse(UrlFlaw::NoHost));
         }
-        Ok(Url { host: host.to_owned(), port })
+        Ok(Url { is_tls, host: host.to_owned(), port })
     }
 
     /// Reads a comma-separated list; empty text is an empty list.
@@ -103,7 +105,8 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "http://{}", self.authority())
+        let scheme = if self.is_tls { "https" } else { "http" };
+        write!(out, "{scheme}://{}", self.authority())
     }
 }
 
@@ -117,7 +120,6 @@ pub struct UrlError {
 /// What is wrong with an URL. Displays as the second half of a sentence about it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum UrlFlaw {
-    Tls,
     UnixSocket,
     Form,
     MoreThanAddress,
@@ -135,9 +137,8 @@ impl fmt::Display for UrlError {
 impl fmt::Display for UrlFlaw {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Self::Tls => "needs TLS, which is not supported",
             Self::UnixSocket => "is a unix socket, which is not supported",
-            Self::Form => "is not of the form http://host:port",
+            Self::Form => "is not of the form http://host:port or https://host:port",
             Self::MoreThanAddress => "has more than a host and a port",
             Self::NoPort => "has no port",
             Self::BadPort => "has no valid port",
@@ -179,11 +180,12 @@ mod tests {
         let shown = |text| Url::parse(text).map(|url| url.to_string()).map_err(|error| error.flaw.to_string());
         assert_eq!(shown("http://10.0.0.1:2379"), Ok("http://10.0.0.1:2379".into()));
         assert_eq!(shown("http://[::1]:2379/"), Ok("http://[::1]:2379".into()));
-        assert_eq!(shown("https://a:1"), Err("needs TLS, which is not supported".into()));
+        assert_eq!(shown("https://[::1]:2379/"), Ok("https://[::1]:2379".into()));
+        assert_eq!(shown("unixs://a:1"), Err("is a unix socket, which is not supported".into()));
         assert_eq!(shown("http://a"), Err("has no port".into()));
         assert_eq!(shown("http://:1"), Err("has no host".into()));
         assert_eq!(shown("http://a:1/b"), Err("has more than a host and a port".into()));
-        assert_eq!(shown("a:1"), Err("is not of the form http://host:port".into()));
+        assert_eq!(shown("a:1"), Err("is not of the form http://host:port or https://host:port".into()));
         assert_eq!(Url::parse("http://localhost:9").unwrap().bind_address(), Some(([127, 0, 0, 1], 9).into()));
         assert_eq!(Url::parse("http://example.com:9").unwrap().bind_address(), None);
     }

@@ -17,7 +17,6 @@ use vlot_proto::etcdserverpb::{
 
 use super::reconfigure::{self, Voter};
 use super::{Caller, Services, decode, encode};
-use crate::ask::ask;
 use crate::config::Url;
 use crate::identity::{Identity, fresh_member_id};
 use crate::member;
@@ -161,8 +160,9 @@ impl Services {
         let mut signs = JoinSet::new();
         for Member { id, peer_ur_ls, .. } in members.iter().filter(|member| !member.is_learner && member.id != own) {
             let (id, url) = (*id, peer_ur_ls.first().and_then(|url| Url::parse(url).ok()));
+            let page_client = self.page_client.clone();
             signs.spawn(async move {
-                let answer = ask(&url?.authority(), &member_page(id), SIGN_OF_LIFE_TIMEOUT).await.ok()?;
+                let answer = page_client.ask(&url?, &member_page(id), SIGN_OF_LIFE_TIMEOUT).await.ok()?;
                 // Another process may listen there by now.
                 (answer.id(CLUSTER_ID) == Some(cluster) && answer.id(MEMBER_ID) == Some(id)).then_some(id)
             });
