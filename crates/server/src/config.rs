@@ -8,6 +8,7 @@ mod auth;
 mod checks;
 mod error;
 pub(crate) mod flags;
+mod tls;
 mod values;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub(crate) use auth::{AuthOptions, JwtOptions, SignMethod, TokenKind};
 pub(crate) use checks::CorruptionChecks;
 pub use error::ConfigError;
 use error::Expected;
+pub(crate) use tls::{ClientTls, OwnCertificate};
 pub(crate) use values::Url;
 
 /// Everything `vlot server` needs to know before it touches disk or network.
@@ -29,6 +31,12 @@ pub struct Config {
     pub(crate) listen: Listen,
     /// Where clients reach this node; told to the other members.
     pub(crate) advertise_client: Vec<Url>,
+    /// How clients are spoken to where an URL is https.
+    pub(crate) client_tls: Option<ClientTls>,
+    /// Which versions and cipher suites of TLS are spoken.
+    pub(crate) protocols: vlot_tls::Protocols,
+    /// How long a certificate is good that this node makes for itself.
+    pub(crate) self_signed_days: u32,
     pub(crate) cluster: InitialCluster,
     pub(crate) heartbeat: Duration,
     pub(crate) election_timeout: Duration,
@@ -158,9 +166,13 @@ impl Config {
         check_words(&settings)?;
         let name = text(&settings, "name").to_owned();
         let (heartbeat, election_timeout) = timing(&settings)?;
+        let listen = listen(&settings)?;
         Ok(Config {
             data_dir: data_dir(&settings, &name),
-            listen: listen(&settings)?,
+            client_tls: tls::client_tls(&mut settings, &listen)?,
+            protocols: tls::protocols(&settings)?,
+            self_signed_days: tls::self_signed_days(&settings)?,
+            listen,
             advertise_client: advertise_client(&settings)?,
             cluster: initial_cluster(&settings, &name)?,
             heartbeat,

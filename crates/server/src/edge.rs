@@ -14,6 +14,7 @@ mod grpc;
 mod http;
 mod opening;
 mod requests;
+mod security;
 mod stream;
 
 use std::convert::Infallible;
@@ -30,7 +31,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::debug;
+use vlot_tls::HandshakeError;
 
 use crate::config::{Config, RECEIVE_SLACK, Url};
 use crate::descriptors;
@@ -39,6 +42,8 @@ use admission::Admission;
 use body::Body;
 use frames::Frames;
 use opening::{Opened, PREFACE_BYTES};
+pub(crate) use security::Security;
+use security::{Secured, Stream};
 use stream::Gathering;
 
 /// How long a client may take to say which protocol it speaks, and to send the header of an HTTP/1 request.
@@ -79,6 +84,13 @@ pub(crate) struct Peer {
     pub(crate) common_name: Option<Arc<str>>,
 }
 
+/// A port that is listened on.
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) serves: Serves,
+    pub(crate) security: Security,
+}
+
 /// What all connections share.
 pub(crate) struct Edge {
     services: Arc<Services>,
@@ -113,12 +125,13 @@ impl Edge {
     }
 
     /// Accepts connections until the server stops, then waits a moment for their calls to end.
-    pub(crate) async fn serve(self: Arc<Edge>, listener: TcpListener, serves: Serves) {
+    pub(crate) async fn serve(self: Arc<Edge>, listener: Listener) {
+        let Listener { socket, serves, security } = listener;
         let mut connections = JoinSet::new();
         let mut stopping = self.stopping.clone();
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = socket.accept() => accepted,
                 Some(_) = connections.join_next() => continue,
                 _ = stopping.wait_for(|stop| *stop) => break,
             };
@@ -128,12 +141,11 @@ impl Edge {
                         self.services.metrics.connection_refused();
                         continue;
                     };
-                    let edge = self.clone();
+                    let (edge, security) = (self.clone(), security.clone());
                     connections.spawn(async move {
                         let _place = place;
-                        let peer = Peer { address: from.ip(), common_name: None };
-                        if let Err(error) = edge.converse(stream, serves, peer).await {
-                            debug!(%from, %error, "connection ended");
+                        if let Err(error) = edge.clone().converse(stream, from, serves, security).await {
+                            edge.ended(from, &error);
                         }
                     });
                 }
@@ -144,23 +156,66 @@ impl Edge {
                 }
             }
         }
-        drop(listener);
+        drop(socket);
         let drained = async { while connections.join_next().await.is_some() {} };
         // What is left is cut off when the set is dropped.
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
     }
 
+    /// Tells why a connection has ended before both sides were done.
+    fn ended(&self, from: SocketAddr, error: &ConnectionError) {
+        debug!(%from, %error, "connection ended");
+        match error {
+            ConnectionError::Handshake(error) => {
+                let reason = error.reason();
+                self.services.metrics.handshakes.failed(reason);
+                self.admission.handshake_failed(from, reason, error);
+            }
+            ConnectionError::HandshakeTimedOut => self.services.metrics.handshakes.timed_out(),
+            _ => {}
+        }
+    }
+
+    /// Waits until both sides have come to speak, and it is known what.
+    async fn open(
+        &self,
+        stream: TcpStream,
+        security: Security,
+    ) -> Result<(Opened<Stream>, Option<Arc<str>>), ConnectionError> {
+        let deadline = Instant::now() + HEADER_TIMEOUT;
+        let secured = tokio::time::timeout_at(deadline, security.open(stream)).await;
+        let Secured { stream, common_name } = secured.map_err(|_| ConnectionError::HandshakeTimedOut)??;
+        if let Stream::Tls(_) = stream {
+            self.services.metrics.handshakes.done();
+        }
+        let opened = tokio::time::timeout_at(deadline, Opened::open(stream)).await;
+        let opened =
+            opened.map_err(|_| ConnectionError::Silent)?.map_err(|error| match HandshakeError::within(&error) {
+                // A client of TLS 1.3 that does not take our certificate says so when we take the handshake to be done.
+                Some(refused) => ConnectionError::Handshake(refused),
+                None => ConnectionError::Io(error),
+            })?;
+        if opened.is_tls() {
+            return Err(ConnectionError::TlsInTheClear);
+        }
+        Ok((opened, common_name))
+    }
+
     /// Serves one connection until either side ends it.
-    async fn converse(self: Arc<Edge>, stream: TcpStream, serves: Serves, peer: Peer) -> Result<(), ConnectionError> {
+    async fn converse(
+        self: Arc<Edge>,
+        stream: TcpStream,
+        from: SocketAddr,
+        serves: Serves,
+        security: Security,
+    ) -> Result<(), ConnectionError> {
         stream.set_nodelay(true)?;
         let mut stopping = self.stopping.clone();
-        let opened = tokio::select! {
-            opened = tokio::time::timeout(HEADER_TIMEOUT, Opened::open(stream)) => {
-                opened.map_err(|_| ConnectionError::Silent)??
-            }
+        let (opened, common_name) = tokio::select! {
+            opened = self.open(stream, security) => opened?,
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         };
-        let (edge, peer) = (self.clone(), Arc::new(peer));
+        let (edge, peer) = (self.clone(), Arc::new(Peer { address: from.ip(), common_name }));
         let service = service_fn(move |request| {
             let (edge, peer) = (edge.clone(), peer.clone());
             async move { Ok::<_, Infallible>(edge.answer(request, serves, &peer).await) }
@@ -191,6 +246,7 @@ impl Edge {
         }
     }
 
+    /// Answers a request of this client.
     async fn answer(self: Arc<Edge>, request: Request<Incoming>, serves: Serves, peer: &Peer) -> Response<Body> {
         match serves {
             Serves::GrpcAndHttp | Serves::Grpc if grpc::is_grpc(request.headers()) => {
@@ -255,6 +311,12 @@ fn http1() -> hyper::server::conn::http1::Builder {
 enum ConnectionError {
     /// The client has not sent enough to tell what it speaks.
     Silent,
+    /// The two have not come to speak TLS.
+    Handshake(HandshakeError),
+    /// The client does not end its handshake.
+    HandshakeTimedOut,
+    /// The client speaks TLS where it is to speak in the clear.
+    TlsInTheClear,
     Io(io::Error),
     Http(hyper::Error),
 }
@@ -263,6 +325,9 @@ impl fmt::Display for ConnectionError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent => out.write_str("does not say which protocol it speaks"),
+            Self::Handshake(error) => error.fmt(out),
+            Self::HandshakeTimedOut => out.write_str("does not end its TLS handshake"),
+            Self::TlsInTheClear => out.write_str("speaks TLS to a port that is served in the clear; use http"),
             Self::Io(error) => error.fmt(out),
             Self::Http(error) => error.fmt(out),
         }
@@ -274,6 +339,12 @@ impl std::error::Error for ConnectionError {}
 impl From<io::Error> for ConnectionError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+impl From<HandshakeError> for ConnectionError {
+    fn from(error: HandshakeError) -> Self {
+        Self::Handshake(error)
     }
 }
 

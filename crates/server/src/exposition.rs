@@ -9,6 +9,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tls;
 
 use crate::service::Services;
 use node::Standing;
@@ -26,6 +27,9 @@ pub(crate) async fn exposition(services: &Services) -> String {
         store::work(&glance.figures, &services.metrics, &mut text);
     }
     calls::calls(&services.metrics, &mut text);
+    let certificate = services.tls.as_ref().map(vlot_tls::Server::certificate);
+    let validity = certificate.map(|shown| tls::Validity { not_before: shown.not_before, not_after: shown.not_after });
+    tls::tls(validity, &services.metrics.handshakes, &mut text);
     process::process(services.metrics.process_start, &mut text);
     text.0
 }

@@ -28,6 +28,7 @@
 mod ask;
 mod auth;
 mod backup;
+mod certificates;
 mod compaction;
 pub mod config;
 mod conversation;

@@ -6,6 +6,7 @@
 mod calls;
 mod checks;
 mod clients;
+mod handshakes;
 mod timings;
 mod upkeep;
 
@@ -21,6 +22,7 @@ use crate::status::Status;
 pub(crate) use calls::{Calls, Counters, Tally};
 pub(crate) use checks::{Check, Checks, Probe};
 pub(crate) use clients::Clients;
+pub(crate) use handshakes::Handshakes;
 pub(crate) use timings::{Act, Timings};
 pub(crate) use upkeep::{DEFRAGMENT, Upkeep};
 
@@ -29,6 +31,7 @@ pub(crate) struct Metrics {
     pub(crate) calls: Calls,
     pub(crate) clients: Clients,
     pub(crate) checks: Checks,
+    pub(crate) handshakes: Handshakes,
     /// How long calls wait for their answer, by what they ask for.
     pub(crate) requests: Timings,
     /// How long commands take to be applied, by what they are.
@@ -64,6 +67,7 @@ impl Metrics {
             calls: Calls::new(extensive),
             clients: Clients::default(),
             checks: Checks::default(),
+            handshakes: Handshakes::default(),
             requests: Timings::doubling(Duration::from_millis(1), 14),
             applies: Timings::doubling(Duration::from_micros(100), 20),
             ranges: Timings::doubling(Duration::from_micros(100), 20),

@@ -15,18 +15,20 @@ use tracing::{error, info, warn};
 use vlot::net::Listen;
 use vlot::{GroupId, Node, NodeId};
 use vlot_store::store::{Options, Store};
+use vlot_tls::Server;
 
 use crate::ask::PageClient;
 use crate::auth::Authenticator;
+use crate::certificates;
 use crate::compaction;
-use crate::config::{Config, LogKept};
+use crate::config::{Config, LogKept, Url};
 use crate::data_dir::DataDir;
-use crate::edge::{self, Edge, ListenError, Serves};
+use crate::edge::{self, Edge, ListenError, Listener, Security, Serves};
 use crate::identity::Identity;
 use crate::member::Membership;
 use crate::metrics::Metrics;
 use crate::peer_pages::PeerPages;
-use crate::service::Services;
+use crate::service::{Parts, Services};
 use crate::store_group::{StoreFailure, StoreGroup};
 use crate::store_machine::StoreMachine;
 use crate::{corruption, join, removal, space};
@@ -40,10 +42,11 @@ pub use error::ServeError;
 pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static str>) -> Result<(), ServeError> {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     // Ports first: a second start of the same node by mistake must not touch the data.
-    let listeners = listen(&config)?;
+    let sockets = listen(&config)?;
     let (authenticator, key_files) = Authenticator::open(&config.auth).map_err(ServeError::AuthToken)?;
     let mut data_dir = DataDir::take(&config.data_dir)?;
     let fresh = data_dir.mark.is_none();
+    let tls = certificates::client_server(&config, &data_dir.path)?;
     let page_client = PageClient::default();
     let Start { membership, peers } = start(&config, &page_client, &mut data_dir).await?;
     let identity = membership.identity();
@@ -60,15 +63,16 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     let store_group =
         Arc::new(StoreGroup::new(group, identity.member, told, metrics.clone(), config.request_timeout()));
     let (stop, stopping) = watch::channel(false);
-    let services = Services::new(
-        &config,
-        store_group.clone(),
-        membership.clone(),
+    let parts = Parts {
+        store_group: store_group.clone(),
+        membership: membership.clone(),
         metrics,
-        node.meter(),
+        meter: node.meter(),
         authenticator,
-        page_client.clone(),
-    );
+        page_client: page_client.clone(),
+        tls: tls.clone(),
+    };
+    let services = Services::new(&config, parts);
     pages.open(services.clone());
     let edge = Edge::new(&config, services.clone(), stopping);
     info!(
@@ -115,8 +119,11 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
         background.spawn(compaction::compact_by(rule, store_group.clone(), identity.member));
     }
     let mut edges = JoinSet::new();
-    for (listener, serves) in listeners {
-        edges.spawn(edge.clone().serve(listener, serves));
+    for listener in secured(sockets, tls.as_ref()) {
+        edges.spawn(edge.clone().serve(listener));
+    }
+    if let Some(tls) = tls {
+        background.spawn(certificates::watch_end(tls));
     }
     for url in &config.listen.client {
         info!(%url, "serving clients");
@@ -230,12 +237,44 @@ fn node_options(
 /// what the log has decided, and its file cannot be written to any more once that has failed.
 const HEADROOM_BYTES: u64 = 64 << 20;
 
-fn listen(config: &Config) -> Result<Vec<(tokio::net::TcpListener, Serves)>, ListenError> {
+/// A socket, and what is spoken on it: a port may have an URL of each scheme.
+struct Socket {
+    socket: tokio::net::TcpListener,
+    serves: Serves,
+    in_the_clear: bool,
+    by_tls: bool,
+}
+
+fn listen(config: &Config) -> Result<Vec<Socket>, ListenError> {
     let listen = &config.listen;
     let clients = if listen.client_http.is_empty() { Serves::GrpcAndHttp } else { Serves::Grpc };
     let all = [(&listen.client, clients), (&listen.client_http, Serves::Http), (&listen.metrics, Serves::Metrics)];
-    let each = all.into_iter().flat_map(|(urls, serves)| urls.iter().map(move |url| (url, serves)));
-    each.map(|(url, serves)| Ok((edge::listen(url, listen.reuse_port, listen.reuse_address)?, serves))).collect()
+    let mut sockets = Vec::new();
+    for (urls, serves) in all {
+        let mut schemes: BTreeMap<_, (&Url, [bool; 2])> = BTreeMap::new();
+        for url in urls {
+            let (_, has) = schemes.entry(url.bind_address()).or_insert((url, [false; 2]));
+            has[usize::from(url.is_tls)] = true;
+        }
+        for (url, [in_the_clear, by_tls]) in schemes.into_values() {
+            let socket = edge::listen(url, listen.reuse_port, listen.reuse_address)?;
+            sockets.push(Socket { socket, serves, in_the_clear, by_tls });
+        }
+    }
+    Ok(sockets)
+}
+
+/// Each socket with what is spoken on it. Where an URL is https there is a certificate: the configuration was refused
+/// otherwise.
+fn secured(sockets: Vec<Socket>, tls: Option<&Server>) -> impl Iterator<Item = Listener> {
+    sockets.into_iter().map(move |Socket { socket, serves, in_the_clear, by_tls }| {
+        let security = match tls.filter(|_| by_tls) {
+            None => Security::Clear,
+            Some(server) if in_the_clear => Security::Both(server.clone()),
+            Some(server) => Security::Tls(server.clone()),
+        };
+        Listener { socket, serves, security }
+    })
 }
 
 /// Tells the other members this node's name and client URLs, as soon as the cluster can agree on it.

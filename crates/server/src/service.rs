@@ -84,6 +84,8 @@ pub(crate) struct Services {
     pub(crate) meter: vlot::Meter,
     /// Asks other members.
     pub(crate) page_client: PageClient,
+    /// What this node shows to clients that speak TLS.
+    pub(crate) tls: Option<vlot_tls::Server>,
     txn_ops_max: usize,
     request_bytes_max: usize,
     quota_bytes: Option<u64>,
@@ -114,16 +116,20 @@ fn readers_max() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
+/// What services are made of.
+pub(crate) struct Parts {
+    pub(crate) store_group: Arc<StoreGroup>,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) meter: vlot::Meter,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) page_client: PageClient,
+    pub(crate) tls: Option<vlot_tls::Server>,
+}
+
 impl Services {
-    pub(crate) fn new(
-        config: &Config,
-        store_group: Arc<StoreGroup>,
-        membership: Arc<Membership>,
-        metrics: Arc<Metrics>,
-        meter: vlot::Meter,
-        authenticator: Authenticator,
-        page_client: PageClient,
-    ) -> Arc<Services> {
+    pub(crate) fn new(config: &Config, parts: Parts) -> Arc<Services> {
+        let Parts { store_group, membership, metrics, meter, authenticator, page_client, tls } = parts;
         let readers = WorkerPool::new(readers_max());
         Arc::new(Services {
             hashes: HistoryHashes::new(readers.clone()),
@@ -132,6 +138,7 @@ impl Services {
             metrics,
             meter,
             page_client,
+            tls,
             txn_ops_max: config.limits.txn_ops,
             request_bytes_max: config.limits.request_bytes,
             quota_bytes: config.limits.quota_bytes,

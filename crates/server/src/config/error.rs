@@ -35,6 +35,12 @@ pub enum ConfigError {
     NotAMember { name: String },
     /// The member with this node's name has other peer URLs than this node.
     OtherPeerUrls { name: String, listed: Vec<Url>, own: Vec<Url> },
+    /// An URL is https, and there is no certificate to show.
+    NoCertificate { url: Url },
+    /// Of a certificate and its key only one is given.
+    HalfOfPair { given: &'static str, missing: &'static str },
+    /// TLS cannot be spoken so.
+    Protocols { flag: &'static str, error: vlot_tls::ProtocolError },
     /// Two members have the same peer URL.
     SharedUrl { url: Url, holder: String, other: String },
 }
@@ -83,6 +89,17 @@ impl fmt::Display for ConfigError {
                 Url::texts(listed).join(","),
                 Url::texts(own).join(",")
             ),
+            Self::NoCertificate { url } => write!(
+                out,
+                "{url} needs TLS, and there is no certificate: give --cert-file and --key-file, or --auto-tls"
+            ),
+            Self::HalfOfPair { given, missing } => {
+                write!(
+                    out,
+                    "--{given} is given without --{missing}; a certificate needs its key, and a key its certificate"
+                )
+            }
+            Self::Protocols { flag, error } => write!(out, "--{flag}: {error}"),
             Self::SharedUrl { url, holder, other } => {
                 write!(out, "--initial-cluster gives {url} to both \"{holder}\" and \"{other}\"")
             }

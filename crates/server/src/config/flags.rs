@@ -55,7 +55,8 @@ const fn formerly_experimental(flag: Flag) -> Flag {
     Flag { formerly_experimental: true, ..flag }
 }
 
-const NO_TLS: Treatment = Refused("TLS is not supported; put a TLS proxy in front, or keep to a trusted network");
+const NO_TLS: Treatment = Refused("peers have no TLS; put a TLS proxy in front, or keep to a trusted network");
+const OWN_CALLS: Treatment = Accepted("the gateway calls its own node without a connection");
 const NO_DISCOVERY: Treatment = Refused("discovery is not supported; name all members with --initial-cluster");
 const NO_TRACES: Treatment = Accepted("no traces are exported");
 const NO_BBOLT: Treatment = Accepted("it tunes a storage engine that is not used here");
@@ -127,15 +128,15 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("enable-v2", Switch, "false", NO_V2),
     flag("v2-deprecation", Text, "not-yet", Accepted("there is no v2 store")),
     // Security
-    flag("cert-file", Text, "", NO_TLS),
-    flag("key-file", Text, "", NO_TLS),
-    flag("client-cert-auth", Switch, "false", NO_TLS),
-    flag("client-cert-file", Text, "", NO_TLS),
-    flag("client-key-file", Text, "", NO_TLS),
-    flag("client-crl-file", Text, "", NO_TLS),
-    flag("client-cert-allowed-hostname", Text, "", NO_TLS),
-    flag("trusted-ca-file", Text, "", NO_TLS),
-    flag("auto-tls", Switch, "false", NO_TLS),
+    flag("cert-file", Text, "", Honoured),
+    flag("key-file", Text, "", Honoured),
+    flag("client-cert-auth", Switch, "false", Honoured),
+    flag("client-cert-file", Text, "", OWN_CALLS),
+    flag("client-key-file", Text, "", OWN_CALLS),
+    flag("client-crl-file", Text, "", Honoured),
+    flag("client-cert-allowed-hostname", Text, "", Honoured),
+    flag("trusted-ca-file", Text, "", Honoured),
+    flag("auto-tls", Switch, "false", Honoured),
     flag("peer-cert-file", Text, "", NO_TLS),
     flag("peer-key-file", Text, "", NO_TLS),
     flag("peer-client-cert-auth", Switch, "false", NO_TLS),
@@ -145,13 +146,13 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("peer-cert-allowed-cn", Text, "", NO_TLS),
     flag("peer-cert-allowed-hostname", Text, "", NO_TLS),
     flag("peer-auto-tls", Switch, "false", NO_TLS),
-    flag("self-signed-cert-validity", Integer, "1", NO_TLS),
+    flag("self-signed-cert-validity", Integer, "1", Honoured),
     flag("peer-crl-file", Text, "", NO_TLS),
-    flag("cipher-suites", Text, "", NO_TLS),
+    flag("cipher-suites", Text, "", Honoured),
     flag("cors", Text, "*", Honoured),
     flag("host-whitelist", Text, "*", Honoured),
-    flag("tls-min-version", Text, "TLS1.2", NO_TLS),
-    flag("tls-max-version", Text, "", NO_TLS),
+    flag("tls-min-version", Text, "TLS1.2", Honoured),
+    flag("tls-max-version", Text, "", Honoured),
     // Auth
     flag("auth-token", Text, "simple", Honoured),
     flag("bcrypt-cost", Integer, "10", Honoured),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::flags::{FLAGS, Kind, Treatment};
 use super::*;
+use vlot_tls::{KeyPairFiles, NameRule, Roots};
 
 fn read(arguments: &str) -> Result<Config, ConfigError> {
     read_with(arguments, &[])
@@ -79,8 +80,8 @@ fn an_unknown_variable_is_warned_about_and_a_bad_value_in_one_is_refused() {
 #[test]
 fn what_cannot_be_done_is_refused_by_name_with_a_reason() {
     let rows = [
-        ("--cert-file a.pem", "--cert-file is not supported: TLS"),
-        ("--auto-tls", "--auto-tls is not supported: TLS"),
+        ("--peer-cert-file a.pem", "--peer-cert-file is not supported: peers have no TLS"),
+        ("--peer-auto-tls", "--peer-auto-tls is not supported: peers have no TLS"),
         ("--discovery-srv example.com", "--discovery-srv is not supported: discovery"),
         ("--force-new-cluster", "--force-new-cluster is not supported: a cluster that has lost"),
         ("--unsafe-no-fsync", "--unsafe-no-fsync is not supported: nothing is acknowledged"),
@@ -88,7 +89,7 @@ fn what_cannot_be_done_is_refused_by_name_with_a_reason() {
         ("--config-file a.yml", "--config-file is not supported: configuration files are not read"),
         (
             "--experimental-peer-skip-client-san-verification",
-            "--peer-skip-client-san-verification is not supported: TLS",
+            "--peer-skip-client-san-verification is not supported: peers have no TLS",
         ),
     ];
     for (arguments, start) in rows {
@@ -294,6 +295,70 @@ fn every_flag_of_the_table_is_refused_or_warned_about_as_it_says() {
             Treatment::Accepted(_) => assert_eq!(read.unwrap().warnings.len(), 1, "{}", flag.name),
             Treatment::Honoured => {}
         }
+    }
+}
+
+#[test]
+fn a_certificate_is_for_urls_that_are_https() {
+    let both =
+        "--listen-client-urls http://127.0.0.1:1,https://127.0.0.1:2 --advertise-client-urls https://127.0.0.1:2";
+    let pair = "--cert-file a.crt --key-file a.key";
+    let config = read(&format!("{both} {pair} --trusted-ca-file ca.crt --client-crl-file crl.pem")).unwrap();
+    let tls = config.client_tls.unwrap();
+    assert_eq!(tls.own, OwnCertificate::Files(KeyPairFiles { cert: "a.crt".into(), key: "a.key".into() }));
+    let clients = tls.clients.unwrap();
+    assert_eq!((clients.roots, clients.crl), (Roots::File("ca.crt".into()), Some("crl.pem".into())));
+    assert_eq!(
+        config.warnings,
+        [
+            "http://127.0.0.1:1 is served in the clear, though there is a certificate: its scheme is http",
+            "http://127.0.0.1:1 asks clients for no certificate: its scheme is http",
+        ]
+    );
+    let auto = read(&format!("{both} --auto-tls --client-cert-auth --client-cert-allowed-hostname a,b")).unwrap();
+    let tls = auto.client_tls.unwrap();
+    assert_eq!((tls.own, auto.self_signed_days), (OwnCertificate::SelfSigned, 365));
+    let clients = tls.clients.unwrap();
+    assert_eq!(clients.roots, Roots::System);
+    assert_eq!(clients.names, NameRule::Hosts(vec!["a".into(), "b".into()]));
+}
+
+#[test]
+fn what_has_no_effect_on_tls_is_warned_about() {
+    let https = "--listen-client-urls https://127.0.0.1:2 --advertise-client-urls https://127.0.0.1:2";
+    let rows = [
+        ("--auto-tls".to_owned(), "http://localhost:2379 is served in the clear, though there is a certificate"),
+        (format!("{https} --auto-tls --cert-file a --key-file b"), "--auto-tls has no effect: --cert-file and"),
+        (format!("{https} --auto-tls --client-crl-file c"), "--client-crl-file has no effect: no client is asked"),
+        (format!("{https} --auto-tls --client-cert-auth"), "--client-cert-auth without --trusted-ca-file takes"),
+        ("--client-cert-auth".to_owned(), "http://localhost:2379 asks clients for no certificate"),
+        ("--client-cert-file a".to_owned(), "--client-cert-file has no effect: the gateway calls its own node"),
+    ];
+    for (arguments, start) in rows {
+        let warnings = read(&arguments).unwrap().warnings;
+        assert!(warnings[0].starts_with(start), "{arguments}: {warnings:?}");
+    }
+}
+
+#[test]
+fn tls_that_cannot_be_spoken_is_refused() {
+    let https = "--listen-client-urls https://127.0.0.1:2 --advertise-client-urls https://127.0.0.1:2";
+    let rows = [
+        (https, "https://127.0.0.1:2 needs TLS, and there is no certificate: give --cert-file and --key-file, or"),
+        ("--listen-metrics-urls https://127.0.0.1:3", "https://127.0.0.1:3 needs TLS, and there is no certificate"),
+        ("--cert-file a", "--cert-file is given without --key-file"),
+        ("--key-file a", "--key-file is given without --cert-file"),
+        ("--tls-min-version TLS1.1", "--tls-min-version: TLS version \"TLS1.1\" is broken and not supported"),
+        ("--tls-max-version 1.3", "--tls-max-version: unexpected TLS version \"1.3\""),
+        ("--tls-min-version TLS1.3 --tls-max-version TLS1.2", "--tls-max-version: the lowest TLS version is above"),
+        ("--cipher-suites TLS_NOTHING", "--cipher-suites: unexpected TLS cipher suite \"TLS_NOTHING\" (known are: "),
+        ("--tls-min-version TLS1.3 --cipher-suites TLS_AES_128_GCM_SHA256", "--cipher-suites: cipher suites cannot"),
+        ("--self-signed-cert-validity 0", "--self-signed-cert-validity=0: expected a number of at least 1"),
+        ("--self-signed-cert-validity 12345678", "--self-signed-cert-validity=12345678: expected 1 to 1000 years"),
+    ];
+    for (arguments, start) in rows {
+        let line = refusal(arguments);
+        assert!(line.starts_with(start), "{line}");
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
+use vlot_tls::{HandshakeError, Reason};
 
 /// How often a fault is logged that repeats with every connection.
 const EVERY: Duration = Duration::from_secs(60);
@@ -19,6 +20,7 @@ pub(super) struct Admission {
     connections_max: usize,
     refused: Mutex<Repeated>,
     not_accepted: Mutex<Repeated>,
+    handshakes_failed: [Mutex<Repeated>; Reason::ALL.len()],
 }
 
 /// A connection's place among those that there may be, for as long as it lives.
@@ -33,6 +35,7 @@ impl Admission {
             connections_max,
             refused: Mutex::default(),
             not_accepted: Mutex::default(),
+            handshakes_failed: Default::default(),
         }
     }
 
@@ -46,6 +49,13 @@ impl Admission {
             warn!(%from, connections_max, untold, "a connection is refused: there are as many as the limit of open files allows");
         }
         None
+    }
+
+    /// Says why a client does not come to speak TLS.
+    pub(super) fn handshake_failed(&self, from: SocketAddr, reason: Reason, error: &HandshakeError) {
+        if let Some(untold) = due(&self.handshakes_failed[reason as usize]) {
+            warn!(%from, reason = reason.word(), untold, "a client's TLS handshake has failed: {error}");
+        }
     }
 
     /// Says that a connection could not even be accepted.

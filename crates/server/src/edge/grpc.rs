@@ -57,7 +57,8 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>, peer: &P
         metrics.upkeep.answered(rpc, took);
     }
     if took > edge.slow_call && !edge.slow_call.is_zero() {
-        warn!(method = rpc.path(), ?took, ?status, "slow call");
+        let client = call.caller.credentials.common_name.as_deref();
+        warn!(method = rpc.path(), ?took, ?status, client, "slow call");
     }
     match outcome {
         Ok(Reply::Message(message)) => {

@@ -13,6 +13,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 const HTTP2_PREFACE: &[u8; PREFACE_BYTES] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const PREFACE_BYTES: usize = 24;
 
+/// The first byte of a client that speaks TLS.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 /// A connection whose first bytes are known, and are still to be read.
 pub(super) struct Opened<S> {
     stream: S,
@@ -36,6 +39,11 @@ impl<S: AsyncRead + Unpin> Opened<S> {
             }
         }
         Ok(Opened { stream, start, unread: 0..came })
+    }
+
+    /// Whether the client speaks TLS, which nobody here has asked for.
+    pub(super) fn is_tls(&self) -> bool {
+        self.start[0] == TLS_HANDSHAKE
     }
 
     /// Whether the client speaks HTTP/2; it speaks HTTP/1 otherwise, or nothing that is known here.

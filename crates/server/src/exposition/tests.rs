@@ -10,7 +10,7 @@ use vlot_proto::etcdserverpb::Member;
 
 use super::node::{self, Standing};
 use super::text::Exposition;
-use super::{calls, process, store};
+use super::{calls, process, store, tls};
 use crate::metrics::{Act, Check, Metrics, Probe};
 use crate::rpc::{Kind, Rpc};
 use crate::status::{Code, Status};
@@ -174,6 +174,9 @@ fn all() -> String {
     store::work(&vlot_store::figures::Figures { commits: some(), ..Default::default() }, &metrics, &mut text);
     calls::calls(&metrics, &mut text);
     process::process(1.0, &mut text);
+    metrics.handshakes.done();
+    metrics.handshakes.timed_out();
+    tls::tls(Some(tls::Validity { not_before: 1, not_after: 2 }), &metrics.handshakes, &mut text);
     text.0
 }
 

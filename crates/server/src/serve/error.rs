@@ -40,6 +40,10 @@ pub enum ServeError {
     NodeFailed(vlot::Ended),
     /// Its data is that of no other member.
     Corrupt(Corrupt),
+    /// A file of TLS cannot be used.
+    TlsFile(vlot_tls::FileError),
+    /// This node cannot make a certificate for itself.
+    SelfSigned(vlot_tls::make::MakeError),
     /// The cluster has removed this member.
     Removed { identity: Identity, data_dir: PathBuf },
 }
@@ -59,6 +63,8 @@ impl fmt::Display for ServeError {
             Self::StoreFailed(failure) => failure.fmt(out),
             Self::NodeFailed(ended) => ended.fmt(out),
             Self::Corrupt(corrupt) => corrupt.fmt(out),
+            Self::TlsFile(error) => write!(out, "cannot serve TLS: {error}"),
+            Self::SelfSigned(error) => write!(out, "--auto-tls: {error}"),
             Self::Removed { identity: Identity { cluster, member }, data_dir } => write!(
                 out,
                 "member {member:x} was removed from cluster {cluster:x} for ever; to come back, add it again and start it \
