@@ -1,12 +1,13 @@
-//! The peers' transport: carries opaque frames between the nodes of one cluster over TCP.
+//! What nodes of one cluster say to each other: carries opaque frames between them over TCP, in memory, or over a transport
+//! of the owner's.
 //!
-//! Owns sockets, handshakes, queues and the question which peers are connected. Must not know what a frame means: bytes
-//! in, bytes out. Loss is legal and reported (Raft sends again); order holds within one connection, of which there is
+//! Owns handshakes, queues and the question which peers are connected; how bytes get from one node to another is a
+//! [`Transport`]'s affair. Must not know what a frame means: bytes in, bytes out. Loss is legal and reported (Raft sends again); order holds within one connection, of which there is
 //! one per direction and [`Lane`].
 //!
 //! Each node dials each peer once per lane ([`Lane::Snapshot`] only when there is something to send on it) and sends on
 //! the connections it dialled; it receives on those it accepted. The life of a frame: [`Net::send`] lays it out in the
-//! lane's queue (`queue.rs`) and wakes the writer; the writer (`dial.rs`) hands all that is queued to the kernel at
+//! lane's queue (`queue.rs`) and wakes the writer; the writer (`dial.rs`) hands all that is queued to the transport at
 //! once; the peer's reader (`read.rs`) cuts what one read brought into frames and leaves them in the [`Inbox`]
 //! together. A turn of the owner so costs one wake-up and one system call per peer and lane on either side, however
 //! many frames it is made of.
@@ -16,13 +17,11 @@
 //! and go without a word; see `peers.rs` for why there are any.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use vlot_raft::id::NodeId;
 
@@ -41,8 +40,8 @@ mod peers;
 mod queue;
 mod read;
 mod refusal;
-mod socket;
 mod stats;
+pub mod transport;
 pub(crate) mod wire;
 
 pub use inbox::{Event, Inbox};
@@ -51,15 +50,17 @@ pub use pages::{Page, Pages};
 pub use queue::Refused;
 pub use refusal::Refusal;
 pub use stats::{LinkFigures, Stats};
+pub use transport::{BindError, Transport, memory, tcp};
 pub use vlot_node::Lane;
 
-use local::Local;
+use local::{Local, Owned};
+use transport::Begun;
 
 /// A node's running transport. Dropping it ends it.
 #[derive(Debug)]
 pub struct Net {
     local: Arc<Local>,
-    address: SocketAddr,
+    address: String,
 }
 
 impl Net {
@@ -73,13 +74,14 @@ impl Net {
     pub fn start(options: Options) -> Result<(Self, Inbox), BindError> {
         let Options { identity, listen, advertise, peers, pages, limits } = options;
         let advertise = advertise.map(check_length).transpose()?;
-        let (listener, address) = bind(listen)?;
-        let advertise = advertise.or_else(|| (!address.ip().is_unspecified()).then(|| address.to_string()));
+        let Begun { address, dialler, accept } = listen.begin(&limits)?;
+        let advertise = advertise.or_else(|| Some(address.clone()).filter(|address| is_specific(address)));
         let mailbox = Arc::<inbox::Mailbox>::default();
-        let local = Arc::new(Local::new(identity, advertise, pages, limits, Arc::clone(&mailbox), Handle::current()));
+        let owned = Owned { identity, advertise, pages, limits };
+        let local = Arc::new(Local::new(owned, dialler, Arc::clone(&mailbox), Handle::current()));
         let net = Self { local: Arc::clone(&local), address };
         net.set_peers(peers);
-        local.spawn(accept::accept_all(Arc::clone(&local), listener));
+        accept(&local);
         local.spawn(peers::evict_silent_peers(Arc::clone(&local)));
         Ok((net, Inbox::new(mailbox)))
     }
@@ -136,8 +138,8 @@ impl Net {
 
     /// Where this node listens.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Where this node tells others that they reach it, if it knows that.
@@ -181,21 +183,9 @@ impl Drop for Net {
     }
 }
 
-fn bind(listen: Listen) -> Result<(TcpListener, SocketAddr), BindError> {
-    let named = match &listen {
-        Listen::At(address) => address.clone(),
-        Listen::On(listener) => format!("{listener:?}"),
-    };
-    let bound = || {
-        let listener = match listen {
-            Listen::At(address) => std::net::TcpListener::bind(address)?,
-            Listen::On(listener) => listener,
-        };
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        Ok((TcpListener::from_std(listener)?, address))
-    };
-    bound().map_err(|error| BindError { address: named, error })
+/// Whether an address is one that others can dial: not that of every interface.
+fn is_specific(address: &str) -> bool {
+    address.parse().map_or(true, |address: SocketAddr| !address.ip().is_unspecified())
 }
 
 fn check_length(advertise: String) -> Result<String, BindError> {
@@ -204,25 +194,4 @@ fn check_length(advertise: String) -> Result<String, BindError> {
     }
     let error = io::Error::new(io::ErrorKind::InvalidInput, "longer than any address");
     Err(BindError { address: advertise, error })
-}
-
-/// The transport cannot listen where it should.
-#[derive(Debug)]
-pub struct BindError {
-    /// Where it should have listened.
-    pub address: String,
-    /// What the system says.
-    pub error: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen for peers at {}: {}", self.address, self.error)
-    }
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
 }

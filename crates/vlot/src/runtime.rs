@@ -45,7 +45,7 @@ use crate::snapshots::Snapshots;
 /// A running node. Dropping it stops it.
 pub struct Node {
     node: NodeId,
-    address: std::net::SocketAddr,
+    address: String,
     /// What is the same for all its groups; and for those that this node should lead, if leaders are balanced.
     config: Arc<Config>,
     config_to_lead: Option<Arc<Config>>,
@@ -150,7 +150,7 @@ impl Node {
         let net_options = net::Options { limits: options.net, ..net::Options::new(identity, listen, peers.clone()) };
         let net_options = net::Options { advertise: options.advertise, pages: options.pages, ..net_options };
         let (net, inbox) = Net::start(net_options).map_err(OpenError::Listen)?;
-        let address = net.address();
+        let address = net.address().to_owned();
         let report = Arc::clone(&events);
         let headroom = Headroom::new(options.headroom_bytes, move || free_bytes(&dir).ok());
         let report = Arc::new(move |event: Event| drop(report.push(event)));
@@ -347,8 +347,8 @@ impl Node {
 
     /// Where this node listens for peers.
     #[must_use]
-    pub fn address(&self) -> std::net::SocketAddr {
-        self.address
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Reads what this node measures.

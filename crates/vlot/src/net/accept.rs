@@ -5,12 +5,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use vlot_raft::id::NodeId;
@@ -23,7 +21,7 @@ use super::peer::Peer;
 use super::peers::peer_or_unlisted;
 use super::read::read_from;
 use super::refusal::Refusal;
-use super::socket::tune;
+use super::transport::{ByteStream, Connection, Listener};
 use super::wire::{Answer, HELLO_BYTES, Hello, Introduction, MAGIC, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
 use vlot_node::Lane;
 
@@ -33,10 +31,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Accepts connections for as long as the node lives.
-pub(crate) async fn accept_all(local: Arc<Local>, listener: TcpListener) {
+pub(crate) async fn accept_all<L: Listener<Stream: ByteStream>>(local: Arc<Local>, mut listener: L) {
     let mut unauthenticated: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let (stream, address) = match listener.accept().await {
+        let connection = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 local.note_cannot_accept(&error);
@@ -51,14 +49,15 @@ pub(crate) async fn accept_all(local: Arc<Local>, listener: TcpListener) {
             && let Some(oldest) = unauthenticated.pop_front()
         {
             oldest.abort();
-            local.note_refused(None, &address, Refusal::Crowded);
+            local.note_refused(None, &connection.remote, Refusal::Crowded);
         }
-        unauthenticated.extend(local.spawn(receive(Arc::clone(&local), stream, address)));
+        unauthenticated.extend(local.spawn(receive(Arc::clone(&local), connection)));
     }
 }
 
 /// Hears a unauthenticated connections's hello, answers it, and starts to read its frames if all is well; or shows it the page it asks for.
-async fn receive(local: Arc<Local>, mut stream: TcpStream, address: SocketAddr) {
+async fn receive(local: Arc<Local>, connection: Connection<impl ByteStream>) {
+    let Connection { mut stream, remote } = connection;
     let limits = &local.limits;
     let mut claims_to_be = None;
     let heard = timeout(limits.handshake_timeout, hear(&local, &mut stream, &mut claims_to_be)).await;
@@ -69,15 +68,15 @@ async fn receive(local: Arc<Local>, mut stream: TcpStream, address: SocketAddr) 
     };
     let Admitted { peer, lane, version, disk } = match admitted {
         Ok(admitted) => admitted,
-        Err(reason) => return turn_away(&local, stream, address, claims_to_be, reason).await,
+        Err(reason) => return turn_away(&local, stream, &remote, claims_to_be, reason).await,
     };
     let answer = answer(local.identity, Ok(version));
-    let answered = timeout(limits.handshake_timeout, stream.write_all(&answer.encode())).await;
-    if !matches!(answered, Ok(Ok(()))) || tune(&stream, limits.silence_max).is_err() {
+    let answered = timeout(limits.handshake_timeout, say(&mut stream, &answer.encode())).await;
+    if !matches!(answered, Ok(Ok(()))) {
         return;
     }
     peer.inbound_up(lane, disk, |number| {
-        let reader = read_from(Arc::clone(&local), Arc::clone(&peer), (lane, version), number, stream, address);
+        let reader = read_from(Arc::clone(&local), Arc::clone(&peer), (lane, version), number, stream, remote);
         local.spawn(reader)
     });
     // Once more: the disks may have been set before the peer's connection could be found.
@@ -103,7 +102,11 @@ struct Caller {
 
 /// Hears a hello that is meant for this node, and the introduction after it. The identity that the caller claims
 /// becomes known as soon as it has said so, whatever comes after.
-async fn hear(local: &Local, stream: &mut TcpStream, claims_to_be: &mut Option<NodeId>) -> Result<Heard, Refusal> {
+async fn hear(
+    local: &Local,
+    stream: &mut impl ByteStream,
+    claims_to_be: &mut Option<NodeId>,
+) -> Result<Heard, Refusal> {
     // The magic first: what speaks another protocol is told so, and not waited for.
     let mut magic = [0; MAGIC.len()];
     stream.read_exact(&mut magic).await.map_err(|_| Refusal::CutShort)?;
@@ -122,7 +125,7 @@ async fn hear(local: &Local, stream: &mut TcpStream, claims_to_be: &mut Option<N
     Ok(Heard::Caller(Caller { hello, version, introduction: Introduction::decode(more)? }))
 }
 
-async fn hear_hello(magic: [u8; MAGIC.len()], stream: &mut TcpStream) -> Result<Hello, Refusal> {
+async fn hear_hello(magic: [u8; MAGIC.len()], stream: &mut impl ByteStream) -> Result<Hello, Refusal> {
     if magic != MAGIC {
         return Err(Refusal::NotVlot);
     }
@@ -188,21 +191,21 @@ fn check_address(own: Identity, hello: &Hello) -> Result<(), Refusal> {
 /// Tells a caller why it is not let in, and hangs up.
 async fn turn_away(
     local: &Local,
-    stream: TcpStream,
-    address: SocketAddr,
+    stream: impl ByteStream,
+    remote: &str,
     claims_to_be: Option<NodeId>,
     reason: Refusal,
 ) {
-    local.note_refused(claims_to_be, &address, reason);
+    local.note_refused(claims_to_be, remote, reason);
     say_and_hang_up(stream, &answer(local.identity, Err(reason)).encode()).await;
 }
 
-async fn say_and_hang_up(mut stream: TcpStream, answer: &[u8]) {
+async fn say_and_hang_up(mut stream: impl ByteStream, answer: &[u8]) {
     // Whether it listens is its own affair.
     let _ = timeout(FAREWELL, bid_farewell(&mut stream, answer)).await;
 }
 
-async fn bid_farewell(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
+async fn bid_farewell(stream: &mut impl ByteStream, answer: &[u8]) -> io::Result<()> {
     const DISCARD_BYTES_MAX: usize = 64 << 10;
     stream.write_all(answer).await?;
     stream.shutdown().await?;
@@ -216,6 +219,11 @@ async fn bid_farewell(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+async fn say(stream: &mut impl ByteStream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 fn answer(own: Identity, verdict: Result<u16, Refusal>) -> Answer {

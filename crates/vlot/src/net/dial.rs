@@ -1,15 +1,15 @@
 //! Outgoing connections: reach a peer, greet it, write its frames, and start over when that ends.
 
 use std::fmt;
-use std::future::{Future, pending};
+use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::ReadHalf;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::sync::futures::Notified;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -20,8 +20,8 @@ use super::local::Local;
 use super::peer::Peer;
 use super::queue::{Batch, Queue};
 use super::refusal::Refusal;
-use super::socket::tune;
 use super::stats::{Counters, add};
+use super::transport::{ByteStream, Transport};
 use super::wire::{ANSWER_BYTES, Answer, ECHO, Hello, Introduction, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
 use vlot_node::Lane;
 
@@ -32,14 +32,14 @@ const STEADY: Duration = Duration::from_secs(1);
 const SLICES_MAX: usize = 64;
 
 /// Dials one lane of a peer for as long as the node lives and the peer is one.
-pub(crate) async fn keep_connected(local: Arc<Local>, peer: Arc<Peer>, lane: Lane) {
+pub(crate) async fn keep_connected<T: Transport>(transport: Arc<T>, local: Arc<Local>, peer: Arc<Peer>, lane: Lane) {
     let seed =
         local.identity.node.0.wrapping_mul(31).wrapping_add(peer.id.0).wrapping_mul(31) + u64::from(lane.number());
     let mut backoff = Backoff::new(local.limits.redial_min, local.limits.redial_max, seed);
     let _unsent = Unsent { counters: &local.counters, queue: peer.queue(lane) };
     loop {
         peer.demanded(lane).await;
-        match connect(&local, &peer, lane).await {
+        match connect(&*transport, &local, &peer, lane).await {
             Ok(Connected { stream, disk, version }) => {
                 let since = Instant::now();
                 let end = OutboundLink::up(&local, &peer, lane, disk).carry(stream, version).await;
@@ -95,18 +95,22 @@ impl fmt::Display for Failure {
 }
 
 /// A connection that is greeted.
-struct Connected {
-    stream: TcpStream,
+struct Connected<S> {
+    stream: S,
     /// The disk that the peer has named.
     disk: u64,
     /// What both sides speak on it.
     version: u16,
 }
 
-async fn connect(local: &Local, peer: &Peer, lane: Lane) -> Result<Connected, Failure> {
+async fn connect<T: Transport>(
+    transport: &T,
+    local: &Local,
+    peer: &Peer,
+    lane: Lane,
+) -> Result<Connected<T::Stream>, Failure> {
     let greeted = async {
-        let mut stream = TcpStream::connect(peer.address()).await.map_err(Failure::Unreachable)?;
-        tune(&stream, local.limits.silence_max).map_err(Failure::Unreachable)?;
+        let mut stream = transport.dial(&peer.address()).await.map_err(Failure::Unreachable)?.stream;
         let (disk, version) = greet(local, peer, lane, &mut stream).await?;
         Ok(Connected { stream, disk, version })
     };
@@ -115,7 +119,7 @@ async fn connect(local: &Local, peer: &Peer, lane: Lane) -> Result<Connected, Fa
 }
 
 /// Greets, and returns the disk that the peer names and the version that it chooses.
-async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -> Result<(u64, u16), Failure> {
+async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut impl ByteStream) -> Result<(u64, u16), Failure> {
     let own = local.identity;
     let introduction = Introduction {
         disk: own.disk,
@@ -135,6 +139,7 @@ async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -
     // In one write, so that it is one packet.
     let greeting = [&hello.encode()[..], &introduction].concat();
     stream.write_all(&greeting).await.map_err(Failure::Unreachable)?;
+    stream.flush().await.map_err(Failure::Unreachable)?;
     let answer = hear_answer(stream).await?;
     if answer.verdict == Err(Refusal::OtherDisk) {
         let peer_is_other = !local.disks.admit(peer.id, answer.disk);
@@ -158,7 +163,7 @@ async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut TcpStream) -
     Ok((answer.disk, version))
 }
 
-async fn hear_answer(stream: &mut TcpStream) -> Result<Answer, Failure> {
+async fn hear_answer(stream: &mut impl ByteStream) -> Result<Answer, Failure> {
     let mut first = [0; ANSWER_BYTES];
     stream.read_exact(&mut first).await.map_err(Failure::Unreachable)?;
     let (answer, more) = Answer::decode(&first).map_err(Failure::Refused)?;
@@ -216,33 +221,29 @@ impl<'a> OutboundLink<'a> {
     }
 
     /// Writes what is queued until the connection ends.
-    async fn carry(mut self, mut stream: TcpStream, version: u16) -> End {
+    async fn carry(mut self, mut stream: impl ByteStream, version: u16) -> End {
         let (queue, counters) = (self.peer.queue(self.lane), &self.local.counters);
-        let (mut reader, mut writer) = stream.split();
-        let cut = self.peer.cut.notified();
+        let mut cut = pin!(self.peer.cut.notified());
         // The disks may have been set after they were looked at and before this connection could be found.
         self.peer.hang_up_unless(|disk| self.local.disks.admit(self.peer.id, disk));
         let echoes = Echoes::new(self.lane, version, &self.peer.counters.round_trips);
-        let mut ended = pin!(ended(&mut reader, cut, &echoes));
+        let mut line = Line { stream: &mut stream, cut: cut.as_mut(), echoes: &echoes };
         loop {
             if echoes.due().is_some_and(|due| due <= Instant::now()) {
-                // What the kernel has no room for waits for it, like any frame.
+                // What the other end has no room for waits for it, like any frame.
                 echoes.ask();
                 let question = ECHO.to_be_bytes();
-                tokio::select! {
-                    biased;
-                    asked = writer.write_all(&question) => if asked.is_err() {
-                        return End::Broken;
-                    },
-                    () = ended.as_mut() => return End::Broken,
+                if line.write_all(&question).await.is_none() {
+                    return End::Broken;
                 }
                 add(&counters.sent_bytes, question.len() as u64);
                 add(&self.peer.counters.sent_bytes, question.len() as u64);
             }
             while queue.take(&mut self.batch) {
                 while !self.batch.is_written() {
-                    let bytes_max = write_bytes_max(self.lane);
-                    let Some(written) = write_some(&self.batch, bytes_max, &mut writer, ended.as_mut()).await else {
+                    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                    let count = self.batch.slices(&mut slices, write_bytes_max(self.lane));
+                    let Some(written) = line.write(&slices[..count]).await else {
                         return End::Broken;
                     };
                     self.batch.advance(written);
@@ -254,13 +255,16 @@ impl<'a> OutboundLink<'a> {
                         yield_now().await;
                     }
                 }
+                if line.flush().await.is_none() {
+                    return End::Broken;
+                }
                 add(&counters.sent_frames, self.batch.frames());
                 self.batch = Batch::default();
             }
             tokio::select! {
                 biased;
                 () = queue.filled() => {}
-                () = ended.as_mut() => return End::Broken,
+                () = line.ended() => return End::Broken,
                 () = due(&echoes) => {}
                 () = idle(self.lane, self.local.limits.snapshot_idle_max) => {
                     self.end = End::Idle;
@@ -297,22 +301,6 @@ async fn idle(lane: Lane, snapshot_idle_max: Duration) {
     }
 }
 
-/// Writes as much of the batch as the kernel takes at once, within a bound. `None` when the connection has ended.
-async fn write_some(
-    batch: &Batch,
-    bytes_max: usize,
-    writer: &mut (impl AsyncWriteExt + Unpin),
-    ended: impl Future<Output = ()>,
-) -> Option<usize> {
-    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let count = batch.slices(&mut slices, bytes_max);
-    tokio::select! {
-        biased;
-        written = writer.write_vectored(&slices[..count]) => written.ok().filter(|written| *written > 0),
-        () = ended => None,
-    }
-}
-
 /// Waits until an echo is to be asked for.
 async fn due(echoes: &Echoes<'_>) {
     match echoes.due() {
@@ -322,20 +310,59 @@ async fn due(echoes: &Echoes<'_>) {
     }
 }
 
-/// Waits for the end of the connection. The peer says nothing on it after its answer but echoes; a killed process closes
-/// its sockets, and this is where that is noticed while there is nothing to write.
-async fn ended(reader: &mut ReadHalf<'_>, cut: impl Future<Output = ()>, echoes: &Echoes<'_>) {
-    let mut cut = pin!(cut);
-    let mut echo = [0];
-    loop {
-        let read = tokio::select! {
-            biased;
-            read = reader.read(&mut echo) => read,
-            () = cut.as_mut() => return,
-        };
-        // Whatever else the read brings, the connection is over: an end, an error, or bytes that no peer would send.
-        if !matches!(read, Ok(1)) || !echoes.answered() {
-            return;
+/// A connection to a peer that is written to and listened on by one task.
+///
+/// The peer says nothing on it after its answer but echoes; a killed process closes its sockets, and that is noticed by
+/// reading while there is nothing to write.
+struct Line<'a, 'p, S> {
+    stream: &'a mut S,
+    cut: Pin<&'a mut Notified<'p>>,
+    echoes: &'a Echoes<'p>,
+}
+
+impl<S: ByteStream> Line<'_, '_, S> {
+    /// Writes as much as is taken at once. `None` when the connection has ended.
+    async fn write(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
+        poll_fn(|cx| match Pin::new(&mut *self.stream).poll_write_vectored(cx, slices) {
+            Poll::Ready(written) => Poll::Ready(written.ok().filter(|written| *written > 0)),
+            Poll::Pending => self.poll_ended(cx).map(|()| None),
+        })
+        .await
+    }
+
+    async fn write_all(&mut self, mut bytes: &[u8]) -> Option<()> {
+        while !bytes.is_empty() {
+            let written = self.write(&[IoSlice::new(bytes)]).await?;
+            bytes = &bytes[written..];
+        }
+        self.flush().await
+    }
+
+    /// Sends off what a layer below may have kept.
+    async fn flush(&mut self) -> Option<()> {
+        poll_fn(|cx| match Pin::new(&mut *self.stream).poll_flush(cx) {
+            Poll::Ready(flushed) => Poll::Ready(flushed.ok()),
+            Poll::Pending => self.poll_ended(cx).map(|()| None),
+        })
+        .await
+    }
+
+    async fn ended(&mut self) {
+        poll_fn(|cx| self.poll_ended(cx)).await;
+    }
+
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut byte = [0];
+            let mut echo = ReadBuf::new(&mut byte);
+            match Pin::new(&mut *self.stream).poll_read(cx, &mut echo) {
+                Poll::Pending => return self.cut.as_mut().poll(cx),
+                // Whatever else it brings, the connection is over: an end, an error, or bytes that no peer would send.
+                Poll::Ready(read) if read.is_err() || echo.filled().is_empty() || !self.echoes.answered() => {
+                    return Poll::Ready(());
+                }
+                Poll::Ready(_) => {}
+            }
         }
     }
 }

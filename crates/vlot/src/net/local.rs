@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
@@ -18,14 +17,15 @@ use super::pages::Pages;
 use super::peer::Peer;
 use super::refusal::Refusal;
 use super::stats::{Counters, add};
+use super::transport::Dialler;
 
 #[derive(Debug)]
 pub(crate) struct Local {
     pub identity: Identity,
-    /// Where other nodes reach this one, if that is known.
     pub advertise: Option<String>,
     pub pages: Option<Pages>,
     pub limits: Limits,
+    pub dialler: Arc<dyn Dialler>,
     pub disks: Disks,
     pub mailbox: Arc<Mailbox>,
     pub counters: Counters,
@@ -36,20 +36,25 @@ pub(crate) struct Local {
     runtime: Handle,
 }
 
+/// What the owner has decided.
+#[derive(Debug)]
+pub(crate) struct Owned {
+    pub identity: Identity,
+    /// Where other nodes reach this one, if that is known.
+    pub advertise: Option<String>,
+    pub pages: Option<Pages>,
+    pub limits: Limits,
+}
+
 impl Local {
-    pub fn new(
-        identity: Identity,
-        advertise: Option<String>,
-        pages: Option<Pages>,
-        limits: Limits,
-        mailbox: Arc<Mailbox>,
-        runtime: Handle,
-    ) -> Self {
+    pub fn new(owned: Owned, dialler: Arc<dyn Dialler>, mailbox: Arc<Mailbox>, runtime: Handle) -> Self {
+        let Owned { identity, advertise, pages, limits } = owned;
         Self {
             identity,
             advertise,
             pages,
             limits,
+            dialler,
             disks: Disks::default(),
             mailbox,
             counters: Counters::default(),
@@ -98,12 +103,12 @@ impl Local {
     }
 
     /// Counts a handshake that this node refused, and tells of it if that is due.
-    pub fn note_refused(&self, claims_to_be: Option<NodeId>, at: &dyn std::fmt::Display, reason: Refusal) {
+    pub fn note_refused(&self, claims_to_be: Option<NodeId>, at: &str, reason: Refusal) {
         self.counters.handshakes_refused.count(reason);
         let peer = claims_to_be.filter(|id| self.knows(*id));
         if let Some(untold) = self.complaints.due(peer, Fault::Refused(reason), Instant::now()) {
             let claims_to_be = claims_to_be.map(|id| id.0);
-            tracing::warn!(claims_to_be, %at, %reason, untold, "refused a peer's handshake");
+            tracing::warn!(claims_to_be, at, %reason, untold, "refused a peer's handshake");
         }
     }
 
@@ -129,10 +134,10 @@ impl Local {
     }
 
     /// Counts a frame beyond the bound, and tells of it if that is due.
-    pub fn note_oversized(&self, peer: NodeId, at: SocketAddr, bytes: usize) {
+    pub fn note_oversized(&self, peer: NodeId, at: &str, bytes: usize) {
         add(&self.counters.oversized_frames, 1);
         if let Some(untold) = self.complaints.due(Some(peer), Fault::OversizedFrame, Instant::now()) {
-            tracing::warn!(peer = peer.0, %at, bytes, untold, "a peer announced a frame beyond the bound");
+            tracing::warn!(peer = peer.0, at, bytes, untold, "a peer announced a frame beyond the bound");
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use vlot_raft::id::NodeId;
 
 use super::pages::Pages;
+use super::transport::{AnyTransport, Begun, BindError, Transport, tcp::Tcp};
 use vlot_node::Lane;
 
 /// The identity of this node. Cluster and node are checked by every handshake.
@@ -21,13 +22,32 @@ pub struct Identity {
     pub disk: u64,
 }
 
-/// Where peers reach this node.
+/// Where peers reach this node, and by what it reaches them.
 #[derive(Debug)]
 pub enum Listen {
-    /// Bind this `host:port`.
+    /// TCP; bind this `host:port`.
     At(String),
-    /// Use a listener that is bound already.
+    /// TCP; use a listener that is bound already.
     On(TcpListener),
+    /// Another transport, such as the one [in memory](super::memory).
+    Through(AnyTransport),
+}
+
+impl Listen {
+    /// Listens and dials by this transport.
+    #[must_use]
+    pub fn through(transport: impl Transport) -> Self {
+        Self::Through(AnyTransport::new(transport))
+    }
+
+    pub(crate) fn begin(self, limits: &Limits) -> Result<Begun, BindError> {
+        let transport = match self {
+            Self::At(address) => AnyTransport::new(Tcp::at(address, limits.silence_max)),
+            Self::On(listener) => AnyTransport::new(Tcp::on(listener, limits.silence_max)),
+            Self::Through(transport) => transport,
+        };
+        transport.begin()
+    }
 }
 
 /// Everything a transport has to be told. [`Options::new`] fills in the bounds.
@@ -40,7 +60,7 @@ pub struct Options {
     /// Where other nodes reach it, as `host:port`: told to each node that it dials. By default the address that it is
     /// bound to if that is a specific one, and nothing if it is not.
     pub advertise: Option<String>,
-    /// The other nodes as `host:port`, resolved at each dial. This node's own entry is ignored.
+    /// Where the other nodes listen, as the transport dials them: `host:port`, resolved at each dial, over TCP. This node's own entry is ignored.
     pub peers: BTreeMap<NodeId, String>,
     /// What is answered to plain HTTP on the same port. By default it is refused like any other protocol.
     pub pages: Option<Pages>,

@@ -9,9 +9,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 use super::refusal::Refusal;
+use super::transport::ByteStream;
 
 /// How a request begins.
 pub(crate) const GET: &[u8] = b"GET ";
@@ -68,7 +68,7 @@ impl Page {
 }
 
 /// Hears the rest of a request that began with these bytes, and returns the path that it asks for.
-pub(crate) async fn hear_request(stream: &mut TcpStream, begun: &[u8]) -> Result<String, Refusal> {
+pub(crate) async fn hear_request(stream: &mut impl ByteStream, begun: &[u8]) -> Result<String, Refusal> {
     let mut head = begun.to_vec();
     while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
         if head.len() >= HEAD_BYTES_MAX {

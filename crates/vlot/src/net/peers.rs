@@ -13,7 +13,6 @@ use std::time::Duration;
 use tokio::time::sleep;
 use vlot_raft::id::NodeId;
 
-use super::dial::keep_connected;
 use super::local::Local;
 use super::peer::{Kind, Peer};
 use super::refusal::Refusal;
@@ -101,10 +100,7 @@ fn retire(local: &Local, peer: &Peer) {
 
 fn begin_dialling(local: &Arc<Local>, id: NodeId, kind: Kind, address: String) -> Arc<Peer> {
     let peer = Arc::new(Peer::new(id, kind, address, &local.limits, Arc::clone(&local.mailbox)));
-    let diallers = Lane::ALL.into_iter().filter_map(|lane| {
-        let dialler = keep_connected(Arc::clone(local), Arc::clone(&peer), lane);
-        local.spawn(dialler)
-    });
+    let diallers = Lane::ALL.into_iter().filter_map(|lane| Arc::clone(&local.dialler).dial_lane(local, &peer, lane));
     let diallers: Vec<_> = diallers.collect();
     if diallers.is_empty() {
         // The transport is shut down.

@@ -2,18 +2,17 @@
 //!
 //! Owns the read buffer. Must not trust a length before the bytes are there.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use super::inbox::Intake;
 use super::local::Local;
 use super::peer::Peer;
 use super::stats::add;
+use super::transport::ByteStream;
 use super::wire::{ECHO, ECHO_SINCE, LENGTH_BYTES};
 use vlot_node::Lane;
 
@@ -28,13 +27,13 @@ pub(crate) async fn read_from(
     peer: Arc<Peer>,
     (lane, version): (Lane, u16),
     number: u64,
-    stream: TcpStream,
-    address: SocketAddr,
+    stream: impl ByteStream,
+    remote: String,
 ) {
     let _link = InboundLink { peer: &peer, lane, number };
     if let Err(TooLong { bytes }) = read_frames(&local, &peer, (lane, version), stream).await {
         add(&peer.counters.bad_frames, 1);
-        local.note_oversized(peer.id, address, bytes);
+        local.note_oversized(peer.id, &remote, bytes);
     }
 }
 
@@ -55,7 +54,7 @@ async fn read_frames(
     local: &Local,
     peer: &Peer,
     (lane, version): (Lane, u16),
-    mut stream: TcpStream,
+    mut stream: impl ByteStream,
 ) -> Result<(), TooLong> {
     let limits = local.limits.of(lane);
     let intake = Intake::new(limits.inbox_bytes_max);
@@ -79,7 +78,7 @@ async fn read_frames(
         intact?;
         // After the frames: none of them is to wait for a peer that does not take its echoes.
         let echoes = vec![0; std::mem::take(&mut decoder.echoes)];
-        if !echoes.is_empty() && stream.write_all(&echoes).await.is_err() {
+        if !echoes.is_empty() && say(&mut stream, &echoes).await.is_err() {
             return Ok(());
         }
         if lane == Lane::Snapshot {
@@ -87,6 +86,11 @@ async fn read_frames(
             yield_now().await;
         }
     }
+}
+
+async fn say(stream: &mut impl ByteStream, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 /// A frame's announced length is beyond the bound.

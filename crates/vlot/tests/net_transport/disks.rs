@@ -1,21 +1,18 @@
 //! A node that comes with another disk than its own is kept out, and both sides are told.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
 
 use tokio::io::AsyncWriteExt;
 use vlot::net::{Event, Identity, Lane, Limits, Refusal, Refused};
 use vlot_raft::id::NodeId;
 
-use crate::support::{
-    CLUSTER, Hello, Node, Puppet, addresses, answer_with, call, closed, denied, eventually, frame, id, limits,
-    listener, refused,
-};
+use crate::support::{CLUSTER, Hello, Node, addresses, answer_with, denied, eventually, frame, id, limits, refused};
+use crate::world::{Address, Place, World, closed, on_every_transport};
 
 const OTHER_DISK: u16 = 12;
 
-fn start(node: u64, disk: u64, listener: TcpListener, peers: &[(u64, SocketAddr)]) -> Node {
-    Node::start_as(Identity { cluster: CLUSTER, node: id(node), disk }, listener, peers, limits())
+fn start(world: &World, node: u64, disk: u64, place: Place, peers: &[(u64, Address)]) -> Node {
+    world.start_as(Identity { cluster: CLUSTER, node: id(node), disk }, place, peers, limits())
 }
 
 fn disks(entitled: &[(u64, u64)]) -> BTreeMap<NodeId, u64> {
@@ -23,19 +20,18 @@ fn disks(entitled: &[(u64, u64)]) -> BTreeMap<NodeId, u64> {
 }
 
 /// Nodes 1 and 2, peers of each other, with disks 11 and 22.
-fn two_nodes() -> (Node, Node) {
-    let (a, b) = (listener(), listener());
-    let peers = [(1, a.local_addr().unwrap()), (2, b.local_addr().unwrap())];
-    (start(1, 11, a, &peers), start(2, 22, b, &peers))
+fn two_nodes(world: &World) -> (Node, Node) {
+    let (a, b) = (world.place(), world.place());
+    let peers = [(1, a.at()), (2, b.at())];
+    (start(world, 1, 11, a, &peers), start(world, 2, 22, b, &peers))
 }
 
 fn other_disk(peer: u64, node: u64, disk: u64) -> Event {
     Event::OtherDisk { peer: id(peer), node: id(node), disk }
 }
 
-#[tokio::test]
-async fn peers_learn_each_others_disks_and_those_that_are_entitled_connect() {
-    let (mut n1, mut n2) = two_nodes();
+async fn peers_learn_each_others_disks_and_those_that_are_entitled_connect(world: World) {
+    let (mut n1, mut n2) = two_nodes(&world);
     n1.net.set_disks(disks(&[(1, 11), (2, 22)]));
     // Of its peer it does not know the disk.
     n2.net.set_disks(disks(&[(1, 0)]));
@@ -47,9 +43,8 @@ async fn peers_learn_each_others_disks_and_those_that_are_entitled_connect() {
     assert_eq!((refused(&n1, Refusal::OtherDisk), refused(&n2, Refusal::OtherDisk)), (0, 0));
 }
 
-#[tokio::test]
-async fn a_node_with_another_disk_is_kept_out_both_ways_and_both_are_told() {
-    let (mut n1, mut n2) = two_nodes();
+async fn a_node_with_another_disk_is_kept_out_both_ways_and_both_are_told(world: World) {
+    let (mut n1, mut n2) = two_nodes(&world);
     n1.net.set_disks(disks(&[(2, 99)]));
     assert_eq!(n1.next().await, other_disk(2, 2, 22));
     assert_eq!(n2.next().await, other_disk(1, 2, 22));
@@ -68,9 +63,8 @@ async fn a_node_with_another_disk_is_kept_out_both_ways_and_both_are_told() {
     assert_eq!(n2.next().await, Event::Connected { peer: id(1), disk: 11 });
 }
 
-#[tokio::test]
-async fn a_peer_that_stands_is_lost_when_its_seat_is_another_disks() {
-    let (mut n1, mut n2) = two_nodes();
+async fn a_peer_that_stands_is_lost_when_its_seat_is_another_disks(world: World) {
+    let (mut n1, mut n2) = two_nodes(&world);
     n1.connected(2).await;
     n2.connected(1).await;
     for lane in Lane::ALL {
@@ -92,12 +86,11 @@ async fn a_peer_that_stands_is_lost_when_its_seat_is_another_disks() {
     n2.quiet().await;
 }
 
-#[tokio::test]
-async fn a_caller_with_another_disk_is_told_and_is_not_let_in() {
-    let puppet = Puppet::new(2);
+async fn a_caller_with_another_disk_is_told_and_is_not_let_in(world: World) {
+    let puppet = world.puppet(2);
     let limits = Limits { unlisted_max: 1, ..limits() };
     let identity = Identity { cluster: CLUSTER, node: id(1), disk: 11 };
-    let mut node = Node::start_as(identity, listener(), &[(2, puppet.address())], limits);
+    let mut node = world.start_as(identity, world.place(), &[(2, puppet.address())], limits);
     node.net.set_disks(disks(&[(2, 22), (3, 33)]));
     let good = Hello { disk: 22, ..Hello::new(2, 1, 1) };
     let rows = [
@@ -115,7 +108,7 @@ async fn a_caller_with_another_disk_is_told_and_is_not_let_in() {
     ];
     for (hello, expected) in rows {
         let before = refused(&node, Refusal::OtherDisk);
-        let (mut stream, refusal) = call(node.net.address(), &hello.encode()).await;
+        let (mut stream, refusal) = world.call(node.at, &hello.encode()).await;
         assert_eq!(refusal, expected);
         if refusal != 0 {
             closed(&mut stream).await;
@@ -128,10 +121,9 @@ async fn a_caller_with_another_disk_is_told_and_is_not_let_in() {
     node.quiet().await;
 }
 
-#[tokio::test]
-async fn what_answers_with_another_disk_is_hung_up_on() {
-    let puppet = Puppet::new(2);
-    let mut node = start(1, 11, listener(), &[(2, puppet.address())]);
+async fn what_answers_with_another_disk_is_hung_up_on(world: World) {
+    let puppet = world.puppet(2);
+    let mut node = start(&world, 1, 11, world.place(), &[(2, puppet.address())]);
     node.net.set_disks(disks(&[(2, 22)]));
     let says = |refusal, disk: u64| answer_with(refusal, 3, CLUSTER, 2, &disk.to_be_bytes());
 
@@ -157,16 +149,24 @@ async fn what_answers_with_another_disk_is_hung_up_on() {
     node.quiet().await;
 }
 
-#[tokio::test]
-async fn an_unlisted_peer_is_hung_up_on_when_its_seat_is_another_disks() {
-    let mut node = start(1, 11, listener(), &[]);
+async fn an_unlisted_peer_is_hung_up_on_when_its_seat_is_another_disks(world: World) {
+    let mut node = start(&world, 1, 11, world.place(), &[]);
     let hello = Hello { disk: 22, ..Hello::new(2, 1, 0) }.encode();
-    let (mut stream, refusal) = call(node.net.address(), &hello).await;
+    let (mut stream, refusal) = world.call(node.at, &hello).await;
     assert_eq!(refusal, 0);
     node.net.set_disks(disks(&[(2, 99)]));
     closed(&mut stream).await;
-    assert_eq!(call(node.net.address(), &hello).await.1, OTHER_DISK);
+    assert_eq!(world.call(node.at, &hello).await.1, OTHER_DISK);
     assert_eq!(node.next().await, other_disk(2, 2, 22));
     node.net.set_peers(addresses(&[]));
     node.quiet().await;
 }
+
+on_every_transport!(
+    peers_learn_each_others_disks_and_those_that_are_entitled_connect,
+    a_node_with_another_disk_is_kept_out_both_ways_and_both_are_told,
+    a_peer_that_stands_is_lost_when_its_seat_is_another_disks,
+    a_caller_with_another_disk_is_told_and_is_not_let_in,
+    what_answers_with_another_disk_is_hung_up_on,
+    an_unlisted_peer_is_hung_up_on_when_its_seat_is_another_disks,
+);

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vlot::net::{Event, Lane, LaneLimits, Limits, Refused};
 
-use crate::support::{Hello, Node, Puppet, call, closed, cluster, eventually, frame, id, limits, listener, soon};
+use crate::support::{Hello, eventually, frame, id, limits, soon};
+use crate::world::{World, closed, on_every_transport};
 
-#[tokio::test]
-async fn two_nodes_exchange_frames_on_every_lane_in_order() {
-    let mut nodes = cluster(2, limits()).await;
+async fn two_nodes_exchange_frames_on_every_lane_in_order(world: World) {
+    let mut nodes = world.cluster(2, limits()).await;
     let (mut n2, mut n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
     let body =
         |number: u32| [Bytes::copy_from_slice(&number.to_be_bytes()), Bytes::from(vec![7; number as usize % 300])];
@@ -29,9 +29,8 @@ async fn two_nodes_exchange_frames_on_every_lane_in_order() {
     assert_eq!((sent.dropped_frames, received.dropped_frames), (0, 0));
 }
 
-#[tokio::test]
-async fn what_one_turn_sends_leaves_in_one_write_and_arrives_in_one_batch() {
-    let mut nodes = cluster(2, limits()).await;
+async fn what_one_turn_sends_leaves_in_one_write_and_arrives_in_one_batch(world: World) {
+    let mut nodes = world.cluster(2, limits()).await;
     eventually(|| nodes[0].net.send(id(2), Lane::Entries, &frame("first")).is_ok()).await;
     nodes[1].frames(1, Lane::Entries, 1).await;
 
@@ -44,9 +43,8 @@ async fn what_one_turn_sends_leaves_in_one_write_and_arrives_in_one_batch() {
     assert_eq!(nodes[0].net.stats().writes - before, 1);
 }
 
-#[tokio::test]
-async fn three_nodes_talk_all_to_all() {
-    let mut nodes = cluster(3, limits()).await;
+async fn three_nodes_talk_all_to_all(world: World) {
+    let mut nodes = world.cluster(3, limits()).await;
     for from in 1..=3_u64 {
         for to in (1..=3).filter(|to| *to != from) {
             nodes[from as usize - 1].send(to, Lane::Control, &frame("hello")).await;
@@ -65,9 +63,8 @@ async fn three_nodes_talk_all_to_all() {
     }
 }
 
-#[tokio::test]
-async fn frames_of_ten_mebibytes_pass_between_short_ones() {
-    let mut nodes = cluster(2, limits()).await;
+async fn frames_of_ten_mebibytes_pass_between_short_ones(world: World) {
+    let mut nodes = world.cluster(2, limits()).await;
     let piece: Bytes = (0..5 << 20).map(|place: u32| (place / 3) as u8).collect();
     for _ in 0..3 {
         nodes[0].send(2, Lane::Entries, &frame("before")).await;
@@ -82,11 +79,10 @@ async fn frames_of_ten_mebibytes_pass_between_short_ones() {
     }
 }
 
-#[tokio::test]
-async fn a_peer_that_does_not_read_fills_its_queue_and_no_more() {
-    let puppet = Puppet::new(2);
+async fn a_peer_that_does_not_read_fills_its_queue_and_no_more(world: World) {
+    let puppet = world.puppet(2);
     let entries = LaneLimits { queue_bytes_max: 1 << 20, ..limits().entries };
-    let n1 = Node::start(1, listener(), &[(2, puppet.address())], Limits { entries, ..limits() });
+    let n1 = world.start(1, world.place(), &[(2, puppet.address())], Limits { entries, ..limits() });
     assert_eq!(n1.net.send(id(2), Lane::Entries, &frame("early")), Err(Refused::Unconnected));
     assert_eq!(n1.net.send(id(3), Lane::Entries, &frame("to no one")), Err(Refused::Unknown));
 
@@ -122,12 +118,11 @@ async fn a_peer_that_does_not_read_fills_its_queue_and_no_more() {
     eventually(|| n1.net.stats().sent_frames + n1.net.stats().dropped_frames == settled).await;
 }
 
-#[tokio::test]
-async fn a_slow_consumer_holds_back_entries_and_not_control() {
+async fn a_slow_consumer_holds_back_entries_and_not_control(world: World) {
     let mut small = limits();
     small.entries.queue_bytes_max = 1 << 20;
     small.entries.inbox_bytes_max = 1 << 20;
-    let mut nodes = cluster(2, small).await;
+    let mut nodes = world.cluster(2, small).await;
     let (mut n2, n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
 
     let chunk = [Bytes::from(vec![1; 100_000])];
@@ -157,20 +152,18 @@ async fn a_slow_consumer_holds_back_entries_and_not_control() {
     assert_eq!(n1.net.stats().dropped_frames, 0);
 }
 
-#[tokio::test]
-async fn a_frame_beyond_the_bound_is_refused_before_it_is_sent() {
-    let nodes = cluster(2, limits()).await;
+async fn a_frame_beyond_the_bound_is_refused_before_it_is_sent(world: World) {
+    let nodes = world.cluster(2, limits()).await;
     let bytes_max = limits().control.frame_bytes_max;
     let endless = [Bytes::from(vec![0; bytes_max + 1])];
     let refused = nodes[0].net.send(id(2), Lane::Control, &endless);
     assert_eq!(refused, Err(Refused::TooLong { bytes: bytes_max + 1, bytes_max }));
 }
 
-#[tokio::test]
-async fn a_peer_that_announces_an_endless_frame_is_hung_up_on() {
-    let puppet = Puppet::new(2);
-    let mut n1 = Node::start(1, listener(), &[(2, puppet.address())], limits());
-    let (mut stream, refusal) = call(n1.net.address(), &Hello::new(2, 1, 1).encode()).await;
+async fn a_peer_that_announces_an_endless_frame_is_hung_up_on(world: World) {
+    let puppet = world.puppet(2);
+    let mut n1 = world.start(1, world.place(), &[(2, puppet.address())], limits());
+    let (mut stream, refusal) = world.call(n1.at, &Hello::new(2, 1, 1).encode()).await;
     assert_eq!(refusal, 0);
     stream.write_all(b"\0\0\0\x04good\xff\xff\xff\xffevil").await.unwrap();
     assert_eq!(n1.frames(2, Lane::Entries, 1).await, [&b"good"[..]]);
@@ -178,3 +171,14 @@ async fn a_peer_that_announces_an_endless_frame_is_hung_up_on() {
     assert_eq!(n1.net.stats().oversized_frames, 1);
     n1.quiet().await;
 }
+
+on_every_transport!(
+    two_nodes_exchange_frames_on_every_lane_in_order,
+    what_one_turn_sends_leaves_in_one_write_and_arrives_in_one_batch,
+    three_nodes_talk_all_to_all,
+    frames_of_ten_mebibytes_pass_between_short_ones,
+    a_peer_that_does_not_read_fills_its_queue_and_no_more,
+    a_slow_consumer_holds_back_entries_and_not_control,
+    a_frame_beyond_the_bound_is_refused_before_it_is_sent,
+    a_peer_that_announces_an_endless_frame_is_hung_up_on,
+);

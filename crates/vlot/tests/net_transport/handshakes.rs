@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use vlot::net::{Identity, Lane, Limits, Listen, Net, Options, Refusal, Refused};
 
 use crate::support::{
-    CLUSTER, Hello, Node, Puppet, addresses, answer, answer_with, ask, call, closed, cluster, denied, eventually,
-    frame, hear_answer, id, limits, listener, refused,
+    CLUSTER, Hello, addresses, answer, answer_with, denied, eventually, frame, hear_answer, id, limits, refused,
 };
+use crate::world::{World, closed, on_every_transport};
 
 /// The refusals' numbers on the wire.
 const NOT_VLOT: u16 = 1;
@@ -22,12 +21,11 @@ const TOO_SLOW: u16 = 7;
 const CUT_SHORT: u16 = 8;
 const GARBLED: u16 = 10;
 
-#[tokio::test]
-async fn nodes_of_different_clusters_refuse_each_other_and_both_know_why() {
-    let (a, b) = (listener(), listener());
-    let peers = [(1, a.local_addr().unwrap()), (2, b.local_addr().unwrap())];
-    let mut n1 = Node::start_in(1, 1, a, &peers, limits());
-    let mut n2 = Node::start_in(2, 2, b, &peers, limits());
+async fn nodes_of_different_clusters_refuse_each_other_and_both_know_why(world: World) {
+    let (a, b) = (world.place(), world.place());
+    let peers = [(1, a.at()), (2, b.at())];
+    let mut n1 = world.start_in(1, 1, a, &peers, limits());
+    let mut n2 = world.start_in(2, 2, b, &peers, limits());
     for node in [&n1, &n2] {
         eventually(|| refused(node, Refusal::WrongCluster) > 1 && denied(node, Refusal::WrongCluster) > 1).await;
     }
@@ -36,13 +34,12 @@ async fn nodes_of_different_clusters_refuse_each_other_and_both_know_why() {
     n2.quiet().await;
 }
 
-#[tokio::test]
-async fn a_node_at_another_nodes_address_is_not_taken_for_it() {
-    let (a, b) = (listener(), listener());
-    let (at_a, at_b) = (a.local_addr().unwrap(), b.local_addr().unwrap());
+async fn a_node_at_another_nodes_address_is_not_taken_for_it(world: World) {
+    let (a, b) = (world.place(), world.place());
+    let (at_a, at_b) = (a.at(), b.at());
     // Node 1 believes that node 2 is where node 3 is.
-    let mut n1 = Node::start(1, a, &[(2, at_b)], limits());
-    let mut n3 = Node::start(3, b, &[(1, at_a)], limits());
+    let mut n1 = world.start(1, a, &[(2, at_b)], limits());
+    let mut n3 = world.start(3, b, &[(1, at_a)], limits());
     eventually(|| refused(&n3, Refusal::WrongNode) > 0 && denied(&n1, Refusal::WrongNode) > 0).await;
     // And node 3 is an unlisted peer of node 1, not node 2.
     n3.send(1, Lane::Control, &frame("from node 3")).await;
@@ -51,10 +48,9 @@ async fn a_node_at_another_nodes_address_is_not_taken_for_it() {
     n3.quiet().await;
 }
 
-#[tokio::test]
-async fn every_reason_is_sent_back() {
-    let puppet = Puppet::new(2);
-    let mut node = Node::start(1, listener(), &[(2, puppet.address())], limits());
+async fn every_reason_is_sent_back(world: World) {
+    let puppet = world.puppet(2);
+    let mut node = world.start(1, world.place(), &[(2, puppet.address())], limits());
     let good = Hello::new(2, 1, 0);
     let garbage: Vec<u8> = (0..100_000_u32).map(|place| (place * 7) as u8).collect();
     let rows: [(Vec<u8>, u16, Refusal); 12] = [
@@ -75,30 +71,29 @@ async fn every_reason_is_sent_back() {
     ];
     for (says, number, reason) in rows {
         let before = refused(&node, reason);
-        let (mut stream, refusal) = call(node.net.address(), &says).await;
+        let (mut stream, refusal) = world.call(node.at, &says).await;
         assert_eq!(refusal, number);
         closed(&mut stream).await;
         assert_eq!(refused(&node, reason), before + 1);
     }
     node.quiet().await;
     // A later version that still speaks this one is welcome.
-    assert_eq!(call(node.net.address(), &Hello { versions: (3, 9), ..good }.encode()).await.1, 0);
+    assert_eq!(world.call(node.at, &Hello { versions: (3, 9), ..good }.encode()).await.1, 0);
 }
 
-#[tokio::test]
-async fn half_a_hello_is_not_waited_for_longer_than_the_timeout() {
-    let puppet = Puppet::new(2);
-    let node = Node::start(1, listener(), &[(2, puppet.address())], limits());
+async fn half_a_hello_is_not_waited_for_longer_than_the_timeout(world: World) {
+    let puppet = world.puppet(2);
+    let node = world.start(1, world.place(), &[(2, puppet.address())], limits());
     let hello = Hello::new(2, 1, 0).encode();
 
     let begun = Instant::now();
-    let (mut stream, refusal) = call(node.net.address(), &hello[..39]).await;
+    let (mut stream, refusal) = world.call(node.at, &hello[..39]).await;
     assert_eq!(refusal, TOO_SLOW);
     assert!(begun.elapsed() >= limits().handshake_timeout);
     closed(&mut stream).await;
 
     // Another drips byte by byte: each of them resets nothing.
-    let mut dripping = TcpStream::connect(node.net.address()).await.unwrap();
+    let mut dripping = world.dial(node.at).await;
     let begun = Instant::now();
     for byte in &hello {
         if dripping.write_all(&[*byte]).await.is_err() || refused(&node, Refusal::TooSlow) > 1 {
@@ -111,28 +106,27 @@ async fn half_a_hello_is_not_waited_for_longer_than_the_timeout() {
 
     // The introduction belongs to the hello.
     let hello = Hello { address: "10.0.0.1:7000", ..Hello::new(2, 1, 0) }.encode();
-    let (_stream, refusal) = call(node.net.address(), &hello[..hello.len() - 1]).await;
+    let (_stream, refusal) = world.call(node.at, &hello[..hello.len() - 1]).await;
     assert_eq!(refusal, TOO_SLOW);
 
     // One that hangs up in the middle has no need to be waited for.
-    let mut stream = TcpStream::connect(node.net.address()).await.unwrap();
+    let mut stream = world.dial(node.at).await;
     stream.write_all(&hello[..20]).await.unwrap();
     stream.shutdown().await.unwrap();
     assert_eq!(hear_answer(&mut stream).await.refusal, CUT_SHORT);
-    let mut stream = TcpStream::connect(node.net.address()).await.unwrap();
+    let mut stream = world.dial(node.at).await;
     stream.write_all(&hello[..50]).await.unwrap();
     stream.shutdown().await.unwrap();
     assert_eq!(hear_answer(&mut stream).await.refusal, CUT_SHORT);
 }
 
-#[tokio::test]
-async fn a_garbled_introduction_is_refused_and_a_longer_one_is_not() {
-    let puppet = Puppet::new(2);
-    let mut node = Node::start(1, listener(), &[(2, puppet.address())], limits());
+async fn a_garbled_introduction_is_refused_and_a_longer_one_is_not(world: World) {
+    let puppet = world.puppet(2);
+    let mut node = world.start(1, world.place(), &[(2, puppet.address())], limits());
     let good = Hello { disk: 5, address: "10.0.0.1:7000", ..Hello::new(2, 1, 0) };
     let whole = good.introduction();
     for length in 0..whole.len() {
-        let (mut stream, refusal) = call(node.net.address(), &good.encode_with(&whole[..length])).await;
+        let (mut stream, refusal) = world.call(node.at, &good.encode_with(&whole[..length])).await;
         assert_eq!(refusal, GARBLED, "{length} bytes");
         closed(&mut stream).await;
     }
@@ -145,12 +139,12 @@ async fn a_garbled_introduction_is_refused_and_a_longer_one_is_not() {
         [&whole[..], &[0; 1024]].concat(),
     ];
     for introduction in &rows {
-        assert_eq!(call(node.net.address(), &good.encode_with(introduction)).await.1, GARBLED);
+        assert_eq!(world.call(node.at, &good.encode_with(introduction)).await.1, GARBLED);
     }
     assert_eq!(refused(&node, Refusal::Garbled), (whole.len() + rows.len()) as u64);
     node.quiet().await;
     // What a later version adds is not understood, and is no fault.
-    let (mut stream, refusal) = call(node.net.address(), &good.encode_with(&[&whole[..], &[7; 500]].concat())).await;
+    let (mut stream, refusal) = world.call(node.at, &good.encode_with(&[&whole[..], &[7; 500]].concat())).await;
     assert_eq!(refusal, 0);
     stream.write_all(b"\0\0\0\x05frame").await.unwrap();
     assert_eq!(node.frames(2, Lane::Control, 1).await, [&b"frame"[..]]);
@@ -158,6 +152,7 @@ async fn a_garbled_introduction_is_refused_and_a_longer_one_is_not() {
 
 #[tokio::test]
 async fn a_node_says_where_it_listens_and_which_disk_it_has() {
+    let world = World::tcp();
     let rows = [
         ("127.0.0.1:0", None, Some("the bound address")),
         ("127.0.0.1:0", Some("node-1.example:7001"), Some("node-1.example:7001")),
@@ -166,19 +161,19 @@ async fn a_node_says_where_it_listens_and_which_disk_it_has() {
         ("0.0.0.0:0", Some("node-1.example:7001"), Some("node-1.example:7001")),
     ];
     for (listen, advertise, told) in rows {
-        let puppet = Puppet::new(2);
+        let puppet = world.puppet(2);
         let identity = Identity { cluster: CLUSTER, node: id(1), disk: 77 };
         let options = Options::new(identity, Listen::At(listen.into()), addresses(&[(2, puppet.address())]));
         let (net, _inbox) = Net::start(Options { advertise: advertise.map(str::to_owned), ..options }).unwrap();
-        let bound = net.address().to_string();
+        let bound = net.address().to_owned();
         let told = told.map(|told| if told == "the bound address" { bound.as_str() } else { told });
 
         let (_, heard) = puppet.hear().await;
         assert_eq!((heard.disk, heard.disk_expected), (77, 0));
         assert_eq!(heard.address, told.unwrap_or_default());
         assert_eq!(net.advertised(), told);
-        let port = net.address().port();
-        assert_eq!(ask(([127, 0, 0, 1], port).into(), &Hello::new(2, 1, 0).encode()).await.1.disk, 77);
+        let reached = bound.replace("0.0.0.0", "127.0.0.1");
+        assert_eq!(world.ask(&reached, &Hello::new(2, 1, 0).encode()).await.1.disk, 77);
     }
     let endless = "a".repeat(301);
     let identity = Identity { cluster: CLUSTER, node: id(1), disk: 77 };
@@ -187,27 +182,25 @@ async fn a_node_says_where_it_listens_and_which_disk_it_has() {
     assert_eq!(Net::start(options).unwrap_err().address, endless);
 }
 
-#[tokio::test]
-async fn a_crowd_of_silent_callers_does_not_keep_a_peer_out() {
-    let puppet = Puppet::new(2);
+async fn a_crowd_of_silent_callers_does_not_keep_a_peer_out(world: World) {
+    let puppet = world.puppet(2);
     let few = Limits { strangers_max: 8, handshake_timeout: Duration::from_secs(60), ..limits() };
-    let node = Node::start(1, listener(), &[(2, puppet.address())], few);
+    let node = world.start(1, world.place(), &[(2, puppet.address())], few);
     let mut crowd = Vec::new();
     for _ in 0..50 {
-        crowd.push(TcpStream::connect(node.net.address()).await.unwrap());
+        crowd.push(world.dial(node.at).await);
     }
     eventually(|| refused(&node, Refusal::Crowded) == 42).await;
     for oldest in &mut crowd[..42] {
         closed(oldest).await;
     }
-    assert_eq!(call(node.net.address(), &Hello::new(2, 1, 0).encode()).await.1, 0);
+    assert_eq!(world.call(node.at, &Hello::new(2, 1, 0).encode()).await.1, 0);
     assert_eq!(refused(&node, Refusal::Crowded), 43);
 }
 
-#[tokio::test]
-async fn what_answers_a_call_is_checked_too() {
-    let puppet = Puppet::new(2);
-    let mut node = Node::start(1, listener(), &[(2, puppet.address())], limits());
+async fn what_answers_a_call_is_checked_too(world: World) {
+    let puppet = world.puppet(2);
+    let mut node = world.start(1, world.place(), &[(2, puppet.address())], limits());
     let rows = [
         (answer(0, 3, 8, 2), Refusal::WrongCluster),
         (answer(0, 3, CLUSTER, 3), Refusal::WrongNode),
@@ -242,13 +235,23 @@ async fn what_answers_a_call_is_checked_too() {
     node.quiet().await;
 }
 
-#[tokio::test]
-async fn strangers_do_not_disturb_those_who_are_connected() {
-    let mut nodes = cluster(2, limits()).await;
+async fn strangers_do_not_disturb_those_who_are_connected(world: World) {
+    let mut nodes = world.cluster(2, limits()).await;
     for _ in 0..20 {
-        let (_stream, refusal) = call(nodes[0].net.address(), b"nonsense").await;
+        let (_stream, refusal) = world.call(nodes[0].at, b"nonsense").await;
         assert_eq!(refusal, NOT_VLOT);
     }
     nodes[1].send(1, Lane::Control, &frame("undisturbed")).await;
     assert_eq!(nodes[0].frames(2, Lane::Control, 1).await, [&b"undisturbed"[..]]);
 }
+
+on_every_transport!(
+    nodes_of_different_clusters_refuse_each_other_and_both_know_why,
+    a_node_at_another_nodes_address_is_not_taken_for_it,
+    every_reason_is_sent_back,
+    half_a_hello_is_not_waited_for_longer_than_the_timeout,
+    a_garbled_introduction_is_refused_and_a_longer_one_is_not,
+    a_crowd_of_silent_callers_does_not_keep_a_peer_out,
+    what_answers_a_call_is_checked_too,
+    strangers_do_not_disturb_those_who_are_connected,
+);

@@ -4,31 +4,28 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use vlot::net::{Event, Lane, Listen, Net, Options, Refused};
 
-use crate::support::{
-    Hello, Node, Puppet, addresses, call, closed, cluster, eventually, frame, id, limits, listener, soon,
-};
+use crate::support::{Hello, Node, addresses, eventually, frame, id, limits, soon};
+use crate::world::{Puppet, Stream, World, closed, on_every_transport};
 
 /// How soon a death has to be noticed: far below any election timeout, with room for a busy machine.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// Node 1 and a puppet that it is connected with: the connections in both directions.
-async fn puppet_and_node() -> (Puppet, Node, TcpStream, TcpStream) {
-    let puppet = Puppet::new(2);
-    let mut node = Node::start(1, listener(), &[(2, puppet.address())], limits());
+async fn puppet_and_node(world: &World) -> (Puppet, Node, Stream, Stream) {
+    let puppet = world.puppet(2);
+    let mut node = world.start(1, world.place(), &[(2, puppet.address())], limits());
     let from_node = puppet.accept_lane(Lane::Control).await;
-    let to_node = call(node.net.address(), &Hello::new(2, 1, 0).encode()).await.0;
+    let to_node = world.call(node.at, &Hello::new(2, 1, 0).encode()).await.0;
     node.connected(2).await;
     (puppet, node, from_node, to_node)
 }
 
-#[tokio::test]
-async fn a_peer_that_ends_is_lost_at_once_and_found_again_when_it_returns() {
-    let mut nodes = cluster(2, limits()).await;
+async fn a_peer_that_ends_is_lost_at_once_and_found_again_when_it_returns(world: World) {
+    let mut nodes = world.cluster(2, limits()).await;
     let (mut n2, mut n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
-    let (at_1, at_2) = (n1.net.address(), n2.net.address());
+    let (at_1, at_2) = (n1.at, n2.at);
     for _ in 0..3 {
         let ended = Instant::now();
         n2.net.shutdown().await;
@@ -37,7 +34,7 @@ async fn a_peer_that_ends_is_lost_at_once_and_found_again_when_it_returns() {
         assert_eq!(n1.net.send(id(2), Lane::Control, &frame("x")), Err(Refused::Unconnected));
         n1.quiet().await;
 
-        n2 = Node::start(2, std::net::TcpListener::bind(at_2).unwrap(), &[(1, at_1)], limits());
+        n2 = world.start(2, world.place_at(at_2), &[(1, at_1)], limits());
         n1.connected(2).await;
         n2.connected(1).await;
         for lane in Lane::ALL {
@@ -47,9 +44,8 @@ async fn a_peer_that_ends_is_lost_at_once_and_found_again_when_it_returns() {
     }
 }
 
-#[tokio::test]
-async fn the_way_to_each_peer_is_measured() {
-    let nodes = cluster(2, limits()).await;
+async fn the_way_to_each_peer_is_measured(world: World) {
+    let nodes = world.cluster(2, limits()).await;
     for (node, peer) in [(&nodes[0], id(2)), (&nodes[1], id(1))] {
         eventually(|| node.net.links()[&peer].round_trips.count() > 0).await;
         let link = node.net.links()[&peer].clone();
@@ -58,9 +54,8 @@ async fn the_way_to_each_peer_is_measured() {
     }
 }
 
-#[tokio::test]
-async fn a_peer_of_an_earlier_version_is_sent_frames_alone() {
-    let (_puppet, node, mut from_node, _to_node) = puppet_and_node().await;
+async fn a_peer_of_an_earlier_version_is_sent_frames_alone(world: World) {
+    let (_puppet, node, mut from_node, _to_node) = puppet_and_node(&world).await;
     node.send(2, Lane::Control, &frame("x")).await;
     let mut received = [0; 5];
     soon(from_node.read_exact(&mut received)).await.unwrap();
@@ -68,14 +63,13 @@ async fn a_peer_of_an_earlier_version_is_sent_frames_alone() {
     assert_eq!(node.net.links()[&id(2)].round_trips.count(), 0);
 }
 
-#[tokio::test]
-async fn either_direction_of_the_control_lane_counts() {
-    let (puppet, mut node, from_node, to_node) = puppet_and_node().await;
+async fn either_direction_of_the_control_lane_counts(world: World) {
+    let (puppet, mut node, from_node, to_node) = puppet_and_node(&world).await;
 
     drop(to_node);
     node.lost(2).await;
     node.quiet().await;
-    let to_node = call(node.net.address(), &Hello::new(2, 1, 0).encode()).await.0;
+    let to_node = world.call(node.at, &Hello::new(2, 1, 0).encode()).await.0;
     node.connected(2).await;
 
     drop(from_node);
@@ -86,30 +80,27 @@ async fn either_direction_of_the_control_lane_counts() {
     node.lost(2).await;
 }
 
-#[tokio::test]
-async fn a_reset_is_noticed_like_an_end() {
-    let (_puppet, mut node, from_node, _to_node) = puppet_and_node().await;
+async fn a_reset_is_noticed_like_an_end(world: World) {
+    let (_puppet, mut node, mut from_node, _to_node) = puppet_and_node(&world).await;
     // A socket that is closed with bytes unread in it sends a reset.
     node.send(2, Lane::Control, &frame("never read")).await;
-    soon(from_node.readable()).await.unwrap();
+    soon(from_node.read_exact(&mut [0])).await.unwrap();
     let ended = Instant::now();
     drop(from_node);
     node.lost(2).await;
     assert!(ended.elapsed() < AT_ONCE, "{:?}", ended.elapsed());
 }
 
-#[tokio::test]
-async fn a_peer_that_speaks_where_it_should_listen_is_hung_up_on() {
-    let (_puppet, mut node, mut from_node, _to_node) = puppet_and_node().await;
+async fn a_peer_that_speaks_where_it_should_listen_is_hung_up_on(world: World) {
+    let (_puppet, mut node, mut from_node, _to_node) = puppet_and_node(&world).await;
     tokio::io::AsyncWriteExt::write_all(&mut from_node, b"what?").await.unwrap();
     node.lost(2).await;
     closed(&mut from_node).await;
 }
 
-#[tokio::test]
-async fn a_newer_control_connection_replaces_the_older_one() {
-    let (_puppet, mut node, _from_node, mut older) = puppet_and_node().await;
-    let mut newer = call(node.net.address(), &Hello::new(2, 1, 0).encode()).await.0;
+async fn a_newer_control_connection_replaces_the_older_one(world: World) {
+    let (_puppet, mut node, _from_node, mut older) = puppet_and_node(&world).await;
+    let mut newer = world.call(node.at, &Hello::new(2, 1, 0).encode()).await.0;
     node.lost(2).await;
     node.connected(2).await;
     closed(&mut older).await;
@@ -119,40 +110,37 @@ async fn a_newer_control_connection_replaces_the_older_one() {
     assert_eq!(node.frames(2, Lane::Control, 1).await, [&b"hi"[..]]);
 }
 
-#[tokio::test]
-async fn a_newer_entries_connection_replaces_the_older_one_without_a_word() {
-    let (_puppet, mut node, _from_node, _to_node) = puppet_and_node().await;
-    let mut older = call(node.net.address(), &Hello::new(2, 1, 1).encode()).await.0;
-    let mut newer = call(node.net.address(), &Hello::new(2, 1, 1).encode()).await.0;
+async fn a_newer_entries_connection_replaces_the_older_one_without_a_word(world: World) {
+    let (_puppet, mut node, _from_node, _to_node) = puppet_and_node(&world).await;
+    let mut older = world.call(node.at, &Hello::new(2, 1, 1).encode()).await.0;
+    let mut newer = world.call(node.at, &Hello::new(2, 1, 1).encode()).await.0;
     closed(&mut older).await;
     tokio::io::AsyncWriteExt::write_all(&mut newer, b"\0\0\0\x02hi").await.unwrap();
     assert_eq!(node.frames(2, Lane::Entries, 1).await, [&b"hi"[..]]);
     node.quiet().await;
 }
 
-#[tokio::test]
-async fn a_peer_that_calls_is_dialled_without_further_delay() {
+async fn a_peer_that_calls_is_dialled_without_further_delay(world: World) {
     let mut slow = limits();
     (slow.redial_min, slow.redial_max) = (Duration::from_secs(3600), Duration::from_secs(3600));
     // Nobody is there at first, so that the node waits for its next attempt.
-    let absent = listener();
-    let address = absent.local_addr().unwrap();
+    let absent = world.place();
+    let address = absent.at();
     drop(absent);
-    let mut n1 = Node::start(1, listener(), &[(2, address)], slow);
+    let mut n1 = world.start(1, world.place(), &[(2, address)], slow);
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let at_1 = n1.net.address();
-    let mut n2 = Node::start(2, std::net::TcpListener::bind(address).unwrap(), &[(1, at_1)], limits());
+    let at_1 = n1.at;
+    let mut n2 = world.start(2, world.place_at(address), &[(1, at_1)], limits());
     n2.connected(1).await;
     n1.connected(2).await;
 }
 
-#[tokio::test]
-async fn peers_can_join_and_leave() {
-    let mut nodes = cluster(2, limits()).await;
+async fn peers_can_join_and_leave(world: World) {
+    let mut nodes = world.cluster(2, limits()).await;
     let (mut n2, mut n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
-    let (at_1, at_2) = (n1.net.address(), n2.net.address());
-    let mut n3 = Node::start(3, listener(), &[(1, at_1), (2, at_2)], limits());
-    let at_3 = n3.net.address();
+    let (at_1, at_2) = (n1.at, n2.at);
+    let mut n3 = world.start(3, world.place(), &[(1, at_1), (2, at_2)], limits());
+    let at_3 = n3.at;
     n1.quiet().await;
 
     n1.net.set_peers(addresses(&[(1, at_1), (2, at_2), (3, at_3)]));
@@ -168,54 +156,51 @@ async fn peers_can_join_and_leave() {
     n2.quiet().await;
 }
 
-#[tokio::test]
-async fn a_peer_that_moves_is_found_at_its_new_address_once_it_is_lost() {
-    let mut nodes = cluster(2, limits()).await;
+async fn a_peer_that_moves_is_found_at_its_new_address_once_it_is_lost(world: World) {
+    let mut nodes = world.cluster(2, limits()).await;
     let (n2, mut n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
-    let moved = listener();
-    let at = moved.local_addr().unwrap();
+    let moved = world.place();
+    let at = moved.at();
     n2.net.shutdown().await;
     n1.lost(2).await;
     n1.net.set_peers(addresses(&[(2, at)]));
-    let mut n2 = Node::start(2, moved, &[(1, n1.net.address())], limits());
+    let mut n2 = world.start(2, moved, &[(1, n1.at)], limits());
     n2.connected(1).await;
     n1.connected(2).await;
 
     // It is to move again, and stays until it does.
-    let moved = listener();
-    n1.net.set_peers(addresses(&[(2, moved.local_addr().unwrap())]));
+    let moved = world.place();
+    n1.net.set_peers(addresses(&[(2, moved.at())]));
     n1.send(2, Lane::Control, &frame("still here")).await;
     assert_eq!(n2.frames(1, Lane::Control, 1).await, [&b"still here"[..]]);
     n1.quiet().await;
     n2.quiet().await;
     n2.net.shutdown().await;
     n1.lost(2).await;
-    let mut n2 = Node::start(2, moved, &[(1, n1.net.address())], limits());
+    let mut n2 = world.start(2, moved, &[(1, n1.at)], limits());
     n2.connected(1).await;
     n1.connected(2).await;
 }
 
-#[tokio::test]
-async fn nothing_is_left_of_a_transport_that_is_shut_down_or_dropped() {
+async fn nothing_is_left_of_a_transport_that_is_shut_down_or_dropped(world: World) {
     let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let mut nodes = cluster(3, limits()).await;
-    let _stranger = TcpStream::connect(nodes[0].net.address()).await.unwrap();
+    let mut nodes = world.cluster(3, limits()).await;
+    let _stranger = world.dial(nodes[0].at).await;
     assert!(alive() > 0);
     let mut n1 = nodes.remove(0);
     n1.net.shutdown().await;
     n1.net.shutdown().await;
     assert_eq!(n1.inbox.next().await, None);
     assert_eq!(n1.net.send(id(2), Lane::Control, &frame("x")), Err(Refused::Unconnected));
-    n1.net.set_peers(addresses(&[(7, n1.net.address())]));
+    n1.net.set_peers(addresses(&[(7, n1.at)]));
     // The listener is closed: its port is free again.
-    drop(std::net::TcpListener::bind(n1.net.address()).unwrap());
+    drop(world.place_at(n1.at));
     drop(nodes);
     eventually(|| alive() == 0).await;
 }
 
-#[tokio::test]
-async fn a_transport_is_usable_from_any_task() {
-    let mut nodes = cluster(2, limits()).await;
+async fn a_transport_is_usable_from_any_task(world: World) {
+    let mut nodes = world.cluster(2, limits()).await;
     let (mut n2, n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
     let sender = tokio::spawn(async move {
         n1.send(2, Lane::Control, &frame("x")).await;
@@ -228,8 +213,9 @@ async fn a_transport_is_usable_from_any_task() {
 
 #[tokio::test]
 async fn an_address_in_use_is_reported() {
-    let taken = listener();
-    let address = taken.local_addr().unwrap().to_string();
+    let world = World::tcp();
+    let taken = world.place();
+    let address = taken.at().to_owned();
     let identity = vlot::net::Identity { cluster: 1, node: id(1), disk: 0 };
     let options = Options::new(identity, Listen::At(address.clone()), addresses(&[]));
     let error = Net::start(options).unwrap_err();
@@ -241,10 +227,11 @@ const OTHER_NODE: &str = "VLOT_TEST_OTHER_NODE";
 
 #[tokio::test]
 async fn a_killed_process_is_lost_at_once_while_frames_flow() {
-    let (a, b) = (listener(), listener());
-    let (at_1, at_2) = (a.local_addr().unwrap(), b.local_addr().unwrap());
+    let world = World::tcp();
+    let (a, b) = (world.place(), world.place());
+    let (at_1, at_2) = (a.at(), b.at());
     drop(b);
-    let mut node = Node::start(1, a, &[(2, at_2)], limits());
+    let mut node = world.start(1, a, &[(2, at_2)], limits());
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "links::killed_process", "--ignored"])
         .env(OTHER_NODE, format!("{at_1} {at_2}"))
@@ -277,12 +264,28 @@ async fn a_killed_process_is_lost_at_once_while_frames_flow() {
 #[ignore = "runs in a process of its own, and is killed"]
 async fn killed_process() {
     let Ok(nodes) = std::env::var(OTHER_NODE) else { return };
-    let (at_1, at_2) = nodes.split_once(' ').unwrap();
-    let listener = std::net::TcpListener::bind(at_2).unwrap();
-    let mut node = Node::start(2, listener, &[(1, at_1.parse().unwrap())], limits());
+    let world = World::tcp();
+    let (at_1, at_2) = String::leak(nodes).split_once(' ').unwrap();
+    let mut node = world.start(2, world.place_at(at_2), &[(1, at_1)], limits());
     node.connected(1).await;
     for _ in 0..10_000 {
         let _ = node.net.send(id(1), Lane::Entries, &frame("frames flow"));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
+
+on_every_transport!(
+    a_peer_that_ends_is_lost_at_once_and_found_again_when_it_returns,
+    the_way_to_each_peer_is_measured,
+    a_peer_of_an_earlier_version_is_sent_frames_alone,
+    either_direction_of_the_control_lane_counts,
+    a_reset_is_noticed_like_an_end,
+    a_peer_that_speaks_where_it_should_listen_is_hung_up_on,
+    a_newer_control_connection_replaces_the_older_one,
+    a_newer_entries_connection_replaces_the_older_one_without_a_word,
+    a_peer_that_calls_is_dialled_without_further_delay,
+    peers_can_join_and_leave,
+    a_peer_that_moves_is_found_at_its_new_address_once_it_is_lost,
+    nothing_is_left_of_a_transport_that_is_shut_down_or_dropped,
+    a_transport_is_usable_from_any_task,
+);

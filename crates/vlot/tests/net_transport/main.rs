@@ -1,5 +1,6 @@
-//! The peers' transport over real sockets on loopback.
+//! What nodes say to each other, over every transport that ships: real sockets on loopback, and in memory.
 
+mod conformance;
 mod disks;
 mod frames;
 mod handshakes;
@@ -8,3 +9,4 @@ mod pages;
 mod snapshots;
 mod support;
 mod unlisted;
+mod world;

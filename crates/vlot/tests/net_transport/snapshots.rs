@@ -4,20 +4,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use vlot::net::{Event, Lane, Limits, Refused};
 
-use crate::support::{
-    Hello, Node, Puppet, addresses, call, closed, cluster, eventually, frame, id, limits, listener, soon,
-};
+use crate::support::{Hello, Node, addresses, eventually, frame, id, limits, soon};
+use crate::world::{Puppet, Stream, World, closed, on_every_transport};
 
 /// As long as a frame of this lane may be.
 const LONG: usize = 4 << 20;
 const FRAMES: u8 = 25;
 
-async fn received(stream: &mut TcpStream, expected: &[u8]) {
+async fn received(stream: &mut Stream, expected: &[u8]) {
     let mut bytes = vec![0; 4 + expected.len()];
     soon(stream.read_exact(&mut bytes)).await.unwrap();
     assert!(bytes[4..] == *expected);
@@ -31,9 +29,8 @@ async fn stream(node: &Node, to: u64, frames: impl Iterator<Item = Bytes>) {
     }
 }
 
-#[tokio::test]
-async fn a_hundred_mebibytes_of_snapshot_are_overtaken_by_control_frames() {
-    let mut nodes = cluster(2, limits()).await;
+async fn a_hundred_mebibytes_of_snapshot_are_overtaken_by_control_frames(world: World) {
+    let mut nodes = world.cluster(2, limits()).await;
     let (mut n2, n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
     let sender = async {
         for number in 0..FRAMES {
@@ -67,9 +64,8 @@ async fn a_hundred_mebibytes_of_snapshot_are_overtaken_by_control_frames() {
     assert_eq!((n1.net.stats().dropped_frames, n1.net.stats().refused_frames), (0, 0));
 }
 
-#[tokio::test]
-async fn a_snapshot_that_no_one_takes_holds_back_its_sender_and_no_one_else() {
-    let mut nodes = cluster(2, limits()).await;
+async fn a_snapshot_that_no_one_takes_holds_back_its_sender_and_no_one_else(world: World) {
+    let mut nodes = world.cluster(2, limits()).await;
     let (mut n2, n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
     let part = [Bytes::from(vec![1; LONG])];
     let mut queued = 0;
@@ -95,18 +91,17 @@ async fn a_snapshot_that_no_one_takes_holds_back_its_sender_and_no_one_else() {
     soon(n1.net.ready(id(2), Lane::Snapshot, LONG)).await.unwrap();
 }
 
-#[tokio::test]
-async fn the_lane_is_dialled_when_it_is_used_and_closed_when_it_is_not() {
-    let puppet = Puppet::new(2);
+async fn the_lane_is_dialled_when_it_is_used_and_closed_when_it_is_not(world: World) {
+    let puppet = world.puppet(2);
     let brief = Limits { snapshot_idle_max: Duration::from_millis(100), ..limits() };
-    let mut node = Node::start(1, listener(), &[(2, puppet.address())], brief);
+    let mut node = world.start(1, world.place(), &[(2, puppet.address())], brief);
     let mut others = Vec::new();
     for _ in 0..2 {
         let (stream, lane) = puppet.accept().await;
         assert_ne!(lane, Lane::Snapshot as u16);
         others.push(stream);
     }
-    let _to_node = call(node.net.address(), &Hello::new(2, 1, 0).encode()).await.0;
+    let _to_node = world.call(node.at, &Hello::new(2, 1, 0).encode()).await.0;
     node.connected(2).await;
     for part in [&b"one"[..], b"two"] {
         node.net.send(id(2), Lane::Snapshot, &[Bytes::from_static(part)]).unwrap();
@@ -120,15 +115,14 @@ async fn the_lane_is_dialled_when_it_is_used_and_closed_when_it_is_not() {
     // Neither lost nor dialled for nothing, and the other lanes stay.
     node.quiet().await;
     assert_eq!(node.net.stats().dropped_frames, 0);
-    assert!(timeout(Duration::from_millis(100), puppet.listener.accept()).await.is_err());
+    assert!(timeout(Duration::from_millis(100), puppet.called()).await.is_err());
     node.send(2, Lane::Control, &frame("still here")).await;
 }
 
-#[tokio::test]
-async fn what_is_sent_just_as_the_lane_closes_is_not_lost() {
+async fn what_is_sent_just_as_the_lane_closes_is_not_lost(world: World) {
     const ROUNDS: u64 = 1000;
     let brief = Limits { snapshot_idle_max: Duration::from_millis(1), ..limits() };
-    let mut nodes = cluster(2, brief).await;
+    let mut nodes = world.cluster(2, brief).await;
     let (_n2, n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
     // On a thread of its own, so that it may happen at any moment.
     let sender = move || {
@@ -143,31 +137,29 @@ async fn what_is_sent_just_as_the_lane_closes_is_not_lost() {
     assert_eq!(n1.net.stats().dropped_frames, 0);
 }
 
-#[tokio::test]
-async fn a_snapshot_lane_that_comes_and_goes_is_not_told() {
-    let puppet = Puppet::new(2);
-    let mut node = Node::start(1, listener(), &[(2, puppet.address())], limits());
+async fn a_snapshot_lane_that_comes_and_goes_is_not_told(world: World) {
+    let puppet = world.puppet(2);
+    let mut node = world.start(1, world.place(), &[(2, puppet.address())], limits());
     let from_node = puppet.accept_lane(Lane::Control).await;
-    let to_node = call(node.net.address(), &Hello::new(2, 1, 0).encode()).await.0;
+    let to_node = world.call(node.at, &Hello::new(2, 1, 0).encode()).await.0;
     node.connected(2).await;
 
-    let snapshot_to_node = call(node.net.address(), &Hello::new(2, 1, 2).encode()).await.0;
+    let snapshot_to_node = world.call(node.at, &Hello::new(2, 1, 2).encode()).await.0;
     node.net.send(id(2), Lane::Snapshot, &frame("part")).unwrap();
     let snapshot_from_node = puppet.accept_lane(Lane::Snapshot).await;
     drop((snapshot_to_node, snapshot_from_node));
-    let mut replaced = call(node.net.address(), &Hello::new(2, 1, 2).encode()).await.0;
-    let _replacing = call(node.net.address(), &Hello::new(2, 1, 2).encode()).await.0;
+    let mut replaced = world.call(node.at, &Hello::new(2, 1, 2).encode()).await.0;
+    let _replacing = world.call(node.at, &Hello::new(2, 1, 2).encode()).await.0;
     closed(&mut replaced).await;
     node.quiet().await;
     drop((from_node, to_node));
     node.lost(2).await;
 }
 
-#[tokio::test]
-async fn whoever_waits_for_room_hears_that_it_will_not_come() {
-    let puppet = Puppet::new(2);
+async fn whoever_waits_for_room_hears_that_it_will_not_come(world: World) {
+    let puppet = world.puppet(2);
     let few = Limits { unlisted_max: 0, redial_min: Duration::from_millis(1), ..limits() };
-    let node = Node::start(1, listener(), &[(2, puppet.address())], few);
+    let node = world.start(1, world.place(), &[(2, puppet.address())], few);
     assert_eq!(node.net.ready(id(3), Lane::Snapshot, 1).await, Err(Refused::Unknown));
     let too_long = Refused::TooLong { bytes: LONG + 1, bytes_max: LONG };
     assert_eq!(node.net.ready(id(2), Lane::Snapshot, LONG + 1).await, Err(too_long));
@@ -189,7 +181,7 @@ async fn whoever_waits_for_room_hears_that_it_will_not_come() {
 }
 
 /// Someone who waits for room on the way to a puppet that reads nothing, and the connection.
-async fn wait_for_room(puppet: &Puppet, node: &Node) -> (JoinHandle<Result<(), Refused>>, TcpStream) {
+async fn wait_for_room(puppet: &Puppet, node: &Node) -> (JoinHandle<Result<(), Refused>>, Stream) {
     let part = [Bytes::from(vec![1; LONG])];
     node.send(2, Lane::Snapshot, &part).await;
     let stream = puppet.accept_lane(Lane::Snapshot).await;
@@ -210,3 +202,12 @@ async fn wait_for_room(puppet: &Puppet, node: &Node) -> (JoinHandle<Result<(), R
     assert!(!waiter.is_finished());
     (waiter, stream)
 }
+
+on_every_transport!(
+    a_hundred_mebibytes_of_snapshot_are_overtaken_by_control_frames,
+    a_snapshot_that_no_one_takes_holds_back_its_sender_and_no_one_else,
+    the_lane_is_dialled_when_it_is_used_and_closed_when_it_is_not,
+    what_is_sent_just_as_the_lane_closes_is_not_lost,
+    a_snapshot_lane_that_comes_and_goes_is_not_told,
+    whoever_waits_for_room_hears_that_it_will_not_come,
+);

@@ -1,16 +1,16 @@
-//! Nodes to test with, and *puppets*: peers that are played by hand, byte for byte.
+//! Nodes to test with, and what peers that are played by hand say and hear, byte for byte.
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
-use vlot::net::{Event, Identity, Inbox, Lane, Limits, Listen, Net, Options, Refusal};
+use vlot::net::{Event, Inbox, Lane, Limits, Net, Refusal};
 use vlot_raft::id::NodeId;
+
+use crate::world::{Address, Stream};
 
 pub const CLUSTER: u64 = 9;
 /// Far longer than anything here takes, even on a busy machine.
@@ -26,31 +26,13 @@ pub fn frame(bytes: &'static str) -> [Bytes; 1] {
 
 pub struct Node {
     pub id: NodeId,
+    /// Where it listens.
+    pub at: Address,
     pub net: Net,
     pub inbox: Inbox,
 }
 
 impl Node {
-    pub fn start(node: u64, listener: StdListener, peers: &[(u64, SocketAddr)], limits: Limits) -> Self {
-        Self::start_in(CLUSTER, node, listener, peers, limits)
-    }
-
-    pub fn start_in(
-        cluster: u64,
-        node: u64,
-        listener: StdListener,
-        peers: &[(u64, SocketAddr)],
-        limits: Limits,
-    ) -> Self {
-        Self::start_as(Identity { cluster, node: id(node), disk: 0 }, listener, peers, limits)
-    }
-
-    pub fn start_as(identity: Identity, listener: StdListener, peers: &[(u64, SocketAddr)], limits: Limits) -> Self {
-        let options = Options { limits, ..Options::new(identity, Listen::On(listener), addresses(peers)) };
-        let (net, inbox) = Net::start(options).unwrap();
-        Self { id: identity.node, net, inbox }
-    }
-
     pub async fn next(&mut self) -> Event {
         soon(self.inbox.next()).await.expect("the transport is shut down")
     }
@@ -103,32 +85,12 @@ pub fn denied(node: &Node, reason: Refusal) -> u64 {
     node.net.stats().handshakes_denied.get(&reason).copied().unwrap_or(0)
 }
 
-/// Nodes 1 to `count`, all connected with each other.
-pub async fn cluster(count: u64, limits: Limits) -> Vec<Node> {
-    let listeners: Vec<_> = (1..=count).map(|node| (node, listener())).collect();
-    let peers: Vec<_> = listeners.iter().map(|(node, listener)| (*node, listener.local_addr().unwrap())).collect();
-    let mut nodes: Vec<_> =
-        listeners.into_iter().map(|(node, listener)| Node::start(node, listener, &peers, limits.clone())).collect();
-    for node in &mut nodes {
-        let mut missing: Vec<_> = (1..=count).map(id).filter(|peer| *peer != node.id).collect();
-        while !missing.is_empty() {
-            let Event::Connected { peer, .. } = node.next().await else { panic!("news of another kind") };
-            missing.retain(|other| *other != peer);
-        }
-    }
-    nodes
-}
-
 pub fn limits() -> Limits {
     Limits { handshake_timeout: Duration::from_millis(500), ..Limits::default() }
 }
 
-pub fn listener() -> StdListener {
-    StdListener::bind("127.0.0.1:0").unwrap()
-}
-
-pub fn addresses(peers: &[(u64, SocketAddr)]) -> BTreeMap<NodeId, String> {
-    peers.iter().map(|(node, address)| (id(*node), address.to_string())).collect()
+pub fn addresses(peers: &[(u64, Address)]) -> BTreeMap<NodeId, String> {
+    peers.iter().map(|(node, address)| (id(*node), (*address).to_owned())).collect()
 }
 
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
@@ -219,21 +181,7 @@ pub struct Answer {
     pub disk: u64,
 }
 
-/// Calls a node and says this; returns the connection and the refusal's number in the answer (zero: accepted).
-pub async fn call(address: SocketAddr, says: &[u8]) -> (TcpStream, u16) {
-    let (stream, answer) = ask(address, says).await;
-    (stream, answer.refusal)
-}
-
-/// Calls a node and says this; returns the connection and all of the answer.
-pub async fn ask(address: SocketAddr, says: &[u8]) -> (TcpStream, Answer) {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(says).await.unwrap();
-    let answer = hear_answer(&mut stream).await;
-    (stream, answer)
-}
-
-pub async fn hear_answer(stream: &mut TcpStream) -> Answer {
+pub async fn hear_answer(stream: &mut Stream) -> Answer {
     let mut answer = [0; 40];
     soon(stream.read_exact(&mut answer)).await.unwrap();
     assert_eq!((&answer[..8], &answer[12..14]), (&b"vlotpeer"[..], &[0, 8][..]));
@@ -243,60 +191,18 @@ pub async fn hear_answer(stream: &mut TcpStream) -> Answer {
     Answer { refusal, disk: fields.get_u64() }
 }
 
-/// Waits until the other side has closed the connection, one way or another.
-pub async fn closed(stream: &mut TcpStream) {
-    let mut scrap = [0; 1024];
-    while let Ok(1..) = soon(stream.read(&mut scrap)).await {}
-}
-
-/// A peer played by hand.
-pub struct Puppet {
-    pub node: u64,
-    pub listener: TcpListener,
-}
-
-impl Puppet {
-    pub fn new(node: u64) -> Self {
-        let listener = listener();
-        listener.set_nonblocking(true).unwrap();
-        Self { node, listener: TcpListener::from_std(listener).unwrap() }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.listener.local_addr().unwrap()
-    }
-
-    /// Accepts a call and its hello; returns the connection and the lane.
-    pub async fn accept(&self) -> (TcpStream, u16) {
-        let (mut stream, heard) = self.hear().await;
-        stream.write_all(&answer(0, 3, CLUSTER, self.node)).await.unwrap();
-        (stream, heard.lane)
-    }
-
-    /// Accepts calls until one is for this lane; hangs up on the others.
-    pub async fn accept_lane(&self, lane: Lane) -> TcpStream {
-        loop {
-            let (stream, number) = self.accept().await;
-            if number == lane as u16 {
-                return stream;
-            }
-        }
-    }
-
-    /// Accepts a call and hears its hello, without an answer.
-    pub async fn hear(&self) -> (TcpStream, Heard) {
-        let (mut stream, _) = soon(self.listener.accept()).await.unwrap();
-        let mut hello = [0; 40];
-        soon(stream.read_exact(&mut hello)).await.unwrap();
-        let (lane, more) = ((&hello[12..14]).get_u16(), (&hello[14..16]).get_u16());
-        let mut introduction = vec![0; usize::from(more)];
-        soon(stream.read_exact(&mut introduction)).await.unwrap();
-        let mut fields = &introduction[..];
-        let (disk, disk_expected, length) = (fields.get_u64(), fields.get_u64(), fields.get_u16());
-        assert_eq!(usize::from(length), fields.len());
-        let address = String::from_utf8(fields.to_vec()).unwrap();
-        (stream, Heard { lane, disk, disk_expected, address })
-    }
+/// Hears a hello and its introduction.
+pub async fn hear_hello(stream: &mut Stream) -> Heard {
+    let mut hello = [0; 40];
+    soon(stream.read_exact(&mut hello)).await.unwrap();
+    let (lane, more) = ((&hello[12..14]).get_u16(), (&hello[14..16]).get_u16());
+    let mut introduction = vec![0; usize::from(more)];
+    soon(stream.read_exact(&mut introduction)).await.unwrap();
+    let mut fields = &introduction[..];
+    let (disk, disk_expected, length) = (fields.get_u64(), fields.get_u64(), fields.get_u16());
+    assert_eq!(usize::from(length), fields.len());
+    let address = String::from_utf8(fields.to_vec()).unwrap();
+    Heard { lane, disk, disk_expected, address }
 }
 
 /// What a node has said in its hello and its introduction.

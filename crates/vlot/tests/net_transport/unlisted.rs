@@ -4,39 +4,35 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use vlot::net::{Event, Lane, Limits, Refusal, Refused};
 
-use crate::support::{
-    Hello, Node, Puppet, addresses, call, closed, cluster, eventually, frame, id, limits, listener, refused, soon,
-};
+use crate::support::{Hello, Node, addresses, eventually, frame, id, limits, refused, soon};
+use crate::world::{Puppet, Stream, World, closed, on_every_transport};
 
 const CONTROL: u16 = 0;
 const TOO_MANY_GUESTS: u16 = 11;
 
 /// Calls a node as the puppet, which listens where it says.
-async fn call_as(puppet: &Puppet, node: &Node) -> TcpStream {
-    let address = puppet.address().to_string();
-    let hello = Hello { address: &address, ..Hello::new(puppet.node, node.id.0, CONTROL) };
-    let (stream, refusal) = call(node.net.address(), &hello.encode()).await;
+async fn call_as(world: &World, puppet: &Puppet, node: &Node) -> Stream {
+    let hello = Hello { address: puppet.address(), ..Hello::new(puppet.node, node.id.0, CONTROL) };
+    let (stream, refusal) = world.call(node.at, &hello.encode()).await;
     assert_eq!(refusal, 0);
     stream
 }
 
-async fn say(stream: &mut TcpStream, short: &[u8]) {
+async fn say(stream: &mut Stream, short: &[u8]) {
     stream.write_all(&[&[0, 0, 0, short.len() as u8], short].concat()).await.unwrap();
 }
 
-async fn heard(stream: &mut TcpStream, short: &[u8]) {
+async fn heard(stream: &mut Stream, short: &[u8]) {
     let mut bytes = vec![0; 4 + short.len()];
     soon(stream.read_exact(&mut bytes)).await.unwrap();
     assert_eq!(bytes, [&[0, 0, 0, short.len() as u8], short].concat());
 }
 
-#[tokio::test]
-async fn a_node_that_is_no_peer_is_heard_and_answered_at_once() {
-    let mut n1 = Node::start(1, listener(), &[], limits());
-    let mut n2 = Node::start(2, listener(), &[(1, n1.net.address())], limits());
+async fn a_node_that_is_no_peer_is_heard_and_answered_at_once(world: World) {
+    let mut n1 = world.start(1, world.place(), &[], limits());
+    let mut n2 = world.start(2, world.place(), &[(1, n1.at)], limits());
     assert_eq!(n1.net.send(id(2), Lane::Control, &frame("to no one")), Err(Refused::Unknown));
     n2.send(1, Lane::Control, &frame("question")).await;
     assert_eq!(n1.frames(2, Lane::Control, 1).await, [&b"question"[..]]);
@@ -58,36 +54,34 @@ async fn a_node_that_is_no_peer_is_heard_and_answered_at_once() {
     n1.quiet().await;
 }
 
-#[tokio::test]
-async fn a_unlisted_peer_is_dialled_where_it_last_said_it_listens() {
-    let (older, newer) = (Puppet::new(2), Puppet::new(2));
-    let mut node = Node::start(1, listener(), &[], limits());
-    let mut stream = call(node.net.address(), &Hello::new(2, 1, CONTROL).encode()).await.0;
+async fn a_unlisted_peer_is_dialled_where_it_last_said_it_listens(world: World) {
+    let (older, newer) = (world.puppet(2), world.puppet(2));
+    let mut node = world.start(1, world.place(), &[], limits());
+    let mut stream = world.call(node.at, &Hello::new(2, 1, CONTROL).encode()).await.0;
     say(&mut stream, b"one").await;
     assert_eq!(node.frames(2, Lane::Control, 1).await, [&b"one"[..]]);
     // It has not said where.
     assert_eq!(node.net.send(id(2), Lane::Control, &frame("x")), Err(Refused::Unconnected));
 
-    let _stream = call_as(&older, &node).await;
-    let _stream = call_as(&newer, &node).await;
+    let _stream = call_as(&world, &older, &node).await;
+    let _stream = call_as(&world, &newer, &node).await;
     node.send(2, Lane::Control, &frame("there")).await;
     heard(&mut newer.accept_lane(Lane::Control).await, b"there").await;
     node.quiet().await;
 }
 
-#[tokio::test]
-async fn there_are_only_so_many_guests() {
-    let peer = Puppet::new(2);
+async fn there_are_only_so_many_guests(world: World) {
+    let peer = world.puppet(2);
     let few = Limits { unlisted_max: 2, unlisted_silence_max: Duration::from_millis(500), ..limits() };
-    let mut node = Node::start(1, listener(), &[(2, peer.address())], few);
-    let (mut talkative, _) = call(node.net.address(), &Hello::new(3, 1, CONTROL).encode()).await;
-    let (mut silent, _) = call(node.net.address(), &Hello::new(4, 1, CONTROL).encode()).await;
+    let mut node = world.start(1, world.place(), &[(2, peer.address())], few);
+    let (mut talkative, _) = world.call(node.at, &Hello::new(3, 1, CONTROL).encode()).await;
+    let (mut silent, _) = world.call(node.at, &Hello::new(4, 1, CONTROL).encode()).await;
     let turned_away = Hello::new(5, 1, CONTROL).encode();
-    assert_eq!(call(node.net.address(), &turned_away).await.1, TOO_MANY_GUESTS);
+    assert_eq!(world.call(node.at, &turned_away).await.1, TOO_MANY_GUESTS);
     assert_eq!(refused(&node, Refusal::TooManyUnlisted), 1);
     // An unlisted peer that calls again is no further unlisted peer, and a peer is none.
-    assert_eq!(call(node.net.address(), &Hello::new(4, 1, 1).encode()).await.1, 0);
-    assert_eq!(call(node.net.address(), &Hello::new(2, 1, 1).encode()).await.1, 0);
+    assert_eq!(world.call(node.at, &Hello::new(4, 1, 1).encode()).await.1, 0);
+    assert_eq!(world.call(node.at, &Hello::new(2, 1, 1).encode()).await.1, 0);
 
     // Unlisted peers that are silent for too long make room; one that speaks stays.
     let begun = Instant::now();
@@ -100,16 +94,15 @@ async fn there_are_only_so_many_guests() {
     closed(&mut silent).await;
     assert_eq!(node.net.send(id(4), Lane::Control, &frame("x")), Err(Refused::Unknown));
     assert_eq!(node.net.send(id(3), Lane::Control, &frame("x")), Err(Refused::Unconnected));
-    assert_eq!(call(node.net.address(), &turned_away).await.1, 0);
+    assert_eq!(world.call(node.at, &turned_away).await.1, 0);
     assert_eq!(refused(&node, Refusal::TooManyUnlisted), 1);
     node.quiet().await;
 }
 
-#[tokio::test]
-async fn a_unlisted_peer_becomes_a_peer_on_the_connections_it_has() {
-    let puppet = Puppet::new(2);
-    let mut node = Node::start(1, listener(), &[], limits());
-    let mut to_node = call_as(&puppet, &node).await;
+async fn a_unlisted_peer_becomes_a_peer_on_the_connections_it_has(world: World) {
+    let puppet = world.puppet(2);
+    let mut node = world.start(1, world.place(), &[], limits());
+    let mut to_node = call_as(&world, &puppet, &node).await;
     node.send(2, Lane::Control, &frame("to an unlisted peer")).await;
     let mut from_node = puppet.accept_lane(Lane::Control).await;
     heard(&mut from_node, b"to an unlisted peer").await;
@@ -129,25 +122,23 @@ async fn a_unlisted_peer_becomes_a_peer_on_the_connections_it_has() {
     node.lost(2).await;
 }
 
-#[tokio::test]
-async fn a_unlisted_peer_that_was_never_dialled_is_dialled_when_it_becomes_a_peer() {
-    let mut n1 = Node::start(1, listener(), &[], limits());
-    let mut n2 = Node::start(2, listener(), &[(1, n1.net.address())], limits());
+async fn a_unlisted_peer_that_was_never_dialled_is_dialled_when_it_becomes_a_peer(world: World) {
+    let mut n1 = world.start(1, world.place(), &[], limits());
+    let mut n2 = world.start(2, world.place(), &[(1, n1.at)], limits());
     n2.send(1, Lane::Control, &frame("here I am")).await;
     n1.frames(2, Lane::Control, 1).await;
-    n1.net.set_peers(addresses(&[(2, n2.net.address())]));
+    n1.net.set_peers(addresses(&[(2, n2.at)]));
     n1.connected(2).await;
     n2.connected(1).await;
     n1.quiet().await;
     n2.quiet().await;
 }
 
-#[tokio::test]
-async fn a_peer_that_is_removed_is_lost_and_goes_on_as_a_guest() {
-    let puppet = Puppet::new(2);
-    let mut node = Node::start(1, listener(), &[(2, puppet.address())], limits());
+async fn a_peer_that_is_removed_is_lost_and_goes_on_as_a_guest(world: World) {
+    let puppet = world.puppet(2);
+    let mut node = world.start(1, world.place(), &[(2, puppet.address())], limits());
     let mut from_node = puppet.accept_lane(Lane::Control).await;
-    let mut to_node = call_as(&puppet, &node).await;
+    let mut to_node = call_as(&world, &puppet, &node).await;
     node.connected(2).await;
 
     // What was said before it was removed still reaches it.
@@ -170,7 +161,7 @@ async fn a_peer_that_is_removed_is_lost_and_goes_on_as_a_guest() {
 
     // As it is not when it calls after it has been away.
     drop(to_node);
-    let mut to_node = call_as(&puppet, &node).await;
+    let mut to_node = call_as(&world, &puppet, &node).await;
     say(&mut to_node, b"and now?").await;
     assert_eq!(node.frames(2, Lane::Control, 1).await, [&b"and now?"[..]]);
     node.quiet().await;
@@ -180,10 +171,9 @@ async fn a_peer_that_is_removed_is_lost_and_goes_on_as_a_guest() {
     node.connected(2).await;
 }
 
-#[tokio::test]
-async fn a_removed_peer_for_which_there_is_no_room_is_hung_up_on() {
+async fn a_removed_peer_for_which_there_is_no_room_is_hung_up_on(world: World) {
     let none = Limits { unlisted_max: 0, ..limits() };
-    let mut nodes = cluster(2, none).await;
+    let mut nodes = world.cluster(2, none).await;
     let (mut n2, mut n1) = (nodes.pop().unwrap(), nodes.pop().unwrap());
     n1.net.set_peers(addresses(&[]));
     n1.lost(2).await;
@@ -194,15 +184,25 @@ async fn a_removed_peer_for_which_there_is_no_room_is_hung_up_on() {
     n2.quiet().await;
 }
 
-#[tokio::test]
-async fn a_unlisted_peer_that_cannot_be_reached_is_dialled_once_for_what_there_is_to_send() {
-    let absent = listener().local_addr().unwrap().to_string();
-    let mut node = Node::start(1, listener(), &[], limits());
-    let hello = Hello { address: &absent, ..Hello::new(2, 1, CONTROL) };
-    let _stream = call(node.net.address(), &hello.encode()).await.0;
+async fn a_unlisted_peer_that_cannot_be_reached_is_dialled_once_for_what_there_is_to_send(world: World) {
+    let absent = world.place().at();
+    let mut node = world.start(1, world.place(), &[], limits());
+    let hello = Hello { address: absent, ..Hello::new(2, 1, CONTROL) };
+    let _stream = world.call(node.at, &hello.encode()).await.0;
     for answers in 1..=3 {
         eventually(|| node.net.send(id(2), Lane::Control, &[Bytes::from_static(b"answer")]).is_ok()).await;
         eventually(|| node.net.stats().dropped_frames == answers).await;
     }
     node.quiet().await;
 }
+
+on_every_transport!(
+    a_node_that_is_no_peer_is_heard_and_answered_at_once,
+    a_unlisted_peer_is_dialled_where_it_last_said_it_listens,
+    there_are_only_so_many_guests,
+    a_unlisted_peer_becomes_a_peer_on_the_connections_it_has,
+    a_unlisted_peer_that_was_never_dialled_is_dialled_when_it_becomes_a_peer,
+    a_peer_that_is_removed_is_lost_and_goes_on_as_a_guest,
+    a_removed_peer_for_which_there_is_no_room_is_hung_up_on,
+    a_unlisted_peer_that_cannot_be_reached_is_dialled_once_for_what_there_is_to_send,
+);

@@ -1,0 +1,232 @@
+//! What the tests of this folder run over: each of them runs over every transport that ships.
+
+use std::net::TcpListener as StdListener;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
+use vlot::net::memory::{self, Hub};
+use vlot::net::transport::{ByteStream, Listener, Transport};
+use vlot::net::{Event, Identity, Lane, Limits, Listen, Net, Options};
+
+use crate::support::{Answer, CLUSTER, Heard, Node, addresses, answer, hear_answer, hear_hello, id, soon};
+
+/// Runs each of these tests over each transport.
+macro_rules! on_every_transport {
+    ($($test:ident),* $(,)?) => {
+        mod over_tcp {
+            $(#[tokio::test] async fn $test() { super::$test(crate::world::World::tcp()).await; })*
+        }
+        mod in_memory {
+            $(#[tokio::test] async fn $test() { super::$test(crate::world::World::memory()).await; })*
+        }
+    };
+}
+pub(crate) use on_every_transport;
+
+pub type Stream = Box<dyn ByteStream>;
+
+/// Where a node listens. Lives as long as the tests, so that it can be handed about.
+pub type Address = &'static str;
+
+fn lasting(address: String) -> Address {
+    Box::leak(address.into_boxed_str())
+}
+
+/// A transport to test over.
+#[derive(Clone, Debug)]
+pub enum World {
+    Tcp,
+    Memory(Hub),
+}
+
+impl World {
+    pub fn tcp() -> Self {
+        Self::Tcp
+    }
+
+    pub fn memory() -> Self {
+        Self::Memory(Hub::default())
+    }
+
+    /// A place to listen at that no one else has.
+    pub fn place(&self) -> Place {
+        match self {
+            Self::Tcp => Place::On(StdListener::bind("127.0.0.1:0").unwrap()),
+            Self::Memory(hub) => {
+                static PLACES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+                let number = PLACES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Place::In(hub.clone(), lasting(format!("place-{number}:1")))
+            }
+        }
+    }
+
+    /// The place of that address, which has to be free.
+    pub fn place_at(&self, address: Address) -> Place {
+        match self {
+            Self::Tcp => Place::On(StdListener::bind(address).unwrap()),
+            Self::Memory(hub) => {
+                drop(hub.at(address).listen().unwrap());
+                Place::In(hub.clone(), address)
+            }
+        }
+    }
+
+    pub fn start(&self, node: u64, place: Place, peers: &[(u64, Address)], limits: Limits) -> Node {
+        self.start_in(CLUSTER, node, place, peers, limits)
+    }
+
+    pub fn start_in(&self, cluster: u64, node: u64, place: Place, peers: &[(u64, Address)], limits: Limits) -> Node {
+        self.start_as(Identity { cluster, node: id(node), disk: 0 }, place, peers, limits)
+    }
+
+    pub fn start_as(&self, identity: Identity, place: Place, peers: &[(u64, Address)], limits: Limits) -> Node {
+        let options = self.options(identity, place, peers);
+        self.start_with(Options { limits, ..options })
+    }
+
+    pub fn options(&self, identity: Identity, place: Place, peers: &[(u64, Address)]) -> Options {
+        Options::new(identity, place.listen(), addresses(peers))
+    }
+
+    pub fn start_with(&self, options: Options) -> Node {
+        let id = options.identity.node;
+        let (net, inbox) = Net::start(options).unwrap();
+        let at = lasting(net.address().to_owned());
+        Node { id, at, net, inbox }
+    }
+
+    /// Nodes 1 to `count`, all connected with each other.
+    pub async fn cluster(&self, count: u64, limits: Limits) -> Vec<Node> {
+        let places: Vec<_> = (1..=count).map(|node| (node, self.place())).collect();
+        let peers: Vec<_> = places.iter().map(|(node, place)| (*node, place.at())).collect();
+        let mut nodes: Vec<_> =
+            places.into_iter().map(|(node, place)| self.start(node, place, &peers, limits.clone())).collect();
+        for node in &mut nodes {
+            let mut missing: Vec<_> = (1..=count).map(id).filter(|peer| *peer != node.id).collect();
+            while !missing.is_empty() {
+                let Event::Connected { peer, .. } = node.next().await else { panic!("news of another kind") };
+                missing.retain(|other| *other != peer);
+            }
+        }
+        nodes
+    }
+
+    /// Connects to whoever listens there.
+    pub async fn dial(&self, address: &str) -> Stream {
+        match self {
+            Self::Tcp => Box::new(TcpStream::connect(address).await.unwrap()),
+            Self::Memory(hub) => Box::new(hub.at("someone:1").dial(address).await.unwrap().stream),
+        }
+    }
+
+    /// Calls a node and says this; returns the connection and the refusal's number in the answer (zero: accepted).
+    pub async fn call(&self, address: Address, says: &[u8]) -> (Stream, u16) {
+        let (stream, answer) = self.ask(address, says).await;
+        (stream, answer.refusal)
+    }
+
+    /// Calls a node and says this; returns the connection and all of the answer.
+    pub async fn ask(&self, address: &str, says: &[u8]) -> (Stream, Answer) {
+        let mut stream = self.dial(address).await;
+        stream.write_all(says).await.unwrap();
+        let answer = hear_answer(&mut stream).await;
+        (stream, answer)
+    }
+
+    pub fn puppet(&self, node: u64) -> Puppet {
+        let place = self.place();
+        let address = place.at();
+        let listener = match place {
+            Place::On(listener) => {
+                listener.set_nonblocking(true).unwrap();
+                Incoming::Tcp(TcpListener::from_std(listener).unwrap())
+            }
+            Place::In(hub, address) => Incoming::Memory(Mutex::new(hub.at(address).listen().unwrap())),
+        };
+        Puppet { node, address, listener }
+    }
+}
+
+/// Where a node is to listen.
+#[derive(Debug)]
+pub enum Place {
+    On(StdListener),
+    In(Hub, Address),
+}
+
+impl Place {
+    pub fn at(&self) -> Address {
+        match self {
+            Self::On(listener) => lasting(listener.local_addr().unwrap().to_string()),
+            Self::In(_, address) => address,
+        }
+    }
+
+    pub fn listen(self) -> Listen {
+        match self {
+            Self::On(listener) => Listen::On(listener),
+            Self::In(hub, address) => Listen::through(hub.at(address)),
+        }
+    }
+}
+
+/// A peer played by hand.
+pub struct Puppet {
+    pub node: u64,
+    address: Address,
+    listener: Incoming,
+}
+
+enum Incoming {
+    Tcp(TcpListener),
+    Memory(Mutex<memory::Listener>),
+}
+
+impl Puppet {
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// The next connection, of which nothing has been heard.
+    pub async fn called(&self) -> Stream {
+        match &self.listener {
+            Incoming::Tcp(listener) => Box::new(listener.accept().await.unwrap().0),
+            Incoming::Memory(listener) => Box::new(listener.lock().await.accept().await.unwrap().stream),
+        }
+    }
+
+    /// Accepts a call and its hello; returns the connection and the lane.
+    pub async fn accept(&self) -> (Stream, u16) {
+        loop {
+            let (mut stream, heard) = self.hear().await;
+            // One that was given up before it was answered is none.
+            if stream.write_all(&answer(0, 3, CLUSTER, self.node)).await.is_ok() {
+                return (stream, heard.lane);
+            }
+        }
+    }
+
+    /// Accepts calls until one is for this lane; hangs up on the others.
+    pub async fn accept_lane(&self, lane: Lane) -> Stream {
+        loop {
+            let (stream, number) = self.accept().await;
+            if number == lane as u16 {
+                return stream;
+            }
+        }
+    }
+
+    /// Accepts a call and hears its hello, without an answer.
+    pub async fn hear(&self) -> (Stream, Heard) {
+        let mut stream = soon(self.called()).await;
+        let heard = hear_hello(&mut stream).await;
+        (stream, heard)
+    }
+}
+
+/// Waits until the other side has closed the connection, one way or another.
+pub async fn closed(stream: &mut Stream) {
+    let mut scrap = [0; 1024];
+    while let Ok(1..) = soon(stream.read(&mut scrap)).await {}
+}
