@@ -42,6 +42,7 @@ mod read;
 mod refusal;
 mod stats;
 pub mod transport;
+mod unauthenticated;
 pub(crate) mod wire;
 
 pub use inbox::{Event, Inbox};

@@ -1,15 +1,13 @@
 //! Incoming connections: which node calls, and whether it may.
 //!
-//! Owns the listener and the handshake's answering side. A caller is a *unauthenticated connections* until its hello is accepted;
-//! unauthenticated connections are few and have little time.
+//! Owns the listener and the handshake's answering side. A connection is *unauthenticated* until its hello is accepted;
+//! such connections are few and have little time.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use vlot_raft::id::NodeId;
 
@@ -22,6 +20,7 @@ use super::peers::peer_or_unlisted;
 use super::read::read_from;
 use super::refusal::Refusal;
 use super::transport::{ByteStream, Connection, Listener};
+use super::unauthenticated::{Unauthenticated, host_of};
 use super::wire::{Answer, HELLO_BYTES, Hello, Introduction, MAGIC, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
 use vlot_node::Lane;
 
@@ -32,7 +31,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Accepts connections for as long as the node lives.
 pub(crate) async fn accept_all<L: Listener<Stream: ByteStream>>(local: Arc<Local>, mut listener: L) {
-    let mut unauthenticated: VecDeque<AbortHandle> = VecDeque::new();
+    let mut unauthenticated = Unauthenticated::new(local.limits.strangers_max);
     loop {
         let connection = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -42,20 +41,17 @@ pub(crate) async fn accept_all<L: Listener<Stream: ByteStream>>(local: Arc<Local
                 continue;
             }
         };
-        unauthenticated.retain(|unauthenticated| !unauthenticated.is_finished());
-        // The oldest has to go rather than the newest: a peer introduces itself within a round trip, so that the
-        // connection that has waited longest is the least likely to be one.
-        if unauthenticated.len() >= local.limits.strangers_max
-            && let Some(oldest) = unauthenticated.pop_front()
-        {
-            oldest.abort();
-            local.note_refused(None, &connection.remote, Refusal::Crowded);
+        let remote = connection.remote.clone();
+        let host = host_of(&remote);
+        let Some(task) = local.spawn(receive(Arc::clone(&local), connection)) else { return };
+        if let Some(evicted) = unauthenticated.take_in(host, local.has_peer_at(host), task) {
+            evicted.abort();
+            local.note_refused(None, &remote, Refusal::Crowded);
         }
-        unauthenticated.extend(local.spawn(receive(Arc::clone(&local), connection)));
     }
 }
 
-/// Hears a unauthenticated connections's hello, answers it, and starts to read its frames if all is well; or shows it the page it asks for.
+/// Hears an unauthenticated connection's hello, answers it, and starts to read its frames if all is well; or shows it the page it asks for.
 async fn receive(local: Arc<Local>, connection: Connection<impl ByteStream>) {
     let Connection { mut stream, remote } = connection;
     let limits = &local.limits;
@@ -75,6 +71,7 @@ async fn receive(local: Arc<Local>, connection: Connection<impl ByteStream>) {
     if !matches!(answered, Ok(Ok(()))) {
         return;
     }
+    peer.calls_from(host_of(&remote));
     peer.inbound_up(lane, disk, |number| {
         let reader = read_from(Arc::clone(&local), Arc::clone(&peer), (lane, version), number, stream, remote);
         local.spawn(reader)
@@ -83,7 +80,7 @@ async fn receive(local: Arc<Local>, connection: Connection<impl ByteStream>) {
     peer.hang_up_unless(|disk| local.disks.admit(peer.id, disk));
 }
 
-/// What a unauthenticated connections wants.
+/// What an unauthenticated connection wants.
 #[derive(Debug)]
 enum Heard {
     /// To be a peer.

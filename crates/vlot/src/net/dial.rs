@@ -22,6 +22,7 @@ use super::queue::{Batch, Queue};
 use super::refusal::Refusal;
 use super::stats::{Counters, add};
 use super::transport::{ByteStream, Transport};
+use super::unauthenticated::host_of;
 use super::wire::{ANSWER_BYTES, Answer, ECHO, Hello, Introduction, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
 use vlot_node::Lane;
 
@@ -110,7 +111,9 @@ async fn connect<T: Transport>(
     lane: Lane,
 ) -> Result<Connected<T::Stream>, Failure> {
     let greeted = async {
-        let mut stream = transport.dial(&peer.address()).await.map_err(Failure::Unreachable)?.stream;
+        let connection = transport.dial(&peer.address()).await.map_err(Failure::Unreachable)?;
+        peer.reached_at(host_of(&connection.remote));
+        let mut stream = connection.stream;
         let (disk, version) = greet(local, peer, lane, &mut stream).await?;
         Ok(Connected { stream, disk, version })
     };

@@ -102,6 +102,11 @@ impl Local {
         self.peers.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a peer is known to be at this host.
+    pub fn has_peer_at(&self, host: &str) -> bool {
+        self.peers().values().any(|peer| peer.is_at(host))
+    }
+
     /// Counts a handshake that this node refused, and tells of it if that is due.
     pub fn note_refused(&self, claims_to_be: Option<NodeId>, at: &str, reason: Refusal) {
         self.counters.handshakes_refused.count(reason);

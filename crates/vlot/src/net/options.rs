@@ -94,7 +94,8 @@ pub struct Limits {
     pub redial_max: Duration,
     /// How long dialling and greeting may take together, and how long an unknown caller may take to introduce itself.
     pub handshake_timeout: Duration,
-    /// How many callers may be connected without having introduced themselves. One more, and the oldest is dropped.
+    /// How many callers may be connected without having introduced themselves: so many from hosts where peers are known to
+    /// be, and so many from all others. One more, and of the host that has most of them the oldest is dropped.
     pub strangers_max: usize,
     /// How many unlisted peers there may be: nodes of the cluster that have called and are no peers. One more is refused.
     pub unlisted_max: usize,

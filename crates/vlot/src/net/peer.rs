@@ -49,6 +49,9 @@ struct Links {
     kind: Kind,
     /// `host:port`; empty if an unlisted peer has not told.
     address: String,
+    /// The hosts at which it was last reached, and from which it last called.
+    reached_at: String,
+    calls_from: String,
     /// The disk that it named in the latest handshake.
     disk: u64,
     outbound_control: bool,
@@ -82,6 +85,8 @@ impl Peer {
         let links = Links {
             kind,
             address,
+            reached_at: String::new(),
+            calls_from: String::new(),
             disk: 0,
             outbound_control: false,
             inbound: Default::default(),
@@ -107,6 +112,22 @@ impl Peer {
 
     pub fn address(&self) -> String {
         self.links().address.clone()
+    }
+
+    /// Whether it is a regular peer that is known to be at this host: what comes from there may well be the peer.
+    pub fn is_at(&self, host: &str) -> bool {
+        let links = self.links();
+        links.kind == Kind::Regular && (links.reached_at == host || links.calls_from == host)
+    }
+
+    /// Something answers where it is dialled, at this host.
+    pub fn reached_at(&self, host: &str) {
+        host.clone_into(&mut self.links().reached_at);
+    }
+
+    /// It has introduced itself on a connection from this host.
+    pub fn calls_from(&self, host: &str) {
+        host.clone_into(&mut self.links().calls_from);
     }
 
     pub fn figures(&self) -> LinkFigures {

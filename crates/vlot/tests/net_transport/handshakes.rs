@@ -186,6 +186,8 @@ async fn a_crowd_of_silent_callers_does_not_keep_a_peer_out(world: World) {
     let puppet = world.puppet(2);
     let few = Limits { strangers_max: 8, handshake_timeout: Duration::from_secs(60), ..limits() };
     let node = world.start(1, world.place(), &[(2, puppet.address())], few);
+    // It is known where the peer is as soon as it is reached.
+    puppet.hear().await;
     let mut crowd = Vec::new();
     for _ in 0..50 {
         crowd.push(world.dial(node.at).await);
@@ -196,6 +198,24 @@ async fn a_crowd_of_silent_callers_does_not_keep_a_peer_out(world: World) {
     }
     assert_eq!(world.call(node.at, &Hello::new(2, 1, 0).encode()).await.1, 0);
     assert_eq!(refused(&node, Refusal::Crowded), 43);
+}
+
+async fn a_crowd_from_elsewhere_takes_no_place_of_a_peers_host(world: World) {
+    let puppet = world.puppet(2);
+    let few = Limits { strangers_max: 2, handshake_timeout: Duration::from_secs(60), ..limits() };
+    let node = world.start(1, world.place(), &[(2, puppet.address())], few);
+    // It is known where the peer is as soon as it is reached.
+    puppet.hear().await;
+    let hello = Hello::new(2, 1, 0).encode();
+    let mut slow_peer = world.dial_from(puppet.address(), node.at).await;
+    slow_peer.write_all(&hello[..20]).await.unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..50 {
+        crowd.push(world.dial_from_elsewhere(node.at).await);
+    }
+    eventually(|| refused(&node, Refusal::Crowded) == 48).await;
+    slow_peer.write_all(&hello[20..]).await.unwrap();
+    assert_eq!(hear_answer(&mut slow_peer).await.refusal, 0);
 }
 
 async fn what_answers_a_call_is_checked_too(world: World) {
@@ -252,6 +272,7 @@ on_every_transport!(
     half_a_hello_is_not_waited_for_longer_than_the_timeout,
     a_garbled_introduction_is_refused_and_a_longer_one_is_not,
     a_crowd_of_silent_callers_does_not_keep_a_peer_out,
+    a_crowd_from_elsewhere_takes_no_place_of_a_peers_host,
     what_answers_a_call_is_checked_too,
     strangers_do_not_disturb_those_who_are_connected,
 );

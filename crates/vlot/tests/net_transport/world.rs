@@ -3,7 +3,7 @@
 use std::net::TcpListener as StdListener;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Mutex;
 use vlot::net::memory::{self, Hub};
 use vlot::net::transport::{ByteStream, Listener, Transport};
@@ -116,7 +116,25 @@ impl World {
     pub async fn dial(&self, address: &str) -> Stream {
         match self {
             Self::Tcp => Box::new(TcpStream::connect(address).await.unwrap()),
-            Self::Memory(hub) => Box::new(hub.at("someone:1").dial(address).await.unwrap().stream),
+            Self::Memory(_) => self.dial_from("someone:1", address).await,
+        }
+    }
+
+    /// Connects from a host at which no node of these tests is.
+    pub async fn dial_from_elsewhere(&self, address: &str) -> Stream {
+        self.dial_from("127.0.0.2:0", address).await
+    }
+
+    /// Connects from the host of this address.
+    pub async fn dial_from(&self, from: &str, address: &str) -> Stream {
+        match self {
+            Self::Tcp => {
+                let socket = TcpSocket::new_v4().unwrap();
+                let host = from.rsplit_once(':').unwrap().0;
+                socket.bind(format!("{host}:0").parse().unwrap()).unwrap();
+                Box::new(socket.connect(address.parse().unwrap()).await.unwrap())
+            }
+            Self::Memory(hub) => Box::new(hub.at(from).dial(address).await.unwrap().stream),
         }
     }
 
