@@ -29,6 +29,7 @@ use vlot_node::proposal_id::ProposalId;
 use vlot_node::replica::{Begin, Committed, Limits, LogRead};
 use vlot_node::retention;
 use vlot_node::snapshot::{Header, SnapshotInfo};
+use vlot_node::state_machine::Class;
 use vlot_node::wire::PeerMessage;
 use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::id::{GroupId, LogId, NodeId, Term};
@@ -232,11 +233,12 @@ impl Host {
                 self.end_turn();
                 return;
             }
-            18 | 19 => {
+            kind @ (18 | 19) => {
                 self.sequence += 1;
                 let id = ProposalId { origin: self.starts, sequence: self.sequence };
                 let payload = payload::command(id, 0, |out| out.extend_from_slice(reader.bytes(9)));
-                Input::Propose { group, sequence: self.sequence, payload }
+                let class = if kind == 18 { Class::Bulk } else { Class::Urgent };
+                Input::Propose { group, sequence: self.sequence, payload, class }
             }
             20 => Input::Withdraw { group, sequence: self.sequence },
             21 => {

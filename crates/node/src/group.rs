@@ -22,6 +22,7 @@ use crate::proposals::NotProposed;
 use crate::replica::{Committed, Replica, Work};
 use crate::retention::Retention;
 use crate::snapshot::{Header, SnapshotInfo};
+use crate::state_machine::Class;
 use crate::turn::Turn;
 use crate::wire::PeerMessage;
 
@@ -155,8 +156,9 @@ impl Group {
     pub(crate) fn handle(&mut self, now: Time, input: Input, shared: &Shared<'_>, turn: &mut Turn) {
         let Self { replica, work, .. } = self;
         match input {
-            Input::Propose { sequence, payload, .. } => {
-                let is_busy = self.applying.bytes() >= shared.apply_bytes_max;
+            Input::Propose { sequence, payload, class, .. } => {
+                // Those that are urgent are few: whoever proposes them has a bound on it.
+                let is_busy = class == Class::Bulk && self.applying.bytes() >= shared.apply_bytes_max;
                 replica.propose(sequence, payload, is_busy, work);
             }
             Input::Withdraw { sequence, .. } => replica.withdraw(sequence, work),

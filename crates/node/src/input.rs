@@ -13,6 +13,7 @@ use crate::machine::Fence;
 use crate::members::MemberChange;
 use crate::replica::Purpose;
 use crate::snapshot::{Header, SnapshotError, SnapshotInfo};
+use crate::state_machine::Class;
 
 /// What happens to a node.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub enum Input {
         sequence: u64,
         /// Its payload.
         payload: Bytes,
+        /// Whether it gives way to others.
+        class: Class,
     },
     /// The caller of a proposal waits no longer. What is known of it then is answered.
     Withdraw {

@@ -42,7 +42,7 @@
 //! use vlot_node::payload;
 //! use vlot_node::proposal_id::ProposalId;
 //! use vlot_node::replica::{Begin, Limits};
-//! use vlot_node::state_machine::StateMachine;
+//! use vlot_node::state_machine::{Class, StateMachine};
 //! use vlot_raft::id::{GroupId, LogId, NodeId};
 //! use vlot_raft::state::Config;
 //! use vlot_raft::time::Time;
@@ -94,7 +94,7 @@
 //! let (sequence, number) = (1, 42_u64);
 //! let id = ProposalId { origin: ORIGIN, sequence };
 //! let payload = payload::command(id, 8, |out| out.extend_from_slice(&number.to_le_bytes()));
-//! node.handle(Time::default(), Input::Propose { group, sequence, payload });
+//! node.handle(Time::default(), Input::Propose { group, sequence, payload, class: Class::Bulk });
 //!
 //! let (mut sum, mut applied, mut answer) = (Sum(0), LogId::ZERO, None);
 //! let mut now = Time::default();

@@ -48,8 +48,8 @@ pub struct Options {
     /// How many bytes of recent entries all groups together keep in memory for peers that lag behind a little. What is not
     /// written or not applied yet is in memory besides.
     pub recent_bytes_max: usize,
-    /// How many bytes of entries a state machine may have been given and not have applied. Beyond it proposals are refused
-    /// as [`NotProposed::Busy`](crate::proposals::NotProposed::Busy).
+    /// How many bytes of entries a state machine may have been given and not have applied. Beyond it proposals that are not
+    /// urgent are refused as [`NotProposed::Busy`](crate::proposals::NotProposed::Busy).
     pub apply_bytes_max: usize,
     /// How much of each group's log is kept.
     pub retention: retention::Limits,

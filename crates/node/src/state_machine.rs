@@ -137,6 +137,22 @@ pub trait Command: Sized + Send + 'static {
     fn size_hint(&self) -> usize {
         64
     }
+
+    /// Whether it gives way when there is too much.
+    fn class(&self) -> Class {
+        Class::Bulk
+    }
+}
+
+/// What becomes of a command when more is proposed than is applied.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Class {
+    /// It is refused as busy before all room is taken, and while the state machine lags behind.
+    #[default]
+    Bulk,
+    /// It has a share of the room that bulk cannot take, and is not refused because the state machine lags behind: for the
+    /// few small commands without which a busy group would come to harm, or could not be helped.
+    Urgent,
 }
 
 /// Bytes in the log that are no command.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, warn};
-use vlot::{BadCommand, BadSnapshot, LogId, Members, StateMachine, Viewed};
+use vlot::{BadCommand, BadSnapshot, Class, LogId, Members, StateMachine, Viewed};
 use vlot_store::alarms::Alarms;
 use vlot_store::auth::{Asker, Auth};
 use vlot_store::command::{Command, Tag};
@@ -170,6 +170,16 @@ impl vlot::Command for Proposal {
             Proposal::Request { asker, request, .. } => asker.as_ref().map_or(0, Asker::size_hint) + 1 + request.len(),
             Proposal::Command(_) => 64,
         }
+    }
+
+    fn class(&self) -> Class {
+        let changes_keys = match self {
+            Proposal::Request { tag, .. } => matches!(tag, Tag::Put | Tag::DeleteRange | Tag::Txn),
+            Proposal::Command(command) => {
+                matches!(command.plain(), Command::Put(_) | Command::DeleteRange(_) | Command::Txn(_))
+            }
+        };
+        if changes_keys { Class::Bulk } else { Class::Urgent }
     }
 }
 

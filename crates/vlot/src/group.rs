@@ -15,7 +15,7 @@ use vlot_node::input::Input;
 use vlot_node::members::{MemberChange, Members, is_too_large};
 use vlot_node::payload;
 use vlot_node::proposal_id::ProposalId;
-use vlot_node::state_machine::{Command, StateMachine, Viewed};
+use vlot_node::state_machine::{Class, Command, StateMachine, Viewed};
 use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::{RoleState, TransferRefused};
 use vlot_raft::id::{GroupId, NodeId};
@@ -65,7 +65,7 @@ pub struct Limits {
     pub timeout: Duration,
     /// The longest command, in bytes.
     pub command_bytes_max: usize,
-    /// Bytes of all commands that wait on this node.
+    /// Bytes of all commands that wait on this node. Seven eighths of it are for those of [`Class::Bulk`].
     pub waiting_bytes_max: usize,
     /// Reads that wait on this node.
     pub waiting_reads_max: usize,
@@ -79,6 +79,16 @@ impl Default for Limits {
             command_bytes_max: 16 * MIB,
             waiting_bytes_max: 128 * MIB,
             waiting_reads_max: 1 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// Up to how many waiting bytes another command of this class is taken.
+    fn waiting_bytes_max_of(&self, class: Class) -> usize {
+        match class {
+            Class::Bulk => self.waiting_bytes_max - self.waiting_bytes_max / 8,
+            Class::Urgent => self.waiting_bytes_max,
         }
     }
 }
@@ -136,6 +146,7 @@ impl<S: StateMachine> Group<S> {
         let sequence = shared.next.fetch_add(1, Relaxed);
         let id = ProposalId { origin: shared.origin, sequence };
         let payload = payload::command(id, command.size_hint(), |buffer| command.encode(buffer));
+        let class = command.class();
         drop(command);
         let (bytes, bytes_max) = (payload.len(), shared.limits.command_bytes_max);
         if bytes > bytes_max {
@@ -145,10 +156,10 @@ impl<S: StateMachine> Group<S> {
         S::Command::check(&payload.slice(payload::HEADER_BYTES..)).map_err(ProposeError::Invalid)?;
         let mut reply = shared.calls.proposals.wait(sequence);
         let waiting = WaitingProposal { shared, sequence, bytes };
-        if shared.proposed_bytes.fetch_add(bytes, Relaxed) + bytes > shared.limits.waiting_bytes_max {
+        if shared.proposed_bytes.fetch_add(bytes, Relaxed) + bytes > shared.limits.waiting_bytes_max_of(class) {
             return Err(ProposeError::Busy);
         }
-        let pushed = shared.events.push(Input::Propose { group: shared.id, sequence, payload });
+        let pushed = shared.events.push(Input::Propose { group: shared.id, sequence, payload, class });
         pushed.map_err(|_| ProposeError::Stopped)?;
         let outcome = match timeout(shared.limits.timeout, &mut reply).await {
             Ok(answer) => answer.unwrap_or(Err(ProposeError::Stopped)),

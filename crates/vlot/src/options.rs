@@ -59,7 +59,7 @@ pub struct Options {
     /// little. What is not written or not applied yet is in memory besides.
     pub recent_bytes_max: usize,
     /// How many bytes of decided entries a state machine may have been given and not have applied. Beyond it proposals are
-    /// refused as [`ProposeError::Busy`](crate::ProposeError::Busy).
+    /// refused as [`ProposeError::Busy`](crate::ProposeError::Busy), but for those of [`Class::Urgent`](crate::Class::Urgent).
     pub apply_bytes_max: usize,
     /// How snapshots are sent and received.
     pub transfer: transfer::Limits,

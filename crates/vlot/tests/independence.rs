@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use vlot::net::Listen;
 use vlot::{
-    BadCommand, Command, Fence, Group, GroupError, GroupId, LogId, MemberChange, Node, NodeId, Options, ProposeError,
-    ReadError, RoleName, StateMachine,
+    BadCommand, Class, Command, Fence, Group, GroupError, GroupId, LogId, MemberChange, Node, NodeId, Options,
+    ProposeError, ReadError, RoleName, StateMachine,
 };
 
 /// What the state machine of these tests is told.
 #[derive(Clone, Debug)]
 enum Do {
     Add(u64),
+    /// The same, and does not give way.
+    AddAtOnce(u64),
     /// Stands still for so many milliseconds.
     Sleep(u64),
     Panic,
@@ -37,6 +39,7 @@ impl Command for Do {
             Self::Panic => (2, 0),
             Self::Garbage => (9, 0),
             Self::Newer => (3, 0),
+            Self::AddAtOnce(more) => (4, *more),
         };
         buffer.put_u8(tag);
         buffer.put_u64(number);
@@ -50,8 +53,13 @@ impl Command for Do {
             1 => Ok(Self::Sleep(number)),
             2 => Ok(Self::Panic),
             3 if !FORGET.load(Relaxed) => Ok(Self::Newer),
+            4 => Ok(Self::AddAtOnce(number)),
             tag => Err(BadCommand(format!("no command has the tag {tag}"))),
         }
+    }
+
+    fn class(&self) -> Class {
+        if matches!(self, Self::AddAtOnce(_)) { Class::Urgent } else { Class::Bulk }
     }
 }
 
@@ -64,7 +72,7 @@ impl StateMachine for Sum {
 
     fn apply(&mut self, _: LogId, command: Do) -> u64 {
         match command {
-            Do::Add(more) => self.0 += more,
+            Do::Add(more) | Do::AddAtOnce(more) => self.0 += more,
             Do::Sleep(millis) => std::thread::sleep(Duration::from_millis(millis)),
             Do::Panic => panic!("a bug of the program's"),
             Do::Garbage | Do::Newer => {}
@@ -397,8 +405,13 @@ async fn a_backlog_is_bounded_and_worked_off() {
         }
     }
     assert!(was_busy, "{} were taken", waiting.len());
+    let urgent = tokio::spawn({
+        let group = group.clone();
+        async move { group.propose(Do::AddAtOnce(1)).await }
+    });
     sleeper.await.unwrap().unwrap();
-    let mut applied = 0;
+    urgent.await.unwrap().expect("what is urgent is taken");
+    let mut applied = 1;
     while let Some(answer) = waiting.join_next().await {
         match answer.unwrap() {
             Ok(_) => applied += 1,
@@ -406,6 +419,45 @@ async fn a_backlog_is_bounded_and_worked_off() {
         }
     }
     assert_eq!(group.read(|sum| sum.0).await, Ok(applied));
+    cluster.end().await;
+}
+
+/// Of what may wait on a node, bulk takes seven eighths at most.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_leaves_room_for_what_is_urgent() {
+    let cluster = Cluster::start_with("room", 1, |options| options.group.waiting_bytes_max = 1024).await;
+    let [group] = &cluster.group(1).await[..] else { panic!("one node") };
+    let mut sleeping = tokio::task::JoinSet::new();
+    let propose = |command: Do| {
+        let group = group.clone();
+        async move { group.propose(command).await }
+    };
+    sleeping.spawn(propose(Do::Sleep(800)));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let taken_of = async |waiting: &mut tokio::task::JoinSet<_>, command: fn(u64) -> Do| {
+        for taken in 0..1024 {
+            let mut proposal = Box::pin(propose(command(1)));
+            tokio::select! {
+                biased;
+                answer = &mut proposal => {
+                    assert_eq!(answer, Err(ProposeError::Busy));
+                    return taken;
+                }
+                () = tokio::time::sleep(Duration::from_millis(1)) => drop(waiting.spawn(proposal)),
+            }
+        }
+        panic!("there is a bound");
+    };
+    let mut waiting = tokio::task::JoinSet::new();
+    let bulk: u64 = taken_of(&mut waiting, Do::Add).await;
+    let urgent = taken_of(&mut waiting, Do::AddAtOnce).await;
+    // Each takes some 26 bytes.
+    assert!((30..36).contains(&bulk) && (4..7).contains(&urgent), "{bulk} and {urgent}");
+    while let Some(answer) = waiting.join_next().await {
+        answer.unwrap().unwrap();
+    }
+    assert_eq!(group.read(|sum| sum.0).await, Ok(bulk + urgent));
+    assert_eq!(group.propose(Do::Add(1)).await, Ok(bulk + urgent + 1), "there is room again");
     cluster.end().await;
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::payload;
 use crate::proposal_id::ProposalId;
 use crate::replica::Limits;
+use crate::state_machine::Class;
 use vlot_log::index::GroupState;
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::LogId;
@@ -115,7 +116,8 @@ impl Host {
         self.sequence += 1;
         let id = ProposalId { origin: 1, sequence: self.sequence };
         let payload = payload::command(id, bytes, |out| out.extend(std::iter::repeat_n(7, bytes)));
-        self.node.handle(self.now, Input::Propose { group: GroupId(group), sequence: self.sequence, payload });
+        let (group, sequence, class) = (GroupId(group), self.sequence, Class::Bulk);
+        self.node.handle(self.now, Input::Propose { group, sequence, payload, class });
     }
 
     fn recent_bytes(&self) -> Vec<usize> {

@@ -70,6 +70,27 @@ fn proposals_are_busy_beyond_the_bound_of_bytes_and_taken_again_below_it() {
 }
 
 #[test]
+fn what_is_urgent_is_taken_however_far_the_state_machine_lags() {
+    let mut cluster = Cluster::led_by(1, &Setup { apply_bytes_max: 1000, ..Setup::default() });
+    cluster.host(1).held.applies = true;
+    let word = "x".repeat(300);
+    while cluster.host(1).status(GROUP).applying_bytes < 1000 {
+        cluster.propose(1, GROUP, &word);
+        cluster.settle();
+    }
+    let (bulk, urgent) = (cluster.propose(1, GROUP, "bulk"), cluster.propose(1, GROUP, "!urgent"));
+    cluster.settle();
+    assert_eq!(cluster.host(1).fate(bulk), ["not proposed: Busy"]);
+    assert_eq!(cluster.host(1).fate(urgent), [""; 0]);
+    // It is decided, and waits behind what was decided before.
+    assert!(cluster.host(2).words(GROUP).contains(&"!urgent".to_owned()));
+    assert!(cluster.host(1).status(GROUP).applying_bytes < 1500, "no more is handed over");
+    cluster.release(1);
+    cluster.settle();
+    assert_eq!(cluster.host(1).fate(urgent), ["applied"]);
+}
+
+#[test]
 fn a_batch_under_way_for_an_election_timeout_makes_unfit_and_an_applied_one_fit_again() {
     let mut cluster = Cluster::led_by(1, &Setup::default());
     cluster.host(1).held.applies = true;

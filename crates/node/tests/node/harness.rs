@@ -24,7 +24,7 @@ use vlot_node::proposal_id::ProposalId;
 use vlot_node::replica::{Begin, Committed, Limits, LogRead};
 use vlot_node::retention;
 use vlot_node::snapshot::{Header, SnapshotInfo};
-use vlot_node::state_machine::{BadSnapshot, StateMachine};
+use vlot_node::state_machine::{BadSnapshot, Class, StateMachine};
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 use vlot_raft::state::Config;
@@ -409,11 +409,13 @@ impl Host {
         self.sequence
     }
 
+    /// What begins with an exclamation mark is urgent.
     fn propose(&mut self, now: Time, group: GroupId, command: &str) -> u64 {
         let sequence = self.next_sequence();
         let id = ProposalId { origin: self.id, sequence };
         let payload = payload::command(id, command.len(), |out| out.extend_from_slice(command.as_bytes()));
-        self.node.handle(now, Input::Propose { group, sequence, payload });
+        let class = if command.starts_with('!') { Class::Urgent } else { Class::Bulk };
+        self.node.handle(now, Input::Propose { group, sequence, payload, class });
         sequence
     }
 

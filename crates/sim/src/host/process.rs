@@ -106,7 +106,7 @@ impl<S: Subject> Process<S> {
         let sequence = self.next();
         let id = ProposalId { origin: self.origin, sequence };
         let payload = payload::command(id, command.size_hint(), |into| command.encode(into));
-        self.inbox.push(Input::Propose { group: group_in(slot), sequence, payload });
+        self.inbox.push(Input::Propose { group: group_in(slot), sequence, payload, class: command.class() });
         sequence
     }
 

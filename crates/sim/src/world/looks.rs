@@ -10,7 +10,7 @@ use crate::subject::Subject;
 use vlot_log::record::Write;
 use vlot_node::act::{Act, Answer, Status};
 use vlot_node::input::Input;
-use vlot_node::state_machine::StateMachine;
+use vlot_node::state_machine::{Class, StateMachine};
 use vlot_raft::id::{GroupId, LogId};
 use vlot_raft::invariants::Violation;
 
@@ -64,7 +64,9 @@ impl<S: Subject> World<S> {
         let mut relieved = Vec::new();
         for input in &process.inbox {
             match input {
-                Input::Propose { group, sequence, .. } if is_beyond(slot_of(*group)) && !relieved.contains(group) => {
+                Input::Propose { group, sequence, class: Class::Bulk, .. }
+                    if is_beyond(slot_of(*group)) && !relieved.contains(group) =>
+                {
                     refused.push((*group, *sequence));
                 }
                 Input::Applied { group, .. } | Input::Restored { group, .. } | Input::Failed { group, .. } => {
