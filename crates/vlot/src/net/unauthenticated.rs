@@ -84,7 +84,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_oldest_of_the_host_with_the_most_has_to_go() {
-        let rows: [(&[(&str, bool)], &[usize]); 5] = [
+        type Row<'a> = (&'a [(&'a str, bool)], &'a [usize]);
+        let rows: [Row<'_>; 5] = [
             (&[("a", false), ("a", false), ("a", false)], &[0, 1, 2]),
             (&[("a", false), ("a", false), ("a", false), ("a", false)], &[1, 2, 3]),
             (&[("b", false), ("a", false), ("a", false), ("a", false), ("a", false)], &[0, 3, 4]),
