@@ -18,8 +18,21 @@ use support::cluster::Cluster;
 use support::{Etcd, VLOT};
 
 /// The topics that our server serves.
-const SERVED: &[&str] =
-    &["kv", "txn", "watch", "formats", "member", "lease", "lock", "elect", "alarm", "maintenance", "watch_headers"];
+const SERVED: &[&str] = &[
+    "kv",
+    "txn",
+    "watch",
+    "formats",
+    "member",
+    "lease",
+    "lock",
+    "elect",
+    "alarm",
+    "maintenance",
+    "watch_headers",
+    "auth",
+    "roles",
+];
 
 fn client_is_as_etcdctl(text: &str) {
     let Some(etcd) = Etcd::find() else { return };

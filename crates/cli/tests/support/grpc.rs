@@ -19,6 +19,8 @@ const WINDOW_BYTES: u32 = 16 << 20;
 pub struct Client {
     send: SendRequest<Bytes>,
     authority: String,
+    /// What stands in the head of each call besides what must.
+    headers: HeaderMap,
 }
 
 impl Client {
@@ -32,7 +34,14 @@ impl Client {
         tokio::spawn(async move {
             let _ = connection.await;
         });
-        Client { send, authority: format!("127.0.0.1:{port}") }
+        Client { send, authority: format!("127.0.0.1:{port}"), headers: HeaderMap::new() }
+    }
+
+    /// The same connection, for calls with one more header.
+    pub fn with_header(&self, name: &'static str, value: &str) -> Client {
+        let mut client = self.clone();
+        client.headers.append(name, value.parse().expect("a header's value"));
+        client
     }
 
     /// Sends a request and returns the reply as it comes.
@@ -60,7 +69,9 @@ impl Client {
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         let mut send = self.send.clone().ready().await.map_err(|error| error.to_string())?;
-        send.send_request(head.body(()).unwrap(), false).map_err(|error| error.to_string())
+        let mut head = head.body(()).unwrap();
+        head.headers_mut().extend(self.headers.clone());
+        send.send_request(head, false).map_err(|error| error.to_string())
     }
 
     /// Sends a request and returns the whole reply, or the status with which the call failed.
