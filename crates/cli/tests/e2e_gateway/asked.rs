@@ -258,6 +258,79 @@ pub fn leases_locks_and_elections() -> Vec<Asked> {
     asked
 }
 
+/// All seventeen, first while nobody is asked who calls, then when everybody is.
+pub fn users_and_roles() -> Vec<Asked> {
+    let first = [
+        ("auth/status", "{}"),
+        ("auth/enable", "{}"),
+        ("auth/disable", ""),
+        ("auth/authenticate", r#"{"name":"root","password":"pw"}"#),
+        ("auth/user/add", r#"{"name":"root","password":"pw"}"#),
+        ("auth/user/add", r#"{"name":"root","password":"pw"}"#),
+        ("auth/user/add", r#"{"name":"anna","options":{"no_password":true}}"#),
+        ("auth/user/add", r#"{"name":"berta","options":{"noPassword":true},"hashedPassword":"x"}"#),
+        ("auth/user/add", r#"{"password":"pw"}"#),
+        ("auth/user/add", r#"{"name":7}"#),
+        ("auth/user/add", r#"{"name":"#),
+        ("auth/enable", "{}"),
+        ("auth/user/changepw", r#"{"name":"root","password":"other"}"#),
+        ("auth/user/changepw", r#"{"name":"root","hashedPassword":"no base64"}"#),
+        ("auth/user/changepw", r#"{"name":"nobody","password":"other"}"#),
+        ("auth/role/add", r#"{"name":"r"}"#),
+        ("auth/role/add", r#"{"name":"r"}"#),
+        ("auth/role/add", "{}"),
+        ("auth/role/grant", r#"{"name":"r","perm":{"permType":"READWRITE","key":"YQ==","range_end":"Yg=="}}"#),
+        ("auth/role/grant", r#"{"name":"r","perm":{"permType":2,"key":"Yw==","rangeEnd":"AA=="}}"#),
+        ("auth/role/grant", r#"{"name":"r","perm":{"permType":"FOO","key":"YQ=="}}"#),
+        ("auth/role/grant", r#"{"name":"r","perm":{"key":"Yg==","range_end":"YQ=="}}"#),
+        ("auth/role/grant", r#"{"name":"r"}"#),
+        ("auth/role/grant", r#"{"name":"nothing","perm":{"key":"YQ=="}}"#),
+        ("auth/role/get", r#"{"role":"r"}"#),
+        ("auth/role/get", r#"{"role":"nothing"}"#),
+        ("auth/role/list", "{}"),
+        ("auth/role/revoke", r#"{"role":"r","key":"Yw==","range_end":"AA=="}"#),
+        ("auth/role/revoke", r#"{"role":"r","key":"Yw=="}"#),
+        ("auth/user/grant", r#"{"user":"root","role":"root"}"#),
+        ("auth/user/grant", r#"{"user":"anna","role":"r"}"#),
+        ("auth/user/grant", r#"{"user":"anna","role":"nothing"}"#),
+        ("auth/user/get", r#"{"name":"anna"}"#),
+        ("auth/user/get", r#"{"name":"nobody"}"#),
+        ("auth/user/list", "{}"),
+        ("auth/user/revoke", r#"{"name":"anna","role":"r"}"#),
+        ("auth/user/revoke", r#"{"name":"anna","role":"r"}"#),
+        ("auth/user/delete", r#"{"name":"berta"}"#),
+        ("auth/user/delete", r#"{"name":"berta"}"#),
+        ("auth/role/delete", r#"{"role":"r"}"#),
+        ("auth/role/delete", r#"{"role":"r"}"#),
+        ("auth/status", "{}"),
+        ("auth/enable", "{}"),
+        ("auth/authenticate", r#"{"name":"root","password":"pw"}"#),
+        ("auth/authenticate", r#"{"name":"anna","password":""}"#),
+        ("auth/authenticate", "{}"),
+    ];
+    let then = [
+        ("auth/status", "{}"),
+        ("auth/enable", "{}"),
+        ("auth/disable", "{}"),
+        ("auth/user/list", "{}"),
+        ("auth/role/list", "{}"),
+        ("auth/user/get", r#"{"name":"root"}"#),
+        ("auth/role/get", r#"{"role":"root"}"#),
+        ("auth/user/add", r#"{"name":"new"}"#),
+        ("auth/role/add", "{}"),
+        ("kv/range", r#"{"key":"YQ=="}"#),
+        ("kv/put", r#"{"key":"YQ=="}"#),
+        ("lease/leases", "{}"),
+    ];
+    let mut asked: Vec<_> = first.map(|(path, body)| post(&format!("/v3/{path}"), body)).into();
+    for (path, body) in then {
+        asked.push(post(&format!("/v3/{path}"), body));
+        asked.push(post(&format!("/v3/{path}"), body).with("Authorization", "wrong"));
+        asked.push(post(&format!("/v3/{path}"), body).with("Grpc-Metadata-Token", ""));
+    }
+    asked
+}
+
 pub fn watches() -> Vec<Asked> {
     let mut asked: Vec<_> = [
         r#"{"create_request":{"key":"dw=="}}"#,

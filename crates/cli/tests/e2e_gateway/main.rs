@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use asked::{
     Asked, leases_locks_and_elections, malformed, members_and_maintenance, paths_methods_and_headers, post,
-    puts_and_gets, watches,
+    puts_and_gets, users_and_roles, watches,
 };
 use judged::judged;
 use support::cluster::{Cluster, PATIENCE};
@@ -72,6 +72,11 @@ fn paths_methods_and_headers_are_as_in_etcd() {
 #[test]
 fn members_and_maintenance_are_as_in_etcd() {
     hold_against_etcd(members_and_maintenance());
+}
+
+#[test]
+fn users_and_roles_are_as_in_etcd() {
+    hold_against_etcd(users_and_roles());
 }
 
 #[test]
