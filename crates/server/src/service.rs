@@ -168,7 +168,11 @@ impl Services {
         if self.store_group.is_learner() && !is_for_learners(rpc, &request) {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }
-        let identified = self.identified(rpc, caller).await?;
+        if !self.store_group.asks_who_calls() {
+            return self.answer(rpc, caller, request).await;
+        }
+        let identified = self.identified(rpc, caller).await;
+        let identified = identified.map_err(|status| if is_of_queue(rpc) { queue::unknown(status) } else { status })?;
         let outcome = self.answer(rpc, &identified, request.clone()).await;
         if identified.identity.is_none()
             || !matches!(&outcome, Err(status) if *status == Refusal::AuthOldRevision.into())
@@ -256,11 +260,14 @@ impl Services {
         if caller.requires_leader && !self.store_group.has_leader() {
             return Err(Status::NO_LEADER);
         }
+        if rpc == Rpc::Watch {
+            // Each watch asks who its client is.
+            return self.watch(caller, requests, replies).await;
+        }
         let caller = self.identified(rpc, &caller).await?.into_owned();
         self.admit(rpc, &caller)?;
         match rpc {
             Rpc::RangeStream => self.range_stream(caller, requests, replies).await,
-            Rpc::Watch => self.watch(caller, requests, replies).await,
             Rpc::LeaseKeepAlive => self.lease_keep_alive(caller, requests, replies).await,
             Rpc::Observe => self.observe(caller, requests, replies).await,
             Rpc::Snapshot => self.snapshot(requests, replies).await,
@@ -271,10 +278,10 @@ impl Services {
 
     /// The caller, with who it is if that matters. A stream's caller is found out once, when the stream begins.
     async fn identified<'c>(&self, rpc: Rpc, caller: &'c Caller) -> Result<Cow<'c, Caller>, Status> {
-        let auth = self.store_group.auth();
-        if !auth.is_enabled() || need(rpc) == Need::Nothing {
+        if !self.store_group.asks_who_calls() || need(rpc) == Need::Nothing {
             return Ok(Cow::Borrowed(caller));
         }
+        let auth = self.store_group.auth();
         let identify = |auth: &Auth| {
             let now = self.store_group.cluster_time();
             self.authenticator.identify(auth, now, &caller.credentials)
@@ -306,6 +313,11 @@ impl Services {
         let revision = header.as_ref().map_or(0, |header| header.revision);
         *header = Some(self.header(revision));
     }
+}
+
+/// Whether an RPC is one of lock and election, which tell what is refused in their own way.
+fn is_of_queue(rpc: Rpc) -> bool {
+    matches!(rpc, Rpc::Lock | Rpc::Unlock | Rpc::Campaign | Rpc::Proclaim | Rpc::Leader | Rpc::Resign)
 }
 
 /// Whether a learner answers a unary call: it may be behind, and has no say.

@@ -7,7 +7,8 @@ mod leases;
 mod members;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -184,7 +185,7 @@ impl StoreGroup {
     pub(crate) async fn propose_own(&self, command: Command) -> Result<Result<Applied, Refusal>, Status> {
         // Without an asker it could be a client's that has not said who it is. Older versions know no asker, and no
         // authentication either.
-        let command = if self.auth().is_enabled() { command.by(Asker::Server) } else { command };
+        let command = if self.asks_who_calls() { command.by(Asker::Server) } else { command };
         self.propose(Proposal::Command(command)).await
     }
 
@@ -317,6 +318,11 @@ impl StoreGroup {
     /// The alarms that are raised, as far as this node has applied it.
     pub(crate) fn alarms(&self) -> watch::Receiver<Alarms> {
         self.told.alarms.clone()
+    }
+
+    /// Whether callers are asked who they are, as far as this node has applied it. Costs next to nothing.
+    pub(crate) fn asks_who_calls(&self) -> bool {
+        self.told.asks_who_calls.load(Acquire)
     }
 
     /// Users and roles, as far as this node has applied them.

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -35,6 +36,7 @@ pub(crate) struct StoreMachine {
     slow_apply: Duration,
     alarms: watch::Sender<Alarms>,
     auth: watch::Sender<Arc<Auth>>,
+    asks_who_calls: Arc<AtomicBool>,
     stored_bytes: Arc<AtomicU64>,
     compactions: mpsc::Sender<BeforeCompaction>,
 }
@@ -56,6 +58,8 @@ pub(crate) struct Told {
     pub(crate) alarms: watch::Receiver<Alarms>,
     /// Users and roles, for what must not wait for the store.
     pub(crate) auth: watch::Receiver<Arc<Auth>>,
+    /// Whether they count.
+    pub(crate) asks_who_calls: Arc<AtomicBool>,
     /// What history took up at the end of the last batch.
     pub(crate) stored_bytes: Arc<AtomicU64>,
 }
@@ -75,10 +79,27 @@ impl StoreMachine {
         let (alarms, raised) = watch::channel(store.alarms().clone());
         let (auth, users) = watch::channel(store.auth_now());
         let stored_bytes = Arc::new(AtomicU64::new(store.stored_bytes()));
-        let told =
-            Told { compacting: pending, facts: told, alarms: raised, auth: users, stored_bytes: stored_bytes.clone() };
-        let machine =
-            StoreMachine { store, compacting, facts, metrics, slow_apply, alarms, auth, stored_bytes, compactions };
+        let asks_who_calls = Arc::new(AtomicBool::new(store.auth().is_enabled()));
+        let told = Told {
+            compacting: pending,
+            facts: told,
+            alarms: raised,
+            auth: users,
+            asks_who_calls: asks_who_calls.clone(),
+            stored_bytes: stored_bytes.clone(),
+        };
+        let machine = StoreMachine {
+            store,
+            compacting,
+            facts,
+            metrics,
+            slow_apply,
+            alarms,
+            auth,
+            asks_who_calls,
+            stored_bytes,
+            compactions,
+        };
         (machine, told, taken)
     }
 
@@ -103,6 +124,8 @@ impl StoreMachine {
 
     fn tell_auth(&self) {
         self.auth.send_replace(self.store.auth_now());
+        // Who sees this sees the users too.
+        self.asks_who_calls.store(self.store.auth().is_enabled(), Release);
     }
 
     fn tell_size(&self) {

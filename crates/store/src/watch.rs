@@ -66,6 +66,12 @@ impl WatchStream {
         }
     }
 
+    /// Answers that no watch is started: who the client is cannot be told.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        let reason = CancelReason::Refused(refusal);
+        self.mailbox.post(WatchOut::NotCreated { reason, revision: self.watchers.applied() });
+    }
+
     fn start(&mut self, caller: Option<&Caller>, request: &WatchCreateRequest) -> Result<(), CancelReason> {
         let range = range_of(request).detached();
         if request.start_revision < 0 {

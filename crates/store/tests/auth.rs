@@ -591,6 +591,8 @@ fn a_watch_ends_when_its_keys_may_not_be_read_any_more() {
     member.change(user_delete("r"));
     assert_eq!(shown(&all_of(&mut stream, &member.store)), ["1 ended: permission denied"]);
     stream.create_for(Some(&reader), &watch("k", ""));
+    assert_eq!(shown(&all_of(&mut stream, &member.store)), [format!("not created: {}", Refusal::AuthOldRevision)]);
+    stream.refuse(Refusal::InvalidAuthToken);
     assert_eq!(shown(&all_of(&mut stream, &member.store)), ["not created: invalid auth token"]);
 
     // Where authentication is off all may watch; when it is enabled those end that are nobody's.

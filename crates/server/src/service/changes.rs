@@ -36,6 +36,7 @@ impl Services {
         let woken = Arc::new(Notify::new());
         let wake = woken.clone();
         let mut stream = self.store_group.look(|store| store.watch_stream(Arc::new(move || wake.notify_one()))).await?;
+        let caller = caller.renewed(&self.store_group.auth())?;
         stream.create_for(caller.identity.as_ref(), create);
         Ok(Changes { services: self, stream: Some(stream), woken })
     }

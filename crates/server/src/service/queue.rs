@@ -102,7 +102,8 @@ impl Services {
                 filters: vec![FilterType::Noput.into()],
                 ..Default::default()
             };
-            self.changes(caller, &create).await?.next().await?;
+            let mut changes = self.changes(caller, &create).await.map_err(unknown)?;
+            changes.next().await.map_err(unknown)?;
         }
         Ok(waiting)
     }
@@ -147,7 +148,7 @@ impl Services {
     async fn propose_txn(&self, caller: &Caller, txn: &TxnRequest) -> Result<(ResponseHeader, TxnResponse), Status> {
         let bytes = Bytes::from(txn.encode_to_vec());
         // The queue may have been long.
-        let caller = &caller.renewed(&self.store_group.auth())?;
+        let caller = &caller.renewed(&self.store_group.auth()).map_err(|refusal| unknown(refusal.into()))?;
         let Applied::Txn(response) = self.propose(caller, Tag::Txn, &bytes).await.map_err(unknown)? else {
             return Err(Status::OTHER_ANSWER);
         };
@@ -206,9 +207,12 @@ fn created_at(key: &Bytes, revision: i64) -> Compare {
 /// etcd's lock and election pass refusals on as text: their codes get lost, and clients go by that.
 pub(super) fn unknown(status: Status) -> Status {
     match status.code {
-        Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
-            Status { code: Code::Unknown, ..status }
-        }
+        Code::NotFound
+        | Code::InvalidArgument
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::PermissionDenied
+        | Code::Unauthenticated => Status { code: Code::Unknown, ..status },
         _ => status,
     }
 }

@@ -24,7 +24,8 @@ use vlot_store::watch::{CancelReason, Drained, Next, WatchOut, WatchStream};
 use super::{Caller, Services, decode};
 use crate::config::RECEIVE_SLACK;
 use crate::conversation::{Batch, Replies, Requests};
-use crate::status::{COMPACTED, Status};
+use crate::rpc::Rpc;
+use crate::status::{CODE_NAMES, COMPACTED, Status};
 use crate::worker_pool::{Turn, WorkerPool};
 
 /// How many bytes of events are taken from the store at a time. It bounds what one slow stream holds.
@@ -61,7 +62,7 @@ impl Services {
             let mut turn = None;
             tokio::select! {
                 request = requests.next(), if is_asking => match request? {
-                    Some(request) => conversation.handle(&mut stream, &caller, decode(request)?),
+                    Some(request) => self.handle(&mut conversation, &mut stream, &caller, decode(request)?).await?,
                     None => is_asking = false,
                 },
                 () = woken.notified(), if next != Next::Drain => {}
@@ -90,6 +91,33 @@ impl Services {
                 replies.send(batch).await?;
             }
         }
+    }
+
+    /// Does what the client asks for. As in etcd, each watch is begun as who the client is at that moment: if that cannot be
+    /// told, the watch is not made, and clients get another token and try again.
+    async fn handle(
+        &self,
+        conversation: &mut Conversation,
+        stream: &mut WatchStream,
+        caller: &Caller,
+        request: WatchRequest,
+    ) -> Result<(), Status> {
+        match request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => {
+                conversation.asked.push_back(create.fragment);
+                match self.identified(Rpc::Watch, caller).await {
+                    Ok(caller) => stream.create_for(caller.identity.as_ref(), &create),
+                    Err(status) if status == Refusal::InvalidAuthToken.into() => {
+                        stream.refuse(Refusal::InvalidAuthToken);
+                    }
+                    Err(status) => return Err(status),
+                }
+            }
+            Some(RequestUnion::CancelRequest(cancel)) => stream.cancel(cancel.watch_id),
+            Some(RequestUnion::ProgressRequest(_)) => stream.request_progress(),
+            None => {}
+        }
+        Ok(())
     }
 
     /// Reads a piece of what a stream has missed, on a thread that may take its time.
@@ -150,18 +178,6 @@ struct Conversation {
 }
 
 impl Conversation {
-    fn handle(&mut self, stream: &mut WatchStream, caller: &Caller, request: WatchRequest) {
-        match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => {
-                self.asked.push_back(create.fragment);
-                stream.create_for(caller.identity.as_ref(), &create);
-            }
-            Some(RequestUnion::CancelRequest(cancel)) => stream.cancel(cancel.watch_id),
-            Some(RequestUnion::ProgressRequest(_)) => stream.request_progress(),
-            None => {}
-        }
-    }
-
     /// Adds the responses for one thing that the store has to say: one, or the parts of one.
     fn respond(&mut self, out: WatchOut, header: impl Fn(i64) -> ResponseHeader, batch: &mut Batch) {
         let response =
@@ -216,8 +232,13 @@ fn words(reason: CancelReason) -> Cow<'static, str> {
         CancelReason::Compacted { .. } | CancelReason::NegativeStart => COMPACTED,
         CancelReason::EmptyRange => "mvcc: watcher range is empty",
         CancelReason::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",
-        CancelReason::Refused(refusal) => return Status::from(refusal).message,
+        CancelReason::Refused(refusal) => return error_text(&Status::from(refusal)).into(),
     })
+}
+
+/// A status as Go's gRPC writes an error: in etcd, and so for its clients, such a reason is one.
+fn error_text(Status { code, message }: &Status) -> String {
+    format!("rpc error: code = {} desc = {message}", CODE_NAMES[*code as usize])
 }
 
 /// How much longer a response is that says it is a part.
@@ -300,6 +321,6 @@ mod tests {
     fn a_watch_that_is_not_permitted_any_more_says_so() {
         let response = ended(CancelReason::Refused(Refusal::PermissionDenied), WatchResponse::default());
         assert!(response.canceled && !response.created);
-        assert_eq!(response.cancel_reason, "etcdserver: permission denied");
+        assert_eq!(response.cancel_reason, "rpc error: code = PermissionDenied desc = etcdserver: permission denied");
     }
 }

@@ -142,10 +142,11 @@ impl Auth {
 
     /// Whether a client may begin to watch these keys.
     pub(crate) fn admits_watch(&self, caller: Option<&Caller>, range: &KeyRange) -> Result<(), Refusal> {
-        match caller.filter(|_| self.is_enabled()) {
-            Some(caller) => self.lets_watch(Some(&self.renewed(caller)?.user), range),
-            None => self.lets_watch(None, range),
+        let caller = caller.filter(|caller| !caller.user.is_empty());
+        if self.is_enabled() && caller.is_some_and(|caller| caller.revision < self.revision()) {
+            return Err(Refusal::AuthOldRevision);
         }
+        self.lets_watch(caller.map(|caller| &*caller.user), range)
     }
 
     /// Whether a watch that was begun goes on: whose it is may still read all of its keys.
