@@ -175,3 +175,6 @@ impl Authenticator {
 pub(crate) fn is_base64(text: &str) -> bool {
     STANDARD.decode(text).is_ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,7 @@ pub(crate) struct Glance {
     pub(crate) sizes: Sizes,
     pub(crate) revision: i64,
     pub(crate) compacted_revision: i64,
+    pub(crate) auth_revision: u64,
     pub(crate) figures: Figures,
     /// Whether the disk has room for more than deletions and compactions.
     pub(crate) has_room: bool,
@@ -62,7 +63,7 @@ impl Default for Glance {
     fn default() -> Self {
         // Nothing is refused before it was looked at.
         let (sizes, figures) = (Sizes::default(), Figures::default());
-        Glance { sizes, revision: 0, compacted_revision: 0, figures, has_room: true, failure: None }
+        Glance { sizes, revision: 0, compacted_revision: 0, auth_revision: 1, figures, has_room: true, failure: None }
     }
 }
 
@@ -72,6 +73,7 @@ impl Glance {
             sizes: store.sizes(),
             revision: store.revision(),
             compacted_revision: store.compacted_revision(),
+            auth_revision: store.auth().revision(),
             figures: store.figures(),
             has_room: store.has_room_for(RESERVE_BYTES),
             failure: store.failure(),

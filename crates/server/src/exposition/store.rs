@@ -11,7 +11,7 @@ use crate::store_group::Glance;
 
 /// What the store is. A store that stands still is told as it was before.
 pub(super) fn sizes(glance: &Glance, text: &mut Exposition) {
-    let Glance { sizes, revision, compacted_revision, figures, .. } = glance;
+    let Glance { sizes, revision, compacted_revision, auth_revision, figures, .. } = glance;
     text.gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the database file.", sizes.database_bytes);
     let in_use = sizes.database_bytes_in_use;
     text.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes in use of the database file.", in_use);
@@ -20,6 +20,7 @@ pub(super) fn sizes(glance: &Glance, text: &mut Exposition) {
     text.gauge("etcd_debugging_mvcc_keys_total", "Keys in memory.", sizes.keys);
     text.gauge("etcd_debugging_mvcc_current_revision", "The newest revision.", revision);
     text.gauge("etcd_debugging_mvcc_compact_revision", "The newest compacted revision.", compacted_revision);
+    text.gauge("etcd_debugging_auth_revision", "The revision of users and roles.", auth_revision);
     text.gauge("vlot_store_versions", "Versions of keys in memory.", sizes.versions);
     text.gauge("vlot_store_resident_value_bytes", "Bytes of values in memory.", sizes.resident_value_bytes);
     text.gauge("vlot_store_backlog_bytes", "Bytes that wait for the engine.", sizes.backlog_bytes);

@@ -90,6 +90,7 @@ const TOLD: &[&str] = &[
     "etcd_snap_db_save_total_duration_seconds",
     "etcd_debugging_mvcc_compact_revision",
     "etcd_debugging_mvcc_current_revision",
+    "etcd_debugging_auth_revision",
     "etcd_debugging_mvcc_db_compaction_keys_total",
     "etcd_debugging_mvcc_db_compaction_last",
     "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds",
@@ -116,7 +117,6 @@ const TOLD: &[&str] = &[
 /// The names that are not. The document says of each why not.
 const ABSENT: &[&str] = &[
     "etcd_snap_fsync_duration_seconds",
-    "etcd_debugging_auth_revision",
     "etcd_debugging_disk_backend_commit_rebalance_duration_seconds",
     "etcd_debugging_disk_backend_commit_spill_duration_seconds",
     "etcd_debugging_disk_backend_commit_write_duration_seconds",
