@@ -5,7 +5,15 @@ const { once } = require('node:events');
 const { isDeepStrictEqual } = require('node:util');
 const { setTimeout: sleep } = require('node:timers/promises');
 const lines = require('node:readline').createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-const { Etcd3, EtcdLeaseInvalidError, EtcdLockFailedError } = require('etcd3');
+const {
+  Etcd3,
+  EtcdAuthenticationFailedError,
+  EtcdLeaseInvalidError,
+  EtcdLockFailedError,
+  EtcdPermissionDeniedError,
+  EtcdUserNotFoundError,
+  Range,
+} = require('etcd3');
 
 const hosts = process.argv[2].split(',');
 const client = new Etcd3({ hosts });
@@ -132,6 +140,37 @@ async function elections() {
   await b.resign();
 }
 
+async function users() {
+  const role = await client.role('js').create();
+  await role.grant({ permission: 'Readwrite', range: Range.prefix('js/') });
+  same('A role tells what it permits.', (await role.permissions()).map(({ permission }) => permission), ['Readwrite']);
+  const anna = await client.user('anna').create('annapw');
+  await anna.addRole('js');
+  same('A user tells its roles.', (await anna.roles()).map(({ name }) => name), ['js']);
+  await (await client.user('root').create('rootpw')).addRole('root');
+  await fails('An absent user has no roles.', EtcdUserNotFoundError, client.user('nobody').roles());
+  same('Users are listed.', (await client.getUsers()).map(({ name }) => name), ['anna', 'root']);
+  await client.auth.authEnable();
+  const as = (username, password, of = hosts) => new Etcd3({ hosts: of, auth: { username, password } });
+  await fails('A wrong password is refused.', EtcdAuthenticationFailedError, as('anna', 'wrong').get('js/a').string());
+  const [asAnna, asRoot] = [as('anna', 'annapw'), as('root', 'rootpw')];
+  await asAnna.put('js/a').value('1');
+  same('A user reads what it may, from any node.', await as('anna', 'annapw', hosts[1]).get('js/a').string(), '1');
+  await fails('It does not read what it may not.', EtcdPermissionDeniedError, asAnna.get('other').string());
+  await fails('Nor does it write that.', EtcdPermissionDeniedError, asAnna.put('other').value('1').exec());
+  const watcher = await asAnna.watch().prefix('js/').create();
+  const put = next(watcher, 'put');
+  await asRoot.put('js/b').value('by root');
+  same('It watches what it may.', (await put).value.toString(), 'by root');
+  await watcher.cancel();
+  await asRoot.user('anna').setPassword('other');
+  same('It logs in anew with another password.', await as('anna', 'other').get('js/a').string(), '1');
+  await asRoot.role('js').delete();
+  await fails('What is permitted no more is refused.', EtcdPermissionDeniedError, as('anna', 'other').get('js/a').string());
+  await asRoot.auth.authDisable();
+  same('Then nobody is asked any more.', await client.get('js/a').string(), '1');
+}
+
 async function leaderDies() {
   const lease = client.lease(10);
   await lease.put('leased/through').value('1');
@@ -147,7 +186,7 @@ async function leaderDies() {
 }
 
 async function main() {
-  for (const part of [keys, transactions, watches, leases, locks, elections, leaderDies]) await part();
+  for (const part of [keys, transactions, watches, leases, locks, elections, users, leaderDies]) await part();
   process.exit(0);
 }
 

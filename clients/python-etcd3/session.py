@@ -3,6 +3,9 @@
 import threading
 
 import etcd3
+import grpc
+from etcd3 import etcdrpc as rpc
+from etcd3.etcdrpc.auth_pb2 import Permission
 
 from python import ask, endpoints, eventually, fails, same
 
@@ -78,6 +81,60 @@ same("Nobody else acquires it.", other.acquire(timeout=1), False)
 threading.Timer(0.5, lock.release).start()
 same("Who waits for a lock gets it when it is released.", other.acquire(timeout=10), True)
 same("Its holder holds it.", (lock.is_acquired(), other.is_acquired()), (False, True))
+
+# Users. The client logs in and no more: who there is, its stubs have to say.
+stub = rpc.AuthStub(first.channel)
+for name in ["root", "anna"]:
+    stub.UserAdd(rpc.AuthUserAddRequest(name=name, password=name + "pw"))
+stub.UserGrantRole(rpc.AuthUserGrantRoleRequest(user="root", role="root"))
+stub.RoleAdd(rpc.AuthRoleAddRequest(name="py"))
+perm = Permission(permType=Permission.READWRITE, key=b"py/", range_end=b"py0")
+stub.RoleGrantPermission(rpc.AuthRoleGrantPermissionRequest(name="py", perm=perm))
+stub.UserGrantRole(rpc.AuthUserGrantRoleRequest(user="anna", role="py"))
+stub.AuthEnable(rpc.AuthEnableRequest())
+
+
+def refusal(call):
+    """How a call is refused, in gRPC's words: the client has none of its own for these."""
+    try:
+        return call()
+    except grpc.RpcError as error:
+        return error.code().name, error.details()
+    except etcd3.exceptions.Etcd3Exception as error:
+        return type(error).__name__
+
+
+def user(place, name, password):
+    host, port = endpoints()[place]
+    client = etcd3.client(host=host, port=port, timeout=10, user=name, password=password)
+    # It sends the token twice, and without TLS gRPC refuses the second way.
+    client.call_credentials = client.watcher._credentials = None
+    return client
+
+
+wrong = ("INVALID_ARGUMENT", "etcdserver: authentication failed, invalid user ID or password")
+same("A wrong password is refused.", refusal(lambda: user(0, "anna", "wrong")), wrong)
+same("So is an unknown user.", refusal(lambda: user(1, "nobody", "annapw")), wrong)
+anna, root = user(1, "anna", "annapw"), user(2, "root", "rootpw")
+empty = ("INVALID_ARGUMENT", "etcdserver: user name is empty")
+same("Who says nothing may do nothing.", refusal(lambda: first.put("py/a", "1")), empty)
+anna.put("py/a", "1")
+same("A user reads what it may.", anna.get("py/a")[0], b"1")
+denied = ("PERMISSION_DENIED", "etcdserver: permission denied")
+same("It does not read what it may not.", refusal(lambda: anna.get("other")), denied)
+same("Nor does it write that.", refusal(lambda: anna.put("other", "1")), denied)
+mixed = lambda: anna.transaction(compare=[], success=[op.put("py/a", "2")], failure=[op.get("other")])
+same("Nor in the half of a transaction that is not taken.", refusal(mixed), denied)
+events, cancel = anna.watch_prefix("py/")
+root.put("py/b", "by root")
+same("It watches what it may.", next(events).value, b"by root")
+cancel()
+lease = anna.lease(60)
+root.put("other", "1", lease=lease)
+same("It ends no lease that has others' keys.", refusal(lease.revoke), denied)
+with_token = root.metadata
+rpc.AuthStub(root.channel).AuthDisable(rpc.AuthDisableRequest(), metadata=with_token)
+same("Then nobody is asked any more.", first.put("py/a", "3") is not None, True)
 
 # The leader dies. This client knows one node, so the others are asked.
 dead = ask("kill leader")

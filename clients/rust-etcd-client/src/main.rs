@@ -6,8 +6,8 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, DeleteOptions, EventType, GetOptions, LockOptions, ProclaimOptions,
-    PutOptions, ResignOptions, SortOrder, SortTarget, Txn, TxnOp, WatchOptions, WatchStream,
+    Client, Compare, CompareOp, ConnectOptions, DeleteOptions, EventType, GetOptions, LockOptions, Permission,
+    ProclaimOptions, PutOptions, ResignOptions, SortOrder, SortTarget, Txn, TxnOp, WatchOptions, WatchStream,
 };
 use tokio::time::{sleep, timeout};
 
@@ -29,6 +29,7 @@ async fn main() -> Checked {
     leases(&mut client, &mut other).await?;
     locks(&mut client, &mut other).await?;
     elections(&mut client, &mut other).await?;
+    users(&mut client, &endpoints).await?;
     leader_dies(&endpoints).await
 }
 
@@ -191,6 +192,49 @@ async fn elections(client: &mut Client, other: &mut Client) -> Checked {
     same("And what the leader says.", second.kv().map(|kv| kv.value()), Some(b"a2".as_slice()));
     client.resign(Some(ResignOptions::new().with_leader(leader))).await?;
     refused("Nobody leads when the leader has resigned.", other.leader("post").await, "election: no leader");
+    Ok(())
+}
+
+async fn users(client: &mut Client, endpoints: &[&str]) -> Checked {
+    for name in ["root", "anna"] {
+        client.user_add(name, format!("{name}pw"), None).await?;
+    }
+    client.user_grant_role("root", "root").await?;
+    client.role_add("rs").await?;
+    client.role_grant_permission("rs", Permission::read_write("rs/").with_prefix()).await?;
+    client.user_grant_role("anna", "rs").await?;
+    same("A user tells its roles.", client.user_get("anna").await?.roles().to_vec(), vec!["rs".to_owned()]);
+    same("A role tells what it permits.", client.role_get("rs").await?.permissions().len(), 1);
+    same("Roles are listed.", client.role_list().await?.roles().to_vec(), vec!["rs".to_owned()]);
+    client.auth_enable().await?;
+    let log_in = |name: &str, password: &str, place: usize| {
+        let options = ConnectOptions::new().with_user(name, password);
+        let endpoint = endpoints[place].to_owned();
+        async move { Client::connect([endpoint], Some(options)).await }
+    };
+    let failed = "etcdserver: authentication failed, invalid user ID or password";
+    refused("A wrong password is refused.", log_in("anna", "wrong", 0).await.map(drop), failed);
+    refused("So is an unknown user.", log_in("nobody", "annapw", 1).await.map(drop), failed);
+    refused("Who says nothing may do nothing.", client.get("rs/a", None).await, "etcdserver: user name is empty");
+    let (mut anna, mut root) = (log_in("anna", "annapw", 1).await?, log_in("root", "rootpw", 2).await?);
+    anna.put("rs/a", "1", None).await?;
+    same("A user reads what it may.", anna.get("rs/a", None).await?.kvs()[0].value_str()?, "1");
+    let denied = "etcdserver: permission denied";
+    refused("It does not read what it may not.", anna.get("other", None).await, denied);
+    let beyond = GetOptions::new().with_from_key();
+    refused("Nor beyond that.", anna.get("rs/a", Some(beyond)).await, denied);
+    let txn = Txn::new().and_then([TxnOp::put("rs/a", "2", None)]).or_else([TxnOp::delete("other", None)]);
+    refused("Nor in the half of a transaction that is not taken.", anna.txn(txn).await, denied);
+    refused("It changes no users.", anna.user_add("more", "pw", None).await, denied);
+    same("It is told of itself.", anna.user_get("anna").await?.roles().to_vec(), vec!["rs".to_owned()]);
+    refused("And of nobody else.", anna.user_get("root").await, denied);
+    root.user_change_password("anna", "other").await?;
+    refused("A token ends with its password.", anna.get("rs/a", None).await, "etcdserver: invalid auth token");
+    let mut anna = log_in("anna", "other", 0).await?;
+    root.user_revoke_role("anna", "rs").await?;
+    refused("What is permitted no more is refused.", anna.get("rs/a", None).await, denied);
+    root.auth_disable().await?;
+    same("Then nobody is asked any more.", client.get("rs/a", None).await?.kvs().len(), 1);
     Ok(())
 }
 
