@@ -34,6 +34,10 @@ const SERVED: &[&str] = &[
     "roles",
 ];
 
+/// What etcd 3.5 says of a user who may not defragment, hash or take a snapshot, where it forgets to say it as elsewhere.
+const INNER: &str = "rpc error: code = Unknown desc = auth: permission denied";
+const OUTER: &str = "etcdserver: permission denied";
+
 fn client_is_as_etcdctl(text: &str) {
     let Some(etcd) = Etcd::find() else { return };
     let theirs = run_session(text, &etcd.ctl, &Cluster::etcd(1, &etcd.server, &etcd.ctl));
@@ -52,6 +56,7 @@ fn server_is_as_etcd(topic: &str, text: &str) {
     let sizes: &[usize] = if lists_members { &[1] } else { &[1, 3] };
     for &nodes in sizes {
         let theirs = run_session(text, &etcd.ctl, &Cluster::etcd(nodes, &etcd.server, &etcd.ctl));
+        let theirs = theirs.replace(INNER, OUTER);
         let ours = run_session(text, &etcd.ctl, &Cluster::vlot(nodes, &etcd.ctl));
         assert_same(&theirs, &ours);
     }
