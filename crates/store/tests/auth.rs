@@ -250,6 +250,8 @@ fn the_same_range_is_permitted_once_whatever_else_begins_with_its_key() {
     assert_eq!(shown, [(&b"b"[..], 0), (b"c", 1)]);
 }
 
+const ALL_LEASES: Asked<'static> = Asked::Leases { after: None, count: usize::MAX };
+
 /// Who is who: users of `with_users`, root, one that there is not, and one that has not said who it is.
 #[test]
 fn what_each_kind_of_request_needs() {
@@ -335,7 +337,10 @@ fn what_each_kind_of_request_needs() {
         (Asked::KeysOnLease(7), "rwb"),
         (Asked::KeysOnLease(8), "rb"),
         (Asked::KeysOnLease(9), ""),
-        (Asked::AllLeases, ""),
+        (Asked::Leases { after: None, count: 9 }, ""),
+        (Asked::Leases { after: None, count: 2 }, "rb"),
+        (Asked::Leases { after: Some(8), count: 1 }, ""),
+        (Asked::Leases { after: Some(9), count: 1 }, "rwb"),
         (Asked::User("r"), "r"),
         (Asked::User("root"), ""),
         (Asked::Role("w"), "w"),
@@ -355,14 +360,14 @@ fn what_each_kind_of_request_needs() {
     }
     // Without the lease that holds what nobody but root may read, the others may be listed by who may read their keys.
     member.apply_as("root", Command::LeaseRevoke(LeaseRevokeRequest { id: 9 })).unwrap();
-    assert_eq!(member.may("r", Asked::AllLeases), Ok(()));
-    assert_eq!(member.may("w", Asked::AllLeases), Err(Refusal::PermissionDenied));
+    assert_eq!(member.may("r", ALL_LEASES), Ok(()));
+    assert_eq!(member.may("w", ALL_LEASES), Err(Refusal::PermissionDenied));
     // Where authentication is off nobody is asked.
     member.change(AuthCommand::Disable);
     for user in ["r", "nobody", ""] {
         assert_eq!(member.may(user, Asked::Administer), Ok(()));
     }
-    assert_eq!(member.store.authorise(None, Asked::AllLeases), Ok(()));
+    assert_eq!(member.store.authorise(None, ALL_LEASES), Ok(()));
 }
 
 #[test]

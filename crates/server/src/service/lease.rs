@@ -108,7 +108,7 @@ impl Services {
         let mut last = None;
         let revision = loop {
             let look = self.store_group.look_at_leases(|store, now| {
-                caller.may(store, Asked::AllLeases)?;
+                caller.may(store, Asked::Leases { after: last, count: LEASES_MAX })?;
                 let some = store.leases_after(last).take(LEASES_MAX);
                 found.extend(some.map(|lease| (now + lease.left(now), lease.renewal, lease.id)));
                 Ok::<_, Refusal>(store.revision())

@@ -37,8 +37,14 @@ pub enum Asked<'a> {
     RenewLease(i64),
     /// To be told of the keys on a lease.
     KeysOnLease(i64),
-    /// To be told of all leases: as in etcd, who may not read the keys on each of them is told of none.
-    AllLeases,
+    /// To be told of so many leases whose ids are greater: as in etcd, who may not read the keys on each of them is told
+    /// of none.
+    Leases {
+        /// The id before the first.
+        after: Option<i64>,
+        /// How many.
+        count: usize,
+    },
     /// To be told of a user.
     User(&'a str),
     /// To be told of a role.
@@ -185,9 +191,9 @@ impl Rights<'_> {
             Asked::Watch(watch) => self.auth.permits(self.user).read.cover(&watch::range_of(watch)),
             Asked::RevokeLease(id) | Asked::RenewLease(id) => self.may_change(id),
             Asked::KeysOnLease(id) => self.leases.keys_are_within(id, &self.auth.permits(self.user).read),
-            Asked::AllLeases => {
+            Asked::Leases { after, count } => {
                 let read = &self.auth.permits(self.user).read;
-                self.leases.after(None).all(|lease| self.leases.keys_are_within(lease.id, read))
+                self.leases.after(after).take(count).all(|lease| self.leases.keys_are_within(lease.id, read))
             }
             Asked::User(_) | Asked::Role(_) | Asked::Administer | Asked::Anything => false,
         }
