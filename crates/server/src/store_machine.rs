@@ -218,7 +218,7 @@ impl StateMachine for StoreMachine {
                 unreachable!("a {tag:?} request is applied that was not read from the log")
             }
         };
-        if member::is_of_the_removed(&command, &self.facts.borrow()) {
+        if member::is_of_the_removed(command.plain(), &self.facts.borrow()) {
             self.store.skip(position(at));
             return Ok(Applied::SetAttribute);
         }

@@ -144,6 +144,7 @@ impl Services {
         if request.len() > self.request_bytes_max {
             return Err(Status::REQUEST_TOO_LARGE);
         }
+        self.require_name(caller).await?;
         let proposal = Proposal::Request { asker: caller.asker(), tag, request: request.clone() };
         let applied = self.store_group.propose(proposal).await;
         // What the store has refused was agreed on all the same; as in etcd.

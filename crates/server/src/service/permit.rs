@@ -5,6 +5,7 @@
 //! (`vlot_store::auth`). Must not know how a caller shows who it is.
 
 use vlot_store::auth::Asked;
+use vlot_store::refusal::Refusal;
 use vlot_store::store::Store;
 
 use super::{Caller, Services};
@@ -80,6 +81,19 @@ impl Services {
         Ok(self.store_group.auth().admit(caller.identity.as_ref(), false)?)
     }
 
+    /// Refuses a command of a client that has not said who it is. It would be refused when it is applied; so it does not get
+    /// into the log of all members.
+    pub(super) async fn require_name(&self, caller: &Caller) -> Result<(), Status> {
+        if caller.identity.is_none() && self.store_group.asks_who_calls() {
+            // Unless authentication was disabled, and this member has not heard of it.
+            self.store_group.barrier().await?;
+            if self.store_group.asks_who_calls() {
+                return Err(Refusal::UserEmpty.into());
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn require_root(&self, caller: &Caller) -> Result<(), Status> {
         Ok(self.store_group.auth().admit(caller.identity.as_ref(), true)?)
     }
@@ -87,12 +101,12 @@ impl Services {
 
 impl Caller {
     /// Whether it may do this, as the store knows it at this moment.
-    pub(super) fn may(&self, store: &Store, asked: Asked<'_>) -> Result<(), vlot_store::refusal::Refusal> {
+    pub(super) fn may(&self, store: &Store, asked: Asked<'_>) -> Result<(), Refusal> {
         store.authorise(self.identity.as_ref(), asked)
     }
 
     /// The same in a call that goes on for long.
-    pub(super) fn may_still(&self, store: &Store, asked: Asked<'_>) -> Result<(), vlot_store::refusal::Refusal> {
+    pub(super) fn may_still(&self, store: &Store, asked: Asked<'_>) -> Result<(), Refusal> {
         store.authorise_again(self.identity.as_ref(), asked)
     }
 }
