@@ -181,6 +181,42 @@ fn a_snapshot_becomes_a_new_cluster_of_one_and_of_three() {
     }
 }
 
+/// Users and roles are in a snapshot, and count in what is made of it: nobody gets in by restoring.
+#[test]
+fn users_come_along_with_a_snapshot() {
+    let dir = TempDir::new("users");
+    let file = dir.path().join("snapshot.db");
+    let cluster = Cluster::with_flag(None, 1, Path::new(VLOT), ("bcrypt-cost", "4"));
+    for words in [
+        "put a 1",
+        "user add root:r",
+        "user grant-role root root",
+        "user add anna:a",
+        "role add r",
+        "role grant-permission r read a",
+        "user grant-role anna r",
+        "auth enable",
+    ] {
+        cluster.told(0, &words.split(' ').collect::<Vec<_>>());
+    }
+    let path = file.display().to_string();
+    for (user, refused) in [(&[][..], "user name is empty"), (&["--user=anna:a"], "permission denied")] {
+        let saved = cluster.ctl_at(0, &[&["snapshot", "save", &path], user].concat());
+        assert!(!saved.succeeded() && saved.stderr.contains(refused), "{saved:?}");
+    }
+    cluster.told(0, &["snapshot", "save", &path, "--user=root:r"]);
+    for nodes in [1, 3] {
+        let new = restored(nodes, &file, &["--bump-revision=1000", "--mark-compacted"]);
+        for node in 0..nodes {
+            let nobody = new.ctl_at(node, &["get", "a"]);
+            assert!(nobody.stderr.contains("user name is empty"), "{nobody:?}");
+            assert_eq!(new.told(node, &["get", "a", "--user=anna:a"]), "a\n1\n");
+            assert!(new.ctl_at(node, &["put", "a", "2", "--user=anna:a"]).stderr.contains("permission denied"));
+            assert_eq!(new.told(node, &["put", "a", "1", "--user=root:r"]), "OK\n");
+        }
+    }
+}
+
 /// A member that joins gets what came with the snapshot, too.
 fn joins(cluster: &mut Cluster) {
     let all = all_keys(cluster, 0);
