@@ -24,8 +24,8 @@ use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Su
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-use crate::client::Endpoint;
-use connections::Connections;
+use crate::client::{Endpoint, Options, Security, security};
+use connections::{Connections, DIAL_TIMEOUT};
 use cpu::CpuTimes;
 use error::{BenchError, ValueError};
 use memory::Memory;
@@ -105,6 +105,8 @@ struct Load {
     /// Where the servers listen
     #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:2379")]
     endpoints: Vec<Endpoint>,
+    #[command(flatten)]
+    tls: TlsFlags,
     /// Clients; each has one call in flight
     #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     clients: usize,
@@ -146,6 +148,31 @@ struct Load {
     pids: Vec<u32>,
 }
 
+#[derive(Args, Clone)]
+struct TlsFlags {
+    /// Verify certificates of TLS servers by the CAs in this file
+    #[arg(long, value_name = "FILE", default_value = "")]
+    cacert: String,
+    /// Identify the clients by the certificate in this file
+    #[arg(long, value_name = "FILE", default_value = "")]
+    cert: String,
+    /// Key of --cert
+    #[arg(long, value_name = "FILE", default_value = "")]
+    key: String,
+    /// Take any server
+    #[arg(long)]
+    insecure_skip_tls_verify: bool,
+}
+
+impl TlsFlags {
+    fn security(&self) -> Result<Security, BenchError> {
+        let TlsFlags { cacert, cert, key, insecure_skip_tls_verify } = self.clone();
+        let flags =
+            security::Flags { cacert, cert, key, skip_verify: insecure_skip_tls_verify, ..security::Flags::default() };
+        Security::new(flags).map_err(BenchError::Security)
+    }
+}
+
 /// The command and its flags, for the program's root command.
 pub fn command() -> Command {
     Bench::command()
@@ -171,17 +198,19 @@ fn start(bench: Bench) -> Result<bool, BenchError> {
         Workload::Txn { load } | Workload::Watch { load, .. } => load,
     };
     load.check()?;
+    let security = load.tls.security()?;
+    let options = Options { dial_timeout: DIAL_TIMEOUT, keepalive: None, credentials: None, security };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(BenchError::Runtime)?;
-    LocalSet::new().block_on(&runtime, measure(&bench.workload, load))
+    LocalSet::new().block_on(&runtime, measure(&bench.workload, load, &options))
 }
 
 /// The course of a run.
-async fn measure(workload: &Workload, load: &Load) -> Result<bool, BenchError> {
+async fn measure(workload: &Workload, load: &Load, options: &Options) -> Result<bool, BenchError> {
     let tally = Rc::new(RefCell::new(Tally::default()));
-    let connections = Rc::new(Connections::open(load, &tally).await.map_err(BenchError::Connect)?);
+    let connections = Rc::new(Connections::open(load, options, &tally).await.map_err(BenchError::Connect)?);
     if let Workload::Watch { watching, .. } = workload {
-        let created = watch::start(watching, load, &connections, &tally);
+        let created = watch::start(watching, load, options, &connections, &tally);
         let created = tokio::time::timeout(START_PATIENCE, created).await;
         created.map_err(|_| BenchError::WatchesLate { within: START_PATIENCE })?.map_err(BenchError::Connect)?;
     }

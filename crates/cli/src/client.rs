@@ -7,6 +7,7 @@ mod channel;
 mod frames;
 mod login;
 pub mod path;
+pub mod security;
 mod socket;
 mod status;
 
@@ -15,11 +16,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 pub use channel::{Channel, Stream};
 pub use frames::BadFrame;
 pub use login::Credentials;
+pub use security::Security;
+use security::{ConnectError, HttpVersion};
 pub use status::Status;
 
 /// Pause before the endpoints are tried again once all have failed.
@@ -30,6 +34,8 @@ const BACK_OFF_MAX: Duration = Duration::from_millis(400);
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Endpoint {
     written: String,
+    /// Whether its scheme says that TLS is spoken; `None` without a scheme.
+    is_tls: Option<bool>,
     /// Where the host and port begin in `written`, and where they end.
     address: std::ops::Range<usize>,
 }
@@ -38,6 +44,30 @@ impl Endpoint {
     /// Host and port.
     pub fn address(&self) -> &str {
         &self.written[self.address.clone()]
+    }
+
+    /// The host alone, of IPv6 without the brackets.
+    pub fn host(&self) -> &str {
+        let host = self.address().rsplit_once(':').map_or(self.address(), |(host, _)| host);
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
+    /// Whether its scheme says that TLS is spoken; `None` without a scheme.
+    pub fn is_tls(&self) -> Option<bool> {
+        self.is_tls
+    }
+
+    /// The metrics page of the server, by the older version of HTTP, in which a page is not cut into pieces.
+    ///
+    /// # Errors
+    /// There is no connection, or it breaks.
+    pub async fn metrics(&self, security: &Security, bytes_max: u64) -> Result<String, ConnectError> {
+        let mut socket = security.connect(self, HttpVersion::Http1).await?.for_http1();
+        let request = format!("GET /metrics HTTP/1.0\r\nHost: {}\r\n\r\n", self.address());
+        socket.write_all(request.as_bytes()).await.map_err(ConnectError::Io)?;
+        let mut page = Vec::new();
+        socket.take(bytes_max).read_to_end(&mut page).await.map_err(ConnectError::Io)?;
+        Ok(String::from_utf8_lossy(&page).into_owned())
     }
 }
 
@@ -50,28 +80,28 @@ impl fmt::Display for Endpoint {
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
-    /// Reads `host:port` or `http://host:port`.
+    /// Reads `host:port`, `http://host:port` or `https://host:port`.
     fn from_str(written: &str) -> Result<Self, EndpointError> {
-        let start = match written.split_once("://") {
-            Some(("http", rest)) => written.len() - rest.len(),
+        let (is_tls, start) = match written.split_once("://") {
+            Some((scheme @ ("http" | "https"), rest)) => (Some(scheme == "https"), written.len() - rest.len()),
             Some((scheme, _)) => {
                 return Err(EndpointError::Scheme { written: written.to_owned(), scheme: scheme.to_owned() });
             }
-            None => 0,
+            None => (None, 0),
         };
         let end = written[start..].find('/').map_or(written.len(), |slash| start + slash);
         match written[start..end].rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {}
             _ => return Err(EndpointError::NotHostAndPort { written: written.to_owned() }),
         }
-        Ok(Endpoint { written: written.to_owned(), address: start..end })
+        Ok(Endpoint { written: written.to_owned(), is_tls, address: start..end })
     }
 }
 
 /// Why a text is no [`Endpoint`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum EndpointError {
-    /// Only plain HTTP is spoken.
+    /// HTTP alone is spoken.
     Scheme {
         written: String,
         scheme: String,
@@ -85,7 +115,7 @@ impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scheme { written, scheme } => {
-                write!(f, "endpoint {written:?}: {scheme} is not supported, only http is")
+                write!(f, "endpoint {written:?}: {scheme} is not supported, only http and https are")
             }
             Self::NotHostAndPort { written } => write!(f, "endpoint {written:?}: host:port is expected"),
         }
@@ -103,6 +133,8 @@ pub struct Options {
     pub keepalive: Option<(Duration, Duration)>,
     /// Log in with these on each connection.
     pub credentials: Option<Credentials>,
+    /// Whether and how TLS is spoken.
+    pub security: Security,
 }
 
 /// Why a call has no reply.
@@ -349,12 +381,21 @@ mod tests {
             ("http://n1:1", "n1:1"),
             ("http://n1:1/", "n1:1"),
             ("[::1]:2379", "[::1]:2379"),
+            ("https://[::1]:2379/", "[::1]:2379"),
         ] {
             let endpoint: Endpoint = written.parse().unwrap();
             assert_eq!((endpoint.address(), endpoint.to_string().as_str()), (address, written));
         }
-        for refused in ["", "n1", ":2379", "n1:", "n1:port", "https://n1:1", "unix://a:1"] {
+        for refused in ["", "n1", ":2379", "n1:", "n1:port", "unix://a:1", "https://n1"] {
             assert!(refused.parse::<Endpoint>().is_err(), "{refused}");
+        }
+        for (written, host, is_tls) in [
+            ("n1:1", "n1", None),
+            ("http://10.0.0.1:1", "10.0.0.1", Some(false)),
+            ("https://[::1]:1/", "::1", Some(true)),
+        ] {
+            let endpoint: Endpoint = written.parse().unwrap();
+            assert_eq!((endpoint.host(), endpoint.is_tls()), (host, is_tls));
         }
     }
 

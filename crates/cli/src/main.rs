@@ -4,6 +4,7 @@
 //! else. `vlot server` takes etcd's flags, which the library reads; everything else is clap's.
 
 mod bench;
+mod cert;
 mod client;
 mod completion;
 mod ctl;
@@ -50,6 +51,7 @@ fn run_command(program: &str, commands: fn() -> Command) -> ExitCode {
         Some(("dev", _)) => ("dev", dev::run),
         Some(("bench", _)) => ("bench", bench::run),
         Some(("log", _)) => ("log", log::run),
+        Some(("cert", _)) => ("cert", cert::run),
         _ => return ctl::run(program, &root),
     };
     if let Some(flag) = ctl::flag_before_command(&root) {
@@ -68,6 +70,7 @@ fn vlot() -> Command {
         .subcommands(ctl::commands("vlot"))
         .subcommand(bench::command())
         .subcommand(log::command())
+        .subcommand(cert::command())
         .subcommand(completion::command())
 }
 

@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::debug;
-use vlot_tls::HandshakeError;
+use vlot_tls::{HandshakeError, take_leave};
 
 use crate::config::{Config, RECEIVE_SLACK, Url};
 use crate::descriptors;
@@ -65,6 +65,10 @@ const LAYER_RESETS_MAX: usize = 65_536;
 const SEND_BUFFER: usize = 256 * 1024;
 /// How long connections may take to finish their calls once the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a client reads that speaks TLS to a port in the clear, if it can.
+const TLS_IN_THE_CLEAR_ANSWER: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                                       Connection: close\r\n\r\nClient sent a TLS handshake to an HTTP server.\n";
 
 /// What a listener serves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -196,6 +200,7 @@ impl Edge {
                 None => ConnectionError::Io(error),
             })?;
         if opened.is_tls() {
+            take_leave(opened, TLS_IN_THE_CLEAR_ANSWER).await;
             return Err(ConnectionError::TlsInTheClear);
         }
         Ok((opened, common_name))

@@ -89,6 +89,22 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        self.connect_for(stream, host, self.0.options().alpn.clone()).await
+    }
+
+    /// As [`Client::connect`], to speak one of these inside, the best first.
+    ///
+    /// # Errors
+    /// The two do not come to speak TLS.
+    pub async fn connect_for<S>(
+        &self,
+        stream: S,
+        host: &str,
+        alpn: Vec<Vec<u8>>,
+    ) -> Result<ClientStream<S>, HandshakeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let host = match &self.0.options().server {
             ServerCheck::Verified { name: Some(name), .. } => name,
             _ => host,
@@ -96,7 +112,8 @@ impl Client {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| HandshakeError::Tls(rustls::Error::General(format!("{host:?} is no name of a host"))))?;
         let loaded = fresh(&self.0).await;
-        TlsConnector::from(loaded.config.clone()).connect(name, stream).await.map_err(HandshakeError::of)
+        let connector = TlsConnector::from(loaded.config.clone());
+        connector.with_alpn(alpn).connect(name, stream).await.map_err(HandshakeError::of)
     }
 
     /// The certificate that it shows.
@@ -160,7 +177,6 @@ impl Made for Loaded {
             }
             _ => builder.with_no_client_auth(),
         };
-        config.alpn_protocols.clone_from(&options.alpn);
         // A server that is resumed is not verified again.
         config.resumption = Resumption::disabled();
         Ok(Loaded { config: Arc::new(config), own })

@@ -170,7 +170,7 @@ impl fmt::Display for HandshakeError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PlainHttp => out.write_str("an HTTP request in the clear was sent to a TLS port; use https"),
-            Self::NotTls => out.write_str("the other end does not speak TLS; is the scheme to be http?"),
+            Self::NotTls => out.write_str("the other end does not speak TLS"),
             Self::Closed => out.write_str("the other end closed the connection during the TLS handshake"),
             Self::Io(error) => write!(out, "the connection broke during the TLS handshake: {error}"),
             Self::Tls(Error::NoCertificatesPresented) => out.write_str("the client shows no certificate"),

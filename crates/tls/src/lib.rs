@@ -47,7 +47,7 @@ pub use protocols::{ProtocolError, Protocols, Version};
 pub use roots::Roots;
 /// The name that a server is dialled by, and that its certificate must have.
 pub use rustls::pki_types::ServerName;
-pub use server::{PLAIN_HTTP_ANSWER, Server, ServerOptions, ServerStream, client_of};
+pub use server::{PLAIN_HTTP_ANSWER, Server, ServerOptions, ServerStream, client_of, take_leave};
 
 /// What either end may say that it speaks inside of TLS: HTTP/2 and, where it is not refused, HTTP/1.1.
 pub const ALPN_HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];

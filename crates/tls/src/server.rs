@@ -4,11 +4,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::Certificate;
@@ -84,7 +85,7 @@ impl Server {
     ///
     /// # Errors
     /// The two do not come to speak TLS. What there was to say to the other end was said.
-    pub async fn accept_begun<S>(&self, mut stream: FirstBytes<S>) -> Result<ServerStream<S>, HandshakeError>
+    pub async fn accept_begun<S>(&self, stream: FirstBytes<S>) -> Result<ServerStream<S>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -92,13 +93,20 @@ impl Server {
             if !stream.looks_like_http() {
                 return Err(HandshakeError::NotTls);
             }
-            // Whether it is still there to hear it is its own affair.
-            let _ = stream.write_all(PLAIN_HTTP_ANSWER.as_bytes()).await;
-            let _ = stream.shutdown().await;
+            take_leave(stream, PLAIN_HTTP_ANSWER).await;
             return Err(HandshakeError::PlainHttp);
         }
         let loaded = fresh(&self.0).await;
-        TlsAcceptor::from(loaded.config.clone()).accept(stream).await.map_err(HandshakeError::of)
+        match TlsAcceptor::from(loaded.config.clone()).accept(stream).into_fallible().await {
+            Ok(stream) => Ok(stream),
+            Err((error, stream)) => {
+                let error = HandshakeError::of(error);
+                if matches!(error, HandshakeError::Tls(_)) {
+                    take_leave(stream, "").await;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// The certificate that it shows.
@@ -124,6 +132,23 @@ impl Server {
     pub async fn refresh(&self) {
         fresh(&self.0).await;
     }
+}
+
+/// How long the other end may take to read why it is refused.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
+/// What it may still send meanwhile.
+const LEAVE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Says something last, and waits a moment for the other end to go. A connection that is closed with something unread in it
+/// is reset, and what was said last is lost with it.
+pub async fn take_leave<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, last: &str) {
+    let leaving = async {
+        // Whether it is still there to hear it is its own affair.
+        if stream.write_all(last.as_bytes()).await.is_ok() && stream.shutdown().await.is_ok() {
+            let _ = tokio::io::copy(&mut stream.take(LEAVE_BYTES_MAX), &mut tokio::io::sink()).await;
+        }
+    };
+    let _ = tokio::time::timeout(LEAVE_TIMEOUT, leaving).await;
 }
 
 impl Made for Loaded {

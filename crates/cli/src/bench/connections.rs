@@ -44,12 +44,11 @@ impl Connections {
     ///
     /// # Errors
     /// If an endpoint does not answer: a run should begin with all servers there.
-    pub async fn open(load: &Load, tally: &Rc<RefCell<Tally>>) -> Result<Connections, Failure> {
-        let options = Options { dial_timeout: DIAL_TIMEOUT, keepalive: None, credentials: None };
+    pub async fn open(load: &Load, options: &Options, tally: &Rc<RefCell<Tally>>) -> Result<Connections, Failure> {
         let mut slots = Vec::new();
         for number in 0..load.connections() {
             let endpoint = number % load.endpoints.len();
-            let channel = Channel::open(&load.endpoints[endpoint], &options).await?;
+            let channel = Channel::open(&load.endpoints[endpoint], options).await?;
             slots.push(Rc::new(Slot {
                 endpoints: load.endpoints.clone(),
                 options: options.clone(),

@@ -5,6 +5,7 @@ use std::num::{ParseFloatError, ParseIntError};
 use std::time::{Duration, TryFromFloatSecsError};
 
 use crate::client::Failure;
+use crate::client::security::SecurityError;
 
 /// Why `vlot bench` has no result.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub enum BenchError {
     },
     NegativeRate,
     NothingToMeasure,
+    /// TLS cannot be spoken so.
+    Security(SecurityError),
     /// An endpoint does not answer at the start.
     Connect(Failure),
     /// The servers have not created all watches.
@@ -43,6 +46,7 @@ impl fmt::Display for BenchError {
             }
             Self::NegativeRate => f.write_str("--rate must not be negative"),
             Self::NothingToMeasure => f.write_str("there is nothing to measure"),
+            Self::Security(error) => error.fmt(f),
             Self::Connect(failure) => failure.fmt(f),
             Self::WatchesLate { within } => write!(f, "the watches were not created within {} s", within.as_secs()),
             Self::Process { process, error } => write!(f, "process {process}: {error}"),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use vlot_proto::etcdserverpb::watch_request::RequestUnion;
 use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 
-use super::connections::{Connections, DIAL_TIMEOUT, Lease, needs_renewal};
+use super::connections::{Connections, Lease, needs_renewal};
 use super::tally::Tally;
 use super::{Load, Watching, load};
 use crate::client::{BadAnswer, Channel, Endpoint, Failure, Options, Stream, path};
@@ -71,11 +71,12 @@ impl Stamp {
 pub async fn start(
     watching: &Watching,
     load: &Load,
+    options: &Options,
     connections: &Rc<Connections>,
     tally: &Rc<RefCell<Tally>>,
 ) -> Result<(), Failure> {
     for number in 0..watching.stalled {
-        stall(&load.endpoints[number % load.endpoints.len()]).await?;
+        stall(&load.endpoints[number % load.endpoints.len()], options).await?;
     }
     let (created, mut all_created) = mpsc::channel::<()>(1);
     let streams = watching.streams.unwrap_or(watching.watchers).max(1);
@@ -117,9 +118,8 @@ fn creation(watch: WatchCreateRequest) -> WatchRequest {
 }
 
 /// Starts a watcher of everything that reads nothing, for as long as the run lasts.
-async fn stall(endpoint: &Endpoint) -> Result<(), Failure> {
-    let mut channel =
-        Channel::open(endpoint, &Options { dial_timeout: DIAL_TIMEOUT, keepalive: None, credentials: None }).await?;
+async fn stall(endpoint: &Endpoint, options: &Options) -> Result<(), Failure> {
+    let mut channel = Channel::open(endpoint, options).await?;
     let mut stream: Stream<WatchRequest, WatchResponse> = channel.stream(path::WATCH, &[]).await?;
     stream.send(&creation(everything())).await?;
     // That it is created is read, and nothing that follows.

@@ -13,11 +13,11 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 use prost::Message;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::frames::{self, BadFrame, Frames};
-use super::socket::Socket;
+use super::security::HttpVersion;
+use super::socket::Fault;
 use super::{BadAnswer, Endpoint, Failure, Options, Status};
 
 /// What one call may receive before the client has read it.
@@ -33,6 +33,8 @@ const TOKEN: HeaderName = HeaderName::from_static("token");
 pub struct Channel {
     requests: SendRequest<Bytes>,
     endpoint: Endpoint,
+    fault: Fault,
+    scheme: Scheme,
     authority: Authority,
     /// Requests are encoded here; see [`frames::encode`].
     buffer: BytesMut,
@@ -50,17 +52,23 @@ impl Channel {
     pub async fn open(endpoint: &Endpoint, options: &Options) -> Result<Channel, Failure> {
         let unreachable = |cause: String| Failure::Unreachable { endpoint: endpoint.to_string(), cause };
         let connecting = async {
-            let socket = TcpStream::connect(endpoint.address()).await.map_err(|error| error.to_string())?;
-            socket.set_nodelay(true).map_err(|error| error.to_string())?;
+            let socket = options.security.connect(endpoint, HttpVersion::Http2).await;
+            let socket = socket.map_err(|error| error.to_string())?;
+            let fault = socket.fault();
+            let scheme = if socket.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
             let mut builder = h2::client::Builder::new();
             builder
                 .initial_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .max_frame_size(FRAME_BYTES_MAX)
                 .enable_push(false);
-            builder.handshake(Socket(socket)).await.map_err(|error| error.to_string())
+            let shaken = builder
+                .handshake(socket)
+                .await
+                .map_err(|error| fault.text().map_or_else(|| error.to_string(), str::to_owned))?;
+            Ok((scheme, fault, shaken))
         };
-        let (requests, mut connection) = timeout(options.dial_timeout, connecting)
+        let (scheme, fault, (requests, mut connection)) = timeout(options.dial_timeout, connecting)
             .await
             .unwrap_or_else(|_| Err("the connection was not established in time".to_owned()))
             .map_err(unreachable)?;
@@ -79,7 +87,16 @@ impl Channel {
             }
         });
         let budget = (Duration::ZERO, HeaderValue::from_static("0m"));
-        Ok(Channel { requests, endpoint: endpoint.clone(), authority, buffer: BytesMut::new(), budget, token: None })
+        Ok(Channel {
+            requests,
+            endpoint: endpoint.clone(),
+            fault,
+            scheme,
+            authority,
+            buffer: BytesMut::new(),
+            budget,
+            token: None,
+        })
     }
 
     /// The same connection for another task.
@@ -87,6 +104,8 @@ impl Channel {
         Channel {
             requests: self.requests.clone(),
             endpoint: self.endpoint.clone(),
+            fault: self.fault.clone(),
+            scheme: self.scheme.clone(),
             authority: self.authority.clone(),
             buffer: BytesMut::new(),
             budget: self.budget.clone(),
@@ -161,6 +180,7 @@ impl Channel {
         let (response, sending) = self.begin(head).await?;
         Ok(Stream {
             endpoint: self.endpoint.clone(),
+            fault: self.fault.clone(),
             sending,
             response: Some(response),
             receiving: None,
@@ -171,7 +191,7 @@ impl Channel {
 
     fn head(&self, path: &'static str) -> Request<()> {
         let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
+        parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(PathAndQuery::from_static(path));
         let mut head = Request::new(());
@@ -203,13 +223,14 @@ impl Channel {
     }
 
     fn broken(&self, error: &h2::Error) -> Failure {
-        broken(&self.endpoint, error)
+        broken(&self.endpoint, &self.fault, error)
     }
 }
 
 /// A call in progress on which messages go both ways.
 pub struct Stream<Sent, Received> {
     endpoint: Endpoint,
+    fault: Fault,
     sending: SendStream<Bytes>,
     /// Until the server's headers are there.
     response: Option<ResponseFuture>,
@@ -230,11 +251,11 @@ impl<Sent: Message, Received: Message + Default> Stream<Sent, Received> {
             self.sending.reserve_capacity(body.len());
             let allowed = match poll_fn(|context| self.sending.poll_capacity(context)).await {
                 Some(Ok(allowed)) => allowed,
-                Some(Err(error)) => return Err(broken(&self.endpoint, &error)),
+                Some(Err(error)) => return Err(broken(&self.endpoint, &self.fault, &error)),
                 None => return Err(self.ended()),
             };
             let piece = body.split_to(allowed.min(body.len()));
-            self.sending.send_data(piece, false).map_err(|error| broken(&self.endpoint, &error))?;
+            self.sending.send_data(piece, false).map_err(|error| broken(&self.endpoint, &self.fault, &error))?;
         }
         Ok(())
     }
@@ -244,7 +265,7 @@ impl<Sent: Message, Received: Message + Default> Stream<Sent, Received> {
     /// # Errors
     /// [`Failure::Broken`].
     pub fn finish(&mut self) -> Result<(), Failure> {
-        self.sending.send_data(Bytes::new(), true).map_err(|error| broken(&self.endpoint, &error))
+        self.sending.send_data(Bytes::new(), true).map_err(|error| broken(&self.endpoint, &self.fault, &error))
     }
 
     /// The next message; `None` when the server has ended the stream in good order. May be dropped and called again.
@@ -253,7 +274,7 @@ impl<Sent: Message, Received: Message + Default> Stream<Sent, Received> {
     /// Any [`Failure`] but `Unreachable` and `TimedOut`.
     pub async fn next(&mut self) -> Result<Option<Received>, Failure> {
         if let Some(response) = &mut self.response {
-            let response = response.await.map_err(|error| broken(&self.endpoint, &error))?;
+            let response = response.await.map_err(|error| broken(&self.endpoint, &self.fault, &error))?;
             self.response = None;
             let (head, receiving) = response.into_parts();
             refusal_in_head(&head)?;
@@ -265,13 +286,13 @@ impl<Sent: Message, Received: Message + Default> Stream<Sent, Received> {
             }
             let Some(receiving) = &mut self.receiving else { return Err(self.ended()) };
             let Some(chunk) = receiving.data().await else { break };
-            let chunk = chunk.map_err(|error| broken(&self.endpoint, &error))?;
+            let chunk = chunk.map_err(|error| broken(&self.endpoint, &self.fault, &error))?;
             let released = receiving.flow_control().release_capacity(chunk.len());
-            released.map_err(|error| broken(&self.endpoint, &error))?;
+            released.map_err(|error| broken(&self.endpoint, &self.fault, &error))?;
             self.frames.push(chunk);
         }
         let Some(receiving) = &mut self.receiving else { return Err(self.ended()) };
-        let trailers = receiving.trailers().await.map_err(|error| broken(&self.endpoint, &error))?;
+        let trailers = receiving.trailers().await.map_err(|error| broken(&self.endpoint, &self.fault, &error))?;
         status_of(trailers.as_ref())?;
         Ok(None)
     }
@@ -310,8 +331,10 @@ fn status_of(trailers: Option<&HeaderMap>) -> Result<(), Failure> {
     }
 }
 
-fn broken(endpoint: &Endpoint, error: &h2::Error) -> Failure {
-    Failure::Broken { endpoint: endpoint.to_string(), cause: error.to_string() }
+/// What TLS has to say of a connection that broke is more than HTTP/2 knows.
+fn broken(endpoint: &Endpoint, fault: &Fault, error: &h2::Error) -> Failure {
+    let cause = fault.text().map_or_else(|| error.to_string(), str::to_owned);
+    Failure::Broken { endpoint: endpoint.to_string(), cause }
 }
 
 fn bad_frame(bad: BadFrame) -> Failure {

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
+use super::report;
 use dns::{Answer, BadAnswer, Service};
 
 const RESOLVERS: &str = "/etc/resolv.conf";
@@ -83,6 +84,15 @@ pub async fn endpoints(domain: &str, service: &str) -> Result<Vec<String>, Disco
     };
     let secure = secure.iter().map(|found| format!("https://{}:{}", found.target, found.port));
     Ok(secure.chain(plain.iter().map(|found| format!("http://{}:{}", found.target, found.port))).collect())
+}
+
+/// Whether an endpoint of a domain is spoken to by TLS. One that is not is said to be left out.
+pub fn is_secure(endpoint: &str) -> bool {
+    let is_secure = !endpoint.starts_with("http://");
+    if !is_secure {
+        report(&format!("ignoring discovered insecure endpoint {endpoint:?}"));
+    }
+    is_secure
 }
 
 /// Whom the system asks.

@@ -16,7 +16,7 @@ use super::notation::parse_duration;
 use super::print::{Format, Printer};
 use super::terminal::ask_password;
 use super::{Exit, discovery, report, warn};
-use crate::client::{Client, Credentials, Endpoint, Failure, Options, Repeat};
+use crate::client::{Client, Credentials, Endpoint, Failure, Options, Repeat, Security, security};
 
 /// gRPC's clients in Go never ping more often, and etcd's servers count on it.
 const KEEPALIVE_MIN: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// Name, short letter, placeholder of the value (none for a switch), default, help.
 type Known = (&'static str, Option<char>, Option<&'static str>, &'static str, &'static str);
 
-const SUPPORTED: [Known; 14] = [
+const SUPPORTED: [Known; 18] = [
     ("endpoints", None, Some("HOST:PORT,..."), "127.0.0.1:2379", "gRPC endpoints"),
     ("dial-timeout", None, Some("DURATION"), "2s", "Dial timeout for client connections"),
     ("command-timeout", None, Some("DURATION"), "5s", "Timeout for short running commands, dialling included"),
@@ -35,26 +35,24 @@ const SUPPORTED: [Known; 14] = [
     ("keepalive-timeout", None, Some("DURATION"), "6s", "Keepalive timeout for client connections"),
     ("write-out", Some('w'), Some("FORMAT"), "simple", "Output format: fields, json, protobuf, simple or table"),
     ("hex", None, None, "false", "Print byte strings as hex encoded strings"),
-    ("insecure-transport", None, None, "true", "Disable transport security for client connections; must be true"),
+    ("insecure-transport", None, None, "true", "Speak in the clear where no scheme and no file says otherwise"),
+    ("insecure-skip-tls-verify", None, None, "false", "Take any server; for tests alone: whoever listens is believed"),
+    ("cacert", None, Some("FILE"), "", "Verify certificates of TLS servers by the CAs in this file"),
+    ("cert", None, Some("FILE"), "", "Identify the client by the certificate in this file"),
+    ("key", None, Some("FILE"), "", "Key of --cert"),
     ("discovery-srv", Some('d'), Some("DOMAIN"), "", "Domain whose SRV records say where the servers are"),
     ("discovery-srv-name", None, Some("NAME"), "", "Name of the service among the domain's SRV records"),
-    ("insecure-discovery", None, None, "true", "Accept SRV records of servers without TLS; must be true"),
+    ("insecure-discovery", None, None, "true", "Accept SRV records of servers without TLS"),
     ("user", None, Some("NAME[:PASSWORD]"), "", "Who calls; the password is asked for if it is not given"),
     ("password", None, Some("PASSWORD"), "", "Password of --user, which then is the name alone"),
     ("debug", None, None, "false", "Say on stderr which flags are in force"),
 ];
 
 /// etcdctl's flags that are refused, with the reason.
-const REFUSED: [(&str, Option<char>, Option<&str>, &str); 6] = [
-    ("cacert", None, Some("FILE"), TLS),
-    ("cert", None, Some("FILE"), TLS),
-    ("key", None, Some("FILE"), TLS),
-    ("insecure-skip-tls-verify", None, None, TLS),
+const REFUSED: [(&str, Option<char>, Option<&str>, &str); 2] = [
     ("max-request-bytes", None, Some("BYTES"), "what may be sent is the server's to say"),
     ("max-recv-bytes", None, Some("BYTES"), "the limit is fixed at 1 GiB"),
 ];
-/// Why flags of TLS are refused.
-pub const TLS: &str = "the client does not speak TLS";
 
 /// The shared flags as the command line's parser wants them.
 pub fn global() -> Vec<Arg> {
@@ -170,9 +168,7 @@ impl Settings {
             given.show_all();
         }
 
-        if !parse_bool(&given.value("insecure-transport")?).map_err(Exit::error)? {
-            return Err(Exit::bad_feature(format!("--insecure-transport=false is not supported: {TLS}")));
-        }
+        let security = given.security()?;
         let endpoints = given.endpoints().await?;
         let keepalive = (given.duration("keepalive-time")?.max(KEEPALIVE_MIN), given.duration("keepalive-timeout")?);
         let hex = parse_bool(&given.value("hex")?).map_err(Exit::error)?;
@@ -183,6 +179,7 @@ impl Settings {
                 dial_timeout: given.duration("dial-timeout")?,
                 keepalive: Some(keepalive),
                 credentials: credentials(given.value("user")?, given.value("password")?, "Password: ").await?,
+                security,
             },
             command_timeout: given.duration("command-timeout")?,
             command_timeout_is_given: given.on_command_line("command-timeout").is_some()
@@ -289,16 +286,45 @@ impl Given<'_> {
         Ok(in_environment(name).unwrap_or_else(|| default.to_owned()))
     }
 
+    fn is_on(&self, name: &str) -> Result<bool, Exit> {
+        parse_bool(&self.value(name)?).map_err(Exit::error)
+    }
+
+    /// What is asked of TLS.
+    fn security(&self) -> Result<Security, Exit> {
+        let file = |name: &str| {
+            let value = self.value(name)?;
+            if value.is_empty() && self.on_command_line(name).is_some() {
+                return Err(Exit::bad_args(format!("empty string is passed to --{name} option")));
+            }
+            Ok(value)
+        };
+        let server_name = if self.is_on("insecure-discovery")? { String::new() } else { self.value("discovery-srv")? };
+        let security = Security::new(security::Flags {
+            cacert: file("cacert")?,
+            cert: file("cert")?,
+            key: file("key")?,
+            skip_verify: self.is_on("insecure-skip-tls-verify")?,
+            server_name,
+            insecure_transport: self.is_on("insecure-transport")?,
+        });
+        let security = security.map_err(Exit::bad_connection)?;
+        if let Some(warning) = security.warning() {
+            warn("the client certificate is not valid now", "error", &warning.to_string());
+        }
+        Ok(security)
+    }
+
     /// Those that the domain has, or if there are none or no domain, those that are named.
     async fn endpoints(&self) -> Result<Vec<Endpoint>, Exit> {
         let domain = self.value("discovery-srv")?;
         let mut written = Vec::new();
         if !domain.is_empty() {
-            if !parse_bool(&self.value("insecure-discovery")?).map_err(Exit::error)? {
-                return Err(Exit::bad_feature(format!("--insecure-discovery=false is not supported: {TLS}")));
-            }
             let found = discovery::endpoints(&domain, &self.value("discovery-srv-name")?).await;
             written = found.map_err(Exit::error)?;
+            if !self.is_on("insecure-discovery")? {
+                written.retain(|endpoint| discovery::is_secure(endpoint));
+            }
         }
         if written.is_empty() {
             written = self.value("endpoints")?.split(',').map(|endpoint| endpoint.trim().to_owned()).collect();

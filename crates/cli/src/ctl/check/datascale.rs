@@ -32,7 +32,7 @@ pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> 
     let prefix = text_of(matches, "prefix");
     require_unused(settings, prefix, &format!("etcdctl del --prefix {prefix}")).await?;
     let server = settings.endpoints.first().expect("there is an endpoint");
-    let before = memory_of(server, "before").await?;
+    let before = memory_of(settings, server, "before").await?;
     let bytes = KEY_BYTES + VALUE_BYTES;
     show(
         format!(
@@ -48,7 +48,7 @@ pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> 
         () = asked_to_stop() => true,
     };
     let outcome = writers.finish().await;
-    let after = if interrupted { Ok(before) } else { memory_of(server, "after").await };
+    let after = if interrupted { Ok(before) } else { memory_of(settings, server, "after").await };
     let revision = delete(settings, prefix).await?;
     let after = after?;
     compact_if_asked(settings, matches, revision).await?;
@@ -61,8 +61,8 @@ pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> 
     show(format!("PASS: Approximate system memory used : {megabytes:.2} MB.\n").as_bytes())
 }
 
-async fn memory_of(server: &Endpoint, when: &str) -> Result<f64, Exit> {
-    match memory::resident(server).await {
+async fn memory_of(settings: &Settings, server: &Endpoint, when: &str) -> Result<f64, Exit> {
+    match memory::resident(server, &settings.options.security).await {
         Ok(bytes) => Ok(bytes),
         Err(why) => {
             show(format!("{why}\n").as_bytes())?;

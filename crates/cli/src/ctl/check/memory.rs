@@ -1,13 +1,10 @@
 //! A server's memory, as its metrics tell it.
 
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-use crate::client::Endpoint;
+use crate::client::security::ConnectError;
+use crate::client::{Endpoint, Security};
 
 const METRIC: &str = "process_resident_memory_bytes";
 const WITHIN: Duration = Duration::from_secs(10);
@@ -17,7 +14,7 @@ const PAGE_BYTES_MAX: u64 = 16 << 20;
 /// Why a server's memory is not known.
 #[derive(Debug)]
 pub enum Unknown {
-    Unreachable(io::Error),
+    Unreachable(ConnectError),
     TimedOut,
     /// There is no such figure, or it is none.
     NotFound,
@@ -39,19 +36,10 @@ impl std::error::Error for Unknown {}
 ///
 /// # Errors
 /// [`Unknown`].
-pub async fn resident(server: &Endpoint) -> Result<f64, Unknown> {
-    let page = tokio::time::timeout(WITHIN, metrics(server.address())).await;
+pub async fn resident(server: &Endpoint, security: &Security) -> Result<f64, Unknown> {
+    let page = tokio::time::timeout(WITHIN, server.metrics(security, PAGE_BYTES_MAX)).await;
     let page = page.map_err(|_| Unknown::TimedOut)?.map_err(Unknown::Unreachable)?;
     find(&page).ok_or(Unknown::NotFound)
-}
-
-/// By the older version of HTTP, in which a page is not cut into pieces.
-async fn metrics(address: &str) -> io::Result<String> {
-    let mut socket = TcpStream::connect(address).await?;
-    socket.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
-    let mut page = Vec::new();
-    socket.take(PAGE_BYTES_MAX).read_to_end(&mut page).await?;
-    Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
 fn find(page: &str) -> Option<f64> {

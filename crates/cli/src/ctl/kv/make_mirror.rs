@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
@@ -15,7 +15,7 @@ use vlot_proto::mvccpb::event::EventType;
 
 use super::keys::KeyRange;
 use super::watcher::{Watcher, cancel_reason};
-use crate::client::{Client, Endpoint, Options, Repeat, path};
+use crate::client::{Client, Endpoint, Options, Repeat, Security, path, security};
 use crate::ctl::flags::{self, Settings, exit_of, is_set, number, number_of, switch, text, text_of, words, words_of};
 use crate::ctl::{Exit, show};
 
@@ -23,24 +23,24 @@ use crate::ctl::{Exit, show};
 const PAGE_KEYS: i64 = 1000;
 /// How often the number of copied keys is printed.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
-const TLS: [&str; 3] = ["dest-cert", "dest-key", "dest-cacert"];
 
 /// The command and its flags.
 pub fn command() -> Command {
-    Command::new("make-mirror")
-        .about("Makes a mirror at the destination etcd cluster")
-        .arg(words("DESTINATION"))
-        .args([
+    Command::new("make-mirror").about("Makes a mirror at the destination etcd cluster").arg(words("DESTINATION")).args(
+        [
             text("prefix", "", "Key-value prefix to mirror"),
             text("dest-prefix", "", "Destination prefix, to mirror a prefix to a different one"),
             switch("no-dest-prefix", "Mirror key-values to the root of the destination cluster"),
             number("rev", "Specify the kv revision to start to mirror"),
             number("max-txn-ops", "Maximum number of operations permitted in a transaction").default_value("128"),
-            switch("dest-insecure-transport", "Disable transport security; must be true").default_value("true"),
+            switch("dest-insecure-transport", "Speak in the clear where nothing says otherwise").default_value("true"),
+            text("dest-cacert", "", "Verify certificates of the destination by the CAs in this file"),
+            text("dest-cert", "", "Show the destination the certificate in this file"),
+            text("dest-key", "", "Key of --dest-cert"),
             text("dest-user", "", "Who calls at the destination, as --user"),
             text("dest-password", "", "Password of --dest-user, which then is the name alone"),
-        ])
-        .args(TLS.map(|name| text(name, "", "").hide(true)) as [Arg; 3])
+        ],
+    )
 }
 
 /// Copies until something fails.
@@ -84,18 +84,19 @@ pub async fn run(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> 
 }
 
 async fn client_of_destination(settings: &Settings, matches: &ArgMatches, destination: &Bytes) -> Result<Client, Exit> {
-    for name in TLS {
-        if !text_of(matches, name).is_empty() {
-            return Err(Exit::bad_feature(format!("--{name} is not supported: {}", flags::TLS)));
-        }
-    }
-    if !is_set(matches, "dest-insecure-transport") {
-        return Err(Exit::bad_feature(format!("--dest-insecure-transport=false is not supported: {}", flags::TLS)));
-    }
+    let text = |name| text_of(matches, name).to_owned();
+    let tls = security::Flags {
+        cacert: text("dest-cacert"),
+        cert: text("dest-cert"),
+        key: text("dest-key"),
+        insecure_transport: is_set(matches, "dest-insecure-transport"),
+        ..security::Flags::default()
+    };
+    let security = Security::new(tls).map_err(Exit::bad_connection)?;
     let endpoint: Endpoint = String::from_utf8_lossy(destination).parse().map_err(Exit::bad_args)?;
     let (user, password) = (text_of(matches, "dest-user"), text_of(matches, "dest-password"));
     let credentials = flags::credentials(user.to_owned(), password.to_owned(), "Destination Password: ").await?;
-    Ok(Client::new(vec![endpoint], Options { credentials, ..settings.options.clone() }))
+    Ok(Client::new(vec![endpoint], Options { credentials, security, ..settings.options.clone() }))
 }
 
 /// What keys are called at the destination.
