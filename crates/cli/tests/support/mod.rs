@@ -5,6 +5,7 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+pub mod certificates;
 pub mod cluster;
 pub mod dice;
 pub mod exposition;
