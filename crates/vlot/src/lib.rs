@@ -39,6 +39,25 @@
 //! # }
 //! ```
 //!
+//! Nodes of several machines are told where each other listen ([`Options::peers`]), and how they know each other: with a
+//! certificate for each, signed by one CA and good for the host at which the others dial the node, what they say is
+//! encrypted, and nobody else is heard ([`Tls`]). Nodes of one process need no network ([`net::memory`]).
+//!
+//! ```
+//! use vlot::{NodeId, Options, Tls, net::Listen};
+//!
+//! let hosts = [(1, "n1.example:7001"), (2, "n2.example:7001"), (3, "n3.example:7001")];
+//! let options = Options {
+//!     node: NodeId(1),
+//!     listen: Listen::At("0.0.0.0:7001".into()),
+//!     advertise: Some("n1.example:7001".into()),
+//!     peers: hosts.map(|(node, address)| (NodeId(node), address.to_owned())).into(),
+//!     tls: Some(Tls::new("n1.crt", "n1.key", "ca.crt")),
+//!     ..Options::new("data")
+//! };
+//! # let _ = options;
+//! ```
+//!
 //! Inside, everything that decides is a value without I/O: [`vlot_raft`] is the consensus of one group, [`vlot_node`] all
 //! that a node decides beside. This crate carries out what they ask: [`net`] talks to peers, one thread writes the log, one
 //! task drives, and state machines apply on threads of their own where they are not certain to be quick.
@@ -59,6 +78,7 @@ pub mod options;
 pub mod runtime;
 mod shown;
 mod snapshots;
+pub mod tls;
 mod waiters;
 
 pub use begin_log::{BeginLogError, LogOwner, begin_log};
@@ -67,6 +87,7 @@ pub use end::Ended;
 pub use errors::{ChangeError, ProposeError, ReadError, TransferError};
 pub use figures::{Figures, Meter};
 pub use group::Group;
+pub use net::Tls;
 pub use options::{BadOptions, Options};
 pub use runtime::{CloseError, GroupError, Node, OpenError};
 pub use vlot_log::inspect;

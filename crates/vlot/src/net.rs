@@ -33,14 +33,18 @@ mod disks;
 mod echo;
 mod inbox;
 mod local;
+mod open;
 mod options;
+mod pace;
 mod pages;
 mod peer;
 mod peers;
 mod queue;
 mod read;
 mod refusal;
+mod secured;
 mod stats;
+mod tls;
 pub mod transport;
 mod unauthenticated;
 pub(crate) mod wire;
@@ -51,6 +55,7 @@ pub use pages::{Page, Pages};
 pub use queue::Refused;
 pub use refusal::Refusal;
 pub use stats::{LinkFigures, Stats};
+pub use tls::{Security, Speaks, Tls};
 pub use transport::{BindError, Transport, memory, tcp};
 pub use vlot_node::Lane;
 
@@ -73,12 +78,12 @@ impl Net {
     /// # Panics
     /// Outside of a tokio runtime with I/O and time enabled.
     pub fn start(options: Options) -> Result<(Self, Inbox), BindError> {
-        let Options { identity, listen, advertise, peers, pages, limits } = options;
+        let Options { identity, listen, advertise, peers, security, pages, limits } = options;
         let advertise = advertise.map(check_length).transpose()?;
         let Begun { address, dialler, accept } = listen.begin(&limits)?;
         let advertise = advertise.or_else(|| Some(address.clone()).filter(|address| is_specific(address)));
         let mailbox = Arc::<inbox::Mailbox>::default();
-        let owned = Owned { identity, advertise, pages, limits };
+        let owned = Owned { identity, advertise, security, pages, limits };
         let local = Arc::new(Local::new(owned, dialler, Arc::clone(&mailbox), Handle::current()));
         let net = Self { local: Arc::clone(&local), address };
         net.set_peers(peers);

@@ -28,7 +28,10 @@ pub struct Options {
     pub advertise: Option<String>,
     /// Where nodes listen, as `host:port`, before a group's members say so; this node's own entry is for the others.
     pub peers: BTreeMap<NodeId, String>,
-    /// What is answered to plain HTTP where it listens for peers.
+    /// How nodes speak TLS to each other. By default they do not: whoever reaches `listen` may call itself a node. The same
+    /// on all nodes, but for each one's own certificate.
+    pub tls: Option<net::Tls>,
+    /// What is answered to plain HTTP where it listens for peers, within TLS if there is any.
     pub pages: Option<net::Pages>,
     /// How often a leader says that it leads. The same on all nodes.
     pub heartbeat: Duration,
@@ -83,6 +86,7 @@ impl Options {
             listen: Listen::At("127.0.0.1:0".into()),
             advertise: None,
             peers: BTreeMap::new(),
+            tls: None,
             pages: None,
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),

@@ -82,6 +82,8 @@ pub enum OpenError {
     DiskNumber(io::Error),
     /// The folder of snapshots cannot be used.
     Snapshots(io::Error),
+    /// A certificate, a key, a CA or a list of revoked certificates cannot be used.
+    Tls(vlot_tls::FileError),
     /// The peers' address cannot be used.
     Listen(net::BindError),
     /// The system gives no thread.
@@ -130,6 +132,7 @@ impl Node {
         let config = Arc::new(options.config());
         let config_to_lead = options.config_to_lead().map(Arc::new);
         let Options { dir, cluster, node, listen, peers, .. } = options;
+        let security = options.tls.as_ref().map(net::Security::load).transpose().map_err(OpenError::Tls)?;
         let disk = RealDisk::open(&dir).map_err(OpenError::Dir)?;
         let snapshots = RealDisk::open(dir.join("snapshots")).map_err(OpenError::Dir)?;
         let snapshots = SnapshotDir::open(snapshots).map_err(OpenError::Snapshots)?;
@@ -148,7 +151,7 @@ impl Node {
         let disk = disk_id(&dir).map_err(OpenError::DiskNumber)?;
         let identity = net::Identity { cluster, node, disk };
         let net_options = net::Options { limits: options.net, ..net::Options::new(identity, listen, peers.clone()) };
-        let net_options = net::Options { advertise: options.advertise, pages: options.pages, ..net_options };
+        let net_options = net::Options { advertise: options.advertise, security, pages: options.pages, ..net_options };
         let (net, inbox) = Net::start(net_options).map_err(OpenError::Listen)?;
         let address = net.address().to_owned();
         let report = Arc::clone(&events);
@@ -440,6 +443,7 @@ impl fmt::Display for OpenError {
             Self::Log(error) => error.fmt(f),
             Self::DiskNumber(error) => write!(f, "cannot keep the disk's number: {error}"),
             Self::Snapshots(error) => write!(f, "cannot use the folder of snapshots: {error}"),
+            Self::Tls(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start the log's thread: {error}"),
         }

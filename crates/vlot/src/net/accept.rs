@@ -8,21 +8,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use vlot_raft::id::NodeId;
 
 use super::disks;
 use super::local::Local;
+use super::open::{Opened, open};
 use super::options::Identity;
 use super::pages::{GET, hear_request};
 use super::peer::Peer;
 use super::peers::peer_or_unlisted;
 use super::read::read_from;
 use super::refusal::Refusal;
+use super::tls::{WrongIdentity, refusal_of};
 use super::transport::{ByteStream, Connection, Listener};
 use super::unauthenticated::{Unauthenticated, host_of};
 use super::wire::{Answer, HELLO_BYTES, Hello, Introduction, MAGIC, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
 use vlot_node::Lane;
+use vlot_tls::Certificate;
 
 /// How long to leave the listener alone when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -43,28 +46,43 @@ pub(crate) async fn accept_all<L: Listener<Stream: ByteStream>>(local: Arc<Local
         };
         let remote = connection.remote.clone();
         let host = host_of(&remote);
-        let Some(task) = local.spawn(receive(Arc::clone(&local), connection)) else { return };
-        if let Some(evicted) = unauthenticated.take_in(host, local.has_peer_at(host), task) {
+        let is_peers = local.has_peer_at(host);
+        let Some(task) = local.spawn(receive(Arc::clone(&local), connection, is_peers)) else { return };
+        if let Some(evicted) = unauthenticated.take_in(host, is_peers, task) {
             evicted.abort();
             local.note_refused(None, &remote, Refusal::Crowded);
         }
     }
 }
 
-/// Hears an unauthenticated connection's hello, answers it, and starts to read its frames if all is well; or shows it the page it asks for.
-async fn receive(local: Arc<Local>, connection: Connection<impl ByteStream>) {
-    let Connection { mut stream, remote } = connection;
+/// Opens an unauthenticated connection, hears its hello, answers it, and starts to read its frames if all is well; or shows
+/// it the page it asks for.
+async fn receive(local: Arc<Local>, connection: Connection<impl ByteStream>, is_peers: bool) {
+    let Connection { stream, remote } = connection;
     let limits = &local.limits;
+    let deadline = Instant::now() + limits.handshake_timeout;
+    let mut stream = match timeout_at(deadline, open(&local, stream, is_peers)).await {
+        Ok(Opened::Ready(stream)) => stream,
+        Ok(Opened::Refused { stream, reason, farewell }) => {
+            local.note_refused(None, &remote, reason);
+            return say_and_hang_up(stream, &farewell).await;
+        }
+        Ok(Opened::Failed(error)) => {
+            return local.note_refused_because(None, &remote, refusal_of(&error), &error);
+        }
+        Ok(Opened::Gone) => return local.note_refused(None, &remote, Refusal::CutShort),
+        Err(_) => return local.note_refused(None, &remote, Refusal::TooSlow),
+    };
     let mut claims_to_be = None;
-    let heard = timeout(limits.handshake_timeout, hear(&local, &mut stream, &mut claims_to_be)).await;
+    let heard = timeout_at(deadline, hear(&local, &mut stream, &mut claims_to_be)).await;
     let admitted = match heard.unwrap_or(Err(Refusal::TooSlow)) {
-        Ok(Heard::Caller(caller)) => admit(&local, &caller),
+        Ok(Heard::Caller(caller)) => admit(&local, &caller, stream.certificate()),
         Ok(Heard::Request { page }) => return say_and_hang_up(stream, &page).await,
-        Err(reason) => Err(reason),
+        Err(reason) => Err(reason.into()),
     };
     let Admitted { peer, lane, version, disk } = match admitted {
         Ok(admitted) => admitted,
-        Err(reason) => return turn_away(&local, stream, &remote, claims_to_be, reason).await,
+        Err(refused) => return turn_away(&local, stream, &remote, claims_to_be, refused).await,
     };
     let answer = answer(local.identity, Ok(version));
     let answered = timeout(limits.handshake_timeout, say(&mut stream, &answer.encode())).await;
@@ -141,9 +159,27 @@ struct Admitted {
     disk: u64,
 }
 
-fn admit(local: &Arc<Local>, caller: &Caller) -> Result<Admitted, Refusal> {
+/// Why a caller is not let in: the reason, and more to say of it where there is more.
+struct Refused {
+    reason: Refusal,
+    why: Option<WrongIdentity>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(reason: Refusal) -> Self {
+        Self { reason, why: None }
+    }
+}
+
+fn admit(local: &Arc<Local>, caller: &Caller, certificate: Option<Certificate>) -> Result<Admitted, Refused> {
     let Caller { hello, version, introduction: Introduction { disk, disk_expected, address } } = caller;
     let lane = Lane::from_number(hello.lane).ok_or(Refusal::UnknownLane)?;
+    if let (Some(security), Some(certificate)) = (&local.security, certificate) {
+        let listed = local.peer(hello.from).filter(|peer| !peer.is_unlisted()).map(|peer| peer.address());
+        let listed = listed.filter(|listed| !listed.is_empty());
+        let checked = security.check_caller(&certificate, hello.from, listed.as_ref().unwrap_or(address));
+        checked.map_err(|why| Refused { reason: Refusal::WrongName, why: Some(why) })?;
+    }
     check_disks(local, hello.from, *disk, *disk_expected)?;
     let peer = peer_or_unlisted(local, hello.from, address)?;
     tracing::debug!(peer = peer.id.0, ?lane, disk, listens = address, "a peer calls");
@@ -191,9 +227,12 @@ async fn turn_away(
     stream: impl ByteStream,
     remote: &str,
     claims_to_be: Option<NodeId>,
-    reason: Refusal,
+    Refused { reason, why }: Refused,
 ) {
-    local.note_refused(claims_to_be, remote, reason);
+    match why {
+        Some(why) => local.note_refused_because(claims_to_be, remote, reason, &why),
+        None => local.note_refused(claims_to_be, remote, reason),
+    }
     say_and_hang_up(stream, &answer(local.identity, Err(reason)).encode()).await;
 }
 

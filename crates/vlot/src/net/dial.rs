@@ -20,11 +20,14 @@ use super::local::Local;
 use super::peer::Peer;
 use super::queue::{Batch, Queue};
 use super::refusal::Refusal;
+use super::secured::{Outbound, Secured};
 use super::stats::{Counters, add};
-use super::transport::{ByteStream, Transport};
+use super::tls::{refusal_of, way_to};
+use super::transport::{ByteStream, Connection, Transport};
 use super::unauthenticated::host_of;
 use super::wire::{ANSWER_BYTES, Answer, ECHO, Hello, Introduction, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
 use vlot_node::Lane;
+use vlot_tls::HandshakeError;
 
 /// A connection that stood this long was a good one: after it, dialling starts over with the shortest wait. One that
 /// ends sooner counts as a failed attempt, or two nodes that claim the same id would replace each other without pause.
@@ -84,6 +87,22 @@ enum Failure {
     Denied(Refusal),
     /// What answered is not the peer.
     Refused(Refusal),
+    /// The two have not come to speak TLS.
+    Tls(HandshakeError),
+}
+
+impl Failure {
+    fn of(error: io::Error) -> Self {
+        HandshakeError::within(&error).map_or(Self::Unreachable(error), Self::of_handshake)
+    }
+
+    fn of_handshake(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::Io(error) => Self::Unreachable(error),
+            HandshakeError::Closed => Self::Unreachable(io::ErrorKind::ConnectionReset.into()),
+            error => Self::Tls(error),
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -91,6 +110,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Unreachable(error) => error.fmt(f),
             Self::Denied(reason) | Self::Refused(reason) => reason.fmt(f),
+            Self::Tls(error) => error.fmt(f),
         }
     }
 }
@@ -109,11 +129,19 @@ async fn connect<T: Transport>(
     local: &Local,
     peer: &Peer,
     lane: Lane,
-) -> Result<Connected<T::Stream>, Failure> {
+) -> Result<Connected<Outbound<T::Stream>>, Failure> {
     let greeted = async {
-        let connection = transport.dial(&peer.address()).await.map_err(Failure::Unreachable)?;
-        peer.reached_at(host_of(&connection.remote));
-        let mut stream = connection.stream;
+        let address = peer.address();
+        let way = way_to(local.security.as_ref(), &address).map_err(Failure::Refused)?;
+        let Connection { stream, remote } = transport.dial(way.address).await.map_err(Failure::Unreachable)?;
+        peer.reached_at(host_of(&remote));
+        let mut stream = match way.tls {
+            None => Secured::Plain(stream),
+            Some((client, host)) => {
+                let stream = client.connect(stream, host).await.map_err(Failure::of_handshake)?;
+                Secured::Tls(Box::new(stream))
+            }
+        };
         let (disk, version) = greet(local, peer, lane, &mut stream).await?;
         Ok(Connected { stream, disk, version })
     };
@@ -141,8 +169,8 @@ async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut impl ByteStr
     };
     // In one write, so that it is one packet.
     let greeting = [&hello.encode()[..], &introduction].concat();
-    stream.write_all(&greeting).await.map_err(Failure::Unreachable)?;
-    stream.flush().await.map_err(Failure::Unreachable)?;
+    stream.write_all(&greeting).await.map_err(Failure::of)?;
+    stream.flush().await.map_err(Failure::of)?;
     let answer = hear_answer(stream).await?;
     if answer.verdict == Err(Refusal::OtherDisk) {
         let peer_is_other = !local.disks.admit(peer.id, answer.disk);
@@ -168,7 +196,7 @@ async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut impl ByteStr
 
 async fn hear_answer(stream: &mut impl ByteStream) -> Result<Answer, Failure> {
     let mut first = [0; ANSWER_BYTES];
-    stream.read_exact(&mut first).await.map_err(Failure::Unreachable)?;
+    stream.read_exact(&mut first).await.map_err(Failure::of)?;
     let (answer, more) = Answer::decode(&first).map_err(Failure::Refused)?;
     let mut rest = [0; MORE_BYTES_MAX];
     let disk = match rest.get_mut(..usize::from(more)) {
@@ -180,7 +208,7 @@ async fn hear_answer(stream: &mut impl ByteStream) -> Result<Answer, Failure> {
         // No means no, whatever comes after it.
         _ if answer.verdict.is_err() => Ok(answer),
         Ok(Err(garbled)) => Err(Failure::Refused(garbled)),
-        Err(error) => Err(Failure::Unreachable(error)),
+        Err(error) => Err(Failure::of(error)),
     }
 }
 
@@ -188,13 +216,17 @@ fn note_failure(local: &Local, peer: &Peer, failure: &Failure) {
     let fault = match failure {
         Failure::Unreachable(_) => Fault::Unreachable,
         Failure::Refused(reason) => return local.note_refused(Some(peer.id), &peer.address(), *reason),
-        Failure::Denied(reason) => {
-            local.counters.handshakes_denied.count(*reason);
-            Fault::Denied(*reason)
-        }
+        Failure::Denied(reason) => Fault::Denied(*reason),
+        Failure::Tls(error) => match refusal_of(error) {
+            Refusal::TlsDenied => Fault::Denied(Refusal::TlsDenied),
+            reason => return local.note_refused_because(Some(peer.id), &peer.address(), reason, error),
+        },
     };
+    if let Fault::Denied(reason) = fault {
+        local.counters.handshakes_denied.count(reason);
+    }
     if let Some(untold) = local.complaints.due(Some(peer.id), fault, std::time::Instant::now()) {
-        let denied = matches!(failure, Failure::Denied(_));
+        let denied = matches!(fault, Fault::Denied(_));
         tracing::warn!(peer = peer.id.0, at = peer.address(), denied, reason = %failure, untold, "cannot connect to a peer");
     }
 }
@@ -258,11 +290,11 @@ impl<'a> OutboundLink<'a> {
                         yield_now().await;
                     }
                 }
+                add(&counters.sent_frames, self.batch.frames());
+                self.batch = Batch::default();
                 if line.flush().await.is_none() {
                     return End::Broken;
                 }
-                add(&counters.sent_frames, self.batch.frames());
-                self.batch = Batch::default();
             }
             tokio::select! {
                 biased;

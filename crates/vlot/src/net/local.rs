@@ -1,6 +1,7 @@
 //! What all tasks of one node's transport share.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
@@ -13,19 +14,24 @@ use super::complaints::{Complaints, Fault};
 use super::disks::Disks;
 use super::inbox::Mailbox;
 use super::options::{Identity, Limits};
+use super::pace::Pace;
 use super::pages::Pages;
 use super::peer::Peer;
 use super::refusal::Refusal;
 use super::stats::{Counters, add};
+use super::tls::Security;
 use super::transport::Dialler;
 
 #[derive(Debug)]
 pub(crate) struct Local {
     pub identity: Identity,
     pub advertise: Option<String>,
+    pub security: Option<Security>,
     pub pages: Option<Pages>,
     pub limits: Limits,
     pub dialler: Arc<dyn Dialler>,
+    /// Of TLS handshakes with callers who may be anyone.
+    pub pace: Pace,
     pub disks: Disks,
     pub mailbox: Arc<Mailbox>,
     pub counters: Counters,
@@ -42,17 +48,20 @@ pub(crate) struct Owned {
     pub identity: Identity,
     /// Where other nodes reach this one, if that is known.
     pub advertise: Option<String>,
+    pub security: Option<Security>,
     pub pages: Option<Pages>,
     pub limits: Limits,
 }
 
 impl Local {
     pub fn new(owned: Owned, dialler: Arc<dyn Dialler>, mailbox: Arc<Mailbox>, runtime: Handle) -> Self {
-        let Owned { identity, advertise, pages, limits } = owned;
+        let Owned { identity, advertise, security, pages, limits } = owned;
         Self {
             identity,
             advertise,
+            security,
             pages,
+            pace: Pace::new(limits.strange_handshakes_per_second),
             limits,
             dialler,
             disks: Disks::default(),
@@ -109,11 +118,16 @@ impl Local {
 
     /// Counts a handshake that this node refused, and tells of it if that is due.
     pub fn note_refused(&self, claims_to_be: Option<NodeId>, at: &str, reason: Refusal) {
+        self.note_refused_because(claims_to_be, at, reason, &reason);
+    }
+
+    /// As [`note_refused`](Self::note_refused), with more to say than the reason alone.
+    pub fn note_refused_because(&self, claims_to_be: Option<NodeId>, at: &str, reason: Refusal, why: &dyn Display) {
         self.counters.handshakes_refused.count(reason);
         let peer = claims_to_be.filter(|id| self.knows(*id));
         if let Some(untold) = self.complaints.due(peer, Fault::Refused(reason), Instant::now()) {
             let claims_to_be = claims_to_be.map(|id| id.0);
-            tracing::warn!(claims_to_be, at, %reason, untold, "refused a peer's handshake");
+            tracing::warn!(claims_to_be, at, reason = %why, untold, "refused a peer's handshake");
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use vlot_raft::id::NodeId;
 
 use super::pages::Pages;
+use super::tls::Security;
 use super::transport::{AnyTransport, Begun, BindError, Transport, tcp::Tcp};
 use vlot_node::Lane;
 
@@ -62,7 +63,10 @@ pub struct Options {
     pub advertise: Option<String>,
     /// Where the other nodes listen, as the transport dials them: `host:port`, resolved at each dial, over TCP. This node's own entry is ignored.
     pub peers: BTreeMap<NodeId, String>,
-    /// What is answered to plain HTTP on the same port. By default it is refused like any other protocol.
+    /// How nodes speak TLS to each other. By default they do not.
+    pub security: Option<Security>,
+    /// What is answered to plain HTTP on the same port, within TLS if there is any. By default it is refused like any other
+    /// protocol.
     pub pages: Option<Pages>,
     /// Every bound that has a sensible default.
     pub limits: Limits,
@@ -72,7 +76,7 @@ impl Options {
     /// Options with the default limits.
     #[must_use]
     pub fn new(identity: Identity, listen: Listen, peers: BTreeMap<NodeId, String>) -> Self {
-        Self { identity, listen, advertise: None, peers, pages: None, limits: Limits::default() }
+        Self { identity, listen, advertise: None, peers, security: None, pages: None, limits: Limits::default() }
     }
 }
 
@@ -97,6 +101,8 @@ pub struct Limits {
     /// How many callers may be connected without having introduced themselves: so many from hosts where peers are known to
     /// be, and so many from all others. One more, and of the host that has most of them the oldest is dropped.
     pub strangers_max: usize,
+    /// How many TLS handshakes a second are begun with callers from hosts where no peer is known to be. The others wait.
+    pub strange_handshakes_per_second: u32,
     /// How many unlisted peers there may be: nodes of the cluster that have called and are no peers. One more is refused.
     pub unlisted_max: usize,
     /// How long an unlisted peer may send nothing before it is seen off; it may stay a quarter as long again.
@@ -131,6 +137,7 @@ impl Default for Limits {
             redial_max: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(3),
             strangers_max: 64,
+            strange_handshakes_per_second: 200,
             unlisted_max: 16,
             unlisted_silence_max: Duration::from_secs(60),
             silence_max: Duration::from_secs(5),

@@ -30,12 +30,34 @@ pub enum Refusal {
     TooManyUnlisted,
     /// One of the two has another disk than the one that is entitled to its seat.
     OtherDisk,
+    /// A connection in the clear, where TLS is required.
+    NoTls,
+    /// TLS, where connections are in the clear.
+    TlsUnexpected,
+    /// The caller shows no certificate.
+    NoCertificate,
+    /// The other end's certificate has expired.
+    Expired,
+    /// The other end's certificate is not valid yet.
+    NotYetValid,
+    /// The other end's certificate is signed by no CA that is trusted.
+    UnknownAuthority,
+    /// The other end's certificate is revoked.
+    Revoked,
+    /// The other end's certificate has none of the names that are allowed, or is not that of the node that it claims to be.
+    WrongName,
+    /// The other end's certificate is not good for another reason.
+    BadCertificate,
+    /// The two ends have no version or cipher suite in common, or what came is no TLS.
+    TlsFailed,
+    /// The other end has ended the TLS handshake.
+    TlsDenied,
     /// A reason that only a later version knows.
     Unrecognised,
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::NotVlot,
         Self::NoCommonVersion,
         Self::WrongCluster,
@@ -48,6 +70,17 @@ impl Refusal {
         Self::Garbled,
         Self::TooManyUnlisted,
         Self::OtherDisk,
+        Self::NoTls,
+        Self::TlsUnexpected,
+        Self::NoCertificate,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::UnknownAuthority,
+        Self::Revoked,
+        Self::WrongName,
+        Self::BadCertificate,
+        Self::TlsFailed,
+        Self::TlsDenied,
         Self::Unrecognised,
     ];
 
@@ -71,6 +104,17 @@ impl Refusal {
             Self::Garbled => 10,
             Self::TooManyUnlisted => 11,
             Self::OtherDisk => 12,
+            Self::NoTls => 13,
+            Self::TlsUnexpected => 14,
+            Self::NoCertificate => 15,
+            Self::Expired => 16,
+            Self::NotYetValid => 17,
+            Self::UnknownAuthority => 18,
+            Self::Revoked => 19,
+            Self::WrongName => 20,
+            Self::BadCertificate => 21,
+            Self::TlsFailed => 22,
+            Self::TlsDenied => 23,
             Self::Unrecognised => u16::MAX,
         }
     }
@@ -96,6 +140,17 @@ impl fmt::Display for Refusal {
             Self::Garbled => "an introduction that makes no sense",
             Self::TooManyUnlisted => "not a peer, and too many unlisted",
             Self::OtherDisk => "another disk than the node is known to have",
+            Self::NoTls => "no TLS, which is required; is the scheme of the address to be https?",
+            Self::TlsUnexpected => "TLS, where none is expected; is the scheme of the address to be http?",
+            Self::NoCertificate => "no certificate",
+            Self::Expired => "an expired certificate",
+            Self::NotYetValid => "a certificate that is not valid yet",
+            Self::UnknownAuthority => "a certificate of an unknown CA",
+            Self::Revoked => "a revoked certificate",
+            Self::WrongName => "a certificate for another name",
+            Self::BadCertificate => "a certificate that is not good",
+            Self::TlsFailed => "the TLS handshake failed",
+            Self::TlsDenied => "the other end refused the TLS handshake",
             Self::Unrecognised => "a reason of a later version",
         })
     }

@@ -67,13 +67,15 @@ mod tests {
 
     use super::*;
 
-    /// Takes in connections from these hosts; returns which of them are left, by their numbers.
-    async fn left(max: usize, hosts: &[(&str, bool)]) -> Vec<usize> {
+    /// Takes in connections from hosts of one letter, those of peers in upper case; returns the numbers of those that are
+    /// left.
+    async fn left(max: usize, hosts: &str) -> Vec<usize> {
         let mut unauthenticated = Unauthenticated::new(max);
         let mut tasks = Vec::new();
-        for (host, is_peers) in hosts {
+        for host in hosts.chars() {
             let task = tokio::spawn(pending::<()>());
-            if let Some(evicted) = unauthenticated.take_in(host, *is_peers, task.abort_handle()) {
+            if let Some(evicted) = unauthenticated.take_in(&host.to_string(), host.is_uppercase(), task.abort_handle())
+            {
                 evicted.abort();
             }
             tasks.push(task);
@@ -84,17 +86,16 @@ mod tests {
 
     #[tokio::test]
     async fn the_oldest_of_the_host_with_the_most_has_to_go() {
-        type Row<'a> = (&'a [(&'a str, bool)], &'a [usize]);
-        let rows: [Row<'_>; 5] = [
-            (&[("a", false), ("a", false), ("a", false)], &[0, 1, 2]),
-            (&[("a", false), ("a", false), ("a", false), ("a", false)], &[1, 2, 3]),
-            (&[("b", false), ("a", false), ("a", false), ("a", false), ("a", false)], &[0, 3, 4]),
-            (&[("a", false), ("b", false), ("c", false), ("d", false)], &[1, 2, 3]),
+        let rows = [
+            ("aaa", vec![0, 1, 2]),
+            ("aaaa", vec![1, 2, 3]),
+            ("baaaa", vec![0, 3, 4]),
+            ("abcd", vec![1, 2, 3]),
             // What comes from a peer's host goes for no other, and the other way round.
-            (&[("p", true), ("a", false), ("a", false), ("a", false), ("a", false), ("p", true)], &[0, 2, 3, 4, 5]),
+            ("PaaaaP", vec![0, 2, 3, 4, 5]),
         ];
         for (hosts, expected) in rows {
-            assert_eq!(left(3, hosts).await, expected, "{hosts:?}");
+            assert_eq!(left(3, hosts).await, expected, "{hosts}");
         }
     }
 

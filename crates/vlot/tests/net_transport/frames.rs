@@ -23,6 +23,8 @@ async fn two_nodes_exchange_frames_on_every_lane_in_order(world: World) {
         assert_eq!(n2.frames(1, lane, 5000).await, expected);
         assert_eq!(n1.frames(2, lane, 5000).await, expected);
     }
+    // What has arrived may not be counted as sent yet.
+    eventually(|| n1.net.stats().sent_frames == 15_000).await;
     let (sent, received) = (n1.net.stats(), n2.net.stats());
     assert_eq!((sent.sent_frames, received.received_frames), (15_000, 15_000));
     assert_eq!(sent.sent_bytes, received.received_bytes);

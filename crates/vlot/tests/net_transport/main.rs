@@ -1,5 +1,7 @@
-//! What nodes say to each other, over every transport that ships: real sockets on loopback, and in memory.
+//! What nodes say to each other, over every transport that ships, real sockets on loopback and
+//! in memory, and with TLS on each.
 
+mod certificates;
 mod conformance;
 mod disks;
 mod frames;
@@ -8,5 +10,6 @@ mod links;
 mod pages;
 mod snapshots;
 mod support;
+mod tls;
 mod unlisted;
 mod world;

@@ -1,14 +1,17 @@
 //! What the tests of this folder run over: each of them runs over every transport that ships.
 
 use std::net::TcpListener as StdListener;
+use std::sync::OnceLock;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Mutex;
 use vlot::net::memory::{self, Hub};
 use vlot::net::transport::{ByteStream, Listener, Transport};
-use vlot::net::{Event, Identity, Lane, Limits, Listen, Net, Options};
+use vlot::net::{Event, Identity, Lane, Limits, Listen, Net, Options, Security, Tls};
+use vlot_tls::ServerOptions;
 
+use crate::certificates::Certificates;
 use crate::support::{Answer, CLUSTER, Heard, Node, addresses, answer, hear_answer, hear_hello, id, soon};
 
 /// Runs each of these tests over each transport.
@@ -19,6 +22,12 @@ macro_rules! on_every_transport {
         }
         mod in_memory {
             $(#[tokio::test] async fn $test() { super::$test(crate::world::World::memory()).await; })*
+        }
+        mod over_tls {
+            $(#[tokio::test] async fn $test() { super::$test(crate::world::World::tcp().with_tls()).await; })*
+        }
+        mod in_memory_over_tls {
+            $(#[tokio::test] async fn $test() { super::$test(crate::world::World::memory().with_tls()).await; })*
         }
     };
 }
@@ -33,39 +42,67 @@ fn lasting(address: String) -> Address {
     Box::leak(address.into_boxed_str())
 }
 
-/// A transport to test over.
+/// A transport to test over, with TLS or without.
 #[derive(Clone, Debug)]
-pub enum World {
+pub struct World {
+    pub carrier: Carrier,
+    tls: Option<TlsOfAll>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Carrier {
     Tcp,
     Memory(Hub),
 }
 
+/// One certificate for all nodes and puppets.
+#[derive(Clone, Debug)]
+struct TlsOfAll {
+    security: Security,
+    dialler: vlot_tls::Client,
+    listener: vlot_tls::Server,
+}
+
 impl World {
     pub fn tcp() -> Self {
-        Self::Tcp
+        Self { carrier: Carrier::Tcp, tls: None }
     }
 
     pub fn memory() -> Self {
-        Self::Memory(Hub::default())
+        Self { carrier: Carrier::Memory(Hub::default()), tls: None }
+    }
+
+    pub fn with_tls(self) -> Self {
+        static FILES: OnceLock<(Certificates, Tls)> = OnceLock::new();
+        let (_, tls) = FILES.get_or_init(|| {
+            let files = Certificates::new("everyone");
+            let tls = files.tls("all", &["127.0.0.1", "127.0.0.2", "place"]);
+            // Puppets call as whoever they like.
+            (files, Tls { callers_by_address: false, ..tls })
+        });
+        let own =
+            ServerOptions { clients: tls.callers.clone(), alpn: Vec::new(), ..ServerOptions::new(tls.own.clone()) };
+        let (dialler, listener) = (tls.client().unwrap(), vlot_tls::Server::load(own).unwrap());
+        Self { tls: Some(TlsOfAll { security: Security::load(tls).unwrap(), dialler, listener }), ..self }
     }
 
     /// A place to listen at that no one else has.
     pub fn place(&self) -> Place {
-        match self {
-            Self::Tcp => Place::On(StdListener::bind("127.0.0.1:0").unwrap()),
-            Self::Memory(hub) => {
+        match &self.carrier {
+            Carrier::Tcp => Place::On(StdListener::bind("127.0.0.1:0").unwrap()),
+            Carrier::Memory(hub) => {
                 static PLACES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
                 let number = PLACES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                Place::In(hub.clone(), lasting(format!("place-{number}:1")))
+                Place::In(hub.clone(), lasting(format!("place:{number}")))
             }
         }
     }
 
     /// The place of that address, which has to be free.
     pub fn place_at(&self, address: Address) -> Place {
-        match self {
-            Self::Tcp => Place::On(StdListener::bind(address).unwrap()),
-            Self::Memory(hub) => {
+        match &self.carrier {
+            Carrier::Tcp => Place::On(StdListener::bind(address).unwrap()),
+            Carrier::Memory(hub) => {
                 drop(hub.at(address).listen().unwrap());
                 Place::In(hub.clone(), address)
             }
@@ -86,7 +123,8 @@ impl World {
     }
 
     pub fn options(&self, identity: Identity, place: Place, peers: &[(u64, Address)]) -> Options {
-        Options::new(identity, place.listen(), addresses(peers))
+        let security = self.tls.as_ref().map(|tls| tls.security.clone());
+        Options { security, ..Options::new(identity, place.listen(), addresses(peers)) }
     }
 
     pub fn start_with(&self, options: Options) -> Node {
@@ -114,10 +152,7 @@ impl World {
 
     /// Connects to whoever listens there.
     pub async fn dial(&self, address: &str) -> Stream {
-        match self {
-            Self::Tcp => Box::new(TcpStream::connect(address).await.unwrap()),
-            Self::Memory(_) => self.dial_from("someone:1", address).await,
-        }
+        self.dial_from(self.someone(), address).await
     }
 
     /// Connects from a host at which no node of these tests is.
@@ -127,14 +162,34 @@ impl World {
 
     /// Connects from the host of this address.
     pub async fn dial_from(&self, from: &str, address: &str) -> Stream {
-        match self {
-            Self::Tcp => {
+        let stream = self.dial_in_the_clear_from(from, address).await;
+        match &self.tls {
+            None => stream,
+            Some(tls) => {
+                let host = address.rsplit_once(':').unwrap().0;
+                Box::new(soon(tls.dialler.connect(stream, host)).await.unwrap())
+            }
+        }
+    }
+
+    /// Connects to whoever listens there without TLS, whatever is spoken there.
+    pub async fn dial_in_the_clear(&self, address: &str) -> Stream {
+        self.dial_in_the_clear_from(self.someone(), address).await
+    }
+
+    fn someone(&self) -> &'static str {
+        if let Carrier::Tcp = self.carrier { "127.0.0.1:0" } else { "someone:1" }
+    }
+
+    pub async fn dial_in_the_clear_from(&self, from: &str, address: &str) -> Stream {
+        match &self.carrier {
+            Carrier::Tcp => {
                 let socket = TcpSocket::new_v4().unwrap();
                 let host = from.rsplit_once(':').unwrap().0;
                 socket.bind(format!("{host}:0").parse().unwrap()).unwrap();
                 Box::new(socket.connect(address.parse().unwrap()).await.unwrap())
             }
-            Self::Memory(hub) => Box::new(hub.at(from).dial(address).await.unwrap().stream),
+            Carrier::Memory(hub) => Box::new(hub.at(from).dial(address).await.unwrap().stream),
         }
     }
 
@@ -148,6 +203,7 @@ impl World {
     pub async fn ask(&self, address: &str, says: &[u8]) -> (Stream, Answer) {
         let mut stream = self.dial(address).await;
         stream.write_all(says).await.unwrap();
+        stream.flush().await.unwrap();
         let answer = hear_answer(&mut stream).await;
         (stream, answer)
     }
@@ -162,7 +218,7 @@ impl World {
             }
             Place::In(hub, address) => Incoming::Memory(Mutex::new(hub.at(address).listen().unwrap())),
         };
-        Puppet { node, address, listener }
+        Puppet { node, address, listener, tls: self.tls.as_ref().map(|tls| tls.listener.clone()) }
     }
 }
 
@@ -194,6 +250,7 @@ pub struct Puppet {
     pub node: u64,
     address: Address,
     listener: Incoming,
+    tls: Option<vlot_tls::Server>,
 }
 
 enum Incoming {
@@ -208,9 +265,16 @@ impl Puppet {
 
     /// The next connection, of which nothing has been heard.
     pub async fn called(&self) -> Stream {
-        match &self.listener {
-            Incoming::Tcp(listener) => Box::new(listener.accept().await.unwrap().0),
-            Incoming::Memory(listener) => Box::new(listener.lock().await.accept().await.unwrap().stream),
+        loop {
+            let stream: Stream = match &self.listener {
+                Incoming::Tcp(listener) => Box::new(listener.accept().await.unwrap().0),
+                Incoming::Memory(listener) => Box::new(listener.lock().await.accept().await.unwrap().stream),
+            };
+            let Some(tls) = &self.tls else { return stream };
+            // One that was given up meanwhile is none.
+            if let Ok(stream) = tls.accept(stream).await {
+                return Box::new(stream);
+            }
         }
     }
 
@@ -219,7 +283,8 @@ impl Puppet {
         loop {
             let (mut stream, heard) = self.hear().await;
             // One that was given up before it was answered is none.
-            if stream.write_all(&answer(0, 3, CLUSTER, self.node)).await.is_ok() {
+            let answer = answer(0, 3, CLUSTER, self.node);
+            if stream.write_all(&answer).await.is_ok() && stream.flush().await.is_ok() {
                 return (stream, heard.lane);
             }
         }
