@@ -79,7 +79,6 @@ pub(crate) struct PageClient {
 
 impl PageClient {
     /// One that speaks TLS to those that listen so.
-    #[expect(dead_code, reason = "peers have no TLS yet")]
     pub(crate) fn with_tls(tls: Client) -> PageClient {
         PageClient { tls: Some(tls) }
     }

@@ -51,8 +51,8 @@ fn self_signed(config: &Config, directory: &Path) -> Result<KeyPairFiles, ServeE
     Ok(files)
 }
 
-/// Follows the files of what is shown to clients, and warns in time before its end.
-pub(crate) async fn watch_end(server: Server) {
+/// Follows the files of what is shown, to clients or to peers, and warns in time before its end.
+pub(crate) async fn watch_end(server: Server, shown_to: &'static str) {
     let mut told: Option<(Arc<str>, i64)> = None;
     loop {
         server.refresh().await;
@@ -60,20 +60,20 @@ pub(crate) async fn watch_end(server: Server) {
         let left = certificate.seconds_left();
         let told_left = told.as_ref().filter(|(serial, _)| **serial == *certificate.serial).map(|(_, left)| *left);
         if is_due(left, told_left) {
-            warn_of_end(&server, &certificate, left);
+            warn_of_end(&server, shown_to, &certificate, left);
             told = Some((certificate.serial.into(), left));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-fn warn_of_end(server: &Server, certificate: &Certificate, left: i64) {
+fn warn_of_end(server: &Server, shown_to: &str, certificate: &Certificate, left: i64) {
     let (file, until) = (server.files().cert.display(), DisplayTime(certificate.not_after));
     if left < 0 {
-        warn!(%file, %until, "the certificate that is shown to clients has expired; renew it, and it is used at once");
+        warn!(%file, %until, "the certificate that is shown to {shown_to} has expired; renew it, and it is used at once");
     } else {
         let days = left / DAY;
-        warn!(%file, %until, days, "the certificate that is shown to clients expires soon; renew it in time");
+        warn!(%file, %until, days, "the certificate that is shown to {shown_to} expires soon; renew it in time");
     }
 }
 

@@ -8,6 +8,7 @@ mod auth;
 mod checks;
 mod error;
 pub(crate) mod flags;
+mod peer_tls;
 mod tls;
 mod values;
 
@@ -20,6 +21,7 @@ pub(crate) use auth::{AuthOptions, JwtOptions, SignMethod, TokenKind};
 pub(crate) use checks::CorruptionChecks;
 pub use error::ConfigError;
 use error::Expected;
+pub(crate) use peer_tls::PeerTls;
 pub(crate) use tls::{ClientTls, OwnCertificate};
 pub(crate) use values::Url;
 
@@ -33,6 +35,8 @@ pub struct Config {
     pub(crate) advertise_client: Vec<Url>,
     /// How clients are spoken to where an URL is https.
     pub(crate) client_tls: Option<ClientTls>,
+    /// How peers are spoken to, if there is a certificate for them.
+    pub(crate) peer_tls: Option<PeerTls>,
     /// Which versions and cipher suites of TLS are spoken.
     pub(crate) protocols: vlot_tls::Protocols,
     /// How long a certificate is good that this node makes for itself.
@@ -167,14 +171,16 @@ impl Config {
         let name = text(&settings, "name").to_owned();
         let (heartbeat, election_timeout) = timing(&settings)?;
         let listen = listen(&settings)?;
+        let cluster = initial_cluster(&settings, &name)?;
         Ok(Config {
             data_dir: data_dir(&settings, &name),
             client_tls: tls::client_tls(&mut settings, &listen)?,
+            peer_tls: peer_tls::peer_tls(&mut settings, &listen, &cluster)?,
             protocols: tls::protocols(&settings)?,
             self_signed_days: tls::self_signed_days(&settings)?,
             listen,
             advertise_client: advertise_client(&settings)?,
-            cluster: initial_cluster(&settings, &name)?,
+            cluster,
             heartbeat,
             election_timeout,
             limits: limits(&settings)?,
@@ -252,21 +258,12 @@ fn listen(settings: &Settings) -> Result<Listen, ConfigError> {
         reuse_port: is_on(settings, "socket-reuse-port"),
         reuse_address: is_on(settings, "socket-reuse-address"),
     };
-    no_tls_for_peers("listen-peer-urls", &listen.peer)?;
     for (urls, flag) in [(&listen.peer, "listen-peer-urls"), (&listen.client, "listen-client-urls")] {
         if urls.is_empty() {
             return Err(ConfigError::NoAddress { flag });
         }
     }
     Ok(listen)
-}
-
-/// Peers speak in the clear.
-fn no_tls_for_peers(flag: &'static str, urls: &[Url]) -> Result<(), ConfigError> {
-    match urls.iter().find(|url| url.is_tls) {
-        Some(url) => Err(invalid(flag, &url.to_string(), "http://, for peers have no TLS")),
-        None => Ok(()),
-    }
 }
 
 fn advertise_client(settings: &Settings) -> Result<Vec<Url>, ConfigError> {
@@ -282,7 +279,6 @@ fn initial_cluster(settings: &Settings, name: &str) -> Result<InitialCluster, Co
     if own.is_empty() {
         return Err(ConfigError::NoAddress { flag: "initial-advertise-peer-urls" });
     }
-    no_tls_for_peers("initial-advertise-peer-urls", &own)?;
     let members = match text(settings, "initial-cluster") {
         "" => vec![(name.to_owned(), own.clone())],
         given => named_members(given)?,

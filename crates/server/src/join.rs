@@ -136,7 +136,7 @@ fn judge(config: &Config, told: &[Told]) -> Result<Place, JoinError> {
         let (name, peer_urls) = (name.clone(), Url::texts(urls).join(","));
         return Err(JoinError::NotAMember { cluster: first.cluster, name, peer_urls, members });
     }
-    let address = |url: &String| Url::parse(url).ok().map(|url| url.authority());
+    let address = |url: &String| Url::parse(url).ok().map(|url| url.peer_address());
     let others = members.iter().filter(|other| other.id != member.id);
     let others = others.filter_map(|other| Some((other.id, address(other.peer_ur_ls.first()?)?))).collect();
     Ok(Place { identity: Identity { cluster: first.cluster, member: member.id }, others })

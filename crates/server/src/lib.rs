@@ -44,6 +44,7 @@ mod join;
 mod json;
 mod member;
 mod metrics;
+mod peer_certificates;
 mod peer_pages;
 mod removal;
 mod restore;

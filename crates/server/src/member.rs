@@ -85,7 +85,9 @@ impl Membership {
             let peer_ur_ls = peer_ur_ls
                 .or_else(|| Some(told.peer_ur_ls).filter(|urls| !urls.is_empty()))
                 .or_else(|| first.map(|first| Url::texts(&first.peer_urls)))
-                .unwrap_or_else(|| vec![format!("http://{address}")]);
+                .unwrap_or_else(|| {
+                    vec![if address.contains("://") { address.to_owned() } else { format!("http://{address}") }]
+                });
             // One that is to vote and has not caught up learns, and is a voter to clients all the same.
             let is_learner = member.seat == Seat::Learner && seat.is_some_and(|seat| seat.is_learner);
             Some(Member { id, name: name.unwrap_or_default(), peer_ur_ls, client_ur_ls: told.client_ur_ls, is_learner })

@@ -112,7 +112,7 @@ fn make(
     let identity = membership.identity();
     let (position, revision) = make_store(&dir.join("store"), file, path, options)?;
     let voters = membership.first_members().iter();
-    let voters = voters.filter_map(|member| Some((NodeId(member.id), member.peer_urls.first()?.authority())));
+    let voters = voters.filter_map(|member| Some((NodeId(member.id), member.peer_urls.first()?.peer_address())));
     let owner = LogOwner { cluster: identity.cluster, node: NodeId(identity.member) };
     begin_log(&dir.join("log"), owner, STORE, LogId::new(position.term, position.index), voters)
         .map_err(RestoreError::Log)?;

@@ -27,6 +27,7 @@ use crate::edge::{self, Edge, ListenError, Listener, Security, Serves};
 use crate::identity::Identity;
 use crate::member::Membership;
 use crate::metrics::Metrics;
+use crate::peer_certificates::Peers;
 use crate::peer_pages::PeerPages;
 use crate::service::{Parts, Services};
 use crate::store_group::{StoreFailure, StoreGroup};
@@ -47,7 +48,7 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     let mut data_dir = DataDir::take(&config.data_dir)?;
     let fresh = data_dir.mark.is_none();
     let tls = certificates::client_server(&config, &data_dir.path)?;
-    let page_client = PageClient::default();
+    let Peers { tls: peer_tls, page_client, shown: shown_to_peers } = Peers::load(&config, &data_dir.path)?;
     let Start { membership, peers } = start(&config, &page_client, &mut data_dir).await?;
     let identity = membership.identity();
     let metrics = Arc::new(Metrics::new(config.extensive_metrics));
@@ -55,6 +56,7 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
         .map_err(|error| ServeError::Store { data_dir: data_dir.path.clone(), error })?;
     let pages = PeerPages::default();
     let options = node_options(&config, identity, peers, &pages, &data_dir.path)?;
+    let options = vlot::Options { tls: peer_tls, ..options };
     let node = Node::open(options).await.map_err(ServeError::Node)?;
     let (machine, told, compactions) = StoreMachine::new(store, metrics.clone(), config.slow_apply);
     let voters = membership.first_members().iter().map(|member| NodeId(member.id));
@@ -122,8 +124,10 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     for listener in secured(sockets, tls.as_ref()) {
         edges.spawn(edge.clone().serve(listener));
     }
-    if let Some(tls) = tls {
-        background.spawn(certificates::watch_end(tls));
+    for (shown, to) in [(tls, "clients"), (shown_to_peers, "peers")] {
+        if let Some(shown) = shown {
+            background.spawn(certificates::watch_end(shown, to));
+        }
     }
     for url in &config.listen.client {
         info!(%url, "serving clients");
@@ -182,7 +186,7 @@ async fn start(config: &Config, page_client: &PageClient, data_dir: &mut DataDir
     data_dir.bind(config, identity, joined)?;
     let membership = Membership::of(config, identity);
     let first = membership.first_members().iter();
-    let first = first.filter_map(|member| Some((NodeId(member.id), member.peer_urls.first()?.authority())));
+    let first = first.filter_map(|member| Some((NodeId(member.id), member.peer_urls.first()?.peer_address())));
     let peers = first.chain(others.into_iter().map(|(id, address)| (NodeId(id), address))).collect();
     Ok(Start { membership: Arc::new(membership), peers })
 }
@@ -219,7 +223,7 @@ fn node_options(
         cluster: identity.cluster,
         node: NodeId(identity.member),
         listen: Listen::At(listen.to_string()),
-        advertise: own.and_then(|(_, urls)| Some(urls.first()?.authority())),
+        advertise: own.and_then(|(_, urls)| Some(urls.first()?.peer_address())),
         peers,
         pages: Some(pages.pages()),
         heartbeat: config.heartbeat,

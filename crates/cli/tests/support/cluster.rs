@@ -39,6 +39,11 @@ impl Cluster {
         Cluster::start("vlot", Path::new(VLOT), &["server", "--stop-with-parent"], nodes, ctl)
     }
 
+    /// A cluster of ours that is not started.
+    pub fn vlot_unstarted(nodes: usize, ctl: &Path) -> Cluster {
+        Cluster::of("vlot", Path::new(VLOT), &["server", "--stop-with-parent"], nodes, ctl)
+    }
+
     /// Starts a cluster of etcd's and waits until it serves.
     pub fn etcd(nodes: usize, server: &Path, ctl: &Path) -> Cluster {
         Cluster::start("etcd", server, &[], nodes, ctl)

@@ -37,6 +37,10 @@ pub enum ConfigError {
     OtherPeerUrls { name: String, listed: Vec<Url>, own: Vec<Url> },
     /// An URL is https, and there is no certificate to show.
     NoCertificate { url: Url },
+    /// A peer URL is https, and there is no certificate to show to peers.
+    NoPeerCertificate { url: Url },
+    /// Peers' certificates are to have a common name and a host.
+    TwoNameRules { cn: String, hostname: String },
     /// Of a certificate and its key only one is given.
     HalfOfPair { given: &'static str, missing: &'static str },
     /// TLS cannot be spoken so.
@@ -93,6 +97,14 @@ impl fmt::Display for ConfigError {
                 out,
                 "{url} needs TLS, and there is no certificate: give --cert-file and --key-file, or --auto-tls"
             ),
+            Self::NoPeerCertificate { url } => write!(
+                out,
+                "{url} needs TLS, and there is no certificate: give --peer-cert-file and --peer-key-file, or \
+                 --peer-auto-tls"
+            ),
+            Self::TwoNameRules { cn, hostname } => {
+                write!(out, "AllowedCN and AllowedHostname are mutually exclusive (cn={cn:?}, hostname={hostname:?})")
+            }
             Self::HalfOfPair { given, missing } => {
                 write!(
                     out,

@@ -55,7 +55,6 @@ const fn formerly_experimental(flag: Flag) -> Flag {
     Flag { formerly_experimental: true, ..flag }
 }
 
-const NO_TLS: Treatment = Refused("peers have no TLS; put a TLS proxy in front, or keep to a trusted network");
 const OWN_CALLS: Treatment = Accepted("the gateway calls its own node without a connection");
 const NO_DISCOVERY: Treatment = Refused("discovery is not supported; name all members with --initial-cluster");
 const NO_TRACES: Treatment = Accepted("no traces are exported");
@@ -137,17 +136,19 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("client-cert-allowed-hostname", Text, "", Honoured),
     flag("trusted-ca-file", Text, "", Honoured),
     flag("auto-tls", Switch, "false", Honoured),
-    flag("peer-cert-file", Text, "", NO_TLS),
-    flag("peer-key-file", Text, "", NO_TLS),
-    flag("peer-client-cert-auth", Switch, "false", NO_TLS),
-    flag("peer-client-cert-file", Text, "", NO_TLS),
-    flag("peer-client-key-file", Text, "", NO_TLS),
-    flag("peer-trusted-ca-file", Text, "", NO_TLS),
-    flag("peer-cert-allowed-cn", Text, "", NO_TLS),
-    flag("peer-cert-allowed-hostname", Text, "", NO_TLS),
-    flag("peer-auto-tls", Switch, "false", NO_TLS),
+    flag("peer-cert-file", Text, "", Honoured),
+    flag("peer-key-file", Text, "", Honoured),
+    flag("peer-client-cert-auth", Switch, "false", Honoured),
+    flag("peer-client-cert-file", Text, "", Honoured),
+    flag("peer-client-key-file", Text, "", Honoured),
+    flag("peer-trusted-ca-file", Text, "", Honoured),
+    flag("peer-cert-allowed-cn", Text, "", Honoured),
+    flag("peer-cert-allowed-hostname", Text, "", Honoured),
+    flag("peer-auto-tls", Switch, "false", Honoured),
     flag("self-signed-cert-validity", Integer, "1", Honoured),
-    flag("peer-crl-file", Text, "", NO_TLS),
+    flag("peer-crl-file", Text, "", Honoured),
+    // Not etcd's: for the time of a move from http to https.
+    flag("experimental-peer-allow-plaintext", Switch, "false", Honoured),
     flag("cipher-suites", Text, "", Honoured),
     flag("cors", Text, "*", Honoured),
     flag("host-whitelist", Text, "*", Honoured),
@@ -196,7 +197,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     formerly_experimental(flag("corrupt-check-time", Duration, "1h", Honoured)),
     formerly_experimental(flag("compact-hash-check-time", Duration, "1m", Honoured)),
     formerly_experimental(flag("compaction-batch-limit", Integer, "1000", COMPACTION_PACE)),
-    formerly_experimental(flag("peer-skip-client-san-verification", Switch, "false", NO_TLS)),
+    formerly_experimental(flag("peer-skip-client-san-verification", Switch, "false", Honoured)),
     formerly_experimental(flag("watch-progress-notify-interval", Duration, "10m", Honoured)),
     formerly_experimental(flag("warning-apply-duration", Duration, "100ms", Honoured)),
     formerly_experimental(flag("bootstrap-defrag-threshold-megabytes", Integer, "0", NO_BBOLT)),

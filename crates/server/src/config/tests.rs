@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use vlot::tls::{ServerCheck, Speaks, Verify};
+
 use super::flags::{FLAGS, Kind, Treatment};
 use super::*;
 use vlot_tls::{KeyPairFiles, NameRule, Roots};
@@ -80,17 +82,11 @@ fn an_unknown_variable_is_warned_about_and_a_bad_value_in_one_is_refused() {
 #[test]
 fn what_cannot_be_done_is_refused_by_name_with_a_reason() {
     let rows = [
-        ("--peer-cert-file a.pem", "--peer-cert-file is not supported: peers have no TLS"),
-        ("--peer-auto-tls", "--peer-auto-tls is not supported: peers have no TLS"),
         ("--discovery-srv example.com", "--discovery-srv is not supported: discovery"),
         ("--force-new-cluster", "--force-new-cluster is not supported: a cluster that has lost"),
         ("--unsafe-no-fsync", "--unsafe-no-fsync is not supported: nothing is acknowledged"),
         ("--wal-dir /x", "--wal-dir is not supported: the log"),
         ("--config-file a.yml", "--config-file is not supported: configuration files are not read"),
-        (
-            "--experimental-peer-skip-client-san-verification",
-            "--peer-skip-client-san-verification is not supported: peers have no TLS",
-        ),
     ];
     for (arguments, start) in rows {
         let line = refusal(arguments);
@@ -175,7 +171,8 @@ fn bad_values_give_one_line() {
         ),
         (
             "--listen-peer-urls https://1.1.1.1:1",
-            "--listen-peer-urls=https://1.1.1.1:1: expected http://, for peers have no TLS",
+            "https://1.1.1.1:1 needs TLS, and there is no certificate: give --peer-cert-file and --peer-key-file, or \
+             --peer-auto-tls",
         ),
         ("--watch-progress-notify-interval 99ms", "--watch-progress-notify-interval=99ms: expected at least 100ms"),
         (
@@ -386,5 +383,65 @@ fn every_flag_is_in_the_compatibility_document_under_what_becomes_of_it() {
             Treatment::Refused(_) => &["refused"],
         };
         assert!(expected.contains(&verdict), "--{}: {verdict}", flag.name);
+    }
+}
+
+#[test]
+fn peers_speak_tls_as_etcds_flags_say() {
+    const LISTENS: &str = "--listen-peer-urls https://1.1.1.1:1 --initial-advertise-peer-urls https://a:1 \
+                           --initial-cluster default=https://a:1 --peer-cert-file c --peer-key-file k";
+    let peer_tls = |more: &str| read(&format!("{LISTENS} {more}")).unwrap().peer_tls.unwrap();
+    let files = peer_tls("");
+    assert_eq!((files.callers.clone(), files.speaks, files.callers_by_address), (None, Speaks::Tls, true));
+    let mutual = peer_tls("--peer-trusted-ca-file ca --peer-crl-file crl --peer-cert-allowed-cn a,b");
+    let names = NameRule::CommonNames(vec!["a".into(), "b".into()]);
+    let by = Verify { roots: Roots::File("ca".into()), crl: Some("crl".into()), names };
+    assert_eq!((mutual.callers, mutual.dialled), (Some(by.clone()), ServerCheck::Verified { by, name: None }));
+    assert_eq!(peer_tls("--peer-client-cert-auth").callers.unwrap().roots, Roots::System);
+    assert!(!peer_tls("--experimental-peer-skip-client-san-verification").callers_by_address);
+    assert_eq!(peer_tls("--experimental-peer-allow-plaintext").speaks, Speaks::Both);
+    let own_to_dial = peer_tls("--peer-client-cert-file c2 --peer-client-key-file k2").own_to_dial.unwrap();
+    assert_eq!((own_to_dial.cert, own_to_dial.key), ("c2".into(), "k2".into()));
+    let auto = read("--listen-peer-urls https://1.1.1.1:1 --peer-auto-tls").unwrap().peer_tls.unwrap();
+    assert_eq!((auto.own, auto.dialled), (OwnCertificate::SelfSigned, ServerCheck::Any));
+    let plain = read("--peer-cert-file c --peer-key-file k").unwrap();
+    assert_eq!(plain.peer_tls.unwrap().speaks, Speaks::PlainWhereItListens);
+    assert!(plain.warnings.iter().any(|line| line.contains("its scheme is http")), "{:?}", plain.warnings);
+}
+
+#[test]
+fn what_cannot_go_together_for_peers_is_said() {
+    let rows = [
+        ("--peer-cert-file c", "--peer-cert-file is given without --peer-key-file; a certificate needs its key"),
+        ("--peer-key-file k", "--peer-key-file is given without --peer-cert-file; "),
+        (
+            "--peer-cert-file c --peer-key-file k --peer-client-key-file k",
+            "--peer-client-key-file is given without --peer-client-cert-file; ",
+        ),
+        (
+            "--peer-auto-tls --peer-cert-allowed-cn a --peer-cert-allowed-hostname b",
+            "AllowedCN and AllowedHostname are mutually exclusive (cn=\"a\", hostname=\"b\")",
+        ),
+        (
+            "--initial-cluster default=http://localhost:2380,b=https://b:1",
+            "https://b:1 needs TLS, and there is no certificate: give --peer-cert-file",
+        ),
+    ];
+    for (arguments, start) in rows {
+        let line = refusal(arguments);
+        assert!(line.starts_with(start), "{line}");
+    }
+    let warned = [
+        ("--peer-auto-tls", "whoever reaches this node may call it as a peer"),
+        ("--peer-auto-tls --peer-crl-file crl", "--peer-crl-file has no effect"),
+        ("--peer-auto-tls --experimental-peer-allow-plaintext", "--experimental-peer-allow-plaintext has no effect"),
+        (
+            "--peer-auto-tls --listen-peer-urls https://1.1.1.1:1 --experimental-peer-allow-plaintext",
+            "--experimental-peer-allow-plaintext: whoever reaches this node may call it in the clear",
+        ),
+    ];
+    for (arguments, start) in warned {
+        let warnings = read(arguments).unwrap().warnings;
+        assert!(warnings.iter().any(|line| line.starts_with(start)), "{warnings:?}");
     }
 }

@@ -111,10 +111,10 @@ fn own_certificate(settings: &mut Settings) -> Result<Option<OwnCertificate>, Co
     }
 }
 
-fn path(settings: &Settings, name: &str) -> Option<PathBuf> {
+pub(super) fn path(settings: &Settings, name: &str) -> Option<PathBuf> {
     Some(text(settings, name)).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-fn list(settings: &Settings, name: &str) -> Vec<String> {
+pub(super) fn list(settings: &Settings, name: &str) -> Vec<String> {
     text(settings, name).split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }

@@ -94,6 +94,12 @@ impl Url {
         host.parse().ok().map(|ip: std::net::IpAddr| (ip, self.port).into())
     }
 
+    /// As the peers' transport dials it: an address without a scheme is one of connections in the clear, as those are
+    /// that logs hold which are older than TLS.
+    pub(crate) fn peer_address(&self) -> String {
+        if self.is_tls { self.to_string() } else { self.authority() }
+    }
+
     /// `host:port`, as it is dialled.
     pub(crate) fn authority(&self) -> String {
         match self.host.contains(':') {

@@ -42,6 +42,8 @@ pub enum ServeError {
     Corrupt(Corrupt),
     /// A file of TLS cannot be used.
     TlsFile(vlot_tls::FileError),
+    /// A file of TLS between peers cannot be used.
+    PeerTlsFile(vlot_tls::FileError),
     /// This node cannot make a certificate for itself.
     SelfSigned(vlot_tls::make::MakeError),
     /// The cluster has removed this member.
@@ -64,7 +66,8 @@ impl fmt::Display for ServeError {
             Self::NodeFailed(ended) => ended.fmt(out),
             Self::Corrupt(corrupt) => corrupt.fmt(out),
             Self::TlsFile(error) => write!(out, "cannot serve TLS: {error}"),
-            Self::SelfSigned(error) => write!(out, "--auto-tls: {error}"),
+            Self::PeerTlsFile(error) => write!(out, "cannot speak TLS to peers: {error}"),
+            Self::SelfSigned(error) => write!(out, "cannot make a certificate: {error}"),
             Self::Removed { identity: Identity { cluster, member }, data_dir } => write!(
                 out,
                 "member {member:x} was removed from cluster {cluster:x} for ever; to come back, add it again and start it \

@@ -193,7 +193,7 @@ fn peer_urls(texts: &[String]) -> Result<Vec<Url>, Status> {
 
 /// Where the others dial a member: they use the first of its URLs.
 fn address_of(urls: &[Url]) -> String {
-    urls.first().map_or_else(String::new, Url::authority)
+    urls.first().map_or_else(String::new, Url::peer_address)
 }
 
 fn find(members: &[Member], id: u64) -> Result<&Member, Status> {
