@@ -154,7 +154,8 @@ fn the_gateway_takes_a_token_from_a_header() {
         let json: serde_json::Value = serde_json::from_str(&login.text()).unwrap();
         let token = json["token"].as_str().unwrap_or_else(|| panic!("{}", login.text())).to_owned();
         let put = r#"{"key":"YQ==","value":"MQ=="}"#;
-        let rows: [(&str, &[(&str, &str)], &str); 9] = [
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+        let rows: [Row<'_>; 9] = [
             ("/v3/kv/put", &[("Authorization", &token)], put),
             ("/v3/kv/put", &[("Grpc-Metadata-Token", &token)], put),
             ("/v3/kv/put", &[("Grpc-Metadata-Authorization", &token)], put),
