@@ -153,7 +153,7 @@ fn nested(request: Request, depth: usize) -> TxnRequest {
     TxnRequest { failure, ..Default::default() }
 }
 
-/// Change by change, what etcd makes of it and the auth revision then. As `crates/cli/tests/e2e_rbac.rs` finds it there.
+/// Change by change, what etcd makes of it and the auth revision then. `crates/cli/tests/e2e_rbac/changes.rs` asks etcd the same.
 #[test]
 fn users_and_roles_change_by_etcds_rules() {
     let mut member = Member::new();

@@ -22,7 +22,7 @@ use super::support::grpc::Client;
 /// How long the first message of a stream may take. None within it is an answer too: nobody is refused so late.
 const FIRST_MESSAGE: Duration = Duration::from_millis(300);
 /// Passwords are hashed as cheaply as may be.
-const CHEAP: (&str, &str) = ("bcrypt-cost", "4");
+pub const CHEAP: (&str, &str) = ("bcrypt-cost", "4");
 
 /// A cluster with the users of the model, and a token for each.
 pub struct Judged {

@@ -3,6 +3,7 @@
 //! The calls go to three nodes in turn. What is refused changes nothing, and the members stay alike.
 
 mod cells;
+mod changes;
 mod gateway;
 mod judged;
 mod model;
