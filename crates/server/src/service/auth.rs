@@ -202,6 +202,7 @@ impl Services {
         if request.len() > self.request_bytes_max {
             return Err(Status::REQUEST_TOO_LARGE);
         }
+        self.require_name(caller).await?;
         let asker = caller.identity.clone().map(Asker::Client);
         match self.store_group.propose(Proposal::Request { asker, tag, request }).await?? {
             Applied::Auth { revision } => Ok(Some(self.header(revision))),

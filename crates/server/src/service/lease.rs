@@ -144,6 +144,7 @@ impl Services {
                 request = requests.next(), if !has_ended && renewing.len() < RENEWING_MAX => match request? {
                     Some(request) => {
                         let LeaseKeepAliveRequest { id } = decode(request)?;
+                        self.require_name(&caller).await?;
                         let asker = caller.renewed(&self.store_group.auth())?.asker();
                         renewing.push_back((id, self.store_group.renew(id, asker)?));
                     }
