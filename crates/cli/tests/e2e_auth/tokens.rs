@@ -186,12 +186,12 @@ fn guesses_starve_nobody() {
         let plain = client(&cluster, 0).await;
         let anna = plain.with_header("token", &log_in(&plain, "anna", "annapw").await.unwrap());
         let guessing = client(&cluster, 0).await;
-        let guesses: Vec<_> = (0..64)
+        let guesses: Vec<_> = (0..40)
             .map(|guesser| {
                 let guessing = guessing.clone();
                 tokio::spawn(async move {
                     let mut refused = 0;
-                    for guess in 0..20 {
+                    for guess in 0..5 {
                         let name = if guess % 2 == 0 { "anna" } else { "nobody" };
                         let told = log_in(&guessing, name, &format!("guess{guesser}/{guess}")).await.unwrap_err();
                         assert!(told == FAILED || told == "8 etcdserver: too many requests", "{told}");
@@ -236,17 +236,14 @@ fn our_command_line_works_with_users() {
     };
     let root = ["--user", "root:rootpw"];
     for words in [
-        &["check", "perf", "--load=s", "--prefix=a/perf/"][..],
-        &["check", "datascale", "--load=s", "--prefix=a/scale/"],
+        &["check", "datascale", "--load=s", "--prefix=a/scale/"][..],
         &["endpoint", "status", "--cluster"],
         &["endpoint", "hashkv"],
         &["lock", "a/lock", "echo", "held"],
         &["snapshot", "save", &cluster.dir.path().join("snapshot").display().to_string()],
     ] {
         let output = ours(&[words, &root].concat());
-        // A busy machine may be too slow for the verdict of `check perf`; the calls must all go well.
-        let is_slow = words[1] == "perf" && output.stdout.contains("FAIL") && !output.stderr.contains("etcdserver");
-        assert!(output.succeeded() || is_slow, "{words:?}: {output:?}");
+        assert!(output.succeeded(), "{words:?}: {output:?}");
     }
     let denied = ours(&["get", "b", "--user", "anna:annapw"]);
     assert_eq!((denied.stderr.as_str(), denied.code), ("Error: etcdserver: permission denied\n", Some(1)));
