@@ -15,6 +15,8 @@ use super::support::Etcd;
 use super::support::cluster::{Cluster, PATIENCE};
 use super::support::http::{Connection, request};
 
+type Headers<'h> = [(&'h str, &'h str)];
+
 const DENIED: &str = "7 etcdserver: permission denied";
 
 #[test]
@@ -154,8 +156,7 @@ fn the_gateway_takes_a_token_from_a_header() {
         let json: serde_json::Value = serde_json::from_str(&login.text()).unwrap();
         let token = json["token"].as_str().unwrap_or_else(|| panic!("{}", login.text())).to_owned();
         let put = r#"{"key":"YQ==","value":"MQ=="}"#;
-        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
-        let rows: [Row<'_>; 9] = [
+        let rows: [(&str, &Headers<'_>, &str); 9] = [
             ("/v3/kv/put", &[("Authorization", &token)], put),
             ("/v3/kv/put", &[("Grpc-Metadata-Token", &token)], put),
             ("/v3/kv/put", &[("Grpc-Metadata-Authorization", &token)], put),
