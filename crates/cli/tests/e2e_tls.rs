@@ -5,10 +5,12 @@
 
 mod support;
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::certificates::{Certificates, ED25519, EXPIRED, Leaf, NOT_YET, P384, RSA, has_openssl};
 use support::cluster::{PATIENCE, client};
@@ -595,7 +597,62 @@ fn a_node_that_cannot_serve_tls_says_why() {
     certificates.sign(&Leaf { ca: "other", dates: EXPIRED, ..Leaf::server("old") });
     let server = Server::start(None, &certificates, "old", &[]);
     let warning = "old.crt: its certificate has expired: it was good until 2021-01-01 00:00:00 UTC; renew it";
-    assert!(server.said().contains(warning), "{}", server.said());
+    eventually("it is said", PATIENCE, || server.said().contains(warning));
+}
+
+#[test]
+fn a_handshake_that_never_ends_holds_nothing_for_long() {
+    let (true, Some(etcd)) = (has_openssl(), Etcd::find()) else { return };
+    let certificates = Certificates::new("tls-slow");
+    certificates.sign(&Leaf::server("server"));
+    let server = Server::start(None, &certificates, "server", &[]);
+    // Half of a greeting, and none at all; the last one sends a byte now and then, and never enough.
+    let hello: &[u8] = b"\x16\x03\x01\x01\x00\x01\x00\x00\xfc\x03\x03";
+    let begun = Instant::now();
+    let slow: Vec<_> = [hello, b"", &hello[..1]]
+        .iter()
+        .map(|sent| {
+            let mut stream = TcpStream::connect(("127.0.0.1", server.tls)).unwrap();
+            stream.write_all(sent).unwrap();
+            stream
+        })
+        .collect();
+    let mut dripping = slow[2].try_clone().unwrap();
+    thread::spawn(move || {
+        for byte in &hello[1..] {
+            thread::sleep(Duration::from_millis(1500));
+            if dripping.write_all(&[*byte]).is_err() {
+                return;
+            }
+        }
+    });
+    let cases = [good("others meanwhile", "https://TLS", BY_CA)];
+    judge("slow", true, &server, &certificates, &etcd, &cases);
+    for mut stream in slow {
+        stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+        let ended = std::io::Read::read(&mut stream, &mut [0; 64]);
+        assert!(
+            matches!(&ended, Ok(0)) || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+        );
+    }
+    assert!(begun.elapsed() < Duration::from_secs(14), "{:?}", begun.elapsed());
+    let row = "vlot_tls_handshake_failures_total{reason=\"timeout\"} 3";
+    eventually("they are counted", PATIENCE, || fetch(server.clear, "/metrics").is_some_and(|page| page.contains(row)));
+}
+
+#[test]
+fn the_host_whitelist_is_for_requests_in_the_clear() {
+    let (true, Some(etcd)) = (has_openssl(), Etcd::find()) else { return };
+    let certificates = Certificates::new("tls-hosts");
+    certificates.sign(&Leaf::server("server"));
+    let request = "GET /version HTTP/1.0\r\nHost: elsewhere.example\r\n\r\n";
+    for program in [None, Some(etcd.server.as_path())] {
+        let server = Server::start(program, &certificates, "server", &[("host-whitelist", "127.0.0.1")]);
+        let in_the_clear = exchange(server.clear, request.as_bytes(), Duration::from_secs(2)).unwrap();
+        assert!(String::from_utf8_lossy(&in_the_clear).contains(" 421 "), "{program:?}");
+        let by_tls = server.page(&certificates, server.tls, None, request);
+        assert!(by_tls.contains(" 200 OK") && by_tls.contains("etcdserver"), "{program:?}: {by_tls}");
+    }
 }
 
 #[test]

@@ -33,7 +33,8 @@ pub(crate) fn client_server(config: &Config, data_dir: &Path) -> Result<Option<S
     let options =
         ServerOptions { clients: clients.clone(), protocols: config.protocols.clone(), ..ServerOptions::new(own) };
     let server = Server::load(options).map_err(ServeError::TlsFile)?;
-    if let Some(warning) = server.warning() {
+    // One that has expired is told with the others whose end has come.
+    if let Some(warning) = server.warning().filter(|_| server.certificate().seconds_left() >= 0) {
         warn!("{warning}");
     }
     Ok(Some(server))
@@ -69,8 +70,8 @@ pub(crate) async fn watch_end(server: Server, shown_to: &'static str) {
 
 fn warn_of_end(server: &Server, shown_to: &str, certificate: &Certificate, left: i64) {
     let (file, until) = (server.files().cert.display(), DisplayTime(certificate.not_after));
-    if left < 0 {
-        warn!(%file, %until, "the certificate that is shown to {shown_to} has expired; renew it, and it is used at once");
+    if let Some(expired) = server.warning().filter(|_| left < 0) {
+        warn!("{expired}; it is shown to {shown_to} all the same, and a new one is used at once");
     } else {
         let days = left / DAY;
         warn!(%file, %until, days, "the certificate that is shown to {shown_to} expires soon; renew it in time");

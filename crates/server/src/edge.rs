@@ -43,7 +43,7 @@ use body::Body;
 use frames::Frames;
 use opening::{Opened, PREFACE_BYTES};
 pub(crate) use security::Security;
-use security::{Secured, Stream};
+use security::{Client, Secured, Stream};
 use stream::Gathering;
 
 /// How long a client may take to say which protocol it speaks, and to send the header of an HTTP/1 request.
@@ -82,10 +82,9 @@ pub(crate) enum Serves {
 
 /// What is known of the client at the other end of a connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    pub(crate) address: IpAddr,
-    /// The name in its certificate, if it has shown one that was verified.
-    pub(crate) common_name: Option<Arc<str>>,
+struct Peer {
+    address: IpAddr,
+    client: Client,
 }
 
 /// A port that is listened on.
@@ -181,15 +180,11 @@ impl Edge {
     }
 
     /// Waits until both sides have come to speak, and it is known what.
-    async fn open(
-        &self,
-        stream: TcpStream,
-        security: Security,
-    ) -> Result<(Opened<Stream>, Option<Arc<str>>), ConnectionError> {
+    async fn open(&self, stream: TcpStream, security: Security) -> Result<(Opened<Stream>, Client), ConnectionError> {
         let deadline = Instant::now() + HEADER_TIMEOUT;
         let secured = tokio::time::timeout_at(deadline, security.open(stream)).await;
-        let Secured { stream, common_name } = secured.map_err(|_| ConnectionError::HandshakeTimedOut)??;
-        if let Stream::Tls(_) = stream {
+        let Secured { stream, client } = secured.map_err(|_| ConnectionError::HandshakeTimedOut)??;
+        if client.is_tls {
             self.services.metrics.handshakes.done();
         }
         let opened = tokio::time::timeout_at(deadline, Opened::open(stream)).await;
@@ -203,7 +198,7 @@ impl Edge {
             take_leave(opened, TLS_IN_THE_CLEAR_ANSWER).await;
             return Err(ConnectionError::TlsInTheClear);
         }
-        Ok((opened, common_name))
+        Ok((opened, client))
     }
 
     /// Serves one connection until either side ends it.
@@ -216,11 +211,11 @@ impl Edge {
     ) -> Result<(), ConnectionError> {
         stream.set_nodelay(true)?;
         let mut stopping = self.stopping.clone();
-        let (opened, common_name) = tokio::select! {
+        let (opened, client) = tokio::select! {
             opened = self.open(stream, security) => opened?,
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         };
-        let (edge, peer) = (self.clone(), Arc::new(Peer { address: from.ip(), common_name }));
+        let (edge, peer) = (self.clone(), Arc::new(Peer { address: from.ip(), client }));
         let service = service_fn(move |request| {
             let (edge, peer) = (edge.clone(), peer.clone());
             async move { Ok::<_, Infallible>(edge.answer(request, serves, &peer).await) }
@@ -259,7 +254,8 @@ impl Edge {
             }
             Serves::Grpc if request.version() == Version::HTTP_2 => grpc::not_a_call(request.headers()),
             Serves::Grpc => http::not_found(),
-            _ if !http::is_for_one_of(self.hosts.as_deref(), &request) => http::misdirected(),
+            // Who speaks TLS has dialled a name that the certificate has; as in etcd.
+            _ if !peer.client.is_tls && !http::is_for_one_of(self.hosts.as_deref(), &request) => http::misdirected(),
             Serves::Metrics => http::answer(&self.services, &request).await,
             Serves::GrpcAndHttp | Serves::Http => {
                 let origin = cors::allowed(self.origins.as_deref(), request.headers());

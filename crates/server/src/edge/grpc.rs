@@ -151,7 +151,8 @@ fn stream(edge: &Arc<Edge>, rpc: Rpc, call: &Call, body: Incoming) -> Body {
 /// What a call brings along to show who makes it. Of several tokens the first counts, as in etcd.
 fn credentials(headers: &HeaderMap, peer: &Peer) -> Credentials {
     let token = headers.get("token").or_else(|| headers.get("authorization")).map(HeaderValue::as_bytes);
-    let of_connection = Credentials { token: None, common_name: peer.common_name.clone(), from: Some(peer.address) };
+    let of_connection =
+        Credentials { token: None, common_name: peer.client.common_name.clone(), from: Some(peer.address) };
     of_connection.with_token(token)
 }
 

@@ -23,7 +23,14 @@ pub(crate) enum Security {
 /// A connection on which both ends have come to speak.
 pub(super) struct Secured {
     pub(super) stream: Stream,
-    /// The common name of the client's certificate, which was verified.
+    pub(super) client: Client,
+}
+
+/// What a connection tells of its client.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Client {
+    pub(super) is_tls: bool,
+    /// The common name of its certificate, which was verified.
     pub(super) common_name: Option<Arc<str>>,
 }
 
@@ -34,18 +41,18 @@ impl Security {
     /// The two do not come to speak TLS.
     pub(super) async fn open(&self, stream: TcpStream) -> Result<Secured, HandshakeError> {
         let tls = match self {
-            Security::Clear => return Ok(Secured { stream: Stream::Clear(stream), common_name: None }),
+            Security::Clear => return Ok(Secured { stream: Stream::Clear(stream), client: Client::default() }),
             Security::Tls(server) => server.accept(stream).await?,
             Security::Both(server) => {
                 let begun = FirstBytes::read(stream).await.map_err(HandshakeError::Io)?;
                 if !begun.is_tls() {
-                    return Ok(Secured { stream: Stream::Begun(begun), common_name: None });
+                    return Ok(Secured { stream: Stream::Begun(begun), client: Client::default() });
                 }
                 server.accept_begun(begun).await?
             }
         };
         let common_name = client_of(&tls).and_then(|certificate| certificate.common_name);
-        Ok(Secured { stream: Stream::Tls(Box::new(tls)), common_name })
+        Ok(Secured { stream: Stream::Tls(Box::new(tls)), client: Client { is_tls: true, common_name } })
     }
 }
 
