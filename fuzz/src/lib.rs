@@ -10,5 +10,6 @@ pub mod message;
 #[path = "../../crates/log/tests/model/mod.rs"]
 mod model;
 pub mod peer_frames;
+pub mod peer_port;
 pub mod reader;
 pub mod replica;

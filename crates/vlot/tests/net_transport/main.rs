@@ -6,6 +6,7 @@ mod conformance;
 mod disks;
 mod frames;
 mod handshakes;
+mod hostile;
 mod links;
 mod pages;
 mod snapshots;
