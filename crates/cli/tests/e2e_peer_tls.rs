@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use support::cluster::{Cluster, Node, PATIENCE, client};
-use support::http::exchange;
+use support::http::{exchange, fetch};
 use support::process::run;
 use support::{VLOT, eventually};
 
@@ -182,6 +182,9 @@ fn three_members_with_certificates_of_one_ca_and_one_of_another() {
             && says(stranger, &[refused, "signed by an unknown authority"])
     });
     assert!(!stranger.is_healthy());
+    let metrics = fetch(first[0].client_port, "/metrics").unwrap();
+    assert!(metrics.contains("\nvlot_peer_handshakes_refused_total{reason=\"unknown_ca\"} "), "{metrics}");
+    assert!(metrics.contains("\nvlot_tls_certificate_not_after_timestamp_seconds{shown_to=\"peers\"} "), "{metrics}");
 
     // With the right certificate it comes in; what it holds against its CA is read again without a restart.
     ours.sign("n3", LOCAL);

@@ -27,9 +27,13 @@ pub(crate) async fn exposition(services: &Services) -> String {
         store::work(&glance.figures, &services.metrics, &mut text);
     }
     calls::calls(&services.metrics, &mut text);
-    let certificate = services.tls.as_ref().map(vlot_tls::Server::certificate);
-    let validity = certificate.map(|shown| tls::Validity { not_before: shown.not_before, not_after: shown.not_after });
-    tls::tls(validity, &services.metrics.handshakes, &mut text);
+    let shown = [("clients", &services.tls), ("peers", &services.tls_to_peers)];
+    let shown =
+        shown.into_iter().filter_map(|(to, server)| Some((to, tls::Validity::of(&server.as_ref()?.certificate()))));
+    tls::validity(&shown.collect::<Vec<_>>(), &mut text);
+    if services.tls.is_some() {
+        tls::handshakes(&services.metrics.handshakes, &mut text);
+    }
     process::process(services.metrics.process_start, &mut text);
     text.0
 }

@@ -73,6 +73,7 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
         authenticator,
         page_client: page_client.clone(),
         tls: tls.clone(),
+        tls_to_peers: shown_to_peers.clone(),
     };
     let services = Services::new(&config, parts);
     pages.open(services.clone());

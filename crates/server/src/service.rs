@@ -86,6 +86,8 @@ pub(crate) struct Services {
     pub(crate) page_client: PageClient,
     /// What this node shows to clients that speak TLS.
     pub(crate) tls: Option<vlot_tls::Server>,
+    /// What this node shows to peers.
+    pub(crate) tls_to_peers: Option<vlot_tls::Server>,
     txn_ops_max: usize,
     request_bytes_max: usize,
     quota_bytes: Option<u64>,
@@ -125,11 +127,12 @@ pub(crate) struct Parts {
     pub(crate) authenticator: Authenticator,
     pub(crate) page_client: PageClient,
     pub(crate) tls: Option<vlot_tls::Server>,
+    pub(crate) tls_to_peers: Option<vlot_tls::Server>,
 }
 
 impl Services {
     pub(crate) fn new(config: &Config, parts: Parts) -> Arc<Services> {
-        let Parts { store_group, membership, metrics, meter, authenticator, page_client, tls } = parts;
+        let Parts { store_group, membership, metrics, meter, authenticator, page_client, tls, tls_to_peers } = parts;
         let readers = WorkerPool::new(readers_max());
         Arc::new(Services {
             hashes: HistoryHashes::new(readers.clone()),
@@ -139,6 +142,7 @@ impl Services {
             meter,
             page_client,
             tls,
+            tls_to_peers,
             txn_ops_max: config.limits.txn_ops,
             request_bytes_max: config.limits.request_bytes,
             quota_bytes: config.limits.quota_bytes,

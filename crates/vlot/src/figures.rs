@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub use vlot_figures::{Distribution, Histogram};
 use vlot_raft::id::{GroupId, NodeId};
 
-use crate::net::{LinkFigures, Net};
+use crate::net::{self, LinkFigures, Net, Refusal};
 
 /// What a node has measured since it was opened.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -21,6 +21,10 @@ pub struct Figures {
     pub log: LogFigures,
     /// The other nodes that it is told to talk to, and how it gets on with each.
     pub links: BTreeMap<NodeId, LinkFigures>,
+    /// Handshakes with other nodes that this node refused, whoever they were, by reason.
+    pub handshakes_refused: BTreeMap<Refusal, u64>,
+    /// Handshakes that other nodes refused this one, by reason.
+    pub handshakes_denied: BTreeMap<Refusal, u64>,
     /// Snapshots on their way to other nodes.
     pub sent: BTreeMap<NodeId, TransferFigures>,
     /// Snapshots on their way from other nodes.
@@ -72,8 +76,10 @@ impl Meter {
     /// What was measured so far.
     #[must_use]
     pub fn read(&self) -> Figures {
-        let links = self.net.upgrade().map(|net| net.links()).unwrap_or_default();
-        Figures { links, ..self.measures.read() }
+        let figures = self.measures.read();
+        let Some(net) = self.net.upgrade() else { return figures };
+        let net::Stats { handshakes_refused, handshakes_denied, .. } = net.stats();
+        Figures { links: net.links(), handshakes_refused, handshakes_denied, ..figures }
     }
 }
 
@@ -131,6 +137,8 @@ impl Measures {
                 syncs: self.log_syncs.read(),
             },
             links: BTreeMap::new(),
+            handshakes_refused: BTreeMap::new(),
+            handshakes_denied: BTreeMap::new(),
             sent: self.sent.read(),
             received: self.received.read(),
             receipts: self.received.all.read(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use vlot::figures::{Figures, TransferFigures};
+use vlot::net::Refusal;
 use vlot::{DiskState, NodeId};
 use vlot_proto::etcdserverpb::Member;
 
@@ -126,7 +127,19 @@ pub(super) fn figures(figures: &Figures, own: u64, text: &mut Exposition) {
     let restoring = figures.restoring;
     text.gauge("etcd_server_snapshot_apply_in_progress_total", "Snapshots being restored.", restoring);
     links(figures, own, text);
+    handshakes(figures, text);
     snapshots(figures, text);
+}
+
+/// Between peers; reasons that never came are not told.
+fn handshakes(figures: &Figures, text: &mut Exposition) {
+    let rows = |counts: &BTreeMap<Refusal, u64>| -> Vec<_> {
+        counts.iter().map(|(reason, count)| (labels(&[("reason", reason.word())]), *count)).collect()
+    };
+    let help = "Handshakes of peers, and of whoever else has called, that this member refused.";
+    text.counters("vlot_peer_handshakes_refused_total", help, rows(&figures.handshakes_refused));
+    let help = "Handshakes of this member that peers refused.";
+    text.counters("vlot_peer_handshakes_denied_total", help, rows(&figures.handshakes_denied));
 }
 
 fn links(figures: &Figures, own: u64, text: &mut Exposition) {

@@ -176,7 +176,8 @@ fn all() -> String {
     process::process(1.0, &mut text);
     metrics.handshakes.done();
     metrics.handshakes.timed_out();
-    tls::tls(Some(tls::Validity { not_before: 1, not_after: 2 }), &metrics.handshakes, &mut text);
+    tls::validity(&[("clients", tls::Validity { not_before: 1, not_after: 2 })], &mut text);
+    tls::handshakes(&metrics.handshakes, &mut text);
     text.0
 }
 

@@ -84,6 +84,37 @@ impl Refusal {
         Self::Unrecognised,
     ];
 
+    /// One word for it, as counters name it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NotVlot => "not_vlot",
+            Self::NoCommonVersion => "version",
+            Self::WrongCluster => "wrong_cluster",
+            Self::WrongNode => "wrong_node",
+            Self::UnknownNode => "unknown_node",
+            Self::UnknownLane => "unknown_lane",
+            Self::TooSlow => "too_slow",
+            Self::CutShort => "cut_short",
+            Self::Crowded => "crowded",
+            Self::Garbled => "garbled",
+            Self::TooManyUnlisted => "too_many_unlisted",
+            Self::OtherDisk => "other_disk",
+            Self::NoTls => "no_tls",
+            Self::TlsUnexpected => "tls_unexpected",
+            Self::NoCertificate => "no_certificate",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::UnknownAuthority => "unknown_ca",
+            Self::Revoked => "revoked",
+            Self::WrongName => "wrong_name",
+            Self::BadCertificate => "bad_certificate",
+            Self::TlsFailed => "tls_failed",
+            Self::TlsDenied => "tls_denied",
+            Self::Unrecognised => "unrecognised",
+        }
+    }
+
     /// Where the reason's count stands in an array with one element per reason.
     pub(crate) fn index(self) -> usize {
         self as usize
