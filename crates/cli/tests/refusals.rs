@@ -82,7 +82,7 @@ fn serve(scratch: &Scratch, ports: [u16; 2], more: &str) -> Running {
 fn flags_are_refused_with_one_line() {
     let scratch = Scratch::new("flags");
     let rows = [
-        ("server --peer-cert-file=a.pem", "vlot server: --peer-cert-file is not supported: peers have no TLS"),
+        ("server --peer-cert-file=a.pem", "vlot server: --peer-cert-file is given without --peer-key-file"),
         ("server --cert-file=a.pem", "vlot server: --cert-file is given without --key-file"),
         ("server --no-such-flag", "vlot server: unknown flag --no-such-flag"),
         ("server --election-timeout=100", "vlot server: --election-timeout[100ms] should be at least as 5 times"),
@@ -109,10 +109,10 @@ fn a_flag_that_would_not_be_heeded_is_refused() {
 #[test]
 fn variables_are_refused_like_flags() {
     let scratch = Scratch::new("variables");
-    let output = vlot(&scratch, "server").env("ETCD_PEER_AUTO_TLS", "true").output().unwrap();
+    let output = vlot(&scratch, "server").env("ETCD_WAL_DIR", "elsewhere").output().unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("vlot server: --peer-auto-tls is not supported"), "{said}");
+    assert!(said.starts_with("vlot server: --wal-dir is not supported"), "{said}");
 }
 
 #[test]
