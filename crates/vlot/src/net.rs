@@ -2,8 +2,8 @@
 //! of the owner's.
 //!
 //! Owns handshakes, queues and the question which peers are connected; how bytes get from one node to another is a
-//! [`Transport`]'s affair. Must not know what a frame means: bytes in, bytes out. Loss is legal and reported (Raft sends again); order holds within one connection, of which there is
-//! one per direction and [`Lane`].
+//! [`Transport`]'s affair, over which there may be [TLS](Tls). Must not know what a frame means: bytes in, bytes out. Loss is
+//! legal and reported (Raft sends again); order holds within one connection, of which there is one per direction and [`Lane`].
 //!
 //! Each node dials each peer once per lane ([`Lane::Snapshot`] only when there is something to send on it) and sends on
 //! the connections it dialled; it receives on those it accepted. The life of a frame: [`Net::send`] lays it out in the

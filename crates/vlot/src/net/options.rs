@@ -59,9 +59,10 @@ pub struct Options {
     /// Where it listens.
     pub listen: Listen,
     /// Where other nodes reach it, as `host:port`: told to each node that it dials. By default the address that it is
-    /// bound to if that is a specific one, and nothing if it is not.
+    /// bound to if that is a specific one, and nothing if it is not. Nodes with TLS need it to tell whose a certificate is.
     pub advertise: Option<String>,
-    /// Where the other nodes listen, as the transport dials them: `host:port`, resolved at each dial, over TCP. This node's own entry is ignored.
+    /// Where the other nodes listen, as the transport dials them: `host:port`, resolved at each dial, over TCP. With TLS an
+    /// address may begin with `https://` or `http://`: see [`Speaks`](super::Speaks). This node's own entry is ignored.
     pub peers: BTreeMap<NodeId, String>,
     /// How nodes speak TLS to each other. By default they do not.
     pub security: Option<Security>,

@@ -163,6 +163,8 @@ async fn nothing_is_parsed_of_what_comes_without_a_certificate(world: World) {
     let _ = stream.flush().await;
     let error = soon(stream.read(&mut [0])).await.unwrap_err();
     assert_ne!(error.kind(), io::ErrorKind::TimedOut);
+    // It has heard why.
+    drop(stream);
     eventually(|| refused(&node, Refusal::NoCertificate) == 1).await;
     assert_eq!(node.net.stats().handshakes_refused.len(), 1);
 }
