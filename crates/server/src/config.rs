@@ -94,6 +94,11 @@ pub(crate) struct Limits {
     pub(crate) quota_bytes: Option<u64>,
     /// Learners that a cluster may have.
     pub(crate) learners: usize,
+    /// What the clients of one address may hold; of connections, `None` is three quarters of those that there may be.
+    pub(crate) connections_per_address: Option<usize>,
+    pub(crate) streams_per_address: usize,
+    pub(crate) watches_per_address: usize,
+    pub(crate) pending_bytes_per_address: usize,
 }
 
 /// How much of the log is kept.
@@ -307,6 +312,12 @@ fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
         streams: u32::try_from(streams).unwrap_or(u32::MAX),
         quota_bytes: quota,
         learners: saturated(at_least(settings, "max-learners", 1)?),
+        connections_per_address: Some(at_least(settings, "max-connections-per-address", 0)?)
+            .filter(|connections| *connections > 0)
+            .map(saturated),
+        streams_per_address: saturated(at_least(settings, "max-streams-per-address", 1)?),
+        watches_per_address: saturated(at_least(settings, "max-watches-per-address", 1)?),
+        pending_bytes_per_address: saturated(at_least(settings, "max-pending-bytes-per-address", 1)?),
     })
 }
 

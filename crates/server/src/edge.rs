@@ -7,6 +7,7 @@ mod admission;
 mod body;
 mod call;
 mod compression;
+mod connection;
 mod cors;
 mod frames;
 mod gateway;
@@ -14,6 +15,7 @@ mod grpc;
 mod http;
 mod opening;
 mod requests;
+mod served;
 mod stream;
 
 use std::convert::Infallible;
@@ -32,13 +34,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::debug;
 
-use crate::config::{Config, RECEIVE_SLACK, Url};
+use crate::config::{Config, Limits, RECEIVE_SLACK, Url};
 use crate::descriptors;
+use crate::metrics::Offence;
 use crate::service::Services;
-use admission::Admission;
+use crate::share::{AddressLimits, Exceeded};
+use crate::status::Status;
+use admission::{Admission, NoPlace};
 use body::Body;
+use connection::Connection;
 use frames::Frames;
 use opening::{Opened, PREFACE_BYTES};
+use served::Served;
 use stream::Gathering;
 
 /// How long a client may take to say which protocol it speaks, and to send the header of an HTTP/1 request.
@@ -89,9 +96,10 @@ pub(crate) struct Edge {
 impl Edge {
     /// An edge that ends its streams and connections when `stopping` turns true.
     pub(crate) fn new(config: &Config, services: Arc<Services>, stopping: watch::Receiver<bool>) -> Arc<Edge> {
+        let connections_max = descriptors::connections_max();
         Arc::new(Edge {
             services,
-            admission: Admission::of(descriptors::connections_max()),
+            admission: Admission::of(connections_max, address_limits(&config.limits, connections_max)),
             message_bytes_max: config.limits.request_bytes.saturating_add(RECEIVE_SLACK),
             streams_max: config.limits.streams,
             keepalive_interval: config.keepalive.interval,
@@ -116,15 +124,19 @@ impl Edge {
             };
             match accepted {
                 Ok((stream, from)) => {
-                    let Some(place) = self.admission.admit(from) else {
-                        self.services.metrics.connection_refused();
-                        continue;
+                    let (place, share) = match self.admission.admit(from) {
+                        Ok(places) => places,
+                        Err(refused) => {
+                            self.refuse(from, refused);
+                            continue;
+                        }
                     };
                     let edge = self.clone();
                     connections.spawn(async move {
                         let _place = place;
-                        if let Err(error) = edge.converse(stream, serves).await {
-                            debug!(%from, %error, "connection ended");
+                        let connection = Connection::new(from, share);
+                        if let Err(error) = edge.clone().converse(stream, serves, connection.clone()).await {
+                            edge.ended(&connection, &error);
                         }
                     });
                 }
@@ -141,8 +153,32 @@ impl Edge {
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
     }
 
+    /// Counts a connection that is not served.
+    fn refuse(&self, from: SocketAddr, why: NoPlace) {
+        self.services.metrics.connection_refused();
+        if why == NoPlace::OfAddress {
+            self.services.metrics.offences.count(Offence::Connections);
+            self.admission.stopped(from, Offence::Connections, &"see --max-connections-per-address");
+        }
+    }
+
+    /// Counts and tells why a connection has ended, if that was its client's fault.
+    fn ended(&self, connection: &Connection, error: &ConnectionError) {
+        let from = connection.from;
+        debug!(%from, %error, "connection ended");
+        if let Some(offence) = connection.offence().or_else(|| error.offence(connection.has_settings())) {
+            self.services.metrics.offences.count(offence);
+            self.admission.stopped(from, offence, error);
+        }
+    }
+
     /// Serves one connection until either side ends it.
-    async fn converse(self: Arc<Edge>, stream: TcpStream, serves: Serves) -> Result<(), ConnectionError> {
+    async fn converse(
+        self: Arc<Edge>,
+        stream: TcpStream,
+        serves: Serves,
+        connection: Arc<Connection>,
+    ) -> Result<(), ConnectionError> {
         stream.set_nodelay(true)?;
         let mut stopping = self.stopping.clone();
         let opened = tokio::select! {
@@ -152,9 +188,10 @@ impl Edge {
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         };
         let edge = self.clone();
+        let of_calls = connection.clone();
         let service = service_fn(move |request| {
-            let edge = edge.clone();
-            async move { Ok::<_, Infallible>(edge.answer(request, serves).await) }
+            let (edge, connection) = (edge.clone(), of_calls.clone());
+            async move { Ok::<_, Infallible>(edge.serve_call(connection, request, serves).await) }
         });
         let stopped = async move {
             // An error means that the server is gone altogether.
@@ -163,14 +200,15 @@ impl Edge {
         tokio::pin!(stopped);
         // The two arms differ in types only; hyper has no common trait for both.
         if opened.is_http2() {
-            let frames = Frames::behind(PREFACE_BYTES, opened);
-            let connection = self.http2().serve_connection(Gathering::new(frames), service);
-            tokio::pin!(connection);
+            let frames = Frames::behind(PREFACE_BYTES, opened, connection.clone());
+            let served = self.http2().serve_connection(Gathering::new(frames), service);
+            tokio::pin!(served);
             tokio::select! {
-                ended = connection.as_mut() => return Ok(ended?),
-                () = stopped => connection.as_mut().graceful_shutdown(),
+                ended = served.as_mut() => return Ok(ended?),
+                () = without_settings(&connection) => return Err(ConnectionError::NoSettings),
+                () = stopped => served.as_mut().graceful_shutdown(),
             }
-            Ok(connection.await?)
+            Ok(served.await?)
         } else {
             let connection = http1().serve_connection(Gathering::new(opened), service);
             tokio::pin!(connection);
@@ -182,16 +220,44 @@ impl Edge {
         }
     }
 
-    async fn answer(self: Arc<Edge>, request: Request<Incoming>, serves: Serves) -> Response<Body> {
+    /// Answers a request if there is room for it.
+    async fn serve_call(
+        self: Arc<Edge>,
+        connection: Arc<Connection>,
+        request: Request<Incoming>,
+        serves: Serves,
+    ) -> Response<Served> {
+        match connection.begin_stream() {
+            Ok(stream) => self.answer(connection, request, serves).await.map(|body| Served::of(body, stream)),
+            Err(exceeded) => self.refuse_call(&connection, &request, exceeded).map(Served::of_none),
+        }
+    }
+
+    fn refuse_call(&self, connection: &Connection, request: &Request<Incoming>, exceeded: Exceeded) -> Response<Body> {
+        let offence = Offence::from(exceeded);
+        self.services.metrics.offences.count(offence);
+        self.admission.stopped(connection.from, offence, &"a call is refused");
+        let status = Status::TOO_MANY_REQUESTS;
+        if grpc::is_grpc(request.headers()) { grpc::failure(&status) } else { gateway::failed(&status) }
+    }
+
+    async fn answer(
+        self: Arc<Edge>,
+        connection: Arc<Connection>,
+        request: Request<Incoming>,
+        serves: Serves,
+    ) -> Response<Body> {
         match serves {
-            Serves::GrpcAndHttp | Serves::Grpc if grpc::is_grpc(request.headers()) => grpc::answer(self, request).await,
+            Serves::GrpcAndHttp | Serves::Grpc if grpc::is_grpc(request.headers()) => {
+                grpc::answer(self, connection, request).await
+            }
             Serves::Grpc if request.version() == Version::HTTP_2 => grpc::not_a_call(request.headers()),
             Serves::Grpc => http::not_found(),
             _ if !http::is_for_one_of(self.hosts.as_deref(), &request) => http::misdirected(),
             Serves::Metrics => http::answer(&self.services, &request).await,
             Serves::GrpcAndHttp | Serves::Http => {
                 let origin = cors::allowed(self.origins.as_deref(), request.headers());
-                let mut response = self.answer_http(request, serves == Serves::GrpcAndHttp).await;
+                let mut response = self.answer_http(connection, request, serves == Serves::GrpcAndHttp).await;
                 if let Some(origin) = origin {
                     cors::allow(&mut response, origin);
                 }
@@ -200,13 +266,18 @@ impl Edge {
         }
     }
 
-    async fn answer_http(self: Arc<Edge>, request: Request<Incoming>, has_calls: bool) -> Response<Body> {
+    async fn answer_http(
+        self: Arc<Edge>,
+        connection: Arc<Connection>,
+        request: Request<Incoming>,
+        has_calls: bool,
+    ) -> Response<Body> {
         // So a browser asks whether a page may ask; as in etcd, of any path.
         if request.method() == Method::OPTIONS {
             return Response::new(Body::empty());
         }
         if self.has_gateway && gateway::is_below_v3(request.uri().path()) {
-            return gateway::answer(self, request).await;
+            return gateway::answer(self, connection, request).await;
         }
         let reply = http::answer(&self.services, &request).await;
         // Calls are what HTTP/2 is spoken for where there are any.
@@ -233,6 +304,24 @@ impl Edge {
     }
 }
 
+/// What one address may hold. It may never have all of the connections: others must be able to come in.
+fn address_limits(limits: &Limits, connections_max: usize) -> AddressLimits {
+    AddressLimits {
+        connections: limits.connections_per_address.unwrap_or(connections_max.div_ceil(4).saturating_mul(3)),
+        streams: limits.streams_per_address,
+        watches: limits.watches_per_address,
+        pending_bytes: limits.pending_bytes_per_address,
+    }
+}
+
+/// Returns if the client has not sent its settings in time.
+async fn without_settings(connection: &Connection) {
+    tokio::time::sleep(HEADER_TIMEOUT).await;
+    if connection.has_settings() {
+        std::future::pending().await
+    }
+}
+
 fn http1() -> hyper::server::conn::http1::Builder {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_BYTES_MAX as usize);
@@ -244,6 +333,8 @@ fn http1() -> hyper::server::conn::http1::Builder {
 enum ConnectionError {
     /// The client has not sent enough to tell what it speaks.
     Silent,
+    /// The client has said that it speaks HTTP/2, and not how.
+    NoSettings,
     Io(io::Error),
     Http(hyper::Error),
 }
@@ -252,6 +343,7 @@ impl fmt::Display for ConnectionError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent => out.write_str("does not say which protocol it speaks"),
+            Self::NoSettings => out.write_str("does not send its HTTP/2 settings"),
             Self::Io(error) => error.fmt(out),
             Self::Http(error) => error.fmt(out),
         }
@@ -259,6 +351,33 @@ impl fmt::Display for ConnectionError {
 }
 
 impl std::error::Error for ConnectionError {}
+
+impl ConnectionError {
+    /// What the client has done for the connection to end so; `None` if it may just have gone.
+    fn offence(&self, is_http2: bool) -> Option<Offence> {
+        match self {
+            Self::Silent => Some(Offence::Silent),
+            Self::NoSettings => Some(Offence::NoSettings),
+            Self::Io(_) => None,
+            Self::Http(error) if is_http2 && error.is_timeout() => Some(Offence::NoPong),
+            Self::Http(error) => offence_of(error),
+        }
+    }
+}
+
+fn offence_of(error: &hyper::Error) -> Option<Offence> {
+    let http2 = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    match http2 {
+        // What the client itself has sent is its leave.
+        Some(http2) if http2.is_remote() => None,
+        Some(http2) if http2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) => Some(Offence::Calm),
+        Some(http2) if http2.is_library() => Some(Offence::BadHttp2),
+        Some(_) => None,
+        None if error.is_timeout() => Some(Offence::SlowHead),
+        None if error.is_parse() => Some(Offence::BadHttp1),
+        None => None,
+    }
+}
 
 impl From<io::Error> for ConnectionError {
     fn from(error: io::Error) -> Self {

@@ -48,6 +48,7 @@ mod restore;
 mod rpc;
 pub mod serve;
 mod service;
+mod share;
 mod space;
 mod status;
 mod store_group;

@@ -34,6 +34,7 @@ use crate::history_hashes::HistoryHashes;
 use crate::member::Membership;
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
+use crate::share::Share;
 use crate::status::Status;
 use crate::store_group::StoreGroup;
 use crate::worker_pool::WorkerPool;
@@ -44,8 +45,10 @@ pub(crate) use answer::{LongAnswer, Reply};
 pub const ETCD_VERSION: &str = "3.6.0";
 
 /// What a call tells about its caller.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Caller {
+    /// What its address holds, and how much it may.
+    pub(crate) share: Arc<Share>,
     /// Whether the call is to fail at once where no leader is known.
     pub(crate) requires_leader: bool,
 }
@@ -92,7 +95,7 @@ impl Services {
         membership: Arc<Membership>,
         metrics: Arc<Metrics>,
         meter: vlot::Meter,
-    ) -> Arc<Services> {
+        ) -> Arc<Services> {
         let readers = WorkerPool::new(readers_max());
         Arc::new(Services {
             hashes: HistoryHashes::new(readers.clone()),
@@ -121,7 +124,7 @@ impl Services {
     }
 
     /// Answers a unary call.
-    pub(crate) async fn call(&self, rpc: Rpc, caller: Caller, request: Bytes) -> Result<Reply, Status> {
+    pub(crate) async fn call(&self, rpc: Rpc, caller: &Caller, request: Bytes) -> Result<Reply, Status> {
         if caller.requires_leader && !self.store_group.has_leader() {
             return Err(Status::NO_LEADER);
         }

@@ -21,6 +21,7 @@ use vlot_proto::descriptors;
 use self::failure::{http_status, push_error};
 use self::requests::{JsonRequests, OneRequest};
 use super::body::Body;
+use super::connection::{Connection, Received};
 use super::{Edge, call};
 use crate::conversation::Waiting;
 use crate::json;
@@ -43,7 +44,7 @@ pub(super) fn is_below_v3(path: &str) -> bool {
 }
 
 /// Answers one call, streaming or not.
-pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(edge: Arc<Edge>, connection: Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
     let rpc_path = paths::below_v3(request.uri().path()).and_then(paths::rpc_path);
     let known = rpc_path.and_then(|path| Some((Rpc::of_path(path)?, descriptors::method(path)?)));
     let Some((rpc, method)) = known else { return failed(&Status::new(Code::NotFound, "Not Found")) };
@@ -52,7 +53,8 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
     }
     let metrics = edge.services.metrics.clone();
     metrics.clients.called(client_version(request.headers()), rpc.kind());
-    let call = Call { edge: edge.clone(), rpc, method };
+    let caller = caller(request.headers(), &connection);
+    let call = Call { edge: edge.clone(), connection, caller, rpc, method };
     if method.is_server_streaming {
         return call.stream(request).await.unwrap_or_else(|status| {
             metrics.calls.begin(rpc).end(status.code);
@@ -75,6 +77,8 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>) -> Respo
 /// One call.
 struct Call {
     edge: Arc<Edge>,
+    connection: Arc<Connection>,
+    caller: Caller,
     rpc: Rpc,
     method: &'static descriptors::Method,
 }
@@ -85,7 +89,7 @@ impl Call {
         let call = async {
             let message = self.requests(body).one().await?;
             self.edge.services.metrics.calls.received(self.rpc, message.len());
-            self.edge.services.call(self.rpc, caller(&parts.headers), message).await
+            self.edge.services.call(self.rpc, &self.caller, message).await
         };
         in_time(deadline(&parts.headers)?, call).await
     }
@@ -97,13 +101,17 @@ impl Call {
             Reply::Long(answer) => answer.length() as usize,
         };
         self.edge.services.metrics.calls.sent(self.rpc, length);
+        let share = &self.caller.share;
         match reply {
             Reply::Message(bytes) if bytes.len() <= SHORT_BYTES_MAX => match json::encode(message, &bytes) {
-                Ok(json) => succeeded(Body::text(json)),
+                Ok(json) => succeeded(Body::text(share.keep(json.into()))),
                 Err(error) => failed(&Status::new(Code::Internal, format!("vlot: the reply is {error}"))),
             },
-            Reply::Message(bytes) => succeeded(Body::json(JsonBody::whole(message, bytes))),
-            Reply::Long(answer) => succeeded(Body::json(JsonBody::slices(message, length, call::slices(*answer)))),
+            Reply::Message(bytes) => succeeded(Body::json(JsonBody::whole(message, share.keep(bytes)))),
+            Reply::Long(answer) => {
+                let slices = call::slices(*answer, share.clone());
+                succeeded(Body::json(JsonBody::slices(message, length, slices)))
+            }
         }
     }
 
@@ -112,7 +120,7 @@ impl Call {
     async fn stream(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let (parts, body) = request.into_parts();
         let within = deadline(&parts.headers)?;
-        let caller = caller(&parts.headers);
+        let caller = self.caller.clone();
         let mut requests = self.requests(body);
         let mut replies = if self.method.is_client_streaming {
             call::converse(&self.edge, self.rpc, caller, within, expired(), requests)
@@ -138,7 +146,9 @@ impl Call {
     }
 
     fn requests(&self, body: Incoming) -> JsonRequests {
-        JsonRequests::new(body, self.method.request, self.edge.message_bytes_max)
+        let has_one = !self.method.is_client_streaming;
+        let received = Received::new(body, self.connection.clone(), self.edge.services.metrics.clone(), has_one);
+        JsonRequests::new(received, self.method.request, self.edge.message_bytes_max)
     }
 }
 
@@ -159,8 +169,9 @@ fn client_version(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// What gRPC has as metadata stands in headers of this prefix.
-fn caller(headers: &HeaderMap) -> Caller {
-    Caller { requires_leader: headers.get("grpc-metadata-hasleader").is_some_and(|value| value == "true") }
+fn caller(headers: &HeaderMap, connection: &Connection) -> Caller {
+    let requires_leader = headers.get("grpc-metadata-hasleader").is_some_and(|value| value == "true");
+    Caller { share: connection.share().clone(), requires_leader }
 }
 
 /// How long the client waits; for ever if it says that it does not wait at all, as in etcd.
@@ -179,7 +190,7 @@ fn succeeded(body: Body) -> Response<Body> {
     response
 }
 
-fn failed(status: &Status) -> Response<Body> {
+pub(super) fn failed(status: &Status) -> Response<Body> {
     let mut body = Vec::new();
     push_error(&mut body, status);
     response(http_status(status.code), Body::text(body))

@@ -16,6 +16,7 @@ use vlot_store::store::Store;
 use super::{ETCD_VERSION, Services, decode};
 use crate::backup;
 use crate::conversation::{Batch, Replies, Requests};
+use crate::metrics::Offence;
 use crate::status::{Code, Status};
 
 /// How many bytes one message has, as in etcd.
@@ -38,7 +39,11 @@ impl Services {
         let sending = async {
             // Ends the making as well when the client is gone.
             while let Some(piece) = made.recv().await {
-                replies.send(Batch::of(&piece)).await?;
+                let sent = replies.send_in_time(Batch::of(&piece)).await;
+                sent.unwrap_or_else(|| {
+                    self.metrics.offences.count(Offence::SlowReader);
+                    Err(Status::new(Code::DeadlineExceeded, "vlot: the snapshot was not taken in time"))
+                })?;
             }
             drop(made);
             Ok::<_, Status>(())

@@ -4,7 +4,7 @@
 //! what it still needs is the store's business: a client that does not read holds nothing here but the few replies that
 //! wait for its connection.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use vlot_store::watch::{CancelReason, Drained, Next, WatchOut, WatchStream};
 use super::{Caller, Services, decode};
 use crate::config::RECEIVE_SLACK;
 use crate::conversation::{Batch, Replies, Requests};
+use crate::share::{Exceeded, Share, WatchPlace};
 use crate::status::{COMPACTED, Status};
 use crate::worker_pool::{Turn, WorkerPool};
 
@@ -43,6 +44,7 @@ impl Services {
         let mut stream = self.store_group.look(|store| store.watch_stream(Arc::new(move || wake.notify_one()))).await?;
         let mut conversation = Conversation {
             asked: VecDeque::new(),
+            places: BTreeMap::new(),
             fragmented: BTreeSet::new(),
             // What etcd's client receives at most, less some room for what is around the events.
             fragment_bytes: self.request_bytes_max.saturating_add(RECEIVE_SLACK),
@@ -58,7 +60,12 @@ impl Services {
             let mut turn = None;
             tokio::select! {
                 request = requests.next(), if is_asking => match request? {
-                    Some(request) => conversation.handle(&mut stream, decode(request)?),
+                    Some(request) => {
+                        conversation.handle(&mut stream, decode(request)?, &caller.share).map_err(|exceeded| {
+                            self.metrics.offences.count(exceeded.into());
+                            Status::TOO_MANY_REQUESTS
+                        })?;
+                    }
                     None => is_asking = false,
                 },
                 () = woken.notified(), if next != Next::Drain => {}
@@ -139,24 +146,39 @@ impl<'p> Line<'p> {
 
 /// What is remembered of one stream beside its watches.
 struct Conversation {
-    /// For each watch that was asked for and is not answered yet: whether its responses may be cut in parts.
-    asked: VecDeque<bool>,
+    /// Each watch that was asked for and is not answered yet.
+    asked: VecDeque<Asked>,
+    /// What the watches hold of the client's share.
+    places: BTreeMap<i64, WatchPlace>,
     /// The watches whose responses may be cut in parts.
     fragmented: BTreeSet<i64>,
     fragment_bytes: usize,
 }
 
+/// A watch that was asked for.
+struct Asked {
+    /// Whether its responses may be cut in parts.
+    fragment: bool,
+    place: WatchPlace,
+}
+
 impl Conversation {
-    fn handle(&mut self, stream: &mut WatchStream, request: WatchRequest) {
+    /// Does what a request asks.
+    ///
+    /// # Errors
+    /// The client's address has as many watches as it may.
+    fn handle(&mut self, stream: &mut WatchStream, request: WatchRequest, share: &Arc<Share>) -> Result<(), Exceeded> {
         match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => {
-                self.asked.push_back(create.fragment);
+                let place = share.begin_watch(create.key.len() + create.range_end.len())?;
+                self.asked.push_back(Asked { fragment: create.fragment, place });
                 stream.create(&create);
             }
             Some(RequestUnion::CancelRequest(cancel)) => stream.cancel(cancel.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => stream.request_progress(),
             None => {}
         }
+        Ok(())
     }
 
     /// Adds the responses for one thing that the store has to say: one, or the parts of one.
@@ -166,8 +188,11 @@ impl Conversation {
         match out {
             WatchOut::Created { watch_id, revision } => {
                 // The store answers requests in their order.
-                if self.asked.pop_front() == Some(true) {
-                    self.fragmented.insert(watch_id);
+                if let Some(Asked { fragment, place }) = self.asked.pop_front() {
+                    self.places.insert(watch_id, place);
+                    if fragment {
+                        self.fragmented.insert(watch_id);
+                    }
                 }
                 add(batch, &WatchResponse { created: true, ..response(watch_id, revision) }, &[]);
             }
@@ -177,6 +202,7 @@ impl Conversation {
             }
             WatchOut::Canceled { watch_id, reason, revision } => {
                 self.fragmented.remove(&watch_id);
+                self.places.remove(&watch_id);
                 // etcd tells no revision where compaction is the reason.
                 let revision = if matches!(reason, CancelReason::Compacted { .. }) { 0 } else { revision };
                 add(batch, &ended(reason, response(watch_id, revision)), &[]);
