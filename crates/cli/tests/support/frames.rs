@@ -8,11 +8,13 @@ use prost::Message;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
@@ -49,6 +51,8 @@ impl Frames {
     pub fn connect(port: u16, settings: &[(u16, u32)]) -> Frames {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the node listens");
         stream.set_nodelay(true).unwrap();
+        // A server that reads no more ends what would be sent.
+        stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut frames = Frames {
             stream,
             out: PREFACE.to_vec(),
@@ -111,6 +115,26 @@ impl Frames {
     /// Adds that a call is taken back.
     pub fn reset(&mut self, stream: u32) {
         self.frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+    }
+
+    /// The number of a stream that was not used before.
+    pub fn new_stream(&mut self) -> u32 {
+        self.next_stream += 2;
+        self.next_stream - 2
+    }
+
+    /// Why the server has ended the connection: an error's number, and its text.
+    pub fn goaway(&self) -> Option<(u32, String)> {
+        let frame = self.come.iter().find(|frame| frame.kind == GOAWAY)?;
+        let code = u32::from_be_bytes(frame.payload.get(4..8)?.try_into().ok()?);
+        Some((code, String::from_utf8_lossy(&frame.payload[8..]).into_owned()))
+    }
+
+    /// Adds a message of gRPC's as it is, flag and length included.
+    pub fn bytes(&mut self, stream: u32, bytes: &[u8], flags: u8) {
+        for piece in bytes.chunks(16_384) {
+            self.frame(DATA, flags, stream, piece);
+        }
     }
 
     /// Sends what was added. A server that has ended the connection is noticed when reading.
