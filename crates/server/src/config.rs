@@ -12,6 +12,7 @@ mod values;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::audit::AuditOptions;
 use arguments::Settings;
 pub(crate) use checks::CorruptionChecks;
 pub use error::ConfigError;
@@ -49,6 +50,8 @@ pub struct Config {
     pub(crate) origins: Option<Vec<String>>,
     /// Whether clients may call in JSON.
     pub(crate) has_gateway: bool,
+    /// Whether and where it is told who did what.
+    pub(crate) audit: Option<AuditOptions>,
     /// How much is logged, in which shape, and where.
     pub logging: Logging,
     /// Whether the node ends when its standard input does: when its parent process has ended.
@@ -183,6 +186,7 @@ impl Config {
             hosts: hosts(&settings),
             origins: origins(&settings)?,
             has_gateway: is_on(&settings, "enable-grpc-gateway"),
+            audit: audit(&settings)?,
             logging: logging(&settings)?,
             stop_with_parent: settings.stop_with_parent,
             warnings: std::mem::take(&mut settings.warnings),
@@ -387,6 +391,16 @@ fn origins(settings: &Settings) -> Result<Option<Vec<String>>, ConfigError> {
         Ok(Some(origins))
     } else {
         Err(invalid("cors", given, "* or a list of http://host:port"))
+    }
+}
+
+fn audit(settings: &Settings) -> Result<Option<AuditOptions>, ConfigError> {
+    let reads = is_on(settings, "audit-reads");
+    match text(settings, "audit-log") {
+        "" if reads => Err(ConfigError::Missing { flag: "audit-reads", needs: "audit-log" }),
+        "" => Ok(None),
+        "-" => Ok(Some(AuditOptions { path: None, reads })),
+        path => Ok(Some(AuditOptions { path: Some(path.into()), reads })),
     }
 }
 

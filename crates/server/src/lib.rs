@@ -26,6 +26,7 @@
 //! behind each, which knows neither.
 
 mod ask;
+mod audit;
 mod backup;
 mod compaction;
 pub mod config;

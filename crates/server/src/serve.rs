@@ -5,7 +5,7 @@
 mod error;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use vlot::net::Listen;
 use vlot::{GroupId, Node, NodeId};
 use vlot_store::store::{Options, Store};
 
+use crate::audit::Audit;
 use crate::compaction;
 use crate::config::{Config, LogKept};
 use crate::data_dir::DataDir;
@@ -41,6 +42,8 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     let listeners = listen(&config)?;
     let mut data_dir = DataDir::take(&config.data_dir)?;
     let fresh = data_dir.mark.is_none();
+    let audit = config.audit.as_ref().map(Audit::start).transpose();
+    let audit = audit.map_err(|error| ServeError::Audit { path: audit_path(&config), error })?;
     let Start { membership, peers } = start(&config, &mut data_dir).await?;
     let identity = membership.identity();
     let metrics = Arc::new(Metrics::new(config.extensive_metrics));
@@ -56,7 +59,8 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     let store_group =
         Arc::new(StoreGroup::new(group, identity.member, told, metrics.clone(), config.request_timeout()));
     let (stop, stopping) = watch::channel(false);
-    let services = Services::new(&config, store_group.clone(), membership.clone(), metrics, node.meter());
+    let services =
+        Services::new(&config, store_group.clone(), membership.clone(), metrics, node.meter(), audit.clone());
     pages.open(services.clone());
     let edge = Edge::new(&config, services.clone(), stopping);
     info!(
@@ -128,8 +132,15 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     while edges.join_next().await.is_some() {}
     background.shutdown().await;
     node.shutdown().await;
+    if let Some(audit) = audit {
+        audit.flush();
+    }
     info!("stopped");
     outcome
+}
+
+fn audit_path(config: &Config) -> PathBuf {
+    config.audit.as_ref().and_then(|audit| audit.path.clone()).unwrap_or_else(|| "standard error".into())
 }
 
 /// As what a node starts.

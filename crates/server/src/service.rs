@@ -20,6 +20,7 @@ mod reconfigure;
 mod snapshot;
 mod watch;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use prost::Message;
 use tokio::sync::Notify;
 use vlot_proto::etcdserverpb::{RangeRequest, ResponseHeader};
 
+use crate::audit::{Audit, Audited, Who};
 use crate::config::Config;
 use crate::conversation::{Replies, Requests};
 use crate::history_hashes::HistoryHashes;
@@ -35,7 +37,7 @@ use crate::member::Membership;
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
 use crate::share::Share;
-use crate::status::Status;
+use crate::status::{Code, Status};
 use crate::store_group::StoreGroup;
 use crate::worker_pool::WorkerPool;
 
@@ -47,14 +49,29 @@ pub const ETCD_VERSION: &str = "3.6.0";
 /// What a call tells about its caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
+    /// Where it comes from.
+    pub(crate) from: SocketAddr,
     /// What its address holds, and how much it may.
     pub(crate) share: Arc<Share>,
     /// Whether the call is to fail at once where no leader is known.
     pub(crate) requires_leader: bool,
 }
 
+impl Caller {
+    /// The user that calls, by name; `None` while nobody has to say who they are.
+    pub(crate) fn user(&self) -> Option<&str> {
+        None
+    }
+
+    /// What the audit tells of it.
+    fn who(&self) -> Who<'_> {
+        Who { from: self.from, user: self.user() }
+    }
+}
+
 /// All services of one node.
 pub(crate) struct Services {
+    audit: Option<Arc<Audit>>,
     pub(crate) store_group: Arc<StoreGroup>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) metrics: Arc<Metrics>,
@@ -95,9 +112,11 @@ impl Services {
         membership: Arc<Membership>,
         metrics: Arc<Metrics>,
         meter: vlot::Meter,
-        ) -> Arc<Services> {
+        audit: Option<Arc<Audit>>,
+    ) -> Arc<Services> {
         let readers = WorkerPool::new(readers_max());
         Arc::new(Services {
+            audit,
             hashes: HistoryHashes::new(readers.clone()),
             store_group,
             membership,
@@ -125,6 +144,15 @@ impl Services {
 
     /// Answers a unary call.
     pub(crate) async fn call(&self, rpc: Rpc, caller: &Caller, request: Bytes) -> Result<Reply, Status> {
+        let audited = self.audit.as_ref().and_then(|audit| audit.begin(rpc, caller.who(), &request));
+        let outcome = self.answer(rpc, caller, request).await;
+        if let Some(audited) = audited {
+            audited.end(outcome.as_ref().err().map_or(Code::Ok, |status| status.code));
+        }
+        outcome
+    }
+
+    async fn answer(&self, rpc: Rpc, caller: &Caller, request: Bytes) -> Result<Reply, Status> {
         if caller.requires_leader && !self.store_group.has_leader() {
             return Err(Status::NO_LEADER);
         }
@@ -180,6 +208,18 @@ impl Services {
         requests: impl Requests,
         replies: Replies,
     ) -> Result<(), Status> {
+        let Some(audit) = self.audit.as_deref() else { return self.hold(rpc, caller, requests, replies).await };
+        let who = caller.clone();
+        let audited = audit.begin_stream(rpc, who.who());
+        let requests = Audited { requests, audit, rpc, who: who.who() };
+        let outcome = self.hold(rpc, caller, requests, replies).await;
+        if let Some(audited) = audited {
+            audited.end(outcome.as_ref().err().map_or(Code::Ok, |status| status.code));
+        }
+        outcome
+    }
+
+    async fn hold(&self, rpc: Rpc, caller: Caller, requests: impl Requests, replies: Replies) -> Result<(), Status> {
         if self.store_group.is_learner() && !matches!(rpc, Rpc::HealthWatch | Rpc::Snapshot) {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }

@@ -184,6 +184,9 @@ pub(crate) const FLAGS: &[Flag] = &[
         r#"{"maxsize":100,"maxage":0,"maxbackups":0,"localtime":false,"compress":false}"#,
         Accepted("logs go to stderr or stdout, which are not rotated"),
     ),
+    // Not etcd's: who did what.
+    flag("audit-log", Text, "", Honoured),
+    flag("audit-reads", Switch, "false", Honoured),
     formerly_experimental(flag("warning-unary-request-duration", Duration, "300ms", Honoured)),
     // Distributed tracing
     formerly_experimental(flag("enable-distributed-tracing", Switch, "false", NO_TRACES)),

@@ -171,7 +171,7 @@ fn client_version(headers: &HeaderMap) -> Option<&str> {
 /// What gRPC has as metadata stands in headers of this prefix.
 fn caller(headers: &HeaderMap, connection: &Connection) -> Caller {
     let requires_leader = headers.get("grpc-metadata-hasleader").is_some_and(|value| value == "true");
-    Caller { share: connection.share().clone(), requires_leader }
+    Caller { from: connection.from, share: connection.share().clone(), requires_leader }
 }
 
 /// How long the client waits; for ever if it says that it does not wait at all, as in etcd.

@@ -96,7 +96,7 @@ impl Call {
         })?;
         let encoding = Encoding::of(&headers).map_err(|status| failure(&status))?;
         let requires_leader = headers.get("hasleader").is_some_and(|value| value == "true");
-        let caller = Caller { share: connection.share().clone(), requires_leader };
+        let caller = Caller { from: connection.from, share: connection.share().clone(), requires_leader };
         let content_type = headers.get(CONTENT_TYPE).filter(|value| value.as_bytes().contains(&b'+'));
         Ok((Call { caller, encoding, within, content_type: content_type.cloned() }, body))
     }

@@ -21,6 +21,8 @@ pub enum ServeError {
     PeerAddress(Url),
     /// The node listens for peers on one URL, and this many are given.
     PeerUrls(usize),
+    /// The audit log cannot be written.
+    Audit { path: PathBuf, error: std::io::Error },
     /// The data directory is not used.
     DataDir(DataDirError),
     /// It finds no place in the cluster that it should join.
@@ -47,6 +49,9 @@ impl fmt::Display for ServeError {
             Self::Listen(error) => error.fmt(out),
             Self::PeerAddress(url) => write!(out, "--listen-peer-urls: cannot bind {url}: no such address"),
             Self::PeerUrls(given) => write!(out, "--listen-peer-urls: one URL is needed, and {given} are given"),
+            Self::Audit { path, error } => {
+                write!(out, "--audit-log: cannot write {}: {error}; choose another file", path.display())
+            }
             Self::DataDir(error) => error.fmt(out),
             Self::Join(error) => error.fmt(out),
             Self::Store { data_dir, error } => write!(out, "{}: {error}", data_dir.display()),
