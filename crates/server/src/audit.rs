@@ -195,6 +195,12 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// What is told of the request of any RPC, for fuzzers.
+pub(crate) fn told_of_any(number: u8, request: &Bytes) -> String {
+    let methods = descriptors::METHODS;
+    request::told(methods[usize::from(number) % methods.len()].request, request).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

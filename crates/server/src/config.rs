@@ -467,6 +467,20 @@ fn bindable(settings: &Settings, name: &'static str) -> Result<Vec<Url>, ConfigE
     }
 }
 
+/// Reads a text as what a flag may hold, for fuzzers.
+///
+/// # Panics
+/// If something does not hold that must.
+pub(crate) fn read_texts(text: &str) {
+    if let Some(duration) = values::duration(text) {
+        assert!(values::duration(&format!("{}ns", duration.as_nanos())).is_some() || duration.as_secs() > 1 << 40);
+    }
+    values::switch(text);
+    if let Ok(members) = named_members(text) {
+        assert!(members.iter().all(|(name, urls)| !name.is_empty() && !urls.is_empty()));
+    }
+}
+
 fn sorted(urls: &[Url]) -> Vec<Url> {
     let mut urls = urls.to_vec();
     urls.sort();

@@ -10,6 +10,7 @@ mod compression;
 mod connection;
 mod cors;
 mod frames;
+pub(crate) mod fuzzing;
 mod gateway;
 mod grpc;
 mod http;

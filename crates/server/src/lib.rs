@@ -37,6 +37,8 @@ mod debug_vars;
 pub mod descriptors;
 mod edge;
 mod exposition;
+#[doc(hidden)]
+pub mod fuzzing;
 mod history_hashes;
 mod identity;
 mod join;

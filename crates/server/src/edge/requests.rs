@@ -72,7 +72,7 @@ impl Requests for GrpcRequests {
 }
 
 /// Takes one message from what has come, if it is all there, and its flag.
-fn cut_message(pending: &mut BytesMut, message_bytes_max: usize) -> Result<Option<(u8, Bytes)>, Status> {
+pub(super) fn cut_message(pending: &mut BytesMut, message_bytes_max: usize) -> Result<Option<(u8, Bytes)>, Status> {
     let Some((&[flag, a, b, c, d], _)) = pending.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     if length > message_bytes_max {
