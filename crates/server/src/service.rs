@@ -231,7 +231,7 @@ impl Services {
             Rpc::Watch => self.watch(caller, requests, replies).await,
             Rpc::LeaseKeepAlive => self.lease_keep_alive(caller, requests, replies).await,
             Rpc::Observe => self.observe(caller, requests, replies).await,
-            Rpc::Snapshot => self.snapshot(requests, replies).await,
+            Rpc::Snapshot => self.snapshot(&caller, requests, replies).await,
             Rpc::HealthWatch => health::watch(requests, replies).await,
             _ => Err(Status::absent(rpc.path())),
         }

@@ -1,6 +1,6 @@
 //! What the clients of one address hold of what all clients share, and how much of it they may hold.
 //!
-//! Owns the counts: connections, calls, watches, bytes. Each is given back when what was taken is dropped. Must not know how a
+//! Owns the counts: connections, calls, watches, bytes, snapshots. Each is given back when what was taken is dropped. Must not know how a
 //! refusal is told (`edge.rs` and the services do).
 
 use std::collections::HashMap;
@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// Snapshots that clients of one address fetch at a time, of the four that there may be. Others of it wait.
+const SNAPSHOTS_MAX: usize = 3;
 /// Shorter replies are not counted in bytes: how many there may be is bounded by the number of calls.
 const COUNTED_BYTES_MIN: usize = 1024;
 
@@ -38,6 +41,7 @@ pub(crate) struct Share {
     streams: AtomicUsize,
     watches: AtomicUsize,
     pending_bytes: AtomicUsize,
+    snapshots: Arc<Semaphore>,
 }
 
 impl Shares {
@@ -108,7 +112,8 @@ impl Drop for ConnectionPlace {
 impl Share {
     fn new(limits: AddressLimits) -> Share {
         let [connections, streams, watches, pending_bytes] = [0; 4].map(AtomicUsize::new);
-        Share { limits, connections, streams, watches, pending_bytes }
+        let snapshots = Arc::new(Semaphore::new(SNAPSHOTS_MAX));
+        Share { limits, connections, streams, watches, pending_bytes, snapshots }
     }
 
     /// A place for one more call.
@@ -132,6 +137,11 @@ impl Share {
             return Err(Exceeded::PendingBytes);
         }
         Ok(WatchPlace { share: self.clone(), key_bytes })
+    }
+
+    /// Waits for one of the places that an address has among those that fetch snapshots.
+    pub(crate) async fn begin_snapshot(&self) -> SnapshotPlace {
+        SnapshotPlace(self.snapshots.clone().acquire_owned().await.expect("it is never closed"))
     }
 
     /// Whether more bytes are pending than may be.
@@ -190,6 +200,11 @@ impl Drop for WatchPlace {
         self.share.end_pending(self.key_bytes);
     }
 }
+
+/// A place among those that fetch snapshots, until that has ended.
+pub(crate) struct SnapshotPlace(
+    #[expect(dead_code, reason = "it is held, and given back when dropped")] OwnedSemaphorePermit,
+);
 
 struct Kept {
     bytes: Bytes,

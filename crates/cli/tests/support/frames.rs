@@ -31,6 +31,8 @@ pub struct Frames {
     next_stream: u32,
     /// Whether the server's settings have come, and count.
     is_agreed: bool,
+    /// Whether more may be sent on the connection than at first.
+    is_open: bool,
     /// All frames that have come but those of settings, in order.
     pub come: Vec<Frame>,
     /// Whether the server has ended the connection.
@@ -59,6 +61,7 @@ impl Frames {
             coming: Vec::new(),
             next_stream: 1,
             is_agreed: false,
+            is_open: false,
             come: Vec::new(),
             ended: false,
         };
@@ -69,6 +72,15 @@ impl Frames {
         frames.frame(SETTINGS, 0, 0, &settings);
         frames.flush();
         while !frames.is_agreed && !frames.ended {
+            frames.read(Duration::from_secs(5));
+        }
+        frames
+    }
+
+    /// The same, once the server says that more than a few KiB may be sent before it has read them.
+    pub fn connect_wide(port: u16, settings: &[(u16, u32)]) -> Frames {
+        let mut frames = Frames::connect(port, settings);
+        while !frames.is_open && !frames.ended {
             frames.read(Duration::from_secs(5));
         }
         frames
@@ -217,7 +229,8 @@ impl Frames {
                 self.frame(PING, ACK, 0, &frame.payload);
                 self.flush();
             }
-            SETTINGS | PING | WINDOW_UPDATE => {}
+            WINDOW_UPDATE => self.is_open |= frame.stream == 0,
+            SETTINGS | PING => {}
             _ => self.come.push(frame),
         }
     }

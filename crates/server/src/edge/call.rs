@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::Edge;
 use crate::conversation::{Replies, Requests, Slices, Waiting};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Offence};
 use crate::rpc::Rpc;
 use crate::service::{Caller, LongAnswer};
 use crate::share::Share;
@@ -36,6 +36,7 @@ pub(super) fn converse(
     let requests = Counted { requests, rpc, metrics };
     let (replies, waiting) = Replies::new(BATCHES_MAX, caller.share.clone());
     let edge = edge.clone();
+    let share = caller.share.clone();
     tokio::spawn(async move {
         let handling = edge.services.metrics.calls.begin(rpc);
         let mut stopping = edge.stopping.clone();
@@ -50,6 +51,9 @@ pub(super) fn converse(
             Ok(()) => Status::OK,
             Err(status) => status,
         };
+        if status == Status::TOO_MANY_REQUESTS && share.is_full() {
+            edge.services.metrics.offences.count(Offence::PendingBytes);
+        }
         handling.end(status.code);
         replies.end(status).await;
     });

@@ -13,7 +13,7 @@ use vlot_proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use vlot_store::snapshot::Snapshot;
 use vlot_store::store::Store;
 
-use super::{ETCD_VERSION, Services, decode};
+use super::{Caller, ETCD_VERSION, Services, decode};
 use crate::backup;
 use crate::conversation::{Batch, Replies, Requests};
 use crate::metrics::Offence;
@@ -28,9 +28,15 @@ const DURABLE_PAUSE: Duration = Duration::from_millis(10);
 
 impl Services {
     /// Local: it needs no other member. Everything that this node had applied at the call is in it; writes go on.
-    pub(super) async fn snapshot(&self, mut requests: impl Requests, replies: Replies) -> Result<(), Status> {
+    pub(super) async fn snapshot(
+        &self,
+        caller: &Caller,
+        mut requests: impl Requests,
+        replies: Replies,
+    ) -> Result<(), Status> {
         let request = requests.next().await?.ok_or(Status::NO_REQUEST)?;
         let _: SnapshotRequest = decode(request)?;
+        let _place = caller.share.begin_snapshot().await;
         let turn = self.snapshots.turn().await;
         self.durable().await?;
         let snapshot = self.store_group.look(Store::snapshot).await?.map_err(|error| failed(&error))?;

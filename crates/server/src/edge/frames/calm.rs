@@ -30,7 +30,7 @@ impl Calm {
         let allowance = |max, a_second| Allowance { left: max, max, a_second, refilled: now };
         Calm {
             // A client may have tens of thousands of calls that time out together.
-            resets: allowance(32_768, 2_000),
+            resets: allowance(16_384, 1_000),
             // A client that measures its bandwidth sends one for each frame of data that it gets.
             pings: allowance(4_096, 200),
             settings: allowance(256, 10),
