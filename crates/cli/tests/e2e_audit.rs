@@ -78,7 +78,8 @@ fn row(rpc: &str, request: &str, code: &str) -> (String, String, String) {
 
 #[tokio::test]
 async fn changes_are_told_without_what_they_write() {
-    let (mut cluster, path) = audited(&[]);
+    // At the most talkative level, where secrets would be said if anywhere.
+    let (mut cluster, path) = audited(&[("log-level", "debug")]);
     make_calls(cluster.nodes[0].client_port).await;
     let expected = [
         row("Put", r#"{"key":"k1"}"#, "OK"),
