@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::mpsc;
 
+use crate::metrics::{Metrics, Offence};
 use crate::share::Share;
 use crate::status::Status;
 
@@ -29,13 +30,14 @@ pub(crate) type Waiting = mpsc::Receiver<Result<Bytes, Status>>;
 pub(crate) struct Replies {
     way: mpsc::Sender<Result<Bytes, Status>>,
     share: Arc<Share>,
+    metrics: Arc<Metrics>,
 }
 
 impl Replies {
     /// A way for so many batches; what exceeds it waits in the service, which knows how to do without a copy.
-    pub(crate) fn new(batches_max: usize, share: Arc<Share>) -> (Replies, Waiting) {
+    pub(crate) fn new(batches_max: usize, share: Arc<Share>, metrics: Arc<Metrics>) -> (Replies, Waiting) {
         let (way, waiting) = mpsc::channel(batches_max);
-        (Replies { way, share }, waiting)
+        (Replies { way, share, metrics }, waiting)
     }
 
     /// Sends some messages, waiting until there is room for them.
@@ -44,6 +46,7 @@ impl Replies {
     /// The client is gone, or its address has too much that it does not take.
     pub(crate) async fn send(&self, batch: Batch) -> Result<(), Status> {
         if self.share.is_full() {
+            self.metrics.offences.count(Offence::PendingBytes);
             return Err(Status::TOO_MANY_REQUESTS);
         }
         let bytes = self.share.keep(batch.freeze());

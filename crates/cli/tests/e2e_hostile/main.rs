@@ -331,13 +331,13 @@ fn watches_that_nobody_reads_are_bounded() {
     victim.withstands("watches that nobody reads", 150, |victim| {
         let mut frames = Frames::connect(victim.port(), &[(INITIAL_WINDOW_SIZE, 0)]);
         for _ in 0..500 {
-            frames.call(WATCH, &watch_of("honest".into()));
+            frames.call(WATCH, &watch_of("watched".into()));
         }
         frames.flush();
         let mut other = Frames::connect_wide(victim.port(), &[]);
         let value = Bytes::from(vec![b'v'; 100_000]);
         for _ in 0..100 {
-            let put = PutRequest { key: "honest".into(), value: value.clone(), ..PutRequest::default() };
+            let put = PutRequest { key: "watched".into(), value: value.clone(), ..PutRequest::default() };
             let bytes = put.encode_to_vec();
             let stream = other.head(PUT, &authority(0x01, "h"));
             let message = [&[0], &(bytes.len() as u32).to_be_bytes()[..], &bytes].concat();

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::Edge;
 use crate::conversation::{Replies, Requests, Slices, Waiting};
-use crate::metrics::{Metrics, Offence};
+use crate::metrics::Metrics;
 use crate::rpc::Rpc;
 use crate::service::{Caller, LongAnswer};
 use crate::share::Share;
@@ -33,10 +33,9 @@ pub(super) fn converse(
     requests: impl Requests + 'static,
 ) -> Waiting {
     let metrics = edge.services.metrics.clone();
+    let (replies, waiting) = Replies::new(BATCHES_MAX, caller.share.clone(), metrics.clone());
     let requests = Counted { requests, rpc, metrics };
-    let (replies, waiting) = Replies::new(BATCHES_MAX, caller.share.clone());
     let edge = edge.clone();
-    let share = caller.share.clone();
     tokio::spawn(async move {
         let handling = edge.services.metrics.calls.begin(rpc);
         let mut stopping = edge.stopping.clone();
@@ -51,9 +50,6 @@ pub(super) fn converse(
             Ok(()) => Status::OK,
             Err(status) => status,
         };
-        if status == Status::TOO_MANY_REQUESTS && share.is_full() {
-            edge.services.metrics.offences.count(Offence::PendingBytes);
-        }
         handling.end(status.code);
         replies.end(status).await;
     });
