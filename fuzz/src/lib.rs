@@ -4,7 +4,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod audit;
+pub mod backup;
+pub mod flags;
+pub mod grpc_messages;
 pub mod handshake;
+pub mod http2_frames;
+pub mod json_replies;
+pub mod json_requests;
 pub mod log_recovery;
 pub mod message;
 #[path = "../../crates/log/tests/model/mod.rs"]
@@ -13,3 +20,8 @@ pub mod peer_frames;
 pub mod peer_port;
 pub mod reader;
 pub mod replica;
+pub mod store_commands;
+pub mod store_records;
+pub mod store_snapshot;
+pub mod texts;
+pub mod txn;

@@ -60,6 +60,8 @@ fn a_call_is_served_whatever_it_calls_the_server() {
 fn calls_that_are_taken_back_cost_their_connection_nothing() {
     let cluster = Cluster::vlot(1, Path::new("no client"));
     let mut frames = Frames::connect(cluster.nodes[0].client_port, &[]);
+    // Some are answered before they are taken back, and what they bring is never read.
+    frames.frame(support::frames::WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes());
     let watch = watched(&mut frames);
     for path in [RANGE, WATCH, PUT] {
         for _ in 0..3000 {

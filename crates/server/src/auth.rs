@@ -33,8 +33,6 @@ pub(crate) struct Credentials {
     pub(crate) token: Option<Arc<str>>,
     /// The name in a certificate that was verified. Never of a call in JSON: who makes that is not who holds the connection.
     pub(crate) common_name: Option<Arc<str>>,
-    /// Where the client is.
-    pub(crate) from: Option<IpAddr>,
 }
 
 impl fmt::Debug for Credentials {

@@ -15,6 +15,7 @@ mod values;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::audit::AuditOptions;
 use arguments::Settings;
 pub use auth::BadAuthToken;
 pub(crate) use auth::{AuthOptions, JwtOptions, SignMethod, TokenKind};
@@ -65,6 +66,8 @@ pub struct Config {
     pub(crate) origins: Option<Vec<String>>,
     /// Whether clients may call in JSON.
     pub(crate) has_gateway: bool,
+    /// Whether and where it is told who did what.
+    pub(crate) audit: Option<AuditOptions>,
     /// How much is logged, in which shape, and where.
     pub logging: Logging,
     /// Whether the node ends when its standard input does: when its parent process has ended.
@@ -110,6 +113,11 @@ pub(crate) struct Limits {
     pub(crate) quota_bytes: Option<u64>,
     /// Learners that a cluster may have.
     pub(crate) learners: usize,
+    /// What the clients of one address may hold; of connections, `None` is three quarters of those that there may be.
+    pub(crate) connections_per_address: Option<usize>,
+    pub(crate) streams_per_address: usize,
+    pub(crate) watches_per_address: usize,
+    pub(crate) pending_bytes_per_address: usize,
 }
 
 /// How much of the log is kept.
@@ -201,6 +209,7 @@ impl Config {
             hosts: hosts(&settings),
             origins: origins(&settings)?,
             has_gateway: is_on(&settings, "enable-grpc-gateway"),
+            audit: audit(&settings)?,
             logging: logging(&settings)?,
             stop_with_parent: settings.stop_with_parent,
             warnings: std::mem::take(&mut settings.warnings),
@@ -330,6 +339,12 @@ fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
         streams: u32::try_from(streams).unwrap_or(u32::MAX),
         quota_bytes: quota,
         learners: saturated(at_least(settings, "max-learners", 1)?),
+        connections_per_address: Some(at_least(settings, "max-connections-per-address", 0)?)
+            .filter(|connections| *connections > 0)
+            .map(saturated),
+        streams_per_address: saturated(at_least(settings, "max-streams-per-address", 1)?),
+        watches_per_address: saturated(at_least(settings, "max-watches-per-address", 1)?),
+        pending_bytes_per_address: saturated(at_least(settings, "max-pending-bytes-per-address", 1)?),
     })
 }
 
@@ -402,6 +417,16 @@ fn origins(settings: &Settings) -> Result<Option<Vec<String>>, ConfigError> {
     }
 }
 
+fn audit(settings: &Settings) -> Result<Option<AuditOptions>, ConfigError> {
+    let reads = is_on(settings, "audit-reads");
+    match text(settings, "audit-log") {
+        "" if reads => Err(ConfigError::Missing { flag: "audit-reads", needs: "audit-log" }),
+        "" => Ok(None),
+        "-" => Ok(Some(AuditOptions { path: None, reads })),
+        path => Ok(Some(AuditOptions { path: Some(path.into()), reads })),
+    }
+}
+
 fn logging(settings: &Settings) -> Result<Logging, ConfigError> {
     use tracing::level_filters::LevelFilter;
     let level = match text(settings, "log-level") {
@@ -462,6 +487,20 @@ fn bindable(settings: &Settings, name: &'static str) -> Result<Vec<Url>, ConfigE
     match urls.iter().find(|url| url.bind_address().is_none()) {
         Some(url) => Err(invalid(name, &url.to_string(), "an IP address or localhost to listen on")),
         None => Ok(urls),
+    }
+}
+
+/// Reads a text as what a flag may hold, for fuzzers.
+///
+/// # Panics
+/// If something does not hold that must.
+pub(crate) fn read_texts(text: &str) {
+    if let Some(duration) = values::duration(text) {
+        assert!(values::duration(&format!("{}ns", duration.as_nanos())).is_some() || duration.as_secs() > 1 << 40);
+    }
+    values::switch(text);
+    if let Ok(members) = named_members(text) {
+        assert!(members.iter().all(|(name, urls)| !name.is_empty() && !urls.is_empty()));
     }
 }
 

@@ -3,10 +3,18 @@
 //!
 //! Must not know which call it is, nor how messages come and go: gRPC and the JSON gateway do (`edge.rs`).
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::mpsc;
 
+use crate::metrics::{Metrics, Offence};
+use crate::share::Share;
 use crate::status::Status;
+
+/// How long a client that holds something up may take for what it was sent.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The messages a client sends, one by one.
 pub(crate) trait Requests: Send {
@@ -19,65 +27,99 @@ pub(crate) type Waiting = mpsc::Receiver<Result<Bytes, Status>>;
 
 /// The way back to a streaming client.
 #[derive(Clone)]
-pub(crate) struct Replies(mpsc::Sender<Result<Bytes, Status>>);
+pub(crate) struct Replies {
+    way: mpsc::Sender<Result<Bytes, Status>>,
+    share: Arc<Share>,
+    metrics: Arc<Metrics>,
+}
 
 impl Replies {
     /// A way for so many batches; what exceeds it waits in the service, which knows how to do without a copy.
-    pub(crate) fn new(batches_max: usize) -> (Replies, Waiting) {
-        let (replies, waiting) = mpsc::channel(batches_max);
-        (Replies(replies), waiting)
+    pub(crate) fn new(batches_max: usize, share: Arc<Share>, metrics: Arc<Metrics>) -> (Replies, Waiting) {
+        let (way, waiting) = mpsc::channel(batches_max);
+        (Replies { way, share, metrics }, waiting)
     }
 
-    /// Sends some messages, waiting until there is room for them. `Err` means that the client is gone.
+    /// Sends some messages, waiting until there is room for them.
+    ///
+    /// # Errors
+    /// The client is gone, or its address has too much that it does not take.
     pub(crate) async fn send(&self, batch: Batch) -> Result<(), Status> {
-        self.0.send(Ok(batch.freeze())).await.map_err(|_| Status::CANCELED)
+        if self.share.is_full() {
+            self.metrics.offences.count(Offence::PendingBytes);
+            return Err(Status::TOO_MANY_REQUESTS);
+        }
+        let bytes = self.share.keep(batch.freeze());
+        self.way.send(Ok(bytes)).await.map_err(|_| Status::CANCELED)
+    }
+
+    /// The same to a client that must not take for ever, because others wait for what is held for it. `None` if it does.
+    pub(crate) async fn send_in_time(&self, batch: Batch) -> Option<Result<(), Status>> {
+        tokio::time::timeout(TAKE_TIMEOUT, self.send(batch)).await.ok()
     }
 
     /// Ends the conversation.
     pub(crate) async fn end(&self, status: Status) {
         // If the client is gone, nobody asks how it ended.
-        let _ = self.0.send(Err(status)).await;
+        let _ = self.way.send(Err(status)).await;
     }
 
     /// Whether the client is gone.
     pub(crate) fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.way.is_closed()
     }
 
     /// Returns when the client is gone.
     pub(crate) async fn closed(&self) {
-        self.0.closed().await;
+        self.way.closed().await;
     }
 }
 
 /// The way back for the slices of one long message.
-pub(crate) struct Slices(mpsc::Sender<Result<Bytes, Status>>);
+pub(crate) struct Slices {
+    way: mpsc::Sender<Result<Bytes, Status>>,
+    share: Arc<Share>,
+}
 
 impl Slices {
     /// A way for so many slices.
-    pub(crate) fn new(slices_max: usize) -> (Slices, Waiting) {
-        let (slices, waiting) = mpsc::channel(slices_max);
-        (Slices(slices), waiting)
+    pub(crate) fn new(slices_max: usize, share: Arc<Share>) -> (Slices, Waiting) {
+        let (way, waiting) = mpsc::channel(slices_max);
+        (Slices { way, share }, waiting)
     }
 
-    /// Waits until the client has taken what it was given. `None` if it is gone.
-    pub(crate) async fn room(&self) -> Option<Room<'_>> {
-        self.0.reserve().await.ok().map(Room)
+    /// Waits until the client has taken what it was given, but not for ever.
+    pub(crate) async fn room(&self) -> Result<Room<'_>, NotTaken> {
+        match tokio::time::timeout(TAKE_TIMEOUT, self.way.reserve()).await {
+            Ok(Ok(permit)) => Ok(Room { permit, share: &self.share }),
+            Ok(Err(_)) => Err(NotTaken::Gone),
+            Err(_) => Err(NotTaken::TooSlow),
+        }
     }
 }
 
+/// Why a client takes nothing more of a long message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum NotTaken {
+    Gone,
+    TooSlow,
+}
+
 /// Room for one slice, or for the end.
-pub(crate) struct Room<'s>(mpsc::Permit<'s, Result<Bytes, Status>>);
+pub(crate) struct Room<'s> {
+    permit: mpsc::Permit<'s, Result<Bytes, Status>>,
+    share: &'s Arc<Share>,
+}
 
 impl Room<'_> {
     /// Gives the next slice.
     pub(crate) fn fill(self, slice: Bytes) {
-        self.0.send(Ok(slice));
+        self.permit.send(Ok(self.share.keep(slice)));
     }
 
     /// Ends the call: well if all of the message was given.
     pub(crate) fn end(self, status: Status) {
-        self.0.send(Err(status));
+        self.permit.send(Err(status));
     }
 }
 

@@ -7,20 +7,23 @@ mod admission;
 mod body;
 mod call;
 mod compression;
+mod connection;
 mod cors;
 mod frames;
+pub(crate) mod fuzzing;
 mod gateway;
 mod grpc;
 mod http;
 mod opening;
 mod requests;
 mod security;
+mod served;
 mod stream;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,15 +38,20 @@ use tokio::time::Instant;
 use tracing::debug;
 use vlot_tls::{HandshakeError, take_leave};
 
-use crate::config::{Config, RECEIVE_SLACK, Url};
+use crate::config::{Config, Limits, RECEIVE_SLACK, Url};
 use crate::descriptors;
+use crate::metrics::Offence;
 use crate::service::Services;
-use admission::Admission;
+use crate::share::{AddressLimits, Exceeded};
+use crate::status::Status;
+use admission::{Admission, NoPlace};
 use body::Body;
+use connection::Connection;
 use frames::Frames;
 use opening::{Opened, PREFACE_BYTES};
 pub(crate) use security::Security;
 use security::{Client, Secured, Stream};
+use served::Served;
 use stream::Gathering;
 
 /// How long a client may take to say which protocol it speaks, and to send the header of an HTTP/1 request.
@@ -80,13 +88,6 @@ pub(crate) enum Serves {
     Metrics,
 }
 
-/// What is known of the client at the other end of a connection.
-#[derive(Clone, Debug)]
-struct Peer {
-    address: IpAddr,
-    client: Client,
-}
-
 /// A port that is listened on.
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
@@ -112,9 +113,10 @@ pub(crate) struct Edge {
 impl Edge {
     /// An edge that ends its streams and connections when `stopping` turns true.
     pub(crate) fn new(config: &Config, services: Arc<Services>, stopping: watch::Receiver<bool>) -> Arc<Edge> {
+        let connections_max = descriptors::connections_max();
         Arc::new(Edge {
             services,
-            admission: Admission::of(descriptors::connections_max()),
+            admission: Admission::of(connections_max, address_limits(&config.limits, connections_max)),
             message_bytes_max: config.limits.request_bytes.saturating_add(RECEIVE_SLACK),
             streams_max: config.limits.streams,
             keepalive_interval: config.keepalive.interval,
@@ -140,15 +142,19 @@ impl Edge {
             };
             match accepted {
                 Ok((stream, from)) => {
-                    let Some(place) = self.admission.admit(from) else {
-                        self.services.metrics.connection_refused();
-                        continue;
+                    let (place, share) = match self.admission.admit(from) {
+                        Ok(places) => places,
+                        Err(refused) => {
+                            self.refuse(from, refused);
+                            continue;
+                        }
                     };
                     let (edge, security) = (self.clone(), security.clone());
                     connections.spawn(async move {
                         let _place = place;
-                        if let Err(error) = edge.clone().converse(stream, from, serves, security).await {
-                            edge.ended(from, &error);
+                        let connection = Connection::new(from, share);
+                        if let Err(error) = edge.clone().converse(stream, serves, security, connection.clone()).await {
+                            edge.ended(&connection, &error);
                         }
                     });
                 }
@@ -165,8 +171,18 @@ impl Edge {
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
     }
 
-    /// Tells why a connection has ended before both sides were done.
-    fn ended(&self, from: SocketAddr, error: &ConnectionError) {
+    /// Counts a connection that is not served.
+    fn refuse(&self, from: SocketAddr, why: NoPlace) {
+        self.services.metrics.connection_refused();
+        if why == NoPlace::OfAddress {
+            self.services.metrics.offences.count(Offence::Connections);
+            self.admission.stopped(from, Offence::Connections, &"see --max-connections-per-address");
+        }
+    }
+
+    /// Counts and tells why a connection has ended, if that was its client's fault.
+    fn ended(&self, connection: &Connection, error: &ConnectionError) {
+        let from = connection.from;
         debug!(%from, %error, "connection ended");
         match error {
             ConnectionError::Handshake(error) => {
@@ -176,6 +192,10 @@ impl Edge {
             }
             ConnectionError::HandshakeTimedOut => self.services.metrics.handshakes.timed_out(),
             _ => {}
+        }
+        if let Some(offence) = connection.offence().or_else(|| error.offence(connection.has_settings())) {
+            self.services.metrics.offences.count(offence);
+            self.admission.stopped(from, offence, error);
         }
     }
 
@@ -205,9 +225,9 @@ impl Edge {
     async fn converse(
         self: Arc<Edge>,
         stream: TcpStream,
-        from: SocketAddr,
         serves: Serves,
         security: Security,
+        connection: Arc<Connection>,
     ) -> Result<(), ConnectionError> {
         stream.set_nodelay(true)?;
         let mut stopping = self.stopping.clone();
@@ -215,10 +235,12 @@ impl Edge {
             opened = self.open(stream, security) => opened?,
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         };
-        let (edge, peer) = (self.clone(), Arc::new(Peer { address: from.ip(), client }));
+        connection.is_of(client);
+        let edge = self.clone();
+        let of_calls = connection.clone();
         let service = service_fn(move |request| {
-            let (edge, peer) = (edge.clone(), peer.clone());
-            async move { Ok::<_, Infallible>(edge.answer(request, serves, &peer).await) }
+            let (edge, connection) = (edge.clone(), of_calls.clone());
+            async move { Ok::<_, Infallible>(edge.serve_call(connection, request, serves).await) }
         });
         let stopped = async move {
             // An error means that the server is gone altogether.
@@ -227,14 +249,15 @@ impl Edge {
         tokio::pin!(stopped);
         // The two arms differ in types only; hyper has no common trait for both.
         if opened.is_http2() {
-            let frames = Frames::behind(PREFACE_BYTES, opened);
-            let connection = self.http2().serve_connection(Gathering::new(frames), service);
-            tokio::pin!(connection);
+            let frames = Frames::behind(PREFACE_BYTES, opened, connection.clone());
+            let served = self.http2().serve_connection(Gathering::new(frames), service);
+            tokio::pin!(served);
             tokio::select! {
-                ended = connection.as_mut() => return Ok(ended?),
-                () = stopped => connection.as_mut().graceful_shutdown(),
+                ended = served.as_mut() => return Ok(ended?),
+                () = without_settings(&connection) => return Err(ConnectionError::NoSettings),
+                () = stopped => served.as_mut().graceful_shutdown(),
             }
-            Ok(connection.await?)
+            Ok(served.await?)
         } else {
             let connection = http1().serve_connection(Gathering::new(opened), service);
             tokio::pin!(connection);
@@ -246,20 +269,47 @@ impl Edge {
         }
     }
 
-    /// Answers a request of this client.
-    async fn answer(self: Arc<Edge>, request: Request<Incoming>, serves: Serves, peer: &Peer) -> Response<Body> {
+    /// Answers a request if there is room for it.
+    async fn serve_call(
+        self: Arc<Edge>,
+        connection: Arc<Connection>,
+        request: Request<Incoming>,
+        serves: Serves,
+    ) -> Response<Served> {
+        match connection.begin_stream() {
+            Ok(stream) => self.answer(connection, request, serves).await.map(|body| Served::of(body, stream)),
+            Err(exceeded) => self.refuse_call(&connection, &request, exceeded).map(Served::of_none),
+        }
+    }
+
+    fn refuse_call(&self, connection: &Connection, request: &Request<Incoming>, exceeded: Exceeded) -> Response<Body> {
+        let offence = Offence::from(exceeded);
+        self.services.metrics.offences.count(offence);
+        self.admission.stopped(connection.from, offence, &"a call is refused");
+        let status = Status::TOO_MANY_REQUESTS;
+        if grpc::is_grpc(request.headers()) { grpc::failure(&status) } else { gateway::failed(&status) }
+    }
+
+    async fn answer(
+        self: Arc<Edge>,
+        connection: Arc<Connection>,
+        request: Request<Incoming>,
+        serves: Serves,
+    ) -> Response<Body> {
         match serves {
             Serves::GrpcAndHttp | Serves::Grpc if grpc::is_grpc(request.headers()) => {
-                grpc::answer(self, request, peer).await
+                grpc::answer(self, connection, request).await
             }
             Serves::Grpc if request.version() == Version::HTTP_2 => grpc::not_a_call(request.headers()),
             Serves::Grpc => http::not_found(),
             // Who speaks TLS has dialled a name that the certificate has; as in etcd.
-            _ if !peer.client.is_tls && !http::is_for_one_of(self.hosts.as_deref(), &request) => http::misdirected(),
+            _ if !connection.client().is_tls && !http::is_for_one_of(self.hosts.as_deref(), &request) => {
+                http::misdirected()
+            }
             Serves::Metrics => http::answer(&self.services, &request).await,
             Serves::GrpcAndHttp | Serves::Http => {
                 let origin = cors::allowed(self.origins.as_deref(), request.headers());
-                let mut response = self.answer_http(request, serves == Serves::GrpcAndHttp, peer).await;
+                let mut response = self.answer_http(connection, request, serves == Serves::GrpcAndHttp).await;
                 if let Some(origin) = origin {
                     cors::allow(&mut response, origin);
                 }
@@ -268,13 +318,18 @@ impl Edge {
         }
     }
 
-    async fn answer_http(self: Arc<Edge>, request: Request<Incoming>, has_calls: bool, peer: &Peer) -> Response<Body> {
+    async fn answer_http(
+        self: Arc<Edge>,
+        connection: Arc<Connection>,
+        request: Request<Incoming>,
+        has_calls: bool,
+    ) -> Response<Body> {
         // So a browser asks whether a page may ask; as in etcd, of any path.
         if request.method() == Method::OPTIONS {
             return Response::new(Body::empty());
         }
         if self.has_gateway && gateway::is_below_v3(request.uri().path()) {
-            return gateway::answer(self, request, peer).await;
+            return gateway::answer(self, connection, request).await;
         }
         let reply = http::answer(&self.services, &request).await;
         // Calls are what HTTP/2 is spoken for where there are any.
@@ -301,6 +356,24 @@ impl Edge {
     }
 }
 
+/// What one address may hold. It may never have all of the connections: others must be able to come in.
+fn address_limits(limits: &Limits, connections_max: usize) -> AddressLimits {
+    AddressLimits {
+        connections: limits.connections_per_address.unwrap_or(connections_max.div_ceil(4).saturating_mul(3)),
+        streams: limits.streams_per_address,
+        watches: limits.watches_per_address,
+        pending_bytes: limits.pending_bytes_per_address,
+    }
+}
+
+/// Returns if the client has not sent its settings in time.
+async fn without_settings(connection: &Connection) {
+    tokio::time::sleep(HEADER_TIMEOUT).await;
+    if connection.has_settings() {
+        std::future::pending().await
+    }
+}
+
 fn http1() -> hyper::server::conn::http1::Builder {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_BYTES_MAX as usize);
@@ -318,6 +391,8 @@ enum ConnectionError {
     HandshakeTimedOut,
     /// The client speaks TLS where it is to speak in the clear.
     TlsInTheClear,
+    /// The client has said that it speaks HTTP/2, and not how.
+    NoSettings,
     Io(io::Error),
     Http(hyper::Error),
 }
@@ -329,6 +404,7 @@ impl fmt::Display for ConnectionError {
             Self::Handshake(error) => error.fmt(out),
             Self::HandshakeTimedOut => out.write_str("does not end its TLS handshake"),
             Self::TlsInTheClear => out.write_str("speaks TLS to a port that is served in the clear; use http"),
+            Self::NoSettings => out.write_str("does not send its HTTP/2 settings"),
             Self::Io(error) => error.fmt(out),
             Self::Http(error) => error.fmt(out),
         }
@@ -336,6 +412,34 @@ impl fmt::Display for ConnectionError {
 }
 
 impl std::error::Error for ConnectionError {}
+
+impl ConnectionError {
+    /// What the client has done for the connection to end so; `None` if it may just have gone.
+    fn offence(&self, is_http2: bool) -> Option<Offence> {
+        match self {
+            Self::Silent => Some(Offence::Silent),
+            Self::NoSettings => Some(Offence::NoSettings),
+            // Handshakes have counters of their own, by reason.
+            Self::Handshake(_) | Self::HandshakeTimedOut | Self::TlsInTheClear | Self::Io(_) => None,
+            Self::Http(error) if is_http2 && error.is_timeout() => Some(Offence::NoPong),
+            Self::Http(error) => offence_of(error),
+        }
+    }
+}
+
+fn offence_of(error: &hyper::Error) -> Option<Offence> {
+    let http2 = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    match http2 {
+        // What the client itself has sent is its leave.
+        Some(http2) if http2.is_remote() => None,
+        Some(http2) if http2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) => Some(Offence::Calm),
+        Some(http2) if http2.is_library() => Some(Offence::BadHttp2),
+        Some(_) => None,
+        None if error.is_timeout() => Some(Offence::SlowHead),
+        None if error.is_parse() => Some(Offence::BadHttp1),
+        None => None,
+    }
+}
 
 impl From<io::Error> for ConnectionError {
     fn from(error: io::Error) -> Self {

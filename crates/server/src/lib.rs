@@ -26,6 +26,7 @@
 //! behind each, which knows neither.
 
 mod ask;
+mod audit;
 mod auth;
 mod backup;
 mod certificates;
@@ -38,6 +39,8 @@ mod debug_vars;
 pub mod descriptors;
 mod edge;
 mod exposition;
+#[doc(hidden)]
+pub mod fuzzing;
 mod history_hashes;
 mod identity;
 mod join;
@@ -51,6 +54,7 @@ mod restore;
 mod rpc;
 pub mod serve;
 mod service;
+mod share;
 mod space;
 mod status;
 mod store_group;

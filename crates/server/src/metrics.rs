@@ -7,6 +7,7 @@ mod calls;
 mod checks;
 mod clients;
 mod handshakes;
+mod offences;
 mod timings;
 mod upkeep;
 
@@ -23,6 +24,7 @@ pub(crate) use calls::{Calls, Counters, Tally};
 pub(crate) use checks::{Check, Checks, Probe};
 pub(crate) use clients::Clients;
 pub(crate) use handshakes::Handshakes;
+pub(crate) use offences::{Offence, Offences};
 pub(crate) use timings::{Act, Timings};
 pub(crate) use upkeep::{DEFRAGMENT, Upkeep};
 
@@ -56,6 +58,8 @@ pub(crate) struct Metrics {
     pub(crate) compaction_steps: Histogram,
     /// Connections of clients that there was no room for.
     pub(crate) connections_refused: AtomicU64,
+    /// Clients that were stopped.
+    pub(crate) offences: Offences,
     pub(crate) process_start: f64,
 }
 
@@ -85,6 +89,7 @@ impl Metrics {
             disk_fillings: AtomicU64::new(0),
             compaction_steps: Histogram::doubling(Duration::from_micros(500), 14),
             connections_refused: AtomicU64::new(0),
+            offences: Offences::default(),
             process_start: now.as_secs_f64(),
         }
     }

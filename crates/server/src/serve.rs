@@ -5,7 +5,7 @@
 mod error;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use vlot_store::store::{Options, Store};
 use vlot_tls::Server;
 
 use crate::ask::PageClient;
+use crate::audit::Audit;
 use crate::auth::Authenticator;
 use crate::certificates;
 use crate::compaction;
@@ -49,6 +50,8 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     let fresh = data_dir.mark.is_none();
     let tls = certificates::client_server(&config, &data_dir.path)?;
     let Peers { tls: peer_tls, page_client, shown: shown_to_peers } = Peers::load(&config, &data_dir.path)?;
+    let audit = config.audit.as_ref().map(Audit::start).transpose();
+    let audit = audit.map_err(|error| ServeError::Audit { path: audit_path(&config), error })?;
     let Start { membership, peers } = start(&config, &page_client, &mut data_dir).await?;
     let identity = membership.identity();
     let metrics = Arc::new(Metrics::new(config.extensive_metrics));
@@ -71,6 +74,7 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
         metrics,
         meter: node.meter(),
         authenticator,
+        audit: audit.clone(),
         page_client: page_client.clone(),
         tls: tls.clone(),
         tls_to_peers: shown_to_peers.clone(),
@@ -155,8 +159,15 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     while edges.join_next().await.is_some() {}
     background.shutdown().await;
     node.shutdown().await;
+    if let Some(audit) = audit {
+        audit.flush();
+    }
     info!("stopped");
     outcome
+}
+
+fn audit_path(config: &Config) -> PathBuf {
+    config.audit.as_ref().and_then(|audit| audit.path.clone()).unwrap_or_else(|| "standard error".into())
 }
 
 /// As what a node starts.

@@ -23,6 +23,7 @@ mod snapshot;
 mod watch;
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use vlot_store::auth::{Asker, Auth};
 use vlot_store::refusal::Refusal;
 
 use crate::ask::PageClient;
+use crate::audit::{Audit, Audited, Entry, Who};
 use crate::auth::{Authenticator, Credentials};
 use crate::config::Config;
 use crate::conversation::{Replies, Requests};
@@ -41,7 +43,8 @@ use crate::history_hashes::HistoryHashes;
 use crate::member::Membership;
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
-use crate::status::Status;
+use crate::share::Share;
+use crate::status::{Code, Status};
 use crate::store_group::StoreGroup;
 use crate::worker_pool::WorkerPool;
 
@@ -52,8 +55,12 @@ use permit::{Need, need};
 pub const ETCD_VERSION: &str = "3.6.0";
 
 /// What a call tells about its caller.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Caller {
+    /// Where it comes from.
+    pub(crate) from: SocketAddr,
+    /// What its address holds, and how much it may.
+    pub(crate) share: Arc<Share>,
     /// Whether the call is to fail at once where no leader is known.
     pub(crate) requires_leader: bool,
     /// Who it is, if authentication is on and the caller has shown who it is.
@@ -72,12 +79,23 @@ impl Caller {
     fn renewed(&self, auth: &Auth) -> Result<Caller, Refusal> {
         let identity = self.identity.as_ref().filter(|_| auth.is_enabled());
         let identity = identity.map(|identity| auth.renewed(identity)).transpose()?;
-        Ok(Caller { requires_leader: self.requires_leader, identity, credentials: Credentials::default() })
+        Ok(Caller { identity, credentials: Credentials::default(), ..self.clone() })
+    }
+
+    /// The user that calls, by name; `None` while nobody has to say who they are.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| &*identity.user)
+    }
+
+    /// What the audit tells of it.
+    fn who(&self) -> Who<'_> {
+        Who { from: self.from, user: self.user() }
     }
 }
 
 /// All services of one node.
 pub(crate) struct Services {
+    audit: Option<Arc<Audit>>,
     pub(crate) store_group: Arc<StoreGroup>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) metrics: Arc<Metrics>,
@@ -125,6 +143,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) meter: vlot::Meter,
     pub(crate) authenticator: Authenticator,
+    pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) page_client: PageClient,
     pub(crate) tls: Option<vlot_tls::Server>,
     pub(crate) tls_to_peers: Option<vlot_tls::Server>,
@@ -132,9 +151,11 @@ pub(crate) struct Parts {
 
 impl Services {
     pub(crate) fn new(config: &Config, parts: Parts) -> Arc<Services> {
-        let Parts { store_group, membership, metrics, meter, authenticator, page_client, tls, tls_to_peers } = parts;
+        let Parts { store_group, membership, metrics, meter, authenticator, audit, page_client, tls, tls_to_peers } =
+            parts;
         let readers = WorkerPool::new(readers_max());
         Arc::new(Services {
+            audit,
             hashes: HistoryHashes::new(readers.clone()),
             store_group,
             membership,
@@ -175,8 +196,15 @@ impl Services {
         if !self.store_group.asks_who_calls() {
             return self.answer(rpc, caller, request).await;
         }
-        let identified = self.identified(rpc, caller).await;
-        let identified = identified.map_err(|status| if is_of_queue(rpc) { queue::unknown(status) } else { status })?;
+        let identified = match self.identified(rpc, caller).await {
+            Ok(identified) => identified,
+            Err(status) => {
+                if let Some(audited) = self.begin_audited(rpc, caller, &request) {
+                    audited.end(status.code);
+                }
+                return Err(if is_of_queue(rpc) { queue::unknown(status) } else { status });
+            }
+        };
         let outcome = self.answer(rpc, &identified, request.clone()).await;
         if identified.identity.is_none()
             || !matches!(&outcome, Err(status) if *status == Refusal::AuthOldRevision.into())
@@ -189,8 +217,21 @@ impl Services {
         if again.identity == identified.identity { outcome } else { Box::pin(self.answer(rpc, &again, request)).await }
     }
 
-    /// Answers a unary call of a caller that is known, as far as it can be.
+    /// Answers a unary call of a caller that is known, as far as it can be, and tells the audit of it.
     async fn answer(&self, rpc: Rpc, caller: &Caller, request: Bytes) -> Result<Reply, Status> {
+        let audited = self.begin_audited(rpc, caller, &request);
+        let outcome = self.carry_out(rpc, caller, request).await;
+        if let Some(audited) = audited {
+            audited.end(outcome.as_ref().err().map_or(Code::Ok, |status| status.code));
+        }
+        outcome
+    }
+
+    fn begin_audited(&self, rpc: Rpc, caller: &Caller, request: &Bytes) -> Option<Entry<'_>> {
+        self.audit.as_deref().and_then(|audit| audit.begin(rpc, caller.who(), request))
+    }
+
+    async fn carry_out(&self, rpc: Rpc, caller: &Caller, request: Bytes) -> Result<Reply, Status> {
         self.admit(rpc, caller)?;
         let message = match rpc {
             Rpc::Range => return self.range(caller, request).await,
@@ -258,6 +299,18 @@ impl Services {
         requests: impl Requests,
         replies: Replies,
     ) -> Result<(), Status> {
+        let Some(audit) = self.audit.as_deref() else { return self.hold(rpc, caller, requests, replies).await };
+        let who = self.identified(rpc, &caller).await.map_or_else(|_| caller.clone(), Cow::into_owned);
+        let audited = audit.begin_stream(rpc, who.who());
+        let requests = Audited { requests, audit, rpc, who: who.who() };
+        let outcome = self.hold(rpc, caller, requests, replies).await;
+        if let Some(audited) = audited {
+            audited.end(outcome.as_ref().err().map_or(Code::Ok, |status| status.code));
+        }
+        outcome
+    }
+
+    async fn hold(&self, rpc: Rpc, caller: Caller, requests: impl Requests, replies: Replies) -> Result<(), Status> {
         if self.store_group.is_learner() && !matches!(rpc, Rpc::HealthWatch | Rpc::Snapshot) {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }
@@ -274,7 +327,7 @@ impl Services {
             Rpc::RangeStream => self.range_stream(caller, requests, replies).await,
             Rpc::LeaseKeepAlive => self.lease_keep_alive(caller, requests, replies).await,
             Rpc::Observe => self.observe(caller, requests, replies).await,
-            Rpc::Snapshot => self.snapshot(requests, replies).await,
+            Rpc::Snapshot => self.snapshot(&caller, requests, replies).await,
             Rpc::HealthWatch => health::watch(requests, replies).await,
             _ => Err(Status::absent(rpc.path())),
         }

@@ -36,6 +36,8 @@ pub mod command;
 pub mod damage;
 pub mod engine;
 pub mod figures;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lease;
 mod mvcc;
 mod prompt;

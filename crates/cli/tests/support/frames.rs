@@ -8,11 +8,13 @@ use prost::Message;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
@@ -29,6 +31,8 @@ pub struct Frames {
     next_stream: u32,
     /// Whether the server's settings have come, and count.
     is_agreed: bool,
+    /// Whether more may be sent on the connection than at first.
+    is_open: bool,
     /// All frames that have come but those of settings, in order.
     pub come: Vec<Frame>,
     /// Whether the server has ended the connection.
@@ -49,12 +53,15 @@ impl Frames {
     pub fn connect(port: u16, settings: &[(u16, u32)]) -> Frames {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the node listens");
         stream.set_nodelay(true).unwrap();
+        // A server that reads no more ends what would be sent.
+        stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut frames = Frames {
             stream,
             out: PREFACE.to_vec(),
             coming: Vec::new(),
             next_stream: 1,
             is_agreed: false,
+            is_open: false,
             come: Vec::new(),
             ended: false,
         };
@@ -65,6 +72,15 @@ impl Frames {
         frames.frame(SETTINGS, 0, 0, &settings);
         frames.flush();
         while !frames.is_agreed && !frames.ended {
+            frames.read(Duration::from_secs(5));
+        }
+        frames
+    }
+
+    /// The same, once the server says that more than a few KiB may be sent before it has read them.
+    pub fn connect_wide(port: u16, settings: &[(u16, u32)]) -> Frames {
+        let mut frames = Frames::connect(port, settings);
+        while !frames.is_open && !frames.ended {
             frames.read(Duration::from_secs(5));
         }
         frames
@@ -111,6 +127,26 @@ impl Frames {
     /// Adds that a call is taken back.
     pub fn reset(&mut self, stream: u32) {
         self.frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+    }
+
+    /// The number of a stream that was not used before.
+    pub fn new_stream(&mut self) -> u32 {
+        self.next_stream += 2;
+        self.next_stream - 2
+    }
+
+    /// Why the server has ended the connection: an error's number, and its text.
+    pub fn goaway(&self) -> Option<(u32, String)> {
+        let frame = self.come.iter().find(|frame| frame.kind == GOAWAY)?;
+        let code = u32::from_be_bytes(frame.payload.get(4..8)?.try_into().ok()?);
+        Some((code, String::from_utf8_lossy(&frame.payload[8..]).into_owned()))
+    }
+
+    /// Adds a message of gRPC's as it is, flag and length included.
+    pub fn bytes(&mut self, stream: u32, bytes: &[u8], flags: u8) {
+        for piece in bytes.chunks(16_384) {
+            self.frame(DATA, flags, stream, piece);
+        }
     }
 
     /// Sends what was added. A server that has ended the connection is noticed when reading.
@@ -193,7 +229,8 @@ impl Frames {
                 self.frame(PING, ACK, 0, &frame.payload);
                 self.flush();
             }
-            SETTINGS | PING | WINDOW_UPDATE => {}
+            WINDOW_UPDATE => self.is_open |= frame.stream == 0,
+            SETTINGS | PING => {}
             _ => self.come.push(frame),
         }
     }

@@ -7,7 +7,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream, client};
 use http::{HeaderMap, HeaderName, Request};
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 
 /// What stands before a message: a flag, and its length.
 const PREFIX_BYTES: usize = 5;
@@ -26,7 +26,14 @@ pub struct Client {
 impl Client {
     /// Connects. The connection lives as long as the runtime that this is called in.
     pub async fn connect(port: u16) -> Client {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("the node listens");
+        Client::connect_from(Ipv4Addr::LOCALHOST, port).await
+    }
+
+    /// The same from another address of this machine.
+    pub async fn connect_from(address: Ipv4Addr, port: u16) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        let stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await.expect("the node listens");
         stream.set_nodelay(true).unwrap();
         let mut builder = client::Builder::new();
         builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);

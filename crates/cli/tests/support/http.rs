@@ -11,6 +11,20 @@ pub fn fetch(port: u16, path: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&reply).into_owned())
 }
 
+/// The same from another address of this machine. Returns what came, if anything.
+pub fn fetch_from(address: Ipv4Addr, port: u16, path: &str) -> Option<String> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).ok()?;
+    socket.bind(&SocketAddr::from((address, 0)).into()).ok()?;
+    socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).ok()?;
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).ok()?;
+    Some(reply)
+}
+
 /// Sends bytes on a connection of their own, and returns what comes back until it ends or nothing has come for a
 /// while. `None` if there is no connection.
 pub fn exchange(port: u16, request: &[u8], patience: Duration) -> Option<Vec<u8>> {

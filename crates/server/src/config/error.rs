@@ -27,6 +27,8 @@ pub enum ConfigError {
     ElectionTimeoutTooLong { election: u64, election_max: u64 },
     /// `--auth-token` cannot be read.
     AuthToken(BadAuthToken),
+    /// The flag means nothing without the other.
+    Missing { flag: &'static str, needs: &'static str },
     /// The flag needs at least one address.
     NoAddress { flag: &'static str },
     /// The node is told where to listen for clients, and not where they reach it.
@@ -80,6 +82,7 @@ impl fmt::Display for ConfigError {
                 "--election-timeout[{election}ms] is too long, and should be set less than {election_max}ms"
             ),
             Self::AuthToken(bad) => bad.fmt(out),
+            Self::Missing { flag, needs } => write!(out, "--{flag} has no effect without --{needs}"),
             Self::NoAddress { flag } => write!(out, "--{flag} names no address"),
             Self::NotAdvertised => {
                 out.write_str("--advertise-client-urls is required when --listen-client-urls is set explicitly")

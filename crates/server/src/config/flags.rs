@@ -64,7 +64,8 @@ const NO_V2: Treatment = Refused("etcd's v2 interface is not served");
 const NO_V2_PROXY: Treatment = Accepted("it tunes the v2 proxy, which does not exist here");
 const COMPACTION_PACE: Treatment = Accepted("compaction paces itself");
 
-/// Every flag that etcd 3.5 to 3.7 knows, in the order of etcd's help text, with etcd's defaults.
+/// Every flag that etcd 3.5 to 3.7 knows, in the order of etcd's help text, with etcd's defaults; behind those of a kind, the
+/// ones that are not etcd's.
 pub(crate) const FLAGS: &[Flag] = &[
     // Member
     flag("name", Text, "default", Honoured),
@@ -87,6 +88,11 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("max-txn-ops", Integer, "128", Honoured),
     flag("max-request-bytes", Integer, "1572864", Honoured),
     flag("max-concurrent-streams", Integer, "4294967295", Honoured),
+    // Not etcd's: what the clients of one address may hold.
+    flag("max-connections-per-address", Integer, "0", Honoured),
+    flag("max-streams-per-address", Integer, "65536", Honoured),
+    flag("max-watches-per-address", Integer, "1000000", Honoured),
+    flag("max-pending-bytes-per-address", Integer, "536870912", Honoured),
     flag("grpc-keepalive-min-time", Duration, "5s", Accepted("clients are not punished for frequent pings")),
     flag("grpc-keepalive-interval", Duration, "2h", Honoured),
     flag("grpc-keepalive-timeout", Duration, "20s", Honoured),
@@ -179,6 +185,9 @@ pub(crate) const FLAGS: &[Flag] = &[
         r#"{"maxsize":100,"maxage":0,"maxbackups":0,"localtime":false,"compress":false}"#,
         Accepted("logs go to stderr or stdout, which are not rotated"),
     ),
+    // Not etcd's: who did what.
+    flag("audit-log", Text, "", Honoured),
+    flag("audit-reads", Switch, "false", Honoured),
     formerly_experimental(flag("warning-unary-request-duration", Duration, "300ms", Honoured)),
     // Distributed tracing
     formerly_experimental(flag("enable-distributed-tracing", Switch, "false", NO_TRACES)),

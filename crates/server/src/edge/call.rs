@@ -14,6 +14,7 @@ use crate::conversation::{Replies, Requests, Slices, Waiting};
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
 use crate::service::{Caller, LongAnswer};
+use crate::share::Share;
 use crate::status::{Code, Status};
 
 /// Batches of replies that may wait between a streaming service and the connection.
@@ -32,8 +33,8 @@ pub(super) fn converse(
     requests: impl Requests + 'static,
 ) -> Waiting {
     let metrics = edge.services.metrics.clone();
+    let (replies, waiting) = Replies::new(BATCHES_MAX, caller.share.clone(), metrics.clone());
     let requests = Counted { requests, rpc, metrics };
-    let (replies, waiting) = Replies::new(BATCHES_MAX);
     let edge = edge.clone();
     tokio::spawn(async move {
         let handling = edge.services.metrics.calls.begin(rpc);
@@ -83,8 +84,8 @@ async fn elapsed(within: Option<Duration>) {
 }
 
 /// Starts to make a long answer. What makes it runs in a task of its own, which ends with the call.
-pub(super) fn slices(answer: LongAnswer) -> Waiting {
-    let (slices, waiting) = Slices::new(SLICES_MAX);
+pub(super) fn slices(answer: LongAnswer, share: Arc<Share>) -> Waiting {
+    let (slices, waiting) = Slices::new(SLICES_MAX, share);
     tokio::spawn(answer.send(slices));
     waiting
 }

@@ -5,7 +5,8 @@
 
 use std::io::{Read, Write};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::buf::Reader;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -16,6 +17,8 @@ use crate::status::{Code, Status};
 
 /// Bytes of a reply that is compressed at most: longer ones go as they are, which is every sender's choice.
 const COMPRESSED_MAX: usize = 64 * 1024;
+/// Bytes that are inflated before others have their turn.
+const INFLATED_A_STEP: usize = 64 * 1024;
 
 /// What a client has said that its compressed messages are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,11 +45,11 @@ impl Encoding {
         }
     }
 
-    /// A message as it was before it was compressed, if its flag says so.
-    pub(super) fn decode(self, flag: u8, message: Bytes, bytes_max: usize) -> Result<Bytes, Status> {
+    /// Whether a message with this flag is to be inflated.
+    pub(super) fn is_compressed(self, flag: u8) -> Result<bool, Status> {
         match (flag, self) {
-            (0, _) => Ok(message),
-            (1, Encoding::Gzip) => inflate(&message, bytes_max),
+            (0, _) => Ok(false),
+            (1, Encoding::Gzip) => Ok(true),
             (1, Encoding::Identity) => {
                 Err(Status::new(Code::Internal, "grpc: compressed flag set with identity or empty encoding"))
             }
@@ -55,22 +58,47 @@ impl Encoding {
     }
 }
 
-fn inflate(compressed: &[u8], bytes_max: usize) -> Result<Bytes, Status> {
-    let mut message = Vec::new();
-    // Nothing at all would be taken for nothing compressed.
-    let read = if compressed.is_empty() {
-        Err(std::io::ErrorKind::UnexpectedEof.into())
-    } else {
-        // One byte more shows that there are more.
-        MultiGzDecoder::new(compressed).take(bytes_max as u64 + 1).read_to_end(&mut message)
-    };
-    match read {
-        Ok(_) if message.len() > bytes_max => {
-            let text = format!("grpc: received message after decompression larger than max {bytes_max}");
-            Err(Status::new(Code::ResourceExhausted, text))
+/// A message that is inflated step by step: few bytes may become many.
+pub(super) struct Inflating {
+    /// Nothing at all would be taken for nothing compressed.
+    is_empty: bool,
+    decoder: MultiGzDecoder<Reader<Bytes>>,
+    message: Vec<u8>,
+    inflated_bytes: usize,
+}
+
+impl Inflating {
+    pub(super) fn new(compressed: Bytes) -> Inflating {
+        let is_empty = compressed.is_empty();
+        let decoder = MultiGzDecoder::new(compressed.reader());
+        Inflating { is_empty, decoder, message: Vec::new(), inflated_bytes: 0 }
+    }
+
+    /// How much has been inflated so far.
+    pub(super) fn inflated_bytes(&self) -> usize {
+        self.inflated_bytes
+    }
+
+    /// Inflates some more. Returns the message as it was before it was compressed, once all of it is there.
+    pub(super) fn step(&mut self, bytes_max: usize) -> Result<Option<Bytes>, Status> {
+        let before = self.message.len();
+        let read = if self.is_empty {
+            Err(std::io::ErrorKind::UnexpectedEof.into())
+        } else {
+            // One byte more shows that there are more.
+            let room = (bytes_max + 1 - before).min(INFLATED_A_STEP);
+            self.decoder.by_ref().take(room as u64).read_to_end(&mut self.message)
+        };
+        self.inflated_bytes = self.message.len();
+        match read {
+            Ok(_) if self.message.len() > bytes_max => {
+                let text = format!("grpc: received message after decompression larger than max {bytes_max}");
+                Err(Status::new(Code::ResourceExhausted, text))
+            }
+            Ok(0) => Ok(Some(std::mem::take(&mut self.message).into())),
+            Ok(_) => Ok(None),
+            Err(error) => Err(Status::new(Code::Internal, format!("grpc: failed to decompress the message: {error}"))),
         }
-        Ok(_) => Ok(message.into()),
-        Err(error) => Err(Status::new(Code::Internal, format!("grpc: failed to decompress the message: {error}"))),
     }
 }
 
@@ -110,6 +138,19 @@ mod tests {
     use super::*;
     use crate::conversation::prefix;
 
+    /// A message as it was before it was compressed, if its flag says so.
+    fn decode(encoding: Encoding, flag: u8, message: Bytes, bytes_max: usize) -> Result<Bytes, Status> {
+        if !encoding.is_compressed(flag)? {
+            return Ok(message);
+        }
+        let mut inflating = Inflating::new(message);
+        loop {
+            if let Some(message) = inflating.step(bytes_max)? {
+                return Ok(message);
+            }
+        }
+    }
+
     fn gzip(message: &[u8]) -> Bytes {
         deflate(message).unwrap().into()
     }
@@ -131,7 +172,7 @@ mod tests {
 
     #[test]
     fn messages_are_inflated_up_to_the_bound() {
-        let decode = |message: Bytes| Encoding::Gzip.decode(1, message, 1000);
+        let decode = |message: Bytes| self::decode(Encoding::Gzip, 1, message, 1000);
         for length in [0, 1, 999, 1000] {
             assert_eq!(decode(gzip(&vec![7; length])), Ok(vec![7; length].into()));
         }
@@ -140,7 +181,7 @@ mod tests {
         }
         // Two of them are one, as gzip has it.
         assert_eq!(decode([gzip(b"ab"), gzip(b"c")].concat().into()), Ok("abc".into()));
-        assert_eq!(Encoding::Gzip.decode(0, "plain".into(), 1), Ok("plain".into()));
+        assert_eq!(self::decode(Encoding::Gzip, 0, "plain".into(), 1), Ok("plain".into()));
     }
 
     #[test]
@@ -149,13 +190,13 @@ mod tests {
         let mut wrong = good.to_vec();
         wrong[good.len() - 8] ^= 1;
         for bad in [&b""[..], b"abcde", &good[..5], &good[..good.len() - 1], &wrong, &[&good[..], b"junk"].concat()] {
-            let status = Encoding::Gzip.decode(1, bad.to_vec().into(), 1000).unwrap_err();
+            let status = decode(Encoding::Gzip, 1, bad.to_vec().into(), 1000).unwrap_err();
             assert_eq!(status.code, Code::Internal, "{bad:?}");
         }
         for (flag, encoding) in
             [(1, Encoding::Identity), (2, Encoding::Identity), (2, Encoding::Gzip), (255, Encoding::Gzip)]
         {
-            assert_eq!(encoding.decode(flag, good.clone(), 1000).unwrap_err().code, Code::Internal);
+            assert_eq!(decode(encoding, flag, good.clone(), 1000).unwrap_err().code, Code::Internal);
         }
     }
 
@@ -170,7 +211,7 @@ mod tests {
             let head = rest.split_to(PREFIX_BYTES);
             let length = u32::from_be_bytes(head[1..].try_into().unwrap()) as usize;
             assert_eq!(head[0], u8::from(message.len() <= COMPRESSED_MAX));
-            assert_eq!(Encoding::Gzip.decode(head[0], rest.split_to(length), 1 << 20).unwrap(), message);
+            assert_eq!(decode(Encoding::Gzip, head[0], rest.split_to(length), 1 << 20).unwrap(), message);
         }
         assert!(rest.is_empty());
     }

@@ -1,19 +1,30 @@
 //! What a client sends over HTTP/2, made acceptable to the HTTP/2 layer, which is stricter than etcd's.
 //!
 //! Owns the frames on their way from the socket to that layer: which of them it would punish a client for that means no
-//! harm, and how many requests it may take up at a time. Nearly all pass untouched, where they were read to. Must not know
-//! what a request asks.
+//! harm, how many requests it may take up at a time, and how many frames may come that ask for nothing (`calm.rs`). Nearly all
+//! pass untouched, where they were read to. Must not know what a request asks.
 
 mod authority;
+mod calm;
+mod ending;
 mod huffman;
+mod written;
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
+
+use super::connection::Connection;
+use crate::metrics::Offence;
+use calm::Calm;
+use ending::Ending;
+use written::Written;
 
 /// A frame is a header of this length, and what the header announces (RFC 9113 §4.1).
 const HEADER_BYTES: usize = 9;
@@ -21,20 +32,35 @@ const HEADER_BYTES: usize = 9;
 const PAYLOAD_BYTES_MAX: usize = 16_384;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY_FRAME: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x01;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
 /// Bytes that are read at a time while a frame is incomplete.
 const READ_BYTES: usize = 4096;
-/// How many requests count as one step of a task, which after some of them lets others run. It bounds what a client that
-/// starts calls and takes them back at once makes of one turn of its connection.
-const REQUESTS_A_STEP: usize = 8;
+/// How much work counts as one step of a task, which after some of them lets others run: in frames that ask for nothing. It
+/// bounds what a client makes of one turn of its connection by starting calls and taking them back at once.
+const WORK_A_STEP: usize = 64;
+/// A request is so much work.
+const REQUEST_WORK: usize = 8;
+/// So many bytes of headers are as much work as a frame: each may stand for a whole field.
+const HEADER_BYTES_WORK: usize = 64;
 
 /// A connection whose reads are frames as the HTTP/2 layer wants them. The preface passes as a frame that it is not: its
 /// length is known.
 pub(super) struct Frames<S> {
     stream: S,
+    connection: Arc<Connection>,
     position: Position,
+    written: Written,
+    /// What is left of a connection that has to end.
+    ending: Option<Ending>,
     /// What was read and is not passed on: the beginning of a frame that must be seen as a whole.
     held: BytesMut,
     /// What comes next, where it could not stay where it was read to.
@@ -43,9 +69,25 @@ pub(super) struct Frames<S> {
 
 impl<S> Frames<S> {
     /// Frames that come behind so many bytes of something else.
-    pub(super) fn behind(preface_bytes: usize, stream: S) -> Frames<S> {
-        let position = Position { rest: preface_bytes, requests: 0 };
-        Frames { stream, position, held: BytesMut::new(), next: BytesMut::new() }
+    pub(super) fn behind(preface_bytes: usize, stream: S, connection: Arc<Connection>) -> Frames<S> {
+        Frames {
+            stream,
+            position: Position::behind(preface_bytes, connection.clone()),
+            connection,
+            written: Written::default(),
+            ending: None,
+            held: BytesMut::new(),
+            next: BytesMut::new(),
+        }
+    }
+
+    /// Begins to end the connection if something has come that is one too many.
+    fn end_if_due(&mut self) -> bool {
+        if let (None, Some(offence)) = (&self.ending, self.position.offence) {
+            self.connection.stop(offence);
+            self.ending = Some(Ending::new(offence, self.written.is_between_frames()));
+        }
+        self.ending.is_some()
     }
 }
 
@@ -81,29 +123,37 @@ impl<S: AsyncRead + Unpin> Frames<S> {
             self.held.advance(passed);
             let Some(frame) = whole(&self.held) else { return };
             let length = frame.len();
+            if let Some(header) = Header::of(frame)
+                && !self.position.count(header)
+            {
+                return;
+            }
             if let Some(changed) = changed(frame) {
                 self.next.extend_from_slice(&changed);
-                self.position.requests += 1;
             }
             self.held.advance(length);
         }
     }
 
-    /// Counts the requests that were passed on towards the task's turn.
+    /// Counts what was passed on towards the task's turn.
     fn spend(&mut self, context: &mut Context<'_>) {
-        for _ in 0..self.position.requests / REQUESTS_A_STEP {
+        for _ in 0..self.position.work / WORK_A_STEP {
             // Pending means that the turn is over: then the next read waits.
             if let Poll::Ready(step) = coop::poll_proceed(context) {
                 step.made_progress();
             }
         }
-        self.position.requests %= REQUESTS_A_STEP;
+        self.position.work %= WORK_A_STEP;
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
+            if self.end_if_due() {
+                let Frames { ending: Some(ending), stream, .. } = &mut *self else { unreachable!("it is due") };
+                return ending.poll(stream, context).map(Err);
+            }
             if !self.next.is_empty() {
                 let taken = self.next.len().min(into.remaining());
                 into.put_slice(&self.next.split_to(taken));
@@ -119,6 +169,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
                     self.spend(context);
                     return Poll::Ready(Ok(()));
                 }
+                // Nothing that was read passes; why is found out above.
             } else if !ready!(self.poll_read_more(context))? {
                 // The connection ends within a frame; so does what is passed on.
                 self.next = std::mem::take(&mut self.held);
@@ -129,7 +180,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Frames<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        if self.ending.is_some() {
+            // Behind the last frame there is nothing.
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let sent = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        let replies = self.written.sent(&bytes[..sent]);
+        self.position.calm.replied(replies);
+        Poll::Ready(Ok(sent))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -145,12 +203,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
 struct Position {
     /// Bytes of the current frame that pass without being looked at.
     rest: usize,
-    /// Requests passed on that were not counted towards the task's turn.
-    requests: usize,
+    /// Work passed on that was not counted towards the task's turn.
+    work: usize,
+    connection: Arc<Connection>,
+    calm: Calm,
+    /// Why no further frame passes.
+    offence: Option<Offence>,
 }
 
 impl Position {
-    /// How many of these bytes pass as they are. What follows is to be seen as a whole frame, or must be changed.
+    fn behind(preface_bytes: usize, connection: Arc<Connection>) -> Position {
+        Position { rest: preface_bytes, work: 0, connection, calm: Calm::new(Instant::now()), offence: None }
+    }
+
+    /// How many of these bytes pass as they are. What follows is to be seen as a whole frame, or must be changed, or is too much.
     fn pass(&mut self, bytes: &[u8]) -> usize {
         let mut passed = 0;
         loop {
@@ -164,13 +230,33 @@ impl Position {
                 if header_block(frame).and_then(|block| authority::replacement(&frame[block])).is_some() {
                     return passed;
                 }
-                self.requests += 1;
             }
-            if header.is_empty_data() {
+            if header.is_empty_data() || !self.count(header) {
                 return passed;
             }
             self.rest = HEADER_BYTES + header.length;
         }
+    }
+
+    /// Counts a frame. Returns false if it is one too many.
+    fn count(&mut self, header: Header) -> bool {
+        // Longer ones are refused unread.
+        let header = Header { length: header.length.min(PAYLOAD_BYTES_MAX), ..header };
+        self.work += match header.kind {
+            HEADERS => REQUEST_WORK + header.length / HEADER_BYTES_WORK,
+            CONTINUATION => 1 + header.length / HEADER_BYTES_WORK,
+            _ => 1,
+        };
+        let counted = self.calm.spend(header).and_then(|()| match header.kind {
+            DATA => self.connection.arrived(header.length),
+            SETTINGS => {
+                self.connection.settings_came();
+                Ok(())
+            }
+            _ => Ok(()),
+        });
+        self.offence = self.offence.or(counted.err());
+        self.offence.is_none()
     }
 }
 
@@ -233,6 +319,20 @@ fn changed(frame: &[u8]) -> Option<Vec<u8>> {
     Some([&[a, b, c, header.kind, header.flags & !PADDED], stream, &payload].concat())
 }
 
+/// Looks at a header block for an authority that must be replaced, for fuzzers: what it becomes needs no second look.
+///
+/// # Panics
+/// If it does.
+pub(super) fn look_at_block(block: &[u8]) {
+    if let Some(replacement) = authority::replacement(block) {
+        let mended = [&block[..replacement.of.start], &replacement.by, &block[replacement.of.end..]].concat();
+        // What is taken away may leave another one behind it, as a client may send two; never one that was put there.
+        assert!(
+            replacement.by.is_empty() || authority::replacement(&mended).is_none_or(|again| again.by != replacement.by)
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -256,7 +356,7 @@ mod tests {
                 }
             }
         });
-        let mut frames = Frames::behind(PREFACE.len(), server);
+        let mut frames = Frames::behind(PREFACE.len(), server, Connection::of_test());
         let mut received = Vec::new();
         let mut buffer = vec![0; room];
         loop {
@@ -359,9 +459,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_that_floods_is_told_why_and_nothing_more_passes() {
+        let flood = frame(PING, 0, 0, &[7; 8]).repeat(10_000);
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let connection = Connection::of_test();
+        let mut frames = Frames::behind(PREFACE.len(), server, connection.clone());
+        client.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, b""), &flood].concat()).await.unwrap();
+        // Half a frame of the server's own, and its end.
+        frames.write_all(b"\0\0\x02\0\0\0\0\0\x01a").await.unwrap();
+        frames.write_all(b"b").await.unwrap();
+        let mut passed = Vec::new();
+        client.shutdown().await.unwrap();
+        let error = frames.read_to_end(&mut passed).await.unwrap_err();
+        assert_eq!(error.to_string(), "too_many_pings");
+        assert_eq!(connection.offence(), Some(Offence::Pings));
+        assert!(connection.has_settings() && passed.len() < flood.len() / 2);
+        drop(frames);
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert!(heard.ends_with(b"\0\0\0\x0btoo_many_pings") && heard[11..].starts_with(b"\0\0\x16\x07"));
+    }
+
+    #[tokio::test]
     async fn requests_end_the_turn_of_their_task_after_a_while() {
         let sent = [PREFACE.to_vec(), frame(HEADERS, END_HEADERS, 1, GOOD).repeat(100_000)].concat();
-        let mut frames = Frames::behind(PREFACE.len(), sent.as_slice());
+        let mut frames =
+            Frames::behind(PREFACE.len(), tokio::io::join(sent.as_slice(), tokio::io::sink()), Connection::of_test());
         let mut buffer = vec![0; 8192];
         let mut turns = 0;
         let mut received = 0;

@@ -8,7 +8,6 @@ mod paths;
 mod reply;
 mod requests;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,8 @@ use vlot_proto::descriptors;
 use self::failure::{http_status, push_error};
 use self::requests::{JsonRequests, OneRequest};
 use super::body::Body;
-use super::{Edge, Peer, call};
+use super::connection::{Connection, Received};
+use super::{Edge, call};
 use crate::auth::Credentials;
 use crate::conversation::Waiting;
 use crate::json;
@@ -45,7 +45,7 @@ pub(super) fn is_below_v3(path: &str) -> bool {
 }
 
 /// Answers one call, streaming or not.
-pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+pub(super) async fn answer(edge: Arc<Edge>, connection: Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
     let rpc_path = paths::below_v3(request.uri().path()).and_then(paths::rpc_path);
     let known = rpc_path.and_then(|path| Some((Rpc::of_path(path)?, descriptors::method(path)?)));
     let Some((rpc, method)) = known else { return failed(&Status::new(Code::NotFound, "Not Found")) };
@@ -54,7 +54,8 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>, peer: &P
     }
     let metrics = edge.services.metrics.clone();
     metrics.clients.called(client_version(request.headers()), rpc.kind());
-    let call = Call { edge: edge.clone(), rpc, method, from: peer.address };
+    let caller = caller(request.headers(), &connection);
+    let call = Call { edge: edge.clone(), connection, caller, rpc, method };
     if method.is_server_streaming {
         return call.stream(request).await.unwrap_or_else(|status| {
             metrics.calls.begin(rpc).end(status.code);
@@ -77,9 +78,10 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>, peer: &P
 /// One call.
 struct Call {
     edge: Arc<Edge>,
+    connection: Arc<Connection>,
+    caller: Caller,
     rpc: Rpc,
     method: &'static descriptors::Method,
-    from: IpAddr,
 }
 
 impl Call {
@@ -88,7 +90,7 @@ impl Call {
         let call = async {
             let message = self.requests(body).one().await?;
             self.edge.services.metrics.calls.received(self.rpc, message.len());
-            self.edge.services.call(self.rpc, &self.caller(&parts.headers), message).await
+            self.edge.services.call(self.rpc, &self.caller, message).await
         };
         in_time(deadline(&parts.headers)?, call).await
     }
@@ -100,13 +102,17 @@ impl Call {
             Reply::Long(answer) => answer.length() as usize,
         };
         self.edge.services.metrics.calls.sent(self.rpc, length);
+        let share = &self.caller.share;
         match reply {
             Reply::Message(bytes) if bytes.len() <= SHORT_BYTES_MAX => match json::encode(message, &bytes) {
-                Ok(json) => succeeded(Body::text(json)),
+                Ok(json) => succeeded(Body::text(share.keep(json.into()))),
                 Err(error) => failed(&Status::new(Code::Internal, format!("vlot: the reply is {error}"))),
             },
-            Reply::Message(bytes) => succeeded(Body::json(JsonBody::whole(message, bytes))),
-            Reply::Long(answer) => succeeded(Body::json(JsonBody::slices(message, length, call::slices(*answer)))),
+            Reply::Message(bytes) => succeeded(Body::json(JsonBody::whole(message, share.keep(bytes)))),
+            Reply::Long(answer) => {
+                let slices = call::slices(*answer, share.clone());
+                succeeded(Body::json(JsonBody::slices(message, length, slices)))
+            }
         }
     }
 
@@ -115,7 +121,7 @@ impl Call {
     async fn stream(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let (parts, body) = request.into_parts();
         let within = deadline(&parts.headers)?;
-        let caller = self.caller(&parts.headers);
+        let caller = self.caller.clone();
         let mut requests = self.requests(body);
         let mut replies = if self.method.is_client_streaming {
             call::converse(&self.edge, self.rpc, caller, within, expired(), requests)
@@ -140,18 +146,10 @@ impl Call {
         }
     }
 
-    /// What gRPC has as metadata stands in headers of the gateway's prefix. Certificates say nothing here: who holds the
-    /// connection may be a proxy, which speaks for others.
-    fn caller(&self, headers: &HeaderMap) -> Caller {
-        let requires_leader = headers.get("grpc-metadata-hasleader").is_some_and(|value| value == "true");
-        let names = ["grpc-metadata-token", "authorization", "grpc-metadata-authorization"];
-        let token = names.iter().find_map(|name| headers.get(*name)).map(HeaderValue::as_bytes);
-        let from = Credentials { from: Some(self.from), ..Credentials::default() };
-        Caller { requires_leader, identity: None, credentials: from.with_token(token) }
-    }
-
     fn requests(&self, body: Incoming) -> JsonRequests {
-        JsonRequests::new(body, self.method.request, self.edge.message_bytes_max)
+        let has_one = !self.method.is_client_streaming;
+        let received = Received::new(body, self.connection.clone(), self.edge.services.metrics.clone(), has_one);
+        JsonRequests::new(received, self.method.request, self.edge.message_bytes_max)
     }
 }
 
@@ -171,6 +169,16 @@ fn client_version(headers: &HeaderMap) -> Option<&str> {
     headers.get("grpc-metadata-client-api-version").and_then(|version| version.to_str().ok())
 }
 
+/// What gRPC has as metadata stands in headers of the gateway's prefix. Certificates say nothing here: who holds the
+/// connection may be a proxy, which speaks for others.
+fn caller(headers: &HeaderMap, connection: &Connection) -> Caller {
+    let requires_leader = headers.get("grpc-metadata-hasleader").is_some_and(|value| value == "true");
+    let names = ["grpc-metadata-token", "authorization", "grpc-metadata-authorization"];
+    let token = names.iter().find_map(|name| headers.get(*name)).map(HeaderValue::as_bytes);
+    let credentials = Credentials::default().with_token(token);
+    Caller { from: connection.from, share: connection.share().clone(), requires_leader, identity: None, credentials }
+}
+
 /// How long the client waits; for ever if it says that it does not wait at all, as in etcd.
 fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     let Some(value) = headers.get("grpc-timeout").filter(|value| !value.is_empty()) else { return Ok(None) };
@@ -187,7 +195,7 @@ fn succeeded(body: Body) -> Response<Body> {
     response
 }
 
-fn failed(status: &Status) -> Response<Body> {
+pub(super) fn failed(status: &Status) -> Response<Body> {
     let mut body = Vec::new();
     push_error(&mut body, status);
     response(http_status(status.code), Body::text(body))

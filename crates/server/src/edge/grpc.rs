@@ -11,11 +11,12 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tracing::warn;
 
+use super::Edge;
 use super::body::{Body, trailers};
 use super::call;
 use super::compression::Encoding;
+use super::connection::{Connection, Received};
 use super::requests::GrpcRequests;
-use super::{Edge, Peer};
 use crate::auth::Credentials;
 use crate::conversation::Requests;
 use crate::metrics::Tally;
@@ -32,7 +33,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Answers one call, streaming or not.
-pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+pub(super) async fn answer(edge: Arc<Edge>, connection: Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
     if request.method() != Method::POST {
         return not_a_post(request.method());
     }
@@ -41,16 +42,18 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>, peer: &P
     let Some(rpc) = Rpc::of_path(path) else { return failure(&Status::unknown_path(path, Rpc::has_service)) };
     let metrics = &edge.services.metrics;
     metrics.clients.called(client_version(request.headers()), rpc.kind());
-    let (call, body) = match Call::of(request, peer) {
+    let (call, body) = match Call::of(request, &connection) {
         Ok(call) => call,
         Err(reply) => return *reply,
     };
-    if rpc.kind() == Kind::Stream {
-        let body = stream(&edge, rpc, &call, body);
+    let is_unary = rpc.kind() == Kind::Unary;
+    let received = Received::new(body, connection, metrics.clone(), is_unary);
+    if !is_unary {
+        let body = stream(&edge, rpc, &call, received);
         return call.success(body);
     }
     let handling = metrics.calls.begin(rpc);
-    let outcome = unary(&edge, rpc, &call, body).await;
+    let outcome = unary(&edge, rpc, &call, received).await;
     let status = outcome.as_ref().err().map_or(Code::Ok, |status| status.code);
     let took = handling.end(status);
     if status == Code::Ok {
@@ -63,11 +66,11 @@ pub(super) async fn answer(edge: Arc<Edge>, request: Request<Incoming>, peer: &P
     match outcome {
         Ok(Reply::Message(message)) => {
             metrics.calls.sent(rpc, message.len());
-            call.success(Body::message(message, call.encoding))
+            call.success(Body::message(call.caller.share.keep(message), call.encoding))
         }
         Ok(Reply::Long(answer)) => {
             metrics.calls.sent(rpc, answer.length() as usize);
-            call.success(sliced(*answer))
+            call.success(sliced(*answer, &call.caller))
         }
         Err(status) => failure(&status),
     }
@@ -85,7 +88,7 @@ struct Call {
 
 impl Call {
     /// Reads them. The order of checks is that of gRPC's Go server.
-    fn of(request: Request<Incoming>, peer: &Peer) -> Result<(Call, Incoming), Box<Response<Body>>> {
+    fn of(request: Request<Incoming>, connection: &Connection) -> Result<(Call, Incoming), Box<Response<Body>>> {
         let (parts, body) = request.into_parts();
         let headers = parts.headers;
         let within = deadline(&headers).map_err(|malformed| {
@@ -95,7 +98,9 @@ impl Call {
         })?;
         let encoding = Encoding::of(&headers).map_err(|status| failure(&status))?;
         let requires_leader = headers.get("hasleader").is_some_and(|value| value == "true");
-        let caller = Caller { requires_leader, identity: None, credentials: credentials(&headers, peer) };
+        let credentials = credentials(&headers, connection);
+        let (from, share) = (connection.from, connection.share().clone());
+        let caller = Caller { from, share, requires_leader, identity: None, credentials };
         let content_type = headers.get(CONTENT_TYPE).filter(|value| value.as_bytes().contains(&b'+'));
         Ok((Call { caller, encoding, within, content_type: content_type.cloned() }, body))
     }
@@ -113,9 +118,9 @@ impl Call {
     }
 }
 
-async fn unary(edge: &Edge, rpc: Rpc, call: &Call, body: Incoming) -> Result<Reply, Status> {
+async fn unary(edge: &Edge, rpc: Rpc, call: &Call, received: Received) -> Result<Reply, Status> {
     let answer = async {
-        let mut requests = GrpcRequests::new(body, call.encoding, edge.message_bytes_max);
+        let mut requests = GrpcRequests::new(received, call.encoding, edge.message_bytes_max);
         let message = requests.next().await.map_err(|status| {
             // As gRPC's Go server, which tells unary calls from others here.
             if status == Status::CUT_SHORT { Status { code: Code::Unknown, ..status } } else { status }
@@ -134,25 +139,24 @@ async fn unary(edge: &Edge, rpc: Rpc, call: &Call, body: Incoming) -> Result<Rep
 }
 
 /// Starts to send a long answer.
-fn sliced(answer: LongAnswer) -> Body {
+fn sliced(answer: LongAnswer, caller: &Caller) -> Body {
     let length = answer.length();
-    Body::sliced_message(length, call::slices(answer))
+    Body::sliced_message(length, call::slices(answer, caller.share.clone()))
 }
 
 /// Starts a streaming call.
-fn stream(edge: &Arc<Edge>, rpc: Rpc, call: &Call, body: Incoming) -> Body {
+fn stream(edge: &Arc<Edge>, rpc: Rpc, call: &Call, received: Received) -> Body {
     let Call { ref caller, within, encoding, .. } = *call;
     let metrics = edge.services.metrics.clone();
-    let requests = GrpcRequests::new(body, encoding, edge.message_bytes_max);
+    let requests = GrpcRequests::new(received, encoding, edge.message_bytes_max);
     let replies = call::converse(edge, rpc, caller.clone(), within, Status::DEADLINE_EXCEEDED, requests);
     Body::stream(replies, encoding, Tally { metrics, rpc })
 }
 
 /// What a call brings along to show who makes it. Of several tokens the first counts, as in etcd.
-fn credentials(headers: &HeaderMap, peer: &Peer) -> Credentials {
+fn credentials(headers: &HeaderMap, connection: &Connection) -> Credentials {
     let token = headers.get("token").or_else(|| headers.get("authorization")).map(HeaderValue::as_bytes);
-    let of_connection =
-        Credentials { token: None, common_name: peer.client.common_name.clone(), from: Some(peer.address) };
+    let of_connection = Credentials { token: None, common_name: connection.client().common_name.clone() };
     of_connection.with_token(token)
 }
 
@@ -173,7 +177,7 @@ fn success(body: Body) -> Response<Body> {
 }
 
 /// A reply of headers alone: the status stands where otherwise the trailers would.
-fn failure(status: &Status) -> Response<Body> {
+pub(super) fn failure(status: &Status) -> Response<Body> {
     let mut response = success(Body::empty());
     response.headers_mut().extend(trailers(status));
     response

@@ -3,42 +3,67 @@
 //! Owns how messages are cut from what has come. Must not know which call it is, or what a message means.
 
 use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
-use super::compression::Encoding;
+use super::compression::{Encoding, Inflating};
+use super::connection::Received;
 use crate::conversation::{PREFIX_BYTES, Requests};
 use crate::status::Status;
 
 /// The messages of one call.
 pub(super) struct GrpcRequests {
-    body: Incoming,
+    received: Received,
     /// What has come and is not cut into messages yet.
     pending: BytesMut,
+    /// A message that is being inflated.
+    inflating: Option<Inflating>,
     encoding: Encoding,
     /// Of a message, compressed or not.
     message_bytes_max: usize,
 }
 
 impl GrpcRequests {
-    pub(super) fn new(body: Incoming, encoding: Encoding, message_bytes_max: usize) -> GrpcRequests {
-        GrpcRequests { body, pending: BytesMut::new(), encoding, message_bytes_max }
+    pub(super) fn new(received: Received, encoding: Encoding, message_bytes_max: usize) -> GrpcRequests {
+        GrpcRequests { received, pending: BytesMut::new(), inflating: None, encoding, message_bytes_max }
+    }
+
+    /// Inflates the message that is to be inflated, if there is one. Others have their turn in between.
+    async fn inflated(&mut self) -> Result<Option<Bytes>, Status> {
+        while let Some(inflating) = &mut self.inflating {
+            let before = inflating.inflated_bytes();
+            let stepped = inflating.step(self.message_bytes_max)?;
+            self.received.has_become_longer(inflating.inflated_bytes() - before);
+            if stepped.is_some() {
+                self.inflating = None;
+                return Ok(stepped);
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(None)
     }
 }
 
 impl Requests for GrpcRequests {
     async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        // Who asks for the next one is done with those before.
+        self.received.done_but_for(self.pending.len());
         loop {
-            if let Some((flag, message)) = cut_message(&mut self.pending, self.message_bytes_max)? {
-                return self.encoding.decode(flag, message, self.message_bytes_max).map(Some);
+            if let Some(message) = self.inflated().await? {
+                return Ok(Some(message));
             }
-            match self.body.frame().await {
+            if let Some((flag, message)) = cut_message(&mut self.pending, self.message_bytes_max)? {
+                self.received.is_within_message(false);
+                if self.encoding.is_compressed(flag)? {
+                    self.inflating = Some(Inflating::new(message));
+                    continue;
+                }
+                return Ok(Some(message));
+            }
+            if !self.pending.is_empty() {
+                self.received.is_within_message(true);
+            }
+            match self.received.more().await? {
                 // Copied, because a message may live long and must not hold the connection's read buffer.
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.pending.extend_from_slice(&data),
-                    Err(_trailers) => {}
-                },
-                Some(Err(_)) => return Err(Status::CANCELED),
+                Some(data) => self.pending.extend_from_slice(&data),
                 None if self.pending.is_empty() => return Ok(None),
                 None => return Err(Status::CUT_SHORT),
             }
@@ -47,7 +72,7 @@ impl Requests for GrpcRequests {
 }
 
 /// Takes one message from what has come, if it is all there, and its flag.
-fn cut_message(pending: &mut BytesMut, message_bytes_max: usize) -> Result<Option<(u8, Bytes)>, Status> {
+pub(super) fn cut_message(pending: &mut BytesMut, message_bytes_max: usize) -> Result<Option<(u8, Bytes)>, Status> {
     let Some((&[flag, a, b, c, d], _)) = pending.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     if length > message_bytes_max {

@@ -112,6 +112,9 @@ fn log_disk(disk: DiskState, metrics: &Metrics, text: &mut Exposition) {
     let refused = metrics.connections_refused.load(Relaxed);
     let help = "Connections beyond what the limit of open files allows.";
     text.counter("vlot_client_connections_refused_total", help, refused);
+    let stopped = metrics.offences.read().map(|(reason, count)| (labels(&[("reason", reason)]), count));
+    let help = "Clients whose connection was closed, or a call of whom was refused, by the reason.";
+    text.counters("vlot_clients_closed_total", help, stopped);
 }
 
 /// What the library measures.

@@ -121,7 +121,7 @@ impl Encoder {
                     at += used;
                 }
                 Next::Message(message, length, used) => {
-                    frame.bytes_left = frame.bytes_left.checked_sub(used + length)?;
+                    frame.bytes_left = frame.bytes_left.checked_sub(used)?.checked_sub(length)?;
                     at += used;
                     out.push(b'{');
                     self.open.push(Frame { message, bytes_left: length, is_empty: true, list: None });

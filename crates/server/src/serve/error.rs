@@ -24,6 +24,8 @@ pub enum ServeError {
     PeerUrls(usize),
     /// The keys of `--auth-token` cannot be used.
     AuthToken(BadKeys),
+    /// The audit log cannot be written.
+    Audit { path: PathBuf, error: std::io::Error },
     /// The data directory is not used.
     DataDir(DataDirError),
     /// It finds no place in the cluster that it should join.
@@ -57,6 +59,9 @@ impl fmt::Display for ServeError {
             Self::PeerAddress(url) => write!(out, "--listen-peer-urls: cannot bind {url}: no such address"),
             Self::PeerUrls(given) => write!(out, "--listen-peer-urls: one URL is needed, and {given} are given"),
             Self::AuthToken(bad) => write!(out, "--auth-token: {bad}"),
+            Self::Audit { path, error } => {
+                write!(out, "--audit-log: cannot write {}: {error}; choose another file", path.display())
+            }
             Self::DataDir(error) => error.fmt(out),
             Self::Join(error) => error.fmt(out),
             Self::Store { data_dir, error } => write!(out, "{}: {error}", data_dir.display()),

@@ -2,6 +2,8 @@
 //!
 //! Owns what counts as short, and how long a slice is. What is in an answer is the store's business.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use vlot_proto::etcdserverpb::response_op::Response;
 use vlot_proto::etcdserverpb::{DeleteRangeResponse, ResponseOp, TxnResponse};
@@ -12,7 +14,8 @@ use vlot_store::txn_answer::TxnAnswer;
 use vlot_store::view::View;
 
 use super::Services;
-use crate::conversation::Slices;
+use crate::conversation::{NotTaken, Slices};
+use crate::metrics::{Metrics, Offence};
 use crate::status::{Code, Status};
 use crate::worker_pool::WorkerPool;
 
@@ -37,6 +40,7 @@ pub(crate) struct LongAnswer {
     answer: Answer,
     length: u32,
     workers: WorkerPool,
+    metrics: Arc<Metrics>,
 }
 
 /// What the store answers in slices.
@@ -74,7 +78,8 @@ impl Services {
             let text = format!("grpc: trying to send message larger than max ({length} vs. {MESSAGE_BYTES_MAX})");
             return Err(Status::new(Code::ResourceExhausted, text));
         }
-        Ok(Reply::Long(Box::new(LongAnswer { answer, length: length as u32, workers: self.readers.clone() })))
+        let (workers, metrics) = (self.readers.clone(), self.metrics.clone());
+        Ok(Reply::Long(Box::new(LongAnswer { answer, length: length as u32, workers, metrics })))
     }
 }
 
@@ -84,9 +89,15 @@ impl LongAnswer {
         self.length
     }
 
-    /// Makes slice after slice, each once there is room for it, until all are sent or the client is gone.
+    /// Makes slice after slice, each once there is room for it, until all are sent or the client is gone. One that stops to
+    /// take them is given up, because the store's past is held for it.
     pub(crate) async fn send(mut self, slices: Slices) {
-        while let Some(room) = slices.room().await {
+        loop {
+            let room = match slices.room().await {
+                Ok(room) => room,
+                Err(NotTaken::Gone) => return,
+                Err(NotTaken::TooSlow) => return self.metrics.offences.count(Offence::SlowReader),
+            };
             let made = self.workers.run(move || (self.answer.next_slice(), self.answer)).await;
             let (slice, answer) = match made {
                 Ok(made) => made,

@@ -100,7 +100,7 @@ impl Services {
                 return Err(Status::AUTH_NOT_ENABLED);
             }
             let user = auth.user(&name);
-            let is_right = self.authenticator.check(caller.credentials.from, &name, user, &password).await?;
+            let is_right = self.authenticator.check(Some(caller.from.ip()), &name, user, &password).await?;
             let user = user.ok_or(Status::AUTH_FAILED)?;
             if user.hash().is_none() {
                 return Err(Status::NO_PASSWORD_USER);

@@ -13,9 +13,10 @@ use vlot_proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use vlot_store::snapshot::Snapshot;
 use vlot_store::store::Store;
 
-use super::{ETCD_VERSION, Services, decode};
+use super::{Caller, ETCD_VERSION, Services, decode};
 use crate::backup;
 use crate::conversation::{Batch, Replies, Requests};
+use crate::metrics::Offence;
 use crate::status::{Code, Status};
 
 /// How many bytes one message has, as in etcd.
@@ -27,9 +28,15 @@ const DURABLE_PAUSE: Duration = Duration::from_millis(10);
 
 impl Services {
     /// Local: it needs no other member. Everything that this node had applied at the call is in it; writes go on.
-    pub(super) async fn snapshot(&self, mut requests: impl Requests, replies: Replies) -> Result<(), Status> {
+    pub(super) async fn snapshot(
+        &self,
+        caller: &Caller,
+        mut requests: impl Requests,
+        replies: Replies,
+    ) -> Result<(), Status> {
         let request = requests.next().await?.ok_or(Status::NO_REQUEST)?;
         let _: SnapshotRequest = decode(request)?;
+        let _place = caller.share.begin_snapshot().await;
         let turn = self.snapshots.turn().await;
         self.durable().await?;
         let snapshot = self.store_group.look(Store::snapshot).await?.map_err(|error| failed(&error))?;
@@ -38,7 +45,11 @@ impl Services {
         let sending = async {
             // Ends the making as well when the client is gone.
             while let Some(piece) = made.recv().await {
-                replies.send(Batch::of(&piece)).await?;
+                let sent = replies.send_in_time(Batch::of(&piece)).await;
+                sent.unwrap_or_else(|| {
+                    self.metrics.offences.count(Offence::SlowReader);
+                    Err(Status::new(Code::DeadlineExceeded, "vlot: the snapshot was not taken in time"))
+                })?;
             }
             drop(made);
             Ok::<_, Status>(())

@@ -5,7 +5,7 @@
 //! wait for its connection.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::ready;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
@@ -25,6 +25,7 @@ use super::{Caller, Services, decode};
 use crate::config::RECEIVE_SLACK;
 use crate::conversation::{Batch, Replies, Requests};
 use crate::rpc::Rpc;
+use crate::share::WatchPlace;
 use crate::status::{CODE_NAMES, COMPACTED, Status};
 use crate::worker_pool::{Turn, WorkerPool};
 
@@ -47,6 +48,7 @@ impl Services {
         let mut stream = self.store_group.look(|store| store.watch_stream(Arc::new(move || wake.notify_one()))).await?;
         let mut conversation = Conversation {
             asked: VecDeque::new(),
+            places: BTreeMap::new(),
             fragmented: BTreeSet::new(),
             // What etcd's client receives at most, less some room for what is around the events.
             fragment_bytes: self.request_bytes_max.saturating_add(RECEIVE_SLACK),
@@ -104,7 +106,12 @@ impl Services {
     ) -> Result<(), Status> {
         match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => {
-                conversation.asked.push_back(create.fragment);
+                let place =
+                    caller.share.begin_watch(create.key.len() + create.range_end.len()).map_err(|exceeded| {
+                        self.metrics.offences.count(exceeded.into());
+                        Status::TOO_MANY_REQUESTS
+                    })?;
+                conversation.asked.push_back(Asked { fragment: create.fragment, place });
                 match self.identified(Rpc::Watch, caller).await {
                     Ok(caller) => stream.create_for(caller.identity.as_ref(), &create),
                     Err(status) if status == Refusal::InvalidAuthToken.into() => {
@@ -170,11 +177,20 @@ impl<'p> Line<'p> {
 
 /// What is remembered of one stream beside its watches.
 struct Conversation {
-    /// For each watch that was asked for and is not answered yet: whether its responses may be cut in parts.
-    asked: VecDeque<bool>,
+    /// Each watch that was asked for and is not answered yet.
+    asked: VecDeque<Asked>,
+    /// What the watches hold of the client's share.
+    places: BTreeMap<i64, WatchPlace>,
     /// The watches whose responses may be cut in parts.
     fragmented: BTreeSet<i64>,
     fragment_bytes: usize,
+}
+
+/// A watch that was asked for.
+struct Asked {
+    /// Whether its responses may be cut in parts.
+    fragment: bool,
+    place: WatchPlace,
 }
 
 impl Conversation {
@@ -185,8 +201,11 @@ impl Conversation {
         match out {
             WatchOut::Created { watch_id, revision } => {
                 // The store answers requests in their order.
-                if self.asked.pop_front() == Some(true) {
-                    self.fragmented.insert(watch_id);
+                if let Some(Asked { fragment, place }) = self.asked.pop_front() {
+                    self.places.insert(watch_id, place);
+                    if fragment {
+                        self.fragmented.insert(watch_id);
+                    }
                 }
                 add(batch, &WatchResponse { created: true, ..response(watch_id, revision) }, &[]);
             }
@@ -196,6 +215,7 @@ impl Conversation {
             }
             WatchOut::Canceled { watch_id, reason, revision } => {
                 self.fragmented.remove(&watch_id);
+                self.places.remove(&watch_id);
                 // etcd tells no revision where compaction is the reason.
                 let revision = if matches!(reason, CancelReason::Compacted { .. }) { 0 } else { revision };
                 add(batch, &ended(reason, response(watch_id, revision)), &[]);

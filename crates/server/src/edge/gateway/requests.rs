@@ -3,10 +3,9 @@
 //! Owns how values are cut from what has come, and how much of one is read. Must not know which call it is.
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use vlot_proto::descriptors::Message;
 
+use super::super::connection::Received;
 use crate::conversation::Requests;
 use crate::json::{self, Found, Scanner};
 use crate::status::{Code, Status};
@@ -16,7 +15,7 @@ const GROWTH_MAX: usize = 4;
 
 /// The messages of one call.
 pub(super) struct JsonRequests {
-    body: Incoming,
+    received: Received,
     values: Values,
     message: &'static Message,
     message_bytes_max: usize,
@@ -26,9 +25,9 @@ pub(super) struct JsonRequests {
 }
 
 impl JsonRequests {
-    pub(super) fn new(body: Incoming, message: &'static Message, message_bytes_max: usize) -> JsonRequests {
+    pub(super) fn new(received: Received, message: &'static Message, message_bytes_max: usize) -> JsonRequests {
         let values = Values::new(message_bytes_max.saturating_mul(GROWTH_MAX), message_bytes_max);
-        JsonRequests { body, values, message, message_bytes_max, has_begun: false, has_ended: false }
+        JsonRequests { received, values, message, message_bytes_max, has_begun: false, has_ended: false }
     }
 
     /// The message of a call that has one: what stands first in the body. Without anything it is an empty one.
@@ -46,16 +45,18 @@ impl JsonRequests {
     }
 
     async fn value(&mut self) -> Result<Option<Bytes>, Status> {
+        // Who asks for the next one is done with those before.
+        self.received.done_but_for(self.values.pending.len());
         loop {
             if let Some(value) = self.values.cut()? {
+                self.received.is_within_message(false);
                 return Ok(Some(value));
             }
-            match self.body.frame().await {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.values.push(&data),
-                    Err(_trailers) => {}
-                },
-                Some(Err(_)) => return Err(Status::CANCELED),
+            if !self.values.pending.is_empty() {
+                self.received.is_within_message(true);
+            }
+            match self.received.more().await? {
+                Some(data) => self.values.push(&data),
                 None => return self.values.end(),
             }
         }

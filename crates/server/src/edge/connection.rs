@@ -1,0 +1,263 @@
+//! What is known of one connection while it stands, and what its calls have received.
+//!
+//! Owns how many bytes have come that nobody has taken yet, and how long a message may take to come whole. Must not know what
+//! a message is.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::time::{Instant, timeout_at};
+
+use super::CONNECTION_WINDOW;
+use super::security::Client;
+use crate::metrics::{Metrics, Offence};
+use crate::share::{AddressLimits, ConnectionPlace, Exceeded, Share, Shares, StreamPlace};
+use crate::status::{Code, Status};
+
+/// How long a message may take from its first byte to its last; of a call that has one, from the call's headers.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection with fewer bytes that nobody has taken is not the one that is closed because its address has too many.
+const UNREAD_BLAMELESS: usize = 64 << 10;
+
+/// One connection.
+pub(super) struct Connection {
+    pub(super) from: SocketAddr,
+    place: ConnectionPlace,
+    /// Bytes that have come over HTTP/2 and that no call has taken.
+    unread: AtomicUsize,
+    streams: AtomicUsize,
+    has_settings: AtomicBool,
+    offence: OnceLock<Offence>,
+    /// Known once both sides have come to speak.
+    client: OnceLock<Client>,
+}
+
+impl Connection {
+    pub(super) fn new(from: SocketAddr, place: ConnectionPlace) -> Arc<Connection> {
+        let [unread, streams] = [0; 2].map(AtomicUsize::new);
+        Arc::new(Connection {
+            from,
+            place,
+            unread,
+            streams,
+            has_settings: AtomicBool::new(false),
+            offence: OnceLock::new(),
+            client: OnceLock::new(),
+        })
+    }
+
+    /// Both sides have come to speak, and this is who calls.
+    pub(super) fn is_of(&self, client: Client) {
+        // A connection is opened once.
+        let _ = self.client.set(client);
+    }
+
+    /// Who calls, as far as the connection tells.
+    pub(super) fn client(&self) -> &Client {
+        self.client.get_or_init(Client::default)
+    }
+
+    pub(super) fn share(&self) -> &Arc<Share> {
+        self.place.share()
+    }
+
+    /// The client's settings have come: it speaks HTTP/2 in earnest.
+    pub(super) fn settings_came(&self) {
+        self.has_settings.store(true, Relaxed);
+    }
+
+    pub(super) fn has_settings(&self) -> bool {
+        self.has_settings.load(Relaxed)
+    }
+
+    /// The connection is closed for this.
+    pub(super) fn stop(&self, offence: Offence) {
+        // The first counts.
+        let _ = self.offence.set(offence);
+    }
+
+    pub(super) fn offence(&self) -> Option<Offence> {
+        self.offence.get().copied()
+    }
+
+    /// So many bytes of calls have come over HTTP/2. `Err` if its address has too many already, and this connection its part
+    /// in that.
+    pub(super) fn arrived(&self, bytes: usize) -> Result<(), Offence> {
+        let unread = self.unread.load(Relaxed);
+        // No more can come, so that what is over has been dropped unseen: what came behind the end of a call.
+        let added = bytes.min((CONNECTION_WINDOW as usize).saturating_sub(unread));
+        self.unread.store(unread + added, Relaxed);
+        self.share().add_pending(added);
+        if unread > UNREAD_BLAMELESS && self.share().is_full() { Err(Offence::PendingBytes) } else { Ok(()) }
+    }
+
+    /// A call has taken so many bytes, which stay pending.
+    fn taken(&self, bytes: usize) {
+        let unread = self.unread.load(Relaxed);
+        let left = unread.saturating_sub(bytes);
+        self.unread.store(left, Relaxed);
+        // Over HTTP/1 they have not been counted before.
+        self.share().add_pending(bytes - (unread - left));
+    }
+
+    /// A call begins, if there is room for it.
+    pub(super) fn begin_stream(self: &Arc<Self>) -> Result<Stream, Exceeded> {
+        let place = self.share().begin_stream()?;
+        self.streams.fetch_add(1, Relaxed);
+        Ok(Stream { connection: self.clone(), _place: place })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.share().end_pending(self.unread.load(Relaxed));
+    }
+}
+
+/// A call's place on its connection, until its reply is taken whole.
+pub(super) struct Stream {
+    connection: Arc<Connection>,
+    _place: StreamPlace,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Connection { streams, unread, .. } = &*self.connection;
+        if streams.fetch_sub(1, Relaxed) == 1 {
+            // What is left came behind the end of a call, and was dropped unseen.
+            self.connection.share().end_pending(unread.swap(0, Relaxed));
+        }
+    }
+}
+
+/// What a call receives, as it comes.
+pub(super) struct Received {
+    body: Incoming,
+    connection: Arc<Connection>,
+    metrics: Arc<Metrics>,
+    /// Bytes that were given out and are pending still.
+    held: usize,
+    /// When a message has begun that is not whole.
+    begun: Option<Instant>,
+}
+
+impl Received {
+    /// Of a call with one message, or with many.
+    pub(super) fn new(body: Incoming, connection: Arc<Connection>, metrics: Arc<Metrics>, has_one: bool) -> Received {
+        Received { body, connection, metrics, held: 0, begun: has_one.then(Instant::now) }
+    }
+
+    /// The next bytes; `None` at the end. Cancel-safe.
+    ///
+    /// # Errors
+    /// The client has gone, or takes too long to send a message whole.
+    pub(super) async fn more(&mut self) -> Result<Option<Bytes>, Status> {
+        loop {
+            let next = self.body.frame();
+            let frame = match self.begun {
+                None => next.await,
+                Some(begun) => match timeout_at(begun + MESSAGE_TIMEOUT, next).await {
+                    Ok(frame) => frame,
+                    Err(_) => {
+                        self.metrics.offences.count(Offence::SlowMessage);
+                        return Err(too_slow());
+                    }
+                },
+            };
+            match frame {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.connection.taken(data.len());
+                        self.held += data.len();
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(_)) => return Err(Status::CANCELED),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Whether a message has begun that must come whole in time.
+    pub(super) fn is_within_message(&mut self, is_so: bool) {
+        match (is_so, self.begun) {
+            (true, None) => self.begun = Some(Instant::now()),
+            (false, _) => self.begun = None,
+            (true, Some(_)) => {}
+        }
+    }
+
+    /// What was given out takes so many bytes more.
+    pub(super) fn has_become_longer(&mut self, bytes: usize) {
+        self.held += bytes;
+        self.connection.share().add_pending(bytes);
+    }
+
+    /// Of what was given out, all but so many bytes are done with.
+    pub(super) fn done_but_for(&mut self, bytes: usize) {
+        let done = self.held.saturating_sub(bytes);
+        self.held -= done;
+        self.connection.share().end_pending(done);
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        // What has come and was not asked for is dropped with the body.
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(Ok(frame))) = std::pin::Pin::new(&mut self.body).poll_frame(&mut context) {
+            if let Ok(data) = frame.into_data() {
+                self.connection.taken(data.len());
+                self.held += data.len();
+            }
+        }
+        self.connection.share().end_pending(self.held);
+    }
+}
+
+fn too_slow() -> Status {
+    let text = format!("vlot: a message has not come whole within {} s", MESSAGE_TIMEOUT.as_secs());
+    Status::new(Code::DeadlineExceeded, text)
+}
+
+impl Connection {
+    /// One that is of no listener, for tests and fuzzers.
+    pub(super) fn of_test() -> Arc<Connection> {
+        let limits = AddressLimits { connections: 9, streams: 9, watches: 9, pending_bytes: 64 << 20 };
+        let from = SocketAddr::from(([127, 0, 0, 1], 1));
+        let place = Shares::new(limits).connect(from.ip()).expect("the first of nine");
+        Connection::new(from, place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_pending_from_when_they_come_until_their_call_is_done() {
+        let connection = Connection::of_test();
+        let is_full = || connection.share().is_full();
+        let stream = connection.begin_stream().unwrap();
+        for _ in 0..4 {
+            assert_eq!(connection.arrived(16 << 20), Ok(()));
+            assert!(!is_full(), "no more than a window can come");
+        }
+        connection.taken(32 << 20);
+        assert_eq!(connection.arrived(16 << 20), Ok(()));
+        assert_eq!(connection.arrived(16 << 20), Err(Offence::PendingBytes));
+        assert!(is_full());
+        assert_eq!(connection.begin_stream().err(), Some(Exceeded::PendingBytes));
+        drop(stream);
+        assert!(!is_full(), "without a call nothing is unread");
+        connection.share().end_pending(32 << 20);
+        connection.taken(64 << 20);
+        assert!(is_full(), "over HTTP/1 they are counted when they are taken");
+    }
+}

@@ -1,0 +1,157 @@
+//! How many frames a client may send that ask for nothing.
+//!
+//! Owns the allowances. They are far above what a client needs that means no harm, and are refilled with time; what belongs to
+//! answers grows with what is answered. Must not know how a connection is ended.
+
+use std::time::{Duration, Instant};
+
+use super::{CONTINUATION, DATA, HEADERS, Header, PING, PRIORITY_FRAME, RST_STREAM, SETTINGS, WINDOW_UPDATE};
+use crate::metrics::Offence;
+
+/// Headers of one request that cost nothing beyond the request: a token takes a few KiB where a client spells it out in each.
+const HEADER_BYTES_FREE: usize = 4096;
+/// What one frame of a header block costs besides its bytes.
+const CONTINUATION_COST: usize = 64;
+
+/// The allowances of one connection.
+pub(super) struct Calm {
+    resets: Allowance,
+    pings: Allowance,
+    settings: Allowance,
+    priorities: Allowance,
+    window_updates: Allowance,
+    empty_frames: Allowance,
+    unknown_frames: Allowance,
+    header_bytes: Allowance,
+}
+
+impl Calm {
+    pub(super) fn new(now: Instant) -> Calm {
+        let allowance = |max, a_second| Allowance { left: max, max, a_second, refilled: now };
+        Calm {
+            // A client may have tens of thousands of calls that time out together.
+            resets: allowance(16_384, 1_000),
+            // A client that measures its bandwidth sends one for each frame of data that it gets.
+            pings: allowance(4_096, 200),
+            settings: allowance(256, 10),
+            priorities: allowance(8_192, 1_000),
+            window_updates: allowance(65_536, 10_000),
+            empty_frames: allowance(65_536, 10_000),
+            unknown_frames: allowance(4_096, 100),
+            header_bytes: allowance(4 << 20, 64 << 10),
+        }
+    }
+
+    /// A frame has come. `Err` if it is one too many of its kind.
+    pub(super) fn spend(&mut self, header: Header) -> Result<(), Offence> {
+        let (allowance, cost, offence) = match header.kind {
+            DATA if header.is_empty_data() => (&mut self.empty_frames, 1, Offence::EmptyFrames),
+            DATA => return Ok(()),
+            HEADERS => {
+                let beyond = header.length.saturating_sub(HEADER_BYTES_FREE);
+                (&mut self.header_bytes, beyond, Offence::HeaderBytes)
+            }
+            CONTINUATION => (&mut self.header_bytes, header.length + CONTINUATION_COST, Offence::HeaderBytes),
+            PRIORITY_FRAME => (&mut self.priorities, 1, Offence::Priorities),
+            RST_STREAM => (&mut self.resets, 1, Offence::Resets),
+            SETTINGS => (&mut self.settings, 1, Offence::Settings),
+            PING => (&mut self.pings, 1, Offence::Pings),
+            WINDOW_UPDATE => (&mut self.window_updates, 1, Offence::WindowUpdates),
+            _ => (&mut self.unknown_frames, 1, Offence::UnknownFrames),
+        };
+        if allowance.spend(cost) { Ok(()) } else { Err(offence) }
+    }
+
+    /// So many frames of replies were sent: each may be answered with a ping, and with updates of two windows.
+    pub(super) fn replied(&mut self, frames: usize) {
+        self.pings.add(frames);
+        self.window_updates.add(frames.saturating_mul(4));
+    }
+}
+
+/// So much at once, and so much a second.
+struct Allowance {
+    left: usize,
+    max: usize,
+    a_second: usize,
+    refilled: Instant,
+}
+
+impl Allowance {
+    fn spend(&mut self, cost: usize) -> bool {
+        // The clock is not asked before it matters.
+        if self.left < cost {
+            self.refill(Instant::now());
+        }
+        let is_enough = self.left >= cost;
+        self.left = self.left.saturating_sub(cost);
+        is_enough
+    }
+
+    fn add(&mut self, more: usize) {
+        self.left = self.left.saturating_add(more).min(self.max);
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.refilled).min(Duration::from_secs(3600));
+        let more = passed.as_millis() as usize * self.a_second / 1000;
+        // What is less than one is not lost.
+        if more > 0 {
+            self.refilled = now;
+            self.add(more);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(kind: u8, length: usize) -> Header {
+        Header { length, kind, flags: 0 }
+    }
+
+    #[test]
+    fn every_kind_that_asks_for_nothing_is_bounded_and_calls_are_not() {
+        let rows = [
+            (RST_STREAM, 4, Some(Offence::Resets)),
+            (PING, 8, Some(Offence::Pings)),
+            (SETTINGS, 0, Some(Offence::Settings)),
+            (PRIORITY_FRAME, 5, Some(Offence::Priorities)),
+            (WINDOW_UPDATE, 4, Some(Offence::WindowUpdates)),
+            (DATA, 0, Some(Offence::EmptyFrames)),
+            (99, 0, Some(Offence::UnknownFrames)),
+            (CONTINUATION, 16_384, Some(Offence::HeaderBytes)),
+            (HEADERS, 16_384, Some(Offence::HeaderBytes)),
+            (HEADERS, 300, None),
+            (HEADERS, HEADER_BYTES_FREE, None),
+            (DATA, 1, None),
+        ];
+        for (kind, length, expected) in rows {
+            let mut calm = Calm::new(Instant::now());
+            let offence = (0..200_000).find_map(|_| calm.spend(header(kind, length)).err());
+            assert_eq!(offence, expected, "{kind} of {length} bytes");
+        }
+    }
+
+    #[test]
+    fn what_answers_replies_is_free() {
+        let mut calm = Calm::new(Instant::now());
+        for _ in 0..200_000 {
+            calm.replied(1);
+            for kind in [PING, WINDOW_UPDATE, WINDOW_UPDATE] {
+                assert_eq!(calm.spend(header(kind, 4)), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn allowances_come_back_with_time() {
+        let start = Instant::now();
+        let mut allowance = Allowance { left: 0, max: 10, a_second: 2, refilled: start };
+        for (millis, expected) in [(499, 0), (500, 1), (900, 1), (1_000, 2), (100_000, 10)] {
+            allowance.refill(start + Duration::from_millis(millis));
+            assert_eq!(allowance.left, expected, "{millis}");
+        }
+    }
+}

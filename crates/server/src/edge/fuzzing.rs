@@ -1,0 +1,184 @@
+//! What the edge does with clients' bytes before it knows whose they are, for fuzzers (`docs/fuzzing.md`). No part of the
+//! interface.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use vlot_proto::descriptors;
+
+use super::compression::{Encoding, Inflating};
+use super::connection::Connection;
+use super::frames::{self, Frames};
+use super::opening::PREFACE_BYTES;
+use super::{call, gateway, requests};
+use crate::json::{self, Encoder, Found, Scanner};
+use crate::rpc::Rpc;
+use crate::status::Status;
+
+/// The longest message of these runs.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// Frames of HTTP/2: whatever comes, the HTTP/2 layer gets the same however it comes, and no more than came and a placeholder
+/// for each header block.
+pub(crate) fn http2_frames(bytes: &[u8]) {
+    let Some((&[first, second], sent)) = bytes.split_first_chunk() else { return };
+    let whole = passed(sent, usize::MAX, 1 << 16);
+    let in_pieces = passed(sent, 1 + usize::from(first), 1 + usize::from(second));
+    assert_eq!(whole, in_pieces);
+    if let Ok(whole) = whole {
+        assert!(whole.len() <= sent.len() * 2 + 64);
+    }
+    frames::look_at_block(sent);
+}
+
+/// What passes of what comes in pieces of so many bytes and is read into so much room; or why nothing more does.
+fn passed(sent: &[u8], at_a_time: usize, room: usize) -> Result<Vec<u8>, String> {
+    let mut frames = Frames::behind(PREFACE_BYTES, Pieces { sent, at_a_time }, Connection::of_test());
+    let mut context = Context::from_waker(Waker::noop());
+    let mut buffer = vec![0; room];
+    let mut passed = Vec::new();
+    loop {
+        let mut into = ReadBuf::new(&mut buffer);
+        match Pin::new(&mut frames).poll_read(&mut context, &mut into) {
+            Poll::Ready(Ok(())) if into.filled().is_empty() => return Ok(passed),
+            Poll::Ready(Ok(())) => passed.extend_from_slice(into.filled()),
+            Poll::Ready(Err(error)) => return Err(error.to_string()),
+            // The task's turn is over, where there is a task.
+            Poll::Pending => {}
+        }
+    }
+}
+
+struct Pieces<'b> {
+    sent: &'b [u8],
+    at_a_time: usize,
+}
+
+impl AsyncRead for Pieces<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (piece, rest) = self.sent.split_at(self.at_a_time.min(into.remaining()).min(self.sent.len()));
+        into.put_slice(piece);
+        self.sent = rest;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Pieces<'_> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The body of a gRPC call: messages are the same wherever the pieces end, none is longer than allowed, and one that is
+/// inflated is no longer either.
+pub(crate) fn grpc_messages(bytes: &[u8]) {
+    let Some((&[first, second], body)) = bytes.split_first_chunk() else { return };
+    let value = [&b""[..], b"identity", b"gzip", b"snappy"][usize::from(first) % 4];
+    let mut headers = HeaderMap::new();
+    headers.insert("grpc-encoding", value.try_into().expect("a value of letters"));
+    let Ok(encoding) = Encoding::of(&headers) else { return };
+    let whole = messages(body, usize::MAX, encoding);
+    assert_eq!(whole, messages(body, 1 + usize::from(second), encoding));
+    for message in whole.0 {
+        assert!(message.len() <= MESSAGE_BYTES_MAX);
+    }
+}
+
+fn messages(body: &[u8], at_a_time: usize, encoding: Encoding) -> (Vec<Bytes>, Option<Status>) {
+    let mut pending = BytesMut::new();
+    let mut messages = Vec::new();
+    for piece in body.chunks(at_a_time.min(body.len()).max(1)) {
+        pending.extend_from_slice(piece);
+        loop {
+            match requests::cut_message(&mut pending, MESSAGE_BYTES_MAX)
+                .and_then(|cut| cut.map(|(flag, message)| decoded(encoding, flag, message)).transpose())
+            {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(status) => return (messages, Some(status)),
+            }
+        }
+    }
+    (messages, None)
+}
+
+fn decoded(encoding: Encoding, flag: u8, message: Bytes) -> Result<Bytes, Status> {
+    if !encoding.is_compressed(flag)? {
+        return Ok(message);
+    }
+    let mut inflating = Inflating::new(message);
+    loop {
+        if let Some(message) = inflating.step(MESSAGE_BYTES_MAX)? {
+            return Ok(message);
+        }
+    }
+}
+
+/// The gateway's requests: what is read as a message is written as JSON that is read as the same message.
+pub(crate) fn json_requests(bytes: &[u8]) {
+    let Some((&[number, at_a_time], text)) = bytes.split_first_chunk() else { return };
+    let message = descriptors::METHODS[usize::from(number) % descriptors::METHODS.len()].request;
+    let Some(length) = end_of_value(text, usize::MAX) else { return };
+    assert_eq!(end_of_value(text, 1 + usize::from(at_a_time)), Some(length), "wherever the pieces end");
+    let Ok(read) = json::decode(message, &text[..length]) else { return };
+    let written = json::encode(message, &read).expect("what was read is a message");
+    let again = json::decode(message, &written).expect("what was written is JSON");
+    assert_eq!(json::encode(message, &again).ok(), Some(written));
+}
+
+/// Where the first value ends, if it is all there and is JSON.
+fn end_of_value(text: &[u8], at_a_time: usize) -> Option<usize> {
+    let mut scanner = Scanner::new();
+    let mut scanned = 0;
+    for piece in text.chunks(at_a_time.min(text.len()).max(1)) {
+        match scanner.scan(piece).ok()? {
+            Found::End(length) => return Some(scanned + length),
+            Found::Nothing | Found::Part => scanned += piece.len(),
+        }
+    }
+    None
+}
+
+/// The gateway's replies: any bytes are refused or become JSON, the same in whatever pieces they come.
+pub(crate) fn json_replies(bytes: &[u8]) {
+    let Some((&[number, at_a_time], bytes)) = bytes.split_first_chunk() else { return };
+    let message = descriptors::METHODS[usize::from(number) % descriptors::METHODS.len()].response;
+    let whole = json::encode(message, bytes);
+    let mut encoder = Encoder::new(message, bytes.len());
+    let mut out = Vec::new();
+    let pushed = bytes.chunks(1 + usize::from(at_a_time)).try_for_each(|piece| encoder.push(piece, &mut out));
+    // Of nothing there is one piece.
+    let pushed = pushed.and_then(|()| if bytes.is_empty() { encoder.push(&[], &mut out) } else { Ok(()) });
+    let in_pieces = pushed.is_ok() && encoder.is_complete();
+    assert_eq!(whole.is_ok(), in_pieces);
+    if let Ok(whole) = whole {
+        assert_eq!(whole, out);
+        assert!(serde_json::from_slice::<serde_json::Value>(&whole).is_ok() || bytes.len() > 64);
+    }
+}
+
+/// What stands in headers and paths: deadlines, names of calls.
+pub(crate) fn headers(text: &str) {
+    if let Ok(within) = call::parse_timeout(text) {
+        // Eight digits of hours at most.
+        assert!(within.as_secs() < 100_000_000 * 3600);
+    }
+    if let Some(rpc) = Rpc::of_path(text) {
+        assert_eq!(rpc.path(), text);
+    }
+    if gateway::is_below_v3(text) {
+        assert!(text.starts_with("/v3"));
+    }
+}

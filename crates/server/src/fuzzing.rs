@@ -1,0 +1,65 @@
+//! What this library does with bytes of clients and operators, for fuzzers that feed it made-up ones (`docs/fuzzing.md`). No
+//! part of the interface.
+
+use bytes::Bytes;
+
+use crate::config::{self, Config, Url};
+use crate::{audit, edge};
+
+/// Frames of HTTP/2 on their way to the HTTP/2 layer.
+///
+/// # Panics
+/// Here and below: if something does not hold that must.
+pub fn http2_frames(bytes: &[u8]) {
+    edge::fuzzing::http2_frames(bytes);
+}
+
+/// The body of a gRPC call, compressed or not.
+pub fn grpc_messages(bytes: &[u8]) {
+    edge::fuzzing::grpc_messages(bytes);
+}
+
+/// The body of a call of the JSON gateway.
+pub fn json_requests(bytes: &[u8]) {
+    edge::fuzzing::json_requests(bytes);
+}
+
+/// The bytes of a reply on its way to JSON.
+pub fn json_replies(bytes: &[u8]) {
+    edge::fuzzing::json_replies(bytes);
+}
+
+/// Texts of headers, paths, URLs and durations.
+pub fn texts(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    edge::fuzzing::headers(&text);
+    config::read_texts(&text);
+    if let Ok(urls) = Url::parse_list(&text) {
+        let shown = Url::texts(&urls).join(",");
+        assert_eq!(Url::parse_list(&shown).as_ref(), Ok(&urls), "{shown}");
+    }
+}
+
+/// Flags, one a line, and variables of the environment, which have a `=` and no dash in front.
+pub fn flags(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (arguments, variables): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('-'));
+    let variables = variables.into_iter().filter_map(|line| line.split_once('='));
+    let read = Config::read(
+        arguments.into_iter().map(str::to_owned),
+        variables.map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    match read {
+        // An operator reads one line.
+        Err(error) => assert!(!error.to_string().is_empty()),
+        Ok(config) => assert!(config.election_timeout >= config.heartbeat),
+    }
+}
+
+/// A request of any RPC, as the audit tells of it: no more than is bounded, and no value.
+pub fn audit(bytes: &[u8]) {
+    let Some((&number, request)) = bytes.split_first() else { return };
+    let told = audit::told_of_any(number, &Bytes::copy_from_slice(request));
+    assert!(told.len() < 2 << 20, "{} bytes", told.len());
+    assert!(!["value", "password"].iter().any(|name| told.contains(&format!("\"{name}\":"))), "{told}");
+}

@@ -1,0 +1,70 @@
+//! Bytes of clients and operators (`fuzz/src/`), run without a tool: see `docs/fuzzing.md`.
+
+#[path = "../../../fuzz/src/audit.rs"]
+mod audit;
+#[path = "../../../fuzz/src/backup.rs"]
+mod backup;
+#[path = "../../../fuzz/src/flags.rs"]
+mod flags;
+#[path = "../../../fuzz/src/grpc_messages.rs"]
+mod grpc_messages;
+#[path = "../../../fuzz/src/http2_frames.rs"]
+mod http2_frames;
+#[path = "../../../fuzz/src/json_replies.rs"]
+mod json_replies;
+#[path = "../../../fuzz/src/json_requests.rs"]
+mod json_requests;
+#[path = "../../../fuzz/src/ordinary.rs"]
+mod ordinary;
+#[path = "../../../fuzz/src/reader.rs"]
+mod reader;
+#[path = "../../../fuzz/src/texts.rs"]
+mod texts;
+
+#[test]
+fn audit_stays_sound() {
+    ordinary::run_corpus("audit", audit::run);
+    ordinary::run_mutated("audit", audit::run, 2_000);
+}
+
+#[test]
+fn backup_stays_sound() {
+    ordinary::run_corpus("backup", backup::run);
+    ordinary::run_mutated("backup", backup::run, 500);
+}
+
+#[test]
+fn flags_stays_sound() {
+    ordinary::run_corpus("flags", flags::run);
+    ordinary::run_mutated("flags", flags::run, 2_000);
+}
+
+#[test]
+fn grpc_messages_stays_sound() {
+    ordinary::run_corpus("grpc_messages", grpc_messages::run);
+    ordinary::run_mutated("grpc_messages", grpc_messages::run, 2_000);
+}
+
+#[test]
+fn http2_frames_stays_sound() {
+    ordinary::run_corpus("http2_frames", http2_frames::run);
+    ordinary::run_mutated("http2_frames", http2_frames::run, 3_000);
+}
+
+#[test]
+fn json_replies_stays_sound() {
+    ordinary::run_corpus("json_replies", json_replies::run);
+    ordinary::run_mutated("json_replies", json_replies::run, 2_000);
+}
+
+#[test]
+fn json_requests_stays_sound() {
+    ordinary::run_corpus("json_requests", json_requests::run);
+    ordinary::run_mutated("json_requests", json_requests::run, 2_000);
+}
+
+#[test]
+fn texts_stays_sound() {
+    ordinary::run_corpus("texts", texts::run);
+    ordinary::run_mutated("texts", texts::run, 5_000);
+}
