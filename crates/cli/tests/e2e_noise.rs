@@ -36,7 +36,7 @@ const COMPARED: [&str; 15] = [
 ];
 
 /// All others that take one request. What they do to a cluster is not asked for here: the server must live.
-const SURVIVED: [&str; 14] = [
+const SURVIVED: [&str; 30] = [
     "/etcdserverpb.Maintenance/Status",
     "/etcdserverpb.Maintenance/Hash",
     "/etcdserverpb.Maintenance/Defragment",
@@ -50,7 +50,23 @@ const SURVIVED: [&str; 14] = [
     "/etcdserverpb.Cluster/MemberRemove",
     "/etcdserverpb.Cluster/MemberPromote",
     "/etcdserverpb.Cluster/MemberUpdate",
+    "/etcdserverpb.Auth/AuthEnable",
+    "/etcdserverpb.Auth/AuthDisable",
     "/etcdserverpb.Auth/AuthStatus",
+    "/etcdserverpb.Auth/Authenticate",
+    "/etcdserverpb.Auth/UserAdd",
+    "/etcdserverpb.Auth/UserGet",
+    "/etcdserverpb.Auth/UserList",
+    "/etcdserverpb.Auth/UserDelete",
+    "/etcdserverpb.Auth/UserChangePassword",
+    "/etcdserverpb.Auth/UserGrantRole",
+    "/etcdserverpb.Auth/UserRevokeRole",
+    "/etcdserverpb.Auth/RoleAdd",
+    "/etcdserverpb.Auth/RoleGet",
+    "/etcdserverpb.Auth/RoleList",
+    "/etcdserverpb.Auth/RoleDelete",
+    "/etcdserverpb.Auth/RoleGrantPermission",
+    "/etcdserverpb.Auth/RoleRevokePermission",
 ];
 
 /// Draws calls.
