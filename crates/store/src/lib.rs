@@ -39,6 +39,7 @@ pub mod figures;
 pub mod lease;
 mod mvcc;
 mod prompt;
+pub mod quota;
 mod records;
 pub mod refusal;
 pub mod snapshot;

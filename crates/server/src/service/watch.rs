@@ -216,23 +216,23 @@ impl Conversation {
 
 /// A watch that was not made exists and ends in one response.
 fn refused(reason: CancelReason, response: WatchResponse) -> WatchResponse {
-    WatchResponse { created: true, cancel_reason: words(reason).into_owned(), ..ended(reason, response) }
+    WatchResponse { created: true, cancel_reason: words(&reason).into_owned(), ..ended(reason, response) }
 }
 
 /// A watch that ends. Clients see by `compact_revision` that they may start again, and where.
 fn ended(reason: CancelReason, response: WatchResponse) -> WatchResponse {
     let compact_revision = if let CancelReason::Compacted { oldest } = reason { oldest } else { 0 };
-    let cancel_reason = if let CancelReason::Refused(_) = reason { words(reason).into_owned() } else { String::new() };
+    let cancel_reason = if let CancelReason::Refused(_) = reason { words(&reason).into_owned() } else { String::new() };
     WatchResponse { canceled: true, compact_revision, cancel_reason, ..response }
 }
 
-fn words(reason: CancelReason) -> Cow<'static, str> {
+fn words(reason: &CancelReason) -> Cow<'static, str> {
     Cow::Borrowed(match reason {
         CancelReason::Asked => "",
         CancelReason::Compacted { .. } | CancelReason::NegativeStart => COMPACTED,
         CancelReason::EmptyRange => "mvcc: watcher range is empty",
         CancelReason::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",
-        CancelReason::Refused(refusal) => return error_text(&Status::from(refusal)).into(),
+        CancelReason::Refused(refusal) => return error_text(&Status::from(refusal.clone())).into(),
     })
 }
 

@@ -74,6 +74,8 @@ impl StoreCommand {
             | Command::LeaseTime(_)
             | Command::Alarm(_)
             | Command::Auth(_)
+            | Command::SetQuota(_)
+            | Command::RemoveQuota(_)
             | Command::By { .. } => return None,
         })
     }
