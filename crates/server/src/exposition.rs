@@ -24,6 +24,7 @@ pub(crate) async fn exposition(services: &Services) -> String {
     // A store that has stopped tells nothing.
     if let Ok(glance) = services.store_group.glance().await {
         store::sizes(&glance, &mut text);
+        store::quotas(&glance, &mut text);
         store::work(&glance.figures, &services.metrics, &mut text);
     }
     calls::calls(&services.metrics, &mut text);

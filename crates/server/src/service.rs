@@ -17,6 +17,7 @@ mod lock;
 mod maintenance;
 mod permit;
 mod queue;
+mod quotas;
 mod range_stream;
 mod reconfigure;
 mod snapshot;
@@ -247,6 +248,9 @@ impl Services {
             | Rpc::HealthWatch
             | Rpc::Absent(_) => Err(Status::absent(rpc.path())),
         };
+            Rpc::SetQuota => Box::pin(self.set_quota(caller, request)).await,
+            Rpc::RemoveQuota => Box::pin(self.remove_quota(caller, request)).await,
+            Rpc::ListQuotas => Box::pin(self.list_quotas(request)).await,
         message.map(Reply::Message)
     }
 
