@@ -310,6 +310,8 @@ impl Outcome {
             Ok(Applied::DeleteRange(response)) => Self::Done(Reply::DeleteRange(response.clone())),
             Ok(Applied::Txn(response)) => Self::Done(Reply::Txn(response.clone())),
             Ok(Applied::Compact(response)) => Self::Done(Reply::Compact(*response)),
+            // The model knows no quotas. That all machines refuse the same, and change nothing, is for others to see.
+            Err(Refusal::QuotaExceeded(_)) => Self::Unknown,
             Err(refusal) if *refusal != Refusal::Unreadable => Self::Refused(refusal.clone()),
             // No client of this machine has leases, nor sets an attribute, raises an alarm or changes users.
             Ok(
