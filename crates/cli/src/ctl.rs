@@ -27,7 +27,7 @@ pub use flags::flag_before_command;
 pub use print::draw_table;
 pub use reorder::flags_behind_command;
 
-use cluster::{alarm, defrag, downgrade, endpoint, member, move_leader, snapshot};
+use cluster::{alarm, defrag, downgrade, endpoint, member, move_leader, quota, snapshot};
 use flags::{Settings, with_usage};
 use kv::{compaction, del, get, make_mirror, put, txn, watch};
 use leases::{elect, lease, lock};
@@ -66,7 +66,9 @@ pub fn commands(program: &str) -> Vec<Command> {
     ];
     let complete =
         |command: Command| with_usage(program, command).args(flags::global().into_iter().map(|flag| flag.global(true)));
-    commands.map(complete).into()
+    // etcdctl has none, and under its name the program is that tool.
+    let ours = (program != "etcdctl").then(quota::command);
+    commands.into_iter().chain(ours).map(complete).collect()
 }
 
 /// Runs the command that the root command's matches name, as the program of this name.
@@ -120,6 +122,7 @@ fn dispatch(program: &str, root: &ArgMatches) -> Result<(), Exit> {
             "member" => member::run(&settings, matches).await,
             "move-leader" => move_leader::run(&settings, matches).await,
             "alarm" => alarm::run(&settings, matches).await,
+            "quota" => quota::run(&settings, matches).await,
             "defrag" => defrag::run(&settings, matches).await,
             "snapshot" => snapshot::run(&settings, matches).await,
             "downgrade" => downgrade::run(&settings, matches).await,

@@ -1,4 +1,4 @@
-//! etcd's v3 messages as Rust types, generated from the `.proto` files in `proto/`.
+//! etcd's v3 messages, and a few of Vlot's own (`vlotpb`), as Rust types, generated from the `.proto` files in `proto/`.
 //!
 //! The generated files are committed, so that building Vlot needs no generator. After a change to a `.proto` file,
 //! `VLOT_REGENERATE=1 cargo test -p vlot-proto` writes them anew; without the variable the same test fails when they
@@ -25,4 +25,7 @@ pub mod v3electionpb {
 }
 pub mod v3lockpb {
     include!("generated/v3lockpb.rs");
+}
+pub mod vlotpb {
+    include!("generated/vlotpb.rs");
 }

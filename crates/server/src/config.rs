@@ -9,6 +9,7 @@ mod checks;
 mod error;
 pub(crate) mod flags;
 mod peer_tls;
+mod rate_limit;
 mod tls;
 mod values;
 
@@ -23,6 +24,8 @@ pub(crate) use checks::CorruptionChecks;
 pub use error::ConfigError;
 use error::Expected;
 pub(crate) use peer_tls::PeerTls;
+pub use rate_limit::BadRule;
+pub(crate) use rate_limit::{CallKind, Callers, Rule};
 pub(crate) use tls::{ClientTls, OwnCertificate};
 pub(crate) use values::Url;
 
@@ -46,6 +49,8 @@ pub struct Config {
     pub(crate) heartbeat: Duration,
     pub(crate) election_timeout: Duration,
     pub(crate) limits: Limits,
+    /// How often calls may be made.
+    pub(crate) rate_limits: Vec<Rule>,
     pub(crate) auth: AuthOptions,
     /// Whether a change of members that endangers the quorum is refused.
     pub(crate) strict_reconfig: bool,
@@ -192,6 +197,7 @@ impl Config {
             heartbeat,
             election_timeout,
             limits: limits(&settings)?,
+            rate_limits: rate_limits(&settings)?,
             auth: auth::auth_options(&mut settings)?,
             strict_reconfig: is_on(&settings, "strict-reconfig-check"),
             log_kept: LogKept {
@@ -346,6 +352,11 @@ fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
         watches_per_address: saturated(at_least(settings, "max-watches-per-address", 1)?),
         pending_bytes_per_address: saturated(at_least(settings, "max-pending-bytes-per-address", 1)?),
     })
+}
+
+fn rate_limits(settings: &Settings) -> Result<Vec<Rule>, ConfigError> {
+    let given = text(settings, "rate-limit");
+    Rule::parse_list(given).map_err(|bad| unexpected("rate-limit", given, Expected::Rule(bad)))
 }
 
 fn keepalive(settings: &Settings) -> Keepalive {

@@ -24,9 +24,11 @@ pub(crate) async fn exposition(services: &Services) -> String {
     // A store that has stopped tells nothing.
     if let Ok(glance) = services.store_group.glance().await {
         store::sizes(&glance, &mut text);
+        store::quotas(&glance, &mut text);
         store::work(&glance.figures, &services.metrics, &mut text);
     }
     calls::calls(&services.metrics, &mut text);
+    calls::refused(&services.rate_limits, &mut text);
     let shown = [("clients", &services.tls), ("peers", &services.tls_to_peers)];
     let shown =
         shown.into_iter().filter_map(|(to, server)| Some((to, tls::Validity::of(&server.as_ref()?.certificate()))));

@@ -45,6 +45,7 @@ mod history_hashes;
 mod identity;
 mod join;
 mod json;
+mod limits;
 mod member;
 mod metrics;
 mod peer_certificates;

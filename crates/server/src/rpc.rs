@@ -1,4 +1,4 @@
-//! Which RPCs there are: etcd's and gRPC's health service, those that are implemented and those that are not.
+//! Which RPCs there are: etcd's, gRPC's health service and Vlot's own, those that are implemented and those that are not.
 //!
 //! Must not know what is behind one (`service.rs` does), nor how a call comes in.
 
@@ -9,7 +9,7 @@ pub(crate) enum Kind {
     Stream,
 }
 
-/// An RPC of etcd's interface, or of gRPC's health service.
+/// An RPC of etcd's interface, of gRPC's health service, or of Vlot's own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Rpc {
     Put,
@@ -63,12 +63,15 @@ pub(crate) enum Rpc {
     RoleRevokePermission,
     HealthCheck,
     HealthWatch,
+    SetQuota,
+    RemoveQuota,
+    ListQuotas,
     /// One that is not implemented; the number is its place in [`ABSENT`].
     Absent(u8),
 }
 
 /// The RPCs that are implemented. Those of every second come first.
-pub(crate) const PRESENT: [(&str, Rpc); 51] = [
+pub(crate) const PRESENT: [(&str, Rpc); 54] = [
     ("/etcdserverpb.KV/Put", Rpc::Put),
     ("/etcdserverpb.KV/Range", Rpc::Range),
     ("/etcdserverpb.KV/Txn", Rpc::Txn),
@@ -120,6 +123,9 @@ pub(crate) const PRESENT: [(&str, Rpc); 51] = [
     ("/etcdserverpb.Auth/RoleRevokePermission", Rpc::RoleRevokePermission),
     ("/grpc.health.v1.Health/Check", Rpc::HealthCheck),
     ("/grpc.health.v1.Health/Watch", Rpc::HealthWatch),
+    ("/vlotpb.Limits/SetQuota", Rpc::SetQuota),
+    ("/vlotpb.Limits/RemoveQuota", Rpc::RemoveQuota),
+    ("/vlotpb.Limits/ListQuotas", Rpc::ListQuotas),
 ];
 
 /// The RPCs of etcd that answer that they are not implemented.
@@ -201,6 +207,7 @@ mod tests {
             include_str!("../../../proto/v3lockpb.proto"),
             include_str!("../../../proto/v3electionpb.proto"),
             include_str!("../../../proto/health.proto"),
+            include_str!("../../../proto/limits.proto"),
         ] {
             for path in paths_of(proto) {
                 assert!(Rpc::of_path(&path).is_some(), "{path}");

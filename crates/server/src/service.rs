@@ -17,6 +17,7 @@ mod lock;
 mod maintenance;
 mod permit;
 mod queue;
+mod quotas;
 mod range_stream;
 mod reconfigure;
 mod snapshot;
@@ -40,6 +41,7 @@ use crate::auth::{Authenticator, Credentials};
 use crate::config::Config;
 use crate::conversation::{Replies, Requests};
 use crate::history_hashes::HistoryHashes;
+use crate::limits::RateLimits;
 use crate::member::Membership;
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
@@ -114,6 +116,7 @@ pub(crate) struct Services {
     strict_reconfig: bool,
     learners_max: usize,
     authenticator: Authenticator,
+    pub(crate) rate_limits: RateLimits,
     token: String,
     watch_progress_interval: Duration,
     election_timeout: Duration,
@@ -171,6 +174,7 @@ impl Services {
             strict_reconfig: config.strict_reconfig,
             learners_max: config.limits.learners,
             authenticator,
+            rate_limits: RateLimits::new(&config.rate_limits),
             token: config.cluster.token.clone(),
             watch_progress_interval: config.watch_progress_interval,
             election_timeout: config.election_timeout,
@@ -194,6 +198,7 @@ impl Services {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }
         if !self.store_group.asks_who_calls() {
+            self.rate_limits.admit(rpc, None, &request)?;
             return self.answer(rpc, caller, request).await;
         }
         let identified = match self.identified(rpc, caller).await {
@@ -205,6 +210,7 @@ impl Services {
                 return Err(if is_of_queue(rpc) { queue::unknown(status) } else { status });
             }
         };
+        self.rate_limits.admit(rpc, identified.user(), &request)?;
         let outcome = self.answer(rpc, &identified, request.clone()).await;
         if identified.identity.is_none()
             || !matches!(&outcome, Err(status) if *status == Refusal::AuthOldRevision.into())
@@ -279,6 +285,9 @@ impl Services {
             | Rpc::RoleDelete
             | Rpc::RoleGrantPermission
             | Rpc::RoleRevokePermission => Box::pin(self.auth(rpc, caller, request)).await,
+            Rpc::SetQuota => Box::pin(self.set_quota(caller, request)).await,
+            Rpc::RemoveQuota => Box::pin(self.remove_quota(caller, request)).await,
+            Rpc::ListQuotas => Box::pin(self.list_quotas(request)).await,
             Rpc::HealthCheck => health::check(request),
             Rpc::Watch
             | Rpc::RangeStream
@@ -323,6 +332,8 @@ impl Services {
         }
         let caller = self.identified(rpc, &caller).await?.into_owned();
         self.admit(rpc, &caller)?;
+        let user = caller.user().map(str::to_owned);
+        let requests = Admitted { requests, rate_limits: &self.rate_limits, rpc, user };
         match rpc {
             Rpc::RangeStream => self.range_stream(caller, requests, replies).await,
             Rpc::LeaseKeepAlive => self.lease_keep_alive(caller, requests, replies).await,
@@ -375,6 +386,24 @@ impl Services {
 /// Whether an RPC is one of lock and election, which tell what is refused in their own way.
 fn is_of_queue(rpc: Rpc) -> bool {
     matches!(rpc, Rpc::Lock | Rpc::Unlock | Rpc::Campaign | Rpc::Proclaim | Rpc::Leader | Rpc::Resign)
+}
+
+/// The messages of a stream, each of which counts as a call. The first that is one too many ends the stream.
+struct Admitted<'s, R> {
+    requests: R,
+    rate_limits: &'s RateLimits,
+    rpc: Rpc,
+    user: Option<String>,
+}
+
+impl<R: Requests> Requests for Admitted<'_, R> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        let next = self.requests.next().await?;
+        if let Some(request) = &next {
+            self.rate_limits.admit(self.rpc, self.user.as_deref(), request)?;
+        }
+        Ok(next)
+    }
 }
 
 /// Whether a learner answers a unary call: it may be behind, and has no say.

@@ -172,7 +172,7 @@ impl Status {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Status {
-        let (code, text) = match refusal {
+        let (code, text) = match &refusal {
             Refusal::EmptyKey => (Code::InvalidArgument, "etcdserver: key is not provided"),
             Refusal::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
             Refusal::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
@@ -187,6 +187,15 @@ impl From<Refusal> for Status {
             Refusal::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
             Refusal::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
             Refusal::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
+            // etcd has no such quotas: the words are ours.
+            Refusal::QuotaExceeded(exceeded) => {
+                return Status::new(Code::ResourceExhausted, format!("etcdserver: {exceeded}"));
+            }
+            Refusal::QuotaWithoutLimit | Refusal::QuotaPrefixTooLong => {
+                return Status::new(Code::InvalidArgument, format!("etcdserver: {refusal}"));
+            }
+            Refusal::TooManyQuotas => return Status::new(Code::ResourceExhausted, format!("etcdserver: {refusal}")),
+            Refusal::QuotaNotFound => (Code::NotFound, "etcdserver: there is no quota of this prefix"),
             Refusal::NoSpace => return Status::NO_SPACE,
             Refusal::Corrupt => return Status::CORRUPT,
             Refusal::UserEmpty => (Code::InvalidArgument, "etcdserver: user name is empty"),
@@ -217,6 +226,8 @@ impl From<Refusal> for Status {
 
 #[cfg(test)]
 mod tests {
+    use vlot_store::quota::{Exceeded, ExceededLimit};
+
     use super::*;
 
     #[test]
@@ -235,6 +246,22 @@ mod tests {
             (Refusal::LeaseExists, 9, "etcdserver: lease already exists"),
             (Refusal::LeaseTtlTooLarge, 11, "etcdserver: too large lease TTL"),
             (Refusal::NoSpace, 8, "etcdserver: mvcc: database space exceeded"),
+            (
+                Refusal::QuotaExceeded(Box::new(Exceeded {
+                    prefix: "/\u{e9}/".into(),
+                    limit: ExceededLimit::Keys { max: 1, needed: 2 },
+                })),
+                8,
+                "etcdserver: quota of prefix \"/\\xc3\\xa9/\" exceeded: 2 keys of at most 1",
+            ),
+            (
+                Refusal::QuotaWithoutLimit,
+                3,
+                "etcdserver: a quota needs a limit of bytes or of keys, or both, above zero",
+            ),
+            (Refusal::QuotaPrefixTooLong, 3, "etcdserver: the prefix of a quota has at most 256 bytes"),
+            (Refusal::TooManyQuotas, 8, "etcdserver: there are 1000 quotas already"),
+            (Refusal::QuotaNotFound, 5, "etcdserver: there is no quota of this prefix"),
             (Refusal::Corrupt, 15, "etcdserver: corrupt cluster"),
             (Refusal::UserEmpty, 3, "etcdserver: user name is empty"),
             (Refusal::UserNotFound, 9, "etcdserver: user name not found"),

@@ -22,6 +22,7 @@ use vlot_store::auth::{Asker, Auth};
 use vlot_store::command::Command;
 use vlot_store::figures::Figures;
 use vlot_store::lease::clock::LeaseClock;
+use vlot_store::quota::Quota;
 use vlot_store::refusal::Refusal;
 use vlot_store::store::{Applied, Failure, Sizes, Store};
 use vlot_store::view::View;
@@ -53,6 +54,7 @@ pub(crate) struct Glance {
     pub(crate) compacted_revision: i64,
     pub(crate) auth_revision: u64,
     pub(crate) figures: Figures,
+    pub(crate) quotas: Vec<(Bytes, Quota)>,
     /// Whether the disk has room for more than deletions and compactions.
     pub(crate) has_room: bool,
     /// Why the store can write nothing more, if it cannot.
@@ -63,7 +65,10 @@ impl Default for Glance {
     fn default() -> Self {
         // Nothing is refused before it was looked at.
         let (sizes, figures) = (Sizes::default(), Figures::default());
-        Glance { sizes, revision: 0, compacted_revision: 0, auth_revision: 1, figures, has_room: true, failure: None }
+        let quotas = Vec::new();
+        let (revision, compacted_revision, auth_revision) = (0, 0, 1);
+        let (has_room, failure) = (true, None);
+        Glance { sizes, revision, compacted_revision, auth_revision, figures, quotas, has_room, failure }
     }
 }
 
@@ -75,6 +80,7 @@ impl Glance {
             compacted_revision: store.compacted_revision(),
             auth_revision: store.auth().revision(),
             figures: store.figures(),
+            quotas: store.quotas().map(|(prefix, quota)| (prefix.clone(), *quota)).collect(),
             has_room: store.has_room_for(RESERVE_BYTES),
             failure: store.failure(),
         }

@@ -70,6 +70,8 @@ impl Alarms {
             Command::SetAttribute { .. } | Command::Alarm(_) => false,
             // As in etcd, who may do what can be changed, alarm or none.
             Command::Auth(_) => false,
+            // A limit is a way out of want of space.
+            Command::SetQuota(_) | Command::RemoveQuota(_) => false,
             // What is plain has no asker.
             Command::By { .. } => false,
         };

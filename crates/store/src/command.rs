@@ -12,6 +12,7 @@ use vlot_proto::etcdserverpb::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest, TxnRequest,
 };
 use vlot_proto::txn;
+use vlot_proto::vlotpb::{RemoveQuotaRequest, SetQuotaRequest};
 
 use crate::auth::{Asker, AuthCommand};
 
@@ -63,10 +64,14 @@ pub enum Tag {
     RoleRevokePermission = 21,
     /// On whose behalf, then a plain command with a tag of its own.
     By = 22,
+    /// A `SetQuotaRequest`.
+    SetQuota = 23,
+    /// A `RemoveQuotaRequest`.
+    RemoveQuota = 24,
 }
 
 /// All tags, in the order of their numbers.
-const TAGS: [Tag; 22] = [
+const TAGS: [Tag; 24] = [
     Tag::Put,
     Tag::DeleteRange,
     Tag::Txn,
@@ -89,6 +94,8 @@ const TAGS: [Tag; 22] = [
     Tag::RoleGrantPermission,
     Tag::RoleRevokePermission,
     Tag::By,
+    Tag::SetQuota,
+    Tag::RemoveQuota,
 ];
 
 impl Tag {
@@ -137,6 +144,10 @@ pub enum Command {
     Alarm(AlarmRequest),
     /// Change users and roles.
     Auth(AuthCommand),
+    /// Say how much there may be below a prefix.
+    SetQuota(SetQuotaRequest),
+    /// Let there be as much below a prefix as there may.
+    RemoveQuota(RemoveQuotaRequest),
     /// Do a plain command if who asks for it may.
     By {
         /// Who asks.
@@ -222,6 +233,8 @@ impl Command {
             Tag::LeaseKeepAlive => Self::LeaseKeepAlive(ids(bytes).ok_or(BadCommand::Malformed(tag))?),
             Tag::LeaseTime => Self::LeaseTime(LeaseTime::decode(bytes).ok_or(BadCommand::Malformed(tag))?),
             Tag::Alarm => Self::Alarm(AlarmRequest::decode(bytes).map_err(malformed)?),
+            Tag::SetQuota => Self::SetQuota(SetQuotaRequest::decode(bytes).map_err(malformed)?),
+            Tag::RemoveQuota => Self::RemoveQuota(RemoveQuotaRequest::decode(bytes).map_err(malformed)?),
             Tag::By => {
                 let asker = Asker::decode(&mut bytes).ok_or(BadCommand::Malformed(tag))?;
                 if bytes.first() == Some(&(Tag::By as u8)) {
@@ -289,6 +302,8 @@ impl Command {
             Self::LeaseTime(time) => Tag::LeaseTime.with(&time.encode()),
             Self::Alarm(request) => Tag::Alarm.with(&request.encode_to_vec()),
             Self::Auth(change) => change.encode(),
+            Self::SetQuota(request) => Tag::SetQuota.with(&request.encode_to_vec()),
+            Self::RemoveQuota(request) => Tag::RemoveQuota.with(&request.encode_to_vec()),
             Self::By { asker, command } => {
                 let plain = command.encode();
                 let mut bytes = BytesMut::with_capacity(asker.size_hint() + plain.len());
@@ -359,6 +374,8 @@ mod tests {
             Command::Auth(AuthCommand::RoleDelete(Default::default())),
             Command::Auth(AuthCommand::RoleGrantPermission(Default::default())),
             Command::Auth(AuthCommand::RoleRevokePermission(Default::default())),
+            Command::SetQuota(SetQuotaRequest { prefix: "p".into(), bytes_max: 1, keys_max: i64::MAX }),
+            Command::RemoveQuota(RemoveQuotaRequest { prefix: "p".into() }),
             Command::Put(put.clone()).by(Asker::Server),
             Command::Put(put.clone()).by(Asker::Client(Caller { user: "u".into(), revision: u64::MAX })),
             Command::Auth(AuthCommand::Disable).by(Asker::Client(Caller { user: "".into(), revision: 0 })),
@@ -379,7 +396,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_command_are_named() {
-        let rows: [(&'static [u8], BadCommand); 18] = [
+        let rows: [(&'static [u8], BadCommand); 20] = [
             (b"", BadCommand::Empty),
             (b"\0", BadCommand::UnknownTag(0)),
             (b"\xffabc", BadCommand::UnknownTag(255)),
@@ -391,6 +408,8 @@ mod tests {
             (b"\x0bshort", BadCommand::Malformed(Tag::AuthEnable)),
             (b"\x0c!", BadCommand::Malformed(Tag::AuthDisable)),
             (b"\x0d\xff", BadCommand::Malformed(Tag::UserAdd)),
+            (b"\x17\xff", BadCommand::Malformed(Tag::SetQuota)),
+            (b"\x18\xff", BadCommand::Malformed(Tag::RemoveQuota)),
             (b"\x16", BadCommand::Malformed(Tag::By)),
             (b"\x16\x02\x00\x0c", BadCommand::Malformed(Tag::By)),
             (b"\x16\x01\x02\x0c", BadCommand::Malformed(Tag::By)),

@@ -55,6 +55,11 @@ pub enum BadRecord {
         /// The record's name.
         name: Vec<u8>,
     },
+    /// One of a quota cannot be read.
+    Quota {
+        /// The record's name.
+        name: Vec<u8>,
+    },
     /// There are users or roles, and nothing says whether they count.
     NoAuth,
     /// None of this name is known.
@@ -94,6 +99,9 @@ impl fmt::Display for BadRecord {
             }
             Self::Auth { name } => {
                 write!(f, "the record {:?} of users and roles cannot be read", name.escape_ascii().to_string())
+            }
+            Self::Quota { name } => {
+                write!(f, "the record {:?} of a quota cannot be read", name.escape_ascii().to_string())
             }
             Self::NoAuth => f.write_str("there are users or roles, and no record says whether they count"),
             Self::Unknown { name } => write!(f, "the record {:?} is not known", name.escape_ascii().to_string()),

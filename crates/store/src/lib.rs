@@ -41,6 +41,7 @@ pub mod fuzzing;
 pub mod lease;
 mod mvcc;
 mod prompt;
+pub mod quota;
 mod records;
 pub mod refusal;
 pub mod snapshot;

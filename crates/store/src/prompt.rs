@@ -33,6 +33,9 @@ impl Store {
             Command::Auth(_) => false,
             // What is plain has no asker.
             Command::By { .. } => false,
+            // A new one counts what there is.
+            Command::SetQuota(request) => self.quotas.contains(&request.prefix),
+            Command::RemoveQuota(_) => true,
             Command::SetAttribute { value, .. } => effort.is_within(value.len()),
             Command::LeaseGrant(_) => true,
             Command::LeaseRevoke(revoke) => self.leases.keys_on(revoke.id) <= OPS_MAX,

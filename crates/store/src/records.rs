@@ -1,4 +1,4 @@
-//! The small records beside history: where the store stands, the attributes, the leases, users and roles.
+//! The small records beside history: where the store stands, the attributes, the leases, users and roles, quotas.
 //!
 //! Owns their names and bytes, as `docs/disk-format.md` describes them.
 
@@ -14,6 +14,7 @@ use crate::damage::BadRecord;
 use crate::engine::Record;
 use crate::lease::Time;
 use crate::mvcc::revision::Position;
+use crate::quota::Limit;
 
 const STANDING: &[u8] = b"s";
 const ATTRIBUTE: u8 = b'a';
@@ -22,6 +23,7 @@ const LEASE_TIME: &[u8] = b"t";
 const AUTH: &[u8] = b"e";
 const USER: u8 = b'u';
 const ROLE: u8 = b'r';
+const QUOTA: u8 = b'q';
 /// The first byte of the standing: how blocks and records are encoded.
 const FORMAT: u8 = 1;
 const STANDING_BYTES: usize = 1 + 4 * 8 + 4;
@@ -204,6 +206,28 @@ fn named(kind: u8, short: &str) -> Vec<u8> {
     [&[kind], short.as_bytes()].concat()
 }
 
+/// The record of a quota. How much of it is used is found in history.
+pub(crate) fn quota(prefix: &[u8], Limit { bytes, keys }: Limit) -> Record {
+    // Zero says that there is no limit: none is zero.
+    let numbers = [bytes, keys].map(|limit| limit.unwrap_or(0).to_le_bytes());
+    (quota_name(prefix), sealed(&[&numbers[0], &numbers[1]]))
+}
+
+fn quota_of(value: &[u8]) -> Option<Limit> {
+    let limits: [u64; 2] = numbers(unsealed(value)?)?;
+    let [bytes, keys] = limits.map(|limit| Some(limit).filter(|limit| *limit > 0));
+    (bytes.is_some() || keys.is_some()).then_some(Limit { bytes, keys })
+}
+
+/// Takes the record of a quota away.
+pub(crate) fn no_quota(prefix: &[u8]) -> Record {
+    (quota_name(prefix), Vec::new())
+}
+
+fn quota_name(prefix: &[u8]) -> Vec<u8> {
+    [&[QUOTA], prefix].concat()
+}
+
 /// The pieces, and a checksum of them.
 fn sealed(pieces: &[&[u8]]) -> Vec<u8> {
     let mut bytes = pieces.concat();
@@ -235,6 +259,7 @@ pub(crate) struct Found {
     pub auth: Option<AuthRecord>,
     pub users: Vec<UserRecord>,
     pub roles: Vec<authpb::Role>,
+    pub quotas: Vec<(Bytes, Limit)>,
 }
 
 /// Reads the records, or names the first that is not as it should be.
@@ -256,6 +281,10 @@ pub(crate) fn read(records: Vec<Record>) -> Result<Found, BadRecord> {
             Some((&ROLE, short)) => {
                 let role = role_of(short, &value);
                 found.roles.push(role.ok_or_else(|| BadRecord::Auth { name: name.clone() })?);
+            }
+            Some((&QUOTA, short)) => {
+                let limit = quota_of(&value).ok_or_else(|| BadRecord::Quota { name: name.clone() })?;
+                found.quotas.push((Bytes::copy_from_slice(short), limit));
             }
             _ if name == AUTH => {
                 found.auth = Some(AuthRecord::of(&value).ok_or(BadRecord::Auth { name })?);
@@ -315,6 +344,20 @@ mod tests {
             }
             assert!(read(vec![([&name[..], &[0]].concat(), value)]).is_err());
         }
+        let limits = [(Some(7), None), (None, Some(u64::MAX)), (Some(1), Some(1))];
+        for (prefix, (bytes, keys)) in ["", "a/", "\u{e9}"].into_iter().zip(limits) {
+            let limit = Limit { bytes, keys };
+            let (name, value) = quota(prefix.as_bytes(), limit);
+            let found = read(vec![(name.clone(), value.clone())]).unwrap();
+            assert_eq!(found.quotas, [(Bytes::from(prefix), limit)]);
+            for bit in 0..value.len() * 8 {
+                let mut damaged = value.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(read(vec![(name.clone(), damaged)]).unwrap_err(), BadRecord::Quota { name: name.clone() });
+            }
+        }
+        let (name, value) = quota(b"none", Limit { bytes: None, keys: None });
+        assert!(read(vec![(name, value)]).is_err());
         let (name, bytes) = standing.record();
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();

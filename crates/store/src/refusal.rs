@@ -4,8 +4,10 @@
 
 use std::fmt;
 
+use crate::quota::{Exceeded, PREFIX_BYTES_MAX, QUOTAS_MAX};
+
 /// Why a request was not done. It changed nothing, and every member refuses the same command for the same reason.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Refusal {
     /// A key is needed and none was given.
     EmptyKey,
@@ -37,6 +39,16 @@ pub enum Refusal {
     LeaseExists,
     /// A lease is to be granted for longer than any may be.
     LeaseTtlTooLarge,
+    /// There would be more below a prefix than its quota allows.
+    QuotaExceeded(Box<Exceeded>),
+    /// A quota is to be set that limits nothing, or less than nothing.
+    QuotaWithoutLimit,
+    /// A quota is to be set for a prefix that is longer than any may be.
+    QuotaPrefixTooLong,
+    /// A quota is to be set beside as many as there may be.
+    TooManyQuotas,
+    /// There is no quota of this prefix.
+    QuotaNotFound,
     /// An alarm says that a member has no room for more.
     NoSpace,
     /// An alarm says that a member's data is not that of the others.
@@ -93,6 +105,11 @@ impl fmt::Display for Refusal {
             Self::LeaseNotFound => write!(f, "requested lease not found"),
             Self::LeaseExists => write!(f, "lease already exists"),
             Self::LeaseTtlTooLarge => write!(f, "too large lease TTL"),
+            Self::QuotaExceeded(exceeded) => exceeded.fmt(f),
+            Self::QuotaWithoutLimit => write!(f, "a quota needs a limit of bytes or of keys, or both, above zero"),
+            Self::QuotaPrefixTooLong => write!(f, "the prefix of a quota has at most {PREFIX_BYTES_MAX} bytes"),
+            Self::TooManyQuotas => write!(f, "there are {QUOTAS_MAX} quotas already"),
+            Self::QuotaNotFound => write!(f, "there is no quota of this prefix"),
             Self::NoSpace => write!(f, "a member has no space for more"),
             Self::Corrupt => write!(f, "a member's data is not that of the others"),
             Self::UserEmpty => write!(f, "user name is empty"),

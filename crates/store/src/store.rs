@@ -16,6 +16,7 @@ use vlot_proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse,
     PutResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
+use vlot_proto::vlotpb::{RemoveQuotaResponse, SetQuotaResponse};
 
 use crate::alarms::Alarms;
 use crate::auth::{Asker, Auth, AuthCommand};
@@ -34,6 +35,7 @@ use crate::mvcc::reader::{Behind, Moment, Reader};
 use crate::mvcc::recent::Recent;
 use crate::mvcc::revision::{Position, Revision};
 use crate::mvcc::view::View;
+use crate::quota::Quotas;
 use crate::records::{self, Standing};
 use crate::refusal::Refusal;
 use crate::watch::hub::Watchers;
@@ -83,6 +85,7 @@ pub struct Store {
     pub(crate) leases: Leases,
     /// As the attributes say.
     alarms: Alarms,
+    pub(crate) quotas: Quotas,
     pub(crate) auth: Arc<Auth>,
     pub(crate) applied: Position,
 
@@ -175,6 +178,7 @@ impl Store {
             now,
             leases: Leases::load(standing.position.index, found.lease_time, &found.leases),
             alarms: Alarms::of(attributes.iter()),
+            quotas: Quotas::load(found.quotas),
             auth: Arc::clone(&auth),
             attributes,
             applied: standing.position,
@@ -230,12 +234,15 @@ impl Store {
             Some(put) => Version::put(event.revision, put.create, put.version, put.lease, put.value.len()),
             None => Version::deletion(event.revision),
         };
-        let mut lease_before = 0;
+        let mut before = None;
         self.now.index.push(event.key, |last| {
-            lease_before = last.map_or(0, |last| last.lease);
+            before = last.copied();
             version
         });
-        self.leases.attach(event.key, lease_before, version.lease);
+        self.leases.attach(event.key, before.map_or(0, |before| before.lease), version.lease);
+        if !self.quotas.is_empty() {
+            self.quotas.count(event.key, before, &version);
+        }
         self.now.recent.push(event);
     }
 
@@ -365,6 +372,8 @@ impl Store {
             Command::LeaseTime(time) => Ok(Applied::LeaseTime { ended: self.apply_time(at, &time) }),
             Command::Alarm(request) => Ok(Applied::Alarm(self.apply_alarm(&request))),
             Command::Auth(change) => self.apply_auth(change),
+            Command::SetQuota(request) => self.apply_set_quota(&request).map(Applied::SetQuota),
+            Command::RemoveQuota(request) => self.apply_remove_quota(&request).map(Applied::RemoveQuota),
             // What is plain has no asker.
             Command::By { .. } => Err(Refusal::PermissionDenied),
         });
@@ -421,8 +430,13 @@ impl Store {
         &self.alarms
     }
 
+    /// Has a record written with the batch.
+    pub(crate) fn remember(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
     fn set_attribute(&mut self, name: &[u8], value: &[u8]) {
-        self.records.push(records::attribute(name, value));
+        self.remember(records::attribute(name, value));
         if value.is_empty() {
             self.attributes.remove(name);
         } else {
@@ -658,6 +672,10 @@ pub enum Applied {
         /// The newest revision of the keys then.
         revision: i64,
     },
+    /// To a quota that is set.
+    SetQuota(SetQuotaResponse),
+    /// To a quota that is removed.
+    RemoveQuota(RemoveQuotaResponse),
 }
 
 /// What the store takes up.

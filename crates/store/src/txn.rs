@@ -61,6 +61,9 @@ impl Store {
         check::check_put(request)?;
         self.check_lease(request)?;
         self.reader().check_kept(request).inspect_err(|_| self.measures.count(Ops::range()))?;
+        if !self.quotas.is_empty() {
+            self.check_quotas([request])?;
+        }
         let mut change = Change::after(self);
         let response = self.put(request, &mut change)?;
         self.end(&change);
@@ -87,6 +90,9 @@ impl Store {
         // As in etcd, what is looked at before anything changes is a request of its own.
         self.measures.count(Ops { ranges: path.compared + path.previous_needed(request), ..Ops::default() });
         self.reader().check_branch(request, &path, &|put| self.check_lease(put))?;
+        if !self.quotas.is_empty() {
+            self.check_quotas(path.puts(request))?;
+        }
         let mut change = Change::after(self);
         let mut response = self.txn(request, &path, &mut change)?;
         self.end(&change);
@@ -174,10 +180,10 @@ impl Store {
     /// Makes one version of one key, in the index and in history: its value and its lease, or none for a deletion. Key and
     /// value are copied out of the request, whose slices hold on to the whole buffer that they came in.
     pub(crate) fn write(&mut self, key: &[u8], revision: Revision, put: Option<(&[u8], i64)>) {
-        let Self { now: Moment { index, recent, .. }, batch, leases, .. } = self;
-        let mut lease_before = 0;
+        let Self { now: Moment { index, recent, .. }, batch, leases, quotas, .. } = self;
+        let mut before = None;
         let version = index.push(key, |last| {
-            lease_before = last.map_or(0, |last| last.lease);
+            before = last.copied();
             match (put, last) {
                 (None, _) => Version::deletion(revision),
                 (Some((value, lease)), Some(last)) if !last.is_deletion() => {
@@ -186,7 +192,10 @@ impl Store {
                 (Some((value, lease)), _) => Version::put(revision, revision.main, 1, lease, value.len()),
             }
         });
-        leases.attach(key, lease_before, version.lease);
+        leases.attach(key, before.map_or(0, |before| before.lease), version.lease);
+        if !quotas.is_empty() {
+            quotas.count(key, before, &version);
+        }
         let Version { create, count, lease, .. } = version;
         let put = put.map(|(value, _)| Written { create, version: count, lease, value });
         batch.extend(recent.push(&Event { revision, key, put }));

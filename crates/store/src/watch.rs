@@ -428,7 +428,7 @@ impl WatchOut {
 }
 
 /// Why a watch ended or was not made. The words are the server's.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CancelReason {
     /// The client asked.
     Asked,

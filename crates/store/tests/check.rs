@@ -53,26 +53,26 @@ fn single_requests() {
 
 #[test]
 fn no_key_is_changed_twice() {
-    let twice = Err(Refusal::DuplicateKey);
+    let twice = || Err(Refusal::DuplicateKey);
     let rows = [
         (vec![put("a"), put("b")], Ok(())),
-        (vec![put("a"), put("a")], twice),
-        (vec![put("a"), delete("a", "")], twice),
-        (vec![delete("a", "c"), put("b")], twice),
+        (vec![put("a"), put("a")], twice()),
+        (vec![put("a"), delete("a", "")], twice()),
+        (vec![delete("a", "c"), put("b")], twice()),
         (vec![delete("a", "c"), put("c")], Ok(())),
-        (vec![put("d"), delete("b", "\0")], twice),
+        (vec![put("d"), delete("b", "\0")], twice()),
         (vec![put("a"), delete("b", "\0")], Ok(())),
         (vec![delete("b", "a"), put("b")], Ok(())),
         (vec![delete("a", "c"), delete("b", "d"), delete("b", "")], Ok(())),
-        (vec![delete("a", "c"), delete("e", "g"), delete("b", "f"), put("d")], twice),
+        (vec![delete("a", "c"), delete("e", "g"), delete("b", "f"), put("d")], twice()),
         (vec![delete("a", "b"), delete("c", "d"), put("b")], Ok(())),
         (vec![txn(vec![put("a")], vec![put("a")])], Ok(())),
         (vec![txn(vec![put("a")], vec![delete("a", "")])], Ok(())),
-        (vec![txn(vec![put("a")], vec![]), put("a")], twice),
-        (vec![txn(vec![], vec![put("a")]), delete("\0", "\0")], twice),
-        (vec![txn(vec![put("a")], vec![]), txn(vec![], vec![put("a")])], twice),
-        (vec![txn(vec![txn(vec![delete("a", "c")], vec![])], vec![]), put("b")], twice),
-        (vec![txn(vec![put("a"), put("a")], vec![])], twice),
+        (vec![txn(vec![put("a")], vec![]), put("a")], twice()),
+        (vec![txn(vec![], vec![put("a")]), delete("\0", "\0")], twice()),
+        (vec![txn(vec![put("a")], vec![]), txn(vec![], vec![put("a")])], twice()),
+        (vec![txn(vec![txn(vec![delete("a", "c")], vec![])], vec![]), put("b")], twice()),
+        (vec![txn(vec![put("a"), put("a")], vec![])], twice()),
         (vec![range("a"), put("a"), range("a")], Ok(())),
     ];
     for (ops, expected) in rows {

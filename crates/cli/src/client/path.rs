@@ -40,3 +40,6 @@ pub const ROLE_LIST: &str = "/etcdserverpb.Auth/RoleList";
 pub const ROLE_DELETE: &str = "/etcdserverpb.Auth/RoleDelete";
 pub const ROLE_GRANT_PERMISSION: &str = "/etcdserverpb.Auth/RoleGrantPermission";
 pub const ROLE_REVOKE_PERMISSION: &str = "/etcdserverpb.Auth/RoleRevokePermission";
+pub const SET_QUOTA: &str = "/vlotpb.Limits/SetQuota";
+pub const REMOVE_QUOTA: &str = "/vlotpb.Limits/RemoveQuota";
+pub const LIST_QUOTAS: &str = "/vlotpb.Limits/ListQuotas";

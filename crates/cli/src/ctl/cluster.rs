@@ -6,4 +6,5 @@ pub mod downgrade;
 pub mod endpoint;
 pub mod member;
 pub mod move_leader;
+pub mod quota;
 pub mod snapshot;

@@ -211,9 +211,52 @@ pub fn size(bytes: u64) -> String {
     if scaled < 10.0 { format!("{scaled:.1} {unit}") } else { format!("{} {unit}", scaled.round_ties_even()) }
 }
 
+/// Reads a number of bytes, in units of a thousand or of 1024 if one is named: `4096`, `20kB`, `10MiB`.
+pub fn parse_size(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u32, u32); 11] = [
+        ("", 1000, 0),
+        ("B", 1000, 0),
+        ("kB", 1000, 1),
+        ("KB", 1000, 1),
+        ("MB", 1000, 2),
+        ("GB", 1000, 3),
+        ("TB", 1000, 4),
+        ("KiB", 1024, 1),
+        ("MiB", 1024, 2),
+        ("GiB", 1024, 3),
+        ("TiB", 1024, 4),
+    ];
+    let ends = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(ends);
+    let (_, base, power) = UNITS.into_iter().find(|(name, ..)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(u64::from(base).pow(power))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_units() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("4096", Some(4096)),
+            ("7B", Some(7)),
+            ("20kB", Some(20_000)),
+            ("10MiB", Some(10 << 20)),
+            ("2GB", Some(2_000_000_000)),
+            ("1TiB", Some(1 << 40)),
+            ("", None),
+            ("MiB", None),
+            ("-1", None),
+            ("1.5MB", None),
+            ("10 MB", None),
+            ("10mb", None),
+            ("18446744073709551615KiB", None),
+        ] {
+            assert_eq!(parse_size(text), bytes, "{text}");
+        }
+    }
 
     #[test]
     fn quoting_shows_bytes_and_controls_and_is_undone() {

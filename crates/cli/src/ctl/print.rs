@@ -6,6 +6,7 @@ mod fields;
 mod json;
 mod leases;
 mod maintenance;
+mod quotas;
 pub mod said;
 mod simple;
 mod table;

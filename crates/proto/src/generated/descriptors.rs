@@ -767,6 +767,55 @@ pub static ETCDSERVERPB_RANGESTREAMRESPONSE: Message = Message {
         Field { number: 1, name: "range_response", json_name: "rangeResponse", kind: Kind::Message(&ETCDSERVERPB_RANGERESPONSE), is_repeated: false, oneof: None },
     ],
 };
+pub static VLOTPB_SETQUOTAREQUEST: Message = Message {
+    name: "vlotpb.SetQuotaRequest",
+    fields: &[
+        Field { number: 1, name: "prefix", json_name: "prefix", kind: Kind::Bytes, is_repeated: false, oneof: None },
+        Field { number: 2, name: "bytes_max", json_name: "bytesMax", kind: Kind::Int64, is_repeated: false, oneof: None },
+        Field { number: 3, name: "keys_max", json_name: "keysMax", kind: Kind::Int64, is_repeated: false, oneof: None },
+    ],
+};
+pub static VLOTPB_SETQUOTARESPONSE: Message = Message {
+    name: "vlotpb.SetQuotaResponse",
+    fields: &[
+        Field { number: 1, name: "header", json_name: "header", kind: Kind::Message(&ETCDSERVERPB_RESPONSEHEADER), is_repeated: false, oneof: None },
+        Field { number: 2, name: "quota", json_name: "quota", kind: Kind::Message(&VLOTPB_QUOTA), is_repeated: false, oneof: None },
+    ],
+};
+pub static VLOTPB_REMOVEQUOTAREQUEST: Message = Message {
+    name: "vlotpb.RemoveQuotaRequest",
+    fields: &[
+        Field { number: 1, name: "prefix", json_name: "prefix", kind: Kind::Bytes, is_repeated: false, oneof: None },
+    ],
+};
+pub static VLOTPB_REMOVEQUOTARESPONSE: Message = Message {
+    name: "vlotpb.RemoveQuotaResponse",
+    fields: &[
+        Field { number: 1, name: "header", json_name: "header", kind: Kind::Message(&ETCDSERVERPB_RESPONSEHEADER), is_repeated: false, oneof: None },
+    ],
+};
+pub static VLOTPB_LISTQUOTASREQUEST: Message = Message {
+    name: "vlotpb.ListQuotasRequest",
+    fields: &[
+    ],
+};
+pub static VLOTPB_LISTQUOTASRESPONSE: Message = Message {
+    name: "vlotpb.ListQuotasResponse",
+    fields: &[
+        Field { number: 1, name: "header", json_name: "header", kind: Kind::Message(&ETCDSERVERPB_RESPONSEHEADER), is_repeated: false, oneof: None },
+        Field { number: 2, name: "quotas", json_name: "quotas", kind: Kind::Message(&VLOTPB_QUOTA), is_repeated: true, oneof: None },
+    ],
+};
+pub static VLOTPB_QUOTA: Message = Message {
+    name: "vlotpb.Quota",
+    fields: &[
+        Field { number: 1, name: "prefix", json_name: "prefix", kind: Kind::Bytes, is_repeated: false, oneof: None },
+        Field { number: 2, name: "bytes_max", json_name: "bytesMax", kind: Kind::Int64, is_repeated: false, oneof: None },
+        Field { number: 3, name: "keys_max", json_name: "keysMax", kind: Kind::Int64, is_repeated: false, oneof: None },
+        Field { number: 4, name: "bytes_used", json_name: "bytesUsed", kind: Kind::Int64, is_repeated: false, oneof: None },
+        Field { number: 5, name: "keys_used", json_name: "keysUsed", kind: Kind::Int64, is_repeated: false, oneof: None },
+    ],
+};
 pub static V3ELECTIONPB_CAMPAIGNREQUEST: Message = Message {
     name: "v3electionpb.CampaignRequest",
     fields: &[
@@ -1148,6 +1197,27 @@ pub static METHODS: &[Method] = &[
         path: "/etcdserverpb.Auth/RoleRevokePermission",
         request: &ETCDSERVERPB_AUTHROLEREVOKEPERMISSIONREQUEST,
         response: &ETCDSERVERPB_AUTHROLEREVOKEPERMISSIONRESPONSE,
+        is_client_streaming: false,
+        is_server_streaming: false,
+    },
+    Method {
+        path: "/vlotpb.Limits/SetQuota",
+        request: &VLOTPB_SETQUOTAREQUEST,
+        response: &VLOTPB_SETQUOTARESPONSE,
+        is_client_streaming: false,
+        is_server_streaming: false,
+    },
+    Method {
+        path: "/vlotpb.Limits/RemoveQuota",
+        request: &VLOTPB_REMOVEQUOTAREQUEST,
+        response: &VLOTPB_REMOVEQUOTARESPONSE,
+        is_client_streaming: false,
+        is_server_streaming: false,
+    },
+    Method {
+        path: "/vlotpb.Limits/ListQuotas",
+        request: &VLOTPB_LISTQUOTASREQUEST,
+        response: &VLOTPB_LISTQUOTASRESPONSE,
         is_client_streaming: false,
         is_server_streaming: false,
     },

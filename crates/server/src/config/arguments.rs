@@ -3,7 +3,7 @@
 //! Owns the notation (Go's: one dash or two, `=` or a blank, switches with or without a value) and what is refused or
 //! warned about by name alone. Must not know what a value means to the server (`config.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{ConfigError, Expected};
 use super::flags::{self, Flag, Kind, Treatment};
@@ -20,7 +20,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Reads the arguments after `vlot server` and those of the variables whose names start with `ETCD_`. A flag wins
-    /// over its variable, and the last of two equal flags wins.
+    /// over its variable, and the last of two equal flags wins, unless its values are a list.
     pub(crate) fn read(
         arguments: impl IntoIterator<Item = String>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -53,6 +53,8 @@ impl Settings {
 
     fn read_arguments(&mut self, arguments: impl IntoIterator<Item = String>) -> Result<(), ConfigError> {
         let mut arguments = arguments.into_iter().peekable();
+        // What is added to: a flag wins over its variable as a whole.
+        let mut lists = BTreeSet::new();
         while let Some(argument) = arguments.next() {
             let Some(dashed) = argument.strip_prefix('-') else {
                 return Err(ConfigError::NotAFlag { argument });
@@ -74,7 +76,8 @@ impl Settings {
                 }
                 None => arguments.next().ok_or_else(|| ConfigError::Incomplete { flag: name.to_owned() })?,
             };
-            self.set(name, value)?;
+            let before = if flag.is_list && !lists.insert(flag.name) { self.values.remove(flag.name) } else { None };
+            self.set(name, before.map_or(value.clone(), |before| format!("{before};{value}")))?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::auth::BadAuthToken;
+use super::rate_limit::BadRule;
 use super::values::{Url, UrlError};
 
 /// Why the configuration is refused. Its text is the one line an operator sees.
@@ -62,6 +63,8 @@ pub enum Expected {
     Urls(UrlError),
     /// Members' URLs, of which this is none.
     MemberUrl(UrlError),
+    /// Rules, of which one is none.
+    Rule(BadRule),
 }
 
 impl fmt::Display for ConfigError {
@@ -128,6 +131,7 @@ impl fmt::Display for Expected {
             Self::Form(form) => out.write_str(form),
             Self::AtLeast(smallest) => write!(out, "a number of at least {smallest}"),
             Self::Urls(error) => write!(out, "a list of URLs; {error}"),
+            Self::Rule(bad) => bad.fmt(out),
             Self::MemberUrl(error) => write!(out, "an URL; {error}"),
         }
     }

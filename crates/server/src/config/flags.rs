@@ -1,4 +1,4 @@
-//! The one table of etcd's server flags: name, kind of value, default, and what becomes of each here.
+//! The one table of the server's flags, which are etcd's but for a few: name, kind of value, default, and what becomes of each here.
 //!
 //! Owns names and verdicts. Must not know how a flag is written on the command line (`arguments.rs`) or what its value
 //! means to the server (`config.rs`).
@@ -16,6 +16,8 @@ pub(crate) struct Flag {
     pub(crate) treatment: Treatment,
     /// Whether `experimental-<name>` means the same flag.
     pub(crate) formerly_experimental: bool,
+    /// Whether each value adds to those before. They are kept with semicolons between them, as one value may have them too.
+    pub(crate) is_list: bool,
 }
 
 /// What a flag's value looks like. Durations are written as in Go: `1h30m`, `500ms`.
@@ -48,7 +50,11 @@ pub(crate) fn find(name: &str) -> Option<(&'static Flag, bool)> {
 }
 
 const fn flag(name: &'static str, kind: Kind, default: &'static str, treatment: Treatment) -> Flag {
-    Flag { name, kind, default, treatment, formerly_experimental: false }
+    Flag { name, kind, default, treatment, formerly_experimental: false, is_list: false }
+}
+
+const fn list(flag: Flag) -> Flag {
+    Flag { is_list: true, ..flag }
 }
 
 const fn formerly_experimental(flag: Flag) -> Flag {
@@ -229,6 +235,8 @@ pub(crate) const FLAGS: &[Flag] = &[
         Refused("a cluster that has lost its quorum cannot be restarted from one member"),
     ),
     flag("unsafe-no-fsync", Switch, "false", Refused("nothing is acknowledged before it is on disk")),
+    // Not etcd's
+    list(flag("rate-limit", Text, "", Honoured)),
     // The file that would replace all of the above
     flag("config-file", Text, "", Refused("configuration files are not read; use flags or ETCD_* variables")),
 ];

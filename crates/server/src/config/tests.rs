@@ -260,6 +260,20 @@ fn members_compare_their_data_unless_they_are_told_not_to() {
 }
 
 #[test]
+fn rules_add_up_and_a_flag_wins_over_its_variable() {
+    let rules = |config: Config| config.rate_limits.into_iter().map(|rule| rule.text).collect::<Vec<_>>();
+    let environment = [("ETCD_RATE_LIMIT", "rate=1;call=read,rate=2")];
+    assert_eq!(rules(read_with("", &environment).unwrap()), ["rate=1", "call=read,rate=2"]);
+    let flags = "--rate-limit rate=3 --rate-limit=user=a,rate=4";
+    assert_eq!(rules(read_with(flags, &environment).unwrap()), ["rate=3", "user=a,rate=4"]);
+    assert_eq!(rules(read("--rate-limit=").unwrap()), [""; 0]);
+    assert_eq!(
+        refusal("--rate-limit rate=1 --rate-limit user=a,rate=fast"),
+        "--rate-limit=rate=1;user=a,rate=fast: expected a number above 0 and up to 1000000000 in 'rate=fast'"
+    );
+}
+
+#[test]
 fn every_flag_of_the_table_reads_its_own_default() {
     for flag in FLAGS {
         let argument = format!("--{}={}", flag.name, flag.default);
@@ -282,6 +296,7 @@ fn every_flag_of_the_table_is_refused_or_warned_about_as_it_says() {
             Kind::Integer => "77",
             Kind::Duration => "77s",
             Kind::Text if flag.name == "v2-deprecation" => "gone",
+            Kind::Text if flag.name == "rate-limit" => "rate=1",
             Kind::Text => "some-text",
         };
         let read = Config::read([format!("--{}={value}", flag.name)], []);

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::text::{Exposition, Unit, labels};
+use crate::limits::RateLimits;
 use crate::metrics::{Calls, Counters, Metrics};
 use crate::rpc::{Kind, Rpc};
 use crate::status::CODE_NAMES;
@@ -41,6 +42,12 @@ pub(super) fn calls(metrics: &Metrics, text: &mut Exposition) {
         metrics.ranges.read().into_iter().map(|(_, success, took)| (labels(&[("success", truth(success))]), took));
     let name = "etcd_server_range_duration_seconds";
     text.histograms(name, "How long ranges take, their read index not included.", Unit::Seconds, ranges);
+}
+
+/// What was one too many. Without a rule nothing is told.
+pub(super) fn refused(rate_limits: &RateLimits, text: &mut Exposition) {
+    let rows = rate_limits.refused().map(|(rule, refused)| (labels(&[("rule", rule)]), refused));
+    text.counters("vlot_rate_limit_refused_total", "Calls refused by a rule of --rate-limit.", rows);
 }
 
 fn grpc(calls: &Calls, text: &mut Exposition) {

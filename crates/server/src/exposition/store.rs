@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use bytes::Bytes;
 use vlot_store::figures::Figures;
+use vlot_store::quota::Quota;
 
 use super::text::{Exposition, Unit, labels};
 use crate::metrics::{DEFRAGMENT, Metrics};
@@ -24,6 +26,23 @@ pub(super) fn sizes(glance: &Glance, text: &mut Exposition) {
     text.gauge("vlot_store_versions", "Versions of keys in memory.", sizes.versions);
     text.gauge("vlot_store_resident_value_bytes", "Bytes of values in memory.", sizes.resident_value_bytes);
     text.gauge("vlot_store_backlog_bytes", "Bytes that wait for the engine.", sizes.backlog_bytes);
+}
+
+/// How much there may be below prefixes, and how much there is.
+pub(super) fn quotas(glance: &Glance, text: &mut Exposition) {
+    let mut tell = |name, help, value: fn(&Quota) -> Option<u64>| {
+        let row = |(prefix, quota): &(Bytes, Quota)| {
+            let prefix = prefix.escape_ascii().to_string();
+            value(quota).map(|value| (labels(&[("prefix", &prefix)]), value))
+        };
+        text.gauges(name, help, glance.quotas.iter().filter_map(row));
+    };
+    let help = "Bytes of keys and newest values that there may be below a prefix.";
+    tell("vlot_prefix_quota_bytes", help, |quota| quota.limit.bytes);
+    tell("vlot_prefix_quota_keys", "Keys that there may be below a prefix.", |quota| quota.limit.keys);
+    let help = "Bytes of keys and newest values below a prefix with a quota.";
+    tell("vlot_prefix_used_bytes", help, |quota| Some(quota.used.bytes));
+    tell("vlot_prefix_used_keys", "Keys below a prefix with a quota.", |quota| Some(quota.used.keys));
 }
 
 /// What the store has done.

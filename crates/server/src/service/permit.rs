@@ -32,6 +32,7 @@ pub(crate) fn need(rpc: Rpc) -> Need {
         Rpc::HealthCheck | Rpc::HealthWatch | Rpc::Authenticate => Need::Nothing,
         Rpc::MemberList | Rpc::Status => Need::User,
         Rpc::MemberAdd | Rpc::MemberRemove | Rpc::MemberUpdate | Rpc::MemberPromote => Need::Root,
+        Rpc::ListQuotas => Need::Root,
         Rpc::Hash | Rpc::HashKv | Rpc::Snapshot | Rpc::Defragment | Rpc::Downgrade | Rpc::MoveLeader => Need::Root,
         Rpc::Range | Rpc::RangeStream | Rpc::Txn | Rpc::Watch => Need::AsAsked,
         // These end in a command, which is looked at when it is applied.
@@ -60,6 +61,7 @@ pub(crate) fn need(rpc: Rpc) -> Need {
         | Rpc::RoleDelete
         | Rpc::RoleGrantPermission
         | Rpc::RoleRevokePermission => Need::AsAsked,
+        Rpc::SetQuota | Rpc::RemoveQuota => Need::AsAsked,
         // Anybody may ask for a list of alarms who is a user.
         Rpc::Alarm => Need::AsAsked,
         // There is nothing behind it.
@@ -138,6 +140,7 @@ mod tests {
                     "etcdserverpb.Maintenance/Defragment",
                     "etcdserverpb.Maintenance/Downgrade",
                     "etcdserverpb.Maintenance/MoveLeader",
+                    "vlotpb.Limits/ListQuotas",
                 ],
             ),
         ];

@@ -21,7 +21,7 @@ use vlot_proto::etcdserverpb::{ResponseHeader, WatchRequest, WatchResponse};
 use vlot_store::refusal::Refusal;
 use vlot_store::watch::{CancelReason, Drained, Next, WatchOut, WatchStream};
 
-use super::{Caller, Services, decode};
+use super::{Caller, Services, decode, encode};
 use crate::config::RECEIVE_SLACK;
 use crate::conversation::{Batch, Replies, Requests};
 use crate::rpc::Rpc;
@@ -64,7 +64,10 @@ impl Services {
             let mut turn = None;
             tokio::select! {
                 request = requests.next(), if is_asking => match request? {
-                    Some(request) => self.handle(&mut conversation, &mut stream, &caller, decode(request)?).await?,
+                    Some(request) => match self.admit_watch(&caller, &request).await {
+                        Ok(()) => self.handle(&mut conversation, &mut stream, &caller, decode(request)?).await?,
+                        Err(status) => replies.send(Batch::of(&encode(&not_admitted(status, self.header(0))))).await?,
+                    },
                     None => is_asking = false,
                 },
                 () = woken.notified(), if next != Next::Drain => {}
@@ -125,6 +128,16 @@ impl Services {
             None => {}
         }
         Ok(())
+    }
+
+    /// Whether a watch that is asked for is not one too many. Who its client is not is found out again, and said, where it is
+    /// made.
+    async fn admit_watch(&self, caller: &Caller, request: &Bytes) -> Result<(), Status> {
+        if self.rate_limits.is_empty() {
+            return Ok(());
+        }
+        let Ok(caller) = self.identified(Rpc::Watch, caller).await else { return Ok(()) };
+        self.rate_limits.admit(Rpc::Watch, caller.user(), request)
     }
 
     /// Reads a piece of what a stream has missed, on a thread that may take its time.
@@ -236,23 +249,30 @@ impl Conversation {
 
 /// A watch that was not made exists and ends in one response.
 fn refused(reason: CancelReason, response: WatchResponse) -> WatchResponse {
-    WatchResponse { created: true, cancel_reason: words(reason).into_owned(), ..ended(reason, response) }
+    WatchResponse { created: true, cancel_reason: words(&reason).into_owned(), ..ended(reason, response) }
+}
+
+/// The same for one that is one too many; the others of its stream go on.
+fn not_admitted(status: Status, header: ResponseHeader) -> WatchResponse {
+    let cancel_reason = status.message.into_owned();
+    let (created, canceled) = (true, true);
+    WatchResponse { header: Some(header), watch_id: -1, created, canceled, cancel_reason, ..WatchResponse::default() }
 }
 
 /// A watch that ends. Clients see by `compact_revision` that they may start again, and where.
 fn ended(reason: CancelReason, response: WatchResponse) -> WatchResponse {
     let compact_revision = if let CancelReason::Compacted { oldest } = reason { oldest } else { 0 };
-    let cancel_reason = if let CancelReason::Refused(_) = reason { words(reason).into_owned() } else { String::new() };
+    let cancel_reason = if let CancelReason::Refused(_) = reason { words(&reason).into_owned() } else { String::new() };
     WatchResponse { canceled: true, compact_revision, cancel_reason, ..response }
 }
 
-fn words(reason: CancelReason) -> Cow<'static, str> {
+fn words(reason: &CancelReason) -> Cow<'static, str> {
     Cow::Borrowed(match reason {
         CancelReason::Asked => "",
         CancelReason::Compacted { .. } | CancelReason::NegativeStart => COMPACTED,
         CancelReason::EmptyRange => "mvcc: watcher range is empty",
         CancelReason::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",
-        CancelReason::Refused(refusal) => return error_text(&Status::from(refusal)).into(),
+        CancelReason::Refused(refusal) => return error_text(&Status::from(refusal.clone())).into(),
     })
 }
 

@@ -173,7 +173,7 @@ impl Subject for UsersUsed {
         let store = machine.store.store();
         let expected = machine.model.expect_read(store, query.caller.as_ref(), &query.txn);
         let authorised = store.authorise(query.caller.as_ref(), Asked::Txn(&query.txn));
-        let found = authorised.and_then(|()| store.read_txn(&query.txn));
+        let found = authorised.clone().and_then(|()| store.read_txn(&query.txn));
         let flaw = (authorised != expected).then(|| format!("{query:?} is {authorised:?}, and not {expected:?}"));
         Answer { revision: store.auth().revision(), refused: found.err(), flaw }
     }

@@ -90,6 +90,7 @@ impl Store {
             Command::Txn(request) => Asked::Txn(request),
             Command::LeaseRevoke(request) => Asked::RevokeLease(request.id),
             Command::Compact(_) | Command::Alarm(_) | Command::Auth(_) => Asked::Administer,
+            Command::SetQuota(_) | Command::RemoveQuota(_) => Asked::Administer,
             // Each lease is looked at by itself.
             Command::LeaseGrant(_) | Command::LeaseKeepAlive(_) => Asked::Anything,
             // What members tell each other, unless it says that a client is behind it.

@@ -40,6 +40,20 @@ impl Path {
         self.count(request, |op| matches!(op, Request::RequestPut(put) if put.ignore_value || put.ignore_lease))
     }
 
+    /// The puts on it.
+    pub fn puts<'a>(&self, request: &'a TxnRequest) -> Vec<&'a PutRequest> {
+        let mut nested = self.nested.iter();
+        let mut puts = Vec::new();
+        for op in self.branch(request) {
+            match &op.request {
+                Some(Request::RequestPut(put)) => puts.push(put),
+                Some(Request::RequestTxn(txn)) => puts.extend(nested.next().map_or(Vec::new(), |path| path.puts(txn))),
+                _ => {}
+            }
+        }
+        puts
+    }
+
     fn count(&self, request: &TxnRequest, is_meant: impl Fn(&Request) -> bool + Copy) -> u64 {
         let mut nested = self.nested.iter();
         let counts = self.branch(request).iter().map(|op| match &op.request {

@@ -9,8 +9,10 @@ use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::response_op::Response;
 use vlot_proto::etcdserverpb::*;
 use vlot_proto::mvccpb::KeyValue;
+use vlot_proto::vlotpb::{Quota, RemoveQuotaRequest, RemoveQuotaResponse, SetQuotaRequest, SetQuotaResponse};
 use vlot_store::check;
 use vlot_store::command::{Command, LeaseTime};
+use vlot_store::quota::{Exceeded, ExceededLimit};
 use vlot_store::refusal::Refusal;
 use vlot_store::store::Applied;
 
@@ -34,6 +36,8 @@ pub struct Obvious {
     pub leases: BTreeMap<i64, Lease>,
     pub time: u64,
     pub renewals: u64,
+    /// At most so many bytes and so many keys below a prefix; zero is no limit.
+    pub quotas: BTreeMap<Bytes, (u64, u64)>,
 }
 
 /// A lease without the keys on it: those are found by looking at all keys.
@@ -54,6 +58,12 @@ fn covers(key: &[u8], range_end: &[u8], candidate: &[u8]) -> bool {
         b"\0" => candidate >= key,
         end => candidate >= key && candidate < end,
     }
+}
+
+/// Bytes and number of the keys below a prefix.
+fn below(prefix: &Bytes, keys: &Keys) -> (u64, u64) {
+    let found: Vec<_> = keys.iter().filter(|(key, _)| key.starts_with(prefix)).collect();
+    (found.iter().map(|(key, kv)| (key.len() + kv.value.len()) as u64).sum(), found.len() as u64)
 }
 
 /// A command on its way: keys as they are so far.
@@ -86,6 +96,7 @@ impl Obvious {
             leases: BTreeMap::new(),
             time: 0,
             renewals: 0,
+            quotas: BTreeMap::new(),
         }
     }
 
@@ -111,6 +122,7 @@ impl Obvious {
                 if (put.ignore_value || put.ignore_lease) && !draft.keys.contains_key(&put.key) {
                     return Err(Refusal::KeyNotFound);
                 }
+                self.check_quotas(&[put])?;
                 Applied::Put(self.put(put, &mut draft))
             }
             Command::DeleteRange(delete) => {
@@ -120,6 +132,7 @@ impl Obvious {
             Command::Txn(txn) => {
                 check::check_txn(txn, usize::MAX)?;
                 self.check(txn)?;
+                self.check_quotas(&self.puts(txn))?;
                 let mut response = self.txn(txn, &mut draft);
                 response.header = header(draft.revision());
                 Applied::Txn(response)
@@ -170,12 +183,64 @@ impl Obvious {
             }
             Command::LeaseTime(time) => return Ok(Applied::LeaseTime { ended: self.tell(term, time) }),
             Command::Alarm(_) => unreachable!("the dice raise no alarm"),
+            Command::SetQuota(set) => {
+                if set.bytes_max < 0 || set.keys_max < 0 || (set.bytes_max, set.keys_max) == (0, 0) {
+                    return Err(Refusal::QuotaWithoutLimit);
+                }
+                self.quotas.insert(set.prefix.clone(), (set.bytes_max as u64, set.keys_max as u64));
+                let quota = self.quotas().into_iter().find(|quota| quota.prefix == set.prefix);
+                Applied::SetQuota(SetQuotaResponse { header: header(self.revision()), quota })
+            }
+            Command::RemoveQuota(RemoveQuotaRequest { prefix }) => {
+                self.quotas.remove(prefix).ok_or(Refusal::QuotaNotFound)?;
+                Applied::RemoveQuota(RemoveQuotaResponse { header: header(self.revision()) })
+            }
         };
         if !draft.changes.is_empty() {
             self.states.push(draft.keys);
             self.changes.append(&mut draft.changes);
         }
         Ok(applied)
+    }
+
+    /// All quotas, with what a look at all keys finds.
+    pub fn quotas(&self) -> Vec<Quota> {
+        let quota = |(prefix, &(bytes_max, keys_max)): (&Bytes, &(u64, u64))| {
+            let (bytes, keys) = below(prefix, self.keys());
+            let [bytes_max, keys_max, bytes_used, keys_used] = [bytes_max, keys_max, bytes, keys].map(|n| n as i64);
+            Quota { prefix: prefix.clone(), bytes_max, keys_max, bytes_used, keys_used }
+        };
+        self.quotas.iter().map(quota).collect()
+    }
+
+    /// Whether there would be too much with these puts, and nothing deleted.
+    fn check_quotas(&self, puts: &[&PutRequest]) -> Result<(), Refusal> {
+        let mut then = self.keys().clone();
+        for put in puts.iter().filter(|put| !put.ignore_value) {
+            then.insert(put.key.clone(), KeyValue { value: put.value.clone(), ..Default::default() });
+        }
+        for (prefix, &(bytes_max, keys_max)) in &self.quotas {
+            let (was, needed) = (below(prefix, self.keys()), below(prefix, &then));
+            let limit = if bytes_max > 0 && needed.0 > bytes_max.max(was.0) {
+                ExceededLimit::Bytes { max: bytes_max, needed: needed.0 }
+            } else if keys_max > 0 && needed.1 > keys_max.max(was.1) {
+                ExceededLimit::Keys { max: keys_max, needed: needed.1 }
+            } else {
+                continue;
+            };
+            return Err(Refusal::QuotaExceeded(Box::new(Exceeded { prefix: prefix.clone(), limit })));
+        }
+        Ok(())
+    }
+
+    fn puts<'a>(&self, txn: &'a TxnRequest) -> Vec<&'a PutRequest> {
+        let ops = self.branch(txn).1.iter().filter_map(|op| op.request.as_ref());
+        ops.flat_map(|op| match op {
+            Request::RequestPut(put) => vec![put],
+            Request::RequestTxn(nested) => self.puts(nested),
+            _ => Vec::new(),
+        })
+        .collect()
     }
 
     fn check_lease(&self, put: &PutRequest) -> Result<(), Refusal> {
@@ -516,6 +581,18 @@ impl Dice {
             compare: (0..self.below(3)).map(|_| self.compare(newest)).collect(),
             success: self.ops(newest, depth),
             failure: self.ops(newest, depth),
+        }
+    }
+
+    /// One that sets or removes a quota, tight enough to be in the way of what is put.
+    pub fn quota_command(&mut self) -> Command {
+        let prefix = ["", "a", "aa", "b", "bb", "c", "x"][self.below(7) as usize].into();
+        let keys_max = self.below(6) as i64;
+        match self.below(5) {
+            0 => Command::RemoveQuota(RemoveQuotaRequest { prefix }),
+            1 => Command::SetQuota(SetQuotaRequest { prefix, bytes_max: 0, keys_max }),
+            2 => Command::SetQuota(SetQuotaRequest { prefix, bytes_max: 20_100, keys_max }),
+            _ => Command::SetQuota(SetQuotaRequest { prefix, bytes_max: self.below(60) as i64 - 1, keys_max }),
         }
     }
 

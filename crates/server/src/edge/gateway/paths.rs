@@ -1,7 +1,8 @@
 //! Which path of the gateway is which RPC.
 
-/// All paths behind `/v3/`, with the RPC of each. Some have two: the ones behind `kv/lease/` are older.
-const PATHS: [(&str, &str); 51] = [
+/// All paths behind `/v3/`, with the RPC of each. Some have two: the ones behind `kv/lease/` are older. Those of `vlot/` are
+/// not etcd's.
+const PATHS: [(&str, &str); 54] = [
     ("kv/range", "/etcdserverpb.KV/Range"),
     ("kv/put", "/etcdserverpb.KV/Put"),
     ("kv/deleterange", "/etcdserverpb.KV/DeleteRange"),
@@ -53,6 +54,9 @@ const PATHS: [(&str, &str); 51] = [
     ("election/leader", "/v3electionpb.Election/Leader"),
     ("election/observe", "/v3electionpb.Election/Observe"),
     ("election/resign", "/v3electionpb.Election/Resign"),
+    ("vlot/quota/set", "/vlotpb.Limits/SetQuota"),
+    ("vlot/quota/remove", "/vlotpb.Limits/RemoveQuota"),
+    ("vlot/quota/list", "/vlotpb.Limits/ListQuotas"),
 ];
 
 /// What follows `/v3/` in a path of the gateway. Before there was that, `/v3beta/` stood there.

@@ -18,6 +18,7 @@ const SAFETY: &str = "State Machine Safety";
 const ONCE: &str = "Applied At Most Once";
 const ACKNOWLEDGED: &str = "Acknowledged Writes Stay";
 const EQUAL: &str = "Equal States";
+const COUNTED: &str = "Quotas Count What Is There";
 
 /// What machines have applied.
 #[derive(Debug, Default)]
@@ -70,8 +71,11 @@ impl AppliedOrder {
     /// A machine says what its state is.
     ///
     /// # Errors
-    /// If another state was reported at this index.
+    /// If another state was reported at this index, or what it says is used of its quotas is not what there is.
     pub fn reported(&mut self, place: Place, report: Report) -> Result<(), Violation> {
+        if !report.is_counted {
+            return violation(COUNTED, format!("n{} says {report:?}", place + 1));
+        }
         let (other, first) = self.reports.entry(report.at.index).or_insert((place, report));
         if *first == report {
             return Ok(());
@@ -188,6 +192,8 @@ mod tests {
         let report = |index, hash, revision| Report {
             at: LogId::new(1, index),
             hash: HistoryHash { hash, revision, compacted_revision: -1 },
+            quotas: 7,
+            is_counted: true,
         };
         let mut order = AppliedOrder::default();
         assert!(order.reported(0, report(5, 77, 3)).is_ok());
@@ -195,6 +201,10 @@ mod tests {
         assert!(order.reported(1, report(5, 77, 3)).is_ok());
         assert_eq!(order.reported(2, report(5, 78, 3)).unwrap_err().property, EQUAL);
         assert_eq!(order.reported(2, report(6, 78, 5)).unwrap_err().property, EQUAL);
+        let other = Report { quotas: 8, ..report(6, 78, 4) };
+        assert_eq!(order.reported(2, other).unwrap_err().property, EQUAL);
+        let other = Report { is_counted: false, ..report(6, 78, 4) };
+        assert_eq!(order.reported(2, other).unwrap_err().property, COUNTED);
     }
 
     #[test]

@@ -310,7 +310,9 @@ impl Outcome {
             Ok(Applied::DeleteRange(response)) => Self::Done(Reply::DeleteRange(response.clone())),
             Ok(Applied::Txn(response)) => Self::Done(Reply::Txn(response.clone())),
             Ok(Applied::Compact(response)) => Self::Done(Reply::Compact(*response)),
-            Err(refusal) if *refusal != Refusal::Unreadable => Self::Refused(*refusal),
+            // The model knows no quotas. That all machines refuse the same, and change nothing, is for others to see.
+            Err(Refusal::QuotaExceeded(_)) => Self::Unknown,
+            Err(refusal) if *refusal != Refusal::Unreadable => Self::Refused(refusal.clone()),
             // No client of this machine has leases, nor sets an attribute, raises an alarm or changes users.
             Ok(
                 Applied::SetAttribute
@@ -319,7 +321,9 @@ impl Outcome {
                 | Applied::LeaseKeepAlive { .. }
                 | Applied::LeaseTime { .. }
                 | Applied::Alarm(_)
-                | Applied::Auth { .. },
+                | Applied::Auth { .. }
+                | Applied::SetQuota(_)
+                | Applied::RemoveQuota(_),
             )
             | Err(_) => Self::Unknown,
         }

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
 use vlot_node::state_machine::{self, BadCommand, BadSnapshot, StateMachine};
 use vlot_proto::etcdserverpb::TxnRequest;
 use vlot_raft::id::LogId;
@@ -66,7 +67,7 @@ impl StoreCommand {
             Command::DeleteRange(request) => Request::DeleteRange(request),
             Command::Txn(request) => Request::Txn(request),
             Command::Compact(request) => Request::Compact(request),
-            // No client of this machine has leases or a user, nor sets an attribute.
+            // No client of this machine has leases or a user, nor sets an attribute or a quota.
             Command::SetAttribute { .. }
             | Command::LeaseGrant(_)
             | Command::LeaseRevoke(_)
@@ -74,6 +75,8 @@ impl StoreCommand {
             | Command::LeaseTime(_)
             | Command::Alarm(_)
             | Command::Auth(_)
+            | Command::SetQuota(_)
+            | Command::RemoveQuota(_)
             | Command::By { .. } => return None,
         })
     }
@@ -116,6 +119,10 @@ pub struct Report {
     pub at: LogId,
     /// The digest of its history.
     pub hash: HistoryHash,
+    /// A number that stands for its quotas, and for what it says is used of each.
+    pub quotas: u64,
+    /// Whether a look at all keys finds that much used.
+    pub is_counted: bool,
 }
 
 /// The store, driven by a log.
@@ -205,10 +212,8 @@ impl StoreMachine {
         const HASH_EVERY: i64 = 64;
         let (revision, compacted) = (self.store.revision(), self.store.compacted_revision());
         let hash = if revision % HASH_EVERY == 0 { self.store.hash(0).expect("its history").hash } else { 0 };
-        let numbers = [revision as u64, compacted as u64, u64::from(hash)];
-        numbers.into_iter().fold(self.store.applied().index, |sum, number| {
-            (sum ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
-        })
+        let numbers = [revision as u64, compacted as u64, u64::from(hash), self.quotas()];
+        numbers.into_iter().fold(self.store.applied().index, mixed)
     }
 
     /// What it says of its state. Looks at all of it.
@@ -216,7 +221,15 @@ impl StoreMachine {
     /// # Errors
     /// Its history cannot be read.
     pub fn report(&self) -> Result<Report, Refusal> {
-        Ok(Report { at: self.applied(), hash: self.store.hash(0)? })
+        let is_counted = self.store.quotas().all(|(prefix, quota)| quota.used == self.store.count_below(prefix));
+        Ok(Report { at: self.applied(), hash: self.store.hash(0)?, quotas: self.quotas(), is_counted })
+    }
+
+    fn quotas(&self) -> u64 {
+        self.store.quotas().fold(0, |sum, (prefix, quota)| {
+            let message = quota.message(prefix).encode_to_vec();
+            message.into_iter().fold(sum, |sum, byte| mixed(sum, u64::from(byte)))
+        })
     }
 }
 
@@ -267,6 +280,10 @@ impl StateMachine for StoreMachine {
         let applied = self.applied();
         if applied == at { Ok(()) } else { Err(BadSnapshot(format!("it is of {applied}"))) }
     }
+}
+
+fn mixed(sum: u64, number: u64) -> u64 {
+    (sum ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
 
 /// A durable moment of the store.

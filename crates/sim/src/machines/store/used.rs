@@ -7,12 +7,15 @@
 use std::fmt;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use vlot_node::members::Members;
 use vlot_node::state_machine::{self, BadSnapshot, StateMachine};
-use vlot_raft::id::LogId;
+use vlot_proto::vlotpb::{RemoveQuotaRequest, SetQuotaRequest};
+use vlot_raft::id::{LogId, Term};
 use vlot_raft::invariants::Violation;
+use vlot_store::command::Command;
 use vlot_store::refusal::Refusal;
 use vlot_store::store::Applied;
 use vlot_store::view::View;
@@ -24,12 +27,14 @@ use super::machine::{StoreCommand, StoreMachine, narrow_options};
 use super::watcher::{Watcher, deliver};
 use super::workload::Workload;
 use super::{linearizability, watch_guarantees};
-use crate::agenda::Moment;
+use crate::agenda::{Moment, Span};
 use crate::conditions::Conditions;
 use crate::rng::Rng;
 use crate::subject::{End, EndOf, OperationOf, Request, Subject};
 use vlot_store::engine::memory::MemoryEngine;
 
+/// Among about so many commands there is one that sets or removes a quota.
+const COMMANDS_A_QUOTA: u64 = 16;
 /// How many watches there are on each machine.
 const WATCHERS: usize = 4;
 
@@ -165,6 +170,7 @@ impl StateMachine for Machine {
 
 impl Subject for StoreUsed {
     const SNAPSHOT_SCALE: u32 = 200;
+    const LOOKED_AFTER_EVERY: Option<Span> = Some(Span::millis(500));
 
     type Machine = Machine;
     type Query = history::Request;
@@ -205,6 +211,14 @@ impl Subject for StoreUsed {
         Some(StoreCommand::idle())
     }
 
+    /// A leader sets quotas and removes them, as an operator might, while clients are at work.
+    fn look_after(machine: &Machine, _: Duration, leads_in: Option<Term>) -> Option<StoreCommand> {
+        let applied = machine.store.applied().index.0;
+        // What it proposes moves this on: a group that is left alone is left alone by its leader too.
+        let is_time = leads_in.is_some() && applied % COMMANDS_A_QUOTA < COMMANDS_A_QUOTA / 4;
+        is_time.then(|| quota_command(applied / COMMANDS_A_QUOTA))
+    }
+
     fn read(machine: &Machine, query: &history::Request) -> Self::Answer {
         machine.store.read(query)
     }
@@ -233,6 +247,18 @@ impl Subject for StoreUsed {
         let replayed = linearizability::check(&history, told.order.traces())?;
         told.watchers.iter().flatten().try_for_each(|watcher| watch_guarantees::check(watcher, &replayed))
     }
+}
+
+/// The `n`th change of quotas: tight ones on few keys, each of which goes again.
+fn quota_command(n: u64) -> StoreCommand {
+    let mut rng = Rng::new(n, 1);
+    let prefix = rng.pick(&["", "a/", "a/0", "b/"]).into();
+    StoreCommand::unsigned(if rng.coin() {
+        Command::RemoveQuota(RemoveQuotaRequest { prefix })
+    } else {
+        let (bytes_max, keys_max) = (20 + rng.below(200) as i64, rng.below(6) as i64);
+        Command::SetQuota(SetQuotaRequest { prefix, bytes_max, keys_max })
+    })
 }
 
 fn outcome_of(end: &EndOf<StoreUsed>) -> Outcome {

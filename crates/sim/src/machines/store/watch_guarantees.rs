@@ -73,7 +73,7 @@ impl Stream<'_> {
                 Ok(())
             }
             Told::Created { revision } => self.created(*revision),
-            Told::NotCreated { reason } | Told::Canceled { reason } => self.ended(*reason),
+            Told::NotCreated { reason } | Told::Canceled { reason } => self.ended(reason.clone()),
             Told::Events { revision, events, is_fragment } => self.events(now, *revision, events, *is_fragment),
             Told::Progress { revision } => self.progress(*revision),
             Told::Lost => {

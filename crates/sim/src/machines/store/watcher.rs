@@ -211,7 +211,7 @@ fn told_by(out: &WatchOut) -> (i64, Told) {
     match out {
         WatchOut::Created { watch_id, revision } => (*watch_id, Told::Created { revision: *revision }),
         WatchOut::NotCreated { reason, .. } => unreachable!("a watch that can be made was not: {reason:?}"),
-        WatchOut::Canceled { watch_id, reason, .. } => (*watch_id, Told::Canceled { reason: *reason }),
+        WatchOut::Canceled { watch_id, reason, .. } => (*watch_id, Told::Canceled { reason: reason.clone() }),
         WatchOut::Progress { watch_id, revision } => (*watch_id, Told::Progress { revision: *revision }),
         WatchOut::Events { watch_id, revision, events } => {
             let bytes: Vec<u8> = events.iter().flatten().copied().collect();

@@ -55,7 +55,7 @@ impl Expected {
     /// What was expected, if it is something else.
     pub fn differs_from(&self, outcome: &Result<Applied, Refusal>) -> Option<String> {
         let (is_as_expected, shown) = match self {
-            Self::Refused(refusal) => (*outcome == Err(*refusal), format!("{refusal:?}")),
+            Self::Refused(refusal) => (*outcome == Err(refusal.clone()), format!("{refusal:?}")),
             Self::Done => (outcome.is_ok(), "what was asked for".to_owned()),
             Self::Permitted => (!outcome.as_ref().is_err_and(is_of_users), "any answer but this".to_owned()),
             Self::Renewed(may) => {
