@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::mpsc;
 
-use crate::metrics::{Metrics, Offence};
 use crate::share::Share;
 use crate::status::Status;
+use crate::telemetry::metrics::{Metrics, Offence};
 
 /// How long a client that holds something up may take for what it was sent.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(60);

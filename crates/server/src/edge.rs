@@ -40,10 +40,10 @@ use vlot_tls::{HandshakeError, take_leave};
 
 use crate::config::{Config, Limits, RECEIVE_SLACK, Url};
 use crate::descriptors;
-use crate::metrics::Offence;
 use crate::service::Services;
 use crate::share::{AddressLimits, Exceeded};
 use crate::status::Status;
+use crate::telemetry::metrics::Offence;
 use admission::{Admission, NoPlace};
 use body::Body;
 use connection::Connection;

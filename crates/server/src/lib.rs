@@ -25,45 +25,33 @@
 //! A call comes in through `edge`, which knows HTTP and gRPC; `rpc` is the table of calls; `service` has the function
 //! behind each, which knows neither.
 
-mod ask;
 mod audit;
 mod auth;
-mod backup;
 mod certificates;
-mod compaction;
 pub mod config;
 mod conversation;
-mod corruption;
-mod data_dir;
-mod debug_vars;
 pub mod descriptors;
 mod edge;
-mod exposition;
+mod files;
 #[doc(hidden)]
 pub mod fuzzing;
-mod history_hashes;
-mod identity;
-mod join;
 mod json;
 mod limits;
-mod member;
-mod metrics;
+mod members;
 mod peer_certificates;
-mod peer_pages;
-mod removal;
-mod restore;
 mod rpc;
 pub mod serve;
 mod service;
 mod share;
-mod space;
 mod status;
 mod store_group;
 mod store_machine;
+mod telemetry;
+mod upkeep;
 mod worker_pool;
 
-pub use backup::{BackupError, BackupStatus, backup_status};
-pub use data_dir::{DataDirError, check_mark};
-pub use restore::{RestoreError, RestoreOptions, Restored, restore};
+pub use files::backup::{BackupError, BackupStatus, backup_status};
+pub use files::data_dir::{DataDirError, check_mark};
+pub use files::restore::{RestoreError, RestoreOptions, Restored, restore};
 pub use service::ETCD_VERSION;
 pub use status::CODE_NAMES;

@@ -9,8 +9,8 @@ use vlot::Tls;
 use vlot_tls::make::{self, Ends, Order};
 use vlot_tls::{KeyPairFiles, Server, ServerOptions};
 
-use crate::ask::PageClient;
 use crate::config::{Config, OwnCertificate, PeerTls};
+use crate::members::ask::PageClient;
 use crate::serve::ServeError;
 
 /// Where a node keeps the certificate that it makes for its peers, in its data directory; as in etcd.

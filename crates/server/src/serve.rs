@@ -17,23 +17,26 @@ use vlot::{GroupId, Node, NodeId};
 use vlot_store::store::{Options, Store};
 use vlot_tls::Server;
 
-use crate::ask::PageClient;
 use crate::audit::Audit;
 use crate::auth::Authenticator;
 use crate::certificates;
-use crate::compaction;
 use crate::config::{Config, LogKept, Url};
-use crate::data_dir::DataDir;
 use crate::edge::{self, Edge, ListenError, Listener, Security, Serves};
-use crate::identity::Identity;
-use crate::member::Membership;
-use crate::metrics::Metrics;
+use crate::files::data_dir::DataDir;
+use crate::members::ask::PageClient;
+use crate::members::identity::Identity;
+use crate::members::join;
+use crate::members::member::Membership;
+use crate::members::peer_pages::PeerPages;
+use crate::members::removal;
 use crate::peer_certificates::Peers;
-use crate::peer_pages::PeerPages;
 use crate::service::{Parts, Services};
 use crate::store_group::{StoreFailure, StoreGroup};
 use crate::store_machine::StoreMachine;
-use crate::{corruption, join, removal, space};
+use crate::telemetry::metrics::Metrics;
+use crate::upkeep::compaction;
+use crate::upkeep::corruption;
+use crate::upkeep::space;
 pub use error::ServeError;
 
 /// Serves as one node of a cluster until it is asked to stop, the node fails, or the cluster has removed it. `asked_to_stop`

@@ -3,24 +3,18 @@
 //! A service is a plain function from a request's bytes to a reply's, or a conversation over a stream of both. Must not
 //! know gRPC, HTTP or sockets (`edge.rs` does), nor how commands are replicated (`store_group.rs` does).
 
-mod alarm;
 mod answer;
 mod auth;
-mod changes;
 mod cluster;
-mod downgrade;
-mod election;
+mod concurrency;
 mod health;
 mod kv;
 mod lease;
-mod lock;
 mod maintenance;
 mod permit;
-mod queue;
 mod quotas;
 mod range_stream;
 mod reconfigure;
-mod snapshot;
 mod watch;
 
 use std::borrow::Cow;
@@ -35,19 +29,19 @@ use vlot_proto::etcdserverpb::{RangeRequest, ResponseHeader};
 use vlot_store::auth::{Asker, Auth};
 use vlot_store::refusal::Refusal;
 
-use crate::ask::PageClient;
 use crate::audit::{Audit, Audited, Entry, Who};
 use crate::auth::{Authenticator, Credentials};
 use crate::config::Config;
 use crate::conversation::{Replies, Requests};
-use crate::history_hashes::HistoryHashes;
 use crate::limits::RateLimits;
-use crate::member::Membership;
-use crate::metrics::Metrics;
+use crate::members::ask::PageClient;
+use crate::members::member::Membership;
 use crate::rpc::Rpc;
 use crate::share::Share;
 use crate::status::{Code, Status};
 use crate::store_group::StoreGroup;
+use crate::telemetry::metrics::Metrics;
+use crate::upkeep::history_hashes::HistoryHashes;
 use crate::worker_pool::WorkerPool;
 
 pub(crate) use answer::{LongAnswer, Reply};
@@ -207,7 +201,7 @@ impl Services {
                 if let Some(audited) = self.begin_audited(rpc, caller, &request) {
                     audited.end(status.code);
                 }
-                return Err(if is_of_queue(rpc) { queue::unknown(status) } else { status });
+                return Err(if is_of_queue(rpc) { concurrency::unknown(status) } else { status });
             }
         };
         self.rate_limits.admit(rpc, identified.user(), &request)?;

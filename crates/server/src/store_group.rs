@@ -30,9 +30,9 @@ use vlot_store::view::View;
 use leases::Renewals;
 pub(crate) use leases::Renewing;
 
-use crate::metrics::Metrics;
 use crate::status::Status;
 use crate::store_machine::{Facts, Proposal, StoreMachine, Told};
+use crate::telemetry::metrics::Metrics;
 
 pub(crate) use members::{ATTEMPT_PAUSE, Unchanged};
 

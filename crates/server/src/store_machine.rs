@@ -21,8 +21,8 @@ use vlot_store::revision::Position;
 use vlot_store::store::{Applied, Store};
 use vlot_store::view::View;
 
-use crate::member;
-use crate::metrics::{Act, Metrics};
+use crate::members::member;
+use crate::telemetry::metrics::{Act, Metrics};
 
 /// What members agree on applying: the store, and what must happen beside it.
 pub(crate) struct StoreMachine {

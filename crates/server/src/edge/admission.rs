@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{info, warn};
 use vlot_tls::{HandshakeError, Reason};
 
-use crate::metrics::Offence;
 use crate::share::{AddressLimits, ConnectionPlace, Shares};
+use crate::telemetry::metrics::Offence;
 
 /// How often a fault is logged that repeats with every connection.
 const EVERY: Duration = Duration::from_secs(60);

@@ -15,8 +15,8 @@ use http_body::{Frame, SizeHint};
 use super::compression::{Encoding, compressed};
 use super::gateway::{Incomplete, JsonBody};
 use crate::conversation::{PREFIX_BYTES, Waiting, prefix};
-use crate::metrics::Tally;
 use crate::status::{Code, Status};
+use crate::telemetry::metrics::Tally;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

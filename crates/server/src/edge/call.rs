@@ -11,11 +11,11 @@ use bytes::Bytes;
 
 use super::Edge;
 use crate::conversation::{Replies, Requests, Slices, Waiting};
-use crate::metrics::Metrics;
 use crate::rpc::Rpc;
 use crate::service::{Caller, LongAnswer};
 use crate::share::Share;
 use crate::status::{Code, Status};
+use crate::telemetry::metrics::Metrics;
 
 /// Batches of replies that may wait between a streaming service and the connection.
 const BATCHES_MAX: usize = 2;

@@ -16,9 +16,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::CONNECTION_WINDOW;
 use super::security::Client;
-use crate::metrics::{Metrics, Offence};
 use crate::share::{AddressLimits, ConnectionPlace, Exceeded, Share, Shares, StreamPlace};
 use crate::status::{Code, Status};
+use crate::telemetry::metrics::{Metrics, Offence};
 
 /// How long a message may take from its first byte to its last; of a call that has one, from the call's headers.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);

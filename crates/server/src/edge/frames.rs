@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
 use super::connection::Connection;
-use crate::metrics::Offence;
+use crate::telemetry::metrics::Offence;
 use calm::Calm;
 use ending::Ending;
 use written::Written;

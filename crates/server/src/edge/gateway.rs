@@ -26,10 +26,10 @@ use super::{Edge, call};
 use crate::auth::Credentials;
 use crate::conversation::Waiting;
 use crate::json;
-use crate::metrics::Tally;
 use crate::rpc::Rpc;
 use crate::service::{Caller, Reply};
 use crate::status::{Code, Status};
+use crate::telemetry::metrics::Tally;
 
 pub(super) use reply::{Incomplete, JsonBody};
 

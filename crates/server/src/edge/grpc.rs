@@ -19,10 +19,10 @@ use super::connection::{Connection, Received};
 use super::requests::GrpcRequests;
 use crate::auth::Credentials;
 use crate::conversation::Requests;
-use crate::metrics::Tally;
 use crate::rpc::{Kind, Rpc};
 use crate::service::{Caller, LongAnswer, Reply};
 use crate::status::{Code, Status};
+use crate::telemetry::metrics::Tally;
 
 const CONTENT_TYPE_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// Whether a request claims to be a gRPC call.

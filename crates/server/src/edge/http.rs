@@ -10,12 +10,12 @@ use tracing::warn;
 use vlot_proto::etcdserverpb::AlarmType;
 
 use super::body::Body;
-use crate::debug_vars::debug_vars;
-use crate::exposition::exposition;
-use crate::metrics::{Check, Probe};
 use crate::service::{ETCD_VERSION, Services};
 use crate::status::Status;
 use crate::store_group::StoreFailure;
+use crate::telemetry::debug_vars::debug_vars;
+use crate::telemetry::exposition::exposition;
+use crate::telemetry::metrics::{Check, Probe};
 
 /// Answers a request that is no call.
 pub(super) async fn answer<B>(services: &Services, request: &Request<B>) -> Response<Body> {

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use crate::auth::BadKeys;
 use crate::config::Url;
-use crate::corruption::Corrupt;
-use crate::data_dir::DataDirError;
 use crate::edge::ListenError;
-use crate::identity::Identity;
-use crate::join::JoinError;
+use crate::files::data_dir::DataDirError;
+use crate::members::identity::Identity;
+use crate::members::join::JoinError;
 use crate::store_group::StoreFailure;
+use crate::upkeep::corruption::Corrupt;
 
 /// Why a node does not start, or does not go on.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use vlot_store::view::View;
 
 use super::Services;
 use crate::conversation::{NotTaken, Slices};
-use crate::metrics::{Metrics, Offence};
 use crate::status::{Code, Status};
+use crate::telemetry::metrics::{Metrics, Offence};
 use crate::worker_pool::WorkerPool;
 
 /// What is answered at once, on the thread that serves all clients, looks at no more keys and has no more bytes.

@@ -18,9 +18,9 @@ use vlot_proto::etcdserverpb::{
 use super::reconfigure::{self, Voter};
 use super::{Caller, Services, decode, encode};
 use crate::config::Url;
-use crate::identity::{Identity, fresh_member_id};
-use crate::member;
-use crate::peer_pages::{CLUSTER_ID, MEMBER_ID, member_page};
+use crate::members::identity::{Identity, fresh_member_id};
+use crate::members::member;
+use crate::members::peer_pages::{CLUSTER_ID, MEMBER_ID, member_page};
 use crate::status::Status;
 use crate::store_group::{ATTEMPT_PAUSE, Unchanged};
 

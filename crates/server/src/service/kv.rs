@@ -15,9 +15,9 @@ use vlot_store::view::View;
 
 use super::answer::{Answer, Reply, SHORT_BYTES_MAX, SHORT_KEYS_MAX, is_long_deletion, is_long_txn};
 use super::{Caller, Services, decode, encode, encode_by};
-use crate::metrics::Act;
 use crate::status::Status;
 use crate::store_machine::Proposal;
+use crate::telemetry::metrics::Act;
 
 impl Services {
     pub(super) async fn range(&self, caller: &Caller, request: Bytes) -> Result<Reply, Status> {

@@ -1,5 +1,9 @@
 //! `etcdserverpb.Maintenance`: what this node is up to.
 
+mod alarm;
+mod downgrade;
+mod snapshot;
+
 use bytes::Bytes;
 use vlot_proto::etcdserverpb::{
     AlarmMember, AlarmType, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse, HashRequest,

@@ -17,7 +17,7 @@ use vlot::{
 use vlot_proto::etcdserverpb::Member;
 
 use super::StoreGroup;
-use crate::member::{Membership, voters_to_be};
+use crate::members::member::{Membership, voters_to_be};
 use crate::status::Status;
 
 /// Between two attempts at what is refused for a reason that passes.

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::{CONTINUATION, DATA, HEADERS, Header, PING, PRIORITY_FRAME, RST_STREAM, SETTINGS, WINDOW_UPDATE};
-use crate::metrics::Offence;
+use crate::telemetry::metrics::Offence;
 
 /// Headers of one request that cost nothing beyond the request: a token takes a few KiB where a client spells it out in each.
 const HEADER_BYTES_FREE: usize = 4096;

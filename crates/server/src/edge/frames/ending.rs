@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::GOAWAY;
-use crate::metrics::Offence;
+use crate::telemetry::metrics::Offence;
 
 /// RFC 9113 §7: the client behaves in a way that may cause excessive load.
 const ENHANCE_YOUR_CALM: u32 = 0xb;

@@ -10,8 +10,8 @@ use vlot_proto::descriptors::Message;
 use super::failure::push_stream_error;
 use crate::conversation::{PREFIX_BYTES, Waiting};
 use crate::json::{self, Encoder, NotTheMessage};
-use crate::metrics::Tally;
 use crate::status::{Code, Status};
+use crate::telemetry::metrics::Tally;
 
 /// How much of a message is turned into JSON at a time.
 const SLICE_BYTES: usize = 64 * 1024;

@@ -3,7 +3,7 @@
 use vlot_tls::Certificate;
 
 use super::text::{Exposition, labels};
-use crate::metrics::Handshakes;
+use crate::telemetry::metrics::Handshakes;
 
 /// From when on, and until when, a certificate is good, in seconds from 1970.
 #[derive(Clone, Copy, Debug)]

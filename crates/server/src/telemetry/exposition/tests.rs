@@ -11,10 +11,10 @@ use vlot_proto::etcdserverpb::Member;
 use super::node::{self, Standing};
 use super::text::Exposition;
 use super::{calls, process, store, tls};
-use crate::metrics::{Act, Check, Metrics, Probe};
 use crate::rpc::{Kind, Rpc};
 use crate::status::{Code, Status};
 use crate::store_group::Glance;
+use crate::telemetry::metrics::{Act, Check, Metrics, Probe};
 
 /// The names that are told.
 const TOLD: &[&str] = &[
@@ -197,7 +197,7 @@ fn every_name_that_dashboards_use_is_told_or_said_to_be_absent() {
     let names = names(&text);
     let missing: Vec<_> = TOLD.iter().filter(|name| !names.contains(*name)).collect();
     assert!(missing.is_empty(), "{missing:#?}");
-    let document = include_str!("../../../../docs/etcd-compatibility.md");
+    let document = include_str!("../../../../../docs/etcd-compatibility.md");
     for name in ABSENT {
         assert!(!names.contains(name), "{name} is told");
         assert!(document.contains(&format!("`{name}`")), "{name} is not in the document");

@@ -13,11 +13,11 @@ use vlot_proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use vlot_store::snapshot::Snapshot;
 use vlot_store::store::Store;
 
-use super::{Caller, ETCD_VERSION, Services, decode};
-use crate::backup;
 use crate::conversation::{Batch, Replies, Requests};
-use crate::metrics::Offence;
+use crate::files::backup;
+use crate::service::{Caller, ETCD_VERSION, Services, decode};
 use crate::status::{Code, Status};
+use crate::telemetry::metrics::Offence;
 
 /// How many bytes one message has, as in etcd.
 const PIECE_BYTES: usize = 32 << 10;
@@ -28,7 +28,7 @@ const DURABLE_PAUSE: Duration = Duration::from_millis(10);
 
 impl Services {
     /// Local: it needs no other member. Everything that this node had applied at the call is in it; writes go on.
-    pub(super) async fn snapshot(
+    pub(in crate::service) async fn snapshot(
         &self,
         caller: &Caller,
         mut requests: impl Requests,

@@ -12,7 +12,7 @@ use vlot_proto::etcdserverpb::alarm_request::AlarmAction;
 use vlot_proto::etcdserverpb::{AlarmRequest, AlarmType};
 use vlot_store::command::Command;
 
-use crate::member::own_alarm_name;
+use crate::members::member::own_alarm_name;
 use crate::service::Services;
 use crate::store_group::SIZE_INTERVAL;
 

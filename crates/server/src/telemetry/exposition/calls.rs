@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::text::{Exposition, Unit, labels};
 use crate::limits::RateLimits;
-use crate::metrics::{Calls, Counters, Metrics};
 use crate::rpc::{Kind, Rpc};
 use crate::status::CODE_NAMES;
+use crate::telemetry::metrics::{Calls, Counters, Metrics};
 
 pub(super) fn calls(metrics: &Metrics, text: &mut Exposition) {
     grpc(&metrics.calls, text);

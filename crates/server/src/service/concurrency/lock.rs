@@ -9,12 +9,12 @@ use vlot_store::command::Tag;
 use vlot_store::store::Applied;
 
 use super::queue::unknown;
-use super::{Caller, Services, decode, encode};
+use crate::service::{Caller, Services, decode, encode};
 use crate::status::{Code, Status};
 
 impl Services {
     /// Waits for the lock, and gives it only if the lease has outlived the wait.
-    pub(super) async fn lock(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(in crate::service) async fn lock(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let LockRequest { name, lease } = decode(bytes)?;
         let taken = self.take_place(caller, &name, lease, Bytes::new()).await?;
         let turn = self.wait_for_turn(caller, &name, &taken.place).await?;
@@ -26,7 +26,7 @@ impl Services {
         Ok(encode(&LockResponse { header: Some(self.header(revision)), key: taken.place.key }))
     }
 
-    pub(super) async fn unlock(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(in crate::service) async fn unlock(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let UnlockRequest { key } = decode(bytes)?;
         let delete = DeleteRangeRequest { key, ..Default::default() };
         check::check_delete(&delete).map_err(|refusal| unknown(refusal.into()))?;

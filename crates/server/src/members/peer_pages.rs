@@ -9,11 +9,11 @@ use vlot::net::{Page, Pages};
 use vlot_proto::etcdserverpb::Member;
 use vlot_store::hash::HistoryHash;
 
-use crate::ask::Answer;
-use crate::history_hashes::Outcome;
-use crate::identity::Identity;
-use crate::member;
+use crate::members::ask::Answer;
+use crate::members::identity::Identity;
+use crate::members::member;
 use crate::service::{ETCD_VERSION, Services};
+use crate::upkeep::history_hashes::Outcome;
 
 /// The cluster that answers, in hexadecimal.
 pub(crate) const CLUSTER_ID: &str = "X-Etcd-Cluster-ID";

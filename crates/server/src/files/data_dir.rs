@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Url};
-use crate::identity::Identity;
+use crate::members::identity::Identity;
 
 /// A data directory that belongs to this process for as long as this value lives.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ pub fn check_mark(path: &Path, config: &Config) -> Result<(), DataDirError> {
 }
 
 fn computed(config: &Config) -> Identity {
-    crate::member::Membership::first(config).identity()
+    crate::members::member::Membership::first(config).identity()
 }
 
 /// The file that says which member a data directory belongs to.

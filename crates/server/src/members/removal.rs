@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::ask::PageClient;
 use crate::config::{Config, Url};
-use crate::identity::Identity;
-use crate::member::Membership;
-use crate::peer_pages::{CLUSTER_ID, GONE, member_page};
+use crate::members::ask::PageClient;
+use crate::members::identity::Identity;
+use crate::members::member::Membership;
+use crate::members::peer_pages::{CLUSTER_ID, GONE, member_page};
 use crate::store_group::StoreGroup;
 
 /// How long one member may take to answer.

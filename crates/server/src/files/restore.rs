@@ -16,10 +16,10 @@ use vlot_store::revision::Position;
 use vlot_store::snapshot::RestoreError as BadSnapshot;
 use vlot_store::store::{OpenError, Options, Store};
 
-use crate::backup::{Backup, BackupError};
 use crate::config::Config;
-use crate::data_dir::{DataDir, DataDirError};
-use crate::member::{Membership, is_of_a_cluster};
+use crate::files::backup::{Backup, BackupError};
+use crate::files::data_dir::{DataDir, DataDirError};
+use crate::members::member::{Membership, is_of_a_cluster};
 use crate::serve::STORE;
 
 /// How a backup is restored.

@@ -17,12 +17,12 @@ use vlot_proto::etcdserverpb::{AlarmRequest, AlarmType};
 use vlot_store::command::Command;
 use vlot_store::hash::HistoryHash;
 
-use crate::ask::PageClient;
 use crate::config::{CorruptionChecks, Url};
-use crate::history_hashes::Outcome;
-use crate::peer_pages::{ACCEPTED, BEHIND, CLUSTER_ID, MEMBER_ID, hash_page, read_hash};
+use crate::members::ask::PageClient;
+use crate::members::peer_pages::{ACCEPTED, BEHIND, CLUSTER_ID, MEMBER_ID, hash_page, read_hash};
 use crate::service::Services;
 use crate::status::{COMPACTED, Status};
+use crate::upkeep::history_hashes::Outcome;
 
 /// How long one member may take to say something.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);

@@ -137,7 +137,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Metrics;
+    use crate::telemetry::metrics::Metrics;
 
     fn count(counter: &AtomicU64) -> u64 {
         counter.load(Relaxed)

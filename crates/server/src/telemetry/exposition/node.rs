@@ -9,9 +9,9 @@ use vlot::{DiskState, NodeId};
 use vlot_proto::etcdserverpb::Member;
 
 use super::text::{Exposition, Unit, labels};
-use crate::metrics::Metrics;
 use crate::service::{ETCD_VERSION, Services};
 use crate::store_group::RaftStatus;
+use crate::telemetry::metrics::Metrics;
 
 /// Where a node stands.
 #[derive(Debug, Default)]

@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use vlot_proto::etcdserverpb::Member;
 
-use crate::ask::PageClient;
 use crate::config::{Config, Url};
-use crate::identity::Identity;
-use crate::member::Membership;
-use crate::peer_pages::{MEMBERS, read_members};
+use crate::members::ask::PageClient;
+use crate::members::identity::Identity;
+use crate::members::member::Membership;
+use crate::members::peer_pages::{MEMBERS, read_members};
 
 pub(crate) use error::JoinError;
 use error::Silence;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use vlot_proto::etcdserverpb::Member;
 
-use crate::ask::AskError;
 use crate::config::Url;
+use crate::members::ask::AskError;
 
 /// Why a node may neither join a cluster nor begin one.
 #[derive(Debug)]

@@ -10,14 +10,14 @@ use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use vlot_proto::mvccpb::Event;
 use vlot_store::watch::{CancelReason, Next, WatchOut, WatchStream};
 
-use super::{Caller, Services};
+use crate::service::{Caller, Services};
 use crate::status::Status;
 
 /// How many bytes of events are taken at a time.
 const DRAIN_BYTES: usize = 64 * 1024;
 
 /// The changes of some keys, from a revision on.
-pub(super) struct Changes<'s> {
+pub(in crate::service) struct Changes<'s> {
     services: &'s Services,
     /// None while it is caught up.
     stream: Option<WatchStream>,
@@ -25,14 +25,18 @@ pub(super) struct Changes<'s> {
 }
 
 /// Some events of one revision, or of several.
-pub(super) struct Changed {
-    pub(super) revision: i64,
-    pub(super) events: Vec<Event>,
+pub(in crate::service) struct Changed {
+    pub(in crate::service) revision: i64,
+    pub(in crate::service) events: Vec<Event>,
 }
 
 impl Services {
     /// Watches as a client would.
-    pub(super) async fn changes(&self, caller: &Caller, create: &WatchCreateRequest) -> Result<Changes<'_>, Status> {
+    pub(in crate::service) async fn changes(
+        &self,
+        caller: &Caller,
+        create: &WatchCreateRequest,
+    ) -> Result<Changes<'_>, Status> {
         let woken = Arc::new(Notify::new());
         let wake = woken.clone();
         let mut stream = self.store_group.look(|store| store.watch_stream(Arc::new(move || wake.notify_one()))).await?;
@@ -44,7 +48,7 @@ impl Services {
 
 impl Changes<'_> {
     /// Waits for the next. `None` if history that it needs was given up: the caller looks anew.
-    pub(super) async fn next(&mut self) -> Result<Option<Changed>, Status> {
+    pub(in crate::service) async fn next(&mut self) -> Result<Option<Changed>, Status> {
         loop {
             // It is none only if an earlier call failed or was dropped.
             let Some(mut stream) = self.stream.take() else { return Ok(None) };

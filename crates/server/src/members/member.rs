@@ -13,7 +13,7 @@ use vlot_proto::etcdserverpb::{AlarmRequest, AlarmType, Member};
 use vlot_store::command::Command;
 
 use crate::config::{Config, InitialCluster, Url};
-use crate::identity::{Identity, cluster_id, member_id};
+use crate::members::identity::{Identity, cluster_id, member_id};
 use crate::store_machine::Facts;
 
 /// How this node sees its cluster.

@@ -19,7 +19,7 @@ use vlot_store::auth::Asked;
 use vlot_store::command::Tag;
 use vlot_store::store::Applied;
 
-use super::{Caller, Services};
+use crate::service::{Caller, Services};
 use crate::status::{Code, Status};
 use crate::store_machine::Proposal;
 
@@ -28,30 +28,30 @@ const OWN_LEASE_TTL: i64 = 60;
 
 /// A place in a queue.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) key: Bytes,
+pub(in crate::service) struct Place {
+    pub(in crate::service) key: Bytes,
     /// The revision that made the key: the order of the queue.
-    pub(super) created: i64,
-    pub(super) lease: i64,
+    pub(in crate::service) created: i64,
+    pub(in crate::service) lease: i64,
 }
 
 /// What comes of taking a place.
-pub(super) struct Taken {
-    pub(super) place: Place,
-    pub(super) header: ResponseHeader,
+pub(in crate::service) struct Taken {
+    pub(in crate::service) place: Place,
+    pub(in crate::service) header: ResponseHeader,
     /// The value of the place, if the lease had it before.
-    pub(super) found: Option<Bytes>,
+    pub(in crate::service) found: Option<Bytes>,
 }
 
 /// All places of a queue: what a name and a slash begin.
-pub(super) fn places_of(name: &[u8]) -> RangeRequest {
+pub(in crate::service) fn places_of(name: &[u8]) -> RangeRequest {
     let bounded = |last| Bytes::from([name, &[last]].concat());
     RangeRequest { key: bounded(b'/'), range_end: bounded(b'/' + 1), ..Default::default() }
 }
 
 impl Services {
     /// Takes a place in the queue of a name, with a lease of its own if none is brought.
-    pub(super) async fn take_place(
+    pub(in crate::service) async fn take_place(
         &self,
         caller: &Caller,
         name: &[u8],
@@ -81,7 +81,7 @@ impl Services {
     }
 
     /// Waits until all places before this one are free. The place is given back unless the caller keeps it.
-    pub(super) async fn wait_for_turn(
+    pub(in crate::service) async fn wait_for_turn(
         &self,
         caller: &Caller,
         name: &[u8],
@@ -109,7 +109,7 @@ impl Services {
     }
 
     /// Whether a place is still there, as the cluster knows it: its lease may have ended meanwhile.
-    pub(super) async fn has_place(&self, caller: &Caller, place: &Place) -> Result<(i64, bool), Status> {
+    pub(in crate::service) async fn has_place(&self, caller: &Caller, place: &Place) -> Result<(i64, bool), Status> {
         self.store_group.barrier().await?;
         let range = RangeRequest { key: place.key.clone(), ..Default::default() };
         let (revision, found) = self.first_of(caller, &range).await?;
@@ -117,7 +117,7 @@ impl Services {
     }
 
     /// Replaces the value of a place, or does something else to it: only if it is still the same one.
-    pub(super) async fn with_place(
+    pub(in crate::service) async fn with_place(
         &self,
         caller: &Caller,
         key: &Bytes,
@@ -131,7 +131,7 @@ impl Services {
     }
 
     /// The first key that a range has on this node, and the newest revision.
-    pub(super) async fn first_of(
+    pub(in crate::service) async fn first_of(
         &self,
         caller: &Caller,
         range: &RangeRequest,
@@ -158,14 +158,14 @@ impl Services {
 }
 
 /// Gives a place back when it is dropped: with the call of a client that has gone, say.
-pub(super) struct GivesBack<'s> {
+pub(in crate::service) struct GivesBack<'s> {
     services: &'s Services,
     caller: Caller,
     place: Option<Place>,
 }
 
 impl GivesBack<'_> {
-    pub(super) fn keep(mut self) {
+    pub(in crate::service) fn keep(mut self) {
         self.place = None;
     }
 }
@@ -205,7 +205,7 @@ fn created_at(key: &Bytes, revision: i64) -> Compare {
 }
 
 /// etcd's lock and election pass refusals on as text: their codes get lost, and clients go by that.
-pub(super) fn unknown(status: Status) -> Status {
+pub(in crate::service) fn unknown(status: Status) -> Status {
     match status.code {
         Code::NotFound
         | Code::InvalidArgument

@@ -7,9 +7,9 @@ use vlot_store::figures::Figures;
 use vlot_store::quota::Quota;
 
 use super::text::{Exposition, Unit, labels};
-use crate::metrics::{DEFRAGMENT, Metrics};
 use crate::rpc::Rpc;
 use crate::store_group::Glance;
+use crate::telemetry::metrics::{DEFRAGMENT, Metrics};
 
 /// What the store is. A store that stands still is told as it was before.
 pub(super) fn sizes(glance: &Glance, text: &mut Exposition) {

@@ -8,7 +8,7 @@ use vlot_proto::etcdserverpb::{DowngradeInfo, DowngradeRequest, DowngradeRespons
 use vlot_store::command::Command;
 use vlot_store::store::Store;
 
-use super::{Caller, ETCD_VERSION, Services, decode, encode};
+use crate::service::{Caller, ETCD_VERSION, Services, decode, encode};
 use crate::status::Status;
 use crate::store_machine::Proposal;
 
@@ -16,7 +16,7 @@ use crate::store_machine::Proposal;
 const TARGET: &[u8] = b"downgrade";
 
 impl Services {
-    pub(super) async fn downgrade(&self, caller: &Caller, request: Bytes) -> Result<Bytes, Status> {
+    pub(in crate::service) async fn downgrade(&self, caller: &Caller, request: Bytes) -> Result<Bytes, Status> {
         let request: DowngradeRequest = decode(request)?;
         match DowngradeAction::try_from(request.action) {
             Ok(DowngradeAction::Validate) => drop(self.downgrade_target(&request.version).await?),
@@ -33,7 +33,7 @@ impl Services {
     }
 
     /// To what the cluster is being downgraded.
-    pub(super) fn downgrade_info(&self) -> DowngradeInfo {
+    pub(in crate::service) fn downgrade_info(&self) -> DowngradeInfo {
         let target = self.store_group.facts().get(TARGET).cloned().unwrap_or_default();
         DowngradeInfo { enabled: !target.is_empty(), target_version: String::from_utf8_lossy(&target).into_owned() }
     }

@@ -8,12 +8,12 @@ use vlot_proto::etcdserverpb::{AlarmRequest, AlarmResponse, AlarmType};
 use vlot_store::command::Tag;
 use vlot_store::store::{Applied, Store};
 
-use super::{Caller, Services, decode, encode};
+use crate::service::{Caller, Services, decode, encode};
 use crate::status::Status;
 
 impl Services {
     /// A list is as new as the call, and costs no entry of the log.
-    pub(super) async fn alarm(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(in crate::service) async fn alarm(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let request: AlarmRequest = decode(bytes.clone())?;
         let mut reply = if request.action == AlarmAction::Get as i32 {
             // A corrupt member says so, too.
@@ -35,12 +35,12 @@ impl Services {
     }
 
     /// Refuses what would make a full store fuller. Deletions and compactions are never refused: they are the way out.
-    pub(super) fn require_space(&self) -> Result<(), Status> {
+    pub(in crate::service) fn require_space(&self) -> Result<(), Status> {
         self.require_space_for(0)
     }
 
     /// The same for so many bytes.
-    pub(super) fn require_space_for(&self, bytes: usize) -> Result<(), Status> {
+    pub(in crate::service) fn require_space_for(&self, bytes: usize) -> Result<(), Status> {
         if self.store_group.alarms().borrow().has(AlarmType::Nospace) || !self.store_group.has_room() {
             return Err(Status::NO_SPACE);
         }

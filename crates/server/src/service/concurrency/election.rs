@@ -13,8 +13,8 @@ use vlot_proto::v3electionpb::{
 };
 
 use super::queue::places_of;
-use super::{Caller, Services, decode, encode};
 use crate::conversation::{Batch, Replies, Requests};
+use crate::service::{Caller, Services, decode, encode};
 use crate::status::{Code, Status};
 
 fn not_leader() -> Status {
@@ -31,7 +31,7 @@ fn no_leader_key() -> Status {
 
 impl Services {
     /// Waits until the caller leads.
-    pub(super) async fn campaign(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(in crate::service) async fn campaign(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let CampaignRequest { name, lease, value } = decode(bytes)?;
         let taken = self.take_place(caller, &name, lease, value.clone()).await?;
         let place = &taken.place;
@@ -55,7 +55,7 @@ impl Services {
     }
 
     /// Replaces what the leader proclaims, if the caller still leads.
-    pub(super) async fn proclaim(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(in crate::service) async fn proclaim(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let ProclaimRequest { leader, value } = decode(bytes)?;
         let LeaderKey { key, rev, lease, .. } = leader.ok_or_else(no_leader_key)?;
         self.require_space()?;
@@ -67,7 +67,7 @@ impl Services {
     }
 
     /// Gives the leadership up. It is no error if the caller does not have it.
-    pub(super) async fn resign(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(in crate::service) async fn resign(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let ResignRequest { leader } = decode(bytes)?;
         let LeaderKey { key, rev, .. } = leader.ok_or_else(no_leader_key)?;
         let delete = DeleteRangeRequest { key: key.clone(), ..Default::default() };
@@ -76,7 +76,7 @@ impl Services {
     }
 
     /// Who leads.
-    pub(super) async fn leader(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
+    pub(in crate::service) async fn leader(&self, caller: &Caller, bytes: Bytes) -> Result<Bytes, Status> {
         let LeaderRequest { name } = decode(bytes)?;
         self.store_group.barrier().await?;
         let (revision, leader) = self.first_of(caller, &oldest_of(&name)).await?;
@@ -85,7 +85,7 @@ impl Services {
     }
 
     /// Tells who leads, and whatever leaders proclaim, for as long as the client wants to know.
-    pub(super) async fn observe(
+    pub(in crate::service) async fn observe(
         &self,
         caller: Caller,
         mut requests: impl Requests,
