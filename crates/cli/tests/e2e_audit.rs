@@ -85,7 +85,7 @@ async fn changes_are_told_without_what_they_write() {
         row("Put", r#"{"key":"k1"}"#, "OK"),
         row("Txn", r#"{"success":[{"request_txn":{"success":[{"request_put":{"key":"inner"}}]}}]}"#, "OK"),
         row("Put", r#"{"key":"k2","lease":99}"#, "NotFound"),
-        row("Authenticate", r#"{"name":"root"}"#, "Unimplemented"),
+        row("Authenticate", r#"{"name":"root"}"#, "FailedPrecondition"),
         row("Put", r#"{"key":"k3"}"#, "OK"),
     ];
     eventually("all is told", PATIENCE, || told(&path).len() >= expected.len());
