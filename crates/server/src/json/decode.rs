@@ -13,8 +13,9 @@ use super::scan::{Found, Scanner};
 use super::token::{Token, TokenKind, Tokens, leading_number};
 use super::{base64, number, quote};
 
-/// How deep messages may stand in each other: as deep as transactions are read, each of which stands in an operation.
-const DEPTH_MAX: usize = 2 * txn::DEPTH_MAX;
+/// How deep messages may stand in each other. A transaction stands in an operation, so that half as many may be nested as
+/// elsewhere, and as many as etcd allows by default: each level takes its part of the stack.
+const DEPTH_MAX: usize = txn::DEPTH_MAX;
 
 /// Line and character, both from one on.
 pub(super) type Position = (usize, usize);
