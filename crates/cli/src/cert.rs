@@ -43,7 +43,7 @@ enum Kind {
         #[arg(long = "host", value_delimiter = ',', required = true)]
         hosts: Vec<String>,
     },
-    /// Make what a member shows other members, both as who dials and as who is dialled
+    /// Make what a member shows other members, when it dials and when it is dialled
     Peer {
         #[command(flatten)]
         signed: Signed,

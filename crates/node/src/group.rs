@@ -157,7 +157,7 @@ impl Group {
         let Self { replica, work, .. } = self;
         match input {
             Input::Propose { sequence, payload, class, .. } => {
-                // Those that are urgent are few: whoever proposes them has a bound on it.
+                // Those that are urgent are few: the handle through which they are proposed bounds them.
                 let is_busy = class == Class::Bulk && self.applying.bytes() >= shared.apply_bytes_max;
                 replica.propose(sequence, payload, is_busy, work);
             }

@@ -65,7 +65,7 @@ enum Tokens {
 }
 
 impl Authenticator {
-    /// Reads the key files, if there are any; who is given them back is to watch them.
+    /// Reads the key files, if there are any, and gives them back to be watched.
     ///
     /// # Errors
     /// A key file is not as it should be.

@@ -84,7 +84,7 @@ fn work(waiting: &Mutex<Receiver<Piece>>) {
     // Where the system does not let it stand back, it works like all others.
     let _ = rustix::process::nice(NICENESS);
     loop {
-        // Whoever waits for a piece holds the lock; the others wait for the lock.
+        // The worker that waits for a piece holds the lock; the others wait for the lock.
         let piece = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(piece) = piece else { return };
         // A panic has been reported by its hook, and the caller is told.

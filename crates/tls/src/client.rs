@@ -157,7 +157,7 @@ impl Made for Loaded {
                     None => Revoked::default(),
                 };
                 let made = Servers::new(trusted, revoked, by.names.clone(), provider.clone());
-                let made = made.map_err(|why| contents[0].fail(FileFlaw::Unusable(why)))?;
+                let made = made.map_err(|why| contents[0].fail(FileFlaw::Unusable(why.to_string())))?;
                 (Arc::new(made), &contents[1 + usize::from(by.crl.is_some())..])
             }
         };

@@ -1,6 +1,6 @@
 //! How a connection begins: by its first byte it says whether it is TLS.
 //!
-//! Owns the bytes that were read to find out, which whoever serves the connection reads again.
+//! Owns the bytes that were read to find out, which the owner of the connection reads again.
 
 use std::io;
 use std::pin::Pin;

@@ -178,7 +178,7 @@ impl Made for Loaded {
                     None => Revoked::default(),
                 };
                 let made = Clients::new(trusted, revoked, clients.names.clone(), provider.clone());
-                Arc::new(made.map_err(|why| contents[2].fail(FileFlaw::Unusable(why)))?)
+                Arc::new(made.map_err(|why| contents[2].fail(FileFlaw::Unusable(why.to_string())))?)
             }
         };
         let mut config = ServerConfig::builder_with_provider(provider)

@@ -10,8 +10,8 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
 
 use crate::certificate::{Certificate, End};
@@ -81,9 +81,8 @@ impl Clients {
         revoked: Revoked,
         names: NameRule,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Clients, String> {
-        let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(trusted.store), provider).build();
-        let inner = inner.map_err(|error| error.to_string())?;
+    ) -> Result<Clients, VerifierBuilderError> {
+        let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(trusted.store), provider).build()?;
         Ok(Clients { rules: Rules { authorities: trusted.certificates, revoked, names }, inner })
     }
 }
@@ -140,9 +139,8 @@ impl Servers {
         revoked: Revoked,
         names: NameRule,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Servers, String> {
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted.store), provider).build();
-        let inner = inner.map_err(|error| error.to_string())?;
+    ) -> Result<Servers, VerifierBuilderError> {
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted.store), provider).build()?;
         Ok(Servers { rules: Rules { authorities: trusted.certificates, revoked, names }, inner })
     }
 }

@@ -20,7 +20,7 @@ use crate::worker_pool::WorkerPool;
 
 /// Passwords that were right and are remembered, twice.
 const VERIFIED_MAX: usize = 16 * 1024;
-/// Those that were wrong. They have a place of their own: whoever guesses pushes out no password that is right.
+/// Those that were wrong. They have a place of their own, so that guesses push out no password that is right.
 const REFUTED_MAX: usize = 2 * 1024;
 /// Callers that wait for a check, all together.
 const CALLERS_MAX: usize = 16 * 1024;
@@ -138,7 +138,7 @@ impl Passwords {
             false => state.refuted.insert(name, ()),
         }
         drop(state);
-        // Who has gone meanwhile need not be told.
+        // A call that has gone meanwhile need not be told.
         for caller in callers {
             let _ = caller.send(is_right);
         }

@@ -150,8 +150,9 @@ impl<S: AsyncRead + Unpin> Frames<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            if self.end_if_due() {
-                let Frames { ending: Some(ending), stream, .. } = &mut *self else { unreachable!("it is due") };
+            if self.end_if_due()
+                && let Frames { ending: Some(ending), stream, .. } = &mut *self
+            {
                 return ending.poll(stream, context).map(Err);
             }
             if !self.next.is_empty() {

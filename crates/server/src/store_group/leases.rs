@@ -159,7 +159,7 @@ impl StoreGroup {
             Ok(Err(refusal)) => Err(refusal.into()),
             Err(status) => Err(status),
         };
-        // Who has gone meanwhile need not be told.
+        // A call that has gone meanwhile need not be told.
         match renewed {
             Ok((revision, ttls)) => waiting.into_iter().zip(ttls).for_each(|(one, ttl)| {
                 let renewed =

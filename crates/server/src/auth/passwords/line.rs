@@ -28,7 +28,7 @@ pub(super) struct Job {
     pub(super) password: String,
 }
 
-/// Whoever waits for a verdict.
+/// A call that waits for a verdict.
 type Callers = Vec<oneshot::Sender<bool>>;
 
 /// Those that wait.
