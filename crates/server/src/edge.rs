@@ -309,7 +309,9 @@ impl Edge {
             Serves::Metrics => http::answer(&self.services, &request).await,
             Serves::GrpcAndHttp | Serves::Http => {
                 let origin = cors::allowed(self.origins.as_deref(), request.headers());
-                let mut response = self.answer_http(connection, request, serves == Serves::GrpcAndHttp).await;
+                // Each call is a task, as large as the largest way to answer one: the rare one is boxed.
+                let answer = self.answer_http(connection, request, serves == Serves::GrpcAndHttp);
+                let mut response = Box::pin(answer).await;
                 if let Some(origin) = origin {
                     cors::allow(&mut response, origin);
                 }

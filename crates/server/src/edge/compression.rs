@@ -10,11 +10,12 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::conversation::PREFIX_BYTES;
 use crate::status::{Code, Status};
 
+pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// Bytes of a reply that is compressed at most: longer ones go as they are, which is every sender's choice.
 const COMPRESSED_MAX: usize = 64 * 1024;
 /// Bytes that are inflated before others have their turn.
@@ -33,7 +34,7 @@ impl Encoding {
     /// # Errors
     /// It is not known, whether or not a message has it: the words are gRPC's Go server's, as below.
     pub(super) fn of(headers: &HeaderMap) -> Result<Encoding, Status> {
-        let Some(encoding) = headers.get("grpc-encoding") else { return Ok(Encoding::Identity) };
+        let Some(encoding) = headers.get(GRPC_ENCODING) else { return Ok(Encoding::Identity) };
         match encoding.as_bytes() {
             b"" | b"identity" => Ok(Encoding::Identity),
             b"gzip" => Ok(Encoding::Gzip),
