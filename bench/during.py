@@ -31,7 +31,7 @@ def main():
     found = {}
     for _ in range(args.rounds):
         for name, command in (("vlot", [args.vlot, "server"]), ("etcd", [args.etcd, "--quota-backend-bytes", str(8 << 30)])):
-            cluster = Cluster(command)
+            cluster = Cluster(command, nodes=3, tls=None)
             try:
                 cluster.wait(args.vlot)
                 measure(args, name, cluster, found)
