@@ -1,44 +1,43 @@
 //! The store: one value that commands change and requests read.
 //!
 //! Owns the parts and what moves between them: the index and the values in memory, the batch under way, the backlog
-//! towards the engine, compaction's walk. What commands do to keys is in `txn.rs`, what reads do in `range.rs`.
+//! towards the engine. How it is opened and compacted is in the files below it, what commands do to keys in `txn.rs`, what
+//! reads do in `range.rs`.
+
+mod applied;
+mod compaction;
+mod open;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use vlot_proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse,
-    PutResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
+    AlarmRequest, AlarmResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
-use vlot_proto::vlotpb::{RemoveQuotaResponse, SetQuotaResponse};
 
 use crate::alarms::Alarms;
 use crate::auth::{Asker, Auth, AuthCommand};
 use crate::backlog::Backlog;
 use crate::command::Command;
-use crate::damage::{BadBlock, Damage};
 pub use crate::engine::OpenError;
-use crate::engine::redb::RedbEngine;
 use crate::engine::{Engine, EngineError, Record};
 use crate::figures::Measures;
 use crate::lease::Leases;
 pub use crate::mvcc::hash::HistoryHash;
-use crate::mvcc::history::{self, Block, Event};
-use crate::mvcc::key_index::{KeyIndex, Version};
+use crate::mvcc::history::Block;
 use crate::mvcc::reader::{Behind, Moment, Reader};
-use crate::mvcc::recent::Recent;
 use crate::mvcc::revision::{Position, Revision};
 use crate::mvcc::view::View;
 use crate::quota::Quotas;
 use crate::records::{self, Standing};
 use crate::refusal::Refusal;
 use crate::watch::hub::Watchers;
+pub use applied::Applied;
+use compaction::Walk;
 
 /// How a store behaves. None of it changes what a command does.
 #[derive(Clone, Debug)]
@@ -72,9 +71,6 @@ impl Default for Options {
     }
 }
 
-/// How many keys, or events in memory, one step of compaction looks at.
-const STEP_KEYS: usize = 512;
-
 /// etcd's multi-version key-value store.
 ///
 /// `durable ≤ applied`. Everything that is not durable is in memory.
@@ -106,21 +102,6 @@ pub struct Store {
     pub(crate) options: Options,
 }
 
-/// Compaction on its way through the index.
-#[derive(Debug)]
-struct Walk {
-    next: Vec<u8>,
-    compacted: i64,
-    /// What each step has given up.
-    dropped: Vec<Vec<Revision>>,
-}
-
-impl Walk {
-    fn new(compacted: i64) -> Self {
-        Self { next: Vec::new(), compacted, dropped: Vec::new() }
-    }
-}
-
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { now: Moment { revision, compacted, .. }, applied, .. } = self;
@@ -129,123 +110,6 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in `dir`, which is made if need be, at the position that is durable there. The caller then
-    /// applies its log from there on.
-    ///
-    /// # Errors
-    /// The directory cannot be used, or what is in it is damaged.
-    pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        let engine = RedbEngine::open(dir, options.engine_cache_bytes)?;
-        Self::open_on(Arc::new(engine), options)
-    }
-
-    /// Opens the store on an engine of the caller's choice, with a background thread.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub fn open_on(engine: Arc<dyn Engine>, options: Options) -> Result<Self, OpenError> {
-        let mut store = Self::open_still(engine, options)?;
-        store.begin_writing()?;
-        Ok(store)
-    }
-
-    fn begin_writing(&mut self) -> Result<(), OpenError> {
-        self.backlog.spawn(self.options.commit_interval).map_err(OpenError::Io)
-    }
-
-    /// Opens the store without a background thread: only [`Store::flush`] makes something durable, when it is called.
-    /// For simulations, which decide themselves when that is, and for measurements.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub fn open_still(engine: Arc<dyn Engine>, options: Options) -> Result<Self, OpenError> {
-        Self::open_measured(engine, options, Arc::default())
-    }
-
-    fn open_measured(engine: Arc<dyn Engine>, options: Options, measures: Arc<Measures>) -> Result<Self, OpenError> {
-        let found = records::read(engine.view()?.records()?).map_err(|bad| OpenError::Damaged(Damage::Record(bad)))?;
-        let standing = found.standing.unwrap_or(Standing::EMPTY);
-        let now = Moment {
-            index: KeyIndex::default(),
-            recent: Recent::default(),
-            revision: standing.revision,
-            compacted: standing.compacted,
-        };
-        let auth = Auth::load(found.auth, found.users, found.roles);
-        let auth = Arc::new(auth.map_err(|bad| OpenError::Damaged(Damage::Record(bad)))?);
-        let attributes: BTreeMap<_, _> = found.attributes.into_iter().collect();
-        let mut store = Self {
-            now,
-            leases: Leases::load(standing.position.index, found.lease_time, &found.leases),
-            alarms: Alarms::of(attributes.iter()),
-            quotas: Quotas::load(found.quotas),
-            auth: Arc::clone(&auth),
-            attributes,
-            applied: standing.position,
-            batch: Vec::new(),
-            records: Vec::new(),
-            // History may hold what was compacted and not taken out before the store was closed.
-            walk: (standing.compacted > 0).then(|| Walk::new(standing.compacted)),
-            sweep: None,
-            broken: Arc::default(),
-            watchers: Arc::new(Watchers::starting_at(standing.revision, auth, Arc::clone(&measures))),
-            backlog: Backlog::new(Arc::clone(&engine), standing, options.backlog_bytes_max, Arc::clone(&measures)),
-            measures,
-            engine,
-            options,
-        };
-        store.load(standing)?;
-        Ok(store)
-    }
-
-    /// Makes the index from history.
-    fn load(&mut self, standing: Standing) -> Result<(), OpenError> {
-        let engine = self.engine.view()?;
-        let mut damage = None;
-        let mut last = Revision::default();
-        engine.scan(last, &mut |key, stored| {
-            self.backlog.found(stored.len());
-            let loaded = history::unseal(stored).and_then(|events| {
-                for event in events {
-                    let event = event?;
-                    if event.revision <= last || event.revision.main > standing.revision {
-                        return Err(BadBlock::OutOfOrder(event.revision));
-                    }
-                    last = event.revision;
-                    self.load_event(&event);
-                }
-                Ok(())
-            });
-            self.now.recent.evict(self.options.value_cache_bytes, standing.revision);
-            match loaded {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(bad) => {
-                    damage = Some(OpenError::Damaged(Damage::Block { key, bad }));
-                    ControlFlow::Break(())
-                }
-            }
-        })?;
-        self.now.recent.close();
-        damage.map_or(Ok(()), Err)
-    }
-
-    fn load_event(&mut self, event: &Event<'_>) {
-        let version = match event.put {
-            Some(put) => Version::put(event.revision, put.create, put.version, put.lease, put.value.len()),
-            None => Version::deletion(event.revision),
-        };
-        let mut before = None;
-        self.now.index.push(event.key, |last| {
-            before = last.copied();
-            version
-        });
-        self.leases.attach(event.key, before.map_or(0, |before| before.lease), version.lease);
-        if !self.quotas.is_empty() {
-            self.quotas.count(event.key, before, &version);
-        }
-        self.now.recent.push(event);
-    }
-
     pub(crate) fn reader(&self) -> Reader<'_> {
         let Self { now: moment, backlog, broken, measures, .. } = self;
         Reader { moment, behind: Behind::Now(backlog), broken, measures }
@@ -391,20 +255,6 @@ impl Store {
         }
     }
 
-    fn apply_compaction(&mut self, revision: i64) -> Result<CompactionResponse, Refusal> {
-        let Moment { revision: newest, compacted: oldest, .. } = self.now;
-        if revision <= oldest {
-            return Err(Refusal::Compacted { oldest });
-        }
-        if revision > newest {
-            return Err(Refusal::FutureRevision { newest });
-        }
-        self.now.compacted = revision;
-        self.walk.get_or_insert_with(|| Walk::new(revision));
-        let header = ResponseHeader { revision: newest, ..Default::default() };
-        Ok(CompactionResponse { header: Some(header) })
-    }
-
     fn apply_alarm(&mut self, request: &AlarmRequest) -> AlarmResponse {
         let (alarms, remembered) = self.alarms.carry_out(request);
         if let Some((name, value)) = remembered {
@@ -466,49 +316,6 @@ impl Store {
         if self.now.recent.bytes() > bytes_max {
             self.now.recent.evict(bytes_max, self.backlog.durable().revision);
         }
-    }
-
-    /// Does a bounded piece of work on giving up compacted history. To be called between batches.
-    /// Returns whether there is more to do.
-    pub fn compact_step(&mut self) -> bool {
-        if self.is_broken() {
-            return false;
-        }
-        if let Some(walk) = self.walk.take() {
-            // The engine takes out only what it was given before, once it knows of the compaction.
-            self.end_batch();
-            self.walk_on(walk);
-        } else if let Some(from) = self.sweep {
-            let Moment { index, recent, .. } = &mut self.now;
-            self.sweep = recent.sweep(from, STEP_KEYS, |event| index.exact(event.key, event.revision).is_some());
-        }
-        self.walk.is_some() || self.sweep.is_some()
-    }
-
-    fn walk_on(&mut self, mut walk: Walk) {
-        let mut dropped = Vec::new();
-        let next = self.now.index.compact(&walk.next, STEP_KEYS, walk.compacted, |version| {
-            dropped.push(version.revision());
-        });
-        if !dropped.is_empty() {
-            walk.dropped.push(dropped);
-        }
-        if let Some(next) = next {
-            self.walk = Some(Walk { next, ..walk });
-            return;
-        }
-        if !walk.dropped.is_empty() {
-            self.sweep = Some(Revision::default());
-        }
-        self.backlog.drop_versions(walk.dropped, walk.compacted);
-        self.walk = (walk.compacted < self.now.compacted).then(|| Walk::new(self.now.compacted));
-    }
-
-    /// Whether compacted history is still in memory or in the engine. A client that asked for a `physical` compaction
-    /// waits for the end of it.
-    #[must_use]
-    pub fn is_compacting(&self) -> bool {
-        self.walk.is_some() || self.backlog.is_thinning()
     }
 
     /// The newest revision. An empty store is at 1.
@@ -634,49 +441,6 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-/// What a command did.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Applied {
-    /// To a put.
-    Put(PutResponse),
-    /// To a deletion.
-    DeleteRange(DeleteRangeResponse),
-    /// To a transaction.
-    Txn(TxnResponse),
-    /// To a compaction. With `physical` set the server waits while [`Store::is_compacting`].
-    Compact(CompactionResponse),
-    /// The fact is remembered.
-    SetAttribute,
-    /// To a grant.
-    LeaseGrant(LeaseGrantResponse),
-    /// To a revocation.
-    LeaseRevoke(LeaseRevokeResponse),
-    /// Leases are renewed.
-    LeaseKeepAlive {
-        /// The newest revision then.
-        revision: i64,
-        /// The time to live of each, in seconds, in the order of the command. Zero for one that there is not, minus one for
-        /// one that may not be renewed by who asks.
-        ttls: Vec<i64>,
-    },
-    /// Cluster time has moved on, if it was told in the term of its command.
-    LeaseTime {
-        /// How many leases have ended.
-        ended: usize,
-    },
-    /// To an alarm.
-    Alarm(AlarmResponse),
-    /// Users and roles are as the command wants them.
-    Auth {
-        /// The newest revision of the keys then.
-        revision: i64,
-    },
-    /// To a quota that is set.
-    SetQuota(SetQuotaResponse),
-    /// To a quota that is removed.
-    RemoveQuota(RemoveQuotaResponse),
-}
 
 /// What the store takes up.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

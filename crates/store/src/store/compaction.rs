@@ -1,0 +1,88 @@
+//! Compaction: history that nobody may ask for any more is given up in steps, between batches.
+//!
+//! A walk through the index finds what has been superseded; then the engine takes it out, and a sweep lets what is of it
+//! go from memory.
+
+use vlot_proto::etcdserverpb::{CompactionResponse, ResponseHeader};
+
+use super::Store;
+use crate::mvcc::reader::Moment;
+use crate::mvcc::revision::Revision;
+use crate::refusal::Refusal;
+
+/// How many keys, or events in memory, one step of compaction looks at.
+const STEP_KEYS: usize = 512;
+
+/// Compaction on its way through the index.
+#[derive(Debug)]
+pub(super) struct Walk {
+    next: Vec<u8>,
+    pub(super) compacted: i64,
+    /// What each step has given up.
+    dropped: Vec<Vec<Revision>>,
+}
+
+impl Walk {
+    pub(super) fn new(compacted: i64) -> Self {
+        Self { next: Vec::new(), compacted, dropped: Vec::new() }
+    }
+}
+
+impl Store {
+    pub(super) fn apply_compaction(&mut self, revision: i64) -> Result<CompactionResponse, Refusal> {
+        let Moment { revision: newest, compacted: oldest, .. } = self.now;
+        if revision <= oldest {
+            return Err(Refusal::Compacted { oldest });
+        }
+        if revision > newest {
+            return Err(Refusal::FutureRevision { newest });
+        }
+        self.now.compacted = revision;
+        self.walk.get_or_insert_with(|| Walk::new(revision));
+        let header = ResponseHeader { revision: newest, ..Default::default() };
+        Ok(CompactionResponse { header: Some(header) })
+    }
+
+    /// Does a bounded piece of work on giving up compacted history. To be called between batches.
+    /// Returns whether there is more to do.
+    pub fn compact_step(&mut self) -> bool {
+        if self.is_broken() {
+            return false;
+        }
+        if let Some(walk) = self.walk.take() {
+            // The engine takes out only what it was given before, once it knows of the compaction.
+            self.end_batch();
+            self.walk_on(walk);
+        } else if let Some(from) = self.sweep {
+            let Moment { index, recent, .. } = &mut self.now;
+            self.sweep = recent.sweep(from, STEP_KEYS, |event| index.exact(event.key, event.revision).is_some());
+        }
+        self.walk.is_some() || self.sweep.is_some()
+    }
+
+    fn walk_on(&mut self, mut walk: Walk) {
+        let mut dropped = Vec::new();
+        let next = self.now.index.compact(&walk.next, STEP_KEYS, walk.compacted, |version| {
+            dropped.push(version.revision());
+        });
+        if !dropped.is_empty() {
+            walk.dropped.push(dropped);
+        }
+        if let Some(next) = next {
+            self.walk = Some(Walk { next, ..walk });
+            return;
+        }
+        if !walk.dropped.is_empty() {
+            self.sweep = Some(Revision::default());
+        }
+        self.backlog.drop_versions(walk.dropped, walk.compacted);
+        self.walk = (walk.compacted < self.now.compacted).then(|| Walk::new(self.now.compacted));
+    }
+
+    /// Whether compacted history is still in memory or in the engine. A client that asked for a `physical` compaction
+    /// waits for the end of it.
+    #[must_use]
+    pub fn is_compacting(&self) -> bool {
+        self.walk.is_some() || self.backlog.is_thinning()
+    }
+}
