@@ -15,8 +15,8 @@ use support::grpc::Client;
 use support::process::{Output, run};
 use support::{Etcd, TempDir, VLOT, eventually};
 use vlot_proto::etcdserverpb::{
-    HashKvRequest, HashKvResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, PutRequest, PutResponse, SnapshotRequest, SnapshotResponse,
+    AuthenticateRequest, AuthenticateResponse, HashKvRequest, HashKvResponse, LeaseGrantRequest, LeaseGrantResponse,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, PutResponse, SnapshotRequest, SnapshotResponse,
 };
 
 const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
@@ -212,10 +212,14 @@ fn users_and_quotas_come_along_with_a_snapshot() {
         let saved = cluster.ctl_at(0, &[&["snapshot", "save", &path], user].concat());
         assert!(!saved.succeeded() && saved.stderr.contains(refused), "{saved:?}");
     }
+    let old_token = token_of_root(&cluster);
     cluster.told(0, &["snapshot", "save", &path, "--user=root:r"]);
     for nodes in [1, 3] {
         let new = restored(nodes, &file, &["--bump-revision=1000", "--mark-compacted"]);
+        let token = token_of_root(&new);
         for node in 0..nodes {
+            assert_eq!(put_by(&new.nodes[node], &old_token), Err("16 etcdserver: invalid auth token".into()));
+            assert_eq!(put_by(&new.nodes[node], &token), Ok(()));
             let nobody = new.ctl_at(node, &["get", "a"]);
             assert!(nobody.stderr.contains("user name is empty"), "{nobody:?}");
             assert_eq!(new.told(node, &["get", "a", "--user=anna:a"]), "a\n1\n");
@@ -226,6 +230,23 @@ fn users_and_quotas_come_along_with_a_snapshot() {
             quota_is_kept(&new, node);
         }
     }
+}
+
+fn token_of_root(cluster: &Cluster) -> String {
+    runtime().block_on(async {
+        let client = Client::connect(cluster.nodes[0].client_port).await;
+        let login = AuthenticateRequest { name: "root".into(), password: "r".into() };
+        let reply: AuthenticateResponse = client.call("/etcdserverpb.Auth/Authenticate", &login).await.unwrap();
+        reply.token
+    })
+}
+
+fn put_by(node: &Node, token: &str) -> Result<(), String> {
+    runtime().block_on(async {
+        let client = Client::connect(node.client_port).await.with_header("token", token);
+        let put = PutRequest { key: "a".into(), value: "1".into(), ..Default::default() };
+        client.call::<PutResponse>("/etcdserverpb.KV/Put", &put).await.map(drop)
+    })
 }
 
 /// Three keys of 22 bytes are there, of 3 and 1,024 that may be.
