@@ -2,9 +2,11 @@
 """Compares a three-node cluster of vlot with one of etcd on this machine, over loopback, with `vlot bench`.
 
   bench/compare.py --vlot target/release/vlot --etcd PATH/TO/etcd [--rounds 3] [--seconds 5] [--clients 1,64,1000] [--nodes 3]
-                   [--tls]
+                   [--tls] [--auth]
 
 With --tls clients speak TLS, with certificates that vlot makes, and new handshakes a second are measured too, by `openssl s_time`.
+With --auth users count, with simple tokens and hashes of the default cost: every row is measured as a user who may read and write
+everything, and then how long reads take while nobody logs in, and while 1,000 logins a second arrive (none waits for another).
 
 Each round starts a fresh cluster of one, measures every row, stops it, and does the same with the other: A B A B. The
 table has medians over the rounds and the ratio of the medians. CPU is that of the three servers together.
@@ -20,6 +22,15 @@ import subprocess
 import sys
 import tempfile
 import time
+
+NAMES = ("vlot", "etcd")
+ROOT, USER = "root:of-the-bench", "bench:of-the-bench"
+# What is read while others log in, and how they do.
+READS = ("range --consistency=l", 64)
+LOGINS = ["--users", "100", "--prefix", "guest-", "--users-password", "of-the-bench"]
+LOGINS_PER_SECOND = 1000
+# Seconds that a command about users may take, of which each hash is a good part of one.
+SETUP_SECONDS = 300
 
 
 def free_ports(count):
@@ -43,6 +54,7 @@ class Cluster:
         self.address = f"127.0.0.1:{clients[0]}"
         self.endpoints = ",".join(client_url(port) for port in clients)
         self.tls = ["--cacert", f"{tls}/ca.crt"] if tls else []
+        self.user = None
         shown = ["--cert-file", f"{tls}/server.crt", "--key-file", f"{tls}/server.key"] if tls else []
         self.processes = []
         for i in range(nodes):
@@ -64,6 +76,17 @@ class Cluster:
             time.sleep(0.1)
         sys.exit(f"the cluster in {self.dir} does not serve")
 
+    def enable_auth(self, vlot):
+        """From here on users count, and all is measured as one who may do everything to every key."""
+        name = USER.split(":")[0]
+        for words in (
+            ["user", "add", ROOT], ["user", "grant-role", "root", "root"],
+            ["user", "add", USER], ["role", "add", "all"], ["role", "grant-permission", "all", "readwrite", "", "--prefix"],
+            ["user", "grant-role", name, "all"], ["auth", "enable"],
+        ):
+            run([vlot, *words, "--endpoints", self.endpoints, *self.tls], SETUP_SECONDS)
+        self.user = USER
+
     def stop(self):
         for process in self.processes:
             process.terminate()
@@ -76,14 +99,42 @@ class Cluster:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def measure(vlot, cluster, workload, clients, seconds):
-    words = workload.split()
-    command = [vlot, "bench", words[0], *words[1:], "--endpoints", cluster.endpoints, *cluster.tls, "--clients", str(clients)]
-    command += ["--conns", str(min(clients, 9)), "--seconds", str(seconds), "--pids", cluster.pids, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
+def run(command, seconds):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}: {done.stderr}")
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def bench(vlot, cluster, workload, clients, seconds, user=None):
+    """The command that measures a workload, such as `range --consistency=l`."""
+    command = [vlot, "bench", *workload.split(), "--endpoints", cluster.endpoints, *cluster.tls, "--clients", str(clients)]
+    command += ["--conns", str(min(clients, 9)), "--seconds", str(seconds), "--pids", cluster.pids, "--json"]
+    user = user or cluster.user
+    return command + (["--user", user] if user else [])
+
+
+def measure(vlot, cluster, workload, clients, seconds):
+    return json.loads(run(bench(vlot, cluster, workload, clients, seconds), seconds + 60))
+
+
+def measure_logins(vlot, cluster, seconds):
+    """Reads while nobody logs in, reads while many do, and those logins."""
+    create = bench(vlot, cluster, "login --create", clients=1, seconds=1, user=ROOT)
+    run([*create, *LOGINS], SETUP_SECONDS)
+    quiet = measure(vlot, cluster, *READS, seconds)
+    # Who reads has logged in before the others come, and warms up until they are there.
+    reading = subprocess.Popen([*bench(vlot, cluster, *READS, seconds), "--warmup", "4"], stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(1)
+        # As many clients as logins a second: one that takes a second holds up no other. That not one was answered, which fails, is
+        # a result too.
+        logins = bench(vlot, cluster, f"login --rate={LOGINS_PER_SECOND}", LOGINS_PER_SECOND, seconds + 3)
+        logins = subprocess.run([*logins, *LOGINS], stdout=subprocess.PIPE, text=True, timeout=seconds + 60).stdout
+        busy, _ = reading.communicate(timeout=seconds + 60)
+    finally:
+        reading.kill()
+    return quiet, json.loads(busy), json.loads(logins)
 
 
 def handshakes(cluster, tls, seconds, version):
@@ -110,47 +161,74 @@ def main():
     parser.add_argument("--clients", default="1,64,1000")
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--auth", action="store_true")
     args = parser.parse_args()
     counts = [int(count) for count in args.clients.split(",")]
     rows = [("put", count) for count in counts]
     reads = [count for count in counts if count > 1]
     rows += [(f"range --consistency={level}", count) for level in "ls" for count in reads]
+    versions = ("-tls1_3", "-tls1_2") if args.tls else ()
     found = {}
-    shaken = {}
     tls = certificates(args.vlot) if args.tls else None
     for _ in range(args.rounds):
-        for name, command in (("vlot", [args.vlot, "server"]), ("etcd", [args.etcd])):
+        for name, command in zip(NAMES, ([args.vlot, "server"], [args.etcd])):
             cluster = Cluster(command, args.nodes, tls)
             try:
                 cluster.wait(args.vlot)
+                if args.auth:
+                    cluster.enable_auth(args.vlot)
                 for row in rows:
                     found.setdefault((name, row), []).append(measure(args.vlot, cluster, *row, args.seconds))
-                for version in ("-tls1_3", "-tls1_2") if tls else ():
-                    shaken.setdefault((name, version), []).append(handshakes(cluster, tls, args.seconds, version))
+                for version in versions:
+                    found.setdefault((name, version), []).append(handshakes(cluster, tls, args.seconds, version))
+                if args.auth:
+                    found.setdefault((name, "logins"), []).append(measure_logins(args.vlot, cluster, args.seconds))
             finally:
                 cluster.stop()
+    if tls:
+        shutil.rmtree(tls, ignore_errors=True)
+    print_rows(found, rows)
+    for version in versions:
+        rate = [statistics.median(found[name, version]) for name in NAMES]
+        print(f"\nhandshakes a second, {version[1:]}, one after the other: vlot {rate[0]:,.0f}, etcd {rate[1]:,.0f}")
+    if args.auth:
+        print_logins(found)
+
+
+def print_rows(found, rows):
     print("| workload, clients | vlot op/s | etcd op/s | ratio | vlot p50 / p99 ms | etcd p50 / p99 ms | vlot CPU us/op | etcd CPU us/op | ratio |")
     print("|---|---|---|---|---|---|---|---|---|")
     for row in rows:
-        def median(name, key):
-            return statistics.median(result_of(each, key) for each in found[name, row])
-        rate = [median(name, "rate") for name in ("vlot", "etcd")]
-        cpu = [median(name, "cpu") for name in ("vlot", "etcd")]
-        times = ["{:.2f} / {:.1f}".format(median(name, "p50"), median(name, "p99")) for name in ("vlot", "etcd")]
+        rate, cpu = ([median(found[name, row], key) for name in NAMES] for key in ("rate", "cpu"))
+        times = [shown_times(found[name, row]) for name in NAMES]
         label = row[0].replace("range --consistency=l", "range, linearizable").replace("range --consistency=s", "range, serializable")
         print(f"| {label}, {row[1]} | {rate[0]:,.0f} | {rate[1]:,.0f} | {rate[0] / rate[1]:.1f} | {times[0]} | {times[1]} "
               f"| {cpu[0]:.1f} | {cpu[1]:.1f} | {cpu[0] / cpu[1]:.2f} |")
 
 
-    for version in ("-tls1_3", "-tls1_2") if tls else ():
-        rate = [statistics.median(shaken[name, version]) for name in ("vlot", "etcd")]
-        print(f"\nhandshakes a second, {version[1:]}, one after the other: vlot {rate[0]:,.0f}, etcd {rate[1]:,.0f}")
-    if tls:
-        shutil.rmtree(tls, ignore_errors=True)
+def print_logins(found):
+    print(f"\n| range, linearizable, {READS[1]} | vlot op/s | etcd op/s | vlot p50 / p99 ms | etcd p50 / p99 ms |\n|---|---|---|---|---|")
+    runs = {name: list(zip(*found[name, "logins"])) for name in NAMES}
+    for place, label in enumerate(["nobody logs in", f"{LOGINS_PER_SECOND:,} logins a second arrive"]):
+        rate = [median(runs[name][place], "rate") for name in NAMES]
+        times = [shown_times(runs[name][place]) for name in NAMES]
+        print(f"| {label} | {rate[0]:,.0f} | {rate[1]:,.0f} | {times[0]} | {times[1]} |")
+    print()
+    for name in NAMES:
+        logins = runs[name][2]
+        failed = statistics.median(each["failures"] / each["seconds"] for each in logins)
+        print(f"{name}: {median(logins, 'rate'):,.0f} logins answered a second, {shown_times(logins)} ms (p50 / p99, from when each was due); "
+              f"{failed:,.0f} a second refused or given up")
 
 
-def result_of(result, key):
-    return KEYS[key](result)
+def median(results, key):
+    return statistics.median(KEYS[key](each) for each in results)
+
+
+def shown_times(results):
+    if not median(results, "rate"):
+        return "none"
+    return "{:.2f} / {:.1f}".format(median(results, "p50"), median(results, "p99"))
 
 
 KEYS = {

@@ -8,10 +8,13 @@ mod cpu;
 mod error;
 mod histogram;
 mod load;
+mod login;
 mod memory;
 mod pace;
 mod report;
+mod session;
 mod tally;
+mod user;
 mod watch;
 
 use std::cell::RefCell;
@@ -28,9 +31,11 @@ use crate::client::{Endpoint, Options, Security, security};
 use connections::{Connections, DIAL_TIMEOUT};
 use cpu::CpuTimes;
 use error::{BenchError, ValueError};
+use login::Logins;
 use memory::Memory;
 use pace::Pace;
 use tally::Tally;
+use user::UserFlags;
 
 /// How often progress is shown and the end is looked for.
 const BEAT: Duration = Duration::from_millis(100);
@@ -76,6 +81,13 @@ enum Workload {
         #[command(flatten)]
         watching: Watching,
     },
+    /// Log users in; the latency is that of a login, and no other call is made
+    Login {
+        #[command(flatten)]
+        load: Load,
+        #[command(flatten)]
+        logins: Logins,
+    },
 }
 
 #[derive(Args, Clone)]
@@ -107,6 +119,8 @@ struct Load {
     endpoints: Vec<Endpoint>,
     #[command(flatten)]
     tls: TlsFlags,
+    #[command(flatten)]
+    user: UserFlags,
     /// Clients; each has one call in flight
     #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     clients: usize,
@@ -195,11 +209,12 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 fn start(bench: Bench) -> Result<bool, BenchError> {
     let load = match &bench.workload {
         Workload::Put { load, .. } | Workload::Range { load, .. } => load,
-        Workload::Txn { load } | Workload::Watch { load, .. } => load,
+        Workload::Txn { load } | Workload::Watch { load, .. } | Workload::Login { load, .. } => load,
     };
     load.check()?;
     let security = load.tls.security()?;
-    let options = Options { dial_timeout: DIAL_TIMEOUT, keepalive: None, credentials: None, security };
+    let credentials = load.user.credentials()?;
+    let options = Options { dial_timeout: DIAL_TIMEOUT, keepalive: None, credentials, security };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(BenchError::Runtime)?;
     LocalSet::new().block_on(&runtime, measure(&bench.workload, load, &options))
@@ -208,9 +223,15 @@ fn start(bench: Bench) -> Result<bool, BenchError> {
 /// The course of a run.
 async fn measure(workload: &Workload, load: &Load, options: &Options) -> Result<bool, BenchError> {
     let tally = Rc::new(RefCell::new(Tally::default()));
-    let connections = Rc::new(Connections::open(load, options, &tally).await.map_err(BenchError::Connect)?);
+    let mut options = options.clone();
+    if let Workload::Login { logins, .. } = workload {
+        logins.prepare(load, &options).await.map_err(BenchError::Users)?;
+        // Who logs in is nobody yet.
+        options.credentials = None;
+    }
+    let connections = Rc::new(Connections::open(load, &options, &tally).await.map_err(BenchError::Connect)?);
     if let Workload::Watch { watching, .. } = workload {
-        let created = watch::start(watching, load, options, &connections, &tally);
+        let created = watch::start(watching, load, &options, &connections, &tally);
         let created = tokio::time::timeout(START_PATIENCE, created).await;
         created.map_err(|_| BenchError::WatchesLate { within: START_PATIENCE })?.map_err(BenchError::Connect)?;
     }
@@ -273,6 +294,7 @@ impl Workload {
             Workload::Range { .. } => "range",
             Workload::Txn { .. } => "txn",
             Workload::Watch { .. } => "watch",
+            Workload::Login { .. } => "login",
         }
     }
 }

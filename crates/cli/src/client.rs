@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 pub use channel::{Channel, Stream};
 pub use frames::BadFrame;
-pub use login::Credentials;
+pub use login::{Credentials, has_ended};
 pub use security::Security;
 use security::{ConnectError, HttpVersion};
 pub use status::Status;
@@ -264,7 +264,7 @@ impl Client {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
-            if login::has_ended(&failure) && self.options.credentials.is_some() && !logged_in_anew {
+            if has_ended(&failure) && self.options.credentials.is_some() && !logged_in_anew {
                 // A token that the server does not take any more has done nothing, and a new connection gets a new one.
                 logged_in_anew = true;
                 self.channel = None;

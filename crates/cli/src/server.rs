@@ -1,11 +1,13 @@
 //! `vlot server`, or `etcd`: one node, as a process.
 //!
-//! Owns how a process is told to stop, and its exit code. The flags are read, and the node is run, by the library.
+//! Owns which signals a process heeds, how it is told to stop, and its exit code. The flags are read, and the node is run, by the library.
 
 use std::io::Read;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::signal::unix::SignalKind;
+use tokio::sync::Notify;
 use vlot_server::ETCD_VERSION;
 use vlot_server::config::{self, Config};
 use vlot_server::descriptors;
@@ -42,7 +44,13 @@ pub(crate) fn run(program: &'static str, arguments: Vec<String>) -> ExitCode {
         Err(error) => return fail(&format_args!("cannot start: {error}")),
     };
     let asked_to_stop = asked_to_stop(config.stop_with_parent);
-    match runtime.block_on(serve(config, asked_to_stop)) {
+    let asked_to_reopen = Arc::new(Notify::new());
+    if config.has_audit_file() {
+        // Before the node starts, which may take its time. Without such a file SIGHUP ends the process, as it does etcd.
+        let _within = runtime.enter();
+        signals::tell_of_each(SignalKind::hangup(), asked_to_reopen.clone());
+    }
+    match runtime.block_on(serve(config, asked_to_stop, asked_to_reopen)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }

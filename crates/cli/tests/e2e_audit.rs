@@ -7,9 +7,9 @@ use std::path::Path;
 
 use serde_json::Value;
 use support::cluster::{Cluster, PATIENCE};
-use support::eventually;
 use support::grpc::Client;
 use support::http::Connection;
+use support::{Etcd, eventually};
 use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::watch_request::RequestUnion;
 use vlot_proto::etcdserverpb::*;
@@ -124,6 +124,44 @@ async fn reads_are_told_too_where_that_is_asked_for() {
         told.iter().any(|(rpc, request, code)| rpc == "Watch" && request == "null" && !code.is_empty()),
         "{told:?}"
     );
+}
+
+/// Both ways of logrotate: the file is moved away and a signal sent, or it is copied and cut.
+#[tokio::test]
+async fn a_file_is_rotated_by_a_signal_or_by_a_copy() {
+    let (mut cluster, path) = audited(&[]);
+    let client = Client::connect(cluster.nodes[0].client_port).await;
+    let rotated = path.with_extension("1");
+    let mut before = Vec::new();
+    // The last time nothing is done to the file before the signal.
+    for (key, is_moved) in [("k1", true), ("k2", true), ("k3", false)] {
+        if is_moved && path.exists() {
+            fs::rename(&path, &rotated).unwrap();
+        }
+        cluster.nodes[0].signal("HUP");
+        eventually("a new file", PATIENCE, || path.exists());
+        client.call::<PutResponse>("/etcdserverpb.KV/Put", &put(key)).await.unwrap();
+        let line = row("Put", &format!(r#"{{"key":"{key}"}}"#), "OK");
+        let expected = if is_moved { vec![line] } else { [before.clone(), vec![line]].concat() };
+        eventually("it is told", PATIENCE, || told(&path) == expected);
+        assert!(!is_moved || told(&rotated) == before, "{key}: {:?}", told(&rotated));
+        before = expected;
+    }
+    fs::copy(&path, &rotated).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    client.call::<PutResponse>("/etcdserverpb.KV/Put", &put("k4")).await.unwrap();
+    eventually("it is told", PATIENCE, || told(&path) == [row("Put", r#"{"key":"k4"}"#, "OK")]);
+    assert_eq!(told(&rotated), before);
+    assert!(cluster.nodes[0].runs());
+}
+
+#[test]
+fn without_a_file_that_signal_ends_the_process_as_it_ends_etcd() {
+    let Some(etcd) = Etcd::find() else { return };
+    for mut cluster in [Cluster::etcd(1, &etcd.server, &etcd.ctl), Cluster::vlot(1, &etcd.ctl)] {
+        cluster.nodes[0].signal("HUP");
+        eventually("it has ended", PATIENCE, || !cluster.nodes[0].runs());
+    }
 }
 
 #[test]

@@ -15,8 +15,8 @@ use support::grpc::Client;
 use support::process::{Output, run};
 use support::{Etcd, TempDir, VLOT, eventually};
 use vlot_proto::etcdserverpb::{
-    HashKvRequest, HashKvResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, PutRequest, PutResponse, SnapshotRequest, SnapshotResponse,
+    AuthenticateRequest, AuthenticateResponse, HashKvRequest, HashKvResponse, LeaseGrantRequest, LeaseGrantResponse,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, PutRequest, PutResponse, SnapshotRequest, SnapshotResponse,
 };
 
 const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
@@ -181,9 +181,9 @@ fn a_snapshot_becomes_a_new_cluster_of_one_and_of_three() {
     }
 }
 
-/// Users and roles are in a snapshot, and count in what is made of it: nobody gets in by restoring.
+/// Users, roles and quotas are in a snapshot, and count in what is made of it: nobody gets in, or beyond, by restoring.
 #[test]
-fn users_come_along_with_a_snapshot() {
+fn users_and_quotas_come_along_with_a_snapshot() {
     let dir = TempDir::new("users");
     let file = dir.path().join("snapshot.db");
     let cluster = Cluster::with_flag(None, 1, Path::new(VLOT), ("bcrypt-cost", "4"));
@@ -194,7 +194,15 @@ fn users_come_along_with_a_snapshot() {
         "user add anna:a",
         "role add r",
         "role grant-permission r read a",
+        "role grant-permission r readwrite app/ --prefix",
         "user grant-role anna r",
+        // What is there before the quota counts, and what was deleted does not.
+        "put app/0 12345",
+        "quota set app/ --bytes 1KiB --keys 3",
+        "put app/1 1",
+        "put app/gone x",
+        "del app/gone",
+        "put app/2 1",
         "auth enable",
     ] {
         cluster.told(0, &words.split(' ').collect::<Vec<_>>());
@@ -204,17 +212,64 @@ fn users_come_along_with_a_snapshot() {
         let saved = cluster.ctl_at(0, &[&["snapshot", "save", &path], user].concat());
         assert!(!saved.succeeded() && saved.stderr.contains(refused), "{saved:?}");
     }
+    let old_token = token_of_root(&cluster);
     cluster.told(0, &["snapshot", "save", &path, "--user=root:r"]);
     for nodes in [1, 3] {
         let new = restored(nodes, &file, &["--bump-revision=1000", "--mark-compacted"]);
+        let token = token_of_root(&new);
         for node in 0..nodes {
+            assert_eq!(put_by(&new.nodes[node], &old_token), Err("16 etcdserver: invalid auth token".into()));
+            assert_eq!(put_by(&new.nodes[node], &token), Ok(()));
             let nobody = new.ctl_at(node, &["get", "a"]);
             assert!(nobody.stderr.contains("user name is empty"), "{nobody:?}");
             assert_eq!(new.told(node, &["get", "a", "--user=anna:a"]), "a\n1\n");
             assert!(new.ctl_at(node, &["put", "a", "2", "--user=anna:a"]).stderr.contains("permission denied"));
             assert_eq!(new.told(node, &["put", "a", "1", "--user=root:r"]), "OK\n");
+            let wrong = new.ctl_at(node, &["get", "a", "--user=anna:r"]);
+            assert!(wrong.stderr.contains("authentication failed"), "{wrong:?}");
+            quota_is_kept(&new, node);
         }
     }
+}
+
+fn token_of_root(cluster: &Cluster) -> String {
+    runtime().block_on(async {
+        let client = Client::connect(cluster.nodes[0].client_port).await;
+        let login = AuthenticateRequest { name: "root".into(), password: "r".into() };
+        let reply: AuthenticateResponse = client.call("/etcdserverpb.Auth/Authenticate", &login).await.unwrap();
+        reply.token
+    })
+}
+
+fn put_by(node: &Node, token: &str) -> Result<(), String> {
+    runtime().block_on(async {
+        let client = Client::connect(node.client_port).await.with_header("token", token);
+        let put = PutRequest { key: "a".into(), value: "1".into(), ..Default::default() };
+        client.call::<PutResponse>("/etcdserverpb.KV/Put", &put).await.map(drop)
+    })
+}
+
+/// Three keys of 22 bytes are there, of 3 and 1,024 that may be.
+fn quota_is_kept(cluster: &Cluster, node: usize) {
+    let used = |expected: &str| {
+        let list = cluster.told(node, &["quota", "list", "--user=root:r"]);
+        assert_eq!(list, format!("\"app/\", {expected}\n"));
+    };
+    used("22, 1024, 3, 3");
+    let long = "x".repeat(1_010);
+    for user in ["--user=anna:a", "--user=root:r"] {
+        for (key, value, why) in
+            [("app/3", "", "4 keys of at most 3"), ("app/0", long.as_str(), "1027 bytes of at most 1024")]
+        {
+            let beyond = cluster.ctl_at(node, &["put", key, value, user]);
+            let refusal = format!("quota of prefix \"app/\" exceeded: {why}");
+            assert!(beyond.stderr.contains(&refusal), "{refusal}: {beyond:?}");
+        }
+    }
+    cluster.told(node, &["del", "app/2", "--user=anna:a"]);
+    used("16, 1024, 2, 3");
+    cluster.told(node, &["put", "app/2", "1", "--user=anna:a"]);
+    used("22, 1024, 3, 3");
 }
 
 /// A member that joins gets what came with the snapshot, too.

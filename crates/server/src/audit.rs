@@ -89,6 +89,11 @@ impl Audit {
         }
     }
 
+    /// Has the file opened anew before more is told: it was moved away, or is about to be.
+    pub(crate) fn reopen(&self) {
+        self.lines.reopen();
+    }
+
     /// Waits until what was told is written, but not for ever.
     pub(crate) fn flush(&self) {
         self.lines.flush();

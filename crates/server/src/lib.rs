@@ -3,6 +3,7 @@
 //! A [`Config`](config::Config) is read from etcd's flags and variables; [`serve`](serve::serve) runs one node by it:
 //!
 //! ```
+//! use std::sync::Arc;
 //! use vlot_server::config::Config;
 //! use vlot_server::serve::serve;
 //!
@@ -17,7 +18,7 @@
 //! # let environment: [(String, String); 0] = [];
 //! let config = Config::read(arguments, environment)?;
 //! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-//! runtime.block_on(serve(config, async { "asked to" }))?;
+//! runtime.block_on(serve(config, async { "asked to" }, Arc::default()))?;
 //! # std::fs::remove_dir_all(&dir).ok();
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use vlot::net::Listen;
@@ -40,11 +40,15 @@ use crate::upkeep::space;
 pub use error::ServeError;
 
 /// Serves as one node of a cluster until it is asked to stop, the node fails, or the cluster has removed it. `asked_to_stop`
-/// says in its end why, for the log.
+/// says in its end why, for the log; `asked_to_reopen` is told when the file of the audit log is to be opened anew.
 ///
 /// # Errors
 /// The node does not start, or cannot go on.
-pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static str>) -> Result<(), ServeError> {
+pub async fn serve(
+    config: Config,
+    asked_to_stop: impl Future<Output = &'static str>,
+    asked_to_reopen: Arc<Notify>,
+) -> Result<(), ServeError> {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     // Ports first: a second start of the same node by mistake must not touch the data.
     let sockets = listen(&config)?;
@@ -111,6 +115,9 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     if let Some(files) = key_files {
         background.spawn(files.watch());
     }
+    if let Some(audit) = audit.clone() {
+        background.spawn(reopen(audit, asked_to_reopen));
+    }
     let mut asked_to_stop = std::pin::pin!(asked_to_stop);
     if config.corruption_checks.at_start {
         let asked = tokio::select! {
@@ -167,6 +174,21 @@ pub async fn serve(config: Config, asked_to_stop: impl Future<Output = &'static 
     }
     info!("stopped");
     outcome
+}
+
+async fn reopen(audit: Arc<Audit>, asked: Arc<Notify>) {
+    loop {
+        asked.notified().await;
+        info!("the audit log's file is opened anew");
+        audit.reopen();
+    }
+}
+
+impl Config {
+    /// Whether there is a file that [`serve`] opens anew when it is asked to.
+    pub fn has_audit_file(&self) -> bool {
+        self.audit.as_ref().is_some_and(|audit| audit.path.is_some())
+    }
 }
 
 fn audit_path(config: &Config) -> PathBuf {

@@ -19,10 +19,16 @@ pub enum BenchError {
     },
     NegativeRate,
     NothingToMeasure,
+    /// Nobody is asked for a password while servers are measured.
+    NoPassword {
+        user: String,
+    },
     /// TLS cannot be spoken so.
     Security(SecurityError),
     /// An endpoint does not answer at the start.
     Connect(Failure),
+    /// The users that are to log in cannot be created.
+    Users(Failure),
     /// The servers have not created all watches.
     WatchesLate {
         within: Duration,
@@ -46,8 +52,12 @@ impl fmt::Display for BenchError {
             }
             Self::NegativeRate => f.write_str("--rate must not be negative"),
             Self::NothingToMeasure => f.write_str("there is nothing to measure"),
+            Self::NoPassword { user } => {
+                write!(f, "--user={user} has no password: give --user={user}:PASSWORD, or --password")
+            }
             Self::Security(error) => error.fmt(f),
             Self::Connect(failure) => failure.fmt(f),
+            Self::Users(failure) => write!(f, "cannot create the users that are to log in: {failure}"),
             Self::WatchesLate { within } => write!(f, "the watches were not created within {} s", within.as_secs()),
             Self::Process { process, error } => write!(f, "process {process}: {error}"),
             Self::Output(error) => error.fmt(f),

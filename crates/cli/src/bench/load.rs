@@ -10,10 +10,12 @@ use vlot_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnio
 use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::response_op::Response;
 use vlot_proto::etcdserverpb::{
-    Compare, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
+    AuthenticateResponse, Compare, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest,
+    TxnResponse,
 };
 
 use super::connections::{Connections, Lease, needs_renewal};
+use super::login::Turns;
 use super::pace::Pace;
 use super::tally::Tally;
 use super::watch::{self, Stamp};
@@ -34,7 +36,7 @@ pub fn start(
     for number in 0..load.clients {
         let mut client = Client {
             number,
-            kind: Kind::of(workload, number as u64 % load.key_space),
+            kind: Kind::of(workload, load, number),
             keys: Keys::new(load, number),
             value: vec![b'x'; load.val_size].into(),
             timeout: load.timeout,
@@ -69,15 +71,17 @@ enum Kind {
     },
     /// Writes that say when they were sent.
     Stamped,
+    Login(Turns),
 }
 
 impl Kind {
-    fn of(workload: &Workload, own_key: u64) -> Kind {
+    fn of(workload: &Workload, load: &Load, client: usize) -> Kind {
         match workload {
             Workload::Put { sequential, .. } => Kind::Put { sequential: *sequential },
             Workload::Range { consistency, .. } => Kind::Range { serializable: *consistency == Consistency::S },
-            Workload::Txn { .. } => Kind::Txn { key: own_key, revision: 0 },
+            Workload::Txn { .. } => Kind::Txn { key: client as u64 % load.key_space, revision: 0 },
             Workload::Watch { .. } => Kind::Stamped,
+            Workload::Login { logins, .. } => Kind::Login(Turns::new(logins, client, load.clients)),
         }
     }
 }
@@ -102,21 +106,20 @@ impl Client {
     }
 
     async fn operate(&mut self, lease: &mut Lease, tally: &RefCell<Tally>) -> Result<(), Failure> {
-        let channel = &mut lease.channel;
         match &mut self.kind {
             Kind::Put { sequential } => {
                 let key = if *sequential { self.keys.following() } else { self.keys.random() };
                 let request = PutRequest { key, value: self.value.clone(), ..PutRequest::default() };
-                channel.call::<PutResponse>(path::PUT, &request, self.timeout).await.map(drop)
+                lease.call::<PutResponse>(path::PUT, &request, self.timeout).await.map(drop)
             }
             Kind::Range { serializable } => {
                 let key = self.keys.random();
                 let request = RangeRequest { key, serializable: *serializable, ..RangeRequest::default() };
-                channel.call::<RangeResponse>(path::RANGE, &request, self.timeout).await.map(drop)
+                lease.call::<RangeResponse>(path::RANGE, &request, self.timeout).await.map(drop)
             }
             Kind::Txn { key, revision } => {
                 let request = compare_and_put(self.keys.numbered(*key), *revision, self.value.clone());
-                let reply: TxnResponse = channel.call(path::TXN, &request, self.timeout).await?;
+                let reply: TxnResponse = lease.call(path::TXN, &request, self.timeout).await?;
                 if !reply.succeeded {
                     tally.borrow_mut().conflicted();
                 }
@@ -126,7 +129,11 @@ impl Client {
             Kind::Stamped => {
                 let value = Stamp::value(Instant::now(), self.value.len());
                 let request = PutRequest { key: watch::key(&self.keys.random()), value, ..PutRequest::default() };
-                channel.call::<PutResponse>(path::PUT, &request, self.timeout).await.map(drop)
+                lease.call::<PutResponse>(path::PUT, &request, self.timeout).await.map(drop)
+            }
+            Kind::Login(turns) => {
+                let request = turns.next();
+                lease.call::<AuthenticateResponse>(path::AUTHENTICATE, &request, self.timeout).await.map(drop)
             }
         }
     }

@@ -74,6 +74,9 @@ impl Report<'_> {
             let Memory { bytes, bytes_max } = self.memory;
             writeln!(text, "  memory      {:.0} MiB, at most {:.0} MiB", mebibytes(bytes), mebibytes(bytes_max))?;
         }
+        if tally.logged_in_again > 0 {
+            writeln!(text, "  logged in   {} times more, as the user's token had ended", tally.logged_in_again)?;
+        }
         if tally.failures() > 0 || !tally.errors().is_empty() || tally.reopened > 0 {
             writeln!(text, "  failed      {} (reopened {})", tally.failures(), tally.reopened)?;
             for (error, count) in tally.errors() {
@@ -102,6 +105,7 @@ impl Report<'_> {
             "conflicts": tally.conflicts,
             "failures": tally.failures(),
             "reopened": tally.reopened,
+            "logged_in_again": tally.logged_in_again,
             "errors": tally.errors(),
             "own_cpu_us_per_operation": self.per_operation(self.cpu.own),
         });

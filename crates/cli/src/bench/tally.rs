@@ -25,6 +25,8 @@ pub struct Tally {
     pub conflicts: u64,
     /// Times that a connection was opened again, or a watch.
     pub reopened: u64,
+    /// Times that the user's token had ended and another was asked for.
+    pub logged_in_again: u64,
     errors: BTreeMap<String, u64>,
     failures: u64,
     /// After each of this many operations and failures, the task that waits is woken.
@@ -81,6 +83,11 @@ impl Tally {
     /// A connection or a watch was opened anew.
     pub fn opened_again(&mut self) {
         self.reopened += u64::from(self.counting);
+    }
+
+    /// The user's token had ended, and there is another.
+    pub fn logged_in_again(&mut self) {
+        self.logged_in_again += u64::from(self.counting);
     }
 
     /// Operations that succeeded.

@@ -13,7 +13,7 @@ use vlot_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use super::connections::{Connections, Lease, needs_renewal};
 use super::tally::Tally;
 use super::{Load, Watching, load};
-use crate::client::{BadAnswer, Channel, Endpoint, Failure, Options, Stream, path};
+use crate::client::{BadAnswer, Channel, Endpoint, Failure, Options, Status, Stream, path};
 
 /// All keys of this workload begin so, and nothing else should.
 const PREFIX: &[u8] = b"vlot-bench-watch/";
@@ -67,7 +67,7 @@ impl Stamp {
 /// Starts all watchers and waits until the servers have created their watches.
 ///
 /// # Errors
-/// If there is no connection for a watcher that has one of its own.
+/// If there is no connection for a watcher that has one of its own, or a watch is refused.
 pub async fn start(
     watching: &Watching,
     load: &Load,
@@ -76,9 +76,9 @@ pub async fn start(
     tally: &Rc<RefCell<Tally>>,
 ) -> Result<(), Failure> {
     for number in 0..watching.stalled {
-        stall(&load.endpoints[number % load.endpoints.len()], options).await?;
+        stall(&load.endpoints[number % load.endpoints.len()], options, connections).await?;
     }
-    let (created, mut all_created) = mpsc::channel::<()>(1);
+    let (created, mut all_created) = mpsc::channel::<Failure>(1);
     let streams = watching.streams.unwrap_or(watching.watchers).max(1);
     for stream in 0..streams.min(watching.watchers) {
         let watches: Vec<_> =
@@ -90,9 +90,8 @@ pub async fn start(
         });
     }
     drop(created);
-    // Each stream lets go of its sender when its watches exist.
-    while all_created.recv().await.is_some() {}
-    Ok(())
+    // Each stream lets go of its sender when its watches exist, or says why they never will.
+    all_created.recv().await.map_or(Ok(()), Err)
 }
 
 /// What a watcher watches.
@@ -118,12 +117,15 @@ fn creation(watch: WatchCreateRequest) -> WatchRequest {
 }
 
 /// Starts a watcher of everything that reads nothing, for as long as the run lasts.
-async fn stall(endpoint: &Endpoint, options: &Options) -> Result<(), Failure> {
+async fn stall(endpoint: &Endpoint, options: &Options, connections: &Connections) -> Result<(), Failure> {
     let mut channel = Channel::open(endpoint, options).await?;
+    connections.identify(&mut channel).await;
     let mut stream: Stream<WatchRequest, WatchResponse> = channel.stream(path::WATCH, &[]).await?;
     stream.send(&creation(everything())).await?;
     // That it is created is read, and nothing that follows.
-    stream.next().await?;
+    if let Some(WatchResponse { canceled: true, cancel_reason: reason, .. }) = stream.next().await? {
+        return Err(Failure::Malformed(BadAnswer::WatchCancelled { reason }));
+    }
     tokio::task::spawn_local(async move {
         let _held = (channel, stream);
         std::future::pending::<()>().await;
@@ -134,7 +136,7 @@ async fn stall(endpoint: &Endpoint, options: &Options) -> Result<(), Failure> {
 async fn follow_forever(
     mut lease: Lease,
     watches: Vec<WatchCreateRequest>,
-    created: mpsc::Sender<()>,
+    created: mpsc::Sender<Failure>,
     tally: &RefCell<Tally>,
 ) {
     let mut created = Some(created);
@@ -144,12 +146,30 @@ async fn follow_forever(
             Err(failure) => failure,
             Ok(()) => Failure::Malformed(BadAnswer::WatchEnded),
         };
-        tally.borrow_mut().note(&failure);
-        tokio::time::sleep(REST).await;
-        if needs_renewal(&failure) {
-            lease.renew().await;
+        let failure = match lease.has_to_log_in(&failure) {
+            true => lease.log_in_anew().await.err(),
+            false => Some(failure),
+        };
+        if let Some(failure) = failure {
+            tally.borrow_mut().note(&failure);
+            if needs_renewal(&failure) {
+                lease.renew().await;
+            } else if let Some(created) = created.take_if(|_| is_refusal(&failure)) {
+                // What is refused at first would be refused for ever. One reason of all that there are is enough.
+                let _ = created.try_send(failure);
+                return;
+            }
         }
+        tokio::time::sleep(REST).await;
         tally.borrow_mut().opened_again();
+    }
+}
+
+fn is_refusal(failure: &Failure) -> bool {
+    match failure {
+        Failure::Malformed(BadAnswer::WatchCancelled { .. }) | Failure::LoginRefused(_) => true,
+        Failure::Refused(status) => status.code != Status::UNAVAILABLE,
+        _ => false,
     }
 }
 
@@ -157,7 +177,7 @@ async fn follow_forever(
 async fn follow(
     lease: &mut Lease,
     watches: &[WatchCreateRequest],
-    created: &mut Option<mpsc::Sender<()>>,
+    created: &mut Option<mpsc::Sender<Failure>>,
     next_revision: &mut i64,
     tally: &RefCell<Tally>,
 ) -> Result<(), Failure> {

@@ -30,27 +30,41 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Gets a token for a connection. A server that asks nobody who they are gives none, and needs none.
+    /// Gets a token, which the connection carries from here on.
     ///
     /// # Errors
     /// [`Failure::LoginRefused`], or what else may become of a call.
     pub async fn log_in(&self, channel: &mut Channel, budget: Duration) -> Result<(), Failure> {
+        if let Some(token) = self.token(channel, budget).await? {
+            channel.carry(token);
+        }
+        Ok(())
+    }
+
+    /// Gets a token. A server that asks nobody who they are gives none, and needs none.
+    ///
+    /// # Errors
+    /// [`Failure::LoginRefused`], or what else may become of a call.
+    pub async fn token(&self, channel: &mut Channel, budget: Duration) -> Result<Option<HeaderValue>, Failure> {
         let request = AuthenticateRequest { name: self.name.clone(), password: self.password.clone() };
         let reply: AuthenticateResponse = match channel.call(path::AUTHENTICATE, &request, budget).await {
             Ok(reply) => reply,
-            Err(Failure::Refused(status)) if status.message == NOT_ENABLED => return Ok(()),
+            Err(Failure::Refused(status)) if status.message == NOT_ENABLED => return Ok(None),
             Err(Failure::Refused(status)) if status.code != Status::UNAVAILABLE => {
                 return Err(Failure::LoginRefused(status));
             }
             Err(failure) => return Err(failure),
         };
-        let token = HeaderValue::from_str(&reply.token).map_err(|_| Failure::Malformed(BadAnswer::Token))?;
-        channel.carry(token);
-        Ok(())
+        HeaderValue::from_str(&reply.token).map(Some).map_err(|_| Failure::Malformed(BadAnswer::Token))
     }
 }
 
 /// Whether a call failed for the sake of its token alone, so that logging in again helps.
 pub fn has_ended(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused(status) if ENDED.contains(&status.message.as_str()))
+    match failure {
+        Failure::Refused(status) => ENDED.contains(&status.message.as_str()),
+        // A watch is refused in a message of its stream, with gRPC's name of the code before the text.
+        Failure::Malformed(BadAnswer::WatchCancelled { reason }) => ENDED.iter().any(|text| reason.ends_with(text)),
+        _ => false,
+    }
 }

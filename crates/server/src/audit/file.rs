@@ -1,4 +1,4 @@
-//! Where audit lines go: a bounded queue, a thread that writes, a file that may be moved away.
+//! Where audit lines go: a bounded queue, a thread that writes, a file that may be moved away or cut.
 //!
 //! Owns the bound, and that losses are told in the file itself. Must not know what a line says.
 
@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -36,11 +36,16 @@ pub(super) struct Lines {
 struct Waiting {
     bytes: AtomicUsize,
     lost: AtomicU64,
+    /// Whether the file is to be opened anew before anything more is written. What waits already goes to the new one too: the
+    /// old one may be compressed and gone.
+    reopen: AtomicBool,
 }
 
 enum Item {
     Line(String),
     Flush(SyncSender<()>),
+    /// Nothing: it is looked what else there is to do.
+    Wake,
 }
 
 impl Lines {
@@ -66,13 +71,20 @@ impl Lines {
 
     /// Adds a line, or counts it as lost if too many wait. Never waits.
     pub(super) fn push(&self, line: String) {
-        let Waiting { bytes, lost } = &*self.waiting;
+        let Waiting { bytes, lost, .. } = &*self.waiting;
         let length = line.len();
         if bytes.fetch_add(length, Relaxed) + length <= BYTES_MAX && self.queue.try_send(Item::Line(line)).is_ok() {
             return;
         }
         bytes.fetch_sub(length, Relaxed);
         lost.fetch_add(1, Relaxed);
+    }
+
+    /// Has the file opened anew where it is to be, before anything more is written. Never waits.
+    pub(super) fn reopen(&self) {
+        self.waiting.reopen.store(true, Relaxed);
+        // A queue that is full keeps its thread awake.
+        let _ = self.queue.try_send(Item::Wake);
     }
 
     /// Waits until what was added is written, but not for ever.
@@ -137,12 +149,13 @@ impl Writer {
                 None
             }
             Item::Flush(done) => Some(done),
+            Item::Wake => None,
         }
     }
 
     /// Writes the batch, and how many lines were lost before it.
     fn write(&mut self) {
-        self.reopen_if_moved();
+        self.reopen_if_due();
         let lost = self.waiting.lost.swap(0, Relaxed);
         if lost > 0 {
             let line = json!({"time": timestamp(SystemTime::now()), "event": "lost", "lines": lost});
@@ -168,14 +181,16 @@ impl Writer {
         self.lines_in_batch = 0;
     }
 
-    /// Opens the file anew where it is to be if it is there no longer, as after a rotation, or could not be written.
-    fn reopen_if_moved(&mut self) {
+    /// Opens the file anew where it is to be if that was asked for, or if it is there no longer, as after a rotation, or could
+    /// not be written.
+    fn reopen_if_due(&mut self) {
         let Output::File { path, file } = &mut self.output else { return };
-        if self.looked.elapsed() < LOOK {
+        let is_asked = self.waiting.reopen.swap(false, Relaxed);
+        if !is_asked && self.looked.elapsed() < LOOK {
             return;
         }
         self.looked = Instant::now();
-        if file.as_ref().is_some_and(|file| is_at(file, path)) {
+        if !is_asked && file.as_ref().is_some_and(|file| is_at(file, path)) {
             return;
         }
         match open(path) {
@@ -244,6 +259,45 @@ mod tests {
         lines.flush();
         assert_eq!(std::fs::read_to_string(&moved).unwrap(), "half a li\none\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_to_be_opened_anew_gets_not_one_line_more() {
+        let dir = dir("asked");
+        let (path, moved) = (dir.join("audit"), dir.join("moved"));
+        let lines = Lines::start(Some(path.clone())).unwrap();
+        for round in 0..20 {
+            lines.push(format!("old {round}"));
+            lines.flush();
+            std::fs::rename(&path, &moved).unwrap();
+            lines.reopen();
+            lines.push(format!("new {round}"));
+            lines.flush();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("new {round}\n"));
+            assert!(std::fs::read_to_string(&moved).unwrap().ends_with(&format!("old {round}\n")));
+        }
+        // Where no file can be opened, the old one goes on.
+        std::fs::rename(&path, &moved).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        lines.reopen();
+        lines.push("kept".into());
+        lines.flush();
+        assert!(std::fs::read_to_string(&moved).unwrap().ends_with("kept\n"));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_cut_is_written_from_its_beginning() {
+        let dir = dir("cut");
+        let path = dir.join("audit");
+        let lines = Lines::start(Some(path.clone())).unwrap();
+        lines.push("copied".into());
+        lines.flush();
+        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        lines.push("new".into());
+        lines.flush();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new\n");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

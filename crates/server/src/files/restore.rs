@@ -1,7 +1,7 @@
 //! A data directory of a new cluster's first member, made from a backup.
 //!
 //! Owns what of the old cluster goes along: all keys with their history and leases, at their revisions; and what does not:
-//! its members, and their alarms. The directory gets its name last, so that one that is half made is never started from.
+//! its members, their alarms, and its tokens. The directory gets its name last, so that one that is half made is never started from.
 
 use std::fmt;
 use std::fs;
@@ -9,7 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use ring::hmac;
 use vlot::{BeginLogError, LogId, LogOwner, NodeId, begin_log};
+use vlot_store::auth::{Asker, AuthCommand, TokenKey};
 use vlot_store::command::Command;
 use vlot_store::engine::EngineError;
 use vlot_store::revision::Position;
@@ -110,7 +112,7 @@ fn make(
     let mut data_dir = DataDir::take(dir).map_err(RestoreError::DataDir)?;
     let membership = Membership::first(config);
     let identity = membership.identity();
-    let (position, revision) = make_store(&dir.join("store"), file, path, options)?;
+    let (position, revision) = make_store(&dir.join("store"), file, path, options, identity.cluster)?;
     let voters = membership.first_members().iter();
     let voters = voters.filter_map(|member| Some((NodeId(member.id), member.peer_urls.first()?.peer_address())));
     let owner = LogOwner { cluster: identity.cluster, node: NodeId(identity.member) };
@@ -126,6 +128,7 @@ fn make_store(
     file: &mut Backup,
     path: &Path,
     options: RestoreOptions,
+    cluster: u64,
 ) -> Result<(Position, i64), RestoreError> {
     let mut store = Store::open(dir, Options::default()).map_err(RestoreError::Store)?;
     let mut snapshot = file.snapshot().map_err(RestoreError::Backup)?;
@@ -136,12 +139,29 @@ fn make_store(
         // To forget a fact is never refused.
         let _ = store.apply(at, Command::SetAttribute { name, value: Bytes::new() });
     }
+    replace_token_key(&mut store, at, cluster);
     if let Some(by) = options.bump_revision {
         store.bump_revision(by);
     }
     let revision = store.revision();
     store.close().map_err(RestoreError::Engine)?;
     Ok((at, revision))
+}
+
+/// Tokens of the old cluster are none of the new one's. Some that have ended would be good again, and for long: cluster time
+/// begins where it was when the backup was made. All members must come to the same key, and so it follows from the old one.
+fn replace_token_key(store: &mut Store, at: Position, cluster: u64) {
+    if !store.auth().is_enabled() {
+        return;
+    }
+    let old = hmac::Key::new(hmac::HMAC_SHA256, &store.auth().token_key().0);
+    let new = hmac::sign(&old, &cluster.to_be_bytes());
+    let token_key = TokenKey(new.as_ref().try_into().expect("SHA-256 has 32 bytes"));
+    for change in [AuthCommand::Disable, AuthCommand::Enable { token_key }] {
+        let _ = store.apply(at, Command::By { asker: Asker::Server, command: Box::new(Command::Auth(change)) });
+    }
+    // While users count there is a root, and the alarms are forgotten: neither is refused.
+    assert!(store.auth().is_enabled(), "authentication stays on in what is restored");
 }
 
 fn remove(dir: &Path) -> io::Result<()> {
