@@ -149,6 +149,11 @@ impl Settings {
         Ok(())
     }
 
+    /// Sets a flag, by its name in the table, to its default.
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.values.remove(name);
+    }
+
     /// Refuses and warns by name. Only values other than the default count, so that a start-up script which spells all
     /// defaults out still works.
     fn judge(&mut self) -> Result<(), ConfigError> {

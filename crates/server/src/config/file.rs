@@ -160,18 +160,26 @@ impl Reader {
             self.warn(line, "a configuration file names no other; config-file has no effect");
             return Ok(());
         }
-        let Some(text) = self.text_of(flag, &key, line, &value)? else { return Ok(()) };
-        if (flag.kind == Kind::List && text.is_empty()) || ARE_DEFAULT.contains(&(flag.name, &text)) {
-            return Ok(());
-        }
+        let is_default =
+            |text: &String| (flag.kind == Kind::List && text.is_empty()) || ARE_DEFAULT.contains(&(flag.name, text));
+        let text = self.text_of(flag, &key, line, &value)?.filter(|text| !is_default(text));
         if is_old {
             self.warn(line, &format!("{key} is an old spelling of {}", flag.name));
         }
-        let place = Place { line, key: key.clone(), is_merged };
-        if let Some(before) = self.source.places.insert(flag.name, place).filter(|before| !before.is_merged) {
+        // Without a value, a key takes back what it said itself, and not what another key of the flag says.
+        let before = self.source.places.get(flag.name).filter(|before| text.is_some() || before.key == key);
+        if let Some(before) = before.filter(|before| !before.is_merged) {
             let told = format!("{key} is set again; what {} in line {} says has no effect", before.key, before.line);
             self.warn(line, &told);
         }
+        let Some(text) = text else {
+            if self.source.places.get(flag.name).is_some_and(|before| before.key == key) {
+                self.source.places.remove(flag.name);
+                self.settings.unset(flag.name);
+            }
+            return Ok(());
+        };
+        self.source.places.insert(flag.name, Place { line, key, is_merged });
         self.settings.set(flag.name, text).map_err(|error| self.source.locate(error))
     }
 

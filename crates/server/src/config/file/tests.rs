@@ -124,6 +124,7 @@ fn what_counts_for_nothing_is_said() {
             "key-file=a",
             "f.yml:1: client-transport-security.key-file is set again; what key-file in line 2 says has no effect",
         ),
+        ("name: a\nname:", "", "f.yml:2: name is set again; what name in line 1 says has no effect"),
         ("name: a\n<<: {name: b}", "name=b", "f.yml:2: name is set again; what name in line 1 says has no effect"),
         ("name: a\n---\nname: b", "name=a", "f.yml:2: a second document begins; it has no effect"),
         (
@@ -224,6 +225,8 @@ fn aliases_and_merges_are_followed_as_far_as_a_configuration_goes() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     // Nothing is said: what is merged is there to be set again.
     assert_eq!(set_by("<<: [{name: a}, {name: b}]").0, ["name=a"]);
+    assert_eq!(set_by("<<: {name: a}\nname:"), (Vec::new(), Vec::new()));
+    assert_eq!(set_by("key-file: a\nclient-transport-security: {key-file: }").0, ["key-file=a"]);
     // Nine lists of nine, ten times in each other.
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
     for n in 1..10 {
