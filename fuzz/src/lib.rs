@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod config_file;
 pub mod flags;
 pub mod grpc_messages;
 pub mod handshake;

@@ -239,6 +239,8 @@ impl Node {
         let process = std::process::Command::new(program)
             .arg("server")
             .args(&plan.arguments)
+            // A file would take the place of all arguments, and so make all nodes one.
+            .env_remove("ETCD_CONFIG_FILE")
             .stdin(Stdio::piped())
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log)

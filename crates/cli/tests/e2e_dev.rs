@@ -39,6 +39,8 @@ impl Dev {
         let out = File::create(&said).unwrap();
         let mut command = Command::new(VLOT);
         command.arg("dev").arg("--dir").arg(dir.join("cluster")).arg("--port").arg(port.to_string());
+        // A file of some other cluster's node, which is nothing to these.
+        command.env("ETCD_CONFIG_FILE", "no such file");
         let process = Process::start(command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out));
         let mut dev = Dev { process, port, said };
         eventually("it is ready", PATIENCE, || {

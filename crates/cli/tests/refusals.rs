@@ -86,7 +86,7 @@ fn flags_are_refused_with_one_line() {
         ("server --cert-file=a.pem", "vlot server: --cert-file is given without --key-file"),
         ("server --no-such-flag", "vlot server: unknown flag --no-such-flag"),
         ("server --election-timeout=100", "vlot server: --election-timeout[100ms] should be at least as 5 times"),
-        ("server --config-file=a.yml", "vlot server: --config-file is not supported"),
+        ("server --config-file=a.yml", "vlot server: a.yml: the configuration file cannot be read: No such file"),
     ];
     for (arguments, start) in rows {
         let line = refusal(&scratch, arguments);

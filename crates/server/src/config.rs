@@ -1,19 +1,21 @@
-//! What one node is told by its operator: etcd's flags and `ETCD_*` variables, read, checked and typed.
+//! What one node is told by its operator: etcd's flags and `ETCD_*` variables, or its configuration file, read, checked and
+//! typed.
 //!
-//! Owns the meaning of each honoured flag and the rules between flags. Must not touch disk or network: whether a port
-//! is free or a directory writable is found out where it is used.
+//! Owns the meaning of each honoured flag and the rules between flags. Must not touch disk or network, but for the
+//! configuration file: whether a port is free or a directory writable is found out where it is used.
 
 mod arguments;
 mod auth;
 mod checks;
 mod error;
+mod file;
 pub(crate) mod flags;
 mod peer_tls;
 mod rate_limit;
 mod tls;
 mod values;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::audit::AuditOptions;
@@ -23,6 +25,8 @@ pub(crate) use auth::{AuthOptions, JwtOptions, SignMethod, TokenKind};
 pub(crate) use checks::CorruptionChecks;
 pub use error::ConfigError;
 use error::Expected;
+pub use file::FileError;
+pub(crate) use file::read_as_file;
 pub(crate) use peer_tls::PeerTls;
 pub use rate_limit::BadRule;
 pub(crate) use rate_limit::{CallKind, Callers, Rule};
@@ -171,7 +175,7 @@ pub struct Logging {
 }
 
 impl Config {
-    /// Reads what follows `vlot server` and the environment.
+    /// Reads what follows `vlot server` and the environment, or the configuration file that either names.
     ///
     /// # Errors
     /// A [`ConfigError`] for the first thing that is wrong.
@@ -179,44 +183,57 @@ impl Config {
         arguments: impl IntoIterator<Item = String>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
-        let mut settings = Settings::read(arguments, environment)?;
-        check_words(&settings)?;
-        let name = text(&settings, "name").to_owned();
-        let (heartbeat, election_timeout) = timing(&settings)?;
-        let listen = listen(&settings)?;
-        let cluster = initial_cluster(&settings, &name)?;
+        Config::read_with(arguments, environment, file::read_bounded)
+    }
+
+    /// [`Config::read`], with the configuration file from elsewhere than the disk.
+    pub(crate) fn read_with(
+        arguments: impl IntoIterator<Item = String>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        read_file: impl FnOnce(&Path) -> std::io::Result<Vec<u8>>,
+    ) -> Result<Config, ConfigError> {
+        let mut settings = Settings::read(arguments, environment, read_file)?;
+        Config::of(&mut settings).map_err(|error| settings.located(error))
+    }
+
+    fn of(settings: &mut Settings) -> Result<Config, ConfigError> {
+        check_words(settings)?;
+        let name = text(settings, "name").to_owned();
+        let (heartbeat, election_timeout) = timing(settings)?;
+        let listen = listen(settings)?;
+        let cluster = initial_cluster(settings, &name)?;
         Ok(Config {
-            data_dir: data_dir(&settings, &name),
-            client_tls: tls::client_tls(&mut settings, &listen)?,
-            peer_tls: peer_tls::peer_tls(&mut settings, &listen, &cluster)?,
-            protocols: tls::protocols(&settings)?,
-            self_signed_days: tls::self_signed_days(&settings)?,
+            data_dir: data_dir(settings, &name),
+            client_tls: tls::client_tls(settings, &listen)?,
+            peer_tls: peer_tls::peer_tls(settings, &listen, &cluster)?,
+            protocols: tls::protocols(settings)?,
+            self_signed_days: tls::self_signed_days(settings)?,
             listen,
-            advertise_client: advertise_client(&settings)?,
+            advertise_client: advertise_client(settings)?,
             cluster,
             heartbeat,
             election_timeout,
-            limits: limits(&settings)?,
-            rate_limits: rate_limits(&settings)?,
-            auth: auth::auth_options(&mut settings)?,
-            strict_reconfig: is_on(&settings, "strict-reconfig-check"),
+            limits: limits(settings)?,
+            rate_limits: rate_limits(settings)?,
+            auth: auth::auth_options(settings)?,
+            strict_reconfig: is_on(settings, "strict-reconfig-check"),
             log_kept: LogKept {
-                snapshot_count: at_least(&settings, "snapshot-count", 1)?,
-                catch_up: at_least(&settings, "snapshot-catchup-entries", 1)?,
+                snapshot_count: at_least(settings, "snapshot-count", 1)?,
+                catch_up: at_least(settings, "snapshot-catchup-entries", 1)?,
             },
-            keepalive: keepalive(&settings),
-            auto_compaction: auto_compaction(&settings)?,
-            corruption_checks: checks::corruption_checks(&mut settings),
-            watch_progress_interval: watch_progress_interval(&settings)?,
-            slow_call: span(&settings, "warning-unary-request-duration"),
-            slow_apply: span(&settings, "warning-apply-duration"),
+            keepalive: keepalive(settings),
+            auto_compaction: auto_compaction(settings)?,
+            corruption_checks: checks::corruption_checks(settings),
+            watch_progress_interval: watch_progress_interval(settings)?,
+            slow_call: span(settings, "warning-unary-request-duration"),
+            slow_apply: span(settings, "warning-apply-duration"),
             // As in etcd, any other text means the usual ones.
-            extensive_metrics: text(&settings, "metrics") == "extensive",
-            hosts: hosts(&settings),
-            origins: origins(&settings)?,
-            has_gateway: is_on(&settings, "enable-grpc-gateway"),
-            audit: audit(&settings)?,
-            logging: logging(&settings)?,
+            extensive_metrics: text(settings, "metrics") == "extensive",
+            hosts: hosts(settings),
+            origins: origins(settings)?,
+            has_gateway: is_on(settings, "enable-grpc-gateway"),
+            audit: audit(settings)?,
+            logging: logging(settings)?,
             stop_with_parent: settings.stop_with_parent,
             warnings: std::mem::take(&mut settings.warnings),
             name,
@@ -232,7 +249,9 @@ impl Config {
 /// The text of `vlot server --help`: the table of flags.
 pub fn help() -> String {
     let mut text = String::from(
-        "Usage: vlot server [flags]\n\nStarts one node. Flags are etcd's, each also as a variable ETCD_<FLAG>:\n",
+        "Usage: vlot server [flags]\n\nStarts one node. Flags are etcd's, each also as a variable ETCD_<FLAG>. With --config-file \
+         they are all read\nfrom that file, which is etcd's: YAML, with the names of flags as its keys. Other flags and variables \
+         have no effect then.\n\n",
     );
     for flag in flags::FLAGS {
         let fate = match flag.treatment {
@@ -281,9 +300,13 @@ fn listen(settings: &Settings) -> Result<Listen, ConfigError> {
     Ok(listen)
 }
 
-fn advertise_client(settings: &Settings) -> Result<Vec<Url>, ConfigError> {
-    if settings.given("listen-client-urls").is_some() && settings.given("advertise-client-urls").is_none() {
-        return Err(ConfigError::NotAdvertised);
+fn advertise_client(settings: &mut Settings) -> Result<Vec<Url>, ConfigError> {
+    const FLAG: &str = "advertise-client-urls";
+    if settings.given("listen-client-urls").is_some() && settings.given(FLAG).is_none() {
+        // As in etcd, a file may leave it away; clients are told a wrong address then.
+        let Some(source) = &settings.source else { return Err(ConfigError::NotAdvertised) };
+        let (place, told) = (source.place_of("listen-client-urls"), text(settings, FLAG));
+        settings.warnings.push(format!("{place}{FLAG} is missing, so that clients are told {told}"));
     }
     urls(settings, "advertise-client-urls")
 }

@@ -56,6 +56,11 @@ pub fn flags(bytes: &[u8]) {
     }
 }
 
+/// A configuration file of a server.
+pub fn config_file(bytes: &[u8]) {
+    config::read_as_file(bytes);
+}
+
 /// A request of any RPC, as the audit tells of it: no more than is bounded, and no value.
 pub fn audit(bytes: &[u8]) {
     let Some((&number, request)) = bytes.split_first() else { return };

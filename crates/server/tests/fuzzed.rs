@@ -4,6 +4,8 @@
 mod audit;
 #[path = "../../../fuzz/src/backup.rs"]
 mod backup;
+#[path = "../../../fuzz/src/config_file.rs"]
+mod config_file;
 #[path = "../../../fuzz/src/flags.rs"]
 mod flags;
 #[path = "../../../fuzz/src/grpc_messages.rs"]
@@ -31,6 +33,12 @@ fn audit_stays_sound() {
 fn backup_stays_sound() {
     ordinary::run_corpus("backup", backup::run);
     ordinary::run_mutated("backup", backup::run, 500);
+}
+
+#[test]
+fn config_file_stays_sound() {
+    ordinary::run_corpus("config_file", config_file::run);
+    ordinary::run_mutated("config_file", config_file::run, 5_000);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::auth::BadAuthToken;
+use super::file::FileError;
 use super::rate_limit::BadRule;
 use super::values::{Url, UrlError};
 
@@ -42,14 +43,18 @@ pub enum ConfigError {
     NoCertificate { url: Url },
     /// A peer URL is https, and there is no certificate to show to peers.
     NoPeerCertificate { url: Url },
-    /// Peers' certificates are to have a common name and a host.
-    TwoNameRules { cn: String, hostname: String },
+    /// Certificates are to have a common name and a host.
+    TwoNameRules { cn_flag: &'static str, cn: String, hostname: String },
     /// Of a certificate and its key only one is given.
     HalfOfPair { given: &'static str, missing: &'static str },
     /// TLS cannot be spoken so.
     Protocols { flag: &'static str, error: vlot_tls::ProtocolError },
     /// Two members have the same peer URL.
     SharedUrl { url: Url, holder: String, other: String },
+    /// The configuration file cannot be read.
+    File(FileError),
+    /// What the configuration file says is refused. The line and the key are those of the flag, the latter if it is not its name.
+    InFile { path: String, line: Option<usize>, key: Option<String>, error: Box<ConfigError> },
 }
 
 /// What a flag's value should have been.
@@ -65,6 +70,31 @@ pub enum Expected {
     MemberUrl(UrlError),
     /// Rules, of which one is none.
     Rule(BadRule),
+}
+
+impl ConfigError {
+    /// The flag that has to be changed, as far as it is one.
+    pub(super) fn flag(&self) -> Option<&str> {
+        match self {
+            Self::Unknown { flag } | Self::Incomplete { flag } => Some(flag),
+            Self::Invalid { flag, .. }
+            | Self::Refused { flag, .. }
+            | Self::Missing { flag, .. }
+            | Self::NoAddress { flag }
+            | Self::Protocols { flag, .. }
+            | Self::HalfOfPair { given: flag, .. } => Some(flag),
+            Self::ElectionTimeoutTooShort { .. } | Self::ElectionTimeoutTooLong { .. } => Some("election-timeout"),
+            Self::AuthToken(_) => Some("auth-token"),
+            Self::NotAdvertised => Some("listen-client-urls"),
+            Self::NotAMember { .. } | Self::OtherPeerUrls { .. } | Self::SharedUrl { .. } => Some("initial-cluster"),
+            Self::TwoNameRules { cn_flag, .. } => Some(cn_flag),
+            Self::NotAFlag { .. }
+            | Self::NoCertificate { .. }
+            | Self::NoPeerCertificate { .. }
+            | Self::File(_)
+            | Self::InFile { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -108,7 +138,7 @@ impl fmt::Display for ConfigError {
                 "{url} needs TLS, and there is no certificate: give --peer-cert-file and --peer-key-file, or \
                  --peer-auto-tls"
             ),
-            Self::TwoNameRules { cn, hostname } => {
+            Self::TwoNameRules { cn, hostname, .. } => {
                 write!(out, "AllowedCN and AllowedHostname are mutually exclusive (cn={cn:?}, hostname={hostname:?})")
             }
             Self::HalfOfPair { given, missing } => {
@@ -120,6 +150,18 @@ impl fmt::Display for ConfigError {
             Self::Protocols { flag, error } => write!(out, "--{flag}: {error}"),
             Self::SharedUrl { url, holder, other } => {
                 write!(out, "--initial-cluster gives {url} to both \"{holder}\" and \"{other}\"")
+            }
+            Self::File(error) => error.fmt(out),
+            Self::InFile { path, line, key, error } => {
+                out.write_str(path)?;
+                if let Some(line) = line {
+                    write!(out, ":{line}")?;
+                }
+                if let Some(key) = key {
+                    write!(out, ": {key}")?;
+                }
+                // A text in a file may have many lines.
+                write!(out, ": {}", error.to_string().replace(['\n', '\r'], " "))
             }
         }
     }

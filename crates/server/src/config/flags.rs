@@ -1,9 +1,9 @@
 //! The one table of the server's flags, which are etcd's but for a few: name, kind of value, default, and what becomes of each here.
 //!
-//! Owns names and verdicts. Must not know how a flag is written on the command line (`arguments.rs`) or what its value
-//! means to the server (`config.rs`).
+//! Owns names and verdicts. Must not know how a flag is written on the command line (`arguments.rs`) or in a configuration
+//! file (`file.rs`), or what its value means to the server (`config.rs`).
 
-use Kind::{Duration, Integer, Switch, Text};
+use Kind::{Duration, Integer, List, Switch, Text};
 use Treatment::{Accepted, Honoured, Refused};
 
 /// One flag of `vlot server`. Its environment form is `ETCD_` and the name in upper case, dashes as underscores.
@@ -17,13 +17,25 @@ pub(crate) struct Flag {
     /// Whether `experimental-<name>` means the same flag.
     pub(crate) formerly_experimental: bool,
     /// Whether each value adds to those before. They are kept with semicolons between them, as one value may have them too.
-    pub(crate) is_list: bool,
+    pub(crate) adds_up: bool,
+    /// The key that means the flag in a configuration file besides its name.
+    pub(crate) key: Option<FileKey>,
+}
+
+/// A key of etcd's configuration file that is not its flag's name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct FileKey {
+    /// The section that it stands in; empty for none.
+    pub(crate) section: &'static str,
+    pub(crate) name: &'static str,
 }
 
 /// What a flag's value looks like. Durations are written as in Go: `1h30m`, `500ms`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     Text,
+    /// Texts with commas between them.
+    List,
     Switch,
     Integer,
     Duration,
@@ -49,17 +61,39 @@ pub(crate) fn find(name: &str) -> Option<(&'static Flag, bool)> {
     })
 }
 
-const fn flag(name: &'static str, kind: Kind, default: &'static str, treatment: Treatment) -> Flag {
-    Flag { name, kind, default, treatment, formerly_experimental: false, is_list: false }
+/// The flag that a key of a configuration file means. The second value tells whether it is an old spelling.
+pub(crate) fn find_key(section: &str, name: &str) -> Option<(&'static Flag, bool)> {
+    let by_name = if section.is_empty() { find(name) } else { None };
+    let is_meant = |flag: &&Flag| flag.key.is_some_and(|key| (key.section, key.name) == (section, name));
+    by_name.or_else(|| FLAGS.iter().find(is_meant).map(|flag| (flag, false)))
 }
 
-const fn list(flag: Flag) -> Flag {
-    Flag { is_list: true, ..flag }
+/// Whether a configuration file may have a section of this name.
+pub(crate) fn is_section(name: &str) -> bool {
+    !name.is_empty() && FLAGS.iter().filter_map(|flag| flag.key).any(|key| key.section == name)
+}
+
+const fn flag(name: &'static str, kind: Kind, default: &'static str, treatment: Treatment) -> Flag {
+    Flag { name, kind, default, treatment, formerly_experimental: false, adds_up: false, key: None }
+}
+
+const fn adds_up(flag: Flag) -> Flag {
+    Flag { adds_up: true, ..flag }
+}
+
+const fn keyed(section: &'static str, name: &'static str, flag: Flag) -> Flag {
+    Flag { key: Some(FileKey { section, name }), ..flag }
 }
 
 const fn formerly_experimental(flag: Flag) -> Flag {
     Flag { formerly_experimental: true, ..flag }
 }
+
+/// Sections of etcd's configuration file.
+const CLIENT_TLS: &str = "client-transport-security";
+const PEER_TLS: &str = "peer-transport-security";
+const SOCKETS: &str = "socket-options";
+const DISCOVERY: &str = "discovery-config";
 
 const OWN_CALLS: Treatment = Accepted("the gateway calls its own node without a connection");
 const NO_DISCOVERY: Treatment = Refused("discovery is not supported; name all members with --initial-cluster");
@@ -81,9 +115,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("heartbeat-interval", Integer, "100", Honoured),
     flag("election-timeout", Integer, "1000", Honoured),
     flag("initial-election-tick-advance", Switch, "true", Accepted("a node that starts waits one election timeout")),
-    flag("listen-peer-urls", Text, "http://localhost:2380", Honoured),
-    flag("listen-client-urls", Text, "http://localhost:2379", Honoured),
-    flag("listen-client-http-urls", Text, "", Honoured),
+    flag("listen-peer-urls", List, "http://localhost:2380", Honoured),
+    flag("listen-client-urls", List, "http://localhost:2379", Honoured),
+    flag("listen-client-http-urls", List, "", Honoured),
     flag("max-snapshots", Integer, "5", Accepted("old files are dropped as soon as nothing needs them")),
     flag("max-wals", Integer, "5", Accepted("old files are dropped as soon as nothing needs them")),
     formerly_experimental(flag("memory-mlock", Switch, "false", Accepted("memory is not locked"))),
@@ -102,21 +136,21 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("grpc-keepalive-min-time", Duration, "5s", Accepted("clients are not punished for frequent pings")),
     flag("grpc-keepalive-interval", Duration, "2h", Honoured),
     flag("grpc-keepalive-timeout", Duration, "20s", Honoured),
-    flag("socket-reuse-port", Switch, "false", Honoured),
-    flag("socket-reuse-address", Switch, "false", Honoured),
+    keyed(SOCKETS, "reuse-port", flag("socket-reuse-port", Switch, "false", Honoured)),
+    keyed(SOCKETS, "reuse-address", flag("socket-reuse-address", Switch, "false", Honoured)),
     flag("enable-grpc-gateway", Switch, "true", Honoured),
     flag("raft-read-timeout", Duration, "5s", Accepted("the peers' connections have timeouts of their own")),
     flag("raft-write-timeout", Duration, "5s", Accepted("the peers' connections have timeouts of their own")),
-    flag("feature-gates", Text, "", Honoured),
+    flag("feature-gates", List, "", Honoured),
     // Clustering
-    flag("initial-advertise-peer-urls", Text, "http://localhost:2380", Honoured),
-    flag("initial-cluster", Text, "", Honoured),
+    flag("initial-advertise-peer-urls", List, "http://localhost:2380", Honoured),
+    flag("initial-cluster", List, "", Honoured),
     flag("initial-cluster-state", Text, "new", Honoured),
     flag("initial-cluster-token", Text, "etcd-cluster", Honoured),
-    flag("advertise-client-urls", Text, "http://localhost:2379", Honoured),
+    flag("advertise-client-urls", List, "http://localhost:2379", Honoured),
     flag("discovery", Text, "", NO_DISCOVERY),
-    flag("discovery-token", Text, "", NO_DISCOVERY),
-    flag("discovery-endpoints", Text, "", NO_DISCOVERY),
+    keyed(DISCOVERY, "token", flag("discovery-token", Text, "", NO_DISCOVERY)),
+    flag("discovery-endpoints", List, "", NO_DISCOVERY),
     flag("discovery-dial-timeout", Duration, "2s", NO_DISCOVERY),
     flag("discovery-request-timeout", Duration, "5s", NO_DISCOVERY),
     flag("discovery-keepalive-time", Duration, "2s", NO_DISCOVERY),
@@ -128,7 +162,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("discovery-cacert", Text, "", NO_DISCOVERY),
     flag("discovery-user", Text, "", NO_DISCOVERY),
     flag("discovery-password", Text, "", NO_DISCOVERY),
-    flag("discovery-fallback", Text, "exit", NO_DISCOVERY),
+    flag("discovery-fallback", Text, "exit", Accepted("there is no discovery that could fail")),
     flag("discovery-proxy", Text, "", NO_DISCOVERY),
     flag("discovery-srv", Text, "", NO_DISCOVERY),
     flag("discovery-srv-name", Text, "", NO_DISCOVERY),
@@ -139,31 +173,33 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("enable-v2", Switch, "false", NO_V2),
     flag("v2-deprecation", Text, "not-yet", Accepted("there is no v2 store")),
     // Security
-    flag("cert-file", Text, "", Honoured),
-    flag("key-file", Text, "", Honoured),
-    flag("client-cert-auth", Switch, "false", Honoured),
-    flag("client-cert-file", Text, "", OWN_CALLS),
-    flag("client-key-file", Text, "", OWN_CALLS),
-    flag("client-crl-file", Text, "", Honoured),
-    flag("client-cert-allowed-hostname", Text, "", Honoured),
-    flag("trusted-ca-file", Text, "", Honoured),
-    flag("auto-tls", Switch, "false", Honoured),
-    flag("peer-cert-file", Text, "", Honoured),
-    flag("peer-key-file", Text, "", Honoured),
-    flag("peer-client-cert-auth", Switch, "false", Honoured),
-    flag("peer-client-cert-file", Text, "", Honoured),
-    flag("peer-client-key-file", Text, "", Honoured),
-    flag("peer-trusted-ca-file", Text, "", Honoured),
-    flag("peer-cert-allowed-cn", Text, "", Honoured),
-    flag("peer-cert-allowed-hostname", Text, "", Honoured),
-    flag("peer-auto-tls", Switch, "false", Honoured),
+    keyed(CLIENT_TLS, "cert-file", flag("cert-file", Text, "", Honoured)),
+    keyed(CLIENT_TLS, "key-file", flag("key-file", Text, "", Honoured)),
+    keyed(CLIENT_TLS, "client-cert-auth", flag("client-cert-auth", Switch, "false", Honoured)),
+    keyed(CLIENT_TLS, "client-cert-file", flag("client-cert-file", Text, "", OWN_CALLS)),
+    keyed(CLIENT_TLS, "client-key-file", flag("client-key-file", Text, "", OWN_CALLS)),
+    keyed(CLIENT_TLS, "crl-file", flag("client-crl-file", Text, "", Honoured)),
+    // Not a flag of etcd's, whose configuration file has it.
+    keyed(CLIENT_TLS, "allowed-cn", flag("client-cert-allowed-cn", List, "", Honoured)),
+    keyed(CLIENT_TLS, "allowed-hostname", flag("client-cert-allowed-hostname", List, "", Honoured)),
+    keyed(CLIENT_TLS, "trusted-ca-file", flag("trusted-ca-file", Text, "", Honoured)),
+    keyed(CLIENT_TLS, "auto-tls", flag("auto-tls", Switch, "false", Honoured)),
+    keyed(PEER_TLS, "cert-file", flag("peer-cert-file", Text, "", Honoured)),
+    keyed(PEER_TLS, "key-file", flag("peer-key-file", Text, "", Honoured)),
+    keyed(PEER_TLS, "client-cert-auth", flag("peer-client-cert-auth", Switch, "false", Honoured)),
+    keyed(PEER_TLS, "client-cert-file", flag("peer-client-cert-file", Text, "", Honoured)),
+    keyed(PEER_TLS, "client-key-file", flag("peer-client-key-file", Text, "", Honoured)),
+    keyed(PEER_TLS, "trusted-ca-file", flag("peer-trusted-ca-file", Text, "", Honoured)),
+    keyed(PEER_TLS, "allowed-cn", flag("peer-cert-allowed-cn", List, "", Honoured)),
+    keyed(PEER_TLS, "allowed-hostname", flag("peer-cert-allowed-hostname", List, "", Honoured)),
+    keyed(PEER_TLS, "auto-tls", flag("peer-auto-tls", Switch, "false", Honoured)),
     flag("self-signed-cert-validity", Integer, "1", Honoured),
-    flag("peer-crl-file", Text, "", Honoured),
+    keyed(PEER_TLS, "crl-file", flag("peer-crl-file", Text, "", Honoured)),
     // Not etcd's: for the time of a move from http to https.
     flag("experimental-peer-allow-plaintext", Switch, "false", Honoured),
-    flag("cipher-suites", Text, "", Honoured),
-    flag("cors", Text, "*", Honoured),
-    flag("host-whitelist", Text, "*", Honoured),
+    flag("cipher-suites", List, "", Honoured),
+    flag("cors", List, "*", Honoured),
+    flag("host-whitelist", List, "*", Honoured),
     flag("tls-min-version", Text, "TLS1.2", Honoured),
     flag("tls-max-version", Text, "", Honoured),
     // Auth
@@ -173,10 +209,10 @@ pub(crate) const FLAGS: &[Flag] = &[
     // Profiling and monitoring
     flag("enable-pprof", Switch, "false", Accepted("no profiles are served")),
     flag("metrics", Text, "basic", Honoured),
-    flag("listen-metrics-urls", Text, "", Honoured),
+    flag("listen-metrics-urls", List, "", Honoured),
     // Logging
     flag("logger", Text, "zap", Refused("as in etcd, zap is the only value")),
-    flag("log-outputs", Text, "default", Honoured),
+    flag("log-outputs", List, "default", Honoured),
     flag("log-level", Text, "info", Honoured),
     flag("log-format", Text, "json", Honoured),
     flag(
@@ -212,14 +248,22 @@ pub(crate) const FLAGS: &[Flag] = &[
     formerly_experimental(flag("corrupt-check-time", Duration, "1h", Honoured)),
     formerly_experimental(flag("compact-hash-check-time", Duration, "1m", Honoured)),
     formerly_experimental(flag("compaction-batch-limit", Integer, "1000", COMPACTION_PACE)),
-    formerly_experimental(flag("peer-skip-client-san-verification", Switch, "false", Honoured)),
+    keyed(
+        PEER_TLS,
+        "skip-client-san-verification",
+        formerly_experimental(flag("peer-skip-client-san-verification", Switch, "false", Honoured)),
+    ),
     formerly_experimental(flag("watch-progress-notify-interval", Duration, "10m", Honoured)),
     formerly_experimental(flag("warning-apply-duration", Duration, "100ms", Honoured)),
     formerly_experimental(flag("bootstrap-defrag-threshold-megabytes", Integer, "0", NO_BBOLT)),
     formerly_experimental(flag("max-learners", Integer, "1", Honoured)),
     formerly_experimental(flag("compaction-sleep-interval", Duration, "10ms", COMPACTION_PACE)),
     formerly_experimental(flag("downgrade-check-time", Duration, "5s", Accepted("there are no downgrades"))),
-    formerly_experimental(flag("snapshot-catchup-entries", Integer, "5000", Honoured)),
+    keyed(
+        "",
+        "experimental-snapshot-catch-up-entries",
+        formerly_experimental(flag("snapshot-catchup-entries", Integer, "5000", Honoured)),
+    ),
     flag("experimental-initial-corrupt-check", Switch, "true", Honoured),
     flag("experimental-compact-hash-check-enabled", Switch, "true", Honoured),
     flag("experimental-enable-lease-checkpoint", Switch, "false", NO_CHECKPOINTS),
@@ -236,7 +280,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     ),
     flag("unsafe-no-fsync", Switch, "false", Refused("nothing is acknowledged before it is on disk")),
     // Not etcd's
-    list(flag("rate-limit", Text, "", Honoured)),
-    // The file that would replace all of the above
-    flag("config-file", Text, "", Refused("configuration files are not read; use flags or ETCD_* variables")),
+    adds_up(flag("rate-limit", Text, "", Honoured)),
+    // The file that stands for all of the above
+    flag("config-file", Text, "", Honoured),
 ];

@@ -7,8 +7,8 @@ use vlot::tls::{KeyPairFiles, NameRule, Roots, ServerCheck, Speaks, Verify};
 
 use super::arguments::Settings;
 use super::error::ConfigError;
-use super::tls::{OwnCertificate, list, path};
-use super::{InitialCluster, Listen, Url, is_on, text};
+use super::tls::{OwnCertificate, names, path};
+use super::{InitialCluster, Listen, Url, is_on};
 
 /// How this node speaks TLS to its peers.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,7 +41,7 @@ pub(super) fn peer_tls(
             None => Ok(None),
         };
     };
-    let names = names(settings)?;
+    let names = names(settings, "peer-cert-allowed-cn", "peer-cert-allowed-hostname")?;
     let speaks = speaks(settings, &listen.peer);
     let by = Verify {
         roots: path(settings, "peer-trusted-ca-file").map_or(Roots::System, Roots::File),
@@ -88,20 +88,6 @@ fn pair(settings: &Settings, cert: &'static str, key: &'static str) -> Result<Op
         (None, None) => Ok(None),
         (Some(_), None) => Err(ConfigError::HalfOfPair { given: cert, missing: key }),
         (None, Some(_)) => Err(ConfigError::HalfOfPair { given: key, missing: cert }),
-    }
-}
-
-fn names(settings: &Settings) -> Result<NameRule, ConfigError> {
-    let (names, hosts) = (list(settings, "peer-cert-allowed-cn"), list(settings, "peer-cert-allowed-hostname"));
-    match (names.is_empty(), hosts.is_empty()) {
-        (true, true) => Ok(NameRule::Any),
-        (false, true) => Ok(NameRule::CommonNames(names)),
-        (true, false) => Ok(NameRule::Hosts(hosts)),
-        (false, false) => {
-            let given = |flag| text(settings, flag).to_owned();
-            let (cn, hostname) = (given("peer-cert-allowed-cn"), given("peer-cert-allowed-hostname"));
-            Err(ConfigError::TwoNameRules { cn, hostname })
-        }
     }
 }
 

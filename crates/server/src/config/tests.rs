@@ -86,7 +86,6 @@ fn what_cannot_be_done_is_refused_by_name_with_a_reason() {
         ("--force-new-cluster", "--force-new-cluster is not supported: a cluster that has lost"),
         ("--unsafe-no-fsync", "--unsafe-no-fsync is not supported: nothing is acknowledged"),
         ("--wal-dir /x", "--wal-dir is not supported: the log"),
-        ("--config-file a.yml", "--config-file is not supported: configuration files are not read"),
     ];
     for (arguments, start) in rows {
         let line = refusal(arguments);
@@ -297,7 +296,7 @@ fn every_flag_of_the_table_is_refused_or_warned_about_as_it_says() {
             Kind::Duration => "77s",
             Kind::Text if flag.name == "v2-deprecation" => "gone",
             Kind::Text if flag.name == "rate-limit" => "rate=1",
-            Kind::Text => "some-text",
+            Kind::Text | Kind::List => "some-text",
         };
         let read = Config::read([format!("--{}={value}", flag.name)], []);
         match flag.treatment {
@@ -333,6 +332,9 @@ fn a_certificate_is_for_urls_that_are_https() {
     let clients = tls.clients.unwrap();
     assert_eq!(clients.roots, Roots::System);
     assert_eq!(clients.names, NameRule::Hosts(vec!["a".into(), "b".into()]));
+    let by_cn = read(&format!("{both} --auto-tls --client-cert-auth --client-cert-allowed-cn a,b")).unwrap();
+    let names = by_cn.client_tls.unwrap().clients.unwrap().names;
+    assert_eq!(names, NameRule::CommonNames(vec!["a".into(), "b".into()]));
 }
 
 #[test]
@@ -342,6 +344,7 @@ fn what_has_no_effect_on_tls_is_warned_about() {
         ("--auto-tls".to_owned(), "http://localhost:2379 is served in the clear, though there is a certificate"),
         (format!("{https} --auto-tls --cert-file a --key-file b"), "--auto-tls has no effect: --cert-file and"),
         (format!("{https} --auto-tls --client-crl-file c"), "--client-crl-file has no effect: no client is asked"),
+        (format!("{https} --auto-tls --client-cert-allowed-cn c"), "--client-cert-allowed-cn has no effect: no client"),
         (format!("{https} --auto-tls --client-cert-auth"), "--client-cert-auth without --trusted-ca-file takes"),
         ("--client-cert-auth".to_owned(), "http://localhost:2379 asks clients for no certificate"),
         ("--client-cert-file a".to_owned(), "--client-cert-file has no effect: the gateway calls its own node"),
@@ -365,6 +368,10 @@ fn tls_that_cannot_be_spoken_is_refused() {
         ("--tls-min-version TLS1.3 --tls-max-version TLS1.2", "--tls-max-version: the lowest TLS version is above"),
         ("--cipher-suites TLS_NOTHING", "--cipher-suites: unexpected TLS cipher suite \"TLS_NOTHING\" (known are: "),
         ("--tls-min-version TLS1.3 --cipher-suites TLS_AES_128_GCM_SHA256", "--cipher-suites: cipher suites cannot"),
+        (
+            "--auto-tls --client-cert-allowed-cn a --client-cert-allowed-hostname b",
+            "AllowedCN and AllowedHostname are mutually exclusive (cn=\"a\", hostname=\"b\")",
+        ),
         ("--self-signed-cert-validity 0", "--self-signed-cert-validity=0: expected a number of at least 1"),
         ("--self-signed-cert-validity 12345678", "--self-signed-cert-validity=12345678: expected 1 to 1000 years"),
     ];

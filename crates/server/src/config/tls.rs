@@ -72,10 +72,14 @@ pub(super) fn client_tls(settings: &mut Settings, listen: &Listen) -> Result<Opt
     if own.is_some() && !urls.any(|url| url.is_tls) {
         warnings.push("--cert-file, --key-file and --auto-tls have no effect: no URL to listen on is https".into());
     }
-    let names = list(settings, "client-cert-allowed-hostname");
+    let names = names(settings, "client-cert-allowed-cn", "client-cert-allowed-hostname")?;
     let crl = path(settings, "client-crl-file");
     if !asks_clients {
-        let without_effect = [("client-crl-file", crl.is_some()), ("client-cert-allowed-hostname", !names.is_empty())];
+        let of_names = match names {
+            NameRule::CommonNames(_) => "client-cert-allowed-cn",
+            _ => "client-cert-allowed-hostname",
+        };
+        let without_effect = [("client-crl-file", crl.is_some()), (of_names, names != NameRule::Any)];
         for (flag, _) in without_effect.into_iter().filter(|(_, is_given)| *is_given) {
             warnings
                 .push(format!("--{flag} has no effect: no client is asked for a certificate; give --trusted-ca-file"));
@@ -84,7 +88,7 @@ pub(super) fn client_tls(settings: &mut Settings, listen: &Listen) -> Result<Opt
     let clients = asks_clients.then(|| Verify {
         roots: path(settings, "trusted-ca-file").map_or(Roots::System, Roots::File),
         crl,
-        names: if names.is_empty() { NameRule::Any } else { NameRule::Hosts(names) },
+        names,
     });
     if clients.as_ref().is_some_and(|clients| clients.roots == Roots::System) {
         warnings.push(
@@ -111,10 +115,28 @@ fn own_certificate(settings: &mut Settings) -> Result<Option<OwnCertificate>, Co
     }
 }
 
+/// Which names certificates must have, by two flags of which one may be given.
+pub(super) fn names(
+    settings: &Settings,
+    cn_flag: &'static str,
+    host_flag: &'static str,
+) -> Result<NameRule, ConfigError> {
+    let (names, hosts) = (list(settings, cn_flag), list(settings, host_flag));
+    match (names.is_empty(), hosts.is_empty()) {
+        (true, true) => Ok(NameRule::Any),
+        (false, true) => Ok(NameRule::CommonNames(names)),
+        (true, false) => Ok(NameRule::Hosts(hosts)),
+        (false, false) => {
+            let given = |flag| text(settings, flag).to_owned();
+            Err(ConfigError::TwoNameRules { cn_flag, cn: given(cn_flag), hostname: given(host_flag) })
+        }
+    }
+}
+
 pub(super) fn path(settings: &Settings, name: &str) -> Option<PathBuf> {
     Some(text(settings, name)).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-pub(super) fn list(settings: &Settings, name: &str) -> Vec<String> {
+fn list(settings: &Settings, name: &str) -> Vec<String> {
     text(settings, name).split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
