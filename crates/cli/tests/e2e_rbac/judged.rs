@@ -20,7 +20,7 @@ use super::support::cluster::{Cluster, PATIENCE};
 use super::support::grpc::Client;
 
 /// How long the first message of a stream may take. None within it is an answer too: nobody is refused so late.
-const FIRST_MESSAGE: Duration = Duration::from_millis(300);
+pub const FIRST_MESSAGE: Duration = Duration::from_millis(300);
 /// Passwords are hashed as cheaply as may be.
 pub const CHEAP: (&str, &str) = ("bcrypt-cost", "4");
 
@@ -131,7 +131,9 @@ impl Judged {
     /// Makes a call of the matrix as a user, at a node, and returns how it ends.
     pub async fn ends(&self, cell: &Cell, user: &str, node: usize) -> String {
         match cell.kind {
-            Kind::Gateway => gateway::ends(self.port(node), cell, self.tokens.get(user).map(|token| &**token)),
+            Kind::Gateway | Kind::GatewayStream => {
+                gateway::ends(self.port(node), cell, self.tokens.get(user).map(|token| &**token))
+            }
             Kind::Unary => self.exchanged(cell, user, node).await,
             Kind::Stream => {
                 timeout(FIRST_MESSAGE, self.exchanged(cell, user, node)).await.unwrap_or_else(|_| "0 ".into())
@@ -166,7 +168,7 @@ impl Judged {
 }
 
 /// The reason for which a watch is not made is an error as Go writes it; here as a call's status.
-fn coded(reason: &str) -> String {
+pub fn coded(reason: &str) -> String {
     let (name, text) = reason
         .strip_prefix("rpc error: code = ")
         .and_then(|rest| rest.split_once(" desc = "))
