@@ -23,6 +23,15 @@ pub const ELECTION_LEASE: i64 = 0x4b;
 const RANGES: [(&str, &str); 9] =
     [("a", ""), ("ab", ""), ("b", ""), ("a", "b"), ("a", "c"), ("ab", "ac"), ("a", "a\0"), ("a", "\0"), ("\0", "\0")];
 
+/// The calls that come often and change neither keys nor which leases there are.
+const READS: [&str; 5] = [
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.KV/RangeStream",
+    "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/etcdserverpb.Lease/LeaseLeases",
+    "/etcdserverpb.Lease/LeaseTimeToLive",
+];
+
 /// How a call is made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -51,8 +60,10 @@ pub struct Cell {
     pub not_as_etcd: Option<&'static str>,
     /// Refusals lose their code: clients go by the text.
     pub tells_by_text: bool,
-    /// Leases and their keys are made anew before it.
+    /// Leases and their keys are made anew before it, if something was changed since the last time.
     pub on_leases: bool,
+    /// It changes nothing even if it is not refused.
+    pub only_reads: bool,
     /// The name of the same call in gRPC, which must end alike.
     pub same_as: Option<String>,
 }
@@ -68,6 +79,7 @@ pub fn cell(name: &str, path: &'static str, request: &impl Message, need: Need) 
         not_as_etcd: None,
         tells_by_text: false,
         on_leases: false,
+        only_reads: READS.contains(&path),
         same_as: None,
     }
 }

@@ -10,8 +10,10 @@ use super::support::http::{Connection, request};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// All paths, with the RPC of each. Those behind `kv/lease/` are older, those behind `vlot/` are not etcd's.
-pub const PATHS: [(&str, &str); 54] = [
+/// All paths, with the RPC of each. Those behind `kv/lease/` are older, those behind `vlot/` are not etcd's. What stands behind
+/// `/v3/` may stand behind `/v3beta/` too: one such path for all of them.
+pub const PATHS: [(&str, &str); 55] = [
+    ("/v3beta/kv/range", "/etcdserverpb.KV/Range"),
     ("/v3/kv/range", "/etcdserverpb.KV/Range"),
     ("/v3/kv/put", "/etcdserverpb.KV/Put"),
     ("/v3/kv/deleterange", "/etcdserverpb.KV/DeleteRange"),
@@ -73,12 +75,21 @@ pub fn paths(rpc: &str) -> impl Iterator<Item = &'static str> {
     PATHS.iter().filter(move |(_, known)| *known == rpc).map(|(path, _)| *path)
 }
 
-/// Makes a call in JSON with a token, and returns how it ends, as gRPC would say it.
-pub fn ends(port: u16, cell: &Cell, token: Option<&str>) -> String {
-    let is_stream = cell.kind == Kind::GatewayStream;
-    let headers: Vec<_> = token.map(|token| ("Authorization", token)).into_iter().collect();
+/// A token may stand in any of these.
+const HEADERS: [&str; 3] = ["Authorization", "Grpc-Metadata-Token", "Grpc-Metadata-Authorization"];
+
+/// Sends a call in JSON with a token. It stands in one header or another, by the number of the call.
+pub fn begin(port: u16, path: &str, body: &[u8], token: Option<&str>, number: usize) -> Connection {
+    let headers: Vec<_> = token.map(|token| (HEADERS[number % HEADERS.len()], token)).into_iter().collect();
     let mut connection = Connection::open(port);
-    connection.send(&request("POST", cell.path, &headers, &cell.body));
+    connection.send(&request("POST", path, &headers, body));
+    connection
+}
+
+/// Makes a call in JSON with a token, and returns how it ends, as gRPC would say it.
+pub fn ends(port: u16, cell: &Cell, token: Option<&str>, number: usize) -> String {
+    let is_stream = cell.kind == Kind::GatewayStream;
+    let mut connection = begin(port, cell.path, &cell.body, token, number);
     let within = if is_stream { FIRST_MESSAGE } else { PATIENCE };
     let reply = connection.reply_until(false, within, |reply| is_stream && reply.body.contains(&b'\n'));
     let text = reply.text();

@@ -18,6 +18,7 @@ use super::model::{LIAR, NOBODY, USERS};
 use super::support::Etcd;
 use super::support::cluster::{Cluster, PATIENCE};
 use super::support::grpc::Client;
+use super::support::http::Connection;
 
 /// How long the first message of a stream may take. None within it is an answer too: nobody is refused so late.
 pub const FIRST_MESSAGE: Duration = Duration::from_millis(300);
@@ -132,7 +133,7 @@ impl Judged {
     pub async fn ends(&self, cell: &Cell, user: &str, node: usize) -> String {
         match cell.kind {
             Kind::Gateway | Kind::GatewayStream => {
-                gateway::ends(self.port(node), cell, self.tokens.get(user).map(|token| &**token))
+                gateway::ends(self.port(node), cell, self.token(user), node / self.clients.len())
             }
             Kind::Unary => self.exchanged(cell, user, node).await,
             Kind::Stream => {
@@ -151,6 +152,15 @@ impl Judged {
         }
     }
 
+    /// Begins a call in JSON.
+    pub fn in_json(&self, node: usize, user: &str, path: &str, body: &str) -> Connection {
+        gateway::begin(self.port(node), path, body.as_bytes(), self.token(user), node)
+    }
+
+    fn token(&self, user: &str) -> Option<&str> {
+        self.tokens.get(user).map(String::as_str)
+    }
+
     fn port(&self, node: usize) -> u16 {
         self.cluster.nodes[node % self.cluster.nodes.len()].client_port
     }
@@ -161,7 +171,7 @@ impl Judged {
         body.put_u32(cell.body.len() as u32);
         body.put_slice(&cell.body);
         let mut headers = vec![("content-type", "application/grpc"), ("te", "trailers")];
-        headers.extend(self.tokens.get(user).map(|token| ("token", &**token)));
+        headers.extend(self.token(user).map(|token| ("token", token)));
         let client = &self.clients[node % self.clients.len()];
         client.exchange("POST", cell.path, &headers, Bytes::from(body)).await.status
     }
