@@ -4,15 +4,15 @@
 //! that is not.
 
 use prost::Message;
-use vlot_proto::authpb::Permission;
-use vlot_proto::etcdserverpb::downgrade_request::DowngradeAction;
+use vlot_proto::descriptors::method;
 use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::*;
 use vlot_proto::v3electionpb::*;
 use vlot_proto::v3lockpb::*;
 
-use super::gateway;
+use super::json::json;
 use super::model::{Need, Touched};
+use super::{administration, gateway};
 
 /// A lease with the key `ax`, one with the key `z`, one without a key; and those of the lock and of the election.
 pub const LEASES: [(i64, &str); 3] = [(0x47, "ax"), (0x48, "z"), (0x49, "")];
@@ -23,12 +23,23 @@ pub const ELECTION_LEASE: i64 = 0x4b;
 const RANGES: [(&str, &str); 9] =
     [("a", ""), ("ab", ""), ("b", ""), ("a", "b"), ("a", "c"), ("ab", "ac"), ("a", "a\0"), ("a", "\0"), ("\0", "\0")];
 
+/// The calls that come often and change neither keys nor which leases there are.
+const READS: [&str; 5] = [
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.KV/RangeStream",
+    "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/etcdserverpb.Lease/LeaseLeases",
+    "/etcdserverpb.Lease/LeaseTimeToLive",
+];
+
 /// How a call is made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     Unary,
     /// The same in JSON.
     Gateway,
+    /// In JSON, the first line of the answer, or that there is none for a while.
+    GatewayStream,
     /// One request, and the first message of the answer, or that there is none for a while.
     Stream,
     /// The same; whether a watch was made stands in the message.
@@ -49,11 +60,15 @@ pub struct Cell {
     pub not_as_etcd: Option<&'static str>,
     /// Refusals lose their code: clients go by the text.
     pub tells_by_text: bool,
-    /// Leases and their keys are made anew before it.
+    /// Leases and their keys are made anew before it, if something was changed since the last time.
     pub on_leases: bool,
+    /// It changes nothing even if it is not refused.
+    pub only_reads: bool,
+    /// The name of the same call in gRPC, which must end alike.
+    pub same_as: Option<String>,
 }
 
-fn cell(name: &str, path: &'static str, request: &impl Message, need: Need) -> Cell {
+pub fn cell(name: &str, path: &'static str, request: &impl Message, need: Need) -> Cell {
     Cell {
         name: name.to_owned(),
         path,
@@ -64,7 +79,24 @@ fn cell(name: &str, path: &'static str, request: &impl Message, need: Need) -> C
         not_as_etcd: None,
         tells_by_text: false,
         on_leases: false,
+        only_reads: READS.contains(&path),
+        same_as: None,
     }
+}
+
+/// A call, and the same in JSON by each path that leads to it.
+fn and_in_json(cell: Cell) -> Vec<Cell> {
+    let kind = if cell.kind == Kind::Unary { Kind::Gateway } else { Kind::GatewayStream };
+    let in_json = |path: &'static str| Cell {
+        name: format!("{}, in JSON at {path}", cell.name),
+        path,
+        kind,
+        body: json(method(cell.path).expect("each call is in the table").request, &cell.body).to_string().into(),
+        same_as: Some(cell.name.clone()),
+        ..cell.clone()
+    };
+    let same: Vec<Cell> = gateway::paths(cell.path).map(in_json).collect();
+    [vec![cell], same].concat()
 }
 
 fn reads(key: &'static str, range_end: &'static str) -> Touched {
@@ -161,24 +193,20 @@ pub fn cells() -> Vec<Cell> {
             let stream = cell(&format!("{name}, streamed"), "/etcdserverpb.KV/RangeStream", range, need.clone());
             all.push(Cell { kind: Kind::Stream, not_as_etcd: Some("release 3.5 has no such call"), ..stream });
         }
-        all.push(Cell { on_leases, ..direct.clone() });
-        let in_json = |cell: Cell, request: &Request| Cell {
-            name: format!("{}, in JSON", cell.name),
-            path: gateway::path(request),
-            kind: Kind::Gateway,
-            body: gateway::json(request).into(),
-            on_leases,
-            ..cell
-        };
-        all.push(in_json(direct, &request));
+        all.extend(and_in_json(Cell { on_leases, ..direct }));
         for (place, txn) in txns_of(&request) {
             let nested = cell(&format!("{name}, {place}"), "/etcdserverpb.KV/Txn", &txn, need.clone());
-            all.push(Cell { on_leases, ..nested.clone() });
-            if place == DEEPEST {
-                all.push(in_json(nested, &Request::RequestTxn(txn)));
-            }
+            let nested = Cell { on_leases, ..nested };
+            all.extend(if place == DEEPEST { and_in_json(nested) } else { vec![nested] });
         }
     }
+    all.extend(others().into_iter().flat_map(and_in_json));
+    all
+}
+
+/// What is not an operation on keys.
+fn others() -> Vec<Cell> {
+    let mut all = Vec::new();
     for (key, range_end) in RANGES {
         let create = WatchCreateRequest { key: key.into(), range_end: range_end.into(), ..Default::default() };
         let watch = watch(&format!("watch {key:?}..{range_end:?}"), create, reads(key, range_end));
@@ -190,8 +218,7 @@ pub fn cells() -> Vec<Cell> {
     all.push(watch("watch without a key", WatchCreateRequest::default(), reads("\0", "")));
     all.extend(leases());
     all.extend(queues());
-    all.extend(members_and_maintenance());
-    all.extend(users_and_roles());
+    all.extend(administration::all());
     all
 }
 
@@ -219,6 +246,21 @@ fn leases() -> Vec<Cell> {
             cell(&name("revoke"), "/etcdserverpb.Lease/LeaseRevoke", &revoke, need(writes)),
         ]);
     }
+    let (id, keys) = (0x50, true);
+    all.extend([
+        cell(
+            "look at a lease that there is not",
+            "/etcdserverpb.Lease/LeaseTimeToLive",
+            &LeaseTimeToLiveRequest { id, keys },
+            Need::User,
+        ),
+        cell(
+            "revoke a lease that there is not",
+            "/etcdserverpb.Lease/LeaseRevoke",
+            &LeaseRevokeRequest { id },
+            Need::User,
+        ),
+    ]);
     let listed = Need::Keys(vec![reads("ax", ""), reads("z", "")]);
     all.push(cell("all leases", "/etcdserverpb.Lease/LeaseLeases", &LeaseLeasesRequest {}, listed));
     let grant = LeaseGrantRequest { id: LEASES[0].0, ttl: 600 };
@@ -253,101 +295,4 @@ fn queues() -> Vec<Cell> {
         cell("resign", "/v3electionpb.Election/Resign", &ResignRequest { leader: leader() }, owned()),
     ];
     all.into_iter().map(|cell| Cell { tells_by_text: true, ..cell }).collect()
-}
-
-fn members_and_maintenance() -> Vec<Cell> {
-    let root = || Need::Root;
-    let peer_ur_ls = vec!["http://127.0.0.1:1".to_owned()];
-    let add = MemberAddRequest { peer_ur_ls: peer_ur_ls.clone(), is_learner: true };
-    let alarm = |action| AlarmRequest { action, ..Default::default() };
-    let validate = DowngradeRequest { action: DowngradeAction::Validate.into(), version: "no version".into() };
-    let snapshot = cell("snapshot", "/etcdserverpb.Maintenance/Snapshot", &SnapshotRequest {}, root());
-    let compact =
-        cell("compact", "/etcdserverpb.KV/Compact", &CompactionRequest { revision: -5, physical: false }, root());
-    let status = cell("status", "/etcdserverpb.Maintenance/Status", &StatusRequest {}, Need::User);
-    vec![
-        cell("list members", "/etcdserverpb.Cluster/MemberList", &MemberListRequest { linearizable: true }, Need::User),
-        Cell { is_not_for_root: true, ..cell("add a member", "/etcdserverpb.Cluster/MemberAdd", &add, root()) },
-        cell("remove a member", "/etcdserverpb.Cluster/MemberRemove", &MemberRemoveRequest { id: 1 }, root()),
-        cell(
-            "update a member",
-            "/etcdserverpb.Cluster/MemberUpdate",
-            &MemberUpdateRequest { id: 1, peer_ur_ls },
-            root(),
-        ),
-        cell("promote a member", "/etcdserverpb.Cluster/MemberPromote", &MemberPromoteRequest { id: 1 }, root()),
-        Cell { not_as_etcd: Some("etcd 3.5 answers root alone, later releases every user"), ..status },
-        cell("list alarms", "/etcdserverpb.Maintenance/Alarm", &alarm(0), Need::User),
-        cell("raise no alarm", "/etcdserverpb.Maintenance/Alarm", &alarm(1), root()),
-        cell("lower an alarm", "/etcdserverpb.Maintenance/Alarm", &alarm(2), root()),
-        cell("hash", "/etcdserverpb.Maintenance/Hash", &HashRequest {}, root()),
-        cell("hash of history", "/etcdserverpb.Maintenance/HashKV", &HashKvRequest { revision: 0 }, root()),
-        cell("defragment", "/etcdserverpb.Maintenance/Defragment", &DefragmentRequest {}, root()),
-        cell("downgrade", "/etcdserverpb.Maintenance/Downgrade", &validate, root()),
-        Cell { is_not_for_root: true, ..move_leader() },
-        Cell { kind: Kind::Stream, ..snapshot },
-        compact,
-        cell(
-            "health",
-            "/grpc.health.v1.Health/Check",
-            &vlot_proto::health::HealthCheckRequest::default(),
-            Need::Nothing,
-        ),
-    ]
-}
-
-fn move_leader() -> Cell {
-    let request = MoveLeaderRequest { target_id: 1 };
-    cell("move the leadership", "/etcdserverpb.Maintenance/MoveLeader", &request, Need::Root)
-}
-
-/// What root does here is refused for another reason: the auth revision stays as it is.
-fn users_and_roles() -> Vec<Cell> {
-    let root = || Need::Root;
-    let ghost = || "ghost".to_owned();
-    let user_get = |name: &str| AuthUserGetRequest { name: name.into() };
-    let role_get = |role: &str| AuthRoleGetRequest { role: role.into() };
-    let perm = Some(Permission { perm_type: 2, key: "\0".into(), range_end: "\0".into() });
-    let disable = cell("disable", "/etcdserverpb.Auth/AuthDisable", &AuthDisableRequest {}, root());
-    let user_add = AuthUserAddRequest { name: "root".into(), password: "p".into(), ..Default::default() };
-    let change = AuthUserChangePasswordRequest { name: ghost(), password: "p".into(), ..Default::default() };
-    vec![
-        cell("status of users", "/etcdserverpb.Auth/AuthStatus", &AuthStatusRequest {}, root()),
-        cell("enable", "/etcdserverpb.Auth/AuthEnable", &AuthEnableRequest {}, root()),
-        Cell { is_not_for_root: true, ..disable },
-        cell("add a user", "/etcdserverpb.Auth/UserAdd", &user_add, root()),
-        cell("get a user", "/etcdserverpb.Auth/UserGet", &user_get("read-key"), Need::Self_("read-key")),
-        cell("get root", "/etcdserverpb.Auth/UserGet", &user_get("root"), root()),
-        cell("list users", "/etcdserverpb.Auth/UserList", &AuthUserListRequest {}, root()),
-        cell("delete a user", "/etcdserverpb.Auth/UserDelete", &AuthUserDeleteRequest { name: ghost() }, root()),
-        cell("change a password", "/etcdserverpb.Auth/UserChangePassword", &change, root()),
-        cell(
-            "grant a role",
-            "/etcdserverpb.Auth/UserGrantRole",
-            &AuthUserGrantRoleRequest { user: ghost(), role: "root".into() },
-            root(),
-        ),
-        cell(
-            "revoke a role",
-            "/etcdserverpb.Auth/UserRevokeRole",
-            &AuthUserRevokeRoleRequest { name: ghost(), role: "root".into() },
-            root(),
-        ),
-        cell("add a role", "/etcdserverpb.Auth/RoleAdd", &AuthRoleAddRequest { name: "read-key".into() }, root()),
-        cell("get a role", "/etcdserverpb.Auth/RoleGet", &role_get("read-key"), Need::Role("read-key")),
-        cell("list roles", "/etcdserverpb.Auth/RoleList", &AuthRoleListRequest {}, root()),
-        cell("delete a role", "/etcdserverpb.Auth/RoleDelete", &AuthRoleDeleteRequest { role: ghost() }, root()),
-        cell(
-            "grant a permission",
-            "/etcdserverpb.Auth/RoleGrantPermission",
-            &AuthRoleGrantPermissionRequest { name: ghost(), perm },
-            root(),
-        ),
-        cell(
-            "revoke a permission",
-            "/etcdserverpb.Auth/RoleRevokePermission",
-            &AuthRoleRevokePermissionRequest { role: ghost(), key: "a".into(), range_end: "".into() },
-            root(),
-        ),
-    ]
 }

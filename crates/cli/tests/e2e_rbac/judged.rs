@@ -18,9 +18,10 @@ use super::model::{LIAR, NOBODY, USERS};
 use super::support::Etcd;
 use super::support::cluster::{Cluster, PATIENCE};
 use super::support::grpc::Client;
+use super::support::http::Connection;
 
 /// How long the first message of a stream may take. None within it is an answer too: nobody is refused so late.
-const FIRST_MESSAGE: Duration = Duration::from_millis(300);
+pub const FIRST_MESSAGE: Duration = Duration::from_millis(300);
 /// Passwords are hashed as cheaply as may be.
 pub const CHEAP: (&str, &str) = ("bcrypt-cost", "4");
 
@@ -131,7 +132,9 @@ impl Judged {
     /// Makes a call of the matrix as a user, at a node, and returns how it ends.
     pub async fn ends(&self, cell: &Cell, user: &str, node: usize) -> String {
         match cell.kind {
-            Kind::Gateway => gateway::ends(self.port(node), cell, self.tokens.get(user).map(|token| &**token)),
+            Kind::Gateway | Kind::GatewayStream => {
+                gateway::ends(self.port(node), cell, self.token(user), node / self.clients.len())
+            }
             Kind::Unary => self.exchanged(cell, user, node).await,
             Kind::Stream => {
                 timeout(FIRST_MESSAGE, self.exchanged(cell, user, node)).await.unwrap_or_else(|_| "0 ".into())
@@ -149,6 +152,15 @@ impl Judged {
         }
     }
 
+    /// Begins a call in JSON.
+    pub fn in_json(&self, node: usize, user: &str, path: &str, body: &str) -> Connection {
+        gateway::begin(self.port(node), path, body.as_bytes(), self.token(user), node)
+    }
+
+    fn token(&self, user: &str) -> Option<&str> {
+        self.tokens.get(user).map(String::as_str)
+    }
+
     fn port(&self, node: usize) -> u16 {
         self.cluster.nodes[node % self.cluster.nodes.len()].client_port
     }
@@ -159,14 +171,14 @@ impl Judged {
         body.put_u32(cell.body.len() as u32);
         body.put_slice(&cell.body);
         let mut headers = vec![("content-type", "application/grpc"), ("te", "trailers")];
-        headers.extend(self.tokens.get(user).map(|token| ("token", &**token)));
+        headers.extend(self.token(user).map(|token| ("token", token)));
         let client = &self.clients[node % self.clients.len()];
         client.exchange("POST", cell.path, &headers, Bytes::from(body)).await.status
     }
 }
 
 /// The reason for which a watch is not made is an error as Go writes it; here as a call's status.
-fn coded(reason: &str) -> String {
+pub fn coded(reason: &str) -> String {
     let (name, text) = reason
         .strip_prefix("rpc error: code = ")
         .and_then(|rest| rest.split_once(" desc = "))

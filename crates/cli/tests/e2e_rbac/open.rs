@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::timeout;
 use vlot_proto::etcdserverpb::watch_request::RequestUnion;
 use vlot_proto::etcdserverpb::*;
 
+use super::cells::ELECTION_LEASE;
 use super::support::Etcd;
 use super::support::cluster::PATIENCE;
 use super::support::grpc::Conversation;
+use super::support::http::{Connection, Reply};
 use super::{Judged, runtime};
 
 /// As Go writes an error.
@@ -62,6 +65,46 @@ fn an_open_watch_ends_with_the_grant_it_lives_by_on_every_node() {
         let _: AuthUserDeleteResponse =
             judged.must("root", "Auth/UserDelete", &AuthUserDeleteRequest { name: "read-key".into() }).await;
         assert_eq!(next(&mut other).await.cancel_reason, DENIED);
+    });
+}
+
+/// The first lines of what a call in JSON is answered, if there come so many.
+fn lines(connection: &mut Connection, count: usize, within: Duration) -> Vec<Value> {
+    let are_there = |reply: &Reply| reply.body.iter().filter(|byte| **byte == b'\n').count() >= count;
+    let reply = connection.reply_until(false, within, are_there);
+    reply.text().lines().map(|line| serde_json::from_str(line).expect("a line is a value")).collect()
+}
+
+#[test]
+fn what_is_open_in_json_ends_with_the_grant_too() {
+    use vlot_proto::v3electionpb::*;
+    let Some(etcd) = Etcd::find() else { return };
+    runtime().block_on(async {
+        let judged = Judged::vlot(1, &etcd).await;
+        let root = judged.as_user("root");
+        let campaign = CampaignRequest { name: "a".into(), lease: ELECTION_LEASE, value: "first".into() };
+        let won: CampaignResponse = root.call("/v3electionpb.Election/Campaign", &campaign).await.unwrap();
+
+        let create = r#"{"create_request":{"key":"YQ==","range_end":"Yg=="}}"#;
+        let mut watch = judged.in_json(0, "both-prefix", "/v3/watch", create);
+        let mut observed = judged.in_json(0, "both-prefix", "/v3/election/observe", r#"{"name":"YQ=="}"#);
+        assert_eq!(lines(&mut watch, 1, PATIENCE)[0]["result"]["created"], true);
+        assert!(lines(&mut observed, 1, PATIENCE)[0]["result"]["kv"].is_object());
+
+        let revoke = AuthUserRevokeRoleRequest { name: "both-prefix".into(), role: "both-prefix".into() };
+        let _: AuthUserRevokeRoleResponse = judged.must("root", "Auth/UserRevokeRole", &revoke).await;
+        let proclaim = ProclaimRequest { leader: won.leader, value: "second".into() };
+        let _: ProclaimResponse = root.call("/v3electionpb.Election/Proclaim", &proclaim).await.unwrap();
+
+        // One line more each, which says why, and nothing of what came then.
+        let told = lines(&mut watch, 3, Duration::from_millis(500));
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told[1]["result"]["cancel_reason"], DENIED);
+        assert!(told[1]["result"]["events"].is_null());
+        let told = lines(&mut observed, 3, PATIENCE);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told[1]["error"]["message"], "etcdserver: permission denied");
+        assert_eq!(told[1]["error"]["code"], 7);
     });
 }
 

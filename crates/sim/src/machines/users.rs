@@ -1,11 +1,15 @@
 //! The users and roles of the store in the simulated world: an administrator that adds, grants and revokes, and users that
-//! put, delete, read and use leases meanwhile, in transactions of any depth.
+//! put, delete, read and use leases meanwhile, in transactions of any depth, and watch.
 //!
 //! Owns what clients do, and the machine: the store beside a plain model of who may do what (`model.rs`), which is asked
-//! before each command and each read. That all members decide alike, refusals included, is *State Machine Safety*.
+//! before each command and each read, and of each watch (`watches.rs`). That all members decide alike, refusals included, is
+//! *State Machine Safety*.
 
+mod changes;
 mod draw;
+mod ledger;
 mod model;
+mod watches;
 
 use std::io::Read;
 
@@ -25,7 +29,10 @@ use super::store::machine::{StoreCommand, StoreMachine, narrow_options};
 use crate::conditions::Conditions;
 use crate::rng::Rng;
 use crate::subject::{End, EndOf, OpId, OperationOf, Request, Subject};
+use changes::{Change, Keys};
+use ledger::Ledger;
 use model::Model;
+use watches::Watches;
 
 const PROPERTY: &str = "Users May What Is Granted";
 
@@ -35,6 +42,7 @@ pub struct UsersUsed {
     revision: u64,
     /// Leases that may be there.
     leases: Vec<i64>,
+    ledger: Ledger,
 }
 
 /// What a command has come to, and what is wrong with that, if the model says something else.
@@ -60,11 +68,30 @@ pub struct Answer {
     flaw: Option<String>,
 }
 
-/// A store and the model of its users.
+/// A store, the model of its users, and what they watch.
 #[derive(Debug)]
 pub struct Machine {
     store: StoreMachine,
     model: Model,
+    keys: Keys,
+    watches: Watches,
+    ledger: Ledger,
+}
+
+impl Machine {
+    /// What a command has changed is known to all who check watches, if it has changed something.
+    fn note_changes(&mut self, before: i64, changes: Vec<Change>) {
+        let revision = self.store.store().revision();
+        let is_counted = revision == before + i64::from(!changes.is_empty());
+        self.ledger.found(if !is_counted {
+            let shown_by = format!("{changes:?} came to revision {revision} after {before}");
+            Err(Violation { property: "A Change Is A Revision", shown_by })
+        } else if revision == before {
+            Ok(())
+        } else {
+            self.ledger.changed(revision, changes)
+        });
+    }
 }
 
 impl StateMachine for Machine {
@@ -74,7 +101,13 @@ impl StateMachine for Machine {
     fn apply(&mut self, at: LogId, command: StoreCommand) -> Told {
         let expected = self.model.expect(self.store.store(), command.command());
         let shown = format!("{:?}", command.command());
+        let (before, plain) = (self.store.store().revision(), command.command().clone());
+        let on_lease = changes::on_lease(self.store.store(), &plain);
         let outcome = self.store.apply(at, command);
+        if let Ok(applied) = &outcome {
+            let changes = self.keys.changed(&plain, applied, &on_lease);
+            self.note_changes(before, changes);
+        }
         let differs = expected.differs_from(&outcome);
         let flaw = differs.map(|expected| format!("{shown} came to {outcome:?}, not to {expected}"));
         let now = Model::of(self.store.store());
@@ -83,6 +116,8 @@ impl StateMachine for Machine {
         });
         // One flaw is told once.
         self.model = now;
+        self.watches.users_changed(&self.model, before);
+        self.watches.command_applied(self.store.store(), &self.model);
         Told { outcome, flaw }
     }
 
@@ -98,6 +133,7 @@ impl StateMachine for Machine {
         self.store.end_batch();
         self.store.flush().expect("nothing has failed");
         self.store.take_applied();
+        self.watches.batch_ended(self.store.store(), &self.model);
     }
 
     fn durable(&self) -> LogId {
@@ -109,8 +145,11 @@ impl StateMachine for Machine {
     }
 
     fn restore(&mut self, at: LogId, from: &mut dyn Read) -> Result<(), BadSnapshot> {
+        let before = self.store.store().revision();
         self.store.restore(at, from)?;
         self.model = Model::of(self.store.store());
+        self.keys = Keys::of(self.store.store());
+        self.watches.users_changed(&self.model, before);
         Ok(())
     }
 }
@@ -123,14 +162,15 @@ impl Subject for UsersUsed {
     type Answer = Answer;
 
     fn new(_: &Conditions, _: &mut Rng) -> Self {
-        Self { revision: 1, leases: Vec::new() }
+        Self { revision: 1, leases: Vec::new(), ledger: Ledger::default() }
     }
 
     fn machine(&self) -> Machine {
         let engine = MemoryEngine::default();
         let store = StoreMachine::open(&engine, narrow_options()).expect("an empty engine can be opened");
-        let model = Model::of(store.store());
-        Machine { store, model }
+        let (model, keys) = (Model::of(store.store()), Keys::of(store.store()));
+        let watches = Watches::of(store.store(), self.ledger.clone());
+        Machine { store, model, keys, watches, ledger: self.ledger.clone() }
     }
 
     fn next(&mut self, op: OpId, rng: &mut Rng) -> Request<StoreCommand, Query> {
@@ -192,7 +232,7 @@ impl Subject for UsersUsed {
         });
         match flaws.into_iter().next() {
             Some(shown_by) => Err(Violation { property: PROPERTY, shown_by }),
-            None => Ok(()),
+            None => self.ledger.told().violation.clone().map_or(Ok(()), Err),
         }
     }
 }
@@ -224,23 +264,29 @@ mod tests {
         }
     }
 
-    /// One machine and many commands, without a world: each kind of outcome comes up.
+    /// Two machines and many commands, without a world: each kind of outcome comes up. The second takes many commands at a
+    /// time, and at times becomes a snapshot of the first in place of them.
     #[test]
     fn the_model_and_the_store_agree_command_by_command() {
         let mut outcomes = std::collections::BTreeMap::<String, u64>::new();
+        let mut sums = ledger::Sums::default();
         for seed in 0..20 {
             let mut rng = Rng::new(seed, 7);
             let mut clients = UsersUsed::new(&Conditions::calm(1), &mut rng);
-            let mut machine = clients.machine();
+            let (mut machine, mut follower) = (clients.machine(), clients.machine());
             for index in 0..1_500 {
                 let op = OpId(index);
+                let at = LogId::new(1, index + 1);
                 match clients.next(op, &mut rng) {
                     Request::Propose(command) => {
-                        let told = machine.apply(LogId::new(1, index + 1), command.clone());
+                        let told = machine.apply(at, command.clone());
                         assert_eq!(told.flaw, None, "seed {seed}");
                         let kind =
                             told.outcome.as_ref().map_or_else(|refusal| format!("{refusal:?}"), |_| "done".into());
                         *outcomes.entry(kind).or_default() += 1;
+                        if !is_behind(index) {
+                            assert_eq!(follower.apply(at, command.clone()), told, "seed {seed}");
+                        }
                         clients.ended(op, &Request::Propose(command), &End::Replied(told));
                         machine.end_batch();
                     }
@@ -250,7 +296,15 @@ mod tests {
                         clients.ended(op, &Request::Read(query), &End::Answered(answer));
                     }
                 }
+                if !is_behind(index) && index % 6 == 0 {
+                    follower.end_batch();
+                }
+                if is_behind(index) && !is_behind(index + 1) {
+                    become_that_of(&mut follower, &machine);
+                }
             }
+            assert_eq!(clients.check(&[]), Ok(()), "seed {seed}");
+            sums.add(clients.ledger.told().sums);
         }
         let kinds = [
             "done",
@@ -267,5 +321,20 @@ mod tests {
         for kind in kinds {
             assert!(outcomes.get(kind).is_some_and(|count| *count > 20), "{kind}: {outcomes:?}");
         }
+        assert!(sums.least() > 20, "{sums:?}");
+    }
+
+    /// Whether the second machine is left behind at this command.
+    fn is_behind(index: u64) -> bool {
+        index % 100 >= 80
+    }
+
+    fn become_that_of(follower: &mut Machine, machine: &Machine) {
+        let mut snapshot = machine.snapshot().unwrap();
+        let mut bytes = Vec::new();
+        snapshot.write_to(&mut bytes).unwrap();
+        follower.end_batch();
+        follower.restore(snapshot.at(), &mut &bytes[..]).unwrap();
+        follower.end_batch();
     }
 }

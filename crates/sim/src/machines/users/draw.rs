@@ -104,6 +104,14 @@ pub(super) fn command(id: i64, leases: &[i64], rng: &mut Rng) -> Command {
     }
 }
 
+/// Whose a watch is, if it is somebody's, and of which keys.
+pub(super) fn watched(rng: &mut Rng) -> (Option<&'static str>, Bytes, Bytes) {
+    let user = (rng.below(8) > 0).then(|| rng.pick(&USERS));
+    let first = Bytes::from_static(b"\0");
+    let (key, range_end) = if rng.below(8) == 0 { (first.clone(), first) } else { any_range(rng) };
+    (user, key, range_end)
+}
+
 /// A transaction of ranges alone.
 pub(super) fn reads(rng: &mut Rng) -> TxnRequest {
     let mut txn = TxnRequest { compare: compares(rng), ..Default::default() };

@@ -125,6 +125,25 @@ impl Model {
         if self.is_enabled { self.permission(store, caller, &Command::Txn(txn.clone())) } else { Ok(()) }
     }
 
+    /// Whether a watch is made for who asks.
+    pub fn admits_watch(&self, caller: Option<&Caller>, key: &Bytes, range_end: &Bytes) -> Result<(), Refusal> {
+        if self.is_enabled && caller.is_some_and(|caller| caller.revision < self.revision) {
+            return Err(Refusal::AuthOldRevision);
+        }
+        self.lets_watch(caller.map(|caller| &*caller.user), key, range_end)
+    }
+
+    /// Whether a watch of this user that was made before goes on.
+    pub fn lets_watch(&self, user: Option<&str>, key: &Bytes, range_end: &Bytes) -> Result<(), Refusal> {
+        if !self.is_enabled {
+            return Ok(());
+        }
+        let user = self.users.get(user.ok_or(Refusal::UserEmpty)?).ok_or(Refusal::PermissionDenied)?;
+        let all = Touched { reads: true, key: key.clone(), range_end: range_end.clone() };
+        let may = user.roles.contains("root") || self.may(user, &all);
+        if may { Ok(()) } else { Err(Refusal::PermissionDenied) }
+    }
+
     fn known(&self, caller: Option<&Caller>) -> Result<Option<&User>, Refusal> {
         let caller = caller.filter(|caller| !caller.user.is_empty()).ok_or(Refusal::UserEmpty)?;
         let user = self.users.get(&*caller.user);
@@ -280,10 +299,11 @@ impl Model {
 /// What is looked at in the place of all keys: where ranges may begin and end, and what follows each at once.
 fn every_key() -> Vec<Bytes> {
     let around = |mark: &str| [mark.to_owned(), format!("{mark}\0")].map(Bytes::from);
-    MARKS.into_iter().flat_map(around).collect()
+    ["\0"].into_iter().chain(MARKS).flat_map(around).collect()
 }
 
-fn is_in(key: &[u8], start: &[u8], range_end: &[u8]) -> bool {
+/// Whether a key is in a range, as requests have it.
+pub(super) fn is_in(key: &[u8], start: &[u8], range_end: &[u8]) -> bool {
     match range_end {
         [] => key == start,
         [0] => start <= key,
