@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::runtime::Runtime;
 use vlot_tls::{
     Client, ClientOptions, FirstBytes, HandshakeError, KeyPairFiles, Protocols, Server, ServerOptions, Verify, Version,
-    client_of,
+    client_of, server_of,
 };
 
 /// A server has nothing to say that is longer, to somebody who has not shown who it is.
@@ -76,7 +76,7 @@ fn takes_nobody(runtime: &Runtime, sent: &[u8], at_a_time: usize) {
     }
 }
 
-/// A handshake of two true ends comes to an end whoever is between them, and the server takes nobody but its client.
+/// A handshake of two true ends comes to an end whoever is between them, and neither takes anybody but the other.
 fn is_between(runtime: &Runtime, changes: &[u8], which: u8) {
     let server = &ENDS.servers[usize::from(which) % ENDS.servers.len()];
     let (near, far) = tokio::io::duplex(ANSWER_BYTES_MAX);
@@ -99,6 +99,10 @@ fn is_between(runtime: &Runtime, changes: &[u8], which: u8) {
                 accepted = Some(ended);
                 break;
             }
+        }
+        if let Some(Ok(stream)) = &connected {
+            let name = server_of(stream).and_then(|certificate| certificate.common_name);
+            assert_eq!(name.as_deref(), Some("anna"));
         }
         // The client goes.
     }
