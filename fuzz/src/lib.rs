@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod cli_answers;
 pub mod config_file;
 pub mod flags;
 pub mod grpc_messages;
@@ -13,7 +14,9 @@ pub mod handshake;
 pub mod http2_frames;
 pub mod json_replies;
 pub mod json_requests;
+pub mod key_files;
 pub mod log_recovery;
+pub mod member_answers;
 pub mod message;
 #[path = "../../crates/log/tests/model/mod.rs"]
 mod model;
@@ -25,4 +28,6 @@ pub mod store_commands;
 pub mod store_records;
 pub mod store_snapshot;
 pub mod texts;
+pub mod tls_opening;
+pub mod tokens;
 pub mod txn;

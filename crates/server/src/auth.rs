@@ -3,6 +3,7 @@
 //! Owns how a user proves to be one, and what a user gets for a password. Users, roles and what they may do are the store's; how a
 //! call comes in, and what it brings along, is the edge's.
 
+pub(crate) mod fuzzing;
 mod jwt;
 mod passwords;
 mod recent;

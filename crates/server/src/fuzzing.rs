@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 
+pub use crate::auth::fuzzing::TokenIssuer;
 use crate::config::{self, Config, Url};
-use crate::{audit, edge};
+use crate::{audit, auth, edge, members};
 
 /// Frames of HTTP/2 on their way to the HTTP/2 layer.
 ///
@@ -67,4 +68,34 @@ pub fn audit(bytes: &[u8]) {
     let told = audit::told_of_any(number, &Bytes::copy_from_slice(request));
     assert!(told.len() < 2 << 20, "{} bytes", told.len());
     assert!(!["value", "password"].iter().any(|name| told.contains(&format!("\"{name}\":"))), "{told}");
+}
+
+/// A simple token, as a client shows it.
+pub fn simple_tokens(bytes: &[u8]) {
+    auth::fuzzing::simple_tokens(bytes);
+}
+
+/// A JSON web token, as a client shows it to a member that has given one.
+pub fn signed_tokens(issuer: &TokenIssuer, bytes: &[u8]) {
+    issuer.run(bytes);
+}
+
+/// One of the headers in which tokens stand, and its value.
+pub fn token_headers(which: u8, value: &[u8]) {
+    edge::fuzzing::token_headers(which, value);
+}
+
+/// The files of keys that `--auth-token` names.
+pub fn key_files(method: u8, public: Option<&[u8]>, private: Option<&[u8]>) {
+    auth::fuzzing::key_files(method, public, private);
+}
+
+/// The first bytes of a client, some at a time.
+pub async fn opening(sent: &[u8], at_a_time: usize) {
+    edge::fuzzing::opening(sent, at_a_time).await;
+}
+
+/// What comes back from a peer URL.
+pub fn member_answers(bytes: &[u8]) {
+    members::fuzzing::member_answers(bytes);
 }

@@ -4,6 +4,7 @@
 //! decided by consensus; here it is asked for and told.
 
 pub(crate) mod ask;
+pub(crate) mod fuzzing;
 pub(crate) mod identity;
 pub(crate) mod join;
 pub(crate) mod member;

@@ -16,12 +16,20 @@ mod http2_frames;
 mod json_replies;
 #[path = "../../../fuzz/src/json_requests.rs"]
 mod json_requests;
+#[path = "../../../fuzz/src/key_files.rs"]
+mod key_files;
+#[path = "../../../fuzz/src/member_answers.rs"]
+mod member_answers;
 #[path = "../../../fuzz/src/ordinary.rs"]
 mod ordinary;
 #[path = "../../../fuzz/src/reader.rs"]
 mod reader;
 #[path = "../../../fuzz/src/texts.rs"]
 mod texts;
+#[path = "../../../fuzz/src/tls_opening.rs"]
+mod tls_opening;
+#[path = "../../../fuzz/src/tokens.rs"]
+mod tokens;
 
 #[test]
 fn audit_stays_sound() {
@@ -72,7 +80,31 @@ fn json_requests_stays_sound() {
 }
 
 #[test]
+fn key_files_stays_sound() {
+    ordinary::run_corpus("key_files", key_files::run);
+    ordinary::run_mutated("key_files", key_files::run, 1_000);
+}
+
+#[test]
+fn member_answers_stays_sound() {
+    ordinary::run_corpus("member_answers", member_answers::run);
+    ordinary::run_mutated("member_answers", member_answers::run, 5_000);
+}
+
+#[test]
 fn texts_stays_sound() {
     ordinary::run_corpus("texts", texts::run);
     ordinary::run_mutated("texts", texts::run, 5_000);
+}
+
+#[test]
+fn tls_opening_stays_sound() {
+    ordinary::run_corpus("tls_opening", tls_opening::run);
+    ordinary::run_mutated("tls_opening", tls_opening::run, 1_500);
+}
+
+#[test]
+fn tokens_stays_sound() {
+    ordinary::run_corpus("tokens", tokens::run);
+    ordinary::run_mutated("tokens", tokens::run, 3_000);
 }

@@ -12,6 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 const HANDSHAKE_RECORD: u8 = 0x16;
 /// As many bytes as tell a request of HTTP.
 const BYTES: usize = 8;
+/// How requests of HTTP begin, of either version.
+const METHODS: [&[u8]; 9] =
+    [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"PRI *", b"OPTIONS ", b"DELETE ", b"PATCH ", b"CONNECT "];
 
 /// A connection whose first bytes are known, and are still to be read.
 #[derive(Debug)]
@@ -25,16 +28,24 @@ pub struct FirstBytes<S> {
 }
 
 impl<S: AsyncRead + Unpin> FirstBytes<S> {
-    /// Waits until something comes. It has no time limit of its own.
+    /// Waits until it is certain how the connection begins, however few bytes come at a time. It has no time limit of its own.
     ///
     /// # Errors
-    /// The other end has closed the connection before, or it broke.
+    /// The other end has closed the connection before a byte came, or it broke.
     pub async fn read(mut stream: S) -> io::Result<FirstBytes<S>> {
         let mut start = [0; BYTES];
-        match stream.read(&mut start).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            came => Ok(FirstBytes { stream, start, came, read: 0 }),
+        let mut came = stream.read(&mut start).await?;
+        if came == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        // The beginning of a method may go on as another word.
+        while METHODS.iter().any(|method| method.len() > came && method.starts_with(&start[..came])) {
+            match stream.read(&mut start[came..]).await? {
+                0 => break,
+                more => came += more,
+            }
+        }
+        Ok(FirstBytes { stream, start, came, read: 0 })
     }
 
     /// Whether it is TLS; it is in the clear otherwise, or nothing that is known here.
@@ -46,8 +57,6 @@ impl<S: AsyncRead + Unpin> FirstBytes<S> {
     /// Whether a request of HTTP begins so, of either version.
     #[must_use]
     pub fn looks_like_http(&self) -> bool {
-        const METHODS: [&[u8]; 9] =
-            [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"PRI *", b"OPTIONS ", b"DELETE ", b"PATCH ", b"CONNECT "];
         let start = &self.start[..self.came];
         METHODS.iter().any(|method| method.starts_with(start) || start.starts_with(method))
     }
@@ -93,5 +102,47 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_connection_begins_with_does_not_depend_on_how_it_comes() {
+        let rows: [(&[u8], bool, bool); 7] = [
+            (b"GET / HTTP/1.1\r\n\r\n", false, true),
+            (b"PRI * HTTP/2.0\r\n", false, true),
+            (b"Garbage", false, false),
+            (b"POSTER ", false, false),
+            (b"\x16\x03\x01", true, false),
+            // The other end says no more.
+            (b"DEL", false, true),
+            (b"\0", false, false),
+        ];
+        for (sent, is_tls, looks_like_http) in rows {
+            for at_a_time in [1, 3, 100] {
+                let (mut client, server) = tokio::io::duplex(1024);
+                let sending = async move {
+                    for piece in sent.chunks(at_a_time) {
+                        client.write_all(piece).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                };
+                let reading = async move {
+                    let mut begun = FirstBytes::read(server).await.unwrap();
+                    let found = (begun.is_tls(), begun.looks_like_http());
+                    let mut again = Vec::new();
+                    begun.read_to_end(&mut again).await.unwrap();
+                    (found, again)
+                };
+                let ((), (found, again)) = tokio::join!(sending, reading);
+                assert_eq!(found, (is_tls, looks_like_http), "{sent:?} {at_a_time}");
+                assert_eq!(again, sent);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! One method signs and verifies, and a token that names another one is refused: it says nothing of which key is meant.
 
 mod der;
+pub(super) mod fuzzing;
 mod key_files;
 mod keys;
 mod method;

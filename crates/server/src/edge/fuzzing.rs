@@ -6,15 +6,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use http::{HeaderMap, HeaderValue};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use vlot_proto::descriptors;
 
 use super::compression::{Encoding, Inflating};
 use super::connection::Connection;
 use super::frames::{self, Frames};
-use super::opening::PREFACE_BYTES;
-use super::{call, gateway, requests};
+use super::opening::{Opened, PREFACE_BYTES};
+use super::{call, gateway, grpc, requests};
 use crate::json::{self, Encoder, Found, Scanner};
 use crate::rpc::Rpc;
 use crate::status::Status;
@@ -166,6 +166,38 @@ pub(crate) fn json_replies(bytes: &[u8]) {
     if let Ok(whole) = whole {
         assert_eq!(whole, out);
         assert!(serde_json::from_slice::<serde_json::Value>(&whole).is_ok() || bytes.len() > 64);
+    }
+}
+
+/// What a client speaks is found out by its first bytes however they come, and all of them are read again.
+pub(crate) async fn opening(sent: &[u8], at_a_time: usize) {
+    let mut found = Vec::new();
+    for at_a_time in [usize::MAX, at_a_time] {
+        let Ok(mut opened) = Opened::open(Pieces { sent, at_a_time }).await else {
+            found.push(None);
+            continue;
+        };
+        found.push(Some((opened.is_tls(), opened.is_http2())));
+        let mut again = Vec::new();
+        opened.read_to_end(&mut again).await.expect("bytes in memory");
+        assert_eq!(again, sent);
+    }
+    assert_eq!(found[0], found[1]);
+}
+
+/// A header in which a token may stand: it is taken as it is, by those that look there, and is not shown.
+pub(crate) fn token_headers(which: u8, value: &[u8]) {
+    const NAMES: [&str; 4] = ["token", "authorization", "grpc-metadata-token", "grpc-metadata-authorization"];
+    let which = usize::from(which) % NAMES.len();
+    let Ok(value) = HeaderValue::from_bytes(value) else { return };
+    let text = std::str::from_utf8(value.as_bytes()).unwrap_or_default().to_owned();
+    let expected = text.strip_prefix("Bearer ").unwrap_or(&text);
+    let headers = HeaderMap::from_iter([(NAMES[which].try_into().expect("a name"), value)]);
+    let connection = Connection::of_test();
+    let found = [grpc::credentials(&headers, &connection), gateway::caller(&headers, &connection).credentials];
+    for (credentials, looks_there) in found.into_iter().zip([which < 2, which > 0]) {
+        assert_eq!(credentials.token.as_deref(), looks_there.then_some(expected));
+        assert!(expected.len() < 16 || !format!("{credentials:?}").contains(expected));
     }
 }
 

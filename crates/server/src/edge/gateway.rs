@@ -171,7 +171,7 @@ fn client_version(headers: &HeaderMap) -> Option<&str> {
 
 /// What gRPC has as metadata stands in headers of the gateway's prefix. Certificates say nothing here: who holds the
 /// connection may be a proxy, which speaks for others.
-fn caller(headers: &HeaderMap, connection: &Connection) -> Caller {
+pub(super) fn caller(headers: &HeaderMap, connection: &Connection) -> Caller {
     let requires_leader = headers.get("grpc-metadata-hasleader").is_some_and(|value| value == "true");
     let names = ["grpc-metadata-token", "authorization", "grpc-metadata-authorization"];
     let token = names.iter().find_map(|name| headers.get(*name)).map(HeaderValue::as_bytes);

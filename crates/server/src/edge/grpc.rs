@@ -159,7 +159,7 @@ fn stream(edge: &Arc<Edge>, rpc: Rpc, call: &Call, received: Received) -> Body {
 }
 
 /// What a call brings along to show who makes it. Of several tokens the first counts, as in etcd.
-fn credentials(headers: &HeaderMap, connection: &Connection) -> Credentials {
+pub(super) fn credentials(headers: &HeaderMap, connection: &Connection) -> Credentials {
     let token = headers.get(TOKEN).or_else(|| headers.get(AUTHORIZATION)).map(HeaderValue::as_bytes);
     let of_connection = Credentials { token: None, common_name: connection.client().common_name.clone() };
     of_connection.with_token(token)

@@ -31,7 +31,7 @@ impl Answer {
         u64::from_str_radix(value, 16).ok()
     }
 
-    fn read(bytes: &[u8]) -> Option<Answer> {
+    pub(super) fn read(bytes: &[u8]) -> Option<Answer> {
         let text = std::str::from_utf8(bytes).ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.split("\r\n");

@@ -129,7 +129,7 @@ fn text_page(status: &'static str, body: &str) -> Page {
 }
 
 /// A member in etcd's JSON.
-fn shown(member: &Member) -> Value {
+pub(super) fn shown(member: &Member) -> Value {
     let mut shown = json!({ "id": member.id, "peerURLs": member.peer_ur_ls });
     if member.is_learner {
         shown["isLearner"] = true.into();

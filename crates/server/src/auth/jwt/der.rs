@@ -64,6 +64,13 @@ pub(super) fn ec_private_key(der: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((private, bits(public)?))
 }
 
+/// How many bytes the modulus of an `RSAPublicKey` has (RFC 8017 §A.1.1).
+pub(super) fn modulus_bytes(key: &[u8]) -> Option<usize> {
+    let modulus = Reader(Reader(key).take(SEQUENCE)?).take(INTEGER)?;
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    Some(modulus.len() - zeros)
+}
+
 /// A bit string of whole bytes.
 fn bits(content: &[u8]) -> Option<&[u8]> {
     content.strip_prefix(&[0])
@@ -109,6 +116,7 @@ mod tests {
                 let mut changed = key.clone();
                 changed[place] = byte;
                 let _ = (PublicKey::read(&changed), PublicKey::of_certificate(&changed), ec_private_key(&changed));
+                let _ = modulus_bytes(&changed);
             }
         }
     }

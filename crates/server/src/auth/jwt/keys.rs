@@ -108,7 +108,16 @@ impl Keys {
             (None, None) => return Err(BadKeys::Missing { method }),
         };
         let verifiers = keys.into_iter().filter_map(|key| Verifier::public(method, key)).collect();
-        Ok(Keys { signer, verifiers })
+        Keys { signer, verifiers }.tried()
+    }
+
+    /// The keys, if what they sign is what they verify: a private key may be in good form and still not fit together, which shows
+    /// when it signs for the first time.
+    fn tried(self) -> Result<Keys, BadKeys> {
+        const MESSAGE: &[u8] = b"vlot";
+        let fits =
+            self.signer.is_none() || self.sign(MESSAGE).is_some_and(|signature| self.verify(MESSAGE, &signature));
+        if fits { Ok(self) } else { Err(BadKeys::Refused { which: Which::Private, why: DO_NOT_FIT }) }
     }
 
     /// Whether there is a key to sign with.
@@ -218,6 +227,13 @@ fn public_keys(method: SignMethod, pem: &[u8]) -> Result<Vec<Vec<u8>>, BadKeys> 
             Family::EdDsa => key.algorithm == der::ED25519,
         };
         let key = key.filter(fits).ok_or(BadKeys::NoKey { which, method })?;
+        // One that is too short would verify nothing, and no token be good.
+        if key.algorithm == der::RSA {
+            let modulus_bytes = der::modulus_bytes(key.key).ok_or(BadKeys::NoKey { which, method })?;
+            if modulus_bytes < RSA_BYTES_MIN {
+                return Err(BadKeys::Refused { which, why: TOO_SHORT });
+            }
+        }
         keys.push(key.key.to_vec());
     }
     if keys.is_empty() { Err(BadKeys::NoKey { which, method }) } else { Ok(keys) }
@@ -229,13 +245,18 @@ fn sections(which: Which, pem: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, Bad
     sections.ok().filter(|sections| !sections.is_empty()).ok_or(BadKeys::NotPem { which })
 }
 
+/// A shorter key of RSA neither signs nor verifies.
+const RSA_BYTES_MIN: usize = 2048 / 8;
+const TOO_SHORT: &str = "it is too short; RSA keys need 2048 bits";
+const DO_NOT_FIT: &str = "its parts do not fit together";
+
 /// What is wrong with a private key. It displays as one of a few words, and gives nothing away otherwise.
 fn refused(error: error::KeyRejected) -> BadKeys {
     let why = match error.to_string().as_str() {
-        "TooSmall" => "it is too short; RSA keys need 2048 bits",
+        "TooSmall" => TOO_SHORT,
         "TooLarge" => "it is too long; RSA keys have 4096 bits at most",
         "WrongAlgorithm" | "InvalidEncoding" => "it is of another kind than the method takes",
-        "InconsistentComponents" => "its parts do not fit together",
+        "InconsistentComponents" => DO_NOT_FIT,
         "PublicKeyIsMissing" => "its public half is missing",
         _ => "it is malformed",
     };

@@ -1,3 +1,5 @@
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -147,6 +149,22 @@ fn claims_say_from_when_and_until_when() {
 }
 
 #[test]
+fn a_private_key_whose_parts_do_not_fit_together_is_refused_before_it_signs() {
+    let pem = String::from_utf8(pem("rsa_pkcs1")).unwrap();
+    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = STANDARD.decode(base64).unwrap();
+    // The last three parts are by what it signs, and have 128 bytes each.
+    for place in (der.len() - 384..der.len()).step_by(16) {
+        let mut changed = der.clone();
+        changed[place] ^= 2;
+        let pem = STANDARD.encode(changed);
+        let pem = format!("-----BEGIN RSA PRIVATE KEY-----\n{pem}\n-----END RSA PRIVATE KEY-----\n");
+        let refused = Keys::read(SignMethod::Rs256, None, Some(pem.as_bytes())).err().map(|bad| bad.to_string());
+        assert!(refused.is_some_and(|told| told.starts_with("the key in priv-key is refused: ")), "{place}");
+    }
+}
+
+#[test]
 fn keys_that_do_not_do_are_named() {
     let rows = [
         (keys(SignMethod::Rs256, &[], None), "auth: missing key data: RS256 needs priv-key or pub-key"),
@@ -157,6 +175,10 @@ fn keys_that_do_not_do_are_named() {
         ),
         (keys(SignMethod::Rs256, &[], Some("p256")), "the key in priv-key is refused"),
         (keys(SignMethod::Rs256, &[], Some("small")), "the key in priv-key is refused: it is too short; RSA keys need"),
+        (
+            keys(SignMethod::Ps512, &["small_pub"], None),
+            "the key in pub-key is refused: it is too short; RSA keys need",
+        ),
         (keys(SignMethod::Es256, &[], Some("p384")), "the key in priv-key is refused"),
         (keys(SignMethod::Es256, &[], Some("rsa_pub")), "priv-key has no key for ES256: expected a key on the curve"),
         (
