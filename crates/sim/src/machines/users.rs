@@ -38,6 +38,8 @@ const PROPERTY: &str = "Users May What Is Granted";
 
 /// The clients.
 pub struct UsersUsed {
+    /// How much of what is done first is done.
+    begun: u64,
     /// The auth revision that was seen last.
     revision: u64,
     /// Leases that may be there.
@@ -161,8 +163,8 @@ impl Subject for UsersUsed {
     type Query = Query;
     type Answer = Answer;
 
-    fn new(_: &Conditions, _: &mut Rng) -> Self {
-        Self { revision: 1, leases: Vec::new(), ledger: Ledger::default() }
+    fn new(_: &Conditions, rng: &mut Rng) -> Self {
+        Self { begun: 0, revision: 1, leases: Vec::new(), ledger: Ledger::new(rng.draw()) }
     }
 
     fn machine(&self) -> Machine {
@@ -174,8 +176,8 @@ impl Subject for UsersUsed {
     }
 
     fn next(&mut self, op: OpId, rng: &mut Rng) -> Request<StoreCommand, Query> {
-        if let Some(change) = draw::first(op.0) {
-            return Request::Propose(StoreCommand::unsigned(Command::Auth(change)));
+        if let Some(first) = self.first() {
+            return Request::Propose(first);
         }
         let caller = draw::caller(self.revision, rng);
         if rng.below(4) == 0 {
@@ -188,19 +190,19 @@ impl Subject for UsersUsed {
             let asker = if rng.below(8) == 0 { caller } else { Some(root) };
             return Request::Propose(by(asker, change));
         }
-        let id = op.0 as i64;
-        let command = draw::command(id, &self.leases, rng);
-        if let Command::LeaseGrant(_) = command {
-            self.leases.push(id);
-        }
-        Request::Propose(by(caller, command))
+        Request::Propose(by(caller, draw::command(op.0 as i64, &self.leases, rng)))
     }
 
-    fn ended(&mut self, _: OpId, _: &Request<StoreCommand, Query>, end: &EndOf<Self>) {
+    fn ended(&mut self, _: OpId, request: &Request<StoreCommand, Query>, end: &EndOf<Self>) {
+        if let (Request::Propose(command), End::Replied(_)) = (request, end) {
+            self.begun += u64::from(self.first().as_ref() == Some(command));
+        }
         match end {
-            End::Answered(answer) => self.revision = self.revision.max(answer.revision),
+            // It may be an earlier one: what was counted meanwhile is a guess.
+            End::Answered(answer) => self.revision = answer.revision,
             // What was changed has raised it, as a rule.
             End::Replied(Told { outcome: Ok(Applied::Auth { .. }), .. }) => self.revision += 1,
+            End::Replied(Told { outcome: Ok(Applied::LeaseGrant(granted)), .. }) => self.leases.push(granted.id),
             _ => {}
         }
     }
@@ -234,6 +236,14 @@ impl Subject for UsersUsed {
             Some(shown_by) => Err(Violation { property: PROPERTY, shown_by }),
             None => self.ledger.told().violation.clone().map_or(Ok(()), Err),
         }
+    }
+}
+
+impl UsersUsed {
+    /// What has to be done before anything else. It is proposed until it is known to be done: without root users would not
+    /// count for as long as the world stands.
+    fn first(&self) -> Option<StoreCommand> {
+        draw::first(self.begun).map(|change| StoreCommand::unsigned(Command::Auth(change)))
     }
 }
 

@@ -34,6 +34,11 @@ fn grant_role(user: &str, role: &str) -> AuthCommand {
     AuthCommand::UserGrantRole(AuthUserGrantRoleRequest { user: user.into(), role: role.into() })
 }
 
+fn permit(role: &str, perm_type: i32, key: &'static str, range_end: &'static str) -> AuthCommand {
+    let perm = Permission { perm_type, key: key.into(), range_end: range_end.into() };
+    AuthCommand::RoleGrantPermission(AuthRoleGrantPermissionRequest { name: role.into(), perm: Some(perm) })
+}
+
 /// What is done first: there are users, roles, and somebody who may change them.
 pub(super) fn first(place: u64) -> Option<AuthCommand> {
     let role_add = |name: &str| AuthCommand::RoleAdd(AuthRoleAddRequest { name: name.into() });
@@ -46,7 +51,9 @@ pub(super) fn first(place: u64) -> Option<AuthCommand> {
         5 => role_add("s"),
         6 => grant_role("u", "r"),
         7 => grant_role("v", "s"),
-        8 => AuthCommand::Enable { token_key: TokenKey([1; 32]) },
+        8 => permit("r", 2, "a", "c"),
+        9 => permit("s", 0, "b", "\0"),
+        10 => AuthCommand::Enable { token_key: TokenKey([1; 32]) },
         _ => return None,
     })
 }
@@ -57,6 +64,7 @@ pub(super) fn caller(revision: u64, rng: &mut Rng) -> Option<Caller> {
         0 => return None,
         1 => String::new(),
         2 => "nobody".to_owned(),
+        3..=5 => "root".to_owned(),
         _ => name(&USERS[..3], rng),
     };
     let revision = if rng.below(6) == 0 { revision.saturating_sub(rng.below(3)) } else { revision + rng.below(2) };
@@ -137,7 +145,7 @@ fn any_range(rng: &mut Rng) -> (Bytes, Bytes) {
 
 fn put(lease: i64, rng: &mut Rng) -> PutRequest {
     let key = Bytes::from(rng.pick(&MARKS));
-    let lease = if rng.below(3) == 0 { lease } else { 0 };
+    let lease = if rng.coin() { lease } else { 0 };
     PutRequest { key, value: "v".into(), lease, prev_kv: rng.below(3) == 0, ..Default::default() }
 }
 

@@ -15,7 +15,7 @@ use super::changes::Change;
 pub(super) type Changes = BTreeMap<i64, Vec<Change>>;
 
 /// Shared by the clients of a group and all its machines.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Ledger(Arc<Mutex<Told>>);
 
 /// What was told.
@@ -25,8 +25,8 @@ pub(super) struct Told {
     pub changes: Changes,
     /// The first that was found.
     pub violation: Option<Violation>,
-    /// How many machines there were.
-    pub machines: u64,
+    /// What the watches of the next machine are drawn from.
+    pub seed: u64,
     pub sums: Sums,
 }
 
@@ -64,6 +64,10 @@ impl Sums {
 }
 
 impl Ledger {
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Told { seed, ..Told::default() })))
+    }
+
     pub fn told(&self) -> MutexGuard<'_, Told> {
         // A violation that is missed because of a panic is one less to be told of.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

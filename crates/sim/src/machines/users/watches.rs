@@ -113,8 +113,8 @@ impl Client {
 impl Watches {
     pub fn of(store: &Store, ledger: Ledger) -> Self {
         let mut told = ledger.told();
-        let mut rng = Rng::new(told.machines, CLIENTS as u64);
-        told.machines += 1;
+        let mut rng = Rng::new(told.seed, CLIENTS as u64);
+        told.seed = told.seed.wrapping_add(1);
         drop(told);
         let clients = (0..CLIENTS).map(|_| Client::draw(&mut rng)).collect();
         let stream = store.watch_stream(Arc::new(|| {}));
