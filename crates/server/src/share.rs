@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pace::Pace;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// Snapshots that clients of one address fetch at a time, of the four that there may be. Others of it wait.
 const SNAPSHOTS_MAX: usize = 3;
@@ -51,6 +51,8 @@ pub(crate) struct Share {
     watches: AtomicUsize,
     pending_bytes: AtomicUsize,
     snapshots: Arc<Semaphore>,
+    /// For what inflates a message.
+    inflating: Semaphore,
     pace: Pace,
 }
 
@@ -129,7 +131,8 @@ impl Share {
     fn new(limits: AddressLimits) -> Share {
         let [connections, streams, watches, pending_bytes] = [0; 4].map(AtomicUsize::new);
         let snapshots = Arc::new(Semaphore::new(SNAPSHOTS_MAX));
-        Share { limits, connections, streams, watches, pending_bytes, snapshots, pace: Pace::new() }
+        let inflating = Semaphore::new(1);
+        Share { limits, connections, streams, watches, pending_bytes, snapshots, inflating, pace: Pace::new() }
     }
 
     /// A place for one more call.
@@ -163,6 +166,11 @@ impl Share {
     /// Waits for one of the places that an address has among those that fetch snapshots.
     pub(crate) async fn begin_snapshot(&self) -> SnapshotPlace {
         SnapshotPlace(self.snapshots.clone().acquire_owned().await.expect("it is never closed"))
+    }
+
+    /// Waits until no other message of the address is being inflated, in the order in which it was asked.
+    pub(crate) async fn begin_inflating(&self) -> SemaphorePermit<'_> {
+        self.inflating.acquire().await.expect("it is never closed")
     }
 
     /// Whether more bytes are pending than may be.

@@ -210,6 +210,11 @@ impl Received {
         Received { body, connection, metrics, held: 0, begun: has_one.then(Instant::now) }
     }
 
+    /// What the address of its client holds.
+    pub(super) fn share(&self) -> &Arc<Share> {
+        self.connection.share()
+    }
+
     /// The next bytes; `None` at the end. Cancel-safe.
     ///
     /// # Errors
