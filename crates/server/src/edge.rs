@@ -19,6 +19,7 @@ mod requests;
 mod security;
 mod served;
 mod stream;
+mod turns;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -46,13 +47,14 @@ use crate::status::Status;
 use crate::telemetry::metrics::Offence;
 use admission::{Admission, NoPlace};
 use body::Body;
-use connection::Connection;
+use connection::{Connection, REQUEST_WORK};
 use frames::Frames;
 use opening::{Opened, PREFACE_BYTES};
 pub(crate) use security::Security;
 use security::{Client, Secured, Stream};
 use served::Served;
 use stream::Gathering;
+use turns::Turns;
 
 /// How long a client may take to say which protocol it speaks, and to send the header of an HTTP/1 request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,6 +73,8 @@ const TAKEN_BACK_MAX: usize = 8192;
 const LAYER_RESETS_MAX: usize = 65_536;
 /// Bytes of replies that may wait in one stream for its client to take them.
 const SEND_BUFFER: usize = 256 * 1024;
+/// Connections that are accepted before others have their turn: each is a task.
+const ACCEPTED_A_TURN: usize = 16;
 /// How long connections may take to finish their calls once the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -134,12 +138,18 @@ impl Edge {
         let Listener { socket, serves, security } = listener;
         let mut connections = JoinSet::new();
         let mut stopping = self.stopping.clone();
+        let mut accepted_in_turn = 0;
         loop {
+            if accepted_in_turn == ACCEPTED_A_TURN {
+                accepted_in_turn = 0;
+                tokio::task::yield_now().await;
+            }
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
                 Some(_) = connections.join_next() => continue,
                 _ = stopping.wait_for(|stop| *stop) => break,
             };
+            accepted_in_turn += 1;
             match accepted {
                 Ok((stream, from)) => {
                     let (place, share) = match self.admission.admit(from) {
@@ -200,7 +210,17 @@ impl Edge {
     }
 
     /// Waits until both sides have come to speak, and it is known what.
-    async fn open(&self, stream: TcpStream, security: Security) -> Result<(Opened<Stream>, Client), ConnectionError> {
+    async fn open(
+        &self,
+        connection: &Connection,
+        stream: TcpStream,
+        security: Security,
+    ) -> Result<(Opened<Stream>, Client), ConnectionError> {
+        // It may come to nothing, and an address may open many.
+        if let Some(wait) = connection.share().spend(security.opening_work()) {
+            self.services.metrics.client_paused();
+            tokio::time::sleep(wait).await;
+        }
         let deadline = Instant::now() + HEADER_TIMEOUT;
         let secured = tokio::time::timeout_at(deadline, security.open(stream)).await;
         let Secured { stream, client } = secured.map_err(|_| ConnectionError::HandshakeTimedOut)??;
@@ -232,7 +252,7 @@ impl Edge {
         stream.set_nodelay(true)?;
         let mut stopping = self.stopping.clone();
         let (opened, client) = tokio::select! {
-            opened = self.open(stream, security) => opened?,
+            opened = self.open(&connection, stream, security) => opened?,
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         };
         connection.is_of(client);
@@ -252,12 +272,13 @@ impl Edge {
             let frames = Frames::behind(PREFACE_BYTES, opened, connection.clone());
             let served = self.http2().serve_connection(Gathering::new(frames), service);
             tokio::pin!(served);
+            let mut turns = Turns::of(connection.clone(), self.services.metrics.clone());
             tokio::select! {
-                ended = served.as_mut() => return Ok(ended?),
+                ended = turns.serve(served.as_mut()) => return Ok(ended?),
                 () = without_settings(&connection) => return Err(ConnectionError::NoSettings),
                 () = stopped => served.as_mut().graceful_shutdown(),
             }
-            Ok(served.await?)
+            Ok(turns.serve(served).await?)
         } else {
             let connection = http1().serve_connection(Gathering::new(opened), service);
             tokio::pin!(connection);
@@ -276,6 +297,10 @@ impl Edge {
         request: Request<Incoming>,
         serves: Serves,
     ) -> Response<Served> {
+        if connection.is_wary() {
+            // So the HTTP/2 layer finds out whether this call was taken back, before anything is done for it.
+            tokio::task::yield_now().await;
+        }
         match connection.begin_stream() {
             Ok(stream) => self.answer(connection, request, serves).await.map(|body| Served::of(body, stream)),
             Err(exceeded) => self.refuse_call(&connection, &request, exceeded).map(Served::of_none),
@@ -284,6 +309,7 @@ impl Edge {
 
     fn refuse_call(&self, connection: &Connection, request: &Request<Incoming>, exceeded: Exceeded) -> Response<Body> {
         let offence = Offence::from(exceeded);
+        connection.works_for_nothing(REQUEST_WORK);
         self.services.metrics.offences.count(offence);
         self.admission.stopped(connection.from, offence, &"a call is refused");
         let status = Status::TOO_MANY_REQUESTS;

@@ -1,15 +1,19 @@
 //! What the clients of one address hold of what all clients share, and how much of it they may hold.
 //!
-//! Owns the counts: connections, calls, watches, bytes, snapshots. Each is given back when what was taken is dropped. Must not know how a
-//! refusal is told (`edge.rs` and the services do).
+//! Owns the counts: connections, calls, watches, bytes, snapshots. Each is given back when what was taken is dropped. What is done for
+//! nothing is no count but a pace (`pace.rs`). Must not know how a refusal is told (`edge.rs` and the services do).
+
+mod pace;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use pace::Pace;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// Snapshots that clients of one address fetch at a time, of the four that there may be. Others of it wait.
 const SNAPSHOTS_MAX: usize = 3;
@@ -27,10 +31,15 @@ pub(crate) struct AddressLimits {
     pub(crate) pending_bytes: usize,
 }
 
-/// The shares of all addresses that are connected.
+/// Addresses that are not connected are looked for once there are so many in all.
+const SWEEP_MIN: usize = 128;
+
+/// The shares of all addresses that are connected, or have been a moment ago.
 pub(crate) struct Shares {
     limits: AddressLimits,
     by_address: Mutex<HashMap<IpAddr, Arc<Share>>>,
+    /// Of how many addresses those are looked for that can be forgotten.
+    sweep_at: AtomicUsize,
 }
 
 /// What one address holds.
@@ -42,17 +51,25 @@ pub(crate) struct Share {
     watches: AtomicUsize,
     pending_bytes: AtomicUsize,
     snapshots: Arc<Semaphore>,
+    /// For what inflates a message.
+    inflating: Semaphore,
+    pace: Pace,
 }
 
 impl Shares {
     pub(crate) fn new(limits: AddressLimits) -> Arc<Shares> {
-        Arc::new(Shares { limits, by_address: Mutex::default() })
+        Arc::new(Shares { limits, by_address: Mutex::default(), sweep_at: AtomicUsize::new(SWEEP_MIN) })
     }
 
     /// A place for one more connection from there. `None` if that address has as many as it may.
     pub(crate) fn connect(self: &Arc<Self>, from: IpAddr) -> Option<ConnectionPlace> {
         let address = holder(from);
         let mut shares = self.lock();
+        if shares.len() >= self.sweep_at.load(Relaxed) {
+            let now = Instant::now();
+            shares.retain(|_, share| share.connections.load(Relaxed) > 0 || share.pace.is_ahead(now));
+            self.sweep_at.store(SWEEP_MIN.max(2 * shares.len()), Relaxed);
+        }
         let share = shares.entry(address).or_insert_with(|| Arc::new(Share::new(self.limits)));
         // Never left empty: an address that holds nothing may have one.
         if !take(&share.connections, 1, self.limits.connections) {
@@ -103,7 +120,8 @@ impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         let mut shares = self.shares.lock();
         give_back(&self.share.connections, 1);
-        if self.share.connections.load(Relaxed) == 0 {
+        // Whoever is ahead and leaves is still ahead when it comes again.
+        if self.share.connections.load(Relaxed) == 0 && !self.share.pace.is_ahead(Instant::now()) {
             shares.remove(&self.address);
         }
     }
@@ -113,7 +131,8 @@ impl Share {
     fn new(limits: AddressLimits) -> Share {
         let [connections, streams, watches, pending_bytes] = [0; 4].map(AtomicUsize::new);
         let snapshots = Arc::new(Semaphore::new(SNAPSHOTS_MAX));
-        Share { limits, connections, streams, watches, pending_bytes, snapshots }
+        let inflating = Semaphore::new(1);
+        Share { limits, connections, streams, watches, pending_bytes, snapshots, inflating, pace: Pace::new() }
     }
 
     /// A place for one more call.
@@ -139,9 +158,19 @@ impl Share {
         Ok(WatchPlace { share: self.clone(), key_bytes })
     }
 
+    /// So much work was done for nothing. Returns how long whoever asked for it is to wait before there is more.
+    pub(crate) fn spend(&self, work: usize) -> Option<Duration> {
+        self.pace.spend(work, Instant::now())
+    }
+
     /// Waits for one of the places that an address has among those that fetch snapshots.
     pub(crate) async fn begin_snapshot(&self) -> SnapshotPlace {
         SnapshotPlace(self.snapshots.clone().acquire_owned().await.expect("it is never closed"))
+    }
+
+    /// Waits until no other message of the address is being inflated, in the order in which it was asked.
+    pub(crate) async fn begin_inflating(&self) -> SemaphorePermit<'_> {
+        self.inflating.acquire().await.expect("it is never closed")
     }
 
     /// Whether more bytes are pending than may be.
@@ -256,6 +285,22 @@ mod tests {
         let shares = Shares::new(LIMITS);
         drop(shares.connect("10.0.0.1".parse().unwrap()));
         assert!(shares.lock().is_empty());
+    }
+
+    #[test]
+    fn who_leaves_and_comes_again_is_as_far_ahead_as_before_and_forgotten_in_the_end() {
+        let shares = Shares::new(LIMITS);
+        let connect = |last: u8| shares.connect(IpAddr::from([10, 0, 0, last])).unwrap();
+        assert!(connect(1).share().spend(64 * 1000).is_some());
+        assert!(connect(1).share().spend(1).is_some_and(|wait| wait > Duration::from_millis(500)));
+        for last in 2..=120 {
+            connect(last).share().spend(64 * 20);
+        }
+        assert_eq!(shares.lock().len(), 120);
+        std::thread::sleep(Duration::from_millis(100));
+        let _held: Vec<_> = (121..=140).map(connect).collect();
+        // The first, and those that are connected.
+        assert_eq!(shares.lock().len(), 21);
     }
 
     #[test]

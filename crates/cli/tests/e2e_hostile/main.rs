@@ -3,6 +3,8 @@
 //!
 //! `VLOT_HOSTILE_FULL=1` makes the long ones as long as the promise; `--nocapture` shows the figures.
 
+mod fairness;
+mod floods;
 #[path = "../support/mod.rs"]
 mod support;
 mod victim;
@@ -15,12 +17,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use floods::{FLOODS, flood, head_with};
 use prost::Message;
 use support::cluster::PATIENCE;
-use support::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, PRIORITY, SETTINGS, WINDOW_UPDATE, authority,
-    named,
-};
+use support::frames::{CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, WINDOW_UPDATE, authority, named};
 use support::grpc::Client;
 use support::http::{Connection, exchange};
 use victim::Victim;
@@ -31,6 +31,8 @@ const RANGE: &str = "/etcdserverpb.KV/Range";
 const PUT: &str = "/etcdserverpb.KV/Put";
 const TXN: &str = "/etcdserverpb.KV/Txn";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
+const STARTED_RANGES: &str =
+    r#"grpc_server_started_total{grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary"}"#;
 const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
 /// What a server says of a client that may cause excessive load (RFC 9113 §7).
 const ENHANCE_YOUR_CALM: u32 = 0xb;
@@ -43,81 +45,10 @@ fn is_full_size() -> bool {
     std::env::var_os("VLOT_HOSTILE_FULL").is_some()
 }
 
-/// Sends a flood of something, a few hundred at a time, until the server has had enough. Returns what it says, and the
-/// connection.
-fn flood(port: u16, mut wave: impl FnMut(&mut Frames)) -> (u32, String) {
-    let mut frames = Frames::connect(port, &[]);
-    let begun = Instant::now();
-    while frames.goaway().is_none() && !frames.ended && begun.elapsed() < 2 * PATIENCE {
-        frames.come.clear();
-        for _ in 0..250 {
-            wave(&mut frames);
-        }
-        frames.flush();
-        frames.until(Duration::from_micros(200), |_| false);
-    }
-    frames.until(PATIENCE, |come| come.iter().any(|frame| frame.kind == support::frames::GOAWAY));
-    frames.goaway().expect("a client that floods is told why it must go")
-}
-
-/// The head of a call whose block is not indexed and has these fields besides.
-fn head_with(frames: &mut Frames, fields: &[Vec<u8>], flags: u8) -> u32 {
-    let stream = frames.new_stream();
-    let block = [
-        &[0x83, 0x86][..],
-        &named(":path", RANGE),
-        &authority(0x01, "h"),
-        &named("content-type", "application/grpc"),
-        &named("te", "trailers"),
-        &fields.concat(),
-    ];
-    frames.frame(HEADERS, flags, stream, &block.concat());
-    stream
-}
-
 #[test]
 fn floods_of_frames_end_their_connection_by_name() {
-    type Wave = fn(&mut Frames);
-    let rows: [(&str, &str, Wave); 11] = [
-        ("pings", "too_many_pings", |frames| frames.frame(PING, 0, 0, &[7; 8])),
-        ("settings", "too_many_settings", |frames| frames.frame(SETTINGS, 0, 0, &[])),
-        ("priorities", "too_many_priorities", |frames| frames.frame(PRIORITY, 0, 1001, &[0, 0, 0, 0, 9])),
-        ("window updates", "too_many_window_updates", |frames| frames.frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
-        ("unknown frames", "too_many_unknown_frames", |frames| frames.frame(77, 0, 0, b"anything")),
-        ("frames without content", "too_many_empty_frames", |frames| {
-            frames.frame(DATA, 0, 1, b"");
-            frames.frame(DATA, 0, 1, b"");
-        }),
-        ("calls that are taken back", "too_many_resets", |frames| {
-            let stream = frames.call(RANGE, &RangeRequest { key: "key".into(), ..RangeRequest::default() });
-            frames.reset(stream);
-        }),
-        ("calls that are taken back before they are begun", "too_many_resets", |frames| {
-            let stream = frames.head(RANGE, &authority(0x01, "h"));
-            frames.reset(stream);
-        }),
-        ("headers that never end", "too_many_continuations", |frames| {
-            if frames.new_stream() == 1 {
-                head_with(frames, &[], 0);
-            }
-            frames.frame(CONTINUATION, 0, 3, &named("x", "y"));
-        }),
-        // A field of 4,000 bytes, named four thousand times by one byte.
-        ("a bomb of headers", "header_list_way_too_large", |frames| {
-            let stream = frames.new_stream();
-            if stream == 1 {
-                let long = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat();
-                head_with(frames, &[long], END_HEADERS | END_STREAM);
-            }
-            head_with(frames, &[vec![0xbe; 16_000]], END_HEADERS | END_STREAM);
-        }),
-        ("long headers of many calls", "too_many_header_bytes", |frames| {
-            let field = named("x", &"y".repeat(120));
-            head_with(frames, &[field.repeat(100)], END_HEADERS | END_STREAM);
-        }),
-    ];
     let victim = Victim::new(&[]);
-    for (name, reason, wave) in rows {
+    for (name, reason, wave) in FLOODS {
         let said = victim.withstands(name, 150, |victim| flood(victim.port(), wave));
         assert_eq!(said, (ENHANCE_YOUR_CALM, reason.to_owned()), "{name}");
         // What the HTTP/2 layer itself has had enough of has one name.
@@ -126,6 +57,10 @@ fn floods_of_frames_end_their_connection_by_name() {
         victim.has_stopped(counted, 1);
         assert!(victim.log().contains(counted), "{name}: the log says so");
     }
+    assert!(victim.metric("vlot_client_pauses_total") > 100, "who floods is slowed before it is stopped");
+    // Of more than 32,000 calls that were taken back few were begun.
+    let begun = victim.metric(STARTED_RANGES);
+    assert!(begun < 10_000, "{begun} calls were begun");
     victim.recovers();
 }
 
@@ -416,8 +351,8 @@ fn what_is_sent_to_who_does_not_read_it_is_bounded() {
 fn huge_and_deep_messages_are_refused() {
     let victim = Victim::new(&[]);
     let port = victim.port();
-    // Of a hundred bombs, each becomes as long as the longest message before it is refused.
-    victim.withstands("huge and deep messages", 300, |_| {
+    // A hundred bombs at once would be two hundred: one after the other becomes as long as the longest message.
+    victim.withstands("huge and deep messages", 100, |_| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let client = Client::connect(port).await;

@@ -1,10 +1,11 @@
 //! A node that is attacked, an honest client that works on meanwhile from another address, and what the node takes.
 
+use std::fmt;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ impl Victim {
         }
         let honest = Honest::begin(cluster.nodes[0].client_port);
         eventually("the honest client is served", PATIENCE, || honest.puts() > 20);
-        honest.peak.store(0, Ordering::Relaxed);
+        honest.take();
         let before = taken(cluster.nodes[0].process_id());
         Victim { cluster, before, honest }
     }
@@ -64,9 +65,14 @@ impl Victim {
 
     /// How many clients were stopped for this, as an operator sees it.
     pub fn stopped(&self, reason: &str) -> u64 {
+        self.metric(&format!("vlot_clients_closed_total{{reason=\"{reason}\"}}"))
+    }
+
+    /// The value of a metric, by its name and its labels; zero if there is none.
+    pub fn metric(&self, name: &str) -> u64 {
         let metrics = fetch_from(HONEST, self.port(), "/metrics").expect("the node answers others");
-        let start = format!("vlot_clients_closed_total{{reason=\"{reason}\"}} ");
-        metrics.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok()).unwrap_or_default()
+        let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+        metrics.lines().find_map(value).unwrap_or_default()
     }
 
     /// Waits until that many were stopped.
@@ -81,7 +87,7 @@ impl Victim {
 
     /// Runs an attack. The honest client gets on meanwhile, and the node takes no more memory than so many MiB.
     pub fn withstands<T>(&self, name: &str, grown_mib_max: u64, attack: impl FnOnce(&Victim) -> T) -> T {
-        let quiet = self.honest.slowest();
+        let quiet = Latencies::of(self.honest.take());
         let (puts, begun) = (self.honest.puts(), Instant::now());
         let over = Arc::new(AtomicBool::new(false));
         let watching = thread::spawn({
@@ -101,14 +107,22 @@ impl Victim {
         let most = watching.join().unwrap().max(taken(self.process()).resident_bytes);
         let grown = most.saturating_sub(self.before.resident_bytes) >> 20;
         let honest = self.honest.puts() - puts;
-        let slowest = self.honest.slowest();
-        eprintln!(
-            "{name}: {took:?}, {honest} honest puts, the slowest {slowest:?} (quiet {quiet:?}), {grown} MiB grown"
-        );
+        let meanwhile = Latencies::of(self.honest.take());
+        eprintln!("{name}: {took:?}, {honest} honest puts, {meanwhile} (before {quiet}), {grown} MiB grown");
         assert!(grown <= grown_mib_max, "{name}: {grown} MiB more than before, not {grown_mib_max}");
         let puts = self.honest.puts();
         eventually(&format!("{name}: the honest client gets on"), PATIENCE, || self.honest.puts() > puts + 5);
         outcome
+    }
+
+    /// The honest client's 99th percentile while this is done.
+    pub fn honest_p99(&self, meanwhile: impl FnOnce()) -> Duration {
+        self.honest.take();
+        meanwhile();
+        // The one that waits now has waited meanwhile.
+        let puts = self.honest.puts();
+        eventually("the honest client gets on", PATIENCE, || self.honest.puts() > puts);
+        Latencies::of(self.honest.take()).p99
     }
 
     /// The attackers have gone: so have their descriptors.
@@ -128,21 +142,42 @@ pub fn taken(process: u32) -> Taken {
     Taken { resident_bytes, descriptors: fs::read_dir(format!("/proc/{process}/fd")).unwrap().count() }
 }
 
+/// How long puts took.
+struct Latencies {
+    p99: Duration,
+    slowest: Duration,
+}
+
+impl Latencies {
+    fn of(mut took: Vec<Duration>) -> Latencies {
+        took.sort();
+        let at = |place: usize| took.get(place).copied().unwrap_or_default();
+        Latencies { p99: at(took.len() * 99 / 100), slowest: at(took.len().saturating_sub(1)) }
+    }
+}
+
+impl fmt::Display for Latencies {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "p99 {:?}, the slowest {:?}", self.p99, self.slowest)
+    }
+}
+
 /// A client that means no harm.
 struct Honest {
     stop: Arc<AtomicBool>,
     puts: Arc<AtomicU64>,
-    /// The longest that a put took, in microseconds.
-    peak: Arc<AtomicU64>,
+    /// How long each put took since it was asked last.
+    took: Arc<Mutex<Vec<Duration>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Honest {
     fn begin(port: u16) -> Honest {
         let stop = Arc::new(AtomicBool::new(false));
-        let [puts, peak] = [0; 2].map(|count| Arc::new(AtomicU64::new(count)));
+        let puts = Arc::new(AtomicU64::new(0));
+        let took = Arc::new(Mutex::new(Vec::new()));
         let thread = thread::spawn({
-            let (stop, puts, peak) = (stop.clone(), puts.clone(), peak.clone());
+            let (stop, puts, took) = (stop.clone(), puts.clone(), took.clone());
             move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
@@ -151,23 +186,23 @@ impl Honest {
                         let begun = Instant::now();
                         let put = PutRequest { key: "honest".into(), value: "work".into(), ..PutRequest::default() };
                         client.call::<PutResponse>(PUT, &put).await.expect("an honest put succeeds");
-                        peak.fetch_max(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+                        took.lock().unwrap().push(begun.elapsed());
                         puts.fetch_add(1, Ordering::Relaxed);
                         tokio::time::sleep(Duration::from_millis(2)).await;
                     }
                 });
             }
         });
-        Honest { stop, puts, peak, thread: Some(thread) }
+        Honest { stop, puts, took, thread: Some(thread) }
     }
 
     fn puts(&self) -> u64 {
         self.puts.load(Ordering::Relaxed)
     }
 
-    /// The longest that a put took since this was asked last.
-    fn slowest(&self) -> Duration {
-        Duration::from_micros(self.peak.swap(0, Ordering::Relaxed))
+    /// How long each put took since this was asked last.
+    fn take(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.took.lock().unwrap())
     }
 
     fn end(&mut self) {

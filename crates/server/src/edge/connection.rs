@@ -1,7 +1,7 @@
 //! What is known of one connection while it stands, and what its calls have received.
 //!
-//! Owns how many bytes have come that nobody has taken yet, and how long a message may take to come whole. Must not know what
-//! a message is.
+//! Owns how many bytes have come that nobody has taken yet, how long a message may take to come whole, and how much of a turn is left.
+//! Must not know what a message is.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -25,6 +25,15 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection with fewer bytes that nobody has taken is not the one that is closed because its address has too many.
 const UNREAD_BLAMELESS: usize = 64 << 10;
 
+/// A request is so much work. What other frames are is measured by frames that do not ask for anything: one.
+pub(super) const REQUEST_WORK: usize = 8;
+/// What a connection may do in one turn of its task: 64 requests. Their calls are tasks, and whoever is not among them waits behind all.
+const TURN_WORK: usize = 64 * REQUEST_WORK;
+/// Work that is done for nothing counts so many times in a turn.
+const FOR_NOTHING: usize = 8;
+/// For how many turns a client is not believed that it wants what it asks for, once it has asked for much in vain.
+const WARY_TURNS: usize = 1000;
+
 /// One connection.
 pub(super) struct Connection {
     pub(super) from: SocketAddr,
@@ -32,6 +41,12 @@ pub(super) struct Connection {
     /// Bytes that have come over HTTP/2 and that no call has taken.
     unread: AtomicUsize,
     streams: AtomicUsize,
+    /// Work that may still be done in this turn. Without turns there is no end to it.
+    turn_left: AtomicUsize,
+    /// Work that was done for nothing and is not counted for the address yet.
+    unsettled: AtomicUsize,
+    /// For how many turns its calls are looked at twice.
+    wary_turns: AtomicUsize,
     has_settings: AtomicBool,
     offence: OnceLock<Offence>,
     /// Known once both sides have come to speak.
@@ -40,12 +55,15 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(from: SocketAddr, place: ConnectionPlace) -> Arc<Connection> {
-        let [unread, streams] = [0; 2].map(AtomicUsize::new);
+        let [unread, streams, unsettled, wary_turns] = [0; 4].map(AtomicUsize::new);
         Arc::new(Connection {
             from,
             place,
             unread,
             streams,
+            turn_left: AtomicUsize::new(usize::MAX),
+            unsettled,
+            wary_turns,
             has_settings: AtomicBool::new(false),
             offence: OnceLock::new(),
             client: OnceLock::new(),
@@ -74,6 +92,45 @@ impl Connection {
 
     pub(super) fn has_settings(&self) -> bool {
         self.has_settings.load(Relaxed)
+    }
+
+    /// Its task has its turn. It may be one in which nothing is read.
+    pub(super) fn begin_turn(&self, may_read: bool) {
+        self.turn_left.store(if may_read { TURN_WORK } else { 0 }, Relaxed);
+        self.wary_turns.store(self.wary_turns.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+
+    /// Whether no more is to be read before others have had their turn.
+    pub(super) fn is_turn_over(&self) -> bool {
+        self.turn_left.load(Relaxed) == 0
+    }
+
+    /// So much work is made by what was read.
+    pub(super) fn works(&self, work: usize) {
+        self.turn_left.store(self.turn_left.load(Relaxed).saturating_sub(work), Relaxed);
+    }
+
+    /// So much was done that serves nobody.
+    pub(super) fn works_for_nothing(&self, work: usize) {
+        self.works(work.saturating_mul(FOR_NOTHING));
+        self.unsettled.store(self.unsettled.load(Relaxed).saturating_add(work), Relaxed);
+        self.wary_turns.store(WARY_TURNS, Relaxed);
+    }
+
+    /// Whether its client has made work for nothing of late.
+    pub(super) fn is_wary(&self) -> bool {
+        self.wary_turns.load(Relaxed) > 0
+    }
+
+    /// Counts for the address what was done for nothing. Returns how long the connection is to wait for that.
+    pub(super) fn settle(&self) -> Option<Duration> {
+        match self.unsettled.load(Relaxed) {
+            0 => None,
+            work => {
+                self.unsettled.store(0, Relaxed);
+                self.share().spend(work)
+            }
+        }
     }
 
     /// The connection is closed for this.
@@ -151,6 +208,11 @@ impl Received {
     /// Of a call with one message, or with many.
     pub(super) fn new(body: Incoming, connection: Arc<Connection>, metrics: Arc<Metrics>, has_one: bool) -> Received {
         Received { body, connection, metrics, held: 0, begun: has_one.then(Instant::now) }
+    }
+
+    /// What the address of its client holds.
+    pub(super) fn share(&self) -> &Arc<Share> {
+        self.connection.share()
     }
 
     /// The next bytes; `None` at the end. Cancel-safe.

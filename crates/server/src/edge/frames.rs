@@ -1,8 +1,8 @@
 //! What a client sends over HTTP/2, made acceptable to the HTTP/2 layer, which is stricter than etcd's.
 //!
 //! Owns the frames on their way from the socket to that layer: which of them it would punish a client for that means no
-//! harm, how many requests it may take up at a time, and how many frames may come that ask for nothing (`calm.rs`). Nearly all
-//! pass untouched, where they were read to. Must not know what a request asks.
+//! harm, how much work they are, and how many may come that ask for nothing (`calm.rs`). Nearly all pass untouched, where they
+//! were read to. Must not know what a request asks, nor when a turn begins (`turns.rs`).
 
 mod authority;
 mod calm;
@@ -18,11 +18,10 @@ use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::coop;
 
-use super::connection::Connection;
+use super::connection::{Connection, REQUEST_WORK};
 use crate::telemetry::metrics::Offence;
-use calm::Calm;
+use calm::{Calm, HEADER_BYTES_WORK};
 use ending::Ending;
 use written::Written;
 
@@ -44,13 +43,8 @@ const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
 /// Bytes that are read at a time while a frame is incomplete.
 const READ_BYTES: usize = 4096;
-/// How much work counts as one step of a task, which after some of them lets others run: in frames that ask for nothing. It
-/// bounds what a client makes of one turn of its connection by starting calls and taking them back at once.
-const WORK_A_STEP: usize = 64;
-/// A request is so much work.
-const REQUEST_WORK: usize = 8;
-/// So many bytes of headers are as much work as a frame: each may stand for a whole field.
-const HEADER_BYTES_WORK: usize = 64;
+/// So many bytes of a message are as much work as a frame: they are copied twice.
+const DATA_BYTES_WORK: usize = 256;
 
 /// A connection whose reads are frames as the HTTP/2 layer wants them. The preface passes as a frame that it is not: its
 /// length is known.
@@ -117,11 +111,11 @@ impl<S: AsyncRead + Unpin> Frames<S> {
 
     /// Passes on what can be, changed where it must be.
     fn take_frames(&mut self) {
-        while !self.held.is_empty() {
+        while !self.held.is_empty() && !self.connection.is_turn_over() {
             let passed = self.position.pass(&self.held);
             self.next.extend_from_slice(&self.held[..passed]);
             self.held.advance(passed);
-            let Some(frame) = whole(&self.held) else { return };
+            let Some(frame) = whole(&self.held).filter(|_| !self.connection.is_turn_over()) else { return };
             let length = frame.len();
             if let Some(header) = Header::of(frame)
                 && !self.position.count(header)
@@ -133,17 +127,6 @@ impl<S: AsyncRead + Unpin> Frames<S> {
             }
             self.held.advance(length);
         }
-    }
-
-    /// Counts what was passed on towards the task's turn.
-    fn spend(&mut self, context: &mut Context<'_>) {
-        for _ in 0..self.position.work / WORK_A_STEP {
-            // Pending means that the turn is over: then the next read waits.
-            if let Poll::Ready(step) = coop::poll_proceed(context) {
-                step.made_progress();
-            }
-        }
-        self.position.work %= WORK_A_STEP;
     }
 }
 
@@ -160,14 +143,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<S> {
                 into.put_slice(&self.next.split_to(taken));
                 return Poll::Ready(Ok(()));
             }
+            if self.connection.is_turn_over() {
+                // Whoever began the turn sees to the next one.
+                return Poll::Pending;
+            }
             self.take_frames();
-            self.spend(context);
-            if !self.next.is_empty() {
+            if !self.next.is_empty() || self.connection.is_turn_over() {
                 continue;
             }
             if self.held.is_empty() {
                 if ready!(self.poll_read_in_place(context, into))? {
-                    self.spend(context);
                     return Poll::Ready(Ok(()));
                 }
                 // Nothing that was read passes; why is found out above.
@@ -204,8 +189,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Frames<S> {
 struct Position {
     /// Bytes of the current frame that pass without being looked at.
     rest: usize,
-    /// Work passed on that was not counted towards the task's turn.
-    work: usize,
     connection: Arc<Connection>,
     calm: Calm,
     /// Why no further frame passes.
@@ -214,10 +197,11 @@ struct Position {
 
 impl Position {
     fn behind(preface_bytes: usize, connection: Arc<Connection>) -> Position {
-        Position { rest: preface_bytes, work: 0, connection, calm: Calm::new(Instant::now()), offence: None }
+        Position { rest: preface_bytes, connection, calm: Calm::new(Instant::now()), offence: None }
     }
 
-    /// How many of these bytes pass as they are. What follows is to be seen as a whole frame, or must be changed, or is too much.
+    /// How many of these bytes pass as they are. What follows is to be seen as a whole frame, or must be changed, or is too much, or
+    /// waits for the next turn.
     fn pass(&mut self, bytes: &[u8]) -> usize {
         let mut passed = 0;
         loop {
@@ -225,7 +209,7 @@ impl Position {
             passed += more;
             self.rest -= more;
             let coming = &bytes[passed..];
-            let Some(header) = Header::of(coming) else { return passed };
+            let Some(header) = Header::of(coming).filter(|_| !self.connection.is_turn_over()) else { return passed };
             if header.kind == HEADERS && header.length <= PAYLOAD_BYTES_MAX {
                 let Some(frame) = whole(coming) else { return passed };
                 if header_block(frame).and_then(|block| authority::replacement(&frame[block])).is_some() {
@@ -243,18 +227,24 @@ impl Position {
     fn count(&mut self, header: Header) -> bool {
         // Longer ones are refused unread.
         let header = Header { length: header.length.min(PAYLOAD_BYTES_MAX), ..header };
-        self.work += match header.kind {
+        self.connection.works(match header.kind {
+            DATA => 1 + header.length / DATA_BYTES_WORK,
             HEADERS => REQUEST_WORK + header.length / HEADER_BYTES_WORK,
             CONTINUATION => 1 + header.length / HEADER_BYTES_WORK,
             _ => 1,
-        };
-        let counted = self.calm.spend(header).and_then(|()| match header.kind {
-            DATA => self.connection.arrived(header.length),
-            SETTINGS => {
-                self.connection.settings_came();
-                Ok(())
+        });
+        let counted = self.calm.spend(header).and_then(|for_nothing| {
+            if for_nothing > 0 {
+                self.connection.works_for_nothing(for_nothing);
             }
-            _ => Ok(()),
+            match header.kind {
+                DATA => self.connection.arrived(header.length),
+                SETTINGS => {
+                    self.connection.settings_came();
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
         });
         self.offence = self.offence.or(counted.err());
         self.offence.is_none()
@@ -479,32 +469,5 @@ mod tests {
         let mut heard = Vec::new();
         client.read_to_end(&mut heard).await.unwrap();
         assert!(heard.ends_with(b"\0\0\0\x0btoo_many_pings") && heard[11..].starts_with(b"\0\0\x16\x07"));
-    }
-
-    #[tokio::test]
-    async fn requests_end_the_turn_of_their_task_after_a_while() {
-        let sent = [PREFACE.to_vec(), frame(HEADERS, END_HEADERS, 1, GOOD).repeat(100_000)].concat();
-        let mut frames =
-            Frames::behind(PREFACE.len(), tokio::io::join(sent.as_slice(), tokio::io::sink()), Connection::of_test());
-        let mut buffer = vec![0; 8192];
-        let mut turns = 0;
-        let mut received = 0;
-        std::future::poll_fn(|context| {
-            turns += 1;
-            loop {
-                let mut into = ReadBuf::new(&mut buffer);
-                // As the HTTP/2 layer's socket does, whose reads are steps too.
-                let step = ready!(coop::poll_proceed(context));
-                ready!(Pin::new(&mut frames).poll_read(context, &mut into)).unwrap();
-                step.made_progress();
-                received += into.filled().len();
-                if into.filled().is_empty() {
-                    return Poll::Ready(());
-                }
-            }
-        })
-        .await;
-        assert_eq!(received, sent.len());
-        assert!(turns > 50, "{turns} turns for 100,000 requests");
     }
 }

@@ -26,8 +26,11 @@ impl GrpcRequests {
         GrpcRequests { received, pending: BytesMut::new(), inflating: None, encoding, message_bytes_max }
     }
 
-    /// Inflates the message that is to be inflated, if there is one. Others have their turn in between.
-    async fn inflated(&mut self) -> Result<Option<Bytes>, Status> {
+    /// Inflates the message that is to be inflated. Others have their turn in between, those of other addresses more often: an address
+    /// has one message inflated at a time, because whoever is not among many waits for a step of each of them.
+    async fn inflate(&mut self) -> Result<Option<Bytes>, Status> {
+        let share = self.received.share().clone();
+        let _turn = share.begin_inflating().await;
         while let Some(inflating) = &mut self.inflating {
             let before = inflating.inflated_bytes();
             let stepped = inflating.step(self.message_bytes_max)?;
@@ -47,7 +50,10 @@ impl Requests for GrpcRequests {
         // Who asks for the next one is done with those before.
         self.received.done_but_for(self.pending.len());
         loop {
-            if let Some(message) = self.inflated().await? {
+            // Boxed, because it is rare and each call's task has room for it otherwise.
+            if self.inflating.is_some()
+                && let Some(message) = Box::pin(self.inflate()).await?
+            {
                 return Ok(Some(message));
             }
             if let Some((flag, message)) = cut_message(&mut self.pending, self.message_bytes_max)? {

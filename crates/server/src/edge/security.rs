@@ -35,6 +35,14 @@ pub(super) struct Client {
 }
 
 impl Security {
+    /// How much work it is to come to speak, whoever calls: a handshake is much more than a connection.
+    pub(super) fn opening_work(&self) -> usize {
+        match self {
+            Security::Clear => 32,
+            Security::Tls(_) | Security::Both(_) => 128,
+        }
+    }
+
     /// Does the handshake, if there is one. It has no time limit of its own.
     ///
     /// # Errors

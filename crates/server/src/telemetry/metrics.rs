@@ -60,6 +60,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_refused: AtomicU64,
     /// Clients that were stopped.
     pub(crate) offences: Offences,
+    /// How often a client was not read from for a while, because it had asked much for nothing.
+    pub(crate) client_pauses: AtomicU64,
     pub(crate) process_start: f64,
 }
 
@@ -90,12 +92,18 @@ impl Metrics {
             compaction_steps: Histogram::doubling(Duration::from_micros(500), 14),
             connections_refused: AtomicU64::new(0),
             offences: Offences::default(),
+            client_pauses: AtomicU64::new(0),
             process_start: now.as_secs_f64(),
         }
     }
 
     pub(crate) fn connection_refused(&self) {
         self.connections_refused.fetch_add(1, Relaxed);
+    }
+
+    /// A client is not read from for a while.
+    pub(crate) fn client_paused(&self) {
+        self.client_pauses.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn health_checked(&self, healthy: bool) {

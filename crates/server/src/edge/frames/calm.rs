@@ -1,17 +1,23 @@
-//! How many frames a client may send that ask for nothing.
+//! How many frames a client may send that ask for nothing, and what they cost.
 //!
 //! Owns the allowances. They are far above what a client needs that means no harm, and are refilled with time; what belongs to
-//! answers grows with what is answered. Must not know how a connection is ended.
+//! answers is free. Must not know how a connection is slowed, nor how it is ended.
 
 use std::time::{Duration, Instant};
 
 use super::{CONTINUATION, DATA, HEADERS, Header, PING, PRIORITY_FRAME, RST_STREAM, SETTINGS, WINDOW_UPDATE};
+use crate::edge::connection::REQUEST_WORK;
 use crate::telemetry::metrics::Offence;
 
+/// How many pings, and updates of windows, may come at once.
+const PINGS_MAX: usize = 4_096;
+const WINDOW_UPDATES_MAX: usize = 65_536;
 /// Headers of one request that cost nothing beyond the request: a token takes a few KiB where a client spells it out in each.
 const HEADER_BYTES_FREE: usize = 4096;
 /// What one frame of a header block costs besides its bytes.
 const CONTINUATION_COST: usize = 64;
+/// So many bytes of headers are as much work as a frame: each may stand for a whole field.
+pub(super) const HEADER_BYTES_WORK: usize = 64;
 
 /// The allowances of one connection.
 pub(super) struct Calm {
@@ -23,6 +29,11 @@ pub(super) struct Calm {
     empty_frames: Allowance,
     unknown_frames: Allowance,
     header_bytes: Allowance,
+    /// Work that slows nobody down: what an honest client does now and then.
+    unpaced: Allowance,
+    /// Frames that answer replies.
+    free_pings: usize,
+    free_window_updates: usize,
 }
 
 impl Calm {
@@ -32,21 +43,28 @@ impl Calm {
             // A client may have tens of thousands of calls that time out together.
             resets: allowance(16_384, 1_000),
             // A client that measures its bandwidth sends one for each frame of data that it gets.
-            pings: allowance(4_096, 200),
+            pings: allowance(PINGS_MAX, 200),
             settings: allowance(256, 10),
             priorities: allowance(8_192, 1_000),
-            window_updates: allowance(65_536, 10_000),
+            window_updates: allowance(WINDOW_UPDATES_MAX, 10_000),
             empty_frames: allowance(65_536, 10_000),
             unknown_frames: allowance(4_096, 100),
             header_bytes: allowance(4 << 20, 64 << 10),
+            // Little at first, because whoever is slowed may come again on another connection.
+            unpaced: Allowance { left: 32, ..allowance(256, 256) },
+            free_pings: 0,
+            free_window_updates: 0,
         }
     }
 
-    /// A frame has come. `Err` if it is one too many of its kind.
-    pub(super) fn spend(&mut self, header: Header) -> Result<(), Offence> {
+    /// A frame has come. Returns how much work it is that is to be waited for; `Err` if it is one too many of its kind.
+    pub(super) fn spend(&mut self, header: Header) -> Result<usize, Offence> {
         let (allowance, cost, offence) = match header.kind {
             DATA if header.is_empty_data() => (&mut self.empty_frames, 1, Offence::EmptyFrames),
-            DATA => return Ok(()),
+            DATA => return Ok(0),
+            HEADERS if header.length <= HEADER_BYTES_FREE => return Ok(0),
+            PING if take_one(&mut self.free_pings) => return Ok(0),
+            WINDOW_UPDATE if take_one(&mut self.free_window_updates) => return Ok(0),
             HEADERS => {
                 let beyond = header.length.saturating_sub(HEADER_BYTES_FREE);
                 (&mut self.header_bytes, beyond, Offence::HeaderBytes)
@@ -59,14 +77,31 @@ impl Calm {
             WINDOW_UPDATE => (&mut self.window_updates, 1, Offence::WindowUpdates),
             _ => (&mut self.unknown_frames, 1, Offence::UnknownFrames),
         };
-        if allowance.spend(cost) { Ok(()) } else { Err(offence) }
+        if !allowance.spend(cost) {
+            return Err(offence);
+        }
+        let work = match header.kind {
+            // And the call that was for nothing.
+            RST_STREAM => 1 + REQUEST_WORK,
+            HEADERS | CONTINUATION => 1 + cost / HEADER_BYTES_WORK,
+            _ => 1,
+        };
+        Ok(if self.unpaced.spend(work) { 0 } else { work })
     }
 
     /// So many frames of replies were sent: each may be answered with a ping, and with updates of two windows.
     pub(super) fn replied(&mut self, frames: usize) {
-        self.pings.add(frames);
-        self.window_updates.add(frames.saturating_mul(4));
+        self.free_pings = self.free_pings.saturating_add(frames).min(PINGS_MAX);
+        self.free_window_updates =
+            self.free_window_updates.saturating_add(frames.saturating_mul(4)).min(WINDOW_UPDATES_MAX);
     }
+}
+
+/// Takes one of these, if there are any.
+fn take_one(count: &mut usize) -> bool {
+    let has_one = *count > 0;
+    *count = count.saturating_sub(1);
+    has_one
 }
 
 /// So much at once, and so much a second.
@@ -88,17 +123,13 @@ impl Allowance {
         is_enough
     }
 
-    fn add(&mut self, more: usize) {
-        self.left = self.left.saturating_add(more).min(self.max);
-    }
-
     fn refill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.refilled).min(Duration::from_secs(3600));
         let more = passed.as_millis() as usize * self.a_second / 1000;
         // What is less than one is not lost.
         if more > 0 {
             self.refilled = now;
-            self.add(more);
+            self.left = self.left.saturating_add(more).min(self.max);
         }
     }
 }
@@ -140,7 +171,7 @@ mod tests {
         for _ in 0..200_000 {
             calm.replied(1);
             for kind in [PING, WINDOW_UPDATE, WINDOW_UPDATE] {
-                assert_eq!(calm.spend(header(kind, 4)), Ok(()));
+                assert_eq!(calm.spend(header(kind, 4)), Ok(0));
             }
         }
     }

@@ -115,6 +115,9 @@ fn log_disk(disk: DiskState, metrics: &Metrics, text: &mut Exposition) {
     let stopped = metrics.offences.read().map(|(reason, count)| (labels(&[("reason", reason)]), count));
     let help = "Clients whose connection was closed, or a call of whom was refused, by the reason.";
     text.counters("vlot_clients_closed_total", help, stopped);
+    let pauses = metrics.client_pauses.load(Relaxed);
+    let help = "How often a client was not read from for some milliseconds, because it asked much for nothing.";
+    text.counter("vlot_client_pauses_total", help, pauses);
 }
 
 /// What the library measures.
