@@ -3,7 +3,7 @@
 //! The first byte says whose files they are. Each file is one of the tests', or that with some bytes of its DER changed, or
 //! anything.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -180,11 +180,7 @@ impl Files {
 fn with_files(reader: &mut Reader<'_>, run: impl FnOnce(&Files, &mut Reader<'_>)) {
     let name = format!("vlot-fuzz-keys-{}-{:?}", std::process::id(), std::thread::current().id());
     let dir = std::env::temp_dir().join(name);
-    make_dir(&dir);
+    std::fs::create_dir_all(&dir).expect("a directory of this process");
     run(&Files(dir.clone()), reader);
     let _ = std::fs::remove_dir_all(dir);
-}
-
-fn make_dir(dir: &Path) {
-    std::fs::create_dir_all(dir).expect("a directory of this process");
 }
