@@ -98,8 +98,8 @@ mod tests {
     #[tokio::test]
     async fn who_takes_many_calls_back_waits_and_who_takes_back_a_few_does_not() {
         let taken_back = [HEADERS, RST_STREAM].concat();
-        let (turns, took) = read(&taken_back.repeat(25)).await;
-        assert!(turns < 20 && took < Duration::from_millis(100), "{turns} turns, {took:?}");
+        let (turns, _) = read(&taken_back.repeat(25)).await;
+        assert!(turns < 20, "{turns} turns");
         let (turns, took) = read(&taken_back.repeat(2_000)).await;
         // Each is nine pieces of work, of which 64 are done in a millisecond.
         assert!(turns > 200 && took > Duration::from_millis(200), "{turns} turns, {took:?}");

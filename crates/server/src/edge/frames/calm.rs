@@ -166,6 +166,18 @@ mod tests {
     }
 
     #[test]
+    fn work_for_nothing_is_waited_for_once_it_is_more_than_a_little() {
+        let rows = [(PING, 8, 32, 1), (RST_STREAM, 4, 3, 9), (CONTINUATION, 6_336, 0, 101), (HEADERS, 10_496, 0, 101)];
+        for (kind, length, free, work) in rows {
+            // Nothing comes back before that.
+            let mut calm = Calm::new(Instant::now() + Duration::from_secs(3600));
+            let waited: Vec<_> = (0..free + 1).map(|_| calm.spend(header(kind, length))).collect();
+            assert_eq!(waited[..free], vec![Ok(0); free], "{kind}");
+            assert_eq!(waited[free], Ok(work), "{kind}");
+        }
+    }
+
+    #[test]
     fn what_answers_replies_is_free() {
         let mut calm = Calm::new(Instant::now());
         for _ in 0..200_000 {
