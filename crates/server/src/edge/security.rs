@@ -38,8 +38,8 @@ impl Security {
     /// How much work it is to come to speak, whoever calls: a handshake is much more than a connection.
     pub(super) fn opening_work(&self) -> usize {
         match self {
-            Security::Clear => 32,
-            Security::Tls(_) | Security::Both(_) => 128,
+            Security::Clear => 16,
+            Security::Tls(_) | Security::Both(_) => 48,
         }
     }
 
