@@ -120,7 +120,7 @@ impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         let mut shares = self.shares.lock();
         give_back(&self.share.connections, 1);
-        // Whoever is ahead and leaves is still ahead when it comes again.
+        // An address that is ahead of its pace and leaves is still ahead when it comes again.
         if self.share.connections.load(Relaxed) == 0 && !self.share.pace.is_ahead(Instant::now()) {
             shares.remove(&self.address);
         }
@@ -158,7 +158,7 @@ impl Share {
         Ok(WatchPlace { share: self.clone(), key_bytes })
     }
 
-    /// So much work was done for nothing. Returns how long whoever asked for it is to wait before there is more.
+    /// So much work was done for nothing. Returns how long the client is to wait before there is more.
     pub(crate) fn spend(&self, work: usize) -> Option<Duration> {
         self.pace.spend(work, Instant::now())
     }
@@ -170,6 +170,7 @@ impl Share {
 
     /// Waits until no other message of the address is being inflated, in the order in which it was asked.
     pub(crate) async fn begin_inflating(&self) -> SemaphorePermit<'_> {
+        // Only `close` makes it fail, which nothing here calls: a client has no say in it.
         self.inflating.acquire().await.expect("it is never closed")
     }
 

@@ -31,7 +31,7 @@ fn takes_what_was_given(given: &str, claims: &Claims, token: &str) {
     assert!(Claims::open(OTHER_KEY, token).is_none(), "{token}");
 }
 
-/// Whoever has the key may seal anything.
+/// A holder of the key may seal anything.
 fn opens_what_is_sealed(sealed: &[u8]) {
     let seal = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, KEY), sealed);
     let token = URL_SAFE_NO_PAD.encode([seal.as_ref(), sealed].concat());

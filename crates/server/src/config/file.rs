@@ -115,9 +115,10 @@ impl Reader {
         let mut sections = Vec::new();
         for Entry { key, value, is_merged } in entries {
             let name = self.name_of(&key)?;
-            match flags::is_section(&name) {
-                true => sections.push((key.line, name, value)),
-                false => self.read_key("", &name, (key.line, is_merged), value)?,
+            if flags::is_section(&name) {
+                sections.push((key.line, name, value));
+            } else {
+                self.read_key("", &name, (key.line, is_merged), value)?;
             }
         }
         // Behind all others: what is said twice, counts as it does in etcd, which reads these keys in sections alone.

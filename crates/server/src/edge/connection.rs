@@ -27,7 +27,8 @@ const UNREAD_BLAMELESS: usize = 64 << 10;
 
 /// A request is so much work. What other frames are is measured by frames that do not ask for anything: one.
 pub(super) const REQUEST_WORK: usize = 8;
-/// What a connection may do in one turn of its task: 64 requests. Their calls are tasks, and whoever is not among them waits behind all.
+/// What a connection may do in one turn of its task: 64 requests. Their calls are tasks, and a call of
+/// another connection waits behind all of them.
 const TURN_WORK: usize = 64 * REQUEST_WORK;
 /// Work that is done for nothing counts so many times in a turn.
 const FOR_NOTHING: usize = 8;

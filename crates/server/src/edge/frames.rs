@@ -144,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<S> {
                 return Poll::Ready(Ok(()));
             }
             if self.connection.is_turn_over() {
-                // Whoever began the turn sees to the next one.
+                // `Turns::serve`, which began the turn, sees to the next one.
                 return Poll::Pending;
             }
             self.take_frames();

@@ -27,7 +27,7 @@ impl GrpcRequests {
     }
 
     /// Inflates the message that is to be inflated. Others have their turn in between, those of other addresses more often: an address
-    /// has one message inflated at a time, because whoever is not among many waits for a step of each of them.
+    /// has one message inflated at a time, because a call beside many of them waits for a step of each.
     async fn inflate(&mut self) -> Result<Option<Bytes>, Status> {
         let share = self.received.share().clone();
         let _turn = share.begin_inflating().await;

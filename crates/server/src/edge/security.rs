@@ -35,7 +35,7 @@ pub(super) struct Client {
 }
 
 impl Security {
-    /// How much work it is to come to speak, whoever calls: a handshake is much more than a connection.
+    /// How much work it is to come to speak: a handshake is much more than a connection.
     pub(super) fn opening_work(&self) -> usize {
         match self {
             Security::Clear => 16,

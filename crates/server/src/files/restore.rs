@@ -61,6 +61,10 @@ pub enum RestoreError {
     NotEmpty {
         path: PathBuf,
     },
+    /// Users count in the file, and none of them is root.
+    NoRoot {
+        path: PathBuf,
+    },
     /// A directory cannot be written.
     Io {
         path: PathBuf,
@@ -139,7 +143,9 @@ fn make_store(
         // To forget a fact is never refused.
         let _ = store.apply(at, Command::SetAttribute { name, value: Bytes::new() });
     }
-    replace_token_key(&mut store, at, cluster);
+    if !replace_token_key(&mut store, at, cluster) {
+        return Err(RestoreError::NoRoot { path: path.to_owned() });
+    }
     if let Some(by) = options.bump_revision {
         store.bump_revision(by);
     }
@@ -149,19 +155,20 @@ fn make_store(
 }
 
 /// Tokens of the old cluster are none of the new one's. Some that have ended would be good again, and for long: cluster time
-/// begins where it was when the backup was made. All members must come to the same key, and so it follows from the old one.
-fn replace_token_key(store: &mut Store, at: Position, cluster: u64) {
+/// begins where it was when the backup was made. All members must come to the same key, and so it follows from the old one. Returns
+/// whether authentication is as it was: it cannot be enabled again without root, and a file may come from anywhere.
+fn replace_token_key(store: &mut Store, at: Position, cluster: u64) -> bool {
     if !store.auth().is_enabled() {
-        return;
+        return true;
     }
     let old = hmac::Key::new(hmac::HMAC_SHA256, &store.auth().token_key().0);
     let new = hmac::sign(&old, &cluster.to_be_bytes());
+    // The length of a digest of SHA-256 depends on nothing that is in the file.
     let token_key = TokenKey(new.as_ref().try_into().expect("SHA-256 has 32 bytes"));
     for change in [AuthCommand::Disable, AuthCommand::Enable { token_key }] {
         let _ = store.apply(at, Command::By { asker: Asker::Server, command: Box::new(Command::Auth(change)) });
     }
-    // While users count there is a root, and the alarms are forgotten: neither is refused.
-    assert!(store.auth().is_enabled(), "authentication stays on in what is restored");
+    store.auth().is_enabled()
 }
 
 fn remove(dir: &Path) -> io::Result<()> {
@@ -186,6 +193,11 @@ impl fmt::Display for RestoreError {
             Self::NotEmpty { path } => {
                 write!(out, "the data directory {} is not empty; choose another, or remove it", path.display())
             }
+            Self::NoRoot { path } => write!(
+                out,
+                "{}: authentication is enabled in it and no user is root; the file is damaged, use another backup",
+                path.display()
+            ),
             Self::Io { path, error } => write!(out, "cannot make the data directory {}: {error}", path.display()),
             Self::DataDir(error) => error.fmt(out),
             Self::Store(error) => write!(out, "the restored store cannot be opened: {error}"),

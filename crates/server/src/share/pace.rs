@@ -26,7 +26,7 @@ impl Pace {
         Pace { start: Instant::now(), empty_at: AtomicU64::new(0) }
     }
 
-    /// So much work was done for nothing. Returns how long whoever asked for it is to wait before there is more.
+    /// So much work was done for nothing. Returns how long the client is to wait before there is more.
     pub(crate) fn spend(&self, work: usize, now: Instant) -> Option<Duration> {
         let now = now.saturating_duration_since(self.start).as_nanos() as u64;
         let took = (work as u64).saturating_mul(1_000_000 / WORK_A_MILLISECOND);

@@ -55,7 +55,7 @@ impl TokenIssuer {
         assert_eq!(self.read(token), expected, "{}: {token}", self.jwt.method.name());
     }
 
-    /// A token that is signed by somebody who has not the key, or by nobody.
+    /// A token that is signed with another key, or not at all.
     fn refuses_forged(&self, bytes: &[u8]) {
         let Some((&[algorithm, seal, length], rest)) = bytes.split_first_chunk() else { return };
         let (free, claims) = rest.split_at(usize::from(length).min(rest.len()));
@@ -82,7 +82,7 @@ impl TokenIssuer {
         }
     }
 
-    /// Whoever has the key may sign anything.
+    /// A holder of the key may sign anything.
     fn reads_what_it_signs(&self, bytes: &[u8]) {
         let Some((&[algorithm, length], rest)) = bytes.split_first_chunk() else { return };
         let (free, claims) = rest.split_at(usize::from(length).min(rest.len()));

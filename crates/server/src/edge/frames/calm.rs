@@ -50,7 +50,7 @@ impl Calm {
             empty_frames: allowance(65_536, 10_000),
             unknown_frames: allowance(4_096, 100),
             header_bytes: allowance(4 << 20, 64 << 10),
-            // Little at first, because whoever is slowed may come again on another connection.
+            // Little at first, because a client that is slowed may come again on another connection.
             unpaced: Allowance { left: 32, ..allowance(256, 256) },
             free_pings: 0,
             free_window_updates: 0,
