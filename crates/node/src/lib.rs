@@ -84,6 +84,7 @@
 //!     damaged: None,
 //!     applied: LogId::ZERO,
 //!     limits: Limits::default(),
+//!     forwards: true,
 //!     origin: ORIGIN,
 //!     seed: 1,
 //! };
@@ -153,6 +154,7 @@ pub mod snapshot;
 pub mod state_machine;
 pub mod transfer;
 mod turn;
+pub mod typed;
 pub mod wire;
 
 pub use lane::Lane;
