@@ -203,6 +203,7 @@ impl Host {
                 uncommitted_max: 8,
                 replay_bytes_max: 64,
             },
+            forwards: true,
             origin: self.starts,
             seed: self.starts,
         };

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use vlot_log::record::{Entry, Write};
 use vlot_raft::configuration::ChangeRefused;
-use vlot_raft::effect::{Input, WriteId};
+use vlot_raft::effect::{Input, RoleName, RoleState, WriteId};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::message::{Body, Message};
 use vlot_raft::raft::Raft;
@@ -47,6 +47,7 @@ pub struct Replica {
     group: GroupId,
     origin: u64,
     limits: Limits,
+    forwards: bool,
     raft: Raft,
     members_log: MembersLog,
     recent: RecentEntries,
@@ -162,10 +163,18 @@ impl Replica {
             NotProposed::NotAMember
         } else if is_busy {
             NotProposed::Busy
+        } else if let Some(why) = self.leads_not() {
+            why
         } else {
             return self.proposals.propose(sequence, payload);
         };
         work.proposals_refused.push((sequence, refused));
+    }
+
+    /// Why nothing is proposed here, if proposals are not sent to the leader and this node is another.
+    fn leads_not(&self) -> Option<NotProposed> {
+        let RoleState { role, leader, .. } = self.raft.role_state();
+        (!self.forwards && role != RoleName::Leader).then_some(NotProposed::NotLeader { leader })
     }
 
     /// The caller waits no longer: the proposal is not sent again. It is refused if no leader can have it.

@@ -181,6 +181,7 @@ impl<S: Subject> Host<S> {
             damaged,
             applied: machine.applied(),
             limits: replica_limits(conditions),
+            forwards: true,
             origin: process.origin,
             seed,
         };

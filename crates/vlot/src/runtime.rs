@@ -27,6 +27,7 @@ use vlot_node::payload;
 use vlot_node::replica::{self, Begin, CannotBegin};
 use vlot_node::snapshot::dir::SnapshotDir;
 use vlot_node::state_machine::StateMachine;
+use vlot_node::typed::sessions;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::state::Config;
 
@@ -41,6 +42,7 @@ use crate::net::{self, Net};
 use crate::options::{BadOptions, Options};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
+use crate::typed::Calling;
 
 /// A running node. Dropping it stops it.
 pub struct Node {
@@ -53,6 +55,8 @@ pub struct Node {
     addresses: BTreeMap<NodeId, String>,
     snapshots: Snapshots,
     replica_limits: replica::Limits,
+    forwards: bool,
+    sessions: sessions::Limits,
     group_limits: group::Limits,
     logs: Mutex<BTreeMap<GroupId, LogOf>>,
     events: Arc<Events>,
@@ -196,6 +200,8 @@ impl Node {
             addresses: peers,
             snapshots,
             replica_limits: options.replica,
+            forwards: options.forward,
+            sessions: options.sessions,
             group_limits: options.group,
             logs,
             events,
@@ -259,6 +265,7 @@ impl Node {
             damaged,
             applied,
             limits: self.replica_limits.clone(),
+            forwards: self.forwards,
             origin,
             seed: draw(),
         };
@@ -267,7 +274,7 @@ impl Node {
         let beginning = Beginning { new, machine: Box::new(typed), shown: Arc::clone(&shown), begun: told };
         self.events.push(Event::Begin(Box::new(beginning))).map_err(|_| GroupError::Stopped)?;
         outcome.await.map_err(|_| GroupError::Stopped)?.map_err(GroupError::CannotBegin)?;
-        Ok(Group(Arc::new(Shared {
+        let shared = Shared {
             id,
             origin,
             next: AtomicU64::new(1),
@@ -277,7 +284,9 @@ impl Node {
             limits: self.group_limits.clone(),
             events: Arc::clone(&self.events),
             shown,
-        })))
+            calling: Calling::new(self.sessions.unsettled_max),
+        };
+        Ok(Group(Arc::new(shared), self.group_limits.timeout))
     }
 
     /// Of the first voters one should lead, by the group's number.
@@ -346,6 +355,17 @@ impl Node {
     #[must_use]
     pub fn groups(&self) -> Vec<(GroupId, bool)> {
         self.logs().iter().map(|(id, log)| (*id, matches!(log, LogOf::Open))).collect()
+    }
+
+    /// Which node this is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The bounds of the sessions of typed states.
+    pub(crate) fn sessions(&self) -> sessions::Limits {
+        self.sessions.clone()
     }
 
     /// Where this node listens for peers.

@@ -51,6 +51,7 @@ impl Host {
             damaged: None,
             applied: LogId::ZERO,
             limits: Limits::default(),
+            forwards: true,
             origin: 1,
             seed: group,
         };
@@ -371,6 +372,7 @@ fn a_group_is_begun_once() {
             damaged: None,
             applied: LogId::ZERO,
             limits: Limits::default(),
+            forwards: true,
             origin: 1,
             seed: 1,
         },

@@ -85,6 +85,9 @@ impl Replica {
             return;
         }
         self.proposals.drop_forwarded();
+        if let Some(why) = self.leads_not() {
+            return self.refuse_unsent(why, work);
+        }
         if let Some(leader) = leader.filter(|leader| self.connected.contains(leader)) {
             let payloads = self.proposals.take_unsent(term);
             if !payloads.is_empty() {

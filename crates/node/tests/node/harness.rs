@@ -381,6 +381,7 @@ impl Host {
             damaged: None,
             applied,
             limits: self.setup.limits.clone(),
+            forwards: true,
             origin: self.id,
             seed: self.id * 100 + group.0,
         };
