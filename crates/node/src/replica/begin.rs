@@ -130,6 +130,7 @@ impl Replica {
             arriving: None,
             asked_change: None,
             proposals: Proposals::default(),
+            stamps: None,
             decided: VecDeque::new(),
             changes: Vec::new(),
             leaving_by: Vec::new(),

@@ -97,7 +97,7 @@ impl<S: Subject> World<S> {
         let (steps, bad) = machine::decode::<crate::host::machine_under_test::Machine<S>>(0, entries.to_vec());
         let is_prompt = |step: &machine::Step<_>| match step {
             machine::Step::Apply { command, .. } => replica.machine.is_prompt(command),
-            machine::Step::Members { .. } | machine::Step::Skip { .. } => true,
+            machine::Step::Members { .. } | machine::Step::Time { .. } | machine::Step::Skip { .. } => true,
         };
         bad.is_none() && steps.iter().all(is_prompt)
     }
