@@ -118,6 +118,7 @@ impl<S: Subject> World<S> {
             Err(fence) => (before, Vec::new(), Some(fence)),
         };
         let (seen, durable) = (replica.machine.take_seen(), replica.machine.durable());
+        let now = self.agenda.now();
         let has_panicked = matches!(failed, Some(Fence::Panicked { .. }));
         // What a state machine did before it panicked is not checked.
         if !has_panicked {
@@ -126,6 +127,7 @@ impl<S: Subject> World<S> {
                     let shown_by = format!("n{} was to apply {id}, and has applied {}", place + 1, seen.state.applied);
                     return Err(Violation { property: "State Machine Safety", shown_by });
                 }
+                self.groups[slot].time.applied((place, now), *id, payload, seen.state.time)?;
                 self.groups[slot].checks.applied(place, payload, seen.reply, seen.state)?;
                 self.groups[slot].members.applied(*id, payload);
             }
