@@ -101,6 +101,8 @@ pub struct Begun {
     pub saved: LogId,
     /// It makes snapshots.
     pub makes_snapshots: bool,
+    /// It asks for time: [`StateMachine::wants_time`](crate::state_machine::StateMachine::wants_time).
+    pub wants_time: bool,
 }
 
 impl Group {
@@ -113,7 +115,7 @@ impl Group {
         begun: Begun,
         heard: u64,
     ) -> Self {
-        let Begun { durable, saved, makes_snapshots } = begun;
+        let Begun { durable, saved, makes_snapshots, .. } = begun;
         Self {
             id,
             replica,
@@ -549,6 +551,6 @@ impl Group {
 fn bytes_of(Committed { payload, .. }: &Committed) -> usize {
     match payload {
         Payload::Command { command, .. } => command.len(),
-        Payload::Configuration(_) | Payload::Blank | Payload::Withheld => 0,
+        Payload::Configuration(_) | Payload::Blank | Payload::Withheld | Payload::Time(_) => 0,
     }
 }

@@ -51,7 +51,7 @@ pub trait StateMachine: Send + Sync + 'static {
     }
 
     /// Takes note of a committed entry with which the leader tells how much time has passed. It comes right before the
-    /// commands that the leader takes in next, if they come some time after the last one; where
+    /// commands that the leader takes in next, if they come [some time](crate::replica::RESOLUTION) after the last one; where
     /// nothing is proposed, nothing is told. The sum over all of them is the group's *replicated time*, the same on every
     /// replica at the same entry.
     fn time_passed(&mut self, at: LogId, passed: TimePassed) {

@@ -100,7 +100,9 @@ pub use vlot_log::inspect;
 pub use vlot_node::act::{DiskState, GroupEvent, Status};
 pub use vlot_node::machine::Fence;
 pub use vlot_node::members::{self, MemberChange, Members};
-pub use vlot_node::state_machine::{BadCommand, BadSnapshot, Class, Command, Snapshot, StateMachine, Viewed};
+pub use vlot_node::state_machine::{
+    BadCommand, BadSnapshot, Class, Command, Snapshot, StateMachine, TimePassed, Viewed,
+};
 pub use vlot_node::{replica, retention};
 pub use vlot_raft::configuration::{ChangeRefused, Member, Seat};
 pub use vlot_raft::effect::{Event, RoleName, RoleState, TransferRefused};

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, oneshot, watch};
@@ -164,6 +165,7 @@ impl Node {
         let measures = Arc::new(Measures::new());
         let log = LogThread::start(log, headroom, Arc::clone(&measures), report).map_err(OpenError::Thread)?;
         let (told, ended) = watch::channel(None);
+        let started = Instant::now();
         let node_options = node::Options {
             config: Arc::clone(&config),
             disk,
@@ -173,6 +175,8 @@ impl Node {
             retention: options.retention,
             transfer: options.transfer,
             origin: draw(),
+            // A clock that shows a time before 1970 tells nothing.
+            unix_at_origin: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             parts: snapshots.parts(),
         };
         let net = Arc::new(net);
@@ -186,7 +190,7 @@ impl Node {
             log,
             snapshots: snapshots.clone(),
             groups: BTreeMap::new(),
-            started: Instant::now(),
+            started,
             heartbeat: options.heartbeat,
             measures,
             ended: told,
@@ -304,7 +308,8 @@ impl Node {
         recovered: &GroupState,
         state: &mut S,
     ) -> Result<Begun, GroupError> {
-        let begun = Begun { durable: state.durable(), saved: LogId::ZERO, makes_snapshots: state.snapshot().is_some() };
+        let (durable, makes_snapshots) = (state.durable(), state.snapshot().is_some());
+        let begun = Begun { durable, saved: LogId::ZERO, makes_snapshots, wants_time: state.wants_time() };
         // A snapshot that the log does not know was never put in its place, and the one before it still counts.
         let newest =
             self.snapshots.dir.newest(group, |id| recovered.runs.contains(id)).map_err(GroupError::Snapshots)?;

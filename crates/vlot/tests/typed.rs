@@ -257,6 +257,31 @@ async fn what_is_unknown_is_named_and_can_be_resolved() {
 }
 
 #[tokio::test]
+async fn a_session_that_was_idle_for_too_long_is_opened_anew() {
+    let world = World::new("idle");
+    let options = |node| {
+        let mut options = world.options(node);
+        options.sessions.idle_max = Duration::from_millis(300);
+        options
+    };
+    let mut nodes = Vec::new();
+    for node in 1..=3 {
+        nodes.push(world.start_with::<List>(options(node)).await);
+    }
+    let (first, second) = (nodes[0].1.clone(), nodes[1].1.clone());
+    let session = second.open_session().await.unwrap();
+    assert_eq!(first.call(1).await, Ok(1));
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    // Time is told with what is called.
+    assert_eq!(second.call_at_most_once(2).await, Ok(2));
+    let id = CallId { session, serial: 1 };
+    assert_eq!(second.call_as(id, 1, 3).await, Err(CallError::NoSession(session)));
+    assert_eq!(first.call(4).await, Ok(3));
+    assert_eq!(first.read(|typed| typed.sessions().len()).await, Ok(1));
+    shut_down(nodes).await;
+}
+
+#[tokio::test]
 async fn without_forwarding_a_caller_is_told_which_node_leads() {
     let world = World::new("forward");
     let mut nodes = Vec::new();

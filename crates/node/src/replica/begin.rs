@@ -133,6 +133,7 @@ impl Replica {
             arriving: None,
             asked_change: None,
             proposals: Proposals::default(),
+            stamps: None,
             decided: VecDeque::new(),
             changes: Vec::new(),
             leaving_by: Vec::new(),

@@ -77,8 +77,11 @@ impl Replica {
                 // What cannot be taken at this moment waits: a hand-over ends, and so does a queue.
                 Some(_) => return,
             }
-            let payloads = self.proposals.take_for_own_term(term);
+            let mut payloads = self.proposals.take_for_own_term(term);
             if !payloads.is_empty() {
+                if let Some(passed) = self.stamps.as_mut().and_then(|stamps| stamps.take_due(now)) {
+                    payloads.insert(0, payload::time(passed));
+                }
                 let count = payloads.len() as u64;
                 self.step(now, Input::Propose { count }, payloads, work);
             }
