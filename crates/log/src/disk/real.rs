@@ -159,6 +159,10 @@ impl Disk for RealDisk {
     fn path(&self, name: &str) -> PathBuf {
         self.place.join(name)
     }
+
+    fn free_bytes(&self) -> Option<u64> {
+        free_bytes(&self.place).ok()
+    }
 }
 
 /// How many bytes are free in the file system that a directory is in, for a user without administrative rights.
