@@ -63,6 +63,7 @@
 //! task drives, and state machines apply on threads of their own where they are not certain to be quick.
 
 mod begin_log;
+pub mod clock;
 mod driver;
 pub mod end;
 pub mod errors;
@@ -78,6 +79,8 @@ pub mod options;
 pub mod runtime;
 mod shown;
 mod snapshots;
+pub mod storage;
+pub mod tasks;
 pub mod tls;
 mod waiters;
 
@@ -90,6 +93,7 @@ pub use group::Group;
 pub use net::Tls;
 pub use options::{BadOptions, Options};
 pub use runtime::{CloseError, GroupError, Node, OpenError};
+pub use storage::Storage;
 pub use vlot_log::inspect;
 pub use vlot_node::act::{DiskState, GroupEvent, Status};
 pub use vlot_node::machine::Fence;
