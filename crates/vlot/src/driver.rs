@@ -3,6 +3,7 @@
 //! Owns the clock. Decides nothing: that is [`Node`]'s.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::group::ClosedGroup;
 use crate::log_thread::LogThread;
 use crate::machine::Machine;
 use crate::net::{self, Inbox, Net};
+use crate::recorder::{self, DumpError, Kind, Recorder, Why};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
 
@@ -41,6 +43,7 @@ pub(crate) struct Driver {
     pub(crate) started: Instant,
     pub(crate) heartbeat: Duration,
     pub(crate) measures: Arc<Measures>,
+    pub(crate) recorder: Option<Recorder>,
     /// Told when the driver ends, and why.
     pub(crate) ended: watch::Sender<Option<Ended>>,
 }
@@ -75,7 +78,8 @@ impl Driver {
         let alarm = sleep_until(self.started);
         tokio::pin!(alarm);
         loop {
-            let deadline = self.moment(self.node.deadline());
+            let due = self.recorder.as_ref().map_or(Time::NEVER, Recorder::deadline);
+            let deadline = self.moment(self.node.deadline().min(due));
             if alarm.deadline() != deadline {
                 alarm.as_mut().reset(deadline);
             }
@@ -91,8 +95,9 @@ impl Driver {
             // Read after everything is in hand: a read that came while the process stood still must not be taken for one
             // of the moment before (the contract of leases).
             let now = self.now();
-            if self.moment(now) > deadline + self.heartbeat && self.leads() {
-                self.measures.turn_was_late();
+            self.record(|recorder| recorder.turn(now));
+            if self.moment(now) > deadline + self.heartbeat {
+                self.note_late_turn(deadline);
             }
             for delivery in deliveries {
                 self.deliver(now, delivery);
@@ -105,6 +110,7 @@ impl Driver {
             if let Err(end) = self.end_turns(now) {
                 return end;
             }
+            self.dump_if_due();
         }
     }
 
@@ -137,6 +143,11 @@ impl Driver {
             Event::LogFailed(failed) => return Err(Ended::Log(failed)),
             Event::Begin(beginning) => self.begin(now, *beginning),
             Event::Close { group, remove, closed } => self.close(now, group, remove, closed),
+            Event::Report { group, report } => {
+                // A caller that went away does not want it.
+                let _ = self.node.report(now, group).map(|made| report.send(made));
+            }
+            Event::DumpFlight { dumped } => self.dump(Why::Asked, Some(dumped)),
             Event::Wake => {}
             Event::Stop => return Err(Ended::Stopped),
         }
@@ -165,9 +176,13 @@ impl Driver {
             Act::SetDisks(disks) => self.net.set_disks(disks),
             Act::Show { group, status } => self.with(group, |driven| driven.shown.show(status)),
             Act::ShowMembers { group, members } => {
+                self.record(|recorder| recorder.record_of(group, Kind::of_members(&members)));
                 self.with(group, |driven| drop(driven.shown.members.send_replace(members)));
             }
             Act::Tell { group, event } => self.tell(group, event),
+            Act::Record { group, event } => {
+                self.record(|recorder| recorder.record_of(group, Kind::of_election(event)));
+            }
             Act::Complain { peer, complaint } => {
                 self.net.note_misbehaved(peer);
                 tracing::warn!(%peer, %complaint, "a peer misbehaves; ignored");
@@ -185,8 +200,14 @@ impl Driver {
                     self.node.handle(now, Input::Frame { from, lane, bytes });
                 }
             }
-            net::Event::Connected { peer, disk } => self.node.handle(now, Input::Connected { peer, disk }),
-            net::Event::Lost { peer } => self.node.handle(now, Input::Lost { peer }),
+            net::Event::Connected { peer, disk } => {
+                self.record(|recorder| recorder.record(Kind::Connected { peer, disk }));
+                self.node.handle(now, Input::Connected { peer, disk });
+            }
+            net::Event::Lost { peer } => {
+                self.record(|recorder| recorder.record(Kind::Lost { peer }));
+                self.node.handle(now, Input::Lost { peer });
+            }
             net::Event::OtherDisk { peer, node, disk } => {
                 self.node.handle(now, Input::OtherDisk { peer, node, disk });
             }
@@ -198,6 +219,7 @@ impl Driver {
         let group = new.begin.group;
         let outcome = self.node.add(now, new);
         if outcome.is_ok() {
+            self.record(|recorder| recorder.record_of(group, Kind::Opened {}));
             self.groups.insert(group, Driven { machine, shown, closed: None });
         }
         // A caller that went away does not want to know.
@@ -215,6 +237,10 @@ impl Driver {
     fn closed(&mut self, group: GroupId, log: Option<ClosedLog>) {
         let Some(mut driven) = self.groups.remove(&group) else { return };
         self.measures.forget(group);
+        self.record(|recorder| {
+            recorder.record_of(group, Kind::Closed {});
+            recorder.forget(group);
+        });
         let is_closed = driven.machine.close();
         driven.shown.end();
         if let Some(closed) = driven.closed {
@@ -227,6 +253,7 @@ impl Driver {
     }
 
     fn tell(&mut self, group: GroupId, event: GroupEvent) {
+        self.record(|recorder| recorder.hear(group, &event));
         match &event {
             GroupEvent::Became(state) => tracing::info!(
                 %group, term = %state.term, role = ?state.role,
@@ -261,8 +288,65 @@ impl Driver {
         }
     }
 
+    fn record(&mut self, act: impl FnOnce(&mut Recorder)) {
+        if let Some(recorder) = &mut self.recorder {
+            act(recorder);
+        }
+    }
+
+    /// This turn began more than a heartbeat interval after it was due.
+    fn note_late_turn(&mut self, due: Instant) {
+        if self.leads() {
+            self.measures.turn_was_late();
+        }
+        let late = Instant::now().saturating_duration_since(due);
+        self.record(|recorder| recorder.record(Kind::LateTurn { late }));
+    }
+
+    fn dump_if_due(&mut self) {
+        if let Some(why) = self.recorder.as_mut().and_then(Recorder::take_due) {
+            self.dump(why, None);
+        }
+    }
+
+    /// Has the flight record written, on a thread that may wait for a disk.
+    fn dump(&mut self, why: Why, dumped: Option<oneshot::Sender<Result<PathBuf, DumpError>>>) {
+        let written = match &mut self.recorder {
+            Some(recorder) => {
+                let (dump, (folder, dumps_max)) = (recorder.dump(why), recorder.place());
+                tokio::task::spawn_blocking(move || recorder::write(&folder, dumps_max, &dump))
+            }
+            None => tokio::task::spawn_blocking(|| Err(DumpError::Off)),
+        };
+        tokio::spawn(async move {
+            let written = written.await.unwrap_or(Err(DumpError::Stopped));
+            match (dumped, written) {
+                // A caller that went away does not want to know.
+                (Some(dumped), written) => drop(dumped.send(written)),
+                (None, Ok(path)) => tracing::info!(path = %path.display(), "wrote the flight record"),
+                (None, Err(error)) => tracing::warn!(%error, "did not write the flight record"),
+            }
+        });
+    }
+
+    /// The last entry of the flight record. It is written, on this thread, unless the node was asked to stop and led nothing:
+    /// the process is about to end.
+    fn record_end(&mut self, why: &Ended) {
+        let leads = self.leads();
+        let Some(mut recorder) = self.recorder.take() else { return };
+        recorder.record(Kind::Stop { why: why.to_string() });
+        let (folder, dumps_max) = recorder.place();
+        if dumps_max == 0 || (*why == Ended::Stopped && !leads) {
+            return;
+        }
+        if let Err(error) = recorder::write(&folder, dumps_max, &recorder.dump(Why::Ended)) {
+            tracing::warn!(%error, "did not write the flight record");
+        }
+    }
+
     /// Nothing is done any more. Returns what tells when state machines are closed.
     fn end(&mut self, why: Ended) -> Vec<oneshot::Receiver<()>> {
+        self.record_end(&why);
         self.events.close();
         let closing = self.groups.values_mut().map(|driven| {
             driven.shown.end();

@@ -3,17 +3,20 @@
 //! Owns their order. Bounded by its sources: each caller has a bound on what it may have waiting, and the log and state
 //! machines report only what they were asked.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 use vlot_node::input::Input;
 use vlot_node::node::NewGroup;
 use vlot_node::replica::CannotBegin;
+use vlot_node::report::Report;
 use vlot_raft::id::GroupId;
 
 use crate::end::LogFailed;
 use crate::group::ClosedGroup;
 use crate::machine::Machine;
+use crate::recorder::DumpError;
 use crate::shown::Shown;
 
 /// Something for the driver.
@@ -27,6 +30,15 @@ pub(crate) enum Event {
         group: GroupId,
         remove: bool,
         closed: oneshot::Sender<ClosedGroup>,
+    },
+    /// A report of a group is asked for. Without the group there is none.
+    Report {
+        group: GroupId,
+        report: oneshot::Sender<Report>,
+    },
+    /// The flight record is to be written.
+    DumpFlight {
+        dumped: oneshot::Sender<Result<PathBuf, DumpError>>,
     },
     /// A turn is due, though nothing has happened.
     Wake,

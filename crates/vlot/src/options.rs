@@ -12,6 +12,7 @@ use vlot_raft::state::Config;
 
 use crate::group;
 use crate::net::{self, Listen};
+use crate::recorder;
 
 /// What a node must be told. [`Options::new`] fills in what has a sensible default.
 #[derive(Debug)]
@@ -66,6 +67,9 @@ pub struct Options {
     pub apply_bytes_max: usize,
     /// How snapshots are sent and received.
     pub transfer: transfer::Limits,
+    /// How much is kept of what happens to the node and its groups, and written to `dir/flight` when a leader changes or
+    /// something fails: see [`recorder`]. None: nothing.
+    pub recorder: Option<recorder::Limits>,
     /// Bounds of the transport.
     pub net: net::Limits,
     /// Bounds of each replica.
@@ -100,6 +104,7 @@ impl Options {
             recent_bytes_max: 16 << 20,
             apply_bytes_max: 32 << 20,
             transfer: transfer::Limits::default(),
+            recorder: Some(recorder::Limits::default()),
             net: net::Limits::default(),
             replica: replica::Limits::default(),
             group: group::Limits::default(),

@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,6 +39,7 @@ use crate::log_thread::{Headroom, LogThread};
 use crate::machine::Typed;
 use crate::net::{self, Net};
 use crate::options::{BadOptions, Options};
+use crate::recorder::{self, DumpError, Kind, Recorder};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
 
@@ -155,6 +156,7 @@ impl Node {
         let (net, inbox) = Net::start(net_options).map_err(OpenError::Listen)?;
         let address = net.address().to_owned();
         let report = Arc::clone(&events);
+        let recorder = options.recorder.map(|limits| begin_record(limits, &dir, cluster, &config));
         let headroom = Headroom::new(options.headroom_bytes, move || free_bytes(&dir).ok());
         let report = Arc::new(move |event: Event| drop(report.push(event)));
         let measures = Arc::new(Measures::new());
@@ -185,6 +187,7 @@ impl Node {
             started: Instant::now(),
             heartbeat: options.heartbeat,
             measures,
+            recorder,
             ended: told,
         };
         let driver = tokio::spawn(driver.run());
@@ -360,6 +363,17 @@ impl Node {
         self.meter.clone()
     }
 
+    /// Writes the flight record of this moment to a file in the folder `flight` of the node's directory, and says which. It is
+    /// written by itself when a leader changes or something fails: see [`recorder`].
+    ///
+    /// # Errors
+    /// See [`DumpError`].
+    pub async fn dump_flight(&self) -> Result<PathBuf, DumpError> {
+        let (dumped, written) = oneshot::channel();
+        self.events.push(Event::DumpFlight { dumped }).map_err(|_| DumpError::Stopped)?;
+        written.await.unwrap_or(Err(DumpError::Stopped))
+    }
+
     /// Waits until the node has ended, and says why: its disk has failed, its driver panicked, or it was stopped.
     pub async fn failed(&self) -> Ended {
         let mut ended = self.ended.clone();
@@ -407,6 +421,13 @@ fn damaged_entries(all: &[Damage]) -> BTreeMap<GroupId, (LogIndex, LogIndex)> {
         *range = (range.0.min(*first), range.1.max(*last));
     }
     damaged
+}
+
+fn begin_record(limits: recorder::Limits, dir: &Path, cluster: u64, config: &Config) -> Recorder {
+    let Config { node, heartbeat, election_timeout, .. } = *config;
+    let mut recorder = Recorder::new(limits, dir.join(recorder::FOLDER), (cluster, node), draw());
+    recorder.record(Kind::Start { version: env!("CARGO_PKG_VERSION").to_owned(), heartbeat, election_timeout });
+    recorder
 }
 
 /// The number of this disk, drawn when it is first used. A node that loses the disk loses the number with it.

@@ -7,5 +7,6 @@ mod harness;
 mod logs;
 mod peers;
 mod proposals;
+mod reports;
 mod sleep;
 mod turns;
