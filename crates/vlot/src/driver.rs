@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
-use vlot_node::act::{Act, ClosedLog, GroupEvent};
+use vlot_node::act::{Act, Answer, ClosedLog, GroupEvent};
 use vlot_node::input::Input;
 use vlot_node::node::Node;
 use vlot_raft::effect::RoleName;
@@ -26,6 +26,7 @@ use crate::net::{self, Inbox, Net};
 use crate::recorder::{self, DumpError, Kind, Recorder, Why};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
+use crate::stages::Stages;
 
 /// Deliveries of the network that one turn takes in, at most, so that no turn is endless.
 const DELIVERIES_MAX: usize = 256;
@@ -44,6 +45,7 @@ pub(crate) struct Driver {
     pub(crate) heartbeat: Duration,
     pub(crate) measures: Arc<Measures>,
     pub(crate) recorder: Option<Recorder>,
+    pub(crate) stages: Stages,
     /// Told when the driver ends, and why.
     pub(crate) ended: watch::Sender<Option<Ended>>,
 }
@@ -91,7 +93,7 @@ impl Driver {
             };
             let more = std::iter::from_fn(|| self.inbox.try_next()).take(DELIVERIES_MAX - 1);
             let deliveries: Vec<net::Event> = delivery.into_iter().chain(more).collect();
-            self.events.take(&mut gathered);
+            let waited_since = self.events.take(&mut gathered);
             // Read after everything is in hand: a read that came while the process stood still must not be taken for one
             // of the moment before (the contract of leases).
             let now = self.now();
@@ -101,6 +103,9 @@ impl Driver {
             }
             for delivery in deliveries {
                 self.deliver(now, delivery);
+            }
+            if self.stages.look(now) {
+                self.note_arrivals(&gathered, waited_since);
             }
             for event in gathered.drain(..) {
                 if let Err(end) = self.take(now, event) {
@@ -126,6 +131,7 @@ impl Driver {
                 break;
             }
             for input in done {
+                self.note_applied(&input);
                 self.node.handle(now, input);
             }
             if turn == TURNS_IN_PLACE_MAX {
@@ -135,6 +141,28 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// What has come tells of stages of proposals that are over or begin. Called while something listens.
+    fn note_arrivals(&mut self, gathered: &[Event], waited_since: Option<std::time::Instant>) {
+        // What came before anything listened is not timed.
+        self.events.time(true);
+        for event in gathered {
+            let Event::Input(input) = event else { continue };
+            match (input, waited_since) {
+                (Input::Propose { group, payload, .. }, Some(since)) => self.stages.proposed(*group, payload, since),
+                (Input::Written { batch }, _) => self.stages.durable(*batch),
+                (input, _) => self.note_applied(input),
+            }
+        }
+    }
+
+    fn note_applied(&mut self, input: &Input) {
+        if let Input::Applied { group, upto, .. } = input
+            && self.stages.is_on()
+        {
+            self.stages.applied(*group, upto.index);
+        }
     }
 
     fn take(&mut self, now: Time, event: Event) -> Result<(), Ended> {
@@ -157,13 +185,21 @@ impl Driver {
     /// Carries out one act; what is done at once is added to `done`.
     fn carry_out(&mut self, act: Act, done: &mut Vec<Input>) -> Result<(), Ended> {
         match act {
-            Act::Write { batch, writes } => self.log.write(batch, writes),
+            Act::Write { batch, writes } => {
+                if self.stages.is_on() {
+                    self.stages.appended(batch, &writes);
+                }
+                self.log.write(batch, writes);
+            }
             Act::Send { to, lane, frame } => {
                 // What cannot be sent is lost, as on any network; the transport counts it.
                 let _ = self.net.send(to, lane, &[frame]);
             }
             Act::ReadLog { group, read } => self.log.read(group, read),
             Act::Apply { group, entries } => {
+                if let Some(last) = entries.last().filter(|_| self.stages.is_on()) {
+                    self.stages.committed(group, last.id.index);
+                }
                 done.extend(self.groups.get_mut(&group).and_then(|driven| driven.machine.apply(entries)));
             }
             Act::Restore { group, id } => self.with(group, |driven| driven.machine.restore(id)),
@@ -171,10 +207,22 @@ impl Driver {
             Act::Save { group, header } => self.with(group, |driven| driven.machine.save(header)),
             Act::RemoveSnapshots { group, before } => self.snapshots.remove(group, before),
             Act::Transfer(act) => self.snapshots.transfer(act),
-            Act::Answer { group, answer } => self.with(group, |driven| driven.machine.answer(answer)),
+            Act::Answer { group, answer } => {
+                if self.stages.is_on()
+                    && let Answer::NotProposed(sequence, _) | Answer::Unknown(sequence) = answer
+                {
+                    self.stages.withdrawn(group, sequence);
+                }
+                self.with(group, |driven| driven.machine.answer(answer));
+            }
             Act::SetPeers(peers) => self.net.set_peers(peers),
             Act::SetDisks(disks) => self.net.set_disks(disks),
-            Act::Show { group, status } => self.with(group, |driven| driven.shown.show(status)),
+            Act::Show { group, status } => {
+                if self.stages.is_on() {
+                    self.stages.committed(group, status.commit);
+                }
+                self.with(group, |driven| driven.shown.show(status));
+            }
             Act::ShowMembers { group, members } => {
                 self.record(|recorder| recorder.record_of(group, Kind::of_members(&members)));
                 self.with(group, |driven| drop(driven.shown.members.send_replace(members)));
@@ -237,6 +285,7 @@ impl Driver {
     fn closed(&mut self, group: GroupId, log: Option<ClosedLog>) {
         let Some(mut driven) = self.groups.remove(&group) else { return };
         self.measures.forget(group);
+        self.stages.forget(group);
         self.record(|recorder| {
             recorder.record_of(group, Kind::Closed {});
             recorder.forget(group);

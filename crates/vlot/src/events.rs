@@ -4,7 +4,9 @@
 //! machines report only what they were asked.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
 use vlot_node::input::Input;
@@ -64,11 +66,15 @@ impl From<Input> for Event {
 pub(crate) struct Events {
     waiting: Mutex<Waiting>,
     filled: Notify,
+    /// It is to be told since when the oldest has waited.
+    is_timed: AtomicBool,
 }
 
 #[derive(Default)]
 struct Waiting {
     events: Vec<Event>,
+    /// Since when the oldest waits, if that is to be told.
+    since: Option<Instant>,
     /// The driver has ended: what came would be kept for ever.
     is_closed: bool,
 }
@@ -88,6 +94,9 @@ impl Events {
             return Err(Closed);
         }
         let was_empty = waiting.events.is_empty();
+        if was_empty && self.is_timed.load(Relaxed) {
+            waiting.since = Some(Instant::now());
+        }
         waiting.events.push(event.into());
         drop(waiting);
         // A driver that finds it filled has been told.
@@ -102,9 +111,17 @@ impl Events {
         let _ = self.push(input);
     }
 
-    /// Everything that waits, into `taken`, which must be empty: the two change places.
-    pub(crate) fn take(&self, taken: &mut Vec<Event>) {
-        std::mem::swap(&mut self.lock().events, taken);
+    /// Everything that waits, into `taken`, which must be empty: the two change places. Gives back since when the oldest has
+    /// waited, if that is to be told.
+    pub(crate) fn take(&self, taken: &mut Vec<Event>) -> Option<Instant> {
+        let mut waiting = self.lock();
+        std::mem::swap(&mut waiting.events, taken);
+        waiting.since.take()
+    }
+
+    /// Whether it is to be told since when the oldest has waited.
+    pub(crate) fn time(&self, is_timed: bool) {
+        self.is_timed.store(is_timed, Relaxed);
     }
 
     pub(crate) async fn filled(&self) {

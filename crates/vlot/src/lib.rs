@@ -79,6 +79,7 @@ pub mod recorder;
 pub mod runtime;
 mod shown;
 mod snapshots;
+mod stages;
 pub mod tls;
 mod waiters;
 

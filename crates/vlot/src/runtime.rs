@@ -42,6 +42,7 @@ use crate::options::{BadOptions, Options};
 use crate::recorder::{self, DumpError, Kind, Recorder};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
+use crate::stages::Stages;
 
 /// A running node. Dropping it stops it.
 pub struct Node {
@@ -188,6 +189,7 @@ impl Node {
             heartbeat: options.heartbeat,
             measures,
             recorder,
+            stages: Stages::default(),
             ended: told,
         };
         let driver = tokio::spawn(driver.run());

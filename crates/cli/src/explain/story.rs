@@ -321,13 +321,23 @@ fn cause(chronicle: &Chronicle, group: GroupId, change: &Change) -> Reason {
     let lost = change.campaign.and_then(|campaign| campaign.lost);
     let leader_went_on = chronicle.nodes.get(&before.leader).and_then(|record| record.boot_at(asked)).is_some();
     if leader_went_on {
-        let lost = connections_lost(chronicle, before.leader, silent_since, change.at);
-        if !lost.is_empty() {
-            return Reason::CutOff { lost };
-        }
-        let is_silent = change.campaign.is_some_and(|campaign| campaign.cause == Cause::Silence);
+        let mut broken = connections_lost(chronicle, before.leader, silent_since, change.at);
+        // A winner that waited for an election timeout had a connection all the time.
+        let is_cut = match change.campaign {
+            Some(Campaign { cause, .. }) => cause == Cause::LostLeader || matches!(lost, Some((_, Loss::Connection))),
+            None => !broken.is_empty(),
+        };
         let has_left = matches!(before.end, End::Left { why: LeftOffice::NoQuorum, .. });
-        return if is_silent || has_left { Reason::MessagesLost } else { Reason::Unknown };
+        return if is_cut {
+            if broken.is_empty() {
+                broken.push(change.leader);
+            }
+            Reason::CutOff { lost: broken }
+        } else if change.campaign.is_some() || has_left {
+            Reason::MessagesLost
+        } else {
+            Reason::Unknown
+        };
     }
     match (lost, change.campaign) {
         (Some((_, Loss::Connection)), _) => Reason::ConnectionLost,
