@@ -396,7 +396,8 @@ impl Host {
             | Act::SetDisks(_)
             | Act::Show { .. }
             | Act::ShowMembers { .. }
-            | Act::Tell { .. } => {}
+            | Act::Tell { .. }
+            | Act::Record { .. } => {}
         }
         None
     }

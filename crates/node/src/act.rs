@@ -10,6 +10,7 @@ use vlot_log::index::GroupState;
 use vlot_log::record::Write;
 use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::{Event, Misbehaviour, RoleState, TransferRefused};
+use vlot_raft::election::ElectionEvent;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 
 use crate::lane::Lane;
@@ -121,6 +122,13 @@ pub enum Act {
         group: GroupId,
         /// What.
         event: GroupEvent,
+    },
+    /// Put a step of an election on record, if there is one.
+    Record {
+        /// In which group.
+        group: GroupId,
+        /// The step.
+        event: ElectionEvent,
     },
     /// Tell what a peer did wrong; it was ignored.
     Complain {

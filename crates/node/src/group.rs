@@ -4,6 +4,7 @@
 //! Must not know of other groups.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use vlot_raft::effect::{Event, RoleName, WriteId};
@@ -20,6 +21,7 @@ use crate::payload::Payload;
 use crate::peers::Peers;
 use crate::proposals::NotProposed;
 use crate::replica::{Committed, Replica, Work};
+use crate::report::{Context, Report};
 use crate::retention::Retention;
 use crate::snapshot::{Header, SnapshotInfo};
 use crate::state_machine::Class;
@@ -250,6 +252,7 @@ impl Group {
         for (peer, how) in work.misbehaved {
             turn.rest.push(Act::Complain { peer, complaint: Complaint::Message(how) });
         }
+        turn.rest.extend(work.elections.into_iter().map(|event| Act::Record { group, event }));
         self.tell(work.became.into_iter().map(GroupEvent::Became).collect(), turn);
         self.take_note(&work.happened);
         self.tell(work.happened.into_iter().map(GroupEvent::Consensus).collect(), turn);
@@ -273,6 +276,14 @@ impl Group {
         if self.closing != Some(Closing::Removing) {
             self.replica.persisted(now, write, &mut self.work);
         }
+    }
+
+    /// Where it stands, in full.
+    pub(crate) fn report(&self, now: Time, election_timeout: Duration, peers: &Peers) -> Report {
+        let applies_late = now >= self.applying.late_at(election_timeout);
+        let (applying_bytes, fenced) = (self.applying.bytes(), self.fence.clone());
+        let context = Context { now, election_timeout, peers, applying_bytes, applies_late, fenced };
+        Report::of(self.id, &self.replica, context)
     }
 
     /// Whether nothing of it is under way any more, once it is being closed.

@@ -151,6 +151,7 @@ pub mod proposal_id;
 pub mod proposals;
 mod reads;
 pub mod replica;
+pub mod report;
 pub mod retention;
 pub mod snapshot;
 pub mod state_machine;

@@ -28,6 +28,7 @@ use crate::members::{Members, MembersAt};
 use crate::news::{Bulletin, News};
 use crate::peers::Peers;
 use crate::replica::{Begin, CannotBegin, Replica, Work};
+use crate::report::Report;
 use crate::retention::{self, Retention};
 use crate::snapshot::SnapshotInfo;
 use crate::transfer::{self, Transfers};
@@ -261,6 +262,14 @@ impl Node {
     /// The groups.
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
         self.groups.keys().copied()
+    }
+
+    /// Where a group stands on this node, and what is wrong with it. Made when it is asked for: it costs a look at each
+    /// member.
+    #[must_use]
+    pub fn report(&self, now: Time, group: GroupId) -> Option<Report> {
+        let election_timeout = self.options.config.election_timeout;
+        self.groups.get(&group).map(|group| group.report(now, election_timeout, &self.peers))
     }
 
     /// A group's consensus, to look at.

@@ -1,6 +1,7 @@
 //! What goes into consensus and what comes out, as values.
 
 use crate::configuration::{Change, ChangeRefused, Configuration};
+use crate::election::ElectionEvent;
 use crate::id::{LogId, LogIndex, NodeId, Term};
 use crate::message::{Envelope, Message, ReadId};
 use crate::term_runs::TermRuns;
@@ -187,6 +188,8 @@ pub enum Effect {
     },
     /// Something that an operator or a program may want to know; nothing needs to be done.
     Happened(Event),
+    /// A step of an election, for a record of it; nothing needs to be done.
+    Election(ElectionEvent),
     /// Term, role or leader have changed.
     Became(RoleState),
     /// A peer said what no correct peer says. It was ignored.

@@ -112,7 +112,7 @@ impl Leader {
     }
 
     /// When a quorum, itself included, was last heard, and an election timeout after that.
-    fn office_ends(&self, state: &State) -> Time {
+    pub(crate) fn office_ends(&self, state: &State) -> Time {
         let own = state.config.node;
         let heard =
             |node| if node == own { Time::NEVER } else { self.progress(node).map_or(Time::default(), |p| p.heard) };

@@ -15,13 +15,14 @@ use vlot_node::input::Input;
 use vlot_node::members::{MemberChange, Members, is_too_large};
 use vlot_node::payload;
 use vlot_node::proposal_id::ProposalId;
+use vlot_node::report::Report;
 use vlot_node::state_machine::{Class, Command, StateMachine, Viewed};
 use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::{RoleState, TransferRefused};
 use vlot_raft::id::{GroupId, NodeId};
 
 use crate::errors::{ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
-use crate::events::Events;
+use crate::events::{Event, Events};
 use crate::shown::Shown;
 use crate::typed::Calling;
 use crate::waiters::Waiters;
@@ -369,6 +370,15 @@ impl<S: StateMachine> Group<S> {
     #[must_use]
     pub fn status(&self) -> Status {
         self.0.shown.status()
+    }
+
+    /// Where the group stands on this node, in full: both ends of the log, each peer and how far it lags, and what is wrong,
+    /// in sentences. It is made when it is asked for and costs a look at each member; [`Group::status`] costs less. None if
+    /// the group is closed on this node, or the node has stopped.
+    pub async fn report(&self) -> Option<Report> {
+        let (report, made) = oneshot::channel();
+        self.0.events.push(Event::Report { group: self.0.id, report }).ok()?;
+        made.await.ok()
     }
 
     /// Each change of term, role or leader; the newest one for a receiver that looks late.

@@ -76,9 +76,11 @@ mod log_thread;
 mod machine;
 pub mod net;
 pub mod options;
+pub mod recorder;
 pub mod runtime;
 mod shown;
 mod snapshots;
+mod stages;
 pub mod storage;
 pub mod tasks;
 pub mod tls;
@@ -104,10 +106,13 @@ pub use vlot_log::inspect;
 pub use vlot_node::act::{DiskState, GroupEvent, Status};
 pub use vlot_node::machine::Fence;
 pub use vlot_node::members::{self, MemberChange, Members};
+pub use vlot_node::report::{PeerReport, Reason, Replication, Report};
 pub use vlot_node::state_machine::{
     BadCommand, BadSnapshot, Class, Command, Snapshot, StateMachine, TimePassed, Viewed,
 };
-pub use vlot_node::{replica, retention};
+pub use vlot_node::{replica, report, retention};
 pub use vlot_raft::configuration::{ChangeRefused, Member, Seat};
 pub use vlot_raft::effect::{Event, RoleName, RoleState, TransferRefused};
+pub use vlot_raft::election;
 pub use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
+pub use vlot_raft::view::PaceName;

@@ -15,6 +15,7 @@ use vlot_raft::state::Config;
 use crate::clock::{Clock, TokioClock};
 use crate::group;
 use crate::net::{self, Listen};
+use crate::recorder;
 use crate::storage::Storage;
 use crate::tasks::Runtime;
 
@@ -76,6 +77,9 @@ pub struct Options {
     pub apply_bytes_max: usize,
     /// How snapshots are sent and received.
     pub transfer: transfer::Limits,
+    /// How much is kept of what happens to the node and its groups, and written to `dir/flight` when a leader changes or
+    /// something fails: see [`recorder`]. None: nothing; nor is there a record where the storage is no folder.
+    pub recorder: Option<recorder::Limits>,
     /// Bounds of the transport.
     pub net: net::Limits,
     /// Bounds of each replica.
@@ -122,6 +126,7 @@ impl Options {
             recent_bytes_max: 16 << 20,
             apply_bytes_max: 32 << 20,
             transfer: transfer::Limits::default(),
+            recorder: Some(recorder::Limits::default()),
             net: net::Limits::default(),
             replica: replica::Limits::default(),
             group: group::Limits::default(),

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
@@ -37,9 +38,11 @@ use crate::log_thread::{Headroom, LogThread};
 use crate::machine::Typed;
 use crate::net::{self, Net};
 use crate::options::{BadOptions, Options};
+use crate::recorder::{self, DumpError, Kind, Recorder};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
-use crate::storage::{DirError, Opened, disk_number, draw};
+use crate::stages::Stages;
+use crate::storage::{DirError, Opened, Storage, disk_number, draw};
 use crate::tasks::Spawner;
 use crate::typed::Calling;
 
@@ -141,6 +144,11 @@ impl Node {
         let config_to_lead = options.config_to_lead().map(Arc::new);
         let Options { storage, cluster, node, listen, peers, .. } = options;
         let security = options.tls.as_ref().map(net::Security::load).transpose().map_err(OpenError::Tls)?;
+        // A flight record is for people, who look for it in a folder.
+        let flights = match &storage {
+            Storage::Dir(dir) => Some(dir.join(recorder::FOLDER)),
+            _ => None,
+        };
         let Opened { log: mut dir, snapshots } = storage.open().map_err(OpenError::Dir)?;
         let snapshots = SnapshotDir::open(snapshots).map_err(OpenError::Snapshots)?;
         // The members of a group are known before any entry is read again.
@@ -162,6 +170,8 @@ impl Node {
         let (net, inbox) = Net::start(net_options).map_err(OpenError::Listen)?;
         let address = net.address().to_owned();
         let report = Arc::clone(&events);
+        let recorder =
+            options.recorder.zip(flights).map(|(limits, folder)| begin_record(limits, folder, cluster, &config));
         let headroom = Headroom::new(options.headroom_bytes, move || dir.free_bytes());
         let report = Arc::new(move |event: Event| drop(report.push(event)));
         let measures = Arc::new(Measures::new());
@@ -197,6 +207,8 @@ impl Node {
             clock: options.clock,
             heartbeat: options.heartbeat,
             measures,
+            recorder,
+            stages: Stages::default(),
             ended: told,
         };
         let driver = spawner.spawn(driver.run());
@@ -394,6 +406,17 @@ impl Node {
         self.meter.clone()
     }
 
+    /// Writes the flight record of this moment to a file in the folder `flight` of the node's directory, and says which. It is
+    /// written by itself when a leader changes or something fails: see [`recorder`].
+    ///
+    /// # Errors
+    /// See [`DumpError`].
+    pub async fn dump_flight(&self) -> Result<PathBuf, DumpError> {
+        let (dumped, written) = oneshot::channel();
+        self.events.push(Event::DumpFlight { dumped }).map_err(|_| DumpError::Stopped)?;
+        written.await.unwrap_or(Err(DumpError::Stopped))
+    }
+
     /// Waits until the node has ended, and says why: its disk has failed, its driver panicked, or it was stopped.
     pub async fn failed(&self) -> Ended {
         let mut ended = self.ended.clone();
@@ -449,6 +472,13 @@ fn damaged_entries(all: &[Damage]) -> BTreeMap<GroupId, (LogIndex, LogIndex)> {
         *range = (range.0.min(*first), range.1.max(*last));
     }
     damaged
+}
+
+fn begin_record(limits: recorder::Limits, folder: PathBuf, cluster: u64, config: &Config) -> Recorder {
+    let Config { node, heartbeat, election_timeout, .. } = *config;
+    let mut recorder = Recorder::new(limits, folder, (cluster, node), draw());
+    recorder.record(Kind::Start { version: env!("CARGO_PKG_VERSION").to_owned(), heartbeat, election_timeout });
+    recorder
 }
 
 impl fmt::Display for OpenError {

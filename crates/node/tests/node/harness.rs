@@ -507,6 +507,7 @@ impl Host {
                 Act::Complain { peer, complaint } => self.complaints.push((peer, complaint)),
                 Act::Closed { group, log } => drop(self.closed.insert(group, log.map(|log| log.state))),
                 Act::Stop(why) => self.stopped = Some(why),
+                Act::Record { .. } => {}
                 Act::Transfer(_) => {}
             }
         }
