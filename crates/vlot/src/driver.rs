@@ -168,10 +168,7 @@ impl Driver {
                 self.with(group, |driven| drop(driven.shown.members.send_replace(members)));
             }
             Act::Tell { group, event } => self.tell(group, event),
-            Act::Complain { peer, complaint } => {
-                self.net.note_misbehaved(peer);
-                tracing::warn!(%peer, %complaint, "a peer misbehaves; ignored");
-            }
+            Act::Complain { peer, complaint } => self.net.note_misbehaved(peer, &complaint),
             Act::Closed { group, log } => self.closed(group, log.map(|log| *log)),
             Act::Stop(why) => return Err(Ended::MustStop(why)),
         }

@@ -131,6 +131,13 @@ pub enum BadOptions {
     },
     /// Node 0 is no node.
     NoNode,
+    /// Two nodes cannot listen at one address.
+    SameAddress {
+        /// The address.
+        address: String,
+        /// The nodes that have it.
+        nodes: [NodeId; 2],
+    },
 }
 
 impl Options {
@@ -152,7 +159,16 @@ impl Options {
         if let Some(lease) = lease.filter(|lease| *lease >= election_timeout) {
             return Err(BadOptions::LeaseTooLong { lease, election_timeout });
         }
-        if node.0 == 0 { Err(BadOptions::NoNode) } else { Ok(()) }
+        if node.0 == 0 {
+            return Err(BadOptions::NoNode);
+        }
+        let mut nodes = BTreeMap::new();
+        for (node, address) in self.peers.iter().filter(|(_, address)| !address.is_empty()) {
+            if let Some(other) = nodes.insert(address, *node) {
+                return Err(BadOptions::SameAddress { address: address.clone(), nodes: [other, *node] });
+            }
+        }
+        Ok(())
     }
 
     /// As consensus is told.
@@ -191,6 +207,12 @@ impl fmt::Display for BadOptions {
                 write!(f, "a lease of {lease:?} must be shorter than the election timeout of {election_timeout:?}")
             }
             Self::NoNode => f.write_str("node 0 is no node; nodes are numbered from 1"),
+            Self::SameAddress { address, nodes: [first, second] } => {
+                write!(
+                    f,
+                    "nodes {first} and {second} have the same address {address}; give each node an address of its own"
+                )
+            }
         }
     }
 }
@@ -224,5 +246,18 @@ mod tests {
             };
             assert_eq!(options.check().is_ok(), is_good, "{:?}", options.check());
         }
+    }
+
+    #[test]
+    fn two_nodes_with_one_address_are_refused() {
+        let of = |addresses: [&str; 3]| {
+            let peers = (1..).map(NodeId).zip(addresses.map(str::to_owned)).collect();
+            Options { peers, ..Options::new("data") }.check()
+        };
+        assert_eq!(of(["a:1", "b:1", "c:1"]), Ok(()));
+        // An address that is not known is none.
+        assert_eq!(of(["a:1", "", ""]), Ok(()));
+        let nodes = [NodeId(1), NodeId(3)];
+        assert_eq!(of(["a:1", "b:1", "a:1"]), Err(BadOptions::SameAddress { address: "a:1".into(), nodes }));
     }
 }
