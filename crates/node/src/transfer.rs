@@ -16,7 +16,8 @@
 //!    verifies the whole, names it
 //! ```
 //!
-//! A transfer that breaks leaves the part where it is. The next attempt asks the next member; one that offers exactly
+//! A transfer that breaks leaves the part where it is, and the sender keeps the file for a while. The next attempt asks the same
+//! member once more, if something has come from it and the connection alone was lost, else the next one; one that offers exactly
 //! the same content is pulled from where the part ends, any other from the beginning.
 
 mod frame;
@@ -444,11 +445,6 @@ impl Limits {
     /// How many bytes of a transfer may be on the way.
     fn window_bytes(&self) -> u64 {
         u64::from(self.window) * u64::from(self.chunk_bytes)
-    }
-
-    /// After so long without a word the question is put once more: a frame may be lost.
-    fn nudge(&self) -> Duration {
-        self.timeout / 2
     }
 }
 
