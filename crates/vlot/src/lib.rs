@@ -79,22 +79,30 @@ pub mod runtime;
 mod shown;
 mod snapshots;
 pub mod tls;
+pub mod typed;
 mod waiters;
 
 pub use begin_log::{BeginLogError, LogOwner, begin_log};
 pub use bytes::BytesMut;
 pub use end::Ended;
-pub use errors::{ChangeError, ProposeError, ReadError, TransferError};
+pub use errors::{ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
 pub use figures::{Figures, Meter};
 pub use group::Group;
 pub use net::Tls;
 pub use options::{BadOptions, Options};
 pub use runtime::{CloseError, GroupError, Node, OpenError};
+#[cfg(feature = "serde")]
+pub use typed::SerdeState;
+pub use typed::sessions::{CallId, SessionId};
+pub use typed::state::{Context, State};
+pub use typed::{CallError, Resolved, Session, Typed};
 pub use vlot_log::inspect;
 pub use vlot_node::act::{DiskState, GroupEvent, Status};
 pub use vlot_node::machine::Fence;
 pub use vlot_node::members::{self, MemberChange, Members};
-pub use vlot_node::state_machine::{BadCommand, BadSnapshot, Class, Command, Snapshot, StateMachine, Viewed};
+pub use vlot_node::state_machine::{
+    BadCommand, BadSnapshot, Class, Command, Snapshot, StateMachine, TimePassed, Viewed,
+};
 pub use vlot_node::{replica, retention};
 pub use vlot_raft::configuration::{ChangeRefused, Member, Seat};
 pub use vlot_raft::effect::{Event, RoleName, RoleState, TransferRefused};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use vlot_log::log;
+use vlot_node::typed::sessions;
 use vlot_node::{replica, retention, transfer};
 use vlot_raft::id::NodeId;
 use vlot_raft::state::Config;
@@ -50,6 +51,11 @@ pub struct Options {
     /// How long nothing must have happened in a group before it falls asleep: then it costs nothing until something happens.
     /// `None`: groups never sleep. The same on all nodes; of no effect with leases.
     pub sleep_after: Option<Duration>,
+    /// Send what is proposed on this node to the leader, if another leads. On by default. Where it is off,
+    /// [`ProposeError::NotLeader`](crate::ProposeError::NotLeader) says which node leads, so that callers can go there.
+    pub forward: bool,
+    /// The bounds of the sessions of typed states. The same on all nodes.
+    pub sessions: sessions::Limits,
     /// How much of each group's log is kept.
     pub retention: retention::Limits,
     /// Bounds of the log.
@@ -94,6 +100,8 @@ impl Options {
             balance_leaders: false,
             lease: None,
             sleep_after: Some(Duration::from_secs(3)),
+            forward: true,
+            sessions: sessions::Limits::default(),
             retention: retention::Limits::default(),
             log: log::Options::default(),
             headroom_bytes: 0,
@@ -110,7 +118,7 @@ impl Options {
 /// Options by which no node could work as it should.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum BadOptions {
-    /// A time is zero that must not be.
+    /// A time or a bound is zero that must not be.
     Zero {
         /// Which.
         what: &'static str,
@@ -151,6 +159,17 @@ impl Options {
         let others = [("group.timeout", self.group.timeout), ("lease", lease.unwrap_or(heartbeat))];
         let others = others.into_iter().chain([("sleep_after", self.sleep_after.unwrap_or(heartbeat))]);
         if let Some((what, _)) = times.into_iter().chain(others).find(|(_, time)| time.is_zero()) {
+            return Err(BadOptions::Zero { what });
+        }
+        let sessions::Limits { idle_max, sessions_max, unsettled_max, reply_bytes_max } = self.sessions;
+        let bounds = [
+            ("sessions_max", sessions_max),
+            ("unsettled_max", unsettled_max.into()),
+            ("reply_bytes_max", reply_bytes_max),
+        ];
+        if let Some((what, _)) =
+            bounds.into_iter().find(|(_, bound)| *bound == 0).or(idle_max.is_zero().then_some(("idle_max", 0)))
+        {
             return Err(BadOptions::Zero { what });
         }
         if election_timeout < heartbeat.saturating_mul(2) {

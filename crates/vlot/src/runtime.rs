@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, oneshot, watch};
@@ -28,6 +29,7 @@ use vlot_node::replica::{self, Begin, CannotBegin};
 use vlot_node::snapshot::dir::SnapshotDir;
 use vlot_node::snapshot::{Flaw, SnapshotError};
 use vlot_node::state_machine::StateMachine;
+use vlot_node::typed::sessions;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::state::Config;
 
@@ -42,6 +44,7 @@ use crate::net::{self, Net};
 use crate::options::{BadOptions, Options};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
+use crate::typed::Calling;
 
 /// A running node. Dropping it stops it.
 pub struct Node {
@@ -54,6 +57,8 @@ pub struct Node {
     addresses: BTreeMap<NodeId, String>,
     snapshots: Snapshots,
     replica_limits: replica::Limits,
+    forwards: bool,
+    sessions: sessions::Limits,
     group_limits: group::Limits,
     logs: Mutex<BTreeMap<GroupId, LogOf>>,
     events: Arc<Events>,
@@ -163,6 +168,7 @@ impl Node {
         let measures = Arc::new(Measures::new());
         let log = LogThread::start(log, headroom, Arc::clone(&measures), report).map_err(OpenError::Thread)?;
         let (told, ended) = watch::channel(None);
+        let started = Instant::now();
         let node_options = node::Options {
             config: Arc::clone(&config),
             disk,
@@ -172,6 +178,8 @@ impl Node {
             retention: options.retention,
             transfer: options.transfer,
             origin: draw(),
+            // A clock that shows a time before 1970 tells nothing.
+            unix_at_origin: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             parts: snapshots.parts(),
         };
         let net = Arc::new(net);
@@ -185,7 +193,7 @@ impl Node {
             log,
             snapshots: snapshots.clone(),
             groups: BTreeMap::new(),
-            started: Instant::now(),
+            started,
             heartbeat: options.heartbeat,
             measures,
             ended: told,
@@ -199,6 +207,8 @@ impl Node {
             addresses: peers,
             snapshots,
             replica_limits: options.replica,
+            forwards: options.forward,
+            sessions: options.sessions,
             group_limits: options.group,
             logs,
             events,
@@ -262,6 +272,7 @@ impl Node {
             damaged,
             applied,
             limits: self.replica_limits.clone(),
+            forwards: self.forwards,
             origin,
             seed: draw(),
         };
@@ -270,7 +281,7 @@ impl Node {
         let beginning = Beginning { new, machine: Box::new(typed), shown: Arc::clone(&shown), begun: told };
         self.events.push(Event::Begin(Box::new(beginning))).map_err(|_| GroupError::Stopped)?;
         outcome.await.map_err(|_| GroupError::Stopped)?.map_err(GroupError::CannotBegin)?;
-        Ok(Group(Arc::new(Shared {
+        let shared = Shared {
             id,
             origin,
             next: AtomicU64::new(1),
@@ -280,7 +291,9 @@ impl Node {
             limits: self.group_limits.clone(),
             events: Arc::clone(&self.events),
             shown,
-        })))
+            calling: Calling::new(self.sessions.unsettled_max),
+        };
+        Ok(Group(Arc::new(shared), self.group_limits.timeout))
     }
 
     /// Of the first voters one should lead, by the group's number.
@@ -298,7 +311,8 @@ impl Node {
         recovered: &GroupState,
         state: &mut S,
     ) -> Result<Begun, GroupError> {
-        let begun = Begun { durable: state.durable(), saved: LogId::ZERO, makes_snapshots: state.snapshot().is_some() };
+        let (durable, makes_snapshots) = (state.durable(), state.snapshot().is_some());
+        let begun = Begun { durable, saved: LogId::ZERO, makes_snapshots, wants_time: state.wants_time() };
         // A snapshot that the log does not know was never put in its place, and the one before it still counts.
         let newest =
             self.snapshots.dir.newest(group, |id| recovered.runs.contains(id)).map_err(GroupError::Snapshots)?;
@@ -353,6 +367,17 @@ impl Node {
     #[must_use]
     pub fn groups(&self) -> Vec<(GroupId, bool)> {
         self.logs().iter().map(|(id, log)| (*id, matches!(log, LogOf::Open))).collect()
+    }
+
+    /// Which node this is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The bounds of the sessions of typed states.
+    pub(crate) fn sessions(&self) -> sessions::Limits {
+        self.sessions.clone()
     }
 
     /// Where this node listens for peers.
