@@ -3,10 +3,11 @@
 // Each test that uses this is a crate of its own, and uses a part of it.
 #![allow(dead_code)]
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 /// A program that reads lines and answers each with one.
 pub struct Program {
@@ -36,6 +37,10 @@ impl Program {
         answer.trim_end().to_owned()
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -46,6 +51,37 @@ impl Drop for Program {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The answer to an HTTP request.
+#[derive(Debug)]
+pub struct HttpAnswer {
+    pub status: u16,
+    /// The status line and the headers.
+    pub head: String,
+    pub body: String,
+}
+
+/// Makes one HTTP request, on a connection of its own.
+///
+/// # Errors
+/// If it has no whole answer within ten seconds.
+pub fn http(address: &str, method: &str, path: &str, body: &str) -> io::Result<HttpAnswer> {
+    let address = address.parse().expect("an address");
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: vlot\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let whole = answer.split_once("\r\n\r\n").and_then(|(head, body)| {
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(HttpAnswer { status, head: head.to_lowercase(), body: body.to_owned() })
+    });
+    whole.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Has Cargo build an example, which it does not if this test alone is asked for, and says where it is.
