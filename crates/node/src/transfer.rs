@@ -417,6 +417,12 @@ impl Transfers {
         self.senders.oldest_sent(group)
     }
 
+    /// The oldest snapshot of a group that is being sent, or was sent so lately that its receiver may not have what follows it.
+    #[must_use]
+    pub fn oldest_followed(&self, group: GroupId) -> Option<LogId> {
+        self.senders.oldest_followed(group)
+    }
+
     /// How much was transferred.
     #[must_use]
     pub fn counters(&self) -> TransferCounters {

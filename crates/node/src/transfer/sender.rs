@@ -24,10 +24,15 @@ pub(super) struct Senders {
     last_served: Receiver,
     /// What was being sent when a transfer broke, and until when it is kept: the receiver may come back for the rest.
     broken: BTreeMap<Receiver, (LogId, Time)>,
+    /// What was sent to its end, and until when the receiver may be busy with it.
+    sent_lately: BTreeMap<Receiver, (LogId, Time)>,
 }
 
 /// How many broken transfers are remembered at most; what was sent of others may be gone when their receivers come back.
 const BROKEN_MAX: usize = 64;
+/// And how many that were sent to their end; for how many timeouts the receiver of one may be busy with it.
+const SENT_LATELY_MAX: usize = 64;
+const RESTORED_IN: u32 = 6;
 
 /// A peer gets one snapshot of each group at a time.
 type Receiver = (NodeId, GroupId);
@@ -90,7 +95,14 @@ impl Sender {
 impl Senders {
     pub(super) fn new(limits: Limits) -> Self {
         let pace = Pace::new(limits.rate_bytes_per_second, u64::from(limits.chunk_bytes));
-        Self { limits, pace, active: BTreeMap::new(), last_served: (NodeId(0), GroupId(0)), broken: BTreeMap::new() }
+        Self {
+            limits,
+            pace,
+            active: BTreeMap::new(),
+            last_served: (NodeId(0), GroupId(0)),
+            broken: BTreeMap::new(),
+            sent_lately: BTreeMap::new(),
+        }
     }
 
     pub(super) fn asked(
@@ -118,6 +130,7 @@ impl Senders {
             return out.send(attempt, Body::Refuse { reason: EndReason::Busy });
         }
         self.broken.remove(&(to, group));
+        self.sent_lately.remove(&(to, group));
         self.active.insert((to, group), Sender { attempt, reach, stage: Stage::Finding, sent: 0, heard: now });
         out.acts.push(TransferOut::Act(TransferAct::FindSnapshot { group, to, attempt: number, reach, preferred }));
     }
@@ -224,6 +237,9 @@ impl Senders {
         match sender.stage {
             Stage::Sending { info, .. } | Stage::Offered { info } if reason == EndReason::Complete => {
                 self.active.remove(&key);
+                if self.sent_lately.len() < SENT_LATELY_MAX {
+                    self.sent_lately.insert(key, (info.id, now + self.limits.timeout.saturating_mul(RESTORED_IN)));
+                }
                 out.acts.push(TransferOut::Sent { group, to, id: info.id });
             }
             _ => self.fail(now, out, key, TransferFailed::Ended(reason)),
@@ -243,11 +259,13 @@ impl Senders {
             self.end(now, out, key, EndReason::NoSnapshot, TransferFailed::Cancelled);
         }
         self.broken.retain(|key, _| key.1 != group);
+        self.sent_lately.retain(|key, _| key.1 != group);
         self.read_on(now, out);
     }
 
     pub(super) fn tick(&mut self, now: Time, out: &mut Out) {
         self.broken.retain(|_, (_, until)| now < *until);
+        self.sent_lately.retain(|_, (_, until)| now < *until);
         let timeout = self.limits.timeout;
         for key in self.keys(|_, sender| sender.waits_for_peer() && now >= sender.heard + timeout) {
             let (reason, why) = match self.active.get(&key).map(|sender| sender.stage) {
@@ -262,7 +280,8 @@ impl Senders {
     pub(super) fn deadline(&self) -> Time {
         let waiting = self.active.values().filter(|sender| sender.waits_for_peer());
         let silent_at = waiting.map(|sender| sender.heard + self.limits.timeout).min().unwrap_or(Time::NEVER);
-        let forgets_at = self.broken.values().map(|(_, until)| *until).min().unwrap_or(Time::NEVER);
+        let forgets_at =
+            self.broken.values().chain(self.sent_lately.values()).map(|(_, until)| *until).min().unwrap_or(Time::NEVER);
         let silent_at = silent_at.min(forgets_at);
         let wants_to_read = self.active.values().any(Sender::has_credit);
         if wants_to_read { silent_at.min(self.pace.free_at()) } else { silent_at }
@@ -276,6 +295,11 @@ impl Senders {
         let sent = self.active.values().filter(|sender| sender.attempt.group == group);
         let broken = self.broken.iter().filter(|((_, of), _)| *of == group).map(|(_, (id, _))| *id);
         sent.filter_map(Sender::info).map(|info| info.id).chain(broken).min()
+    }
+
+    pub(super) fn oldest_followed(&self, group: GroupId) -> Option<LogId> {
+        let sent_lately = self.sent_lately.iter().filter(|((_, of), _)| *of == group).map(|(_, (id, _))| *id);
+        self.oldest_sent(group).into_iter().chain(sent_lately).min()
     }
 
     /// Reads the next chunks, one of each transfer in turn, as far as credit and rate go.

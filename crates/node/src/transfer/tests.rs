@@ -370,6 +370,9 @@ fn after_a_break_the_same_member_is_asked_for_the_rest() {
     assert_eq!(world.host(3).transfers.counters().bytes_sent, 0);
     world.wait(50);
     assert_eq!(world.host(1).transfers.oldest_sent(GROUP), None);
+    assert_eq!(world.host(1).transfers.oldest_followed(GROUP), Some(info.id), "it is being restored");
+    world.wait(70_000);
+    assert_eq!(world.host(1).transfers.oldest_followed(GROUP), None);
 }
 
 /// The sender dies. Another member has the same content and goes on with it.
