@@ -22,8 +22,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use vlot::net::Listen;
 use vlot::{
-    BadSnapshot, ChangeError, Group, GroupId, LogId, MemberChange, Node, NodeId, Options, RoleName, Snapshot,
-    StateMachine,
+    BadSnapshot, ChangeError, Group, GroupId, LogId, MemberChange, Node, NodeId, Options, ProposeError, RoleName,
+    Snapshot, StateMachine,
 };
 
 const BLOCK_BYTES: usize = 1 << 20;
@@ -129,7 +129,8 @@ async fn stand_between(listener: TcpListener, to: String, sent: Arc<AtomicU64>, 
     }
 }
 
-/// Writes at an even pace until it is told to stop; how long each write took.
+/// Writes at an even pace until it is told to stop; how long each write took. On a machine that is busy with much else another
+/// leader may be elected, and a write be unknown: it has taken as long as a write may.
 async fn write_on(group: Group<Blocks>, mut stop: watch::Receiver<bool>) -> Vec<Duration> {
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / WRITES_PER_SECOND);
     let mut writes = JoinSet::new();
@@ -140,8 +141,10 @@ async fn write_on(group: Group<Blocks>, mut stop: watch::Receiver<bool>) -> Vec<
                 let group = group.clone();
                 writes.spawn(async move {
                     let asked = Instant::now();
-                    group.propose(0).await.expect("it is decided");
-                    asked.elapsed()
+                    match group.propose(0).await {
+                        Ok(_) | Err(ProposeError::Unknown | ProposeError::NoLeader) => asked.elapsed(),
+                        Err(why) => panic!("{why}"),
+                    }
                 });
             }
             Some(done) = writes.join_next() => took.push(done.unwrap()),
@@ -256,6 +259,7 @@ async fn a_large_snapshot_goes_to_a_learner_through_a_link_that_breaks_while_wri
     );
     assert!(sent >= bytes && sent * 10 <= bytes * 11, "{sent} bytes were sent for {bytes}");
     assert!(meanwhile.len() > 100);
+    assert!(percentile(&meanwhile, 90) < Duration::from_secs(5), "writes go on");
     if asked.is_some() {
         assert!(after <= 2 * before, "{before:?} -> {after:?}");
     }
