@@ -385,9 +385,14 @@ impl Group {
             self.cut(now, upto);
             let after = self.replica.raft().log().after();
             self.tell(vec![GroupEvent::Compacted { after }], turn);
-        } else if self.durable == LogId::ZERO {
+        } else if self.durable == LogId::ZERO && self.retention.held().is_none() {
             self.take_snapshot(turn);
         }
+    }
+
+    /// A member gets a snapshot of this entry from this node, and needs what follows it; or none does.
+    pub(crate) fn hold_log(&mut self, after: Option<LogId>) {
+        self.retention.hold(after.map(|after| after.index));
     }
 
     /// Cuts the log as far as it can be. A member that lags behind it gets a snapshot, which is better than that nothing

@@ -195,6 +195,23 @@ pub fn is_too_large(changes: &[MemberChange], context: &[u8]) -> bool {
     context.len() > CONTEXT_BYTES_MAX || addresses.any(|(_, address)| address.len() > ADDRESS_BYTES_MAX)
 }
 
+/// The member that would keep an address which a change gives to another node; nodes at one address cannot both be reached.
+#[must_use]
+pub fn address_in_use(members: &Members, changes: &[MemberChange]) -> Option<NodeId> {
+    let mut after: BTreeMap<NodeId, &str> = members.iter().map(|(member, address)| (member.node, address)).collect();
+    for change in changes {
+        match change {
+            MemberChange::Remove(node) => drop(after.remove(node)),
+            change => after.extend(change.address()),
+        }
+    }
+    let mut given = changes.iter().filter_map(MemberChange::address).filter(|(_, address)| !address.is_empty());
+    given.find_map(|(node, address)| {
+        let other = after.iter().find(|(other, theirs)| **other != node && **theirs == address);
+        other.map(|(other, _)| *other)
+    })
+}
+
 impl ChangeRequest {
     /// What the entry holds that begins this change; consensus has found the seats.
     #[must_use]
@@ -423,6 +440,26 @@ mod tests {
             MemberChange::BindDisk { node, disk: 77 },
         ];
         ChangeRequest { id: ProposalId { origin: 7, sequence: 9 }, changes, context: Bytes::from_static(b"why") }
+    }
+
+    #[test]
+    fn an_address_is_given_to_one_member() {
+        let add = |node, address: &str| MemberChange::AddLearner { node: NodeId(node), address: address.to_owned() };
+        let moved = |node, address: &str| MemberChange::Move { node: NodeId(node), address: address.to_owned() };
+        let rows = [
+            (vec![add(3, "c:3")], None),
+            (vec![add(3, "b:2")], Some(2)),
+            (vec![add(3, "c:3"), add(4, "c:3")], Some(4)),
+            (vec![moved(1, "b:2")], Some(2)),
+            (vec![moved(1, "a:1")], None),
+            // They change places, or one takes another's.
+            (vec![moved(1, "b:2"), moved(2, "a:1")], None),
+            (vec![MemberChange::Remove(NodeId(2)), add(3, "b:2")], None),
+            (vec![add(3, ""), add(4, "")], None),
+        ];
+        for (changes, expected) in rows {
+            assert_eq!(address_in_use(&members(), &changes), expected.map(NodeId), "{changes:?}");
+        }
     }
 
     #[test]

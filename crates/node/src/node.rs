@@ -225,6 +225,7 @@ impl Node {
             let recent = group.replica.recent_bytes();
             let shared = &mut shared(&self.options, &mut self.peers);
             group.hear(now, &self.bulletin);
+            group.hold_log(self.transfers.oldest_followed(id));
             group.end_turn(now, shared, &mut turn);
             count_recent(&mut self.recent_bytes, &mut self.with_recent, group, recent);
             let deadline = group.deadline(shared);

@@ -233,10 +233,7 @@ impl Driver {
             Act::Record { group, event } => {
                 self.record(|recorder| recorder.record_of(group, Kind::of_election(event)));
             }
-            Act::Complain { peer, complaint } => {
-                self.net.note_misbehaved(peer);
-                tracing::warn!(%peer, %complaint, "a peer misbehaves; ignored");
-            }
+            Act::Complain { peer, complaint } => self.net.note_misbehaved(peer, &complaint),
             Act::Closed { group, log } => self.closed(group, log.map(|log| *log)),
             Act::Stop(why) => return Err(Ended::MustStop(why)),
         }

@@ -12,7 +12,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, broadcast, oneshot, watch};
 use tokio::time::timeout;
 use vlot_node::act::{Answer, ClosedLog, GroupEvent, Status};
 use vlot_node::input::Input;
-use vlot_node::members::{MemberChange, Members, is_too_large};
+use vlot_node::members::{MemberChange, Members, address_in_use, is_too_large};
 use vlot_node::payload;
 use vlot_node::proposal_id::ProposalId;
 use vlot_node::report::Report;
@@ -281,6 +281,9 @@ impl<S: StateMachine> Group<S> {
             return Err(ChangeError::TooLarge);
         }
         let shared = &*self.0;
+        if let Some(by) = address_in_use(&shared.shown.members.borrow(), &changes) {
+            return Err(ChangeError::AddressInUse { by });
+        }
         let sequence = shared.next.fetch_add(1, Relaxed);
         let answer = shared.calls.changes.wait(sequence);
         let asked = Input::ChangeMembers { group: shared.id, sequence, changes, context };

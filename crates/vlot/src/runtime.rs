@@ -24,6 +24,7 @@ use vlot_node::node::{self, NewGroup};
 use vlot_node::payload;
 use vlot_node::replica::{self, Begin, CannotBegin};
 use vlot_node::snapshot::dir::SnapshotDir;
+use vlot_node::snapshot::{Flaw, SnapshotError};
 use vlot_node::state_machine::StateMachine;
 use vlot_node::typed::sessions;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
@@ -112,6 +113,8 @@ pub enum GroupError {
     CannotBegin(CannotBegin),
     /// The folder of snapshots cannot be read.
     Snapshots(io::Error),
+    /// Its snapshot cannot be used, and its log begins after it.
+    UnusableSnapshot(SnapshotError),
     /// Its snapshot cannot be restored.
     Restore(Fence),
     /// The node has stopped.
@@ -330,8 +333,12 @@ impl Node {
         // A snapshot that the log does not know was never put in its place, and the one before it still counts.
         let newest =
             self.snapshots.dir.newest(group, |id| recovered.runs.contains(id)).map_err(GroupError::Snapshots)?;
-        for flaw in newest.unusable {
+        for flaw in &newest.unusable {
             tracing::warn!(%group, %flaw, "a snapshot cannot be used");
+        }
+        let reaches = newest.saved.as_ref().map_or(LogId::ZERO, |saved| saved.header.id).max(begun.durable);
+        if let Some(flaw) = newest.unusable.into_iter().next().filter(|_| reaches < recovered.runs.after()) {
+            return Err(GroupError::UnusableSnapshot(flaw));
         }
         let Some(saved) = newest.saved.filter(|saved| saved.header.id > begun.durable) else { return Ok(begun) };
         let id = saved.header.id;
@@ -509,6 +516,14 @@ impl fmt::Display for GroupError {
             ),
             Self::CannotBegin(error) => error.fmt(f),
             Self::Snapshots(error) => write!(f, "cannot read the snapshots: {error}"),
+            Self::UnusableSnapshot(flaw @ SnapshotError::Damaged { flaw: Flaw::OtherVersion { .. }, .. }) => {
+                flaw.fmt(f)
+            }
+            Self::UnusableSnapshot(flaw) => write!(
+                f,
+                "{flaw}; nothing before the log's beginning is left on this disk: remove the member and add it again, with \
+                 an empty directory"
+            ),
             Self::Restore(why) => why.fmt(f),
             Self::Stopped => f.write_str("the node has stopped"),
         }

@@ -64,6 +64,7 @@ impl StoreGroup {
         };
         outcome.map_err(|error| match error {
             ChangeError::Refused(why) => self.unchanged_because(why),
+            ChangeError::AddressInUse { .. } => Unchanged::Because(Status::PEER_URL_EXISTS),
             ChangeError::TooLarge => Unchanged::Because(Status::REQUEST_TOO_LARGE),
             ChangeError::Unknown => Unchanged::Because(Status::TIMEOUT),
             ChangeError::Stopped => Unchanged::Because(Status::STOPPED),
