@@ -164,6 +164,7 @@ impl Driver {
             Act::SetPeers(peers) => self.net.set_peers(peers),
             Act::SetDisks(disks) => self.net.set_disks(disks),
             Act::Show { group, status } => self.with(group, |driven| driven.shown.show(status)),
+            Act::ShowHealth { group, health } => self.with(group, |driven| driven.shown.show_health(health)),
             Act::ShowMembers { group, members } => {
                 self.with(group, |driven| drop(driven.shown.members.send_replace(members)));
             }

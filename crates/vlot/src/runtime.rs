@@ -168,6 +168,7 @@ impl Node {
             apply_bytes_max: options.apply_bytes_max,
             retention: options.retention,
             transfer: options.transfer,
+            policies: options.policies,
             origin: draw(),
             parts: snapshots.parts(),
         };

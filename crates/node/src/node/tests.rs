@@ -33,6 +33,7 @@ impl Host {
             apply_bytes_max: 1 << 20,
             retention: retention::Limits::default(),
             transfer: crate::transfer::Limits::default(),
+            policies: Policies::default(),
             origin: 1,
             parts: BTreeMap::new(),
         };
