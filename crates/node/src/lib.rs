@@ -140,6 +140,7 @@ pub mod log_writer;
 pub mod machine;
 pub mod members;
 mod members_log;
+pub mod members_recover;
 pub mod members_replace;
 mod news;
 pub mod node;
