@@ -16,6 +16,7 @@ use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use crate::lane::Lane;
 use crate::machine::Fence;
 use crate::members::Members;
+use crate::policy::MemberHealth;
 use crate::proposals::NotProposed;
 use crate::replica::{Committed, LogRead};
 use crate::snapshot::Header;
@@ -115,6 +116,13 @@ pub enum Act {
         group: GroupId,
         /// Its members.
         members: Members,
+    },
+    /// Show how the other members are, as the leader sees them; none of them unless this node leads.
+    ShowHealth {
+        /// Of which group.
+        group: GroupId,
+        /// How they are.
+        health: Vec<MemberHealth>,
     },
     /// Tell what has happened to a group.
     Tell {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::effect::{Effect, Effects, ProposalRefused, Source};
+use crate::effect::{Effect, Effects, PeerView, ProposalRefused, Source};
 use crate::id::{LogIndex, NodeId};
 use crate::message::{Body, ReadId, Session};
 use crate::progress::Progress;
@@ -273,6 +273,18 @@ impl Leader {
     /// What is known of the peers, for a view from outside.
     pub(crate) fn peers(&self) -> impl Iterator<Item = (NodeId, &Progress)> {
         self.peers.iter().map(|(peer, progress)| (*peer, progress))
+    }
+
+    /// The same, for the host.
+    pub(crate) fn peer_views(&self) -> impl Iterator<Item = PeerView> + '_ {
+        self.peers.iter().map(|(node, progress)| PeerView {
+            node: *node,
+            matched: progress.matched,
+            heard: progress.heard,
+            in_step: progress.keeps_up_with(self.committed_a_beat_ago) && !progress.full,
+            fit: progress.fit,
+            priority: progress.priority,
+        })
     }
 
     /// See [`crate::canonical`].

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::candidate::{Candidate, Cause, Outcome, Poll};
 use crate::configuration::{Change, ChangeRefused, Configuration, Configurations};
 use crate::effect::{
-    Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, RoleState, TransferRefused,
+    Effect, Effects, Event, Input, Misbehaviour, PeerView, ProposalRefused, RoleName, RoleState, TransferRefused,
 };
 use crate::election::{ElectionEvent, LeftOffice, Loss, VoteRefused};
 use crate::follower::{Follower, NewEntries};
@@ -279,6 +279,21 @@ impl Raft {
     pub fn progress(&self) -> impl Iterator<Item = (NodeId, PeerProgress)> + '_ {
         let peers = match &self.role {
             Role::Leader(leader) => Some(leader.peers().map(|(peer, progress)| (peer, progress.view()))),
+            _ => None,
+        };
+        peers.into_iter().flatten()
+    }
+
+    /// How much this node should lead.
+    #[must_use]
+    pub fn priority(&self) -> u8 {
+        self.state.config.priority
+    }
+
+    /// A leader's view of each peer. Empty unless it leads.
+    pub fn peer_views(&self) -> impl Iterator<Item = PeerView> + '_ {
+        let peers = match &self.role {
+            Role::Leader(leader) => Some(leader.peer_views()),
             _ => None,
         };
         peers.into_iter().flatten()

@@ -225,6 +225,7 @@ impl Driver {
                 }
                 self.with(group, |driven| driven.shown.show(status));
             }
+            Act::ShowHealth { group, health } => self.with(group, |driven| driven.shown.show_health(health)),
             Act::ShowMembers { group, members } => {
                 self.record(|recorder| recorder.record_of(group, Kind::of_members(&members)));
                 self.with(group, |driven| drop(driven.shown.members.send_replace(members)));

@@ -200,6 +200,9 @@ fn explain(why: ChangeRefused) -> String {
         ChangeRefused::KeepsItsKind { node } => {
             format!("node {node} must be removed before it comes back as another kind")
         }
+        ChangeRefused::Barred { node } => format!(
+            "node {node} was a member before the quorum was lost; give the node a new number and an empty directory"
+        ),
         ChangeRefused::NothingToDo => "it is so already".into(),
         ChangeRefused::NoSpace => "the disks have no room".into(),
     }

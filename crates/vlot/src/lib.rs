@@ -76,7 +76,9 @@ mod log_thread;
 mod machine;
 pub mod net;
 pub mod options;
+pub mod plan;
 pub mod recorder;
+pub mod recover;
 pub mod runtime;
 mod shown;
 mod snapshots;
@@ -95,6 +97,8 @@ pub use figures::{Figures, Meter};
 pub use group::Group;
 pub use net::Tls;
 pub use options::{BadOptions, Options};
+pub use plan::ReplaceError;
+pub use recover::{RecoverError, Recovered, Recovery, recover_from_lost_quorum};
 pub use runtime::{CloseError, GroupError, Node, OpenError};
 pub use storage::Storage;
 #[cfg(feature = "serde")]
@@ -106,6 +110,10 @@ pub use vlot_log::inspect;
 pub use vlot_node::act::{DiskState, GroupEvent, Status};
 pub use vlot_node::machine::Fence;
 pub use vlot_node::members::{self, MemberChange, Members};
+pub use vlot_node::members_recover::{CannotRecover, GroupFound};
+pub use vlot_node::members_replace::Replacing;
+pub use vlot_node::plan::{Plan, PlanRefused, Warning};
+pub use vlot_node::policy::{Policies, ReplaceDead};
 pub use vlot_node::report::{PeerReport, Reason, Replication, Report};
 pub use vlot_node::state_machine::{
     BadCommand, BadSnapshot, Class, Command, Snapshot, StateMachine, TimePassed, Viewed,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vlot_log::log;
+use vlot_node::policy::Policies;
 use vlot_node::typed::sessions;
 use vlot_node::{replica, retention, transfer};
 use vlot_raft::id::NodeId;
@@ -53,6 +54,9 @@ pub struct Options {
     /// has a greater priority in that group, by the group's number. It takes over from another leader once it keeps up. Off
     /// by default: in a program with few groups a leader that stays is worth more. The same on all nodes.
     pub balance_leaders: bool,
+    /// What leaders do about members by themselves: promote learners, replace voters that are gone, and balance leaders over
+    /// nodes by how many groups each leads. Nothing, by default. The same on all nodes.
+    pub policies: Policies,
     /// Answer reads by a lease of this length: see the contract of [`Config::lease`]. `None`, the default, asks a quorum
     /// each time and relies on no clock. The same on all nodes.
     pub lease: Option<Duration>,
@@ -119,6 +123,7 @@ impl Options {
             election_timeout: Duration::from_millis(1000),
             priority: 1,
             balance_leaders: false,
+            policies: Policies::default(),
             lease: None,
             sleep_after: Some(Duration::from_secs(3)),
             forward: true,

@@ -191,6 +191,7 @@ impl Node {
             apply_bytes_max: options.apply_bytes_max,
             retention: options.retention,
             transfer: options.transfer,
+            policies: options.policies,
             origin: draw(),
             unix_at_origin: unix.saturating_sub(options.clock.now().since_origin()),
             parts: snapshots.parts(),

@@ -84,6 +84,8 @@ impl StoreGroup {
             }
             ChangeRefused::NotCaughtUp { .. } => Unchanged::Because(Status::LEARNER_NOT_READY),
             ChangeRefused::NoSpace => Unchanged::Because(Status::NO_SPACE),
+            // Ids are never given again.
+            ChangeRefused::Barred { .. } => Unchanged::Because(Status::MEMBER_NOT_FOUND),
             ChangeRefused::NotAMember { .. } => Unchanged::Because(Status::MEMBER_NOT_FOUND),
             // Only a promotion can find that everything is as it should be.
             ChangeRefused::NothingToDo => Unchanged::Because(Status::MEMBER_NOT_LEARNER),
