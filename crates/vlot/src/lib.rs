@@ -71,6 +71,8 @@ pub mod figures;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod group;
+#[cfg(doctest)]
+mod guide;
 mod log_thread;
 mod machine;
 pub mod net;
