@@ -13,4 +13,8 @@ pages! {
     States "02-states.md"
     Calls "03-calls.md"
     Reading "04-reading.md"
+    Members "05-members.md"
+    Timeouts "06-timeouts.md"
+    Upgrades "07-upgrade.md"
+    BackupAndDisaster "08-backup-and-disaster.md"
 }
