@@ -17,4 +17,9 @@ pages! {
     Timeouts "06-timeouts.md"
     Upgrades "07-upgrade.md"
     BackupAndDisaster "08-backup-and-disaster.md"
+    Observing "09-observing.md"
+    Testing "10-testing.md"
+    Parts "11-parts.md"
+    Promises "12-promises.md"
+    Comparison "13-comparison.md"
 }
