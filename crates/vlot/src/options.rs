@@ -15,6 +15,23 @@ use crate::group;
 use crate::net::{self, Listen};
 
 /// What a node must be told. [`Options::new`] fills in what has a sensible default.
+///
+/// ```
+/// use std::time::Duration;
+/// use vlot::net::Listen;
+/// use vlot::{NodeId, Options};
+///
+/// let mut options = Options {
+///     cluster: 7,
+///     node: NodeId(2),
+///     listen: Listen::At("10.0.0.2:7001".into()),
+///     peers: [(NodeId(1), "10.0.0.1:7001".to_owned()), (NodeId(3), "10.0.0.3:7001".to_owned())].into(),
+///     election_timeout: Duration::from_secs(2),
+///     ..Options::new("data")
+/// };
+/// options.group.timeout = Duration::from_secs(9);
+/// assert_eq!(options.check(), Ok(()));
+/// ```
 #[derive(Debug)]
 pub struct Options {
     /// Where the log is kept. Made if it is not there.
