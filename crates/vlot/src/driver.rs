@@ -1,13 +1,13 @@
 //! The task that drives a node: gathers what has happened, ends the turn, carries out its acts in their order.
 //!
-//! Owns the clock. Decides nothing: that is [`Node`]'s.
+//! Asks the clock. Decides nothing: that is [`Node`]'s.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until};
 use vlot_node::act::{Act, ClosedLog, GroupEvent};
 use vlot_node::input::Input;
 use vlot_node::node::Node;
@@ -15,6 +15,7 @@ use vlot_raft::effect::RoleName;
 use vlot_raft::id::GroupId;
 use vlot_raft::time::Time;
 
+use crate::clock::Clock;
 use crate::end::Ended;
 use crate::events::{Beginning, Event, Events};
 use crate::figures::Measures;
@@ -38,7 +39,7 @@ pub(crate) struct Driver {
     pub(crate) log: LogThread,
     pub(crate) snapshots: Snapshots,
     pub(crate) groups: BTreeMap<GroupId, Driven>,
-    pub(crate) started: Instant,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) heartbeat: Duration,
     pub(crate) measures: Arc<Measures>,
     /// Told when the driver ends, and why.
@@ -72,26 +73,27 @@ impl Driver {
 
     async fn turns(&mut self) -> Ended {
         let mut gathered = Vec::new();
-        let alarm = sleep_until(self.started);
-        tokio::pin!(alarm);
+        let mut alarm = self.clock.alarm();
+        let mut is_set_to = Time::NEVER;
         loop {
-            let deadline = self.moment(self.node.deadline());
-            if alarm.deadline() != deadline {
-                alarm.as_mut().reset(deadline);
+            let deadline = self.node.deadline();
+            if is_set_to != deadline {
+                alarm.set(deadline);
+                is_set_to = deadline;
             }
             let delivery = tokio::select! {
                 biased;
                 delivery = self.inbox.next() => delivery,
                 () = self.events.filled() => None,
-                () = &mut alarm => None,
+                () = poll_fn(|context| alarm.poll(context)) => None,
             };
             let more = std::iter::from_fn(|| self.inbox.try_next()).take(DELIVERIES_MAX - 1);
             let deliveries: Vec<net::Event> = delivery.into_iter().chain(more).collect();
             self.events.take(&mut gathered);
             // Read after everything is in hand: a read that came while the process stood still must not be taken for one
             // of the moment before (the contract of leases).
-            let now = self.now();
-            if self.moment(now) > deadline + self.heartbeat && self.leads() {
+            let now = self.clock.now();
+            if now > deadline + self.heartbeat && self.leads() {
                 self.measures.turn_was_late();
             }
             for delivery in deliveries {
@@ -279,20 +281,10 @@ impl Driver {
     fn leads(&self) -> bool {
         self.groups.values().any(|driven| driven.shown.role_state.borrow().role == RoleName::Leader)
     }
-
-    fn now(&self) -> Time {
-        Time::after_origin(self.started.elapsed())
-    }
-
-    /// The clock's moment of `time`, or one far away.
-    fn moment(&self, time: Time) -> Instant {
-        const FAR: Duration = Duration::from_secs(3600);
-        self.started + time.since_origin().min(self.started.elapsed() + FAR)
-    }
 }
 
 /// How long a node that ends waits for its state machines to be closed.
-const CLOSING_MAX: Duration = Duration::from_secs(10);
+pub(crate) const CLOSING_MAX: Duration = Duration::from_secs(10);
 
 impl Drop for Driver {
     /// However the driver ends, by a panic or with its runtime: no caller waits for it any more.

@@ -134,6 +134,7 @@
 //! task drives, and state machines apply on threads of their own where they are not certain to be quick.
 
 mod begin_log;
+pub mod clock;
 mod driver;
 pub mod end;
 pub mod errors;
@@ -151,6 +152,8 @@ pub mod options;
 pub mod runtime;
 mod shown;
 mod snapshots;
+pub mod storage;
+pub mod tasks;
 pub mod tls;
 pub mod typed;
 mod waiters;
@@ -164,6 +167,7 @@ pub use group::Group;
 pub use net::Tls;
 pub use options::{BadOptions, Options};
 pub use runtime::{CloseError, GroupError, Node, OpenError};
+pub use storage::Storage;
 #[cfg(feature = "serde")]
 pub use typed::SerdeState;
 pub use typed::sessions::{CallId, SessionId};

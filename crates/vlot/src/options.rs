@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vlot_log::log;
@@ -11,8 +12,11 @@ use vlot_node::{replica, retention, transfer};
 use vlot_raft::id::NodeId;
 use vlot_raft::state::Config;
 
+use crate::clock::{Clock, TokioClock};
 use crate::group;
 use crate::net::{self, Listen};
+use crate::storage::Storage;
+use crate::tasks::Runtime;
 
 /// What a node must be told. [`Options::new`] fills in what has a sensible default.
 ///
@@ -34,8 +38,8 @@ use crate::net::{self, Listen};
 /// ```
 #[derive(Debug)]
 pub struct Options {
-    /// Where the log is kept. Made if it is not there.
-    pub dir: PathBuf,
+    /// Where the log and the snapshots are kept.
+    pub storage: Storage,
     /// Which cluster the node belongs to: its log and its peers must be of the same one.
     pub cluster: u64,
     /// Which node of it this is.
@@ -77,9 +81,9 @@ pub struct Options {
     pub retention: retention::Limits,
     /// Bounds of the log.
     pub log: log::Options,
-    /// How many bytes of the file system that holds `dir` must be free for entries to be taken; zero, the default, is as
-    /// long as the log finds room. For a program that keeps something else there, such as the state machine's own files,
-    /// which then still have room for what was decided.
+    /// How many bytes must be free where `storage` lies for entries to be taken; zero, the default, is as long as the log
+    /// finds room. For a program that keeps something else there, such as the state machine's own files, which then still
+    /// have room for what was decided.
     pub headroom_bytes: u64,
     /// How many bytes of recent entries are kept in memory, of all groups together, for peers that lag behind a
     /// little. What is not written or not applied yet is in memory besides.
@@ -95,15 +99,25 @@ pub struct Options {
     pub replica: replica::Limits,
     /// Bounds of each group's handle.
     pub group: group::Limits,
+    /// What the node takes for time: by default the system's.
+    pub clock: Arc<dyn Clock>,
+    /// Where its work is done: by default on the tokio runtime on which it is opened.
+    pub runtime: Option<Arc<dyn Runtime>>,
 }
 
 impl Options {
     /// Node 1 of cluster 1, without peers, on a port of the system's choice; heartbeats each 100 ms, elections after
-    /// one to two seconds of silence.
+    /// one to two seconds of silence. What it keeps is in `dir`, which is made if it is not there.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self::on(dir.into())
+    }
+
+    /// The same on a storage of any kind: see [`Storage`].
+    #[must_use]
+    pub fn on(storage: impl Into<Storage>) -> Self {
         Self {
-            dir: dir.into(),
+            storage: storage.into(),
             cluster: 1,
             node: NodeId(1),
             listen: Listen::At("127.0.0.1:0".into()),
@@ -128,6 +142,8 @@ impl Options {
             net: net::Limits::default(),
             replica: replica::Limits::default(),
             group: group::Limits::default(),
+            clock: Arc::new(TokioClock::new()),
+            runtime: None,
         }
     }
 }

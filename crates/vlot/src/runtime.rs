@@ -4,20 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::hash::{BuildHasher, Hasher};
-use std::io::{self, Write};
-use std::path::Path;
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use tokio::runtime::Handle;
 use tokio::sync::{RwLock, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::timeout;
 use vlot_log::damage::Damage;
-use vlot_log::disk::real::{RealDisk, free_bytes};
+use vlot_log::disk::Disk;
 use vlot_log::index::GroupState;
 use vlot_log::log::{self, Log};
 use vlot_node::group::Begun;
@@ -32,7 +28,7 @@ use vlot_node::typed::sessions;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::state::Config;
 
-use crate::driver::Driver;
+use crate::driver::{CLOSING_MAX, Driver};
 use crate::end::Ended;
 use crate::events::{Beginning, Event, Events};
 use crate::figures::{Measures, Meter};
@@ -43,6 +39,8 @@ use crate::net::{self, Net};
 use crate::options::{BadOptions, Options};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
+use crate::storage::{DirError, Opened, disk_number, draw};
+use crate::tasks::Spawner;
 use crate::typed::Calling;
 
 /// A running node. Dropping it stops it.
@@ -63,6 +61,8 @@ pub struct Node {
     events: Arc<Events>,
     meter: Meter,
     driver: Option<JoinHandle<()>>,
+    /// Ends when nothing uses the folder of snapshots any more.
+    released: Option<oneshot::Receiver<()>>,
     ended: watch::Receiver<Option<Ended>>,
 }
 
@@ -80,7 +80,7 @@ pub enum OpenError {
     /// With these options no node could work as it should.
     Options(BadOptions),
     /// The directory cannot be used, or another process has it.
-    Dir(vlot_log::disk::real::DirError),
+    Dir(DirError),
     /// The log is another node's, is damaged, or cannot be read.
     Log(vlot_log::error::OpenError),
     /// The number of the disk cannot be kept.
@@ -131,34 +131,35 @@ impl Node {
     /// See [`OpenError`]; each names what is wrong and where.
     ///
     /// # Panics
-    /// Outside of a tokio runtime with I/O and time.
+    /// Outside of a tokio runtime with I/O and time, unless [`Options::runtime`] names one.
     ///
     /// # Example
     /// ```
-    /// # use vlot::{Node, NodeId, Options};
+    /// # use vlot::{Node, NodeId, Options, storage::MemoryDisk};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let dir = std::env::temp_dir().join(format!("vlot-open-{}", std::process::id()));
-    /// let node = Node::open(Options { node: NodeId(3), ..Options::new(&dir) }).await?;
+    /// # let disk = MemoryDisk::new();
+    /// let node = Node::open(Options { node: NodeId(3), ..Options::on(&disk) }).await?;
     /// println!("node {} listens at {}", node.node(), node.address());
     /// node.shutdown().await;
-    /// # std::fs::remove_dir_all(&dir)?;
     /// # Ok(())
     /// # }
     /// ```
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         options.check().map_err(OpenError::Options)?;
+        let spawner = Spawner::new(options.runtime.clone());
+        // What is made here that is tokio's belongs to the runtime of the node's tasks.
+        let _entered = spawner.tasks().enter();
         let config = Arc::new(options.config());
         let config_to_lead = options.config_to_lead().map(Arc::new);
-        let Options { dir, cluster, node, listen, peers, .. } = options;
+        let Options { storage, cluster, node, listen, peers, .. } = options;
         let security = options.tls.as_ref().map(net::Security::load).transpose().map_err(OpenError::Tls)?;
-        let disk = RealDisk::open(&dir).map_err(OpenError::Dir)?;
-        let snapshots = RealDisk::open(dir.join("snapshots")).map_err(OpenError::Dir)?;
+        let Opened { log: mut dir, snapshots } = storage.open().map_err(OpenError::Dir)?;
         let snapshots = SnapshotDir::open(snapshots).map_err(OpenError::Snapshots)?;
         // The members of a group are known before any entry is read again.
         let keep = payload::sets_configuration;
         let log = log::Options { keep, accept_damaged_entries: true, ..options.log };
-        let (log, recovered) = Log::open(disk, log::Identity { cluster, node }, log).map_err(OpenError::Log)?;
+        let (log, recovered) = Log::open(dir.clone(), log::Identity { cluster, node }, log).map_err(OpenError::Log)?;
         if let Some(torn) = &recovered.torn {
             tracing::warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes, "cut off a write that was never finished");
         }
@@ -167,19 +168,21 @@ impl Node {
             recovered.groups.into_iter().map(|(id, state)| (id, LogOf::Closed(Box::new(state), damaged.remove(&id))));
         let logs = Mutex::new(logs.collect());
         let events = Arc::new(Events::default());
-        let disk = disk_id(&dir).map_err(OpenError::DiskNumber)?;
+        let disk = disk_number(&mut dir).map_err(OpenError::DiskNumber)?;
         let identity = net::Identity { cluster, node, disk };
         let net_options = net::Options { limits: options.net, ..net::Options::new(identity, listen, peers.clone()) };
         let net_options = net::Options { advertise: options.advertise, security, pages: options.pages, ..net_options };
         let (net, inbox) = Net::start(net_options).map_err(OpenError::Listen)?;
         let address = net.address().to_owned();
         let report = Arc::clone(&events);
-        let headroom = Headroom::new(options.headroom_bytes, move || free_bytes(&dir).ok());
+        let headroom = Headroom::new(options.headroom_bytes, move || dir.free_bytes());
         let report = Arc::new(move |event: Event| drop(report.push(event)));
         let measures = Arc::new(Measures::new());
-        let log = LogThread::start(log, headroom, Arc::clone(&measures), report).map_err(OpenError::Thread)?;
+        let log =
+            LogThread::start(log, headroom, Arc::clone(&measures), report, &spawner).map_err(OpenError::Thread)?;
         let (told, ended) = watch::channel(None);
-        let started = Instant::now();
+        // A clock that shows a time before 1970 tells nothing.
+        let unix = options.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         let node_options = node::Options {
             config: Arc::clone(&config),
             disk,
@@ -189,13 +192,13 @@ impl Node {
             retention: options.retention,
             transfer: options.transfer,
             origin: draw(),
-            // A clock that shows a time before 1970 tells nothing.
-            unix_at_origin: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            unix_at_origin: unix.saturating_sub(options.clock.now().since_origin()),
             parts: snapshots.parts(),
         };
         let net = Arc::new(net);
         let meter = Meter { measures: Arc::clone(&measures), net: Arc::downgrade(&net) };
-        let snapshots = Snapshots::new(snapshots, Handle::current(), Arc::clone(&events), Arc::clone(&measures));
+        let (snapshots, released) =
+            Snapshots::new(snapshots, spawner.clone(), Arc::clone(&events), Arc::clone(&measures));
         let driver = Driver {
             node: node::Node::new(node_options),
             events: Arc::clone(&events),
@@ -204,12 +207,12 @@ impl Node {
             log,
             snapshots: snapshots.clone(),
             groups: BTreeMap::new(),
-            started,
+            clock: options.clock,
             heartbeat: options.heartbeat,
             measures,
             ended: told,
         };
-        let driver = tokio::spawn(driver.run());
+        let driver = spawner.spawn(driver.run());
         Ok(Self {
             node,
             address,
@@ -225,6 +228,7 @@ impl Node {
             events,
             meter,
             driver: Some(driver),
+            released: Some(released),
             ended,
         })
     }
@@ -407,6 +411,10 @@ impl Node {
         self.node
     }
 
+    pub(crate) fn spawner(&self) -> &Spawner {
+        &self.snapshots.spawner
+    }
+
     /// The bounds of the sessions of typed states.
     pub(crate) fn sessions(&self) -> sessions::Limits {
         self.sessions.clone()
@@ -451,12 +459,20 @@ impl Node {
         why.ok().and_then(|why| why.clone()).unwrap_or(Ended::Stopped)
     }
 
-    /// Stops: nothing is proposed, applied or answered any more. What was accepted before is in the log.
+    /// Stops: nothing is proposed, applied or answered any more. What was accepted before is in the log, and its storage is
+    /// free for another node, unless a state machine stands still for long.
     pub async fn shutdown(mut self) {
         let _ = self.events.push(Event::Stop);
         if let Some(driver) = self.driver.take() {
             // A driver that panicked has said so.
             let _ = driver.await;
+        }
+        let (spawner, released) = (self.snapshots.spawner.clone(), self.released.take());
+        drop(self);
+        if let Some(released) = released {
+            // Threads that have just closed a state machine or written a snapshot still have the folder at hand.
+            let wait = spawner.spawn(async move { drop(timeout(CLOSING_MAX, released).await) });
+            let _ = wait.await;
         }
     }
 
@@ -490,32 +506,6 @@ fn damaged_entries(all: &[Damage]) -> BTreeMap<GroupId, (LogIndex, LogIndex)> {
         *range = (range.0.min(*first), range.1.max(*last));
     }
     damaged
-}
-
-/// The number of this disk, drawn when it is first used. A node that loses the disk loses the number with it.
-fn disk_id(dir: &Path) -> io::Result<u64> {
-    let path = dir.join("disk");
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("{} holds no number", path.display()));
-            u64::from_str_radix(text.trim(), 16).map_err(|_| damaged())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let (disk, unfinished) = (draw().max(1), dir.join("disk.new"));
-            let mut file = File::create(&unfinished)?;
-            writeln!(file, "{disk:016x}")?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            File::open(dir)?.sync_all()?;
-            Ok(disk)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// A number that no other process draws, but by rare chance.
-fn draw() -> u64 {
-    std::hash::RandomState::new().build_hasher().finish()
 }
 
 impl fmt::Display for OpenError {

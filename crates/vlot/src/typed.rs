@@ -134,7 +134,7 @@ impl Node {
         state: T,
     ) -> Result<Group<Typed<T>>, GroupError> {
         let group = self.group(id, voters, Typed::with(self.sessions(), state)).await?;
-        tokio::spawn(announce::announce(group.clone(), self.node()));
+        self.spawner().spawn(announce::announce(group.clone(), self.node()));
         Ok(group)
     }
 }

@@ -159,6 +159,10 @@ impl Disk for RealDisk {
     fn path(&self, name: &str) -> PathBuf {
         self.place.join(name)
     }
+
+    fn free_bytes(&self) -> Option<u64> {
+        free_bytes(&self.place).ok()
+    }
 }
 
 /// How many bytes are free in the file system that a directory is in, for a user without administrative rights.
@@ -183,7 +187,11 @@ fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
 impl fmt::Display for DirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Locked { dir } => write!(f, "{}: the directory is in use by another process", dir.display()),
+            Self::Locked { dir } => write!(
+                f,
+                "{}: the directory is in use by another process, or by another node of this one",
+                dir.display()
+            ),
             Self::Io { dir, error } => write!(f, "{}: {error}", dir.display()),
         }
     }
