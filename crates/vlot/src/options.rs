@@ -22,6 +22,23 @@ use crate::tasks::Runtime;
 
 /// What a node must be told. [`Options::new`] fills in what has a sensible default.
 ///
+/// ```
+/// use std::time::Duration;
+/// use vlot::net::Listen;
+/// use vlot::{NodeId, Options};
+///
+/// let mut options = Options {
+///     cluster: 7,
+///     node: NodeId(2),
+///     listen: Listen::At("10.0.0.2:7001".into()),
+///     peers: [(NodeId(1), "10.0.0.1:7001".to_owned()), (NodeId(3), "10.0.0.3:7001".to_owned())].into(),
+///     election_timeout: Duration::from_secs(2),
+///     ..Options::new("data")
+/// };
+/// options.group.timeout = Duration::from_secs(9);
+/// assert_eq!(options.check(), Ok(()));
+/// ```
+///
 /// A node's memory is bounded, whatever its peers do and however long one of them is away:
 /// [`memory_bytes_max`](Options::memory_bytes_max) has the sum. With the defaults, one group and two peers it is 560 MiB; what is usual is a tenth of it.
 #[derive(Debug)]

@@ -138,6 +138,19 @@ impl Node {
     ///
     /// # Panics
     /// Outside of a tokio runtime with I/O and time, unless [`Options::runtime`] names one.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::{Node, NodeId, Options, storage::MemoryDisk};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let disk = MemoryDisk::new();
+    /// let node = Node::open(Options { node: NodeId(3), ..Options::on(&disk) }).await?;
+    /// println!("node {} listens at {}", node.node(), node.address());
+    /// node.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         options.check().map_err(OpenError::Options)?;
         let spawner = Spawner::new(options.runtime.clone());
@@ -242,6 +255,19 @@ impl Node {
     ///
     /// # Errors
     /// See [`GroupError`]. After any but [`GroupError::Stopped`] it may be tried again.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine + Default>(node: Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// // On each of the three nodes alike.
+    /// let first = node.group(GroupId(1), [1, 2, 3].map(NodeId), S::default()).await?;
+    /// // On a node that is to join a group that runs.
+    /// let second = node.group(GroupId(2), [], S::default()).await?;
+    /// # let _ = (first, second);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn group<S: StateMachine>(
         &self,
         id: GroupId,
@@ -353,6 +379,18 @@ impl Node {
     ///
     /// # Errors
     /// See [`CloseError`].
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine + Default>(node: Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// node.close(GroupId(1)).await?;
+    /// assert!(node.groups().contains(&(GroupId(1), false)));
+    /// let again = node.group(GroupId(1), [1, 2, 3].map(NodeId), S::default()).await?;
+    /// # let _ = again;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn close(&self, group: GroupId) -> Result<(), CloseError> {
         self.end(group, false).await
     }
@@ -409,6 +447,14 @@ impl Node {
     }
 
     /// Reads what this node measures.
+    ///
+    /// ```
+    /// # use vlot::Node;
+    /// # fn example(node: &Node) {
+    /// let meter = node.meter(); // kept, and read whenever figures are asked for
+    /// println!("{} bytes written to the log", meter.read().log.written_bytes);
+    /// # }
+    /// ```
     #[must_use]
     pub fn meter(&self) -> Meter {
         self.meter.clone()
@@ -426,6 +472,17 @@ impl Node {
     }
 
     /// Waits until the node has ended, and says why: its disk has failed, its driver panicked, or it was stopped.
+    ///
+    /// ```
+    /// # use vlot::Node;
+    /// # async fn serve() {}
+    /// # async fn example(node: Node) {
+    /// tokio::select! {
+    ///     () = serve() => {}
+    ///     why = node.failed() => eprintln!("the node has ended: {why}"),
+    /// }
+    /// # }
+    /// ```
     pub async fn failed(&self) -> Ended {
         let mut ended = self.ended.clone();
         let why = ended.wait_for(Option::is_some).await;
