@@ -23,7 +23,7 @@ usage: vlot-sim run [options]
   --spare N        how many machines beside them, 0 to 5 (default: drawn from the seed)
   --groups N       how many groups on the same machines, 1 to 4 (default: drawn from the seed)
   --policies       leaders change members by themselves, and are balanced over nodes; how is drawn from the seed
-  --machine M      which state machine: registers (default), store, leases, users
+  --machine M      which state machine: registers (default), store, leases, users, sessions
   --seconds S      how long faults rage in each run, simulated (default 30)
   --faults A,B,…   only these kinds of fault; which of them happen is drawn from the seed
   --replay         print the whole transcript of the first seed
