@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use vlot_node::act::GroupEvent;
+use vlot_raft::effect::RoleState;
 use vlot_raft::id::{GroupId, NodeId, Term};
 use vlot_raft::time::Time;
 
@@ -118,17 +119,18 @@ impl Recorder {
     /// Records what a group's consensus or state machine tells, if it has a place here.
     pub(crate) fn hear(&mut self, group: GroupId, event: &GroupEvent) {
         match event {
-            GroupEvent::Became(state) if state.leader.is_some() => {
-                if self.led.insert(group, state.term).is_none_or(|term| term < state.term) {
-                    self.plan(Why::LeaderChange);
-                }
-            }
+            GroupEvent::Became(state) if self.is_led_anew(group, state) => self.plan(Why::LeaderChange),
             GroupEvent::Fenced(_) => self.plan(Why::Fenced),
             _ => {}
         }
         if let Some(kind) = Kind::of(event) {
             self.put(Some(group), kind);
         }
+    }
+
+    /// Takes note of the term in which a group has a leader. True if it is a later one.
+    fn is_led_anew(&mut self, group: GroupId, state: &RoleState) -> bool {
+        state.leader.is_some() && self.led.insert(group, state.term).is_none_or(|term| term < state.term)
     }
 
     /// A group is open on this node no more.
@@ -187,7 +189,7 @@ fn wall() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vlot_raft::effect::{RoleName, RoleState};
+    use vlot_raft::effect::RoleName;
 
     fn recorder(limits: Limits) -> Recorder {
         Recorder::new(limits, PathBuf::from("flight"), (1, NodeId(2)), 7)
