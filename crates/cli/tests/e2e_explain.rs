@@ -115,7 +115,6 @@ fn a_leader_that_was_killed_paused_or_asked_to_hand_over_is_named_with_the_cause
             &format!(": {new} leads term "),
             &format!("{new} had heard nothing from {old} for 1."),
             &format!("{old} led term "),
-            " until it heard of term ",
             &format!("Cause: the process of {old} did nothing for "),
             "it was paused, or its machine was overloaded",
         ],
