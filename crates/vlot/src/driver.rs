@@ -172,8 +172,10 @@ impl Driver {
             Event::Begin(beginning) => self.begin(now, *beginning),
             Event::Close { group, remove, closed } => self.close(now, group, remove, closed),
             Event::Report { group, report } => {
-                // A caller that went away does not want it.
-                let _ = self.node.report(now, group).map(|made| report.send(made));
+                if let Some(made) = self.node.report(now, group) {
+                    // A caller that went away does not want it.
+                    drop(report.send(made));
+                }
             }
             Event::DumpFlight { dumped } => self.dump(Why::Asked, Some(dumped)),
             Event::Wake => {}

@@ -118,10 +118,8 @@ impl Recorder {
     /// Records what a group's consensus or state machine tells, if it has a place here.
     pub(crate) fn hear(&mut self, group: GroupId, event: &GroupEvent) {
         match event {
-            GroupEvent::Became(state) if state.leader.is_some() => {
-                if self.led.insert(group, state.term).is_none_or(|term| term < state.term) {
-                    self.plan(Why::LeaderChange);
-                }
+            GroupEvent::Became(state) if state.leader.is_some() && self.is_later(group, state.term) => {
+                self.plan(Why::LeaderChange);
             }
             GroupEvent::Fenced(_) => self.plan(Why::Fenced),
             _ => {}
@@ -129,6 +127,11 @@ impl Recorder {
         if let Some(kind) = Kind::of(event) {
             self.put(Some(group), kind);
         }
+    }
+
+    /// Takes note that a leader of this term is known, and tells whether it is later than the last one that was.
+    fn is_later(&mut self, group: GroupId, term: Term) -> bool {
+        self.led.insert(group, term).is_none_or(|before| before < term)
     }
 
     /// A group is open on this node no more.
