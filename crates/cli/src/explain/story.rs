@@ -226,12 +226,10 @@ fn campaign(chronicle: &Chronicle, group: GroupId, node: NodeId, at: Moment) -> 
         match event.kind {
             Kind::LeaderLost { how, .. } => lost = Some((event.at, how)),
             Kind::Became { leader: Some(_), .. } if event.at < at => (found, lost) = (None, None),
-            Kind::Asks { cause, silence, .. } => {
-                if found.is_none() || cause == Cause::Transfer {
-                    // A leader that was heard since then was not lost for good.
-                    let lost = lost.filter(|(when, _)| *when >= event.at.before(silence + TICK));
-                    found = Some(Campaign { at: event.at, cause, silence, lost });
-                }
+            Kind::Asks { cause, silence, .. } if found.is_none() || cause == Cause::Transfer => {
+                // A leader that was heard since then was not lost for good.
+                let lost = lost.filter(|(when, _)| *when >= event.at.before(silence + TICK));
+                found = Some(Campaign { at: event.at, cause, silence, lost });
             }
             _ => {}
         }
