@@ -11,7 +11,7 @@ mod story;
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -133,7 +133,7 @@ fn explain(matches: &ArgMatches) -> Result<(), ExplainError> {
 /// The dumps at a path, wherever they are below it.
 fn find(path: &Path, found: &mut Vec<PathBuf>) -> Result<(), ExplainError> {
     let unreadable = |error| ExplainError::Unreadable { path: path.to_owned(), error };
-    if fs::metadata(path).map_err(unreadable)?.is_file() {
+    if !fs::metadata(path).map_err(unreadable)?.is_dir() {
         found.push(path.to_owned());
         return Ok(());
     }
@@ -155,10 +155,12 @@ fn find_below(dir: &Path, depth: u32, found: &mut Vec<PathBuf>) -> io::Result<()
 
 fn read(path: PathBuf) -> Result<(PathBuf, Dump), ExplainError> {
     let unreadable = |error| ExplainError::Unreadable { path: path.clone(), error };
-    if fs::metadata(&path).map_err(unreadable)?.len() > DUMP_BYTES_MAX {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(&path).map_err(unreadable)?;
+    file.take(DUMP_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > DUMP_BYTES_MAX {
         return Err(ExplainError::TooLong { path });
     }
-    let bytes = fs::read(&path).map_err(unreadable)?;
     let Ok(text) = String::from_utf8(bytes) else { return Err(ExplainError::NotText { path }) };
     match Dump::decode(&text) {
         Ok(dump) => Ok((path, dump)),

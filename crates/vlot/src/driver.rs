@@ -383,8 +383,10 @@ impl Driver {
     /// The last entry of the flight record. It is written, on this thread, unless the node was asked to stop and led nothing:
     /// the process is about to end.
     fn record_end(&mut self, why: &Ended) {
-        let leads = self.leads();
+        let (leads, now) = (self.leads(), self.now());
         let Some(mut recorder) = self.recorder.take() else { return };
+        // The last turn may be long ago.
+        recorder.turn(now);
         recorder.record(Kind::Stop { why: why.to_string() });
         let (folder, dumps_max) = recorder.place();
         if dumps_max == 0 || (*why == Ended::Stopped && !leads) {

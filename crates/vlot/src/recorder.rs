@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use vlot_node::act::GroupEvent;
-use vlot_raft::effect::RoleState;
 use vlot_raft::id::{GroupId, NodeId, Term};
 use vlot_raft::time::Time;
 
@@ -119,7 +118,9 @@ impl Recorder {
     /// Records what a group's consensus or state machine tells, if it has a place here.
     pub(crate) fn hear(&mut self, group: GroupId, event: &GroupEvent) {
         match event {
-            GroupEvent::Became(state) if self.is_led_anew(group, state) => self.plan(Why::LeaderChange),
+            GroupEvent::Became(state) if state.leader.is_some() && self.is_later(group, state.term) => {
+                self.plan(Why::LeaderChange);
+            }
             GroupEvent::Fenced(_) => self.plan(Why::Fenced),
             _ => {}
         }
@@ -128,9 +129,9 @@ impl Recorder {
         }
     }
 
-    /// Takes note of the term in which a group has a leader. True if it is a later one.
-    fn is_led_anew(&mut self, group: GroupId, state: &RoleState) -> bool {
-        state.leader.is_some() && self.led.insert(group, state.term).is_none_or(|term| term < state.term)
+    /// Takes note that a leader of this term is known, and tells whether it is later than the last one that was.
+    fn is_later(&mut self, group: GroupId, term: Term) -> bool {
+        self.led.insert(group, term).is_none_or(|before| before < term)
     }
 
     /// A group is open on this node no more.
@@ -189,7 +190,7 @@ fn wall() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vlot_raft::effect::RoleName;
+    use vlot_raft::effect::{RoleName, RoleState};
 
     fn recorder(limits: Limits) -> Recorder {
         Recorder::new(limits, PathBuf::from("flight"), (1, NodeId(2)), 7)

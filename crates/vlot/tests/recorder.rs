@@ -46,8 +46,6 @@ impl Cluster {
             options.node = NodeId(node);
             options.listen = Listen::through(cluster.hub.at(&address(node)));
             options.peers = NODES.map(|node| (NodeId(node), address(node))).into();
-            options.heartbeat = Duration::from_millis(50);
-            options.election_timeout = Duration::from_millis(500);
             options.recorder = recorder.clone();
             let node = Node::open(options).await.unwrap();
             let group = node.group(GROUP, NODES.map(NodeId), Sum::default()).await.unwrap();

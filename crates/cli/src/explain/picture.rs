@@ -2,13 +2,12 @@
 //!
 //! Owns how it is drawn, as SVG that needs nothing else. Must not know why anything happened.
 
-use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
 use vlot::election::{Loss, Poll};
 use vlot::recorder::Kind;
-use vlot::{GroupId, NodeId, RoleName};
+use vlot::{GroupId, NodeId, RoleName, Term};
 
 use super::chronicle::{Boot, Chronicle, Moment, NodeRecord, Noted};
 use super::story::{Campaign, Change};
@@ -16,7 +15,7 @@ use super::story::{Campaign, Change};
 /// Pixels.
 const WIDTH: f64 = 1200.0;
 const LEFT: f64 = 170.0;
-const RIGHT: f64 = 20.0;
+const RIGHT: f64 = 50.0;
 const LANE: f64 = 56.0;
 const BAR: f64 = 22.0;
 const HEAD: f64 = 54.0;
@@ -52,7 +51,7 @@ pub(super) fn draw(chronicle: &Chronicle, stories: &[(GroupId, Vec<Change>)]) ->
 }
 
 const STYLE: &str = "\
-.leader{fill:#2e9e5b}.follower{fill:#cfd8e3}.pre-candidate{fill:#f3c565}.candidate{fill:#ec8b2f}.unknown{fill:#f4f4f4;stroke:#c9c9c9;\
+.leader{fill:#2e9e5b}.said{fill:#a9d8bd}.follower{fill:#cfd8e3}.pre-candidate{fill:#f3c565}.candidate{fill:#ec8b2f}.unknown{fill:#f4f4f4;stroke:#c9c9c9;\
 stroke-dasharray:3 3}.paused{fill:#7d4fb3;opacity:.75}.granted{stroke:#2e9e5b}.refused{stroke:#c0392b}.asked{stroke:#8a8a8a;\
 stroke-dasharray:4 2}.name{font-weight:bold}.title{font-size:14px;font-weight:bold}.tick{fill:#666}.mark{fill:#c0392b;font-weight:bold}\
 .term{fill:#ffffff}";
@@ -60,6 +59,7 @@ stroke-dasharray:4 2}.name{font-weight:bold}.title{font-size:14px;font-weight:bo
 fn legend(svg: &mut Svg) {
     let words = [
         ("leader", "leads"),
+        ("said", "leads, as others say"),
         ("follower", "follows"),
         ("pre-candidate", "asks whether to campaign"),
         ("candidate", "campaigns"),
@@ -83,7 +83,9 @@ struct Panel<'c> {
     title: String,
     from: Moment,
     upto: Moment,
-    nodes: BTreeSet<NodeId>,
+    nodes: Vec<NodeId>,
+    /// Offices of leaders that have no record of them, as others say: which, in which term, from when on and until when.
+    said: Vec<(NodeId, Term, Moment, Moment)>,
 }
 
 fn panels<'c>(chronicle: &'c Chronicle, stories: &[(GroupId, Vec<Change>)]) -> Vec<Panel<'c>> {
@@ -102,13 +104,28 @@ fn panels<'c>(chronicle: &'c Chronicle, stories: &[(GroupId, Vec<Change>)]) -> V
                 }
                 None => {
                     let title = format!("{} group {group}: {title}", change.at.utc());
-                    let nodes = chronicle.nodes_of(*group);
-                    panels.push(Panel { chronicle, group: *group, title, from, upto, nodes });
+                    let mut nodes: Vec<NodeId> = chronicle.nodes_of(*group).into_iter().collect();
+                    nodes.sort_by_key(|node| chronicle.name(*node));
+                    let said = said(chronicle, changes);
+                    panels.push(Panel { chronicle, group: *group, title, from, upto, nodes, said });
                 }
             }
         }
     }
     panels.split_off(panels.len().saturating_sub(PANELS_MAX))
+}
+
+/// The offices of leaders that have no record of them: until the next leader lost or last heard them.
+fn said(chronicle: &Chronicle, changes: &[Change]) -> Vec<(NodeId, Term, Moment, Moment)> {
+    let has_record = |change: &&Change| {
+        chronicle.nodes.get(&change.leader).is_some_and(|record| record.boot_at(change.at).is_some())
+    };
+    let end = |place: usize| {
+        let next: Option<&Change> = changes.get(place + 1);
+        next.map_or(Moment(i64::MAX), |next| next.campaign.map_or(next.at, |asked| asked.at.before(asked.silence)))
+    };
+    let said = changes.iter().enumerate().filter(|(_, change)| !has_record(change));
+    said.map(|(place, change)| (change.leader, change.term, change.at, end(place))).collect()
 }
 
 impl Panel<'_> {
@@ -121,6 +138,9 @@ impl Panel<'_> {
             let lane = lanes + LANE * place as f64;
             svg.text((20.0, lane + BAR / 2.0 + 4.0), "name", &self.chronicle.name(*node));
             self.bar(svg, (self.from, self.upto), lane, "unknown", "not on record");
+            for (_, term, from, upto) in self.said.iter().filter(|(leader, ..)| leader == node) {
+                self.bar(svg, (*from, *upto), lane, "said", &format!("leads term {term}, as others say"));
+            }
             if let Some(record) = self.chronicle.nodes.get(node) {
                 record.boots.iter().for_each(|boot| self.process(svg, lane, *node, boot));
                 self.marks(svg, lane, record);
@@ -178,14 +198,25 @@ impl Panel<'_> {
         }
     }
 
-    fn bar(&self, svg: &mut Svg, (from, upto): (Moment, Moment), lane: f64, class: &str, told: &str) {
+    fn bar(&self, svg: &mut Svg, time: (Moment, Moment), lane: f64, class: &str, told: &str) {
+        self.bar_of(svg, time, (lane, BAR), class, told);
+    }
+
+    fn bar_of(
+        &self,
+        svg: &mut Svg,
+        (from, upto): (Moment, Moment),
+        (top, height): (f64, f64),
+        class: &str,
+        told: &str,
+    ) {
         let (from, upto) = (from.max(self.from), upto.min(self.upto));
         if from >= upto {
             return;
         }
         let (left, width) = (self.x(from), (self.x(upto) - self.x(from)).max(1.0));
         svg.line(format_args!(
-            "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{lane:.1}\" width=\"{width:.1}\" height=\"{BAR}\"><title>{}</title></rect>",
+            "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"><title>{}</title></rect>",
             Escaped(told)
         ));
     }
@@ -197,7 +228,7 @@ impl Panel<'_> {
             if let Kind::LateTurn { late } = kind {
                 let pause = (at.before(*late), *at);
                 let told = format!("did nothing for {:.3} s, until {clock}", late.as_secs_f64());
-                self.bar(svg, pause, lane + BAR / 4.0, "paused", &told);
+                self.bar_of(svg, pause, (lane + BAR / 4.0, BAR / 2.0), "paused", &told);
             }
             if *at < self.from || *at > self.upto {
                 continue;

@@ -17,6 +17,9 @@ const LOOK_BACK: Duration = Duration::from_secs(10);
 /// a process takes to notice.
 const SLACK: Duration = Duration::from_secs(2);
 
+/// What the clocks of nodes differ by once they are aligned, and rounding.
+const TICK: Duration = Duration::from_millis(5);
+
 /// A leader that took the place of another, or was the first.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
@@ -222,12 +225,11 @@ fn campaign(chronicle: &Chronicle, group: GroupId, node: NodeId, at: Moment) -> 
     for event in events {
         match event.kind {
             Kind::LeaderLost { how, .. } => lost = Some((event.at, how)),
-            Kind::Became { leader: Some(_), .. } if event.at < at => found = None,
-            Kind::Asks { cause, silence, .. } => {
-                if found.is_none() || cause == Cause::Transfer {
-                    let lost = lost.filter(|(when, _)| *when >= event.at.before(silence + SLACK));
-                    found = Some(Campaign { at: event.at, cause, silence, lost });
-                }
+            Kind::Became { leader: Some(_), .. } if event.at < at => (found, lost) = (None, None),
+            Kind::Asks { cause, silence, .. } if found.is_none() || cause == Cause::Transfer => {
+                // A leader that was heard since then was not lost for good.
+                let lost = lost.filter(|(when, _)| *when >= event.at.before(silence + TICK));
+                found = Some(Campaign { at: event.at, cause, silence, lost });
             }
             _ => {}
         }
@@ -248,7 +250,7 @@ fn votes(
     for event in chronicle.nodes.get(&leader).into_iter().flat_map(|record| record.of(group)) {
         if let Kind::Answered { poll, voter, granted } = event.kind
             && from <= event.at
-            && event.at <= at.after(SLACK)
+            && event.at <= at
         {
             votes.insert(key(voter, poll), Vote { voter, poll, granted, refused: None });
         }
@@ -257,6 +259,7 @@ fn votes(
         for event in record.of(group) {
             if let Kind::WasAsked { poll, candidate, term: of, refused } = event.kind
                 && (candidate, of) == (leader, term)
+                && event.at <= at.after(TICK)
             {
                 let granted = refused.is_none();
                 let vote = votes.entry(key(*voter, poll)).or_insert(Vote { voter: *voter, poll, granted, refused });
