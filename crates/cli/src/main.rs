@@ -11,6 +11,7 @@ mod ctl;
 mod dev;
 mod log;
 mod logging;
+mod recover;
 mod server;
 mod signals;
 mod snapshot;
@@ -52,6 +53,7 @@ fn run_command(program: &str, commands: fn() -> Command) -> ExitCode {
         Some(("bench", _)) => ("bench", bench::run),
         Some(("log", _)) => ("log", log::run),
         Some(("cert", _)) => ("cert", cert::run),
+        Some(("recover-from-lost-quorum", _)) => ("recover-from-lost-quorum", recover::run),
         _ => return ctl::run(program, &root),
     };
     if let Some(flag) = ctl::flag_before_command(&root) {
@@ -71,6 +73,7 @@ fn vlot() -> Command {
         .subcommand(bench::command())
         .subcommand(log::command())
         .subcommand(cert::command())
+        .subcommand(recover::command())
         .subcommand(completion::command())
 }
 
