@@ -12,6 +12,7 @@ mod dev;
 mod explain;
 mod log;
 mod logging;
+mod recover;
 mod server;
 mod signals;
 mod snapshot;
@@ -54,6 +55,7 @@ fn run_command(program: &str, commands: fn() -> Command) -> ExitCode {
         Some(("log", _)) => ("log", log::run),
         Some(("explain", _)) => ("explain", explain::run),
         Some(("cert", _)) => ("cert", cert::run),
+        Some(("recover-from-lost-quorum", _)) => ("recover-from-lost-quorum", recover::run),
         _ => return ctl::run(program, &root),
     };
     if let Some(flag) = ctl::flag_before_command(&root) {
@@ -74,6 +76,7 @@ fn vlot() -> Command {
         .subcommand(log::command())
         .subcommand(explain::command())
         .subcommand(cert::command())
+        .subcommand(recover::command())
         .subcommand(completion::command())
 }
 
