@@ -24,12 +24,12 @@ use vlot_node::log_writer::{Durable, LogWriter};
 use vlot_node::machine::Fence;
 use vlot_node::members::{ChangeRequest, MemberChange, Members, MembersAt, MembersEntry};
 use vlot_node::node::{NewGroup, Node, Options};
-use vlot_node::payload;
+use vlot_node::payload::{self, Payload};
 use vlot_node::proposal_id::ProposalId;
 use vlot_node::replica::{Begin, Committed, Limits, LogRead};
 use vlot_node::retention;
 use vlot_node::snapshot::{Header, SnapshotInfo};
-use vlot_node::state_machine::Class;
+use vlot_node::state_machine::{Class, TimePassed};
 use vlot_node::wire::PeerMessage;
 use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::id::{GroupId, LogId, NodeId, Term};
@@ -91,7 +91,9 @@ fn decode_all(bytes: &[u8]) {
     if let Ok(request) = ChangeRequest::decode(bytes.clone()) {
         assert_eq!(ChangeRequest::decode(request.encode()), Ok(request));
     }
-    let _ = payload::decode(&bytes);
+    if let Ok(Payload::Time(passed)) = payload::decode(&bytes) {
+        assert_eq!(payload::time(passed), bytes);
+    }
 }
 
 struct Host {
@@ -203,11 +205,12 @@ impl Host {
                 uncommitted_max: 8,
                 replay_bytes_max: 64,
             },
+            forwards: true,
             origin: self.starts,
             seed: self.starts,
         };
         let durable = self.durable(applied);
-        let begun = Begun { durable, saved, makes_snapshots: true };
+        let begun = Begun { durable, saved, makes_snapshots: true, wants_time: group == GROUPS[0] };
         let added = self.node.add(self.now, NewGroup { begin, begun });
         added.unwrap_or_else(|error| panic!("{group:?} cannot begin again: {error}"));
     }
@@ -555,6 +558,7 @@ fn options(sleep_after: Option<Duration>) -> Options {
         retention: RETENTION,
         transfer: vlot_node::transfer::Limits::default(),
         origin: 1,
+        unix_at_origin: Duration::from_secs(1),
         parts: BTreeMap::new(),
     }
 }
@@ -620,7 +624,11 @@ fn some_payload(reader: &mut Reader<'_>, raft: &Raft) -> Bytes {
         }
         8..=10 => payload::blank(),
         11..=13 => payload::configuration(&configuration_entry(reader, raft)),
-        14 => payload::for_witness(&payload::blank()),
+        14 if reader.flag() => payload::for_witness(&payload::blank()),
+        14 => {
+            let [elapsed, unix] = [reader.number(), reader.number()].map(Duration::from_millis);
+            payload::time(TimePassed { elapsed, unix })
+        }
         _ => Bytes::copy_from_slice(reader.bytes(20)),
     }
 }

@@ -231,6 +231,11 @@ pub enum GroupEvent {
         /// The last entry whose effect it has.
         of: LogId,
     },
+    /// A snapshot of this node's state was saved.
+    SnapshotSaved {
+        /// The last entry whose effect it has.
+        of: LogId,
+    },
     /// A snapshot of this node's state was not saved; the log stays as long as it is.
     SnapshotNotSaved {
         /// Why not.

@@ -101,6 +101,8 @@ pub struct Begun {
     pub saved: LogId,
     /// It makes snapshots.
     pub makes_snapshots: bool,
+    /// It asks for time: [`StateMachine::wants_time`](crate::state_machine::StateMachine::wants_time).
+    pub wants_time: bool,
 }
 
 impl Group {
@@ -113,7 +115,7 @@ impl Group {
         begun: Begun,
         heard: u64,
     ) -> Self {
-        let Begun { durable, saved, makes_snapshots } = begun;
+        let Begun { durable, saved, makes_snapshots, .. } = begun;
         Self {
             id,
             replica,
@@ -178,6 +180,7 @@ impl Group {
             Input::SnapshotTaken { id, .. } => self.snapshot_taken(id, turn),
             Input::Saved { saved, .. } => self.saved(now, saved, turn),
             Input::Compact { .. } => self.make_room(now),
+            Input::SaveSnapshot { .. } => self.save_snapshot(turn),
             Input::Close { remove, .. } => self.close(now, remove),
             // Those that are about more than one group are taken in by the node.
             _ => {}
@@ -400,6 +403,14 @@ impl Group {
         true
     }
 
+    /// Saves a snapshot that was asked for.
+    fn save_snapshot(&mut self, turn: &mut Turn) {
+        if !self.take_snapshot(turn) {
+            let why = "its state machine makes none, or has stopped".to_owned();
+            self.tell(vec![GroupEvent::SnapshotNotSaved { why }], turn);
+        }
+    }
+
     /// A snapshot was sent. A state that is durable by itself needs its file no longer.
     pub(crate) fn snapshot_sent(&mut self, turn: &mut Turn) {
         if self.durable >= self.saved {
@@ -428,6 +439,7 @@ impl Group {
             Ok(info) => {
                 self.saved = self.saved.max(info.id);
                 turn.removals.push((self.id, self.saved));
+                self.tell(vec![GroupEvent::SnapshotSaved { of: info.id }], turn);
                 turn.saved.push((self.id, Some(info)));
                 self.compact(now, turn);
             }
@@ -539,6 +551,6 @@ impl Group {
 fn bytes_of(Committed { payload, .. }: &Committed) -> usize {
     match payload {
         Payload::Command { command, .. } => command.len(),
-        Payload::Configuration(_) | Payload::Blank | Payload::Withheld => 0,
+        Payload::Configuration(_) | Payload::Blank | Payload::Withheld | Payload::Time(_) => 0,
     }
 }

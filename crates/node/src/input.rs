@@ -77,6 +77,12 @@ pub enum Input {
         /// Which group's.
         group: GroupId,
     },
+    /// A snapshot of the group's state is to be saved, whether its log is long or not. What becomes of it is told by
+    /// [`GroupEvent::SnapshotSaved`](crate::act::GroupEvent::SnapshotSaved) and its opposite.
+    SaveSnapshot {
+        /// Which group's.
+        group: GroupId,
+    },
     /// The group is to be closed; it goes on in the log, unless it is to be removed from there too.
     Close {
         /// Which.
@@ -238,6 +244,7 @@ impl Input {
             | Self::Transfer { group, .. }
             | Self::Read { group, .. }
             | Self::Compact { group }
+            | Self::SaveSnapshot { group }
             | Self::Close { group, .. }
             | Self::Fetched { group, .. }
             | Self::Applied { group, .. }

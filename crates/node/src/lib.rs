@@ -32,6 +32,7 @@
 //! ```
 //! use std::collections::BTreeMap;
 //! use std::sync::Arc;
+//! use std::time::Duration;
 //!
 //! use vlot_node::act::Act;
 //! use vlot_node::group::Begun;
@@ -72,6 +73,7 @@
 //!     retention: Default::default(),
 //!     transfer: Default::default(),
 //!     origin: ORIGIN,
+//!     unix_at_origin: Duration::ZERO,
 //!     parts: BTreeMap::new(),
 //! });
 //!
@@ -84,10 +86,11 @@
 //!     damaged: None,
 //!     applied: LogId::ZERO,
 //!     limits: Limits::default(),
+//!     forwards: true,
 //!     origin: ORIGIN,
 //!     seed: 1,
 //! };
-//! let begun = Begun { durable: LogId::ZERO, saved: LogId::ZERO, makes_snapshots: false };
+//! let begun = Begun { durable: LogId::ZERO, saved: LogId::ZERO, makes_snapshots: false, wants_time: false };
 //! node.add(Time::default(), NewGroup { begin, begun }).expect("an empty log");
 //!
 //! // A call of this process: it waits for a leader, and for its turn.
@@ -153,6 +156,7 @@ pub mod snapshot;
 pub mod state_machine;
 pub mod transfer;
 mod turn;
+pub mod typed;
 pub mod wire;
 
 pub use lane::Lane;

@@ -13,7 +13,7 @@ use vlot_raft::id::LogId;
 use crate::members::Members;
 use crate::payload::Payload;
 use crate::replica::Committed;
-use crate::state_machine::{Command, StateMachine};
+use crate::state_machine::{Command, StateMachine, TimePassed};
 
 /// Why a replica's state machine has stopped. Its log goes on, and so do the other groups of the node.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -74,6 +74,13 @@ pub enum Step<C> {
         /// What came with the change.
         context: Bytes,
     },
+    /// To take note of how much time has passed.
+    Time {
+        /// The entry.
+        at: LogId,
+        /// What the leader tells.
+        passed: TimePassed,
+    },
     /// To take note of an entry without a command.
     Skip {
         /// The entry.
@@ -105,6 +112,7 @@ pub fn decode<S: StateMachine>(origin: u64, batch: Vec<Committed>) -> (Vec<Step<
                 Step::Members { at, change, members: entry.members, context: entry.context }
             }
             Payload::Blank | Payload::Configuration(_) => Step::Skip { at },
+            Payload::Time(passed) => Step::Time { at, passed },
             Payload::Withheld => return (steps, Some(Fence::Withheld { at })),
             Payload::Command { id, command } => match S::Command::decode(command) {
                 Ok(command) => Step::Apply { at, proposal: (id.origin == origin).then_some(id.sequence), command },
@@ -137,6 +145,10 @@ pub fn apply<S: StateMachine>(
                 Step::Members { at, change, members, context } => {
                     state.members_changed(at, &members, context);
                     outcomes.extend(change.map(Outcome::Changed));
+                    last = at;
+                }
+                Step::Time { at, passed } => {
+                    state.time_passed(at, passed);
                     last = at;
                 }
                 Step::Skip { at } => {
@@ -196,6 +208,8 @@ impl std::error::Error for Fence {}
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::members::MembersEntry;
     use crate::proposal_id::ProposalId;
@@ -224,6 +238,11 @@ mod tests {
         entry(index, Payload::Configuration(MembersEntry { change, members, context: Bytes::from_static(b"context") }))
     }
 
+    fn time(index: u64, elapsed: u64, unix: u64) -> Committed {
+        let [elapsed, unix] = [elapsed, unix].map(Duration::from_millis);
+        entry(index, Payload::Time(TimePassed { elapsed, unix }))
+    }
+
     fn voters(nodes: u64) -> Configuration {
         Configuration::of_voters((1..=nodes).map(NodeId))
     }
@@ -244,6 +263,10 @@ mod tests {
 
         fn skip(&mut self, at: LogId) {
             self.0.push(format!("{at} skip"));
+        }
+
+        fn time_passed(&mut self, at: LogId, passed: TimePassed) {
+            self.0.push(format!("{at} {:?} at {:?}", passed.elapsed, passed.unix));
         }
 
         fn members_changed(&mut self, at: LogId, members: &Members, context: Bytes) {
@@ -269,6 +292,7 @@ mod tests {
             Step::Members { at, change, members, .. } => {
                 format!("{at} {} members of {change:?}", members.iter().count())
             }
+            Step::Time { at, passed } => format!("{at} {:?} have passed", passed.elapsed),
             Step::Skip { at } => format!("{at} skip"),
         };
         steps.iter().map(kind).collect()
@@ -285,6 +309,7 @@ mod tests {
             configuration(4, ORIGIN, joint),
             configuration(5, ORIGIN, voters(3)),
             configuration(6, ORIGIN + 1, voters(2)),
+            time(7, 250, 9),
         ];
         let (steps, fence) = decode::<Listener>(ORIGIN, batch);
         assert_eq!(fence, None);
@@ -295,6 +320,7 @@ mod tests {
             (4, "skip"),
             (5, "3 members of Some(50)"),
             (6, "2 members of None"),
+            (7, "250ms have passed"),
         ];
         assert_eq!(kinds(&steps), expected.map(|(index, what)| format!("{} {what}", id(index))));
     }
@@ -317,22 +343,24 @@ mod tests {
             command(2, ORIGIN + 1, b"other"),
             entry(3, Payload::Blank),
             configuration(4, ORIGIN, voters(3)),
+            time(5, 250, 9),
         ];
         let (steps, _) = decode::<Listener>(ORIGIN, batch);
         let mut listener = Listener::default();
         let (last, outcomes) = apply(&mut listener, LogId::ZERO, steps).unwrap();
-        assert_eq!(last, id(4));
+        assert_eq!(last, id(5));
         assert!(matches!(outcomes[..], [Outcome::Applied(10, 3), Outcome::Changed(40)]), "{outcomes:?}");
         let told = [
             format!("{} own", id(1)),
             format!("{} other", id(2)),
             format!("{} skip", id(3)),
             format!("{} 3 members, b\"context\"", id(4)),
+            format!("{} 250ms at 9ms", id(5)),
             "end".to_owned(),
         ];
         assert_eq!(listener.0, told);
         let (last, outcomes) = apply(&mut listener, last, Vec::new()).unwrap();
-        assert!(last == id(4) && outcomes.is_empty(), "where nothing is to be applied, what was applied stays");
+        assert!(last == id(5) && outcomes.is_empty(), "where nothing is to be applied, what was applied stays");
     }
 
     #[test]

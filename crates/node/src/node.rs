@@ -10,6 +10,7 @@ mod transfers;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use vlot_raft::effect::WriteId;
@@ -57,6 +58,9 @@ pub struct Options {
     pub transfer: transfer::Limits,
     /// A number that no earlier process of this node has drawn.
     pub origin: u64,
+    /// What the wall clock showed at [`Time`] zero, since 1970: for state machines that ask for time, which see it when this
+    /// node leads. A hint, by which nothing is decided here.
+    pub unix_at_origin: Duration,
     /// What an earlier process has received of snapshots, and not all of.
     pub parts: BTreeMap<GroupId, SnapshotInfo>,
 }
@@ -128,6 +132,9 @@ impl Node {
         assert!(!self.groups.contains_key(&id), "group {id} is begun once");
         let mut work = Work::default();
         let mut replica = Replica::new(now, new.begin, &mut work)?;
+        if new.begun.wants_time {
+            replica.tell_time(self.options.unix_at_origin);
+        }
         if self.is_full {
             replica.room(now, false, &mut work);
         }

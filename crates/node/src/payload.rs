@@ -1,14 +1,18 @@
-//! What an entry of a log holds: nothing, a command with the name of its proposal, or the members of the group.
+//! What an entry of a log holds: nothing, a command with the name of its proposal, the members of the group, or how much
+//! time has passed.
 //!
 //! Owns the layout of an entry's bytes (`docs/disk-format.md`, *Entries*). Must not know what a command means.
 //!
 //! The name travels with the command, so that whichever node proposed it recognises it when it is applied, however it
 //! came into the log.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::members::MembersEntry;
 use crate::proposal_id::ProposalId;
+use crate::state_machine::TimePassed;
 
 /// What an entry holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,6 +30,8 @@ pub enum Payload {
     Configuration(MembersEntry),
     /// What it holds is kept from this node, which is a witness.
     Withheld,
+    /// How much time has passed, as the leader tells it.
+    Time(TimePassed),
 }
 
 /// Bytes that are no payload of any version known here.
@@ -36,8 +42,11 @@ const BLANK: u8 = 0;
 const COMMAND: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 const WITHHELD: u8 = 3;
+const TIME: u8 = 4;
 /// How many bytes go before a command's own.
 pub const HEADER_BYTES: usize = 17;
+/// How many bytes an entry with time has.
+const TIME_BYTES: usize = 17;
 
 /// The payload of a blank entry.
 #[must_use]
@@ -62,6 +71,17 @@ pub fn configuration(entry: &MembersEntry) -> Bytes {
     let mut bytes = vec![MEMBERSHIP];
     bytes.append(&mut entry.encode());
     bytes.into()
+}
+
+/// The payload that tells time, in whole milliseconds; what is beyond them is cut off.
+#[must_use]
+pub fn time(passed: TimePassed) -> Bytes {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut bytes = BytesMut::with_capacity(TIME_BYTES);
+    bytes.put_u8(TIME);
+    bytes.put_u64_le(millis(passed.elapsed));
+    bytes.put_u64_le(millis(passed.unix));
+    bytes.freeze()
 }
 
 /// Whether the payload sets a configuration: such entries are handed over when a log is opened.
@@ -89,6 +109,10 @@ pub fn decode(bytes: &Bytes) -> Result<Payload, BadPayload> {
         }
         Some(&MEMBERSHIP) => MembersEntry::decode(bytes.slice(1..)).map(Payload::Configuration).map_err(|_| BadPayload),
         Some(&WITHHELD) if bytes.len() == 1 => Ok(Payload::Withheld),
+        Some(&TIME) if bytes.len() == TIME_BYTES => {
+            let (elapsed, unix) = (Duration::from_millis(number(bytes, 1)), Duration::from_millis(number(bytes, 9)));
+            Ok(Payload::Time(TimePassed { elapsed, unix }))
+        }
         _ => Err(BadPayload),
     }
 }
@@ -97,8 +121,12 @@ pub fn decode(bytes: &Bytes) -> Result<Payload, BadPayload> {
 #[must_use]
 pub fn proposal_id(bytes: &[u8]) -> Option<ProposalId> {
     let header = bytes.first_chunk::<HEADER_BYTES>().filter(|header| header[0] == COMMAND)?;
-    let number = |at: usize| header[at..at + 8].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte));
-    Some(ProposalId { origin: number(1), sequence: number(9) })
+    Some(ProposalId { origin: number(header, 1), sequence: number(header, 9) })
+}
+
+/// The number in the eight bytes from `at` on, little-endian. The bytes must reach so far.
+fn number(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..at + 8].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 #[cfg(test)]
@@ -115,6 +143,10 @@ mod tests {
         let entry = MembersEntry { change: id, ..MembersEntry::default() };
         assert_eq!(decode(&configuration(&entry)), Ok(Payload::Configuration(entry)));
         assert_eq!(decode(&for_witness(&bytes)), Ok(Payload::Withheld));
+        let passed = TimePassed { elapsed: Duration::from_millis(0x0102_0304), unix: Duration::from_millis(u64::MAX) };
+        assert_eq!(time(passed)[..], *b"\x04\x04\x03\x02\x01\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff");
+        assert_eq!(decode(&time(passed)), Ok(Payload::Time(passed)));
+        assert_eq!(decode(&for_witness(&time(passed))), Ok(Payload::Withheld));
     }
 
     #[test]
@@ -124,7 +156,10 @@ mod tests {
             b"\0x",
             b"\x01",
             b"\x010123456701234567"[..HEADER_BYTES - 1].as_ref(),
-            b"\x04abc",
+            b"\x05abc",
+            b"\x04",
+            b"\x04123456712345678",
+            b"\x0412345678123456789",
             b"\x02abc",
             b"\x03a",
         ] {

@@ -23,6 +23,11 @@ pub enum NotProposed {
     NotAMember,
     /// No leader has taken it before it was withdrawn.
     NoLeader,
+    /// This node does not lead, and sends no proposals to the leader.
+    NotLeader {
+        /// The leader, if this node knows one.
+        leader: Option<NodeId>,
+    },
     /// The group was closed on this node.
     Closed,
 }

@@ -6,26 +6,30 @@
 //!
 //! This file has the type, its inputs and the end of a turn. How a replica begins from its log is in `begin.rs`, how
 //! inputs reach consensus and its effects are carried out in `effects.rs`, what goes to the leader and to peers in
-//! `sending.rs`, what the state machine is given in `deliver.rs`.
+//! `sending.rs`, what a leader tells of time in `stamps.rs`, what the state machine is given in `deliver.rs`.
 
 mod begin;
 mod deliver;
 mod effects;
 mod sending;
+mod stamps;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use vlot_log::record::{Entry, Write};
 use vlot_raft::configuration::ChangeRefused;
-use vlot_raft::effect::{Input, WriteId};
+use vlot_raft::effect::{Input, RoleName, RoleState, WriteId};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::message::{Body, Message};
 use vlot_raft::raft::Raft;
 use vlot_raft::time::Time;
 
 pub use self::begin::{Begin, CannotBegin, Limits};
+pub use self::stamps::RESOLUTION;
+use self::stamps::Stamps;
 pub use self::work::{Committed, LogRead, Purpose, Work};
 use crate::entries::RecentEntries;
 use crate::members::{ChangeRequest, MemberChange, Members, MembersAt};
@@ -47,6 +51,7 @@ pub struct Replica {
     group: GroupId,
     origin: u64,
     limits: Limits,
+    forwards: bool,
     raft: Raft,
     members_log: MembersLog,
     recent: RecentEntries,
@@ -68,6 +73,8 @@ pub struct Replica {
     /// The change of members that the leader, this node, is asked for in this step.
     asked_change: Option<ChangeRequest>,
     proposals: Proposals,
+    /// What this node tells of time when it leads; nothing where the state machine does not ask for it.
+    stamps: Option<Stamps>,
     /// Proposals of this node that are decided and not applied yet, by the entries that hold them.
     decided: VecDeque<(LogIndex, u64)>,
     /// Changes of members that this node asks for and has not sent.
@@ -85,6 +92,11 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// Tells time whenever this node leads. `unix_at_origin` is what the wall clock showed at its time zero, since 1970.
+    pub fn tell_time(&mut self, unix_at_origin: Duration) {
+        self.stamps = Some(Stamps::new(unix_at_origin));
+    }
+
     /// Its consensus, to look at.
     #[must_use]
     pub fn raft(&self) -> &Raft {
@@ -162,10 +174,18 @@ impl Replica {
             NotProposed::NotAMember
         } else if is_busy {
             NotProposed::Busy
+        } else if let Some(why) = self.leads_not() {
+            why
         } else {
             return self.proposals.propose(sequence, payload);
         };
         work.proposals_refused.push((sequence, refused));
+    }
+
+    /// Why nothing is proposed here, if proposals are not sent to the leader and this node is another.
+    fn leads_not(&self) -> Option<NotProposed> {
+        let RoleState { role, leader, .. } = self.raft.role_state();
+        (!self.forwards && role != RoleName::Leader).then_some(NotProposed::NotLeader { leader })
     }
 
     /// The caller waits no longer: the proposal is not sent again. It is refused if no leader can have it.

@@ -1,6 +1,7 @@
 //! What a program replicates: its state, its commands, and how one changes the other.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use vlot_raft::id::LogId;
@@ -39,6 +40,22 @@ pub trait StateMachine: Send + Sync + 'static {
     /// made it by itself, to write down a member's disk.
     fn members_changed(&mut self, at: LogId, members: &Members, context: Bytes) {
         let _ = (members, context);
+        self.skip(at);
+    }
+
+    /// Whether the leader is to tell time: see [`StateMachine::time_passed`]. Asked once, when the group is begun. Say the same
+    /// on every member. Time is told by an entry of the log that older versions of this library cannot read: let every member
+    /// run one that can before a program that says true here is rolled out.
+    fn wants_time(&self) -> bool {
+        false
+    }
+
+    /// Takes note of a committed entry with which the leader tells how much time has passed. It comes right before the
+    /// commands that the leader takes in next, if they come [some time](crate::replica::RESOLUTION) after the last one; where
+    /// nothing is proposed, nothing is told. The sum over all of them is the group's *replicated time*, the same on every
+    /// replica at the same entry.
+    fn time_passed(&mut self, at: LogId, passed: TimePassed) {
+        let _ = passed;
         self.skip(at);
     }
 
@@ -84,6 +101,21 @@ pub trait StateMachine: Send + Sync + 'static {
         let _ = from;
         Err(BadSnapshot(format!("a snapshot of {at} has come to a state machine that makes none")))
     }
+}
+
+/// What a leader tells of time. In whole milliseconds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct TimePassed {
+    /// What has passed, by this leader's steady clock, since it last told time in this term; if it has not yet, since it took
+    /// office. The sum never goes back, and it is never ahead of the time that has really passed since the group's first
+    /// leader, but for how much the leaders' clocks run fast. It may be behind: it stands still while there is no leader and
+    /// while a leader's machine is suspended, and what a leader has not told before it is replaced is lost.
+    ///
+    /// Add it up with `saturating_add`: like a command, it is what a peer says.
+    pub elapsed: Duration,
+    /// What the leader's wall clock shows, since 1970: what it showed when the process began, and the steady clock since. A
+    /// hint for people. It may go back, or leap ahead, with each leader.
+    pub unix: Duration,
 }
 
 /// A state machine with cheap immutable handles to its state.

@@ -226,7 +226,7 @@ fn configurations_in(after: LogIndex, entries: &[Bytes]) -> Result<Vec<(LogIndex
             Payload::Configuration(MembersEntry { members, .. }) => {
                 configurations.push((LogIndex(after.0 + n as u64 + 1), members.configuration().clone()));
             }
-            Payload::Blank | Payload::Command { .. } | Payload::Withheld => {}
+            Payload::Blank | Payload::Command { .. } | Payload::Withheld | Payload::Time(_) => {}
         }
     }
     Ok(configurations)

@@ -178,7 +178,7 @@ impl StoreGroup {
                 ProposeError::Busy => Status::TOO_MANY_REQUESTS,
                 ProposeError::NoSpace => Status::NO_SPACE,
                 ProposeError::TooLarge { .. } | ProposeError::Invalid(_) => Status::REQUEST_TOO_LARGE,
-                ProposeError::NoLeader => Status::TIMEOUT,
+                ProposeError::NoLeader | ProposeError::NotLeader { .. } => Status::TIMEOUT,
                 ProposeError::NotAMember | ProposeError::Fenced | ProposeError::Closed | ProposeError::Stopped => {
                     Status::STOPPED
                 }

@@ -17,12 +17,14 @@ pub mod match_index;
 pub mod no_disruption;
 pub mod progress;
 pub mod removed_are_told;
+pub mod replicated_time;
 pub mod snapshot_safety;
 pub mod state_machine_safety;
 pub mod turn;
 
 use crate::place::{Place, node_at};
 use std::fmt::Debug;
+use std::time::Duration;
 use vlot_log::index::GroupState;
 use vlot_log::record::Write;
 use vlot_node::members::MembersAt;
@@ -92,6 +94,8 @@ pub struct State {
     pub applied: LogId,
     /// The number.
     pub digest: u64,
+    /// Its replicated time, if it asks for it.
+    pub time: Option<Duration>,
 }
 
 /// Whether a log has the entry, or begins after it: what lies before the beginning of a log was committed.

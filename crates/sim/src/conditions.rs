@@ -106,6 +106,8 @@ pub struct Conditions {
     pub client_timeout: Span,
     /// How long a value may be, in bytes.
     pub value_bytes_max: u64,
+    /// State machines ask for replicated time, if they can.
+    pub wants_time: bool,
     /// The kinds of fault that happen, and how long apart, typically.
     pub faults: Vec<(FaultKind, Span)>,
 }
@@ -150,6 +152,7 @@ impl Conditions {
             think: Span::millis(200),
             client_timeout: Span::millis(500),
             value_bytes_max: 0,
+            wants_time: false,
             faults: Vec::new(),
         }
     }
@@ -215,6 +218,8 @@ impl Conditions {
             think: Span::millis(1_000 * clients / 35 * rng.pick(&[1, 1, 1, 1, 1, 1, 1, 30])),
             client_timeout: Span::millis(rng.pick(&[1_000, 3_000, 10_000])),
             value_bytes_max: rng.pick(&[0, 50, 50, 2_000]),
+            // Drawn apart, so that the other runs are the same with and without it.
+            wants_time: Rng::new(seed, 9).below(4) == 0,
             // A clock that leaps breaks the contract of leases.
             faults: faults.into_iter().filter(|(kind, _)| lease.is_none() || *kind != FaultKind::ClockJump).collect(),
         }

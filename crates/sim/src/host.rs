@@ -20,6 +20,7 @@ use machine_under_test::{Image, Machine};
 use process::Process;
 use replica::Replica;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use vlot_log::disk::sim::SimDisk;
 use vlot_log::index::GroupState;
 use vlot_node::group::Begun;
@@ -169,7 +170,8 @@ impl<S: Subject> Host<S> {
         let image = (!conditions.in_memory).then(|| self.images[slot].clone());
         let mut machine = Machine::<S>::new(inner, image, conditions.image_every, conditions.snapshots);
         let saved = self.bring_up(slot, &recovered, &mut machine)?;
-        let begun = Begun { durable: machine.durable(), saved, makes_snapshots: machine.makes_snapshots() };
+        let (durable, makes_snapshots) = (machine.durable(), machine.makes_snapshots());
+        let begun = Begun { durable, saved, makes_snapshots, wants_time: machine.wants_time() };
         let founders = if self.is_founder { conditions.nodes } else { 0 };
         let (time, own) = (self.clock.local(now), self.node());
         let Some(process) = &mut self.process else { return Ok(()) };
@@ -181,6 +183,7 @@ impl<S: Subject> Host<S> {
             damaged,
             applied: machine.applied(),
             limits: replica_limits(conditions),
+            forwards: true,
             origin: process.origin,
             seed,
         };
@@ -239,8 +242,15 @@ fn node_options(conditions: &Conditions, place: Place) -> node::Options {
         retention: retention::Limits { entries, bytes: u64::MAX, entries_kept: entries, bytes_kept: u64::MAX },
         transfer: conditions.transfer,
         origin: 0,
+        unix_at_origin: unix_at_origin(place),
         parts: BTreeMap::new(),
     }
+}
+
+/// What a host's wall clock shows when its steady clock shows zero: hosts are ten minutes apart.
+#[must_use]
+pub fn unix_at_origin(place: Place) -> Duration {
+    Duration::from_secs(1_700_000_000 + 600 * place as u64)
 }
 
 fn config(conditions: &Conditions, place: Place) -> Config {

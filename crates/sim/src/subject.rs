@@ -74,6 +74,12 @@ pub trait Subject: Sized + 'static {
     /// same. Asked after each entry, so it should cost little.
     fn digest(machine: &Self::Machine) -> u64;
 
+    /// The replicated time of a state machine that asks for it, as it counts it; none for others.
+    fn time(machine: &Self::Machine) -> Option<Duration> {
+        let _ = machine;
+        None
+    }
+
     /// Whether the history of a group is one that its clients may see. Called once, at the end.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ mod watch;
 
 use crate::agenda::{Agenda, Moment, Span};
 use crate::checks::no_disruption::Office;
+use crate::checks::replicated_time::ReplicatedTime;
 use crate::checks::{Checks, progress};
 use crate::conditions::{Conditions, Options};
 use crate::fault_kind::FaultKind;
@@ -40,6 +41,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use trials::Trial;
 use vlot_node::Lane;
 use vlot_node::input::Input;
+use vlot_node::state_machine::StateMachine;
 use vlot_raft::configuration::Configuration;
 use vlot_raft::invariants::Violation;
 use watch::SETTLING;
@@ -201,6 +203,7 @@ struct World<S: Subject> {
 struct Group<S: Subject> {
     workload: Workload<S>,
     checks: Checks<Reply<S>>,
+    time: ReplicatedTime,
     members: MembersHistory,
     /// Operations that were refused because a state machine lagged.
     busy: BTreeSet<OpId>,
@@ -226,9 +229,10 @@ impl<S: Subject> World<S> {
         let founders = Configuration::of_voters((0..conditions.nodes).map(node_at));
         let groups = (0..count).map(|slot| {
             let workload = Workload::<S>::new(&conditions, count, Rng::new(seed, 100 + slot as u64));
-            let digest = S::digest(&workload.subject().machine());
-            let checks = Checks::new(conditions.hosts(), founders.clone(), digest);
-            Group { workload, checks, members: MembersHistory::new(founders.clone()), busy: BTreeSet::new() }
+            let machine = workload.subject().machine();
+            let checks = Checks::new(conditions.hosts(), founders.clone(), S::digest(&machine));
+            let time = ReplicatedTime::new(machine.wants_time(), conditions.clock_drift);
+            Group { workload, checks, time, members: MembersHistory::new(founders.clone()), busy: BTreeSet::new() }
         });
         let mut world = Self {
             agenda: Agenda::default(),

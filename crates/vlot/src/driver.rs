@@ -250,6 +250,7 @@ impl Driver {
                 self.measures.received.failed(group, *from);
                 tracing::warn!(%group, %from, %why, "did not receive a snapshot; it is asked for again");
             }
+            GroupEvent::SnapshotSaved { of } => tracing::debug!(%group, %of, "saved a snapshot"),
             GroupEvent::SnapshotNotSaved { why } => {
                 tracing::warn!(%group, why, "did not save a snapshot; the log stays as long as it is");
             }

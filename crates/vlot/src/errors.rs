@@ -6,6 +6,7 @@ use vlot_node::proposals::NotProposed;
 use vlot_node::state_machine::BadCommand;
 use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::TransferRefused;
+use vlot_raft::id::NodeId;
 
 /// Why a proposal has no reply. All but [`Unknown`](Self::Unknown) and [`Stopped`](Self::Stopped) say that the command was
 /// not proposed: it is in no log, and never will be.
@@ -15,6 +16,11 @@ pub enum ProposeError {
     Unknown,
     /// No leader was found in time.
     NoLeader,
+    /// This node does not lead, and [`Options::forward`](crate::Options::forward) is off.
+    NotLeader {
+        /// The leader, if this node knows one.
+        leader: Option<NodeId>,
+    },
     /// This node is no member of the group any more.
     NotAMember,
     /// Too much waits on this node, or its state machine lags too far behind.
@@ -67,6 +73,20 @@ pub enum ChangeError {
     Stopped,
 }
 
+/// Why no snapshot was saved.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SnapshotError {
+    /// The state machine makes none, or the disk does not take it.
+    NotSaved {
+        /// Which of it.
+        why: String,
+    },
+    /// It was not saved in time, and may be yet.
+    TimedOut,
+    /// The node has stopped, or the group was closed on it.
+    Stopped,
+}
+
 /// Why the leadership was not transferred.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TransferError {
@@ -86,7 +106,21 @@ impl From<NotProposed> for ProposeError {
             NotProposed::Fenced => Self::Fenced,
             NotProposed::NotAMember => Self::NotAMember,
             NotProposed::NoLeader => Self::NoLeader,
+            NotProposed::NotLeader { leader } => Self::NotLeader { leader },
             NotProposed::Closed => Self::Closed,
+        }
+    }
+}
+
+/// What cannot be read first is not proposed.
+impl From<ReadError> for ProposeError {
+    fn from(why: ReadError) -> Self {
+        match why {
+            ReadError::TimedOut => Self::NoLeader,
+            ReadError::Busy => Self::Busy,
+            ReadError::NotAMember => Self::NotAMember,
+            ReadError::Fenced => Self::Fenced,
+            ReadError::Closed | ReadError::Stopped => Self::Closed,
         }
     }
 }
@@ -96,6 +130,12 @@ impl fmt::Display for ProposeError {
         match self {
             Self::Unknown => f.write_str("no answer in time; the command may have been applied, or may be yet"),
             Self::NoLeader => f.write_str("no leader was found in time; the command was not proposed"),
+            Self::NotLeader { leader: None } => {
+                f.write_str("this node does not lead, and knows no leader; the command was not proposed")
+            }
+            Self::NotLeader { leader: Some(leader) } => {
+                write!(f, "this node does not lead, node {leader} does; the command was not proposed")
+            }
             Self::NotAMember => f.write_str("this node is no member of the group; the command was not proposed"),
             Self::Busy => f.write_str("too much waits on this node; the command was not proposed, try again later"),
             Self::NoSpace => f.write_str("the disks have no room; the command was not proposed"),
@@ -156,6 +196,18 @@ fn explain(why: ChangeRefused) -> String {
         ChangeRefused::NoSpace => "the disks have no room".into(),
     }
 }
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSaved { why } => write!(f, "no snapshot was saved: {why}"),
+            Self::TimedOut => f.write_str("the snapshot was not saved in time, and may be yet"),
+            Self::Stopped => f.write_str("the node has stopped"),
+        }
+    }
+}
+
+impl std::error::Error for SnapshotError {}
 
 impl fmt::Display for TransferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

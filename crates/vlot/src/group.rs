@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::{RwLock, RwLockReadGuard, broadcast, oneshot, watch};
 use tokio::time::timeout;
 use vlot_node::act::{Answer, ClosedLog, GroupEvent, Status};
@@ -20,15 +20,17 @@ use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::{RoleState, TransferRefused};
 use vlot_raft::id::{GroupId, NodeId};
 
-use crate::errors::{ChangeError, ProposeError, ReadError, TransferError};
+use crate::errors::{ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
 use crate::events::Events;
 use crate::shown::Shown;
+use crate::typed::Calling;
 use crate::waiters::Waiters;
 
 /// One replicated state machine, as this node sees it. Cheap to clone.
 ///
-/// Every node of the group may propose and read: what must be decided by the leader finds its way there.
-pub struct Group<S: StateMachine>(pub(crate) Arc<Shared<S>>);
+/// Every node of the group may propose and read: what must be decided by the leader finds its way there. How long a call may
+/// take is [`Limits::timeout`], or what [`Group::within`] says.
+pub struct Group<S: StateMachine>(pub(crate) Arc<Shared<S>>, pub(crate) Duration);
 
 /// What all clones of a handle share with the driver.
 pub(crate) struct Shared<S: StateMachine> {
@@ -41,6 +43,7 @@ pub(crate) struct Shared<S: StateMachine> {
     pub(crate) limits: Limits,
     pub(crate) events: Arc<Events>,
     pub(crate) shown: Arc<Shown>,
+    pub(crate) calling: Calling,
 }
 
 /// What waits for an answer.
@@ -133,7 +136,30 @@ impl<S: StateMachine> Calls<S> {
     }
 }
 
+/// A command that is ready to be proposed.
+pub(crate) struct Encoded {
+    sequence: u64,
+    payload: Bytes,
+    class: Class,
+}
+
 impl<S: StateMachine> Group<S> {
+    /// The same group by a handle whose calls may take this long.
+    #[must_use]
+    pub fn within(&self, timeout: Duration) -> Self {
+        Self(Arc::clone(&self.0), timeout)
+    }
+
+    /// How long a call of this handle may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.1
+    }
+
+    /// Whether the node has stopped, or the group was closed on it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.calls.proposals.is_closed()
+    }
+
     /// Has a command applied on every replica, and gives the reply of this node's.
     ///
     /// Survives a change of leader: a proposal that is certainly lost is sent again, and never applied twice. When the
@@ -142,18 +168,35 @@ impl<S: StateMachine> Group<S> {
     /// # Errors
     /// [`ProposeError::Unknown`] and [`ProposeError::Stopped`] leave open whether it was applied.
     pub async fn propose(&self, command: S::Command) -> Result<S::Reply, ProposeError> {
+        let encoded = self.encode(command.class(), command.size_hint(), |buffer| command.encode(buffer))?;
+        drop(command);
+        self.propose_encoded(encoded, self.timeout()).await
+    }
+
+    /// A command that `write` adds to a buffer.
+    pub(crate) fn encode(
+        &self,
+        class: Class,
+        size_hint: usize,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Result<Encoded, ProposeError> {
         let shared = &*self.0;
         let sequence = shared.next.fetch_add(1, Relaxed);
         let id = ProposalId { origin: shared.origin, sequence };
-        let payload = payload::command(id, command.size_hint(), |buffer| command.encode(buffer));
-        let class = command.class();
-        drop(command);
+        let payload = payload::command(id, size_hint, write);
         let (bytes, bytes_max) = (payload.len(), shared.limits.command_bytes_max);
         if bytes > bytes_max {
             return Err(ProposeError::TooLarge { bytes_max });
         }
         // What is in the log has to be applied, on every replica.
         S::Command::check(&payload.slice(payload::HEADER_BYTES..)).map_err(ProposeError::Invalid)?;
+        Ok(Encoded { sequence, payload, class })
+    }
+
+    /// As [`Group::propose`].
+    pub(crate) async fn propose_encoded(&self, encoded: Encoded, limit: Duration) -> Result<S::Reply, ProposeError> {
+        let (shared, Encoded { sequence, payload, class }) = (&*self.0, encoded);
+        let bytes = payload.len();
         let mut reply = shared.calls.proposals.wait(sequence);
         let waiting = WaitingProposal { shared, sequence, bytes };
         if shared.proposed_bytes.fetch_add(bytes, Relaxed) + bytes > shared.limits.waiting_bytes_max_of(class) {
@@ -161,7 +204,7 @@ impl<S: StateMachine> Group<S> {
         }
         let pushed = shared.events.push(Input::Propose { group: shared.id, sequence, payload, class });
         pushed.map_err(|_| ProposeError::Stopped)?;
-        let outcome = match timeout(shared.limits.timeout, &mut reply).await {
+        let outcome = match timeout(limit, &mut reply).await {
             Ok(answer) => answer.unwrap_or(Err(ProposeError::Stopped)),
             // What is known of it now is answered at once.
             Err(_) => {
@@ -217,7 +260,7 @@ impl<S: StateMachine> Group<S> {
         let waiting = WaitingRead { shared, read };
         let pushed = shared.events.push(Input::Read { group: shared.id, read });
         pushed.map_err(|_| ReadError::Stopped)?;
-        let outcome = wait(answer, shared.limits.timeout).await;
+        let outcome = wait(answer, self.timeout()).await;
         drop(waiting);
         outcome.unwrap_or_else(|error| {
             Err(match error {
@@ -241,7 +284,7 @@ impl<S: StateMachine> Group<S> {
         let answer = shared.calls.changes.wait(sequence);
         let asked = Input::ChangeMembers { group: shared.id, sequence, changes, context };
         shared.events.push(asked).map_err(|_| ChangeError::Stopped)?;
-        let outcome = wait(answer, shared.limits.timeout).await;
+        let outcome = wait(answer, self.timeout()).await;
         shared.calls.changes.forget(sequence);
         match outcome {
             Ok(done) => done.map_err(ChangeError::Refused),
@@ -262,7 +305,7 @@ impl<S: StateMachine> Group<S> {
         let answer = shared.calls.transfers.wait(sequence);
         let asked = Input::Transfer { group: shared.id, sequence, to };
         shared.events.push(asked).map_err(|_| TransferError::Stopped)?;
-        let begun = wait(answer, shared.limits.timeout).await;
+        let begun = wait(answer, self.timeout()).await;
         shared.calls.transfers.forget(sequence);
         match begun {
             Ok(Ok(())) => {}
@@ -276,11 +319,37 @@ impl<S: StateMachine> Group<S> {
             return Ok(());
         }
         let taken_over = role_states.wait_for(|role_state| role_state.term > term && role_state.leader.is_some());
-        match timeout(shared.limits.timeout, taken_over).await {
+        match timeout(self.timeout(), taken_over).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(TransferError::Stopped),
             Err(_) => Err(TransferError::TimedOut),
         }
+    }
+
+    /// Saves a snapshot of this node's state that has everything which this node had applied at the call, whether its log is
+    /// long or not.
+    ///
+    /// # Errors
+    /// If it cannot be saved, or is not in time.
+    pub async fn save_snapshot(&self) -> Result<(), SnapshotError> {
+        let (applied, mut events) = (self.status().applied, self.events());
+        let saved = async {
+            loop {
+                let asked = Input::SaveSnapshot { group: self.0.id };
+                self.0.events.push(asked).map_err(|_| SnapshotError::Stopped)?;
+                // One that was begun before may be of an earlier entry.
+                loop {
+                    match events.recv().await {
+                        Ok(GroupEvent::SnapshotSaved { of }) if of.index >= applied => return Ok(()),
+                        Ok(GroupEvent::SnapshotSaved { .. }) | Err(broadcast::error::RecvError::Lagged(_)) => break,
+                        Ok(GroupEvent::SnapshotNotSaved { why }) => return Err(SnapshotError::NotSaved { why }),
+                        Ok(_) => {}
+                        Err(broadcast::error::RecvError::Closed) => return Err(SnapshotError::Stopped),
+                    }
+                }
+            }
+        };
+        timeout(self.timeout(), saved).await.unwrap_or(Err(SnapshotError::TimedOut))
     }
 
     /// The members of the group, as this node's log says; and each change, the newest one for a receiver that looks late. A
@@ -339,7 +408,7 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 
 impl<S: StateMachine> Clone for Group<S> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self(Arc::clone(&self.0), self.1)
     }
 }
 

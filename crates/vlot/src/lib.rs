@@ -58,6 +58,13 @@
 //! # let _ = options;
 //! ```
 //!
+//! Where a node keeps its log, what it takes for time, where its work is done and what carries its bytes can each be replaced, and
+//! each has a test for implementations of your own: [`storage`], [`clock`], [`tasks`], [`net::transport`].
+//!
+//! # Features
+//!
+//! - `serde`, on by default: states, commands and replies by serde, written as postcard.
+//!
 //! Inside, everything that decides is a value without I/O: [`vlot_raft`] is the consensus of one group, [`vlot_node`] all
 //! that a node decides beside. This crate carries out what they ask: [`net`] talks to peers, one thread writes the log, one
 //! task drives, and state machines apply on threads of their own where they are not certain to be quick.
@@ -82,24 +89,51 @@ mod snapshots;
 pub mod storage;
 pub mod tasks;
 pub mod tls;
+pub mod typed;
 mod waiters;
+
+/// How much one replica has under way.
+pub mod replica {
+    pub use vlot_node::replica::Limits;
+}
+
+/// How much of a group's log is kept.
+pub mod retention {
+    pub use vlot_node::retention::Limits;
+}
+
+/// How snapshots are sent and received.
+pub mod transfer {
+    pub use vlot_node::transfer::Limits;
+}
 
 pub use begin_log::{BeginLogError, LogOwner, begin_log};
 pub use bytes::BytesMut;
 pub use end::Ended;
-pub use errors::{ChangeError, ProposeError, ReadError, TransferError};
+pub use errors::{ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
 pub use figures::{Figures, Meter};
 pub use group::Group;
 pub use net::Tls;
-pub use options::{BadOptions, Options};
+pub use options::{BadOptions, LogLimits, Options};
 pub use runtime::{CloseError, GroupError, Node, OpenError};
 pub use storage::Storage;
+#[cfg(feature = "serde")]
+pub use typed::SerdeState;
+pub use typed::sessions::{CallId, SessionId};
+pub use typed::state::{Context, State};
+pub use typed::{CallError, Resolved, Session, Typed};
 pub use vlot_log::inspect;
 pub use vlot_node::act::{DiskState, GroupEvent, Status};
 pub use vlot_node::machine::Fence;
 pub use vlot_node::members::{self, MemberChange, Members};
-pub use vlot_node::state_machine::{BadCommand, BadSnapshot, Class, Command, Snapshot, StateMachine, Viewed};
-pub use vlot_node::{replica, retention};
+pub use vlot_node::replica::CannotBegin;
+pub use vlot_node::state_machine::{
+    BadCommand, BadSnapshot, Class, Command, Snapshot, StateMachine, TimePassed, Viewed,
+};
 pub use vlot_raft::configuration::{ChangeRefused, Member, Seat};
 pub use vlot_raft::effect::{Event, RoleName, RoleState, TransferRefused};
 pub use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -116,7 +116,7 @@ impl<S: StateMachine> Typed<S> {
         let (steps, fence) = machine::decode::<S>(shared.origin, batch);
         let is_prompt = |step: &Step<S::Command>| match step {
             Step::Apply { command, .. } => state.is_prompt(command),
-            Step::Members { .. } | Step::Skip { .. } => true,
+            Step::Members { .. } | Step::Time { .. } | Step::Skip { .. } => true,
         };
         if !steps.iter().all(is_prompt) {
             drop(state);
@@ -338,6 +338,6 @@ impl<S: StateMachine> Calls<S> {
 fn bytes_of(Committed { payload, .. }: &Committed) -> usize {
     match payload {
         Payload::Command { command, .. } => command.len(),
-        Payload::Configuration(_) | Payload::Blank | Payload::Withheld => 0,
+        Payload::Configuration(_) | Payload::Blank | Payload::Withheld | Payload::Time(_) => 0,
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vlot_log::log;
+use vlot_node::typed::sessions;
 use vlot_node::{replica, retention, transfer};
 use vlot_raft::id::NodeId;
 use vlot_raft::state::Config;
@@ -17,7 +18,8 @@ use crate::net::{self, Listen};
 use crate::storage::Storage;
 use crate::tasks::Runtime;
 
-/// What a node must be told. [`Options::new`] fills in what has a sensible default.
+/// What a node must be told. [`Options::new`] fills in what has a sensible default; name what differs and end with
+/// `..Options::new(dir)`, for options are added by later versions.
 #[derive(Debug)]
 pub struct Options {
     /// Where the log and the snapshots are kept.
@@ -54,10 +56,15 @@ pub struct Options {
     /// How long nothing must have happened in a group before it falls asleep: then it costs nothing until something happens.
     /// `None`: groups never sleep. The same on all nodes; of no effect with leases.
     pub sleep_after: Option<Duration>,
+    /// Send what is proposed on this node to the leader, if another leads. On by default. Where it is off,
+    /// [`ProposeError::NotLeader`](crate::ProposeError::NotLeader) says which node leads, so that callers can go there.
+    pub forward: bool,
+    /// The bounds of the sessions of typed states. The same on all nodes.
+    pub sessions: sessions::Limits,
     /// How much of each group's log is kept.
     pub retention: retention::Limits,
     /// Bounds of the log.
-    pub log: log::Options,
+    pub log: LogLimits,
     /// How many bytes must be free where `storage` lies for entries to be taken; zero, the default, is as long as the log
     /// finds room. For a program that keeps something else there, such as the state machine's own files, which then still
     /// have room for what was decided.
@@ -108,8 +115,10 @@ impl Options {
             balance_leaders: false,
             lease: None,
             sleep_after: Some(Duration::from_secs(3)),
+            forward: true,
+            sessions: sessions::Limits::default(),
             retention: retention::Limits::default(),
-            log: log::Options::default(),
+            log: LogLimits::default(),
             headroom_bytes: 0,
             recent_bytes_max: 16 << 20,
             apply_bytes_max: 32 << 20,
@@ -123,10 +132,29 @@ impl Options {
     }
 }
 
+/// The bounds of a node's log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LogLimits {
+    /// How long a segment is, in bytes; rounded up to 4 KiB, at least 8 KiB, at most 1 GiB. A single write that needs more gets a
+    /// longer one.
+    pub segment_bytes: u32,
+    /// How much that is not needed any more may stay on disk beside as much again as is needed, in bytes; at least the length
+    /// of a segment. Less takes less space, and more is written again to free it.
+    pub slack_bytes: u64,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        let log::Options { segment_bytes, slack_bytes, .. } = log::Options::default();
+        Self { segment_bytes, slack_bytes }
+    }
+}
+
 /// Options by which no node could work as it should.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum BadOptions {
-    /// A time is zero that must not be.
+    /// A time or a bound is zero that must not be.
     Zero {
         /// Which.
         what: &'static str,
@@ -160,6 +188,17 @@ impl Options {
         let others = [("group.timeout", self.group.timeout), ("lease", lease.unwrap_or(heartbeat))];
         let others = others.into_iter().chain([("sleep_after", self.sleep_after.unwrap_or(heartbeat))]);
         if let Some((what, _)) = times.into_iter().chain(others).find(|(_, time)| time.is_zero()) {
+            return Err(BadOptions::Zero { what });
+        }
+        let sessions::Limits { idle_max, sessions_max, unsettled_max, reply_bytes_max } = self.sessions;
+        let bounds = [
+            ("sessions_max", sessions_max),
+            ("unsettled_max", unsettled_max.into()),
+            ("reply_bytes_max", reply_bytes_max),
+        ];
+        if let Some((what, _)) =
+            bounds.into_iter().find(|(_, bound)| *bound == 0).or(idle_max.is_zero().then_some(("idle_max", 0)))
+        {
             return Err(BadOptions::Zero { what });
         }
         if election_timeout < heartbeat.saturating_mul(2) {

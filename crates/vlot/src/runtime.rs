@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::{RwLock, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -23,9 +24,11 @@ use vlot_node::payload;
 use vlot_node::replica::{self, Begin, CannotBegin};
 use vlot_node::snapshot::dir::SnapshotDir;
 use vlot_node::state_machine::StateMachine;
+use vlot_node::typed::sessions;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::state::Config;
 
+use crate::clock::Clock;
 use crate::driver::{CLOSING_MAX, Driver};
 use crate::end::Ended;
 use crate::events::{Beginning, Event, Events};
@@ -34,11 +37,12 @@ use crate::group::{self, Calls, Group, Shared};
 use crate::log_thread::{Headroom, LogThread};
 use crate::machine::Typed;
 use crate::net::{self, Net};
-use crate::options::{BadOptions, Options};
+use crate::options::{BadOptions, LogLimits, Options};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
 use crate::storage::{DirError, Opened, disk_number, draw};
 use crate::tasks::Spawner;
+use crate::typed::Calling;
 
 /// A running node. Dropping it stops it.
 pub struct Node {
@@ -51,6 +55,8 @@ pub struct Node {
     addresses: BTreeMap<NodeId, String>,
     snapshots: Snapshots,
     replica_limits: replica::Limits,
+    forwards: bool,
+    sessions: sessions::Limits,
     group_limits: group::Limits,
     logs: Mutex<BTreeMap<GroupId, LogOf>>,
     events: Arc<Events>,
@@ -71,6 +77,7 @@ enum LogOf {
 
 /// Why a node cannot run.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum OpenError {
     /// With these options no node could work as it should.
     Options(BadOptions),
@@ -92,6 +99,7 @@ pub enum OpenError {
 
 /// Why a group cannot be taken up.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum GroupError {
     /// It is open on this node already.
     AlreadyOpen,
@@ -140,7 +148,8 @@ impl Node {
         let snapshots = SnapshotDir::open(snapshots).map_err(OpenError::Snapshots)?;
         // The members of a group are known before any entry is read again.
         let keep = payload::sets_configuration;
-        let log = log::Options { keep, accept_damaged_entries: true, ..options.log };
+        let LogLimits { segment_bytes, slack_bytes } = options.log;
+        let log = log::Options { segment_bytes, slack_bytes, keep, accept_damage: false, accept_damaged_entries: true };
         let (log, recovered) = Log::open(dir.clone(), log::Identity { cluster, node }, log).map_err(OpenError::Log)?;
         if let Some(torn) = &recovered.torn {
             tracing::warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes, "cut off a write that was never finished");
@@ -172,6 +181,8 @@ impl Node {
             retention: options.retention,
             transfer: options.transfer,
             origin: draw(),
+            // A clock that shows a time before 1970 tells nothing.
+            unix_at_origin: unix_at_origin(&*options.clock),
             parts: snapshots.parts(),
         };
         let net = Arc::new(net);
@@ -200,6 +211,8 @@ impl Node {
             addresses: peers,
             snapshots,
             replica_limits: options.replica,
+            forwards: options.forward,
+            sessions: options.sessions,
             group_limits: options.group,
             logs,
             events,
@@ -264,6 +277,7 @@ impl Node {
             damaged,
             applied,
             limits: self.replica_limits.clone(),
+            forwards: self.forwards,
             origin,
             seed: draw(),
         };
@@ -272,7 +286,7 @@ impl Node {
         let beginning = Beginning { new, machine: Box::new(typed), shown: Arc::clone(&shown), begun: told };
         self.events.push(Event::Begin(Box::new(beginning))).map_err(|_| GroupError::Stopped)?;
         outcome.await.map_err(|_| GroupError::Stopped)?.map_err(GroupError::CannotBegin)?;
-        Ok(Group(Arc::new(Shared {
+        let shared = Shared {
             id,
             origin,
             next: AtomicU64::new(1),
@@ -282,7 +296,9 @@ impl Node {
             limits: self.group_limits.clone(),
             events: Arc::clone(&self.events),
             shown,
-        })))
+            calling: Calling::new(self.sessions.unsettled_max),
+        };
+        Ok(Group(Arc::new(shared), self.group_limits.timeout))
     }
 
     /// Of the first voters one should lead, by the group's number.
@@ -300,7 +316,8 @@ impl Node {
         recovered: &GroupState,
         state: &mut S,
     ) -> Result<Begun, GroupError> {
-        let begun = Begun { durable: state.durable(), saved: LogId::ZERO, makes_snapshots: state.snapshot().is_some() };
+        let (durable, makes_snapshots) = (state.durable(), state.snapshot().is_some());
+        let begun = Begun { durable, saved: LogId::ZERO, makes_snapshots, wants_time: state.wants_time() };
         // A snapshot that the log does not know was never put in its place, and the one before it still counts.
         let newest =
             self.snapshots.dir.newest(group, |id| recovered.runs.contains(id)).map_err(GroupError::Snapshots)?;
@@ -353,6 +370,17 @@ impl Node {
         self.logs().iter().map(|(id, log)| (*id, matches!(log, LogOf::Open))).collect()
     }
 
+    /// Which node this is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The bounds of the sessions of typed states.
+    pub(crate) fn sessions(&self) -> sessions::Limits {
+        self.sessions.clone()
+    }
+
     /// Where this node listens for peers.
     #[must_use]
     pub fn address(&self) -> &str {
@@ -390,6 +418,11 @@ impl Node {
         }
     }
 
+    /// Where this node's work is done.
+    pub(crate) fn spawner(&self) -> &Spawner {
+        &self.snapshots.spawner
+    }
+
     fn logs(&self) -> MutexGuard<'_, BTreeMap<GroupId, LogOf>> {
         // Only moves of whole values happen under the lock.
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
@@ -406,6 +439,12 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("node", &self.node).field("address", &self.address).finish_non_exhaustive()
     }
+}
+
+/// What the time of day was at the clock's origin, since 1970.
+fn unix_at_origin(clock: &dyn Clock) -> Duration {
+    let unix = clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    unix.saturating_sub(clock.now().since_origin())
 }
 
 /// Of each group, the first and the last entry that is damaged. Each place is said: if no other member has the entries,

@@ -56,6 +56,10 @@ impl<T> Waiters<T> {
         waiting.calls = HashMap::new();
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.lock().calls.len()
     }

@@ -99,6 +99,17 @@ fn three_counters_agree_while_one_is_killed_and_started_again() {
 }
 
 #[test]
+fn a_cluster_in_memory_counts_on_through_partitions_and_power_loss() {
+    let output = Command::new(built("in_memory")).output().expect("it starts");
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        (said.lines().collect::<Vec<_>>(), output.status.success()),
+        (vec!["5", "12", "42", "42"], true),
+        "{errors}"
+    );
+}
+
+#[test]
 fn the_counter_is_a_program_of_forty_lines() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/counter.rs")).unwrap();
     let is_code = |line: &&str| !line.is_empty() && !line.starts_with("//") && !line.starts_with("use ");

@@ -34,6 +34,7 @@ impl Host {
             retention: retention::Limits::default(),
             transfer: crate::transfer::Limits::default(),
             origin: 1,
+            unix_at_origin: Duration::ZERO,
             parts: BTreeMap::new(),
         };
         let node = Node::new(options);
@@ -51,10 +52,11 @@ impl Host {
             damaged: None,
             applied: LogId::ZERO,
             limits: Limits::default(),
+            forwards: true,
             origin: 1,
             seed: group,
         };
-        let begun = Begun { durable: LogId::ZERO, saved: LogId::ZERO, makes_snapshots: false };
+        let begun = Begun { durable: LogId::ZERO, saved: LogId::ZERO, makes_snapshots: false, wants_time: false };
         self.node.add(self.now, NewGroup { begin, begun }).unwrap();
     }
 
@@ -371,10 +373,11 @@ fn a_group_is_begun_once() {
             damaged: None,
             applied: LogId::ZERO,
             limits: Limits::default(),
+            forwards: true,
             origin: 1,
             seed: 1,
         },
-        begun: Begun { durable: LogId::ZERO, saved: LogId::ZERO, makes_snapshots: false },
+        begun: Begun { durable: LogId::ZERO, saved: LogId::ZERO, makes_snapshots: false, wants_time: false },
     };
     let _ = host.node.add(Time::default(), again);
 }

@@ -41,6 +41,8 @@ pub struct Begin {
     pub applied: LogId,
     /// Its bounds.
     pub limits: Limits,
+    /// Send proposals to the leader where this node does not lead; refuse them otherwise.
+    pub forwards: bool,
     /// Names this process in its proposals: another number at each start.
     pub origin: u64,
     /// Seeds its chance.
@@ -81,7 +83,7 @@ impl Replica {
     /// # Errors
     /// If they do not belong together.
     pub fn new(now: Time, begin: Begin, work: &mut Work) -> Result<Self, CannotBegin> {
-        let Begin { group, config, members, recovered, damaged, applied, limits, origin, seed } = begin;
+        let Begin { group, config, members, recovered, damaged, applied, limits, forwards, origin, seed } = begin;
         let GroupState { term, vote, runs, note, kept } = recovered;
         if applied < runs.after() {
             return Err(CannotBegin::StateIsBehind { applied, begin: runs.after() });
@@ -117,6 +119,7 @@ impl Replica {
             group,
             origin,
             limits,
+            forwards,
             raft: Raft::new(config, restored, now, Rng::new(seed)),
             members_log,
             recent,
@@ -130,6 +133,7 @@ impl Replica {
             arriving: None,
             asked_change: None,
             proposals: Proposals::default(),
+            stamps: None,
             decided: VecDeque::new(),
             changes: Vec::new(),
             leaving_by: Vec::new(),

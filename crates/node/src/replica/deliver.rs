@@ -61,7 +61,7 @@ impl Replica {
                     self.proposals.settle(sequence);
                     self.decided.push_back((id.index, sequence));
                 }
-                Payload::Command { .. } | Payload::Configuration(_) => {}
+                Payload::Command { .. } | Payload::Configuration(_) | Payload::Time(_) => {}
                 Payload::Blank => self.proposals.send_lost_again(id.term),
                 // The log may say only later that this node is a witness, and no longer that it was one.
                 Payload::Withheld => {

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use vlot_log::record::Write;
-use vlot_raft::effect::{Effect, Effects, Event, Input, Source};
+use vlot_raft::effect::{Effect, Effects, Event, Input, RoleName, RoleState, Source};
 use vlot_raft::id::LogIndex;
 use vlot_raft::message::{Body, Envelope, Message};
 use vlot_raft::term_runs::TermRuns;
@@ -30,6 +30,11 @@ impl Replica {
         let mut payloads = Payloads { first, payloads };
         for effect in effects {
             self.carry_out_one(effect, &mut payloads, work);
+        }
+        if let (Some(stamps), RoleState { term, role: RoleName::Leader, .. }) =
+            (&mut self.stamps, self.raft.role_state())
+        {
+            stamps.leads(now, term);
         }
     }
 

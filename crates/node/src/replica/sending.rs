@@ -77,14 +77,20 @@ impl Replica {
                 // What cannot be taken at this moment waits: a hand-over ends, and so does a queue.
                 Some(_) => return,
             }
-            let payloads = self.proposals.take_for_own_term(term);
+            let mut payloads = self.proposals.take_for_own_term(term);
             if !payloads.is_empty() {
+                if let Some(passed) = self.stamps.as_mut().and_then(|stamps| stamps.take_due(now)) {
+                    payloads.insert(0, payload::time(passed));
+                }
                 let count = payloads.len() as u64;
                 self.step(now, Input::Propose { count }, payloads, work);
             }
             return;
         }
         self.proposals.drop_forwarded();
+        if let Some(why) = self.leads_not() {
+            return self.refuse_unsent(why, work);
+        }
         if let Some(leader) = leader.filter(|leader| self.connected.contains(leader)) {
             let payloads = self.proposals.take_unsent(term);
             if !payloads.is_empty() {

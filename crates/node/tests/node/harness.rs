@@ -24,7 +24,7 @@ use vlot_node::proposal_id::ProposalId;
 use vlot_node::replica::{Begin, Committed, Limits, LogRead};
 use vlot_node::retention;
 use vlot_node::snapshot::{Header, SnapshotInfo};
-use vlot_node::state_machine::{BadSnapshot, Class, StateMachine};
+use vlot_node::state_machine::{BadSnapshot, Class, StateMachine, TimePassed};
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 use vlot_raft::state::Config;
@@ -45,6 +45,7 @@ pub struct Setup {
     /// State machines have durably what they have applied; otherwise they are in memory.
     pub is_durable: bool,
     pub makes_snapshots: bool,
+    pub wants_time: bool,
     pub sleep_after: Option<Duration>,
     pub recent_bytes_max: usize,
     pub apply_bytes_max: usize,
@@ -59,6 +60,7 @@ impl Default for Setup {
             groups: 1,
             is_durable: true,
             makes_snapshots: true,
+            wants_time: false,
             sleep_after: None,
             recent_bytes_max: 1 << 20,
             apply_bytes_max: 1 << 20,
@@ -330,6 +332,7 @@ impl Host {
             retention: setup.retention.clone(),
             transfer: vlot_node::transfer::Limits::default(),
             origin: id,
+            unix_at_origin: Duration::from_secs(1000 * id),
             parts: BTreeMap::new(),
         };
         Self {
@@ -381,11 +384,13 @@ impl Host {
             damaged: None,
             applied,
             limits: self.setup.limits.clone(),
+            forwards: true,
             origin: self.id,
             seed: self.id * 100 + group.0,
         };
         let durable = if self.setup.is_durable { applied } else { LogId::ZERO };
-        let begun = Begun { durable, saved: LogId::ZERO, makes_snapshots: self.setup.makes_snapshots };
+        let Setup { makes_snapshots, wants_time, .. } = self.setup;
+        let begun = Begun { durable, saved: LogId::ZERO, makes_snapshots, wants_time };
         NewGroup { begin, begun }
     }
 
@@ -443,6 +448,11 @@ impl Host {
 
     pub fn words(&self, group: GroupId) -> &[String] {
         &self.machines[&group].words
+    }
+
+    /// What it was told of time.
+    pub fn times(&self, group: GroupId) -> &[(LogId, TimePassed)] {
+        &self.machines[&group].times
     }
 
     pub fn applied(&self, group: GroupId) -> LogId {
@@ -612,6 +622,7 @@ impl Host {
 pub struct Words {
     applied: LogId,
     words: Vec<String>,
+    times: Vec<(LogId, TimePassed)>,
     has_failed: bool,
 }
 
@@ -628,6 +639,11 @@ impl StateMachine for Words {
     fn skip(&mut self, at: LogId) {
         assert_eq!(at.index, self.applied.index.next(), "every entry is applied, in order");
         self.applied = at;
+    }
+
+    fn time_passed(&mut self, at: LogId, passed: TimePassed) {
+        self.skip(at);
+        self.times.push((at, passed));
     }
 
     fn restore(&mut self, at: LogId, _: &mut dyn io::Read) -> Result<(), BadSnapshot> {

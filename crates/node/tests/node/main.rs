@@ -8,4 +8,5 @@ mod logs;
 mod peers;
 mod proposals;
 mod sleep;
+mod time;
 mod turns;

@@ -229,6 +229,7 @@ fn follower() -> (Replica, Work) {
         damaged: None,
         applied: LogId::ZERO,
         limits: Limits::default(),
+        forwards: true,
         origin: 1,
         seed: 1,
     };

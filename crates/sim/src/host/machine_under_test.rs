@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use vlot_node::members::Members;
-use vlot_node::state_machine::{self, BadSnapshot, StateMachine};
+use vlot_node::state_machine::{self, BadSnapshot, StateMachine, TimePassed};
 use vlot_raft::id::{LogId, Term};
 
 /// What a state machine has durably by itself, whatever becomes of its process: a snapshot that it wrote as a whole.
@@ -97,7 +97,7 @@ impl<S: Subject> Machine<S> {
     /// What is seen of it from outside.
     #[must_use]
     pub fn state(&self) -> State {
-        State { applied: self.applied, digest: S::digest(&self.inner) }
+        State { applied: self.applied, digest: S::digest(&self.inner), time: S::time(&self.inner) }
     }
 
     /// Takes what was seen of the entries that were applied since the last time.
@@ -166,6 +166,15 @@ impl<S: Subject> StateMachine for Machine<S> {
 
     fn members_changed(&mut self, at: LogId, members: &Members, context: Bytes) {
         self.inner.members_changed(at, members, context);
+        self.is_at(at, None);
+    }
+
+    fn wants_time(&self) -> bool {
+        self.inner.wants_time()
+    }
+
+    fn time_passed(&mut self, at: LogId, passed: TimePassed) {
+        self.inner.time_passed(at, passed);
         self.is_at(at, None);
     }
 

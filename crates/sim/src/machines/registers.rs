@@ -13,7 +13,8 @@ use crate::subject::{End, EndOf, OpId, OperationOf, Request, Subject};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::fmt;
 use std::io;
-use vlot_node::state_machine::{self, BadCommand, BadSnapshot, StateMachine};
+use std::time::Duration;
+use vlot_node::state_machine::{self, BadCommand, BadSnapshot, StateMachine, TimePassed};
 use vlot_raft::id::LogId;
 use vlot_raft::invariants::Violation;
 
@@ -114,6 +115,8 @@ pub struct Registers {
     values: [Value; KEYS_MAX],
     /// The last entry that was applied.
     pub applied: LogId,
+    /// The replicated time, if it asks for it.
+    time: Option<Duration>,
 }
 
 impl Registers {
@@ -148,6 +151,15 @@ impl StateMachine for Registers {
         self.applied = at;
     }
 
+    fn wants_time(&self) -> bool {
+        self.time.is_some()
+    }
+
+    fn time_passed(&mut self, at: LogId, passed: TimePassed) {
+        self.applied = at;
+        self.time = self.time.map(|time| time.saturating_add(passed.elapsed));
+    }
+
     fn snapshot(&self) -> Option<Box<dyn state_machine::Snapshot>> {
         Some(Box::new(*self))
     }
@@ -157,7 +169,13 @@ impl StateMachine for Registers {
         from.read_exact(&mut bytes).map_err(|error| BadSnapshot(error.to_string()))?;
         let mut bytes = &bytes[..];
         let values = [(); KEYS_MAX].map(|()| bytes.get_u64_le().checked_sub(1).map(OpId));
-        *self = Self { values, applied: at };
+        let mut time = self.time;
+        if let Some(time) = &mut time {
+            let mut millis = [0; 8];
+            from.read_exact(&mut millis).map_err(|error| BadSnapshot(error.to_string()))?;
+            *time = Duration::from_millis(u64::from_le_bytes(millis));
+        }
+        *self = Self { values, applied: at, time };
         Ok(())
     }
 }
@@ -168,7 +186,8 @@ impl state_machine::Snapshot for Registers {
     }
 
     fn write_to(&mut self, out: &mut dyn io::Write) -> io::Result<()> {
-        self.values.iter().try_for_each(|value| out.write_all(&value.map_or(0, |op| op.0 + 1).to_le_bytes()))
+        self.values.iter().try_for_each(|value| out.write_all(&value.map_or(0, |op| op.0 + 1).to_le_bytes()))?;
+        self.time.map_or(Ok(()), |time| out.write_all(&(time.as_millis() as u64).to_le_bytes()))
     }
 }
 
@@ -178,6 +197,7 @@ pub struct RegistersUsed {
     /// What was last seen in each register, to make swaps that succeed.
     seen: Vec<Value>,
     value_bytes_max: u64,
+    wants_time: bool,
 }
 
 /// No client's operation has so great a name.
@@ -189,11 +209,12 @@ impl Subject for RegistersUsed {
     type Answer = Value;
 
     fn new(conditions: &Conditions, _: &mut Rng) -> Self {
-        Self { seen: vec![None; usize::from(conditions.keys)], value_bytes_max: conditions.value_bytes_max }
+        let Conditions { keys, value_bytes_max, wants_time, .. } = *conditions;
+        Self { seen: vec![None; usize::from(keys)], value_bytes_max, wants_time }
     }
 
     fn machine(&self) -> Registers {
-        Registers::default()
+        Registers { time: self.wants_time.then_some(Duration::ZERO), ..Registers::default() }
     }
 
     fn next(&mut self, op: OpId, rng: &mut Rng) -> Request<Command, Read> {
@@ -231,9 +252,14 @@ impl Subject for RegistersUsed {
 
     fn digest(machine: &Registers) -> u64 {
         let numbers = machine.values.iter().map(|value| value.map_or(0, |op| op.0 + 1));
-        numbers.fold(machine.applied.index.0, |sum, number| {
+        let millis = machine.time.map(|time| time.as_millis() as u64);
+        numbers.chain(millis).fold(machine.applied.index.0, |sum, number| {
             (sum ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
         })
+    }
+
+    fn time(machine: &Registers) -> Option<Duration> {
+        machine.time
     }
 
     fn check(&self, history: &[OperationOf<Self>]) -> Result<(), Violation> {

@@ -97,7 +97,7 @@ impl<S: Subject> World<S> {
         let (steps, bad) = machine::decode::<crate::host::machine_under_test::Machine<S>>(0, entries.to_vec());
         let is_prompt = |step: &machine::Step<_>| match step {
             machine::Step::Apply { command, .. } => replica.machine.is_prompt(command),
-            machine::Step::Members { .. } | machine::Step::Skip { .. } => true,
+            machine::Step::Members { .. } | machine::Step::Time { .. } | machine::Step::Skip { .. } => true,
         };
         bad.is_none() && steps.iter().all(is_prompt)
     }
@@ -118,6 +118,7 @@ impl<S: Subject> World<S> {
             Err(fence) => (before, Vec::new(), Some(fence)),
         };
         let (seen, durable) = (replica.machine.take_seen(), replica.machine.durable());
+        let now = self.agenda.now();
         let has_panicked = matches!(failed, Some(Fence::Panicked { .. }));
         // What a state machine did before it panicked is not checked.
         if !has_panicked {
@@ -126,6 +127,7 @@ impl<S: Subject> World<S> {
                     let shown_by = format!("n{} was to apply {id}, and has applied {}", place + 1, seen.state.applied);
                     return Err(Violation { property: "State Machine Safety", shown_by });
                 }
+                self.groups[slot].time.applied((place, now), *id, payload, seen.state.time)?;
                 self.groups[slot].checks.applied(place, payload, seen.reply, seen.state)?;
                 self.groups[slot].members.applied(*id, payload);
             }

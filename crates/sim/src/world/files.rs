@@ -170,6 +170,7 @@ impl<S: Subject> World<S> {
         let (state, durable) = (replica.machine.state(), replica.machine.durable());
         self.sums.snapshots += 1;
         self.note(Note::Restored(place, slot, id));
+        self.groups[slot].time.is_at(place, id.index, state.time)?;
         self.groups[slot].checks.restored(place, state)?;
         if !self.ends_here(place, Install::Restored) {
             self.tell_node(place, Input::Restored { group: group_in(slot), id, durable });

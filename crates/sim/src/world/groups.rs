@@ -45,6 +45,7 @@ impl<S: Subject> World<S> {
         }
         let host = &self.hosts[place];
         let Some(state) = host.replica(slot).map(|replica| replica.machine.state()) else { return Ok(()) };
+        self.groups[slot].time.is_at(place, state.applied.index, state.time)?;
         self.groups[slot].checks.begun(place, host.disk.durable(slot), state)?;
         self.note(Note::Begun(place, slot, after, last, state.applied));
         self.wake(place);

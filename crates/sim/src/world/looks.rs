@@ -5,6 +5,7 @@
 use super::World;
 use crate::checks::View;
 use crate::checks::turn::{self, Shown};
+use crate::host::unix_at_origin;
 use crate::place::{Place, Slot, group_in, slot_of};
 use crate::subject::Subject;
 use vlot_log::record::Write;
@@ -25,15 +26,40 @@ impl<S: Subject> World<S> {
             let is_refused = |act: &Act| matches!(act, Act::Answer { group: of, answer: Answer::NotProposed(number, _) } if *of == group && *number == sequence);
             turn::check_busy(place, acts.iter().any(is_refused))?;
         }
+        self.look_at_leaders(place);
         for act in acts {
             if let Act::Write { writes, .. } = act {
                 self.look_at_writes(place, writes)?;
+                self.look_at_times(place, writes)?;
             }
         }
         for slot in 0..self.groups.len() {
             let (hosts, checks) = (&self.hosts, &mut self.groups[slot].checks);
             if let Some(raft) = hosts[place].raft(slot) {
                 checks.turned(&View::of(place, raft), raft, |place| hosts[place].disk.durable(slot))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_leaders(&mut self, place: Place) {
+        let (now, host) = (self.agenda.now(), &self.hosts[place]);
+        for (slot, group) in self.groups.iter_mut().enumerate() {
+            if let Some(raft) = host.raft(slot) {
+                group.time.turned(&View::of(place, raft), now, host.clock.local(now));
+            }
+        }
+    }
+
+    fn look_at_times(&mut self, place: Place, writes: &[Write]) -> Result<(), Violation> {
+        let host = &self.hosts[place];
+        let local = host.clock.local(self.agenda.now());
+        let unix = unix_at_origin(place) + local.since_origin();
+        for write in writes {
+            let Write::Append { group, entries, .. } = write else { continue };
+            let slot = slot_of(*group);
+            if let Some(raft) = host.raft(slot) {
+                self.groups[slot].time.writes(&View::of(place, raft), entries, local, unix)?;
             }
         }
         Ok(())

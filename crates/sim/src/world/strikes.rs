@@ -58,6 +58,7 @@ impl<S: Subject> World<S> {
             }
             Fault::Clock { place, leap, rate } => {
                 self.hosts[*place].clock.change(now, *leap, *rate);
+                self.groups.iter_mut().for_each(|group| group.time.leapt(*leap));
                 if let Some(process) = &mut self.hosts[*place].process {
                     process.alarm = Moment::NEVER;
                     self.set_alarm(*place);
