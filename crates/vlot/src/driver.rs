@@ -383,7 +383,7 @@ impl Driver {
     /// The last entry of the flight record. It is written, on this thread, unless the node was asked to stop and led nothing:
     /// the process is about to end.
     fn record_end(&mut self, why: &Ended) {
-        let (leads, now) = (self.leads(), self.now());
+        let (leads, now) = (self.leads(), self.clock.now());
         let Some(mut recorder) = self.recorder.take() else { return };
         // The last turn may be long ago.
         recorder.turn(now);

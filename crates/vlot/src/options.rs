@@ -20,7 +20,8 @@ use crate::recorder;
 use crate::storage::Storage;
 use crate::tasks::Runtime;
 
-/// What a node must be told. [`Options::new`] fills in what has a sensible default.
+/// What a node must be told. [`Options::new`] fills in what has a sensible default; name what differs and end with
+/// `..Options::new(dir)`, for options are added by later versions.
 ///
 /// ```
 /// use std::time::Duration;
@@ -88,7 +89,7 @@ pub struct Options {
     /// How much of each group's log is kept.
     pub retention: retention::Limits,
     /// Bounds of the log.
-    pub log: log::Options,
+    pub log: LogLimits,
     /// How many bytes must be free where `storage` lies for entries to be taken; zero, the default, is as long as the log
     /// finds room. For a program that keeps something else there, such as the state machine's own files, which then still
     /// have room for what was decided.
@@ -146,7 +147,7 @@ impl Options {
             forward: true,
             sessions: sessions::Limits::default(),
             retention: retention::Limits::default(),
-            log: log::Options::default(),
+            log: LogLimits::default(),
             headroom_bytes: 0,
             recent_bytes_max: 16 << 20,
             apply_bytes_max: 32 << 20,
@@ -161,8 +162,27 @@ impl Options {
     }
 }
 
+/// The bounds of a node's log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LogLimits {
+    /// How long a segment is, in bytes; rounded up to 4 KiB, at least 8 KiB, at most 1 GiB. A single write that needs more gets a
+    /// longer one.
+    pub segment_bytes: u32,
+    /// How much that is not needed any more may stay on disk beside as much again as is needed, in bytes; at least the length
+    /// of a segment. Less takes less space, and more is written again to free it.
+    pub slack_bytes: u64,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        let log::Options { segment_bytes, slack_bytes, .. } = log::Options::default();
+        Self { segment_bytes, slack_bytes }
+    }
+}
+
 /// Options by which no node could work as it should.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum BadOptions {
     /// A time or a bound is zero that must not be.
     Zero {

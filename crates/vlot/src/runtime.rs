@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::{RwLock, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -30,6 +30,7 @@ use vlot_node::typed::sessions;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::state::Config;
 
+use crate::clock::Clock;
 use crate::driver::{CLOSING_MAX, Driver};
 use crate::end::Ended;
 use crate::events::{Beginning, Event, Events};
@@ -38,7 +39,7 @@ use crate::group::{self, Calls, Group, Shared};
 use crate::log_thread::{Headroom, LogThread};
 use crate::machine::Typed;
 use crate::net::{self, Net};
-use crate::options::{BadOptions, Options};
+use crate::options::{BadOptions, LogLimits, Options};
 use crate::recorder::{self, DumpError, Kind, Recorder};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
@@ -80,6 +81,7 @@ enum LogOf {
 
 /// Why a node cannot run.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum OpenError {
     /// With these options no node could work as it should.
     Options(BadOptions),
@@ -101,6 +103,7 @@ pub enum OpenError {
 
 /// Why a group cannot be taken up.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum GroupError {
     /// It is open on this node already.
     AlreadyOpen,
@@ -169,7 +172,8 @@ impl Node {
         let snapshots = SnapshotDir::open(snapshots).map_err(OpenError::Snapshots)?;
         // The members of a group are known before any entry is read again.
         let keep = payload::sets_configuration;
-        let log = log::Options { keep, accept_damaged_entries: true, ..options.log };
+        let LogLimits { segment_bytes, slack_bytes } = options.log;
+        let log = log::Options { segment_bytes, slack_bytes, keep, accept_damage: false, accept_damaged_entries: true };
         let (log, recovered) = Log::open(dir.clone(), log::Identity { cluster, node }, log).map_err(OpenError::Log)?;
         if let Some(torn) = &recovered.torn {
             tracing::warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes, "cut off a write that was never finished");
@@ -194,8 +198,6 @@ impl Node {
         let log =
             LogThread::start(log, headroom, Arc::clone(&measures), report, &spawner).map_err(OpenError::Thread)?;
         let (told, ended) = watch::channel(None);
-        // A clock that shows a time before 1970 tells nothing.
-        let unix = options.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         let node_options = node::Options {
             config: Arc::clone(&config),
             disk,
@@ -206,7 +208,7 @@ impl Node {
             transfer: options.transfer,
             policies: options.policies,
             origin: draw(),
-            unix_at_origin: unix.saturating_sub(options.clock.now().since_origin()),
+            unix_at_origin: unix_at_origin(&*options.clock),
             parts: snapshots.parts(),
         };
         let net = Arc::new(net);
@@ -431,10 +433,6 @@ impl Node {
         self.node
     }
 
-    pub(crate) fn spawner(&self) -> &Spawner {
-        &self.snapshots.spawner
-    }
-
     /// The bounds of the sessions of typed states.
     pub(crate) fn sessions(&self) -> sessions::Limits {
         self.sessions.clone()
@@ -507,6 +505,11 @@ impl Node {
         }
     }
 
+    /// Where this node's work is done.
+    pub(crate) fn spawner(&self) -> &Spawner {
+        &self.snapshots.spawner
+    }
+
     fn logs(&self) -> MutexGuard<'_, BTreeMap<GroupId, LogOf>> {
         // Only moves of whole values happen under the lock.
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
@@ -523,6 +526,12 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("node", &self.node).field("address", &self.address).finish_non_exhaustive()
     }
+}
+
+/// What the time of day was at the clock's origin, since 1970.
+fn unix_at_origin(clock: &dyn Clock) -> Duration {
+    let unix = clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    unix.saturating_sub(clock.now().since_origin())
 }
 
 /// Of each group, the first and the last entry that is damaged. Each place is said: if no other member has the entries,

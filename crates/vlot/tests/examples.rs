@@ -3,6 +3,7 @@
 mod programs;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use programs::{Program, Scratch, built, free_addresses, http};
@@ -182,6 +183,17 @@ fn the_map_is_a_program_of_a_hundred_and_twenty_lines() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kv.rs")).unwrap();
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("//")).count();
     assert!(lines <= 120, "{lines} lines");
+}
+
+#[test]
+fn a_cluster_in_memory_counts_on_through_partitions_and_power_loss() {
+    let output = Command::new(built("in_memory")).output().expect("it starts");
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        (said.lines().collect::<Vec<_>>(), output.status.success()),
+        (vec!["5", "12", "42", "42"], true),
+        "{errors}"
+    );
 }
 
 #[test]
