@@ -31,3 +31,4 @@ pub mod texts;
 pub mod tls_opening;
 pub mod tokens;
 pub mod txn;
+pub mod typed;

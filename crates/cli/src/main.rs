@@ -9,6 +9,7 @@ mod client;
 mod completion;
 mod ctl;
 mod dev;
+mod explain;
 mod log;
 mod logging;
 mod server;
@@ -51,6 +52,7 @@ fn run_command(program: &str, commands: fn() -> Command) -> ExitCode {
         Some(("dev", _)) => ("dev", dev::run),
         Some(("bench", _)) => ("bench", bench::run),
         Some(("log", _)) => ("log", log::run),
+        Some(("explain", _)) => ("explain", explain::run),
         Some(("cert", _)) => ("cert", cert::run),
         _ => return ctl::run(program, &root),
     };
@@ -70,6 +72,7 @@ fn vlot() -> Command {
         .subcommands(ctl::commands("vlot"))
         .subcommand(bench::command())
         .subcommand(log::command())
+        .subcommand(explain::command())
         .subcommand(cert::command())
         .subcommand(completion::command())
 }

@@ -1,8 +1,12 @@
 //! The one seam to storage: what the log asks of a directory of files.
 //!
-//! Owns the trait and its implementations: [`real`] on a file system, [`sim`] in memory with faults on demand, and one
-//! for a look at a file system that changes nothing. Must not know of records, segments or groups.
+//! Owns the trait and its implementations: [`real`] on a file system, [`memory`] for as long as the process lives, [`sim`] in
+//! memory with faults on demand, and one for a look at a file system that changes nothing. [`conformance`] says whether a
+//! further one does what is expected of it. Must not know of records, segments or groups.
 
+pub mod any;
+pub mod conformance;
+pub mod memory;
 pub(crate) mod read_only;
 pub mod real;
 pub mod sim;
@@ -14,7 +18,7 @@ use std::path::PathBuf;
 ///
 /// What is written may be lost until [`Disk::sync_data`] of the file has returned, in any order and in part, down to
 /// one sector of 512 bytes. Names may be lost until [`Disk::sync_dir`] has returned. A sector is written as a whole or
-/// not at all.
+/// not at all. Where clones of a directory are used, they share it: an open file of one may be given to another.
 pub trait Disk {
     /// An open file.
     type File;
@@ -65,4 +69,10 @@ pub trait Disk {
 
     /// Where a file lies, for messages.
     fn path(&self, name: &str) -> PathBuf;
+
+    /// How many bytes are free where the directory lies, for this directory and all that is beside it; `None`, the default,
+    /// if that cannot be told.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
 }

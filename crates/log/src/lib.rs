@@ -59,7 +59,8 @@
 //!
 //! In memory an entry takes 16 bytes: its place. To open a log takes about as long as to read its files once.
 //!
-//! All I/O goes through [`Disk`](disk::Disk), so that a simulator can lose, tear and fail it: [`disk::sim`].
+//! All I/O goes through [`Disk`](disk::Disk), so that a simulator can lose, tear and fail it: [`disk::sim`]. A log can be kept
+//! in memory as well, [`disk::memory`], or where you like: [`disk::conformance`] tries a disk of your own.
 //! `docs/disk-format.md` describes the files byte by byte.
 
 pub mod damage;

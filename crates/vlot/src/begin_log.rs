@@ -3,14 +3,14 @@
 //! Owns what such a log holds. Must not know what the state is.
 
 use std::fmt;
-use std::path::Path;
 
-use vlot_log::disk::real::{DirError, RealDisk};
 use vlot_log::error::{OpenError, WriteError};
 use vlot_log::log::{self, Log};
 use vlot_log::record::Write;
 use vlot_node::members::{Members, MembersAt, MembersEntry};
 use vlot_raft::id::{GroupId, LogId, NodeId};
+
+use crate::storage::{DirError, Storage};
 
 /// Whose log it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,20 +34,20 @@ pub enum BeginLogError {
     Write(WriteError),
 }
 
-/// Begins a node's log in `dir`, which is then given to [`Options::new`](crate::Options::new): the log of one group, whose
+/// Begins a node's log in a folder or another storage, which is then given to [`Options::on`](crate::Options::on): the log of one group, whose
 /// state machine has applied everything up to `after` on each of its first voters, and has it durably. The voters come with
 /// the addresses at which they listen. All of them must begin with the same state.
 ///
 /// # Errors
 /// See [`BeginLogError`]. What was begun is to be removed.
 pub fn begin_log(
-    dir: &Path,
+    storage: impl Into<Storage>,
     owner: LogOwner,
     group: GroupId,
     after: LogId,
     voters: impl IntoIterator<Item = (NodeId, String)>,
 ) -> Result<(), BeginLogError> {
-    let disk = RealDisk::open(dir).map_err(BeginLogError::Dir)?;
+    let disk = storage.into().open_log().map_err(BeginLogError::Dir)?;
     let identity = log::Identity { cluster: owner.cluster, node: owner.node };
     let (mut log, recovered) = Log::open(disk, identity, log::Options::default()).map_err(BeginLogError::Open)?;
     if !recovered.groups.is_empty() {

@@ -1,20 +1,22 @@
 //! The task that drives a node: gathers what has happened, ends the turn, carries out its acts in their order.
 //!
-//! Owns the clock. Decides nothing: that is [`Node`]'s.
+//! Asks the clock. Decides nothing: that is [`Node`]'s.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until};
-use vlot_node::act::{Act, ClosedLog, GroupEvent};
+use vlot_node::act::{Act, Answer, ClosedLog, GroupEvent};
 use vlot_node::input::Input;
 use vlot_node::node::Node;
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::GroupId;
 use vlot_raft::time::Time;
 
+use crate::clock::Clock;
 use crate::end::Ended;
 use crate::events::{Beginning, Event, Events};
 use crate::figures::Measures;
@@ -22,8 +24,10 @@ use crate::group::ClosedGroup;
 use crate::log_thread::LogThread;
 use crate::machine::Machine;
 use crate::net::{self, Inbox, Net};
+use crate::recorder::{self, DumpError, Kind, Recorder, Why};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
+use crate::stages::Stages;
 
 /// Deliveries of the network that one turn takes in, at most, so that no turn is endless.
 const DELIVERIES_MAX: usize = 256;
@@ -38,9 +42,11 @@ pub(crate) struct Driver {
     pub(crate) log: LogThread,
     pub(crate) snapshots: Snapshots,
     pub(crate) groups: BTreeMap<GroupId, Driven>,
-    pub(crate) started: Instant,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) heartbeat: Duration,
     pub(crate) measures: Arc<Measures>,
+    pub(crate) recorder: Option<Recorder>,
+    pub(crate) stages: Stages,
     /// Told when the driver ends, and why.
     pub(crate) ended: watch::Sender<Option<Ended>>,
 }
@@ -72,30 +78,36 @@ impl Driver {
 
     async fn turns(&mut self) -> Ended {
         let mut gathered = Vec::new();
-        let alarm = sleep_until(self.started);
-        tokio::pin!(alarm);
+        let mut alarm = self.clock.alarm();
+        let mut is_set_to = Time::NEVER;
         loop {
-            let deadline = self.moment(self.node.deadline());
-            if alarm.deadline() != deadline {
-                alarm.as_mut().reset(deadline);
+            let due = self.recorder.as_ref().map_or(Time::NEVER, Recorder::deadline);
+            let deadline = self.node.deadline().min(due);
+            if is_set_to != deadline {
+                alarm.set(deadline);
+                is_set_to = deadline;
             }
             let delivery = tokio::select! {
                 biased;
                 delivery = self.inbox.next() => delivery,
                 () = self.events.filled() => None,
-                () = &mut alarm => None,
+                () = poll_fn(|context| alarm.poll(context)) => None,
             };
             let more = std::iter::from_fn(|| self.inbox.try_next()).take(DELIVERIES_MAX - 1);
             let deliveries: Vec<net::Event> = delivery.into_iter().chain(more).collect();
-            self.events.take(&mut gathered);
+            let waited_since = self.events.take(&mut gathered);
             // Read after everything is in hand: a read that came while the process stood still must not be taken for one
             // of the moment before (the contract of leases).
-            let now = self.now();
-            if self.moment(now) > deadline + self.heartbeat && self.leads() {
-                self.measures.turn_was_late();
+            let now = self.clock.now();
+            self.record(|recorder| recorder.turn(now));
+            if now > deadline + self.heartbeat {
+                self.note_late_turn(now.since(deadline));
             }
             for delivery in deliveries {
                 self.deliver(now, delivery);
+            }
+            if self.stages.look(now) {
+                self.note_arrivals(&gathered, waited_since);
             }
             for event in gathered.drain(..) {
                 if let Err(end) = self.take(now, event) {
@@ -105,6 +117,7 @@ impl Driver {
             if let Err(end) = self.end_turns(now) {
                 return end;
             }
+            self.dump_if_due();
         }
     }
 
@@ -120,6 +133,7 @@ impl Driver {
                 break;
             }
             for input in done {
+                self.note_applied(&input);
                 self.node.handle(now, input);
             }
             if turn == TURNS_IN_PLACE_MAX {
@@ -131,12 +145,39 @@ impl Driver {
         Ok(())
     }
 
+    /// What has come tells of stages of proposals that are over or begin. Called while something listens.
+    fn note_arrivals(&mut self, gathered: &[Event], waited_since: Option<std::time::Instant>) {
+        // What came before anything listened is not timed.
+        self.events.time(true);
+        for event in gathered {
+            let Event::Input(input) = event else { continue };
+            match (input, waited_since) {
+                (Input::Propose { group, payload, .. }, Some(since)) => self.stages.proposed(*group, payload, since),
+                (Input::Written { batch }, _) => self.stages.durable(*batch),
+                (input, _) => self.note_applied(input),
+            }
+        }
+    }
+
+    fn note_applied(&mut self, input: &Input) {
+        if let Input::Applied { group, upto, .. } = input
+            && self.stages.is_on()
+        {
+            self.stages.applied(*group, upto.index);
+        }
+    }
+
     fn take(&mut self, now: Time, event: Event) -> Result<(), Ended> {
         match event {
             Event::Input(input) => self.node.handle(now, input),
             Event::LogFailed(failed) => return Err(Ended::Log(failed)),
             Event::Begin(beginning) => self.begin(now, *beginning),
             Event::Close { group, remove, closed } => self.close(now, group, remove, closed),
+            Event::Report { group, report } => {
+                // A caller that went away does not want it.
+                let _ = self.node.report(now, group).map(|made| report.send(made));
+            }
+            Event::DumpFlight { dumped } => self.dump(Why::Asked, Some(dumped)),
             Event::Wake => {}
             Event::Stop => return Err(Ended::Stopped),
         }
@@ -146,13 +187,21 @@ impl Driver {
     /// Carries out one act; what is done at once is added to `done`.
     fn carry_out(&mut self, act: Act, done: &mut Vec<Input>) -> Result<(), Ended> {
         match act {
-            Act::Write { batch, writes } => self.log.write(batch, writes),
+            Act::Write { batch, writes } => {
+                if self.stages.is_on() {
+                    self.stages.appended(batch, &writes);
+                }
+                self.log.write(batch, writes);
+            }
             Act::Send { to, lane, frame } => {
                 // What cannot be sent is lost, as on any network; the transport counts it.
                 let _ = self.net.send(to, lane, &[frame]);
             }
             Act::ReadLog { group, read } => self.log.read(group, read),
             Act::Apply { group, entries } => {
+                if let Some(last) = entries.last().filter(|_| self.stages.is_on()) {
+                    self.stages.committed(group, last.id.index);
+                }
                 done.extend(self.groups.get_mut(&group).and_then(|driven| driven.machine.apply(entries)));
             }
             Act::Restore { group, id } => self.with(group, |driven| driven.machine.restore(id)),
@@ -160,18 +209,32 @@ impl Driver {
             Act::Save { group, header } => self.with(group, |driven| driven.machine.save(header)),
             Act::RemoveSnapshots { group, before } => self.snapshots.remove(group, before),
             Act::Transfer(act) => self.snapshots.transfer(act),
-            Act::Answer { group, answer } => self.with(group, |driven| driven.machine.answer(answer)),
+            Act::Answer { group, answer } => {
+                if self.stages.is_on()
+                    && let Answer::NotProposed(sequence, _) | Answer::Unknown(sequence) = answer
+                {
+                    self.stages.withdrawn(group, sequence);
+                }
+                self.with(group, |driven| driven.machine.answer(answer));
+            }
             Act::SetPeers(peers) => self.net.set_peers(peers),
             Act::SetDisks(disks) => self.net.set_disks(disks),
-            Act::Show { group, status } => self.with(group, |driven| driven.shown.show(status)),
+            Act::Show { group, status } => {
+                if self.stages.is_on() {
+                    self.stages.committed(group, status.commit);
+                }
+                self.with(group, |driven| driven.shown.show(status));
+            }
+            Act::ShowHealth { group, health } => self.with(group, |driven| driven.shown.show_health(health)),
             Act::ShowMembers { group, members } => {
+                self.record(|recorder| recorder.record_of(group, Kind::of_members(&members)));
                 self.with(group, |driven| drop(driven.shown.members.send_replace(members)));
             }
             Act::Tell { group, event } => self.tell(group, event),
-            Act::Complain { peer, complaint } => {
-                self.net.note_misbehaved(peer);
-                tracing::warn!(%peer, %complaint, "a peer misbehaves; ignored");
+            Act::Record { group, event } => {
+                self.record(|recorder| recorder.record_of(group, Kind::of_election(event)));
             }
+            Act::Complain { peer, complaint } => self.net.note_misbehaved(peer, &complaint),
             Act::Closed { group, log } => self.closed(group, log.map(|log| *log)),
             Act::Stop(why) => return Err(Ended::MustStop(why)),
         }
@@ -185,8 +248,14 @@ impl Driver {
                     self.node.handle(now, Input::Frame { from, lane, bytes });
                 }
             }
-            net::Event::Connected { peer, disk } => self.node.handle(now, Input::Connected { peer, disk }),
-            net::Event::Lost { peer } => self.node.handle(now, Input::Lost { peer }),
+            net::Event::Connected { peer, disk } => {
+                self.record(|recorder| recorder.record(Kind::Connected { peer, disk }));
+                self.node.handle(now, Input::Connected { peer, disk });
+            }
+            net::Event::Lost { peer } => {
+                self.record(|recorder| recorder.record(Kind::Lost { peer }));
+                self.node.handle(now, Input::Lost { peer });
+            }
             net::Event::OtherDisk { peer, node, disk } => {
                 self.node.handle(now, Input::OtherDisk { peer, node, disk });
             }
@@ -198,6 +267,7 @@ impl Driver {
         let group = new.begin.group;
         let outcome = self.node.add(now, new);
         if outcome.is_ok() {
+            self.record(|recorder| recorder.record_of(group, Kind::Opened {}));
             self.groups.insert(group, Driven { machine, shown, closed: None });
         }
         // A caller that went away does not want to know.
@@ -215,6 +285,11 @@ impl Driver {
     fn closed(&mut self, group: GroupId, log: Option<ClosedLog>) {
         let Some(mut driven) = self.groups.remove(&group) else { return };
         self.measures.forget(group);
+        self.stages.forget(group);
+        self.record(|recorder| {
+            recorder.record_of(group, Kind::Closed {});
+            recorder.forget(group);
+        });
         let is_closed = driven.machine.close();
         driven.shown.end();
         if let Some(closed) = driven.closed {
@@ -227,6 +302,7 @@ impl Driver {
     }
 
     fn tell(&mut self, group: GroupId, event: GroupEvent) {
+        self.record(|recorder| recorder.hear(group, &event));
         match &event {
             GroupEvent::Became(state) => tracing::info!(
                 %group, term = %state.term, role = ?state.role,
@@ -262,8 +338,64 @@ impl Driver {
         }
     }
 
+    fn record(&mut self, act: impl FnOnce(&mut Recorder)) {
+        if let Some(recorder) = &mut self.recorder {
+            act(recorder);
+        }
+    }
+
+    /// This turn began so much after it was due.
+    fn note_late_turn(&mut self, late: Duration) {
+        if self.leads() {
+            self.measures.turn_was_late();
+        }
+        self.record(|recorder| recorder.record(Kind::LateTurn { late }));
+    }
+
+    fn dump_if_due(&mut self) {
+        if let Some(why) = self.recorder.as_mut().and_then(Recorder::take_due) {
+            self.dump(why, None);
+        }
+    }
+
+    /// Has the flight record written, on a thread that may wait for a disk.
+    fn dump(&mut self, why: Why, dumped: Option<oneshot::Sender<Result<PathBuf, DumpError>>>) {
+        let written = match &mut self.recorder {
+            Some(recorder) => {
+                let (dump, (folder, dumps_max)) = (recorder.dump(why), recorder.place());
+                tokio::task::spawn_blocking(move || recorder::write(&folder, dumps_max, &dump))
+            }
+            None => tokio::task::spawn_blocking(|| Err(DumpError::Off)),
+        };
+        tokio::spawn(async move {
+            let written = written.await.unwrap_or(Err(DumpError::Stopped));
+            match (dumped, written) {
+                // A caller that went away does not want to know.
+                (Some(dumped), written) => drop(dumped.send(written)),
+                (None, Ok(path)) => tracing::info!(path = %path.display(), "wrote the flight record"),
+                (None, Err(error)) => tracing::warn!(%error, "did not write the flight record"),
+            }
+        });
+    }
+
+    /// The last entry of the flight record. It is written, on this thread, unless the node was asked to stop and led nothing:
+    /// the process is about to end.
+    fn record_end(&mut self, why: &Ended) {
+        let leads = self.leads();
+        let Some(mut recorder) = self.recorder.take() else { return };
+        recorder.record(Kind::Stop { why: why.to_string() });
+        let (folder, dumps_max) = recorder.place();
+        if dumps_max == 0 || (*why == Ended::Stopped && !leads) {
+            return;
+        }
+        if let Err(error) = recorder::write(&folder, dumps_max, &recorder.dump(Why::Ended)) {
+            tracing::warn!(%error, "did not write the flight record");
+        }
+    }
+
     /// Nothing is done any more. Returns what tells when state machines are closed.
     fn end(&mut self, why: Ended) -> Vec<oneshot::Receiver<()>> {
+        self.record_end(&why);
         self.events.close();
         let closing = self.groups.values_mut().map(|driven| {
             driven.shown.end();
@@ -279,20 +411,10 @@ impl Driver {
     fn leads(&self) -> bool {
         self.groups.values().any(|driven| driven.shown.role_state.borrow().role == RoleName::Leader)
     }
-
-    fn now(&self) -> Time {
-        Time::after_origin(self.started.elapsed())
-    }
-
-    /// The clock's moment of `time`, or one far away.
-    fn moment(&self, time: Time) -> Instant {
-        const FAR: Duration = Duration::from_secs(3600);
-        self.started + time.since_origin().min(self.started.elapsed() + FAR)
-    }
 }
 
 /// How long a node that ends waits for its state machines to be closed.
-const CLOSING_MAX: Duration = Duration::from_secs(10);
+pub(crate) const CLOSING_MAX: Duration = Duration::from_secs(10);
 
 impl Drop for Driver {
     /// However the driver ends, by a panic or with its runtime: no caller waits for it any more.

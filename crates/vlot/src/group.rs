@@ -12,16 +12,17 @@ use tokio::sync::{RwLock, RwLockReadGuard, broadcast, oneshot, watch};
 use tokio::time::timeout;
 use vlot_node::act::{Answer, ClosedLog, GroupEvent, Status};
 use vlot_node::input::Input;
-use vlot_node::members::{MemberChange, Members, is_too_large};
+use vlot_node::members::{MemberChange, Members, address_in_use, is_too_large};
 use vlot_node::payload;
 use vlot_node::proposal_id::ProposalId;
+use vlot_node::report::Report;
 use vlot_node::state_machine::{Class, Command, StateMachine, Viewed};
 use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::{RoleState, TransferRefused};
 use vlot_raft::id::{GroupId, NodeId};
 
 use crate::errors::{ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
-use crate::events::Events;
+use crate::events::{Event, Events};
 use crate::shown::Shown;
 use crate::typed::Calling;
 use crate::waiters::Waiters;
@@ -145,6 +146,19 @@ pub(crate) struct Encoded {
 
 impl<S: StateMachine> Group<S> {
     /// The same group by a handle whose calls may take this long.
+    ///
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine<Command = u64, Reply = u64>>(group: Group<S>) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// let hasty = group.within(Duration::from_millis(200));
+    /// if hasty.barrier().await.is_err() {
+    ///     println!("no majority answers at this moment");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn within(&self, timeout: Duration) -> Self {
         Self(Arc::clone(&self.0), timeout)
@@ -167,6 +181,19 @@ impl<S: StateMachine> Group<S> {
     ///
     /// # Errors
     /// [`ProposeError::Unknown`] and [`ProposeError::Stopped`] leave open whether it was applied.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine<Command = u64, Reply = u64>>(group: Group<S>) -> Result<(), Box<dyn std::error::Error>> {
+    /// match group.propose(5).await {
+    ///     Ok(total) => println!("{total}"),
+    ///     Err(ProposeError::Unknown | ProposeError::Stopped) => println!("perhaps"),
+    ///     Err(why) => println!("certainly not: {why}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn propose(&self, command: S::Command) -> Result<S::Reply, ProposeError> {
         let encoded = self.encode(command.class(), command.size_hint(), |buffer| command.encode(buffer))?;
         drop(command);
@@ -224,6 +251,20 @@ impl<S: StateMachine> Group<S> {
     ///
     /// # Errors
     /// If no leader confirms the read.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::{Group, LogId, ReadError, StateMachine};
+    /// # struct Sum(u64);
+    /// # impl StateMachine for Sum {
+    /// #     type Command = u64;
+    /// #     type Reply = u64;
+    /// #     fn apply(&mut self, _: LogId, more: u64) -> u64 { self.0 += more; self.0 }
+    /// # }
+    /// async fn total(sum: &Group<Sum>) -> Result<u64, ReadError> {
+    ///     sum.read(|sum| sum.0).await
+    /// }
+    /// ```
     pub async fn read<T>(&self, look: impl FnOnce(&S) -> T) -> Result<T, ReadError> {
         self.barrier().await?;
         self.look(look).await
@@ -234,6 +275,21 @@ impl<S: StateMachine> Group<S> {
     ///
     /// # Errors
     /// [`ReadError::Fenced`] if the state machine has stopped: its state may be half of a command's.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::{Group, LogId, ReadError, StateMachine};
+    /// # struct Sum(u64);
+    /// # impl StateMachine for Sum {
+    /// #     type Command = u64;
+    /// #     type Reply = u64;
+    /// #     fn apply(&mut self, _: LogId, more: u64) -> u64 { self.0 += more; self.0 }
+    /// # }
+    /// /// Good enough for a dashboard, and it answers without a majority too.
+    /// async fn about(sum: &Group<Sum>) -> Result<u64, ReadError> {
+    ///     sum.look(|sum| sum.0).await
+    /// }
+    /// ```
     pub async fn look<T>(&self, look: impl FnOnce(&S) -> T) -> Result<T, ReadError> {
         let state = self.state().await;
         if self.0.shown.has_failed() {
@@ -250,6 +306,16 @@ impl<S: StateMachine> Group<S> {
     ///
     /// # Errors
     /// If no leader confirms it.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine<Command = u64, Reply = u64>>(group: Group<S>) -> Result<(), Box<dyn std::error::Error>> {
+    /// // This node has caught up with all that was decided before: it is ready to serve.
+    /// group.barrier().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn barrier(&self) -> Result<(), ReadError> {
         let shared = &*self.0;
         if shared.calls.reads.len() >= shared.limits.waiting_reads_max {
@@ -275,11 +341,29 @@ impl<S: StateMachine> Group<S> {
     ///
     /// # Errors
     /// If the leader refuses it, or nothing is heard in time.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine<Command = u64, Reply = u64>>(group: Group<S>) -> Result<(), Box<dyn std::error::Error>> {
+    /// // A machine comes in. It gets the whole log first, and votes once it has it.
+    /// let learner = MemberChange::AddLearner { node: NodeId(4), address: "n4.example:7001".into() };
+    /// group.change_members(vec![learner], Default::default()).await?;
+    ///
+    /// // Refused as `ChangeRefused::NotCaughtUp` until it has caught up. Both at once: never a voter less.
+    /// let replaced = vec![MemberChange::Promote(NodeId(4)), MemberChange::Remove(NodeId(2))];
+    /// group.change_members(replaced, Default::default()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn change_members(&self, changes: Vec<MemberChange>, context: Bytes) -> Result<(), ChangeError> {
         if is_too_large(&changes, &context) {
             return Err(ChangeError::TooLarge);
         }
         let shared = &*self.0;
+        if let Some(by) = address_in_use(&shared.shown.members.borrow(), &changes) {
+            return Err(ChangeError::AddressInUse { by });
+        }
         let sequence = shared.next.fetch_add(1, Relaxed);
         let answer = shared.calls.changes.wait(sequence);
         let asked = Input::ChangeMembers { group: shared.id, sequence, changes, context };
@@ -297,6 +381,18 @@ impl<S: StateMachine> Group<S> {
     ///
     /// # Errors
     /// If this node does not lead, the other cannot, or it does not take over in time.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine<Command = u64, Reply = u64>>(group: Group<S>) -> Result<(), Box<dyn std::error::Error>> {
+    /// // Before this machine is taken down.
+    /// if group.status().role_state.role == RoleName::Leader {
+    ///     group.transfer_leadership(None).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), TransferError> {
         let shared = &*self.0;
         let mut role_states = self.role_states();
@@ -331,6 +427,16 @@ impl<S: StateMachine> Group<S> {
     ///
     /// # Errors
     /// If it cannot be saved, or is not in time.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine<Command = u64, Reply = u64>>(group: Group<S>) -> Result<(), Box<dyn std::error::Error>> {
+    /// group.barrier().await?;
+    /// group.save_snapshot().await?; // it has all that was decided before the barrier
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn save_snapshot(&self) -> Result<(), SnapshotError> {
         let (applied, mut events) = (self.status().applied, self.events());
         let saved = async {
@@ -354,24 +460,77 @@ impl<S: StateMachine> Group<S> {
 
     /// The members of the group, as this node's log says; and each change, the newest one for a receiver that looks late. A
     /// change that is not committed yet counts, and may be undone.
+    ///
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine<Command = u64, Reply = u64>>(group: Group<S>) -> Result<(), Box<dyn std::error::Error>> {
+    /// for (member, address) in group.members().borrow().iter() {
+    ///     println!("node {} at {address}: {:?}", member.node, member.seat);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn members(&self) -> watch::Receiver<Members> {
         self.0.shown.members.subscribe()
     }
 
     /// What happens to the group on this node from now on. A receiver that lags far behind is told how much was dropped.
+    ///
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine<Command = u64, Reply = u64>>(group: Group<S>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut events = group.events();
+    /// while let Ok(event) = events.recv().await {
+    ///     if let GroupEvent::Fenced(why) = event {
+    ///         println!("the state machine has stopped: {why}");
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<GroupEvent> {
         self.0.shown.subscribe()
     }
 
     /// Where the group stands on this node.
+    ///
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine<Command = u64, Reply = u64>>(group: Group<S>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let status = group.status();
+    /// println!("term {}, leader {:?}", status.role_state.term, status.role_state.leader);
+    /// println!("{} entries are decided and not applied here", status.commit.since(status.applied));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn status(&self) -> Status {
         self.0.shown.status()
     }
 
+    /// Where the group stands on this node, in full: both ends of the log, each peer and how far it lags, and what is wrong,
+    /// in sentences. It is made when it is asked for and costs a look at each member; [`Group::status`] costs less. None if
+    /// the group is closed on this node, or the node has stopped.
+    pub async fn report(&self) -> Option<Report> {
+        let (report, made) = oneshot::channel();
+        self.0.events.push(Event::Report { group: self.0.id, report }).ok()?;
+        made.await.ok()
+    }
+
     /// Each change of term, role or leader; the newest one for a receiver that looks late.
+    ///
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine<Command = u64, Reply = u64>>(group: Group<S>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut role_states = group.role_states();
+    /// // Waits until there is a leader.
+    /// let led = role_states.wait_for(|role_state| role_state.leader.is_some()).await?;
+    /// println!("node {:?} leads", led.leader);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn role_states(&self) -> watch::Receiver<RoleState> {
         self.0.shown.role_state.subscribe()
@@ -390,6 +549,17 @@ impl<S: Viewed> Group<S> {
     ///
     /// # Errors
     /// If no leader confirms it.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<T: State + Clone + serde::Serialize>(group: Group<Typed<T>>) -> Result<(), Box<dyn std::error::Error>> {
+    /// // A backup: one moment of the state, which is written while commands go on.
+    /// let state = group.view().await?;
+    /// std::fs::write("backup", postcard::to_stdvec(&state)?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn view(&self) -> Result<S::View, ReadError> {
         self.read(S::view).await
     }

@@ -24,6 +24,7 @@ use vlot_node::replica::LogRead;
 use crate::end::LogFailed;
 use crate::events::Event;
 use crate::figures::Measures;
+use crate::tasks::Spawner;
 
 /// What the thread is asked.
 #[derive(Debug)]
@@ -58,13 +59,14 @@ impl LogThread {
         headroom: Headroom,
         measures: Arc<Measures>,
         report: Arc<dyn Fn(Event) + Send + Sync>,
+        spawner: &Spawner,
     ) -> std::io::Result<Self>
     where
         Log<D>: Send,
     {
         let (tasks, inbox) = sync_channel(TASKS_MAX);
         let worker = LogWorker { log, writer: LogWriter::default(), headroom, is_full: false, measures, report };
-        let thread = std::thread::Builder::new().name("log".into()).spawn(move || worker.run(&inbox))?;
+        let thread = spawner.spawn_thread("log", move || worker.run(&inbox))?;
         Ok(Self { tasks: Some(tasks), thread: Some(thread) })
     }
 

@@ -9,7 +9,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::{RwLock, oneshot};
 use vlot_node::act::Answer;
 use vlot_node::input::Input;
@@ -23,6 +22,7 @@ use vlot_raft::id::{GroupId, LogId};
 use crate::events::Events;
 use crate::group::Calls;
 use crate::snapshots::Snapshots;
+use crate::tasks::Spawner;
 
 /// How much may be applied in place, on the node's own thread, if every command of it is prompt: about a millisecond's work.
 const IN_PLACE_ENTRIES_MAX: usize = 1024;
@@ -62,7 +62,7 @@ struct Shared<S: StateMachine> {
     calls: Arc<Calls<S>>,
     events: Arc<Events>,
     snapshots: Snapshots,
-    runtime: Handle,
+    spawner: Spawner,
     work: Mutex<Work<S>>,
 }
 
@@ -97,8 +97,8 @@ impl<S: StateMachine> Typed<S> {
         snapshots: Snapshots,
     ) -> Self {
         let work = Work { jobs: VecDeque::new(), is_running: false, applied, taken: None, has_failed: false };
-        let (runtime, work) = (Handle::current(), Mutex::new(work));
-        let shared = Shared { group, origin, state, calls, events, snapshots, runtime, work };
+        let (spawner, work) = (snapshots.spawner.clone(), Mutex::new(work));
+        let shared = Shared { group, origin, state, calls, events, snapshots, spawner, work };
         Self { shared: Arc::new(shared) }
     }
 
@@ -171,7 +171,7 @@ impl<S: StateMachine> Machine for Typed<S> {
         let (Some(header), Some(mut snapshot)) = (header, taken) else { return };
         // Not on the thread that applies: a snapshot is a handle to a state that stays as it is.
         let shared = Arc::clone(&self.shared);
-        self.shared.runtime.spawn_blocking(move || {
+        self.shared.spawner.spawn_blocking(move || {
             let Snapshots { dir, measures, .. } = &shared.snapshots;
             let saved = catch_unwind(AssertUnwindSafe(|| measures.saves.time(|| dir.save(&header, &mut *snapshot))));
             let saved = match saved {
@@ -204,7 +204,7 @@ impl<S: StateMachine> Shared<S> {
         }
         drop(work);
         let shared = Arc::clone(self);
-        self.runtime.spawn_blocking(move || while shared.work_off() {});
+        self.spawner.spawn_blocking(move || while shared.work_off() {});
     }
 
     /// Does the next job. False if there is none.
@@ -301,7 +301,7 @@ impl<S: StateMachine> Shared<S> {
     /// Does some maintenance in a while, unless there is something else to do by then.
     fn maintain_soon(self: &Arc<Self>) {
         let shared = Arc::clone(self);
-        self.runtime.spawn(async move {
+        self.spawner.spawn(async move {
             tokio::time::sleep(MAINTENANCE_PAUSE).await;
             let is_planned = shared.work().jobs.iter().any(|job| matches!(job, Job::Maintain));
             if !is_planned {

@@ -4,20 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::hash::{BuildHasher, Hasher};
-use std::io::{self, Write};
-use std::path::Path;
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use tokio::runtime::Handle;
 use tokio::sync::{RwLock, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::timeout;
 use vlot_log::damage::Damage;
-use vlot_log::disk::real::{RealDisk, free_bytes};
+use vlot_log::disk::Disk;
 use vlot_log::index::GroupState;
 use vlot_log::log::{self, Log};
 use vlot_node::group::Begun;
@@ -27,12 +24,13 @@ use vlot_node::node::{self, NewGroup};
 use vlot_node::payload;
 use vlot_node::replica::{self, Begin, CannotBegin};
 use vlot_node::snapshot::dir::SnapshotDir;
+use vlot_node::snapshot::{Flaw, SnapshotError};
 use vlot_node::state_machine::StateMachine;
 use vlot_node::typed::sessions;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::state::Config;
 
-use crate::driver::Driver;
+use crate::driver::{CLOSING_MAX, Driver};
 use crate::end::Ended;
 use crate::events::{Beginning, Event, Events};
 use crate::figures::{Measures, Meter};
@@ -41,8 +39,12 @@ use crate::log_thread::{Headroom, LogThread};
 use crate::machine::Typed;
 use crate::net::{self, Net};
 use crate::options::{BadOptions, Options};
+use crate::recorder::{self, DumpError, Kind, Recorder};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
+use crate::stages::Stages;
+use crate::storage::{DirError, Opened, Storage, disk_number, draw};
+use crate::tasks::Spawner;
 use crate::typed::Calling;
 
 /// A running node. Dropping it stops it.
@@ -63,6 +65,8 @@ pub struct Node {
     events: Arc<Events>,
     meter: Meter,
     driver: Option<JoinHandle<()>>,
+    /// Ends when nothing uses the folder of snapshots any more.
+    released: Option<oneshot::Receiver<()>>,
     ended: watch::Receiver<Option<Ended>>,
 }
 
@@ -80,7 +84,7 @@ pub enum OpenError {
     /// With these options no node could work as it should.
     Options(BadOptions),
     /// The directory cannot be used, or another process has it.
-    Dir(vlot_log::disk::real::DirError),
+    Dir(DirError),
     /// The log is another node's, is damaged, or cannot be read.
     Log(vlot_log::error::OpenError),
     /// The number of the disk cannot be kept.
@@ -109,6 +113,8 @@ pub enum GroupError {
     CannotBegin(CannotBegin),
     /// The folder of snapshots cannot be read.
     Snapshots(io::Error),
+    /// Its snapshot cannot be used, and its log begins after it.
+    UnusableSnapshot(SnapshotError),
     /// Its snapshot cannot be restored.
     Restore(Fence),
     /// The node has stopped.
@@ -131,20 +137,40 @@ impl Node {
     /// See [`OpenError`]; each names what is wrong and where.
     ///
     /// # Panics
-    /// Outside of a tokio runtime with I/O and time.
+    /// Outside of a tokio runtime with I/O and time, unless [`Options::runtime`] names one.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::{Node, NodeId, Options, storage::MemoryDisk};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let disk = MemoryDisk::new();
+    /// let node = Node::open(Options { node: NodeId(3), ..Options::on(&disk) }).await?;
+    /// println!("node {} listens at {}", node.node(), node.address());
+    /// node.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         options.check().map_err(OpenError::Options)?;
+        let spawner = Spawner::new(options.runtime.clone());
+        // What is made here that is tokio's belongs to the runtime of the node's tasks.
+        let _entered = spawner.tasks().enter();
         let config = Arc::new(options.config());
         let config_to_lead = options.config_to_lead().map(Arc::new);
-        let Options { dir, cluster, node, listen, peers, .. } = options;
+        let Options { storage, cluster, node, listen, peers, .. } = options;
         let security = options.tls.as_ref().map(net::Security::load).transpose().map_err(OpenError::Tls)?;
-        let disk = RealDisk::open(&dir).map_err(OpenError::Dir)?;
-        let snapshots = RealDisk::open(dir.join("snapshots")).map_err(OpenError::Dir)?;
+        // A flight record is for people, who look for it in a folder.
+        let flights = match &storage {
+            Storage::Dir(dir) => Some(dir.join(recorder::FOLDER)),
+            _ => None,
+        };
+        let Opened { log: mut dir, snapshots } = storage.open().map_err(OpenError::Dir)?;
         let snapshots = SnapshotDir::open(snapshots).map_err(OpenError::Snapshots)?;
         // The members of a group are known before any entry is read again.
         let keep = payload::sets_configuration;
         let log = log::Options { keep, accept_damaged_entries: true, ..options.log };
-        let (log, recovered) = Log::open(disk, log::Identity { cluster, node }, log).map_err(OpenError::Log)?;
+        let (log, recovered) = Log::open(dir.clone(), log::Identity { cluster, node }, log).map_err(OpenError::Log)?;
         if let Some(torn) = &recovered.torn {
             tracing::warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes, "cut off a write that was never finished");
         }
@@ -153,19 +179,23 @@ impl Node {
             recovered.groups.into_iter().map(|(id, state)| (id, LogOf::Closed(Box::new(state), damaged.remove(&id))));
         let logs = Mutex::new(logs.collect());
         let events = Arc::new(Events::default());
-        let disk = disk_id(&dir).map_err(OpenError::DiskNumber)?;
+        let disk = disk_number(&mut dir).map_err(OpenError::DiskNumber)?;
         let identity = net::Identity { cluster, node, disk };
         let net_options = net::Options { limits: options.net, ..net::Options::new(identity, listen, peers.clone()) };
         let net_options = net::Options { advertise: options.advertise, security, pages: options.pages, ..net_options };
         let (net, inbox) = Net::start(net_options).map_err(OpenError::Listen)?;
         let address = net.address().to_owned();
         let report = Arc::clone(&events);
-        let headroom = Headroom::new(options.headroom_bytes, move || free_bytes(&dir).ok());
+        let recorder =
+            options.recorder.zip(flights).map(|(limits, folder)| begin_record(limits, folder, cluster, &config));
+        let headroom = Headroom::new(options.headroom_bytes, move || dir.free_bytes());
         let report = Arc::new(move |event: Event| drop(report.push(event)));
         let measures = Arc::new(Measures::new());
-        let log = LogThread::start(log, headroom, Arc::clone(&measures), report).map_err(OpenError::Thread)?;
+        let log =
+            LogThread::start(log, headroom, Arc::clone(&measures), report, &spawner).map_err(OpenError::Thread)?;
         let (told, ended) = watch::channel(None);
-        let started = Instant::now();
+        // A clock that shows a time before 1970 tells nothing.
+        let unix = options.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         let node_options = node::Options {
             config: Arc::clone(&config),
             disk,
@@ -174,14 +204,15 @@ impl Node {
             apply_bytes_max: options.apply_bytes_max,
             retention: options.retention,
             transfer: options.transfer,
+            policies: options.policies,
             origin: draw(),
-            // A clock that shows a time before 1970 tells nothing.
-            unix_at_origin: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            unix_at_origin: unix.saturating_sub(options.clock.now().since_origin()),
             parts: snapshots.parts(),
         };
         let net = Arc::new(net);
         let meter = Meter { measures: Arc::clone(&measures), net: Arc::downgrade(&net) };
-        let snapshots = Snapshots::new(snapshots, Handle::current(), Arc::clone(&events), Arc::clone(&measures));
+        let (snapshots, released) =
+            Snapshots::new(snapshots, spawner.clone(), Arc::clone(&events), Arc::clone(&measures));
         let driver = Driver {
             node: node::Node::new(node_options),
             events: Arc::clone(&events),
@@ -190,12 +221,14 @@ impl Node {
             log,
             snapshots: snapshots.clone(),
             groups: BTreeMap::new(),
-            started,
+            clock: options.clock,
             heartbeat: options.heartbeat,
             measures,
+            recorder,
+            stages: Stages::default(),
             ended: told,
         };
-        let driver = tokio::spawn(driver.run());
+        let driver = spawner.spawn(driver.run());
         Ok(Self {
             node,
             address,
@@ -211,6 +244,7 @@ impl Node {
             events,
             meter,
             driver: Some(driver),
+            released: Some(released),
             ended,
         })
     }
@@ -221,6 +255,19 @@ impl Node {
     ///
     /// # Errors
     /// See [`GroupError`]. After any but [`GroupError::Stopped`] it may be tried again.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine + Default>(node: Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// // On each of the three nodes alike.
+    /// let first = node.group(GroupId(1), [1, 2, 3].map(NodeId), S::default()).await?;
+    /// // On a node that is to join a group that runs.
+    /// let second = node.group(GroupId(2), [], S::default()).await?;
+    /// # let _ = (first, second);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn group<S: StateMachine>(
         &self,
         id: GroupId,
@@ -313,8 +360,12 @@ impl Node {
         // A snapshot that the log does not know was never put in its place, and the one before it still counts.
         let newest =
             self.snapshots.dir.newest(group, |id| recovered.runs.contains(id)).map_err(GroupError::Snapshots)?;
-        for flaw in newest.unusable {
+        for flaw in &newest.unusable {
             tracing::warn!(%group, %flaw, "a snapshot cannot be used");
+        }
+        let reaches = newest.saved.as_ref().map_or(LogId::ZERO, |saved| saved.header.id).max(begun.durable);
+        if let Some(flaw) = newest.unusable.into_iter().next().filter(|_| reaches < recovered.runs.after()) {
+            return Err(GroupError::UnusableSnapshot(flaw));
         }
         let Some(saved) = newest.saved.filter(|saved| saved.header.id > begun.durable) else { return Ok(begun) };
         let id = saved.header.id;
@@ -328,6 +379,18 @@ impl Node {
     ///
     /// # Errors
     /// See [`CloseError`].
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<S: StateMachine + Default>(node: Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// node.close(GroupId(1)).await?;
+    /// assert!(node.groups().contains(&(GroupId(1), false)));
+    /// let again = node.group(GroupId(1), [1, 2, 3].map(NodeId), S::default()).await?;
+    /// # let _ = again;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn close(&self, group: GroupId) -> Result<(), CloseError> {
         self.end(group, false).await
     }
@@ -368,6 +431,10 @@ impl Node {
         self.node
     }
 
+    pub(crate) fn spawner(&self) -> &Spawner {
+        &self.snapshots.spawner
+    }
+
     /// The bounds of the sessions of typed states.
     pub(crate) fn sessions(&self) -> sessions::Limits {
         self.sessions.clone()
@@ -380,12 +447,42 @@ impl Node {
     }
 
     /// Reads what this node measures.
+    ///
+    /// ```
+    /// # use vlot::Node;
+    /// # fn example(node: &Node) {
+    /// let meter = node.meter(); // kept, and read whenever figures are asked for
+    /// println!("{} bytes written to the log", meter.read().log.written_bytes);
+    /// # }
+    /// ```
     #[must_use]
     pub fn meter(&self) -> Meter {
         self.meter.clone()
     }
 
+    /// Writes the flight record of this moment to a file in the folder `flight` of the node's directory, and says which. It is
+    /// written by itself when a leader changes or something fails: see [`recorder`].
+    ///
+    /// # Errors
+    /// See [`DumpError`].
+    pub async fn dump_flight(&self) -> Result<PathBuf, DumpError> {
+        let (dumped, written) = oneshot::channel();
+        self.events.push(Event::DumpFlight { dumped }).map_err(|_| DumpError::Stopped)?;
+        written.await.unwrap_or(Err(DumpError::Stopped))
+    }
+
     /// Waits until the node has ended, and says why: its disk has failed, its driver panicked, or it was stopped.
+    ///
+    /// ```
+    /// # use vlot::Node;
+    /// # async fn serve() {}
+    /// # async fn example(node: Node) {
+    /// tokio::select! {
+    ///     () = serve() => {}
+    ///     why = node.failed() => eprintln!("the node has ended: {why}"),
+    /// }
+    /// # }
+    /// ```
     pub async fn failed(&self) -> Ended {
         let mut ended = self.ended.clone();
         let why = ended.wait_for(Option::is_some).await;
@@ -393,12 +490,20 @@ impl Node {
         why.ok().and_then(|why| why.clone()).unwrap_or(Ended::Stopped)
     }
 
-    /// Stops: nothing is proposed, applied or answered any more. What was accepted before is in the log.
+    /// Stops: nothing is proposed, applied or answered any more. What was accepted before is in the log, and its storage is
+    /// free for another node, unless a state machine stands still for long.
     pub async fn shutdown(mut self) {
         let _ = self.events.push(Event::Stop);
         if let Some(driver) = self.driver.take() {
             // A driver that panicked has said so.
             let _ = driver.await;
+        }
+        let (spawner, released) = (self.snapshots.spawner.clone(), self.released.take());
+        drop(self);
+        if let Some(released) = released {
+            // Threads that have just closed a state machine or written a snapshot still have the folder at hand.
+            let wait = spawner.spawn(async move { drop(timeout(CLOSING_MAX, released).await) });
+            let _ = wait.await;
         }
     }
 
@@ -434,30 +539,11 @@ fn damaged_entries(all: &[Damage]) -> BTreeMap<GroupId, (LogIndex, LogIndex)> {
     damaged
 }
 
-/// The number of this disk, drawn when it is first used. A node that loses the disk loses the number with it.
-fn disk_id(dir: &Path) -> io::Result<u64> {
-    let path = dir.join("disk");
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("{} holds no number", path.display()));
-            u64::from_str_radix(text.trim(), 16).map_err(|_| damaged())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let (disk, unfinished) = (draw().max(1), dir.join("disk.new"));
-            let mut file = File::create(&unfinished)?;
-            writeln!(file, "{disk:016x}")?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            File::open(dir)?.sync_all()?;
-            Ok(disk)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// A number that no other process draws, but by rare chance.
-fn draw() -> u64 {
-    std::hash::RandomState::new().build_hasher().finish()
+fn begin_record(limits: recorder::Limits, folder: PathBuf, cluster: u64, config: &Config) -> Recorder {
+    let Config { node, heartbeat, election_timeout, .. } = *config;
+    let mut recorder = Recorder::new(limits, folder, (cluster, node), draw());
+    recorder.record(Kind::Start { version: env!("CARGO_PKG_VERSION").to_owned(), heartbeat, election_timeout });
+    recorder
 }
 
 impl fmt::Display for OpenError {
@@ -488,6 +574,14 @@ impl fmt::Display for GroupError {
             ),
             Self::CannotBegin(error) => error.fmt(f),
             Self::Snapshots(error) => write!(f, "cannot read the snapshots: {error}"),
+            Self::UnusableSnapshot(flaw @ SnapshotError::Damaged { flaw: Flaw::OtherVersion { .. }, .. }) => {
+                flaw.fmt(f)
+            }
+            Self::UnusableSnapshot(flaw) => write!(
+                f,
+                "{flaw}; nothing before the log's beginning is left on this disk: remove the member and add it again, with \
+                 an empty directory"
+            ),
             Self::Restore(why) => why.fmt(f),
             Self::Stopped => f.write_str("the node has stopped"),
         }

@@ -5,8 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::runtime::Handle;
-use vlot_log::disk::real::RealDisk;
+use tokio::sync::oneshot;
 use vlot_node::input::{Input, TransferDone};
 use vlot_node::snapshot::dir::SnapshotDir;
 use vlot_node::transfer::TransferAct;
@@ -14,16 +13,20 @@ use vlot_raft::id::{GroupId, LogId};
 
 use crate::events::Events;
 use crate::figures::Measures;
+use crate::storage::AnyDisk;
+use crate::tasks::Spawner;
 
 /// The folder of snapshots, and where blocking work is done.
 #[derive(Clone)]
 pub(crate) struct Snapshots {
-    pub(crate) dir: Arc<SnapshotDir<RealDisk>>,
-    runtime: Handle,
+    pub(crate) dir: Arc<SnapshotDir<AnyDisk>>,
+    pub(crate) spawner: Spawner,
     events: Arc<Events>,
     pub(crate) measures: Arc<Measures>,
     /// What is yet to be done, for each group whose files a thread is working on.
     jobs: Arc<Mutex<BTreeMap<GroupId, VecDeque<Job>>>>,
+    /// Gone with the last clone, after `dir`.
+    _released: Arc<oneshot::Sender<()>>,
 }
 
 enum Job {
@@ -32,13 +35,16 @@ enum Job {
 }
 
 impl Snapshots {
+    /// Also gives what ends when nothing uses the folder any more.
     pub(crate) fn new(
-        dir: SnapshotDir<RealDisk>,
-        runtime: Handle,
+        dir: SnapshotDir<AnyDisk>,
+        spawner: Spawner,
         events: Arc<Events>,
         measures: Arc<Measures>,
-    ) -> Self {
-        Self { dir: Arc::new(dir), runtime, events, measures, jobs: Arc::default() }
+    ) -> (Self, oneshot::Receiver<()>) {
+        let (released, is_released) = oneshot::channel();
+        let (dir, jobs) = (Arc::new(dir), Arc::default());
+        (Self { dir, spawner, events, measures, jobs, _released: Arc::new(released) }, is_released)
     }
 
     /// Removes a group's snapshots of entries before this one.
@@ -58,7 +64,7 @@ impl Snapshots {
         drop(jobs);
         if is_idle {
             let this = self.clone();
-            self.runtime.spawn_blocking(move || while this.work_off(group) {});
+            self.spawner.spawn_blocking(move || while this.work_off(group) {});
         }
     }
 

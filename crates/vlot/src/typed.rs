@@ -114,6 +114,19 @@ impl Node {
     ///
     /// # Errors
     /// See [`GroupError`].
+    ///
+    /// # Example
+    /// ```no_run
+    /// # use vlot::*;
+    /// # async fn example<T: State + Default>(node: Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// // On each of the three nodes alike.
+    /// let first = node.typed(GroupId(1), [1, 2, 3].map(NodeId), T::default()).await?;
+    /// // On a node that is to join a group that runs.
+    /// let second = node.typed(GroupId(2), [], T::default()).await?;
+    /// # let _ = (first, second);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn typed<T: State>(
         &self,
         id: GroupId,
@@ -121,7 +134,7 @@ impl Node {
         state: T,
     ) -> Result<Group<Typed<T>>, GroupError> {
         let group = self.group(id, voters, Typed::with(self.sessions(), state)).await?;
-        tokio::spawn(announce::announce(group.clone(), self.node()));
+        self.spawner().spawn(announce::announce(group.clone(), self.node()));
         Ok(group)
     }
 }
@@ -134,6 +147,19 @@ impl<T: State> Group<Typed<T>> {
     ///
     /// # Errors
     /// See [`CallError`]; [`CallError::Unknown`] alone leaves open whether it was applied.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<T: State<Command = u64, Reply = u64>>(group: Group<Typed<T>>) -> Result<(), Box<dyn std::error::Error>> {
+    /// match group.call(5).await {
+    ///     Ok(reply) => println!("{reply}"),
+    ///     Err(CallError::Unknown(Some(id))) => println!("ask for {id} later"),
+    ///     Err(why) => println!("{why}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn call(&self, command: T::Command) -> Result<T::Reply, CallError> {
         let deadline = self.deadline();
         loop {
@@ -152,6 +178,19 @@ impl<T: State> Group<Typed<T>> {
     ///
     /// # Errors
     /// As [`Group::call`].
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<T: State<Command = u64, Reply = u64>>(group: Group<Typed<T>>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let session = group.open_session().await?; // once, and kept where the caller keeps what it must not forget
+    /// let id = CallId { session, serial: 1 };
+    /// let reply = group.call_as(id, 1, 5).await?;
+    /// // The same call again, from here or any other node: it is not applied again.
+    /// assert_eq!(group.call_as(id, 1, 5).await?, reply);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn call_as(&self, id: CallId, settled: u64, command: T::Command) -> Result<T::Reply, CallError> {
         let Ok(unsettled) = u16::try_from(id.serial.saturating_sub(settled)) else {
             return Err(CallError::Refused(ProposeError::Busy));
@@ -171,6 +210,20 @@ impl<T: State> Group<Typed<T>> {
     ///
     /// # Errors
     /// If it is not decided in time. It may be asked again.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<T: State<Command = u64, Reply = u64>>(group: Group<Typed<T>>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let id: CallId = "17-4".parse()?; // as a caller was told
+    /// match group.resolve(id).await? {
+    ///     Resolved::Applied(reply) => println!("it was applied: {reply}"),
+    ///     Resolved::NotApplied => println!("it was not, and never will be"),
+    ///     Resolved::Forgotten => println!("its session has ended"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn resolve(&self, id: CallId) -> Result<Resolved<T::Reply>, ProposeError> {
         match self.propose_until(self.deadline(), &Call::Resolve(id)).await? {
             Reply::Applied(reply) => Ok(Resolved::Applied(reply)),
@@ -202,6 +255,18 @@ impl<T: State> Group<Typed<T>> {
     ///
     /// # Errors
     /// If it is not opened in time.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<T: State<Command = u64, Reply = u64>>(group: Group<Typed<T>>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let session = group.session().await?;
+    /// let reply = session.call(5).await?;
+    /// session.close().await?;
+    /// # let _ = reply;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn session(&self) -> Result<Session<T>, ProposeError> {
         let window = Window::new(self.open_session().await?, self.0.calling.unsettled_max);
         Ok(Session { group: self.clone(), window: Arc::new(window) })
@@ -220,6 +285,18 @@ impl<T: State> Group<Typed<T>> {
     ///
     /// # Errors
     /// If a member does not understand that version, or it is not decided in time.
+    ///
+    /// # Example
+    /// ```
+    /// # use vlot::*;
+    /// # async fn example<T: State<Command = u64, Reply = u64>>(group: Group<Typed<T>>) -> Result<(), Box<dyn std::error::Error>> {
+    /// // The way back to a program that reads version 1 alone: this first, then a snapshot on every node.
+    /// group.limit_version(Some(1)).await?;
+    /// group.barrier().await?;
+    /// group.save_snapshot().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn limit_version(&self, limit: Option<Version>) -> Result<(), LimitError> {
         let limited = self.propose_until(self.deadline(), &Call::Limit(limit)).await;
         match limited.map_err(LimitError::Proposal)? {

@@ -94,7 +94,7 @@ async fn serve<const NEWEST: u16>(part: &[String]) {
     let [number, _, addresses, dir] = part else { panic!("{part:?}") };
     let me = NodeId(number.parse().unwrap());
     let peers: BTreeMap<_, _> = (1..).map(NodeId).zip(addresses.split(',').map(str::to_owned)).collect();
-    let options = Options {
+    let mut options = Options {
         node: me,
         listen: Listen::At(peers[&me].clone()),
         peers: peers.clone(),
@@ -102,6 +102,7 @@ async fn serve<const NEWEST: u16>(part: &[String]) {
         election_timeout: Duration::from_millis(500),
         ..Options::new(dir)
     };
+    options.log.segment_bytes = 1 << 20;
     let node = Node::open(options).await.unwrap();
     let group = node.typed(GroupId(1), peers.into_keys(), Program::<NEWEST>::default()).await.unwrap();
     let group = group.within(Duration::from_secs(3));
@@ -112,7 +113,7 @@ async fn serve<const NEWEST: u16>(part: &[String]) {
         tokio::spawn(async move {
             let (tag, line) = line.split_once(' ').unwrap();
             let answer = answer(&group, line).await;
-            writeln!(io::stdout(), "> {tag} {answer}").unwrap();
+            println!("> {tag} {answer}");
         });
     }
     node.shutdown().await;

@@ -111,14 +111,16 @@ impl World {
     fn options(&self, node: u64) -> Options {
         let peers: BTreeMap<NodeId, String> = (1..=3).map(|node| (NodeId(node), format!("n{node}"))).collect();
         let listen = Listen::through(self.hub.at(&format!("n{node}")));
-        Options {
+        let mut options = Options {
             node: NodeId(node),
             listen,
             peers,
             heartbeat: Duration::from_millis(30),
             election_timeout: Duration::from_millis(300),
             ..Options::new(self.dir.join(node.to_string()))
-        }
+        };
+        options.log.segment_bytes = 1 << 20;
+        options
     }
 
     async fn start<T: State + Default>(&self, node: u64) -> (Node, Group<Typed<T>>) {

@@ -3,7 +3,7 @@
 //! Owns the directory's lock, so that two processes never write one log. Knows nothing of what is in the files.
 
 use crate::disk::Disk;
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
+use rustix::fs::{Advice, CWD, FallocateFlags, RenameFlags, fadvise, fallocate, renameat_with, statvfs};
 use rustix::io::Errno;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -57,6 +57,15 @@ impl RealDisk {
             Err(TryLockError::Error(error)) => Err(DirError::Io { dir, error }),
         }
     }
+}
+
+/// Lets two directories of one file system change places, in one step: a crash finds both, each under one of the names.
+/// Durable once the directories that hold them are synced.
+///
+/// # Errors
+/// If the system refuses it, or the file system cannot.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
 
 /// Makes the directory and its lock.
@@ -159,6 +168,10 @@ impl Disk for RealDisk {
     fn path(&self, name: &str) -> PathBuf {
         self.place.join(name)
     }
+
+    fn free_bytes(&self) -> Option<u64> {
+        free_bytes(&self.place).ok()
+    }
 }
 
 /// How many bytes are free in the file system that a directory is in, for a user without administrative rights.
@@ -183,7 +196,11 @@ fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
 impl fmt::Display for DirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Locked { dir } => write!(f, "{}: the directory is in use by another process", dir.display()),
+            Self::Locked { dir } => write!(
+                f,
+                "{}: the directory is in use by another process, or by another node of this one",
+                dir.display()
+            ),
             Self::Io { dir, error } => write!(f, "{}: {error}", dir.display()),
         }
     }

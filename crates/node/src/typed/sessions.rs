@@ -151,8 +151,10 @@ impl<R> Sessions<R> {
 
     /// Opens a session by the entry at this index.
     pub fn open(&mut self, by: LogIndex) -> SessionId {
-        if self.open.len() >= self.limits.sessions_max {
-            self.close_idlest();
+        if self.open.len() >= self.limits.sessions_max
+            && let Some(&(_, idlest)) = self.by_use.first()
+        {
+            self.close(idlest);
         }
         let id = SessionId(by.0);
         let session = Session { used: self.time, unsettled: 1, answers: VecDeque::new(), reply_bytes: 0 };
@@ -194,9 +196,11 @@ impl<R> Sessions<R> {
     /// Remembers how a call was answered that was looked up as [`Known::New`]; the reply takes so many bytes.
     pub fn applied(&mut self, call: CallId, reply: R, bytes: usize) {
         self.answer(call, Answer::Applied { reply, bytes: bytes.saturating_add(ANSWER_BYTES) });
-        // The session in use is the last to be ended.
-        while self.reply_bytes > self.limits.reply_bytes_max && self.open.len() > 1 {
-            self.close_idlest();
+        // The session in use stays, whatever it takes.
+        while self.reply_bytes > self.limits.reply_bytes_max
+            && let Some(&(_, idlest)) = self.by_use.iter().find(|(_, id)| *id != call.session)
+        {
+            self.close(idlest);
         }
     }
 
@@ -221,12 +225,6 @@ impl<R> Sessions<R> {
         session.answers[beyond] = Some(answer);
         session.reply_bytes += bytes;
         self.reply_bytes += bytes;
-    }
-
-    fn close_idlest(&mut self) {
-        if let Some(&(_, idlest)) = self.by_use.first() {
-            self.close(idlest);
-        }
     }
 }
 
@@ -435,6 +433,17 @@ mod tests {
         assert!(sessions.is_full(second), "alone it stays, and takes no more");
         assert_eq!(make(&mut sessions, call(second, 1), 1, 0), Known::Applied(&9));
         assert_eq!(make(&mut sessions, call(second, 2), 2, 0), Known::New, "the first is settled");
+    }
+
+    #[test]
+    fn a_session_in_use_is_not_ended_to_make_room_for_its_own_replies() {
+        let mut sessions = Sessions::new(LIMITS);
+        let (first, second) = (sessions.open(LogIndex(1)), sessions.open(LogIndex(2)));
+        // At the same moment: the first is ended first.
+        assert_eq!(sessions.look_up(call(first, 1), 1), Known::New);
+        sessions.applied(call(first, 1), 9, LIMITS.reply_bytes_max);
+        assert_eq!(make(&mut sessions, call(first, 1), 1, 0), Known::Applied(&9));
+        assert_eq!(make(&mut sessions, call(second, 1), 1, 0), Known::NoSession);
     }
 
     #[test]
