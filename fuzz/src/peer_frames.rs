@@ -25,6 +25,7 @@ use vlot_node::machine::Fence;
 use vlot_node::members::{ChangeRequest, MemberChange, Members, MembersAt, MembersEntry};
 use vlot_node::node::{NewGroup, Node, Options};
 use vlot_node::payload::{self, Payload};
+use vlot_node::policy::Policies;
 use vlot_node::proposal_id::ProposalId;
 use vlot_node::replica::{Begin, Committed, Limits, LogRead};
 use vlot_node::retention;
@@ -396,7 +397,9 @@ impl Host {
             | Act::SetDisks(_)
             | Act::Show { .. }
             | Act::ShowMembers { .. }
-            | Act::Tell { .. } => {}
+            | Act::ShowHealth { .. }
+            | Act::Tell { .. }
+            | Act::Record { .. } => {}
         }
         None
     }
@@ -557,6 +560,7 @@ fn options(sleep_after: Option<Duration>) -> Options {
         apply_bytes_max: APPLY_BYTES_MAX,
         retention: RETENTION,
         transfer: vlot_node::transfer::Limits::default(),
+        policies: Policies::default(),
         origin: 1,
         unix_at_origin: Duration::from_secs(1),
         parts: BTreeMap::new(),

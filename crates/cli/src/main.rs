@@ -9,8 +9,10 @@ mod client;
 mod completion;
 mod ctl;
 mod dev;
+mod explain;
 mod log;
 mod logging;
+mod recover;
 mod server;
 mod signals;
 mod snapshot;
@@ -51,7 +53,9 @@ fn run_command(program: &str, commands: fn() -> Command) -> ExitCode {
         Some(("dev", _)) => ("dev", dev::run),
         Some(("bench", _)) => ("bench", bench::run),
         Some(("log", _)) => ("log", log::run),
+        Some(("explain", _)) => ("explain", explain::run),
         Some(("cert", _)) => ("cert", cert::run),
+        Some(("recover-from-lost-quorum", _)) => ("recover-from-lost-quorum", recover::run),
         _ => return ctl::run(program, &root),
     };
     if let Some(flag) = ctl::flag_before_command(&root) {
@@ -70,7 +74,9 @@ fn vlot() -> Command {
         .subcommands(ctl::commands("vlot"))
         .subcommand(bench::command())
         .subcommand(log::command())
+        .subcommand(explain::command())
         .subcommand(cert::command())
+        .subcommand(recover::command())
         .subcommand(completion::command())
 }
 

@@ -50,7 +50,12 @@ pub(crate) fn run(program: &'static str, arguments: Vec<String>) -> ExitCode {
         let _within = runtime.enter();
         signals::tell_of_each(SignalKind::hangup(), asked_to_reopen.clone());
     }
-    match runtime.block_on(serve(config, asked_to_stop, asked_to_reopen)) {
+    let asked_to_dump = Arc::new(Notify::new());
+    {
+        let _within = runtime.enter();
+        signals::tell_of_each(SignalKind::user_defined1(), asked_to_dump.clone());
+    }
+    match runtime.block_on(serve(config, asked_to_stop, asked_to_reopen, asked_to_dump)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }

@@ -260,7 +260,8 @@ impl fmt::Display for OpenError {
             Self::OtherVersion { file, expected, found } => {
                 write!(
                     f,
-                    "{}: log of format version {found}; this program reads versions up to {expected}",
+                    "{}: log of format version {found}; this program reads versions up to {expected}: start the version that \
+                     wrote it, or a later one",
                     file.display()
                 )
             }

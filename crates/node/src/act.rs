@@ -10,11 +10,13 @@ use vlot_log::index::GroupState;
 use vlot_log::record::Write;
 use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::{Event, Misbehaviour, RoleState, TransferRefused};
+use vlot_raft::election::ElectionEvent;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 
 use crate::lane::Lane;
 use crate::machine::Fence;
 use crate::members::Members;
+use crate::policy::MemberHealth;
 use crate::proposals::NotProposed;
 use crate::replica::{Committed, LogRead};
 use crate::snapshot::Header;
@@ -115,12 +117,26 @@ pub enum Act {
         /// Its members.
         members: Members,
     },
+    /// Show how the other members are, as the leader sees them; none of them unless this node leads.
+    ShowHealth {
+        /// Of which group.
+        group: GroupId,
+        /// How they are.
+        health: Vec<MemberHealth>,
+    },
     /// Tell what has happened to a group.
     Tell {
         /// Which.
         group: GroupId,
         /// What.
         event: GroupEvent,
+    },
+    /// Put a step of an election on record, if there is one.
+    Record {
+        /// In which group.
+        group: GroupId,
+        /// The step.
+        event: ElectionEvent,
     },
     /// Tell what a peer did wrong; it was ignored.
     Complain {

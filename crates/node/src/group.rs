@@ -4,6 +4,7 @@
 //! Must not know of other groups.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use vlot_raft::effect::{Event, RoleName, WriteId};
@@ -18,8 +19,10 @@ use crate::members::{MemberChange, Members};
 use crate::news::{Bulletin, News};
 use crate::payload::Payload;
 use crate::peers::Peers;
+use crate::policy::{self, MemberHealth, Policies, Watch};
 use crate::proposals::NotProposed;
 use crate::replica::{Committed, Replica, Work};
+use crate::report::{Context, Report};
 use crate::retention::Retention;
 use crate::snapshot::{Header, SnapshotInfo};
 use crate::state_machine::Class;
@@ -53,6 +56,9 @@ pub(crate) struct Group {
     /// The entry that has set those members, and its term.
     named_by: Option<(LogIndex, Option<Term>)>,
     entitled: Vec<(NodeId, u64)>,
+    /// How the other members were last shown to be.
+    health: Vec<MemberHealth>,
+    upkeep: Upkeep,
     /// Nothing has happened for so long that it waits for nothing.
     pub(crate) is_asleep: bool,
     /// The number of the first of the node's news that it has not heard.
@@ -64,6 +70,24 @@ pub(crate) struct Group {
     /// How many batches of writes are under way that hold some of this group.
     pub(crate) unwritten: usize,
     closing: Option<Closing>,
+}
+
+/// How many election timeouts a group sleeps on while there is a member that was never seen.
+const CALL_TIMEOUTS: u32 = 5;
+
+/// What policies about members have asked for in this group.
+#[derive(Debug, Default)]
+struct Upkeep {
+    watch: Watch,
+    /// When a policy may have something to do.
+    due: Time,
+    /// When a group that sleeps is woken for a member that was never seen.
+    call: Time,
+    /// When a policy may ask again, after it has asked.
+    again: Time,
+    /// The term in which the leadership was to be transferred. One attempt a term: a node that did not take over then may
+    /// be unable to in a way that does not show.
+    balanced_in: Term,
 }
 
 /// How far a snapshot of this node's own state has come.
@@ -89,6 +113,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) apply_bytes_max: usize,
     /// The disk of this node.
     pub(crate) disk: u64,
+    pub(crate) policies: &'a Policies,
     pub(crate) peers: &'a mut Peers,
 }
 
@@ -134,6 +159,8 @@ impl Group {
             named: None,
             named_by: None,
             entitled: Vec::new(),
+            health: Vec::new(),
+            upkeep: Upkeep { due: Time::NEVER, call: Time::NEVER, ..Upkeep::default() },
             is_asleep: false,
             heard,
             is_dirty: false,
@@ -151,7 +178,7 @@ impl Group {
         // Once it is late, that is known.
         let is_known = self.is_late || self.fence.is_some();
         let late_at = if is_known { Time::NEVER } else { self.applying.late_at(shared.election_timeout) };
-        self.replica.deadline().min(late_at)
+        self.replica.deadline().min(late_at).min(self.upkeep.due).min(self.upkeep.call)
     }
 
     /// Takes in what has happened to this group alone.
@@ -225,12 +252,14 @@ impl Group {
                 self.replica.tick(now, &mut self.work);
             }
             self.bind_disks(shared);
+            self.follow_policies(now, shared);
             self.judge_lag(now, shared);
             let room = shared.apply_bytes_max.saturating_sub(self.applying.bytes());
             if let Err(bad) = self.replica.end_turn(now, room, &mut self.work) {
                 self.fence(now, Fence::UnknownEntry { at: bad.0 }.into());
             }
             self.watch_over_sleep(now, shared);
+            self.call_the_unseen(now, shared);
         }
         let mut work = std::mem::take(&mut self.work);
         // What this node has asked for itself is asked for again.
@@ -250,6 +279,7 @@ impl Group {
         for (peer, how) in work.misbehaved {
             turn.rest.push(Act::Complain { peer, complaint: Complaint::Message(how) });
         }
+        turn.rest.extend(work.elections.into_iter().map(|event| Act::Record { group, event }));
         self.tell(work.became.into_iter().map(GroupEvent::Became).collect(), turn);
         self.take_note(&work.happened);
         self.tell(work.happened.into_iter().map(GroupEvent::Consensus).collect(), turn);
@@ -263,7 +293,7 @@ impl Group {
             turn.rest.push(Act::Restore { group, id });
         }
         self.apply(now, work.committed, turn);
-        self.show(shared, turn);
+        self.show(now, shared, turn);
     }
 
     /// A write of it is durable.
@@ -273,6 +303,14 @@ impl Group {
         if self.closing != Some(Closing::Removing) {
             self.replica.persisted(now, write, &mut self.work);
         }
+    }
+
+    /// Where it stands, in full.
+    pub(crate) fn report(&self, now: Time, election_timeout: Duration, peers: &Peers) -> Report {
+        let applies_late = now >= self.applying.late_at(election_timeout);
+        let (applying_bytes, fenced) = (self.applying.bytes(), self.fence.clone());
+        let context = Context { now, election_timeout, peers, applying_bytes, applies_late, fenced };
+        Report::of(self.id, &self.replica, context)
     }
 
     /// Whether nothing of it is under way any more, once it is being closed.
@@ -345,6 +383,23 @@ impl Group {
         }
     }
 
+    /// A member that was never seen may know no other, and then hears only what is said to it: while there is one, a group
+    /// that sleeps is woken now and then.
+    fn call_the_unseen(&mut self, now: Time, shared: &Shared<'_>) {
+        let raft = self.replica.raft();
+        let sleeps = self.is_asleep && raft.role_state().role == RoleName::Leader;
+        let members = self.replica.members();
+        let is_unseen = |node: NodeId| node != raft.node() && members.disk(node) == 0;
+        if !sleeps || !members.configuration().nodes().any(is_unseen) {
+            self.upkeep.call = Time::NEVER;
+        } else if self.upkeep.call == Time::NEVER {
+            self.upkeep.call = now + CALL_TIMEOUTS * shared.election_timeout;
+        } else if now >= self.upkeep.call {
+            self.upkeep.call = Time::NEVER;
+            self.replica.wake(now, &mut self.work);
+        }
+    }
+
     /// The state machine has failed. A snapshot that it was asked for and has not given will not come.
     fn failed(&mut self, now: Time, why: Arc<Fence>) {
         if self.saving == Saving::BeingTaken {
@@ -374,9 +429,14 @@ impl Group {
             self.cut(now, upto);
             let after = self.replica.raft().log().after();
             self.tell(vec![GroupEvent::Compacted { after }], turn);
-        } else if self.durable == LogId::ZERO {
+        } else if self.durable == LogId::ZERO && self.retention.held().is_none() {
             self.take_snapshot(turn);
         }
+    }
+
+    /// A member gets a snapshot of this entry from this node, and needs what follows it; or none does.
+    pub(crate) fn hold_log(&mut self, after: Option<LogId>) {
+        self.retention.hold(after.map(|after| after.index));
     }
 
     /// Cuts the log as far as it can be. A member that lags behind it gets a snapshot, which is better than that nothing
@@ -457,10 +517,7 @@ impl Group {
             return;
         }
         let (members, raft) = (self.replica.members(), self.replica.raft());
-        // A leader takes no change before it has committed an entry of its own term.
-        let is_settled = raft.log().term_at(raft.commit()) == Some(raft.role_state().term);
-        let is_free = is_settled && raft.takes_proposals() && raft.configurations().newest_at() <= raft.commit();
-        if !is_free || members.configuration().is_joint() {
+        if !self.takes_changes() || members.configuration().is_joint() {
             return;
         }
         let own = raft.node();
@@ -472,6 +529,76 @@ impl Group {
         if !changes.is_empty() {
             self.replica.change_members(0, changes, Bytes::new());
         }
+    }
+
+    /// Whether this node leads, and could begin a change of members.
+    fn takes_changes(&self) -> bool {
+        let raft = self.replica.raft();
+        // A leader takes no change before it has committed an entry of its own term.
+        let is_settled = raft.log().term_at(raft.commit()) == Some(raft.role_state().term);
+        is_settled && raft.takes_proposals() && raft.configurations().newest_at() <= raft.commit()
+    }
+
+    /// How a leader sees the other members; nothing unless this node leads. In a group that sleeps a replica says nothing,
+    /// but its node is heard.
+    fn health_seen(&self, now: Time, shared: &Shared<'_>) -> impl Iterator<Item = MemberHealth> {
+        let raft = self.replica.raft();
+        let members = raft.peer_views().filter(|peer| raft.configuration().contains(peer.node));
+        members.map(move |peer| {
+            let answers = raft.is_asleep() || now.since(peer.heard) <= shared.election_timeout;
+            let reached = answers && shared.peers.is_alive(now, peer.node, shared.election_timeout);
+            MemberHealth { node: peer.node, reached, in_step: reached && peer.in_step }
+        })
+    }
+
+    /// A leader changes members by itself, where that was asked for.
+    fn follow_policies(&mut self, now: Time, shared: &Shared<'_>) {
+        let Policies { promote_learners, replace_dead, .. } = shared.policies;
+        if promote_learners.is_none() && replace_dead.is_none() {
+            return;
+        }
+        let raft = self.replica.raft();
+        if raft.role_state().role != RoleName::Leader {
+            self.upkeep.watch.forget();
+            self.upkeep.due = Time::NEVER;
+            return;
+        }
+        let seen: Vec<MemberHealth> = self.health_seen(now, shared).collect();
+        self.upkeep.watch.observe(now, seen);
+        self.upkeep.due = self.upkeep.watch.deadline(shared.policies, now);
+        if !self.takes_changes() {
+            return;
+        }
+        let sights = self.upkeep.watch.sights(now);
+        let Some(changes) = policy::next_change(shared.policies, raft.node(), self.replica.members(), &sights) else {
+            return;
+        };
+        if now >= self.upkeep.again {
+            self.upkeep.again = now + shared.election_timeout;
+            self.replica.change_members(0, changes, Bytes::new());
+        }
+        self.upkeep.due = self.upkeep.due.min(self.upkeep.again);
+    }
+
+    /// The members to which this node could transfer the leadership, so that it would stay there: none if it does not lead.
+    pub(crate) fn successors(&self, now: Time, shared: &Shared<'_>) -> Vec<NodeId> {
+        let raft = self.replica.raft();
+        if self.closing.is_some() || !self.takes_changes() || raft.role_state().term <= self.upkeep.balanced_in {
+            return Vec::new();
+        }
+        let configuration = raft.configuration();
+        let leads = |node| configuration.stays_voter(node) && !configuration.is_witness(node);
+        let in_step = self.health_seen(now, shared).filter(|seen| seen.in_step && leads(seen.node));
+        let is_equal = |node: &NodeId| {
+            raft.peer_views().any(|peer| peer.node == *node && peer.fit && peer.priority == raft.priority())
+        };
+        in_step.map(|seen| seen.node).filter(is_equal).collect()
+    }
+
+    /// Another node leads fewer groups.
+    pub(crate) fn transfer_to_balance(&mut self, now: Time, to: NodeId) {
+        self.upkeep.balanced_in = self.replica.raft().role_state().term;
+        self.replica.transfer(now, 0, Some(to), &mut self.work);
     }
 
     /// What has happened may have made other members, or another role.
@@ -495,7 +622,7 @@ impl Group {
     }
 
     /// Shows what is another than was shown.
-    fn show(&mut self, shared: &mut Shared<'_>, turn: &mut Turn) {
+    fn show(&mut self, now: Time, shared: &mut Shared<'_>, turn: &mut Turn) {
         let group = self.id;
         let raft = self.replica.raft();
         let role_state = raft.role_state();
@@ -539,6 +666,10 @@ impl Group {
         }
         if let Some(fence) = status.fenced.as_ref().filter(|_| self.shown.fenced.is_none()) {
             turn.rest.push(Act::Tell { group, event: GroupEvent::Fenced(Arc::clone(fence)) });
+        }
+        if !self.health_seen(now, shared).eq(self.health.iter().copied()) {
+            self.health = self.health_seen(now, shared).collect();
+            turn.rest.push(Act::ShowHealth { group, health: self.health.clone() });
         }
         if status != self.shown {
             self.shown = status.clone();

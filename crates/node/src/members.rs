@@ -3,7 +3,7 @@
 //! Owns the entry of the log that sets a configuration, and the request that asks for one. Must not know when either
 //! counts: that is consensus's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Buf, Bytes};
 use prost::Message as _;
@@ -31,6 +31,8 @@ pub struct Members {
     addresses: BTreeMap<NodeId, String>,
     /// The disk by which each member is known, once it was seen.
     disks: BTreeMap<NodeId, u64>,
+    /// Nodes that never come back: see [`Members::is_barred`].
+    barred: BTreeSet<NodeId>,
 }
 
 /// One wish of a change of members; a change is a list of them, carried out at once.
@@ -115,7 +117,7 @@ impl Members {
     pub fn of_voters(voters: impl IntoIterator<Item = (NodeId, String)>) -> Self {
         let addresses: BTreeMap<NodeId, String> = voters.into_iter().collect();
         let configuration = Configuration::of_voters(addresses.keys().copied());
-        Self { configuration, addresses, disks: BTreeMap::new() }
+        Self { configuration, addresses, ..Self::default() }
     }
 
     /// The disk by which a member is known; zero if it was not seen yet.
@@ -127,6 +129,32 @@ impl Members {
     /// The disks by which members are known.
     pub fn disks(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
         self.disks.iter().map(|(node, disk)| (*node, *disk))
+    }
+
+    /// Whether a node was a member before the group's quorum was lost, and another went on alone. Its number does not come
+    /// back: a node of that number which has, from a snapshot or a log, only the members of before, would vote by them, and
+    /// with others like it be a majority of them.
+    #[must_use]
+    pub fn is_barred(&self, node: NodeId) -> bool {
+        self.barred.contains(&node)
+    }
+
+    /// The same, with nodes that never come back.
+    #[must_use]
+    pub fn barring(mut self, nodes: impl IntoIterator<Item = NodeId>) -> Self {
+        self.barred.extend(nodes);
+        self
+    }
+
+    /// The first node that these changes would let in and that is barred.
+    #[must_use]
+    pub fn bars(&self, changes: &[MemberChange]) -> Option<NodeId> {
+        changes.iter().filter_map(MemberChange::newcomer).find(|node| self.is_barred(*node))
+    }
+
+    /// All nodes that it names: members, and those that are barred.
+    pub fn everyone(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.configuration.nodes().chain(self.barred.iter().copied())
     }
 
     /// The seats.
@@ -160,7 +188,7 @@ impl Members {
         let (mut addresses, mut disks) = (self.addresses.clone(), self.disks.clone());
         addresses.retain(|node, _| configuration.contains(*node));
         disks.retain(|node, _| configuration.contains(*node));
-        Self { configuration, addresses, disks }
+        Self { configuration, addresses, disks, barred: self.barred.clone() }
     }
 }
 
@@ -174,6 +202,14 @@ impl MemberChange {
             Self::AddWitness { node, .. } => Change::Witness(node),
             Self::Remove(node) => Change::Remove(node),
             Self::Move { .. } | Self::BindDisk { .. } => Change::Renew,
+        }
+    }
+
+    /// The node that it lets in.
+    fn newcomer(&self) -> Option<NodeId> {
+        match self {
+            Self::AddVoter { node, .. } | Self::AddLearner { node, .. } | Self::AddWitness { node, .. } => Some(*node),
+            Self::Promote(_) | Self::Demote(_) | Self::Remove(_) | Self::Move { .. } | Self::BindDisk { .. } => None,
         }
     }
 
@@ -193,6 +229,23 @@ impl MemberChange {
 pub fn is_too_large(changes: &[MemberChange], context: &[u8]) -> bool {
     let mut addresses = changes.iter().filter_map(MemberChange::address);
     context.len() > CONTEXT_BYTES_MAX || addresses.any(|(_, address)| address.len() > ADDRESS_BYTES_MAX)
+}
+
+/// The member that would keep an address which a change gives to another node; nodes at one address cannot both be reached.
+#[must_use]
+pub fn address_in_use(members: &Members, changes: &[MemberChange]) -> Option<NodeId> {
+    let mut after: BTreeMap<NodeId, &str> = members.iter().map(|(member, address)| (member.node, address)).collect();
+    for change in changes {
+        match change {
+            MemberChange::Remove(node) => drop(after.remove(node)),
+            change => after.extend(change.address()),
+        }
+    }
+    let mut given = changes.iter().filter_map(MemberChange::address).filter(|(_, address)| !address.is_empty());
+    given.find_map(|(node, address)| {
+        let other = after.iter().find(|(other, theirs)| **other != node && **theirs == address);
+        other.map(|(other, _)| *other)
+    })
 }
 
 impl ChangeRequest {
@@ -233,6 +286,8 @@ struct EntryFrame {
     members: Vec<MemberFrame>,
     #[prost(bytes = "bytes", tag = "4")]
     context: Bytes,
+    #[prost(fixed64, repeated, tag = "5")]
+    barred: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -290,6 +345,7 @@ impl MembersEntry {
             sequence: self.change.sequence,
             members: self.members.iter().map(member).collect(),
             context: self.context.clone(),
+            barred: self.members.barred.iter().map(|node| node.0).collect(),
         }
     }
 
@@ -306,7 +362,8 @@ impl MembersEntry {
         }
         let configuration = Configuration::of_members(seats).ok_or(BadMembers)?;
         let change = ProposalId { origin: frame.origin, sequence: frame.sequence };
-        Ok(Self { change, members: Members { configuration, addresses, disks }, context: frame.context })
+        let barred = frame.barred.into_iter().map(NodeId).collect();
+        Ok(Self { change, members: Members { configuration, addresses, disks, barred }, context: frame.context })
     }
 
     /// Its bytes.
@@ -423,6 +480,40 @@ mod tests {
             MemberChange::BindDisk { node, disk: 77 },
         ];
         ChangeRequest { id: ProposalId { origin: 7, sequence: 9 }, changes, context: Bytes::from_static(b"why") }
+    }
+
+    #[test]
+    fn an_address_is_given_to_one_member() {
+        let add = |node, address: &str| MemberChange::AddLearner { node: NodeId(node), address: address.to_owned() };
+        let moved = |node, address: &str| MemberChange::Move { node: NodeId(node), address: address.to_owned() };
+        let rows = [
+            (vec![add(3, "c:3")], None),
+            (vec![add(3, "b:2")], Some(2)),
+            (vec![add(3, "c:3"), add(4, "c:3")], Some(4)),
+            (vec![moved(1, "b:2")], Some(2)),
+            (vec![moved(1, "a:1")], None),
+            // They change places, or one takes another's.
+            (vec![moved(1, "b:2"), moved(2, "a:1")], None),
+            (vec![MemberChange::Remove(NodeId(2)), add(3, "b:2")], None),
+            (vec![add(3, ""), add(4, "")], None),
+        ];
+        for (changes, expected) in rows {
+            assert_eq!(address_in_use(&members(), &changes), expected.map(NodeId), "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_barred_stays_so_whatever_changes() {
+        let barring = members().barring([NodeId(7), NodeId(8)]);
+        let learner = |node| MemberChange::AddLearner { node: NodeId(node), address: "c:3".to_owned() };
+        assert_eq!(barring.bars(&[learner(3), learner(8)]), Some(NodeId(8)));
+        assert_eq!(barring.bars(&[learner(3), MemberChange::Remove(NodeId(7))]), None);
+        let entry = MembersEntry { members: barring.clone(), ..MembersEntry::default() };
+        assert_eq!(MembersEntry::decode(Bytes::from(entry.encode())), Ok(entry));
+        let request = ChangeRequest { changes: vec![learner(3)], ..request() };
+        let next = barring.configuration().changed(&[learner(3).seat()]).unwrap();
+        assert!(request.begin(&barring, next).members.is_barred(NodeId(7)));
+        assert_eq!(barring.everyone().map(|node| node.0).collect::<Vec<_>>(), [1, 2, 7, 8]);
     }
 
     #[test]

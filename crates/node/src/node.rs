@@ -27,7 +27,9 @@ use crate::lane::Lane;
 use crate::members::{Members, MembersAt};
 use crate::news::{Bulletin, News};
 use crate::peers::Peers;
+use crate::policy::{self, Led, Policies};
 use crate::replica::{Begin, CannotBegin, Replica, Work};
+use crate::report::Report;
 use crate::retention::{self, Retention};
 use crate::snapshot::SnapshotInfo;
 use crate::transfer::{self, Transfers};
@@ -56,6 +58,8 @@ pub struct Options {
     pub retention: retention::Limits,
     /// How snapshots are sent and received.
     pub transfer: transfer::Limits,
+    /// What leaders do about members by themselves.
+    pub policies: Policies,
     /// A number that no earlier process of this node has drawn.
     pub origin: u64,
     /// What the wall clock showed at [`Time`] zero, since 1970: for state machines that ask for time, which see it when this
@@ -88,6 +92,8 @@ pub struct Node {
     with_recent: BTreeSet<GroupId>,
     /// The disk has no room for entries.
     is_full: bool,
+    /// When it next looks whether leaders are balanced over nodes.
+    balance_due: Time,
 }
 
 /// A replica to be begun, and what its state machine has.
@@ -117,6 +123,7 @@ impl Node {
             recent_bytes: 0,
             with_recent: BTreeSet::new(),
             is_full: false,
+            balance_due: Time::default(),
         }
     }
 
@@ -195,6 +202,7 @@ impl Node {
     pub fn deadline(&self) -> Time {
         let of_groups = self.alarms.peek().map_or(Time::NEVER, |Reverse((time, _))| *time);
         let of_groups = of_groups.min(self.transfers.deadline()).min(self.bulletin.deadline());
+        let of_groups = if self.options.policies.balance_leaders { of_groups.min(self.balance_due) } else { of_groups };
         let Config { heartbeat, election_timeout, sleep_after, .. } = *self.options.config;
         match sleep_after {
             Some(_) => of_groups.min(self.peers.deadline(heartbeat, election_timeout)),
@@ -212,6 +220,10 @@ impl Node {
             }
         }
         self.tell_news(now);
+        if self.options.policies.balance_leaders && now >= self.balance_due {
+            self.balance_due = now + self.options.config.election_timeout / 4;
+            self.balance_leaders(now);
+        }
         if now >= self.transfers.deadline() {
             self.transfers.tick(now);
         }
@@ -224,6 +236,7 @@ impl Node {
             let recent = group.replica.recent_bytes();
             let shared = &mut shared(&self.options, &mut self.peers);
             group.hear(now, &self.bulletin);
+            group.hold_log(self.transfers.oldest_followed(id));
             group.end_turn(now, shared, &mut turn);
             count_recent(&mut self.recent_bytes, &mut self.with_recent, group, recent);
             let deadline = group.deadline(shared);
@@ -261,6 +274,14 @@ impl Node {
     /// The groups.
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
         self.groups.keys().copied()
+    }
+
+    /// Where a group stands on this node, and what is wrong with it. Made when it is asked for: it costs a look at each
+    /// member.
+    #[must_use]
+    pub fn report(&self, now: Time, group: GroupId) -> Option<Report> {
+        let election_timeout = self.options.config.election_timeout;
+        self.groups.get(&group).map(|group| group.report(now, election_timeout, &self.peers))
     }
 
     /// A group's consensus, to look at.
@@ -353,6 +374,26 @@ impl Node {
         }
     }
 
+    /// Transfers the leadership of one group, if another node leads fewer. One after the other.
+    fn balance_leaders(&mut self, now: Time) {
+        let own = self.options.config.node;
+        let mut leads: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let rafts = self.groups.values().map(|group| group.replica.raft());
+        for leader in rafts.clone().filter_map(|raft| raft.role_state().leader) {
+            *leads.entry(leader).or_default() += 1;
+        }
+        let is_transferring = rafts.clone().any(|raft| raft.handing_over().is_some());
+        if is_transferring || leads.get(&own).is_none_or(|count| *count < 2) {
+            return;
+        }
+        let shared = shared(&self.options, &mut self.peers);
+        let led = self.groups.values().map(|group| Led { group: group.id, successors: group.successors(now, &shared) });
+        let led: Vec<Led> = led.collect();
+        if let Some((group, to)) = policy::next_transfer(own, &leads, &led) {
+            self.with(now, group, |group, _, _| group.transfer_to_balance(now, to));
+        }
+    }
+
     /// Forgets recent entries if there are too many bytes of them. An eighth more than that goes, so that this is not
     /// done again each turn.
     fn shrink_recent(&mut self) {
@@ -440,11 +481,12 @@ fn count_recent(bytes: &mut usize, with_recent: &mut BTreeSet<GroupId>, group: &
     }
 }
 
-fn shared<'a>(options: &Options, peers: &'a mut Peers) -> Shared<'a> {
+fn shared<'a>(options: &'a Options, peers: &'a mut Peers) -> Shared<'a> {
     Shared {
         election_timeout: options.config.election_timeout,
         apply_bytes_max: options.apply_bytes_max,
         disk: options.disk,
+        policies: &options.policies,
         peers,
     }
 }

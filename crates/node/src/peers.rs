@@ -172,6 +172,16 @@ impl Peers {
         self.connected.get(&node).is_some_and(|connection| now < connection.heard + timeout)
     }
 
+    /// Whether a connection to a node stands.
+    pub(crate) fn is_connected(&self, node: NodeId) -> bool {
+        self.connected.contains_key(&node)
+    }
+
+    /// How long ago something came from a node that is connected.
+    pub(crate) fn heard_ago(&self, now: Time, node: NodeId) -> Option<Duration> {
+        self.connected.get(&node).map(|connection| now.since(connection.heard))
+    }
+
     /// When the next peer is to be told that this node is alive, or will have been silent for too long.
     pub(crate) fn deadline(&self, heartbeat: Duration, timeout: Duration) -> Time {
         let silent_at = |it: &Connection| if it.is_silent { Time::NEVER } else { it.heard + timeout };

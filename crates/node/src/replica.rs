@@ -238,6 +238,11 @@ impl Replica {
         self.reads.take_ready(self.applied, &mut work.reads_ready);
     }
 
+    /// A group that sleeps is to say something to its members.
+    pub(crate) fn wake(&mut self, now: Time, work: &mut Work) {
+        self.step(now, Input::Wake, Vec::new(), work);
+    }
+
     /// The state machine has failed. What waits for it is told so, and nothing more is handed to it; the log is kept, and
     /// votes and acknowledgements go on. This node does not lead from now on if another can.
     pub fn fence(&mut self, now: Time, why: NotProposed, work: &mut Work) {

@@ -16,7 +16,8 @@ pub struct Limits {
     pub bytes: u64,
     /// How many entries are kept for members that lag (etcd keeps 5,000).
     pub entries_kept: u64,
-    /// And of how many bytes of payload at most.
+    /// And of how many bytes of payload at most. While a member gets a snapshot, what follows that is kept, up to sixteen times
+    /// as much: it would need the next snapshot at once otherwise, and never catch up with a group that is written to a lot.
     pub bytes_kept: u64,
 }
 
@@ -29,6 +30,9 @@ impl Default for Limits {
 /// How many bytes lie between two marks.
 const MARK_BYTES: u64 = 1 << 20;
 
+/// How many times `bytes_kept` are kept for members that get snapshots.
+const HELD_MAX: u64 = 16;
+
 /// The sizes of what was applied lately.
 #[derive(Debug)]
 pub struct Retention {
@@ -39,13 +43,15 @@ pub struct Retention {
     bytes_at_cut: u64,
     /// Where every mebibyte or so of payload ends. As many as are kept, at most.
     marks: VecDeque<(LogIndex, u64)>,
+    /// What follows this is needed by a member, and how many bytes were applied when that became known.
+    held: Option<(LogIndex, u64)>,
 }
 
 impl Retention {
     /// Nothing was applied yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, bytes: 0, bytes_at_cut: 0, marks: VecDeque::new() }
+        Self { limits, bytes: 0, bytes_at_cut: 0, marks: VecDeque::new(), held: None }
     }
 
     /// An entry was applied.
@@ -57,6 +63,19 @@ impl Retention {
                 self.marks.pop_front();
             }
         }
+    }
+
+    /// A member gets a snapshot, and needs what follows it; or none does.
+    pub fn hold(&mut self, after: Option<LogIndex>) {
+        if after != self.held.map(|(held, _)| held) {
+            self.held = after.map(|after| (after, self.bytes));
+        }
+    }
+
+    /// After which entry nothing is cut, for a member that gets a snapshot of it.
+    pub fn held(&self) -> Option<LogIndex> {
+        let bytes_max = self.limits.bytes_kept.saturating_mul(HELD_MAX);
+        self.held.filter(|(_, since)| self.bytes - since <= bytes_max).map(|(after, _)| after)
     }
 
     /// Whether it is worth asking what is durable: enough was applied for a cut of a log that begins after `begin`.
@@ -75,6 +94,7 @@ impl Retention {
         let is_full = self.bytes > self.limits.bytes_kept;
         let by_bytes = self.marks.front().filter(|_| is_full).map_or(LogIndex::ZERO, |&(index, _)| index);
         let upto = by_entries.max(by_bytes).min(durable);
+        let upto = self.held().map_or(upto, |after| upto.min(after));
         // What is durable may lag behind: many small cuts would write more than they save.
         let many = upto.since(begin) >= (self.limits.entries / 2).max(1);
         let is_worth_it = many || (upto > begin && self.bytes - self.bytes_at_cut >= self.limits.bytes);
@@ -93,6 +113,24 @@ mod tests {
 
     fn index(index: u64) -> LogIndex {
         LogIndex(index)
+    }
+
+    #[test]
+    fn what_follows_a_snapshot_on_its_way_is_kept_within_a_bound() {
+        let mut retention = Retention::new(LIMITS);
+        retention.hold(Some(index(120)));
+        assert_eq!(retention.cut(index(0), index(900), index(1000)), Some(index(120)));
+        assert_eq!(retention.cut(index(120), index(900), index(1000)), None);
+        for at in 1000..1000 + 16 * 5 {
+            retention.applied(index(at), 1 << 20);
+            retention.hold(Some(index(120)));
+        }
+        assert_eq!((retention.held(), retention.cut(index(120), index(900), index(1080))), (Some(index(120)), None));
+        retention.applied(index(1080), 1);
+        assert_eq!((retention.held(), retention.cut(index(120), index(900), index(1081))), (None, Some(index(900))));
+        retention.hold(None);
+        retention.hold(Some(index(950)));
+        assert_eq!(retention.held(), Some(index(950)), "another one has another bound");
     }
 
     #[test]

@@ -57,8 +57,13 @@ pub struct SnapshotInfo {
 /// How a file differs from a whole snapshot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Flaw {
-    /// It does not begin as a snapshot of a version that is known here; written by a newer version?
+    /// It does not begin as a snapshot does that is known here; written by a newer version?
     UnknownVersion,
+    /// It is a snapshot of another version of this format.
+    OtherVersion {
+        /// The version that it is written in.
+        found: u32,
+    },
     /// It ends too early.
     Truncated,
     /// The header's checksum does not match.
@@ -139,8 +144,11 @@ struct Front([u8; FRONT_BYTES]);
 impl Front {
     /// Whether this is a snapshot of a version that is known here.
     fn check(&self) -> Result<(), Flaw> {
-        let is_known =
-            &self.0[..8] == MAGIC && u32_at(&self.0, 8) == VERSION && u32_at(&self.0, 12) <= MEMBERS_BYTES_MAX;
+        let (is_snapshot, version) = (&self.0[..8] == MAGIC, u32_at(&self.0, 8));
+        if is_snapshot && version != VERSION {
+            return Err(Flaw::OtherVersion { found: version });
+        }
+        let is_known = is_snapshot && u32_at(&self.0, 12) <= MEMBERS_BYTES_MAX;
         if is_known { Ok(()) } else { Err(Flaw::UnknownVersion) }
     }
 
@@ -244,6 +252,13 @@ impl fmt::Display for SnapshotInfo {
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::OtherVersion { found } => {
+                return write!(
+                    f,
+                    "snapshot of format version {found}; this program reads version {VERSION}: start the version that \
+                     wrote it, or a later one"
+                );
+            }
             Self::UnknownVersion => "unknown snapshot format; written by a newer version?",
             Self::Truncated => "the snapshot ends too early",
             Self::HeaderChecksum => "the checksum of the snapshot's header does not match",
@@ -259,6 +274,9 @@ impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { file, error } => write!(f, "{}: {error}", file.display()),
+            Self::Damaged { file, flaw: flaw @ Flaw::OtherVersion { .. }, .. } => {
+                write!(f, "{}: {flaw}", file.display())
+            }
             Self::Damaged { file, offset, flaw } => {
                 write!(f, "{}: damaged at byte {offset}: {flaw}", file.display())
             }

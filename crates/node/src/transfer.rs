@@ -16,7 +16,8 @@
 //!    verifies the whole, names it
 //! ```
 //!
-//! A transfer that breaks leaves the part where it is. The next attempt asks the next member; one that offers exactly
+//! A transfer that breaks leaves the part where it is, and the sender keeps the file for a while. The next attempt asks the same
+//! member once more, if something has come from it and the connection alone was lost, else the next one; one that offers exactly
 //! the same content is pulled from where the part ends, any other from the beginning.
 
 mod frame;
@@ -416,6 +417,12 @@ impl Transfers {
         self.senders.oldest_sent(group)
     }
 
+    /// The oldest snapshot of a group that is being sent, or was sent so lately that its receiver may not have what follows it.
+    #[must_use]
+    pub fn oldest_followed(&self, group: GroupId) -> Option<LogId> {
+        self.senders.oldest_followed(group)
+    }
+
     /// How much was transferred.
     #[must_use]
     pub fn counters(&self) -> TransferCounters {
@@ -444,11 +451,6 @@ impl Limits {
     /// How many bytes of a transfer may be on the way.
     fn window_bytes(&self) -> u64 {
         u64::from(self.window) * u64::from(self.chunk_bytes)
-    }
-
-    /// After so long without a word the question is put once more: a frame may be lost.
-    fn nudge(&self) -> Duration {
-        self.timeout / 2
     }
 }
 

@@ -246,6 +246,7 @@ fn encode_refusal(why: ChangeRefused) -> (u32, NodeId) {
         ChangeRefused::KeepsItsKind { node } => (9, node),
         ChangeRefused::NothingToDo => (10, nobody),
         ChangeRefused::NoSpace => (11, nobody),
+        ChangeRefused::Barred { node } => (12, node),
     }
 }
 
@@ -262,6 +263,7 @@ fn decode_refusal(why: u32, node: NodeId) -> Option<ChangeRefused> {
         9 => ChangeRefused::KeepsItsKind { node },
         10 => ChangeRefused::NothingToDo,
         11 => ChangeRefused::NoSpace,
+        12 => ChangeRefused::Barred { node },
         _ => return None,
     })
 }

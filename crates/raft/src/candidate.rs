@@ -22,7 +22,7 @@ pub(crate) struct Candidate {
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) enum Poll {
+pub enum Poll {
     /// Would you vote for me in the next term? Binds no voter.
     PreVote,
     /// Vote for me in this term.
@@ -31,7 +31,7 @@ pub(crate) enum Poll {
 
 /// Why a node campaigns.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) enum Cause {
+pub enum Cause {
     /// It has heard of no leader for an election timeout.
     Silence,
     /// It has lost its connection to the leader; it did not wait for the timeout.

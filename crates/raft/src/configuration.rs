@@ -115,6 +115,12 @@ pub enum ChangeRefused {
         /// Which node.
         node: NodeId,
     },
+    /// The node was a member before the group's quorum was lost and one node went on alone: it could bring back a majority
+    /// of before. Hosts refuse it; consensus does not know.
+    Barred {
+        /// Which node.
+        node: NodeId,
+    },
     /// It is so already.
     NothingToDo,
     /// This node's disk is full, or no quorum has room.

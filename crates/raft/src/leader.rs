@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::effect::{Effect, Effects, ProposalRefused, Source};
+use crate::effect::{Effect, Effects, PeerView, ProposalRefused, Source};
 use crate::id::{LogIndex, NodeId};
 use crate::message::{Body, ReadId, Session};
 use crate::progress::Progress;
@@ -112,7 +112,7 @@ impl Leader {
     }
 
     /// When a quorum, itself included, was last heard, and an election timeout after that.
-    fn office_ends(&self, state: &State) -> Time {
+    pub(crate) fn office_ends(&self, state: &State) -> Time {
         let own = state.config.node;
         let heard =
             |node| if node == own { Time::NEVER } else { self.progress(node).map_or(Time::default(), |p| p.heard) };
@@ -273,6 +273,18 @@ impl Leader {
     /// What is known of the peers, for a view from outside.
     pub(crate) fn peers(&self) -> impl Iterator<Item = (NodeId, &Progress)> {
         self.peers.iter().map(|(peer, progress)| (*peer, progress))
+    }
+
+    /// The same, for the host.
+    pub(crate) fn peer_views(&self) -> impl Iterator<Item = PeerView> + '_ {
+        self.peers.iter().map(|(node, progress)| PeerView {
+            node: *node,
+            matched: progress.matched,
+            heard: progress.heard,
+            in_step: progress.keeps_up_with(self.committed_a_beat_ago) && !progress.full,
+            fit: progress.fit,
+            priority: progress.priority,
+        })
     }
 
     /// See [`crate::canonical`].

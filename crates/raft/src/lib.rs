@@ -55,6 +55,7 @@
 pub mod canonical;
 pub mod configuration;
 pub mod effect;
+pub mod election;
 pub mod id;
 pub mod invariants;
 pub mod message;
@@ -63,6 +64,7 @@ pub mod raft;
 pub mod state;
 pub mod term_runs;
 pub mod time;
+pub mod view;
 
 #[cfg(test)]
 mod by_hand;

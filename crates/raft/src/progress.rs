@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::id::LogIndex;
 use crate::message::Session;
 use crate::time::Time;
+use crate::view::{PaceName, PeerProgress};
 
 /// What the leader knows of one peer.
 ///
@@ -234,6 +235,16 @@ impl Progress {
             // It is told again with each heartbeat.
             Pace::Snapshot => {}
         }
+    }
+
+    /// As it is shown.
+    pub(crate) fn view(&self) -> PeerProgress {
+        let pace = match self.pace {
+            Pace::Probe { .. } => PaceName::Probe,
+            Pace::Replicate { .. } => PaceName::Replicate,
+            Pace::Snapshot => PaceName::Snapshot,
+        };
+        PeerProgress { matched: self.matched, pace, heard: self.heard, is_fit: self.fit, is_full: self.full }
     }
 
     /// Gives back the memory that a busy time has left behind.

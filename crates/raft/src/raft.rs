@@ -8,8 +8,9 @@ use std::sync::Arc;
 use crate::candidate::{Candidate, Cause, Outcome, Poll};
 use crate::configuration::{Change, ChangeRefused, Configuration, Configurations};
 use crate::effect::{
-    Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, RoleState, TransferRefused,
+    Effect, Effects, Event, Input, Misbehaviour, PeerView, ProposalRefused, RoleName, RoleState, TransferRefused,
 };
+use crate::election::{ElectionEvent, LeftOffice, Loss, VoteRefused};
 use crate::follower::{Follower, NewEntries};
 use crate::id::{LogId, LogIndex, NodeId, Term};
 use crate::leader::{self, HeartbeatAnswer, Leader};
@@ -18,6 +19,7 @@ use crate::read::ReadRequest;
 use crate::state::{Config, Restored, State, may_grant};
 use crate::term_runs::TermRuns;
 use crate::time::{Rng, Time};
+use crate::view::PeerProgress;
 
 /// The consensus of one replica: a value that changes by [`Raft::step`] and by nothing else.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -93,8 +95,8 @@ impl Raft {
                 self.persisted(now, effects);
             }
             Input::Connected { peer } => self.reconnected(peer, now, effects),
-            Input::Lost { peer } => self.lost(peer, now),
-            Input::Silent { peer } => self.silent(peer, now),
+            Input::Lost { peer } => self.lost(peer, now, effects),
+            Input::Silent { peer } => self.silent(peer, now, effects),
             // A replica that slept is awake by this point.
             Input::Wake => {}
         }
@@ -273,6 +275,45 @@ impl Raft {
         peers.into_iter().flatten()
     }
 
+    /// The same in full. Empty unless it leads.
+    pub fn progress(&self) -> impl Iterator<Item = (NodeId, PeerProgress)> + '_ {
+        let peers = match &self.role {
+            Role::Leader(leader) => Some(leader.peers().map(|(peer, progress)| (peer, progress.view()))),
+            _ => None,
+        };
+        peers.into_iter().flatten()
+    }
+
+    /// How much this node should lead.
+    #[must_use]
+    pub fn priority(&self) -> u8 {
+        self.state.config.priority
+    }
+
+    /// A leader's view of each peer. Empty unless it leads.
+    pub fn peer_views(&self) -> impl Iterator<Item = PeerView> + '_ {
+        let peers = match &self.role {
+            Role::Leader(leader) => Some(leader.peer_views()),
+            _ => None,
+        };
+        peers.into_iter().flatten()
+    }
+
+    /// When a leader must leave office unless a quorum answers before; none unless it leads.
+    #[must_use]
+    pub fn office_ends(&self) -> Option<Time> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader.office_ends(&self.state)),
+            _ => None,
+        }
+    }
+
+    /// When a leader of any term was last heard; when the replica began, if none was.
+    #[must_use]
+    pub fn leader_heard(&self) -> Time {
+        self.state.heard
+    }
+
     /// Whether it leads, and `peer` has answered that it sleeps. For tests and simulators.
     pub(crate) fn counts_on_sleep_of(&self, peer: NodeId) -> bool {
         matches!(&self.role, Role::Leader(leader) if leader.peers().any(|(node, its)| node == peer && its.asleep))
@@ -317,6 +358,10 @@ impl Raft {
             Role::Candidate(_) => self.campaign(Poll::PreVote, Cause::Silence, now, effects),
             Role::Leader(leader) => {
                 if !leader.tick(now, &mut self.state, effects) {
+                    let is_over = now >= leader.office_ends(&self.state);
+                    let unfit = LeftOffice::Unfit(self.state.what_is_unfit());
+                    let why = if is_over { LeftOffice::NoQuorum } else { unfit };
+                    effects.push(Effect::Election(ElectionEvent::LeftOffice { why }));
                     // Followers that sleep by its word must not sleep on without it.
                     leader.stir(now, &mut self.state, effects);
                     self.follow(None, now, effects);
@@ -340,15 +385,18 @@ impl Raft {
             Body::RequestPreVote { last } => self.asked_pre_vote(from, term, last, now, effects),
             // A leader in office is not unseated by a node that cannot hear it (Ongaro §4.2.3), unless it asked for it.
             Body::RequestVote { transfer: false, .. } if self.has_leader_lease(from, now) => {
+                let leader = self.role_state().leader;
+                was_asked((Poll::Vote, from, term), Some(VoteRefused::LeaderInOffice { leader }), effects);
                 self.tell_if_removed(from, effects);
             }
             // What is committed is so in every term: a node that was removed is so too, however late its own is.
             Body::Removed { at } => self.removed(at, term, now, effects),
             _ if term > self.state.term => {
+                effects.push(Effect::Election(ElectionEvent::LaterTerm { term, from }));
                 self.enter_term(term, now, effects);
                 self.receive_in_term(from, body, now, effects);
             }
-            _ if term < self.state.term => self.receive_stale(from, &body, effects),
+            _ if term < self.state.term => self.receive_stale(from, term, &body, effects),
             _ => self.receive_in_term(from, body, now, effects),
         }
     }
@@ -424,12 +472,16 @@ impl Raft {
 
     /// A message of an earlier term. A sender that thinks that it leads or could lead is told the present one; a node
     /// that has advanced its term while it was cut off can come back only so.
-    fn receive_stale(&mut self, from: NodeId, body: &Body, effects: &mut Effects) {
+    fn receive_stale(&mut self, from: NodeId, term: Term, body: &Body, effects: &mut Effects) {
         match body {
             Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::Sleep { .. } | Body::SnapshotNeeded { .. } => {
                 self.state.send(from, Body::StaleTerm, effects);
             }
-            Body::RequestVote { .. } => self.state.send(from, Body::VoteRefused, effects),
+            Body::RequestVote { .. } => {
+                let refused = VoteRefused::StaleTerm { term: self.state.term };
+                was_asked((Poll::Vote, from, term), Some(refused), effects);
+                self.state.send(from, Body::VoteRefused, effects);
+            }
             Body::ReadIndex { read } => {
                 leader::refuse_read(ReadRequest { by: from, read: *read }, &mut self.state, effects);
             }
@@ -442,6 +494,8 @@ impl Raft {
         let would_be_new = term.next() > self.state.term;
         let granted =
             would_be_new && !self.has_leader_lease(from, now) && may_grant(None, self.state.log.last_id(), from, last);
+        let refused = (!granted).then(|| self.why_no_pre_vote(from, term, last, now));
+        was_asked((Poll::PreVote, from, term.next()), refused, effects);
         if granted {
             State::send_unheld(from, term, Body::PreVoteGranted, effects);
             return;
@@ -451,6 +505,26 @@ impl Raft {
             self.state.send(from, Body::PreVoteRefused, effects);
         } else {
             State::send_unheld(from, term, Body::PreVoteRefused, effects);
+        }
+    }
+
+    /// Why this node has refused a pre-vote, for the record.
+    fn why_no_pre_vote(&self, from: NodeId, term: Term, last: LogId, now: Time) -> VoteRefused {
+        if term.next() <= self.state.term {
+            VoteRefused::StaleTerm { term: self.state.term }
+        } else if self.has_leader_lease(from, now) {
+            VoteRefused::LeaderInOffice { leader: self.role_state().leader }
+        } else {
+            VoteRefused::LaterLog { own: self.state.log.last_id(), theirs: last }
+        }
+    }
+
+    /// Why this node has refused a vote, for the record.
+    fn why_no_vote(&self, last: LogId) -> VoteRefused {
+        match (&self.role, self.state.vote) {
+            (Role::Leader(_), _) => VoteRefused::Leads,
+            (_, Some(candidate)) => VoteRefused::Voted { candidate },
+            (_, None) => VoteRefused::LaterLog { own: self.state.log.last_id(), theirs: last },
         }
     }
 
@@ -494,8 +568,10 @@ impl Raft {
         if let (true, Role::Follower(follower)) = (granted, &mut self.role) {
             self.state.vote = Some(from);
             follower.wait(now, &mut self.state);
+            was_asked((Poll::Vote, from, self.state.term), None, effects);
             self.state.send(from, Body::VoteGranted, effects);
         } else {
+            was_asked((Poll::Vote, from, self.state.term), Some(self.why_no_vote(last)), effects);
             self.state.send(from, Body::VoteRefused, effects);
         }
     }
@@ -539,6 +615,7 @@ impl Raft {
         if let Role::Candidate(candidate) = &mut self.role
             && candidate.poll == poll
         {
+            effects.push(Effect::Election(ElectionEvent::Answered { poll, voter: from, granted }));
             let outcome = candidate.count(from, granted, &self.state);
             self.decide(outcome, now, effects);
         }
@@ -640,7 +717,8 @@ impl Raft {
         }
     }
 
-    fn lost(&mut self, peer: NodeId, now: Time) {
+    fn lost(&mut self, peer: NodeId, now: Time, effects: &mut Effects) {
+        self.note_loss(peer, Loss::Connection, effects);
         match &mut self.role {
             Role::Follower(follower) => follower.lose(peer, now, &mut self.state),
             Role::Candidate(_) => {}
@@ -652,11 +730,23 @@ impl Raft {
     }
 
     /// A peer's node is silent. If this replica is awake, it has its own ways to notice.
-    fn silent(&mut self, peer: NodeId, now: Time) {
+    fn silent(&mut self, peer: NodeId, now: Time, effects: &mut Effects) {
+        if self.is_asleep() {
+            self.note_loss(peer, Loss::Silence, effects);
+        }
         match &mut self.role {
             Role::Follower(follower) if follower.asleep => follower.lose(peer, now, &mut self.state),
             Role::Follower(_) | Role::Candidate(_) => {}
             Role::Leader(leader) => leader.sleeps_no_more(peer),
+        }
+    }
+
+    /// That a follower has lost its leader is told as such.
+    fn note_loss(&self, peer: NodeId, how: Loss, effects: &mut Effects) {
+        if let Role::Follower(Follower { leader: Some(leader), .. }) = self.role
+            && leader == peer
+        {
+            effects.push(Effect::Election(ElectionEvent::LeaderLost { leader, how }));
         }
     }
 
@@ -697,6 +787,8 @@ impl Raft {
     }
 
     fn campaign(&mut self, poll: Poll, cause: Cause, now: Time, effects: &mut Effects) {
+        let silence = now.since(self.state.heard);
+        effects.push(Effect::Election(ElectionEvent::Asks { poll, cause, silence }));
         let candidate = Candidate::begin(poll, cause, now, &mut self.state, effects);
         self.role = Role::Candidate(candidate);
         self.announce(effects);
@@ -733,4 +825,9 @@ impl Raft {
             effects.push(Effect::Became(role_state));
         }
     }
+}
+
+/// Another node has asked for this one's vote in a term, or whether it would give it.
+fn was_asked((poll, candidate, term): (Poll, NodeId, Term), refused: Option<VoteRefused>, effects: &mut Effects) {
+    effects.push(Effect::Election(ElectionEvent::WasAsked { poll, candidate, term, refused }));
 }

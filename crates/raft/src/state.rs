@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::configuration::{Configuration, Configurations, Seat};
 use crate::effect::{Effect, Effects, Event, Misbehaviour, Source};
+use crate::election::Unfit;
 use crate::id::{LogId, LogIndex, NodeId, Term};
 use crate::message::{Body, Envelope, Message};
 use crate::term_runs::TermRuns;
@@ -177,6 +178,17 @@ impl State {
     pub(crate) fn is_healthy_ignoring_space(&self, now: Time) -> bool {
         // A node without the payloads cannot send them to others.
         self.applies && self.unreadable.is_none() && !self.unpersisted.stalled(now, self.config.election_timeout)
+    }
+
+    /// What keeps it from a leader's work, if it is not healthy.
+    pub(crate) fn what_is_unfit(&self) -> Unfit {
+        match self {
+            Self { unreadable: Some(_), .. } => Unfit::Unreadable,
+            Self { applies: false, .. } => Unfit::StateMachine,
+            Self { has_room: false, .. } => Unfit::DiskFull,
+            // What is left is a write that waits.
+            _ => Unfit::DiskStalled,
+        }
     }
 
     /// Whether a leader may answer reads without asking because this node has heard of it lately. No vote may be given

@@ -2,4 +2,5 @@
 
 pub(crate) mod backup;
 pub(crate) mod data_dir;
+pub(crate) mod recover;
 pub(crate) mod restore;

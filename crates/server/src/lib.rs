@@ -53,6 +53,7 @@ mod worker_pool;
 
 pub use files::backup::{BackupError, BackupStatus, backup_status};
 pub use files::data_dir::{DataDirError, check_mark};
+pub use files::recover::{MemberRecoverError, MemberRecovered, recover_member};
 pub use files::restore::{RestoreError, RestoreOptions, Restored, restore};
 pub use service::ETCD_VERSION;
 pub use status::CODE_NAMES;

@@ -5,6 +5,7 @@
 mod error;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,8 @@ use crate::upkeep::space;
 pub use error::ServeError;
 
 /// Serves as one node of a cluster until it is asked to stop, the node fails, or the cluster has removed it. `asked_to_stop`
-/// says in its end why, for the log; `asked_to_reopen` is told when the file of the audit log is to be opened anew.
+/// says in its end why, for the log; `asked_to_reopen` is told when the file of the audit log is to be opened anew, and
+/// `asked_to_dump` when the flight record is to be written.
 ///
 /// # Errors
 /// The node does not start, or cannot go on.
@@ -48,6 +50,7 @@ pub async fn serve(
     config: Config,
     asked_to_stop: impl Future<Output = &'static str>,
     asked_to_reopen: Arc<Notify>,
+    asked_to_dump: Arc<Notify>,
 ) -> Result<(), ServeError> {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     // Ports first: a second start of the same node by mistake must not touch the data.
@@ -160,6 +163,7 @@ pub async fn serve(
             error!(%failure, "stopping: the node cannot go on");
             Err(ServeError::NodeFailed(failure))
         }
+        never = dump_when_asked(&node, &asked_to_dump) => match never {},
         () = removed(&config, &page_client, &store_group, &membership) => {
             data_dir.mark_removed()?;
             Err(ServeError::Removed { identity, data_dir: data_dir.path.clone() })
@@ -174,6 +178,17 @@ pub async fn serve(
     }
     info!("stopped");
     outcome
+}
+
+/// Writes the flight record each time it is asked for.
+async fn dump_when_asked(node: &Node, asked: &Notify) -> Infallible {
+    loop {
+        asked.notified().await;
+        match node.dump_flight().await {
+            Ok(path) => info!(path = %path.display(), "wrote the flight record, as asked"),
+            Err(error) => warn!(%error, "did not write the flight record"),
+        }
+    }
 }
 
 async fn reopen(audit: Arc<Audit>, asked: Arc<Notify>) {
@@ -270,6 +285,7 @@ fn node_options(
         headroom_bytes: HEADROOM_BYTES,
         retention: vlot::retention::Limits { entries: snapshot_count, entries_kept: catch_up, ..Default::default() },
         group: vlot::group::Limits { timeout: config.request_timeout(), ..Default::default() },
+        recorder: Some(vlot::recorder::Limits { label: config.name.clone(), ..Default::default() }),
         ..vlot::Options::new(data_dir.join("log"))
     })
 }

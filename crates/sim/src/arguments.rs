@@ -22,7 +22,8 @@ usage: vlot-sim run [options]
   --nodes N        how many first members, 1 to 9 (default: drawn from the seed)
   --spare N        how many machines beside them, 0 to 5 (default: drawn from the seed)
   --groups N       how many groups on the same machines, 1 to 4 (default: drawn from the seed)
-  --machine M      which state machine: registers (default), store, leases, users
+  --policies       leaders change members by themselves, and are balanced over nodes; how is drawn from the seed
+  --machine M      which state machine: registers (default), store, leases, users, sessions
   --seconds S      how long faults rage in each run, simulated (default 30)
   --faults A,B,…   only these kinds of fault; which of them happen is drawn from the seed
   --replay         print the whole transcript of the first seed
@@ -93,7 +94,7 @@ impl Arguments {
     pub fn words(&self) -> Vec<String> {
         let mut words = vec!["run".to_owned()];
         let mut add = |name: &str, value: String| words.extend([format!("--{name}"), value]);
-        let Options { nodes, spare, groups, seconds, faults, .. } = self.options;
+        let Options { nodes, spare, groups, seconds, faults, policies, .. } = self.options;
         add("seed", self.seed.to_string());
         if self.count > 1 {
             add("count", self.count.to_string());
@@ -113,6 +114,9 @@ impl Arguments {
         add("seconds", seconds.to_string());
         if faults.iter().count() < FaultKind::ALL.len() {
             add("faults", faults.to_string());
+        }
+        if policies {
+            words.push("--policies".to_owned());
         }
         words
     }
@@ -206,6 +210,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Command, Argumen
             "--groups" => options.groups = Some(within(number(value()?)?, 1, 4, "groups")?),
             "--machine" => arguments.machine = Kind::of_name(&value()?).map_err(ArgumentError::Machine)?,
             "--faults" => options.faults = Kinds::of_names(&value()?).map_err(ArgumentError::Fault)?,
+            "--policies" => options.policies = true,
             "--replay" => (options.whole_transcript, arguments.count) = (true, 1),
             "--shrink" => arguments.shrink = true,
             "--keep-going" => arguments.keep_going = true,
@@ -239,6 +244,8 @@ mod tests {
         let words = "run --seed 7 --count 3 --nodes 3 --spare 1 --groups 2 --seconds 4 --faults kill,compact";
         let Ok(Command::Run(arguments)) = parsed(words) else { panic!("a run") };
         assert_eq!(arguments.words().join(" "), words);
+        let Ok(Command::Run(arguments)) = parsed("run --seconds 4 --policies --seed 7") else { panic!("a run") };
+        assert_eq!(arguments.words().join(" "), "run --seed 7 --seconds 4 --policies");
         let Ok(Command::Run(arguments)) = parsed("run") else { panic!("a run") };
         assert_eq!(arguments.words().join(" "), "run --seed 1 --seconds 30");
     }

@@ -6,8 +6,10 @@
 use crate::agenda::Span;
 use crate::fault_kind::{FaultKind, Kinds};
 use crate::network::Rates;
+use crate::place::{address_of, node_at};
 use crate::rng::Rng;
 use std::time::Duration;
+use vlot_node::policy::{Policies, ReplaceDead};
 use vlot_node::transfer::Limits;
 
 /// What is asked of a run besides its seed.
@@ -23,13 +25,23 @@ pub struct Options {
     pub faults: Kinds,
     /// How long faults rage, in simulated seconds. The end of the run comes a few seconds after.
     pub seconds: u64,
+    /// Leaders change members by themselves, and are balanced over nodes. How is drawn from the seed.
+    pub policies: bool,
     /// Keep every line of the transcript, not only its end.
     pub whole_transcript: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: None, spare: None, groups: None, faults: Kinds::ALL, seconds: 30, whole_transcript: false }
+        Self {
+            nodes: None,
+            spare: None,
+            groups: None,
+            faults: Kinds::ALL,
+            seconds: 30,
+            policies: false,
+            whole_transcript: false,
+        }
     }
 }
 
@@ -54,6 +66,8 @@ pub struct Conditions {
     pub lease: Option<Duration>,
     /// How much each machine's node should lead; 1, beyond the end.
     pub priorities: Vec<u8>,
+    /// What leaders do about members by themselves.
+    pub policies: Policies,
     /// Messages with entries under way to one peer.
     pub inflight_max: usize,
     /// Payload bytes under way to one peer.
@@ -126,6 +140,7 @@ impl Conditions {
             sleep_after: None,
             lease: None,
             priorities: Vec::new(),
+            policies: Policies::default(),
             inflight_max: 128,
             inflight_bytes_max: 1 << 20,
             uncommitted_max: 1 << 20,
@@ -176,9 +191,13 @@ impl Conditions {
         let is_slow = latency + file >= Span::millis(10);
         let are_equal = rng.below(4) > 0;
         let groups = rng.pick(&[1, 1, 1, 1, 1, 2, 3, 4]);
+        let nodes = options.nodes.unwrap_or(nodes);
+        // A voter that is gone needs another to take its seat.
+        let spare = if options.policies { spare.max(1) } else { spare };
+        let spare = options.spare.unwrap_or(if churns || options.policies { spare } else { 0 });
         Self {
-            nodes: options.nodes.unwrap_or(nodes),
-            spare: options.spare.unwrap_or(if churns { spare } else { 0 }),
+            nodes,
+            spare,
             groups: options.groups.unwrap_or(groups),
             storm: Span::seconds(options.seconds),
             heartbeat: Duration::from_millis(100),
@@ -186,6 +205,7 @@ impl Conditions {
             sleep_after: rng.pick(&[None, None, Some(200), Some(1000)]).map(Duration::from_millis),
             lease,
             priorities: (0..10).map(|_| rng.pick(&[0, 1, 1, 2, 5])).filter(|_| !are_equal).collect(),
+            policies: if options.policies { draw_policies(seed, nodes, spare) } else { Policies::default() },
             inflight_max,
             inflight_bytes_max: rng.pick(&[1_000, 1 << 20, 1 << 20]),
             uncommitted_max: rng.pick(&[2, 1 << 20, 1 << 20]),
@@ -256,6 +276,20 @@ fn draw_lease(election_timeout: Duration, drift: u64, rng: &mut Rng) -> Option<D
     let longest = millis * (1_000_000 - drift) / (1_000_000 + drift) - 1;
     let lease = Duration::from_millis(rng.pick(&[longest, longest, millis / 2]));
     (rng.below(4) == 0).then_some(lease)
+}
+
+/// Soon enough that they have something to do within a storm. The machines beside the first members are the standbys. A
+/// sequence of its own: the other conditions of a seed are the same with policies and without.
+fn draw_policies(seed: u64, nodes: usize, spare: usize) -> Policies {
+    let rng = &mut Rng::new(seed, 9);
+    let promote_learners = rng.pick(&[None, Some(200), Some(2_000)]).map(Duration::from_millis);
+    let standbys = (nodes..nodes + spare).map(|place| (node_at(place), address_of(node_at(place)))).collect();
+    let after = Duration::from_millis(rng.pick(&[500, 2_000, 5_000]));
+    Policies {
+        promote_learners,
+        replace_dead: (rng.below(4) > 0).then_some(ReplaceDead { after, standbys }),
+        balance_leaders: rng.coin(),
+    }
 }
 
 /// Snapshots come in one piece or in many, fast or slowly, one or several at a time; not in so many, where each takes long,

@@ -13,7 +13,7 @@ use crate::agenda::{Moment, Span};
 use crate::conditions::Conditions;
 use crate::disk::{Broken, Damaged, Disk, forget_faults};
 use crate::faults::{Crash, Install};
-use crate::place::{Place, Slot, group_in, node_at};
+use crate::place::{Place, Slot, address_of, group_in, node_at};
 use crate::subject::Subject;
 use clock::Clock;
 use machine_under_test::{Image, Machine};
@@ -178,7 +178,7 @@ impl<S: Subject> Host<S> {
         let begin = Begin {
             group: group_in(slot),
             config: config(conditions, self.place).into(),
-            members: Members::of_voters((0..founders).map(node_at).map(|node| (node, address(node)))),
+            members: Members::of_voters((0..founders).map(node_at).map(|node| (node, address_of(node)))),
             recovered,
             damaged,
             applied: machine.applied(),
@@ -211,10 +211,6 @@ impl<S: Subject> Host<S> {
     }
 }
 
-fn address(node: NodeId) -> String {
-    format!("n{node}:1")
-}
-
 fn replica_limits(conditions: &Conditions) -> Limits {
     Limits {
         message_bytes_max: conditions.message_bytes_max,
@@ -231,7 +227,7 @@ fn node_options(conditions: &Conditions, place: Place) -> node::Options {
     let peers: BTreeMap<NodeId, String> = (0..conditions.hosts())
         .filter(|other| *other != place)
         .map(node_at)
-        .map(|node| (node, address(node)))
+        .map(|node| (node, address_of(node)))
         .collect();
     node::Options {
         config: config(conditions, place).into(),
@@ -241,6 +237,7 @@ fn node_options(conditions: &Conditions, place: Place) -> node::Options {
         apply_bytes_max: conditions.apply_bytes_max,
         retention: retention::Limits { entries, bytes: u64::MAX, entries_kept: entries, bytes_kept: u64::MAX },
         transfer: conditions.transfer,
+        policies: conditions.policies.clone(),
         origin: 0,
         unix_at_origin: unix_at_origin(place),
         parts: BTreeMap::new(),

@@ -2,6 +2,7 @@
 
 pub mod leases;
 pub mod registers;
+pub mod sessions;
 pub mod store;
 pub mod users;
 
@@ -11,6 +12,7 @@ use crate::conditions::Options;
 use crate::world::{self, Outcome};
 use leases::LeasesUsed;
 use registers::RegistersUsed;
+use sessions::SessionsUsed;
 use store::used::StoreUsed;
 use users::UsersUsed;
 
@@ -26,11 +28,13 @@ pub enum Kind {
     Leases,
     /// The users and roles of etcd's store, beside a plain model of them.
     Users,
+    /// A typed state, whose calls are made in sessions, again and again.
+    Sessions,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Registers, Self::Store, Self::Leases, Self::Users];
+    pub const ALL: &[Self] = &[Self::Registers, Self::Store, Self::Leases, Self::Users, Self::Sessions];
 
     /// Its name on the command line.
     #[must_use]
@@ -40,6 +44,7 @@ impl Kind {
             Self::Store => "store",
             Self::Leases => "leases",
             Self::Users => "users",
+            Self::Sessions => "sessions",
         }
     }
 
@@ -60,6 +65,7 @@ impl Kind {
             Self::Store => world::run_with::<StoreUsed>(seed, options),
             Self::Leases => world::run_with::<LeasesUsed>(seed, options),
             Self::Users => world::run_with::<UsersUsed>(seed, options),
+            Self::Sessions => world::run_with::<SessionsUsed>(seed, options),
         }
     }
 }

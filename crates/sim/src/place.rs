@@ -14,6 +14,12 @@ pub fn node_at(place: Place) -> NodeId {
     NodeId(place as u64 + 1)
 }
 
+/// Where a node listens.
+#[must_use]
+pub fn address_of(node: NodeId) -> String {
+    format!("n{node}:1")
+}
+
 /// Where a node is.
 #[must_use]
 pub fn place_of(node: NodeId) -> Place {

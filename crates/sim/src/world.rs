@@ -219,13 +219,16 @@ impl<S: Subject> World<S> {
     fn under(conditions: Conditions, seed: u64, whole_transcript: bool) -> Self {
         let rng = &mut Rng::new(seed, 2);
         let (drift, count) = (conditions.clock_drift, conditions.groups);
-        let hosts = (0..conditions.hosts())
+        let mut hosts: Vec<Host<S>> = (0..conditions.hosts())
             .map(|place| {
                 let rate = 1_000_000 - drift + rng.below(2 * drift + 1);
                 let clock = Clock::new(rng.below(1 << 42), rate);
                 Host::new(place, count, clock, place < conditions.nodes, rng.draw())
             })
             .collect();
+        // A standby is set up before it is needed.
+        let has_standbys = conditions.policies.replace_dead.is_some();
+        hosts.iter_mut().for_each(|host| host.in_service |= has_standbys);
         let founders = Configuration::of_voters((0..conditions.nodes).map(node_at));
         let groups = (0..count).map(|slot| {
             let workload = Workload::<S>::new(&conditions, count, Rng::new(seed, 100 + slot as u64));
@@ -255,7 +258,10 @@ impl<S: Subject> World<S> {
     }
 
     fn schedule_beginning(&mut self) {
-        for place in 0..self.conditions.nodes {
+        for place in 0..self.hosts.len() {
+            if !self.hosts[place].in_service {
+                continue;
+            }
             self.agenda.after(self.rng.span(Span::ZERO, Span::millis(200)), Event::Start(place));
         }
         for (slot, group) in self.groups.iter_mut().enumerate() {

@@ -198,9 +198,10 @@ fn write_certificate_error(error: &CertificateError, out: &mut fmt::Formatter<'_
             "the certificate of the other end is not valid yet: it is good from {} on; check the clocks of both",
             date(not_before)
         ),
-        CertificateError::UnknownIssuer => {
-            out.write_str("the certificate of the other end is signed by an unknown authority: none of the trusted CAs")
-        }
+        CertificateError::UnknownIssuer => out.write_str(
+            "the certificate of the other end is signed by an unknown authority, none of the trusted CAs: have one of \
+                 them sign it, or trust its CA too",
+        ),
         CertificateError::BadSignature => out.write_str(
             "the certificate of the other end is signed by an unknown authority: another one than the trusted CA of \
              that name",
@@ -233,7 +234,7 @@ fn write_alert(alert: AlertDescription, out: &mut fmt::Formatter<'_>) -> fmt::Re
         AlertDescription::CertificateExpired => out.write_str("the other end says: our certificate has expired"),
         AlertDescription::CertificateRevoked => out.write_str("the other end says: our certificate is revoked"),
         AlertDescription::UnknownCA => {
-            out.write_str("the other end says: our certificate is signed by a CA that it does not trust")
+            out.write_str("the other end says: our certificate is signed by a CA that it does not trust; have one that it trusts sign it")
         }
         AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown

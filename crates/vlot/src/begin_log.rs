@@ -23,6 +23,7 @@ pub struct LogOwner {
 
 /// Why a log was not begun.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum BeginLogError {
     /// The directory cannot be used.
     Dir(DirError),

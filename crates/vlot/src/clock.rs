@@ -25,7 +25,8 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// ([`Config::lease`](vlot_raft::state::Config::lease)); without leases it matters to nothing but how soon an election begins.
     fn now(&self) -> Time;
 
-    /// The time of day, as far as this machine knows it. It may go back, and nothing that must be right relies on it.
+    /// The time of day, as far as this machine knows it. It may go back, and nothing that must be right relies on it. Asked
+    /// when a node is opened, which counts on from there by [`now`](Self::now): a leader tells state machines that want to know.
     fn wall(&self) -> SystemTime;
 
     /// An alarm by this clock that is not set. A node has one, and sets it in most turns.

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use vlot_node::act::{Act, ClosedLog, GroupEvent};
+use vlot_node::act::{Act, Answer, ClosedLog, GroupEvent};
 use vlot_node::input::Input;
 use vlot_node::node::Node;
 use vlot_raft::effect::RoleName;
@@ -23,8 +24,10 @@ use crate::group::ClosedGroup;
 use crate::log_thread::LogThread;
 use crate::machine::Machine;
 use crate::net::{self, Inbox, Net};
+use crate::recorder::{self, DumpError, Kind, Recorder, Why};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
+use crate::stages::Stages;
 
 /// Deliveries of the network that one turn takes in, at most, so that no turn is endless.
 const DELIVERIES_MAX: usize = 256;
@@ -42,6 +45,8 @@ pub(crate) struct Driver {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) heartbeat: Duration,
     pub(crate) measures: Arc<Measures>,
+    pub(crate) recorder: Option<Recorder>,
+    pub(crate) stages: Stages,
     /// Told when the driver ends, and why.
     pub(crate) ended: watch::Sender<Option<Ended>>,
 }
@@ -76,7 +81,8 @@ impl Driver {
         let mut alarm = self.clock.alarm();
         let mut is_set_to = Time::NEVER;
         loop {
-            let deadline = self.node.deadline();
+            let due = self.recorder.as_ref().map_or(Time::NEVER, Recorder::deadline);
+            let deadline = self.node.deadline().min(due);
             if is_set_to != deadline {
                 alarm.set(deadline);
                 is_set_to = deadline;
@@ -89,15 +95,19 @@ impl Driver {
             };
             let more = std::iter::from_fn(|| self.inbox.try_next()).take(DELIVERIES_MAX - 1);
             let deliveries: Vec<net::Event> = delivery.into_iter().chain(more).collect();
-            self.events.take(&mut gathered);
+            let waited_since = self.events.take(&mut gathered);
             // Read after everything is in hand: a read that came while the process stood still must not be taken for one
             // of the moment before (the contract of leases).
             let now = self.clock.now();
-            if now > deadline + self.heartbeat && self.leads() {
-                self.measures.turn_was_late();
+            self.record(|recorder| recorder.turn(now));
+            if now > deadline + self.heartbeat {
+                self.note_late_turn(now.since(deadline));
             }
             for delivery in deliveries {
                 self.deliver(now, delivery);
+            }
+            if self.stages.look(now) {
+                self.note_arrivals(&gathered, waited_since);
             }
             for event in gathered.drain(..) {
                 if let Err(end) = self.take(now, event) {
@@ -107,6 +117,7 @@ impl Driver {
             if let Err(end) = self.end_turns(now) {
                 return end;
             }
+            self.dump_if_due();
         }
     }
 
@@ -122,6 +133,7 @@ impl Driver {
                 break;
             }
             for input in done {
+                self.note_applied(&input);
                 self.node.handle(now, input);
             }
             if turn == TURNS_IN_PLACE_MAX {
@@ -133,12 +145,41 @@ impl Driver {
         Ok(())
     }
 
+    /// What has come tells of stages of proposals that are over or begin. Called while something listens.
+    fn note_arrivals(&mut self, gathered: &[Event], waited_since: Option<std::time::Instant>) {
+        // What came before anything listened is not timed.
+        self.events.time(true);
+        for event in gathered {
+            let Event::Input(input) = event else { continue };
+            match (input, waited_since) {
+                (Input::Propose { group, payload, .. }, Some(since)) => self.stages.proposed(*group, payload, since),
+                (Input::Written { batch }, _) => self.stages.durable(*batch),
+                (input, _) => self.note_applied(input),
+            }
+        }
+    }
+
+    fn note_applied(&mut self, input: &Input) {
+        if let Input::Applied { group, upto, .. } = input
+            && self.stages.is_on()
+        {
+            self.stages.applied(*group, upto.index);
+        }
+    }
+
     fn take(&mut self, now: Time, event: Event) -> Result<(), Ended> {
         match event {
             Event::Input(input) => self.node.handle(now, input),
             Event::LogFailed(failed) => return Err(Ended::Log(failed)),
             Event::Begin(beginning) => self.begin(now, *beginning),
             Event::Close { group, remove, closed } => self.close(now, group, remove, closed),
+            Event::Report { group, report } => {
+                if let Some(made) = self.node.report(now, group) {
+                    // A caller that went away does not want it.
+                    drop(report.send(made));
+                }
+            }
+            Event::DumpFlight { dumped } => self.dump(Why::Asked, Some(dumped)),
             Event::Wake => {}
             Event::Stop => return Err(Ended::Stopped),
         }
@@ -148,13 +189,21 @@ impl Driver {
     /// Carries out one act; what is done at once is added to `done`.
     fn carry_out(&mut self, act: Act, done: &mut Vec<Input>) -> Result<(), Ended> {
         match act {
-            Act::Write { batch, writes } => self.log.write(batch, writes),
+            Act::Write { batch, writes } => {
+                if self.stages.is_on() {
+                    self.stages.appended(batch, &writes);
+                }
+                self.log.write(batch, writes);
+            }
             Act::Send { to, lane, frame } => {
                 // What cannot be sent is lost, as on any network; the transport counts it.
                 let _ = self.net.send(to, lane, &[frame]);
             }
             Act::ReadLog { group, read } => self.log.read(group, read),
             Act::Apply { group, entries } => {
+                if let Some(last) = entries.last().filter(|_| self.stages.is_on()) {
+                    self.stages.committed(group, last.id.index);
+                }
                 done.extend(self.groups.get_mut(&group).and_then(|driven| driven.machine.apply(entries)));
             }
             Act::Restore { group, id } => self.with(group, |driven| driven.machine.restore(id)),
@@ -162,18 +211,32 @@ impl Driver {
             Act::Save { group, header } => self.with(group, |driven| driven.machine.save(header)),
             Act::RemoveSnapshots { group, before } => self.snapshots.remove(group, before),
             Act::Transfer(act) => self.snapshots.transfer(act),
-            Act::Answer { group, answer } => self.with(group, |driven| driven.machine.answer(answer)),
+            Act::Answer { group, answer } => {
+                if self.stages.is_on()
+                    && let Answer::NotProposed(sequence, _) | Answer::Unknown(sequence) = answer
+                {
+                    self.stages.withdrawn(group, sequence);
+                }
+                self.with(group, |driven| driven.machine.answer(answer));
+            }
             Act::SetPeers(peers) => self.net.set_peers(peers),
             Act::SetDisks(disks) => self.net.set_disks(disks),
-            Act::Show { group, status } => self.with(group, |driven| driven.shown.show(status)),
+            Act::Show { group, status } => {
+                if self.stages.is_on() {
+                    self.stages.committed(group, status.commit);
+                }
+                self.with(group, |driven| driven.shown.show(status));
+            }
+            Act::ShowHealth { group, health } => self.with(group, |driven| driven.shown.show_health(health)),
             Act::ShowMembers { group, members } => {
+                self.record(|recorder| recorder.record_of(group, Kind::of_members(&members)));
                 self.with(group, |driven| drop(driven.shown.members.send_replace(members)));
             }
             Act::Tell { group, event } => self.tell(group, event),
-            Act::Complain { peer, complaint } => {
-                self.net.note_misbehaved(peer);
-                tracing::warn!(%peer, %complaint, "a peer misbehaves; ignored");
+            Act::Record { group, event } => {
+                self.record(|recorder| recorder.record_of(group, Kind::of_election(event)));
             }
+            Act::Complain { peer, complaint } => self.net.note_misbehaved(peer, &complaint),
             Act::Closed { group, log } => self.closed(group, log.map(|log| *log)),
             Act::Stop(why) => return Err(Ended::MustStop(why)),
         }
@@ -187,8 +250,14 @@ impl Driver {
                     self.node.handle(now, Input::Frame { from, lane, bytes });
                 }
             }
-            net::Event::Connected { peer, disk } => self.node.handle(now, Input::Connected { peer, disk }),
-            net::Event::Lost { peer } => self.node.handle(now, Input::Lost { peer }),
+            net::Event::Connected { peer, disk } => {
+                self.record(|recorder| recorder.record(Kind::Connected { peer, disk }));
+                self.node.handle(now, Input::Connected { peer, disk });
+            }
+            net::Event::Lost { peer } => {
+                self.record(|recorder| recorder.record(Kind::Lost { peer }));
+                self.node.handle(now, Input::Lost { peer });
+            }
             net::Event::OtherDisk { peer, node, disk } => {
                 self.node.handle(now, Input::OtherDisk { peer, node, disk });
             }
@@ -200,6 +269,7 @@ impl Driver {
         let group = new.begin.group;
         let outcome = self.node.add(now, new);
         if outcome.is_ok() {
+            self.record(|recorder| recorder.record_of(group, Kind::Opened {}));
             self.groups.insert(group, Driven { machine, shown, closed: None });
         }
         // A caller that went away does not want to know.
@@ -217,6 +287,11 @@ impl Driver {
     fn closed(&mut self, group: GroupId, log: Option<ClosedLog>) {
         let Some(mut driven) = self.groups.remove(&group) else { return };
         self.measures.forget(group);
+        self.stages.forget(group);
+        self.record(|recorder| {
+            recorder.record_of(group, Kind::Closed {});
+            recorder.forget(group);
+        });
         let is_closed = driven.machine.close();
         driven.shown.end();
         if let Some(closed) = driven.closed {
@@ -229,6 +304,7 @@ impl Driver {
     }
 
     fn tell(&mut self, group: GroupId, event: GroupEvent) {
+        self.record(|recorder| recorder.hear(group, &event));
         match &event {
             GroupEvent::Became(state) => tracing::info!(
                 %group, term = %state.term, role = ?state.role,
@@ -264,8 +340,66 @@ impl Driver {
         }
     }
 
+    fn record(&mut self, act: impl FnOnce(&mut Recorder)) {
+        if let Some(recorder) = &mut self.recorder {
+            act(recorder);
+        }
+    }
+
+    /// This turn began so much after it was due.
+    fn note_late_turn(&mut self, late: Duration) {
+        if self.leads() {
+            self.measures.turn_was_late();
+        }
+        self.record(|recorder| recorder.record(Kind::LateTurn { late }));
+    }
+
+    fn dump_if_due(&mut self) {
+        if let Some(why) = self.recorder.as_mut().and_then(Recorder::take_due) {
+            self.dump(why, None);
+        }
+    }
+
+    /// Has the flight record written, on a thread that may wait for a disk.
+    fn dump(&mut self, why: Why, dumped: Option<oneshot::Sender<Result<PathBuf, DumpError>>>) {
+        let written = match &mut self.recorder {
+            Some(recorder) => {
+                let (dump, (folder, dumps_max)) = (recorder.dump(why), recorder.place());
+                tokio::task::spawn_blocking(move || recorder::write(&folder, dumps_max, &dump))
+            }
+            None => tokio::task::spawn_blocking(|| Err(DumpError::Off)),
+        };
+        tokio::spawn(async move {
+            let written = written.await.unwrap_or(Err(DumpError::Stopped));
+            match (dumped, written) {
+                // A caller that went away does not want to know.
+                (Some(dumped), written) => drop(dumped.send(written)),
+                (None, Ok(path)) => tracing::info!(path = %path.display(), "wrote the flight record"),
+                (None, Err(error)) => tracing::warn!(%error, "did not write the flight record"),
+            }
+        });
+    }
+
+    /// The last entry of the flight record. It is written, on this thread, unless the node was asked to stop and led nothing:
+    /// the process is about to end.
+    fn record_end(&mut self, why: &Ended) {
+        let (leads, now) = (self.leads(), self.clock.now());
+        let Some(mut recorder) = self.recorder.take() else { return };
+        // The last turn may be long ago.
+        recorder.turn(now);
+        recorder.record(Kind::Stop { why: why.to_string() });
+        let (folder, dumps_max) = recorder.place();
+        if dumps_max == 0 || (*why == Ended::Stopped && !leads) {
+            return;
+        }
+        if let Err(error) = recorder::write(&folder, dumps_max, &recorder.dump(Why::Ended)) {
+            tracing::warn!(%error, "did not write the flight record");
+        }
+    }
+
     /// Nothing is done any more. Returns what tells when state machines are closed.
     fn end(&mut self, why: Ended) -> Vec<oneshot::Receiver<()>> {
+        self.record_end(&why);
         self.events.close();
         let closing = self.groups.values_mut().map(|driven| {
             driven.shown.end();

@@ -67,6 +67,11 @@ pub enum ChangeError {
     /// An address is longer than [`ADDRESS_BYTES_MAX`](vlot_node::members::ADDRESS_BYTES_MAX), or the context than
     /// [`CONTEXT_BYTES_MAX`](vlot_node::members::CONTEXT_BYTES_MAX). It was not asked for.
     TooLarge,
+    /// A member that stays has the address that is given to another node. It was not asked for.
+    AddressInUse {
+        /// The member.
+        by: NodeId,
+    },
     /// Nothing was heard in time. It may have been done, or may be yet: look at the members.
     Unknown,
     /// The node has stopped, or the group was closed on it.
@@ -169,6 +174,9 @@ impl fmt::Display for ChangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(why) => write!(f, "the members are not changed: {}", explain(*why)),
+            Self::AddressInUse { by } => {
+                write!(f, "node {by} has this address; give each node an address of its own, or remove node {by} first")
+            }
             Self::TooLarge => f.write_str("an address, or what comes with the change, is longer than it may be"),
             Self::Unknown => f.write_str("no answer in time; the members may have changed, or may yet"),
             Self::Stopped => f.write_str("the node has stopped"),
@@ -192,6 +200,9 @@ fn explain(why: ChangeRefused) -> String {
         ChangeRefused::KeepsItsKind { node } => {
             format!("node {node} must be removed before it comes back as another kind")
         }
+        ChangeRefused::Barred { node } => format!(
+            "node {node} was a member before the quorum was lost; give the node a new number and an empty directory"
+        ),
         ChangeRefused::NothingToDo => "it is so already".into(),
         ChangeRefused::NoSpace => "the disks have no room".into(),
     }

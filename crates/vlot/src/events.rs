@@ -3,17 +3,22 @@
 //! Owns their order. Bounded by its sources: each caller has a bound on what it may have waiting, and the log and state
 //! machines report only what they were asked.
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
 use vlot_node::input::Input;
 use vlot_node::node::NewGroup;
 use vlot_node::replica::CannotBegin;
+use vlot_node::report::Report;
 use vlot_raft::id::GroupId;
 
 use crate::end::LogFailed;
 use crate::group::ClosedGroup;
 use crate::machine::Machine;
+use crate::recorder::DumpError;
 use crate::shown::Shown;
 
 /// Something for the driver.
@@ -27,6 +32,15 @@ pub(crate) enum Event {
         group: GroupId,
         remove: bool,
         closed: oneshot::Sender<ClosedGroup>,
+    },
+    /// A report of a group is asked for. Without the group there is none.
+    Report {
+        group: GroupId,
+        report: oneshot::Sender<Report>,
+    },
+    /// The flight record is to be written.
+    DumpFlight {
+        dumped: oneshot::Sender<Result<PathBuf, DumpError>>,
     },
     /// A turn is due, though nothing has happened.
     Wake,
@@ -52,11 +66,15 @@ impl From<Input> for Event {
 pub(crate) struct Events {
     waiting: Mutex<Waiting>,
     filled: Notify,
+    /// It is to be told since when the oldest has waited.
+    is_timed: AtomicBool,
 }
 
 #[derive(Default)]
 struct Waiting {
     events: Vec<Event>,
+    /// Since when the oldest waits, if that is to be told.
+    since: Option<Instant>,
     /// The driver has ended: what came would be kept for ever.
     is_closed: bool,
 }
@@ -76,6 +94,9 @@ impl Events {
             return Err(Closed);
         }
         let was_empty = waiting.events.is_empty();
+        if was_empty && self.is_timed.load(Relaxed) {
+            waiting.since = Some(Instant::now());
+        }
         waiting.events.push(event.into());
         drop(waiting);
         // A driver that finds it filled has been told.
@@ -90,9 +111,17 @@ impl Events {
         let _ = self.push(input);
     }
 
-    /// Everything that waits, into `taken`, which must be empty: the two change places.
-    pub(crate) fn take(&self, taken: &mut Vec<Event>) {
-        std::mem::swap(&mut self.lock().events, taken);
+    /// Everything that waits, into `taken`, which must be empty: the two change places. Gives back since when the oldest has
+    /// waited, if that is to be told.
+    pub(crate) fn take(&self, taken: &mut Vec<Event>) -> Option<Instant> {
+        let mut waiting = self.lock();
+        std::mem::swap(&mut waiting.events, taken);
+        waiting.since.take()
+    }
+
+    /// Whether it is to be told since when the oldest has waited.
+    pub(crate) fn time(&self, is_timed: bool) {
+        self.is_timed.store(is_timed, Relaxed);
     }
 
     pub(crate) async fn filled(&self) {

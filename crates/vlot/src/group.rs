@@ -12,16 +12,17 @@ use tokio::sync::{RwLock, RwLockReadGuard, broadcast, oneshot, watch};
 use tokio::time::timeout;
 use vlot_node::act::{Answer, ClosedLog, GroupEvent, Status};
 use vlot_node::input::Input;
-use vlot_node::members::{MemberChange, Members, is_too_large};
+use vlot_node::members::{MemberChange, Members, address_in_use, is_too_large};
 use vlot_node::payload;
 use vlot_node::proposal_id::ProposalId;
+use vlot_node::report::Report;
 use vlot_node::state_machine::{Class, Command, StateMachine, Viewed};
 use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::{RoleState, TransferRefused};
 use vlot_raft::id::{GroupId, NodeId};
 
 use crate::errors::{ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
-use crate::events::Events;
+use crate::events::{Event, Events};
 use crate::shown::Shown;
 use crate::typed::Calling;
 use crate::waiters::Waiters;
@@ -360,6 +361,9 @@ impl<S: StateMachine> Group<S> {
             return Err(ChangeError::TooLarge);
         }
         let shared = &*self.0;
+        if let Some(by) = address_in_use(&shared.shown.members.borrow(), &changes) {
+            return Err(ChangeError::AddressInUse { by });
+        }
         let sequence = shared.next.fetch_add(1, Relaxed);
         let answer = shared.calls.changes.wait(sequence);
         let asked = Input::ChangeMembers { group: shared.id, sequence, changes, context };
@@ -504,6 +508,15 @@ impl<S: StateMachine> Group<S> {
     #[must_use]
     pub fn status(&self) -> Status {
         self.0.shown.status()
+    }
+
+    /// Where the group stands on this node, in full: both ends of the log, each peer and how far it lags, and what is wrong,
+    /// in sentences. It is made when it is asked for and costs a look at each member; [`Group::status`] costs less. None if
+    /// the group is closed on this node, or the node has stopped.
+    pub async fn report(&self) -> Option<Report> {
+        let (report, made) = oneshot::channel();
+        self.0.events.push(Event::Report { group: self.0.id, report }).ok()?;
+        made.await.ok()
     }
 
     /// Each change of term, role or leader; the newest one for a receiver that looks late.

@@ -122,12 +122,16 @@
 //! # Features
 //!
 //! - `serde` (on by default): [`SerdeState`], by postcard.
+//! - `metrics`: how long each stage of a proposal takes, by group, for a recorder of the facade `metrics`.
 //!
 //! # The guide
 //!
 //! The folder `docs/guide` of the repository teaches all of it to readers who know Rust and nothing of consensus: growing from one
 //! process to three machines, what each error means, time-outs, upgrades and the way back, backup and disaster, testing, what is promised
 //! and what each promise rests on. `docs/limits.md` has every bound.
+//!
+//! Where a node keeps its log, what it takes for time, where its work is done and what carries its bytes can each be replaced, and
+//! each has a test for implementations of your own: [`storage`], [`clock`], [`tasks`], [`net::transport`].
 //!
 //! Inside, everything that decides is a value without I/O: [`vlot_raft`] is the consensus of one group, [`vlot_node`] all
 //! that a node decides beside. This crate carries out what they ask: [`net`] talks to peers, one thread writes the log, one
@@ -149,14 +153,33 @@ mod log_thread;
 mod machine;
 pub mod net;
 pub mod options;
+pub mod plan;
+pub mod recorder;
+pub mod recover;
 pub mod runtime;
 mod shown;
 mod snapshots;
+mod stages;
 pub mod storage;
 pub mod tasks;
 pub mod tls;
 pub mod typed;
 mod waiters;
+
+/// How much one replica has under way.
+pub mod replica {
+    pub use vlot_node::replica::Limits;
+}
+
+/// How much of a group's log is kept.
+pub mod retention {
+    pub use vlot_node::retention::Limits;
+}
+
+/// How snapshots are sent and received.
+pub mod transfer {
+    pub use vlot_node::transfer::Limits;
+}
 
 pub use begin_log::{BeginLogError, LogOwner, begin_log};
 pub use bytes::BytesMut;
@@ -165,7 +188,9 @@ pub use errors::{ChangeError, ProposeError, ReadError, SnapshotError, TransferEr
 pub use figures::{Figures, Meter};
 pub use group::Group;
 pub use net::Tls;
-pub use options::{BadOptions, Options};
+pub use options::{BadOptions, LogLimits, Options};
+pub use plan::ReplaceError;
+pub use recover::{RecoverError, Recovered, Recovery, recover_from_lost_quorum};
 pub use runtime::{CloseError, GroupError, Node, OpenError};
 pub use storage::Storage;
 #[cfg(feature = "serde")]
@@ -177,10 +202,22 @@ pub use vlot_log::inspect;
 pub use vlot_node::act::{DiskState, GroupEvent, Status};
 pub use vlot_node::machine::Fence;
 pub use vlot_node::members::{self, MemberChange, Members};
+pub use vlot_node::members_recover::{CannotRecover, GroupFound};
+pub use vlot_node::members_replace::Replacing;
+pub use vlot_node::plan::{Plan, PlanRefused, Warning};
+pub use vlot_node::policy::{Policies, ReplaceDead};
+pub use vlot_node::replica::CannotBegin;
+pub use vlot_node::report;
+pub use vlot_node::report::{PeerReport, Reason, Replication, Report};
 pub use vlot_node::state_machine::{
     BadCommand, BadSnapshot, Class, Command, Snapshot, StateMachine, TimePassed, Viewed,
 };
-pub use vlot_node::{replica, retention};
 pub use vlot_raft::configuration::{ChangeRefused, Member, Seat};
 pub use vlot_raft::effect::{Event, RoleName, RoleState, TransferRefused};
+pub use vlot_raft::election;
 pub use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
+pub use vlot_raft::view::PaceName;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

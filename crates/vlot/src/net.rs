@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use vlot_node::act::Complaint;
 use vlot_raft::id::NodeId;
 
 mod accept;
@@ -33,6 +34,7 @@ mod disks;
 mod echo;
 mod inbox;
 mod local;
+mod mismatch;
 mod open;
 mod options;
 mod pace;
@@ -167,11 +169,12 @@ impl Net {
         peers.iter().filter(|(_, peer)| !peer.is_unlisted()).map(|(id, peer)| (*id, peer.figures())).collect()
     }
 
-    /// Counts a frame of a peer that no correct peer sends.
-    pub(crate) fn note_misbehaved(&self, peer: NodeId) {
+    /// Counts a frame of a peer that no correct peer sends, and tells of it if that is due.
+    pub(crate) fn note_misbehaved(&self, peer: NodeId, complaint: &Complaint) {
         if let Some(peer) = self.local.peer(peer) {
             stats::add(&peer.counters.bad_frames, 1);
         }
+        self.local.note_misbehaved(peer, complaint);
     }
 
     /// Closes the listener and all connections, and waits until they are closed. Frames that are queued are dropped,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vlot_log::log;
+use vlot_node::policy::Policies;
 use vlot_node::typed::sessions;
 use vlot_node::{replica, retention, transfer};
 use vlot_raft::id::NodeId;
@@ -15,10 +16,12 @@ use vlot_raft::state::Config;
 use crate::clock::{Clock, TokioClock};
 use crate::group;
 use crate::net::{self, Listen};
+use crate::recorder;
 use crate::storage::Storage;
 use crate::tasks::Runtime;
 
-/// What a node must be told. [`Options::new`] fills in what has a sensible default.
+/// What a node must be told. [`Options::new`] fills in what has a sensible default; name what differs and end with
+/// `..Options::new(dir)`, for options are added by later versions.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,6 +39,9 @@ use crate::tasks::Runtime;
 /// options.group.timeout = Duration::from_secs(9);
 /// assert_eq!(options.check(), Ok(()));
 /// ```
+///
+/// A node's memory is bounded, whatever its peers do and however long one of them is away:
+/// [`memory_bytes_max`](Options::memory_bytes_max) has the sum. With the defaults, one group and two peers it is 560 MiB; what is usual is a tenth of it.
 #[derive(Debug)]
 pub struct Options {
     /// Where the log and the snapshots are kept.
@@ -66,6 +72,9 @@ pub struct Options {
     /// has a greater priority in that group, by the group's number. It takes over from another leader once it keeps up. Off
     /// by default: in a program with few groups a leader that stays is worth more. The same on all nodes.
     pub balance_leaders: bool,
+    /// What leaders do about members by themselves: promote learners, replace voters that are gone, and balance leaders over
+    /// nodes by how many groups each leads. Nothing, by default. The same on all nodes.
+    pub policies: Policies,
     /// Answer reads by a lease of this length: see the contract of [`Config::lease`]. `None`, the default, asks a quorum
     /// each time and relies on no clock. The same on all nodes.
     pub lease: Option<Duration>,
@@ -80,7 +89,7 @@ pub struct Options {
     /// How much of each group's log is kept.
     pub retention: retention::Limits,
     /// Bounds of the log.
-    pub log: log::Options,
+    pub log: LogLimits,
     /// How many bytes must be free where `storage` lies for entries to be taken; zero, the default, is as long as the log
     /// finds room. For a program that keeps something else there, such as the state machine's own files, which then still
     /// have room for what was decided.
@@ -93,6 +102,9 @@ pub struct Options {
     pub apply_bytes_max: usize,
     /// How snapshots are sent and received.
     pub transfer: transfer::Limits,
+    /// How much is kept of what happens to the node and its groups, and written to `dir/flight` when a leader changes or
+    /// something fails: see [`recorder`]. None: nothing; nor is there a record where the storage is no folder.
+    pub recorder: Option<recorder::Limits>,
     /// Bounds of the transport.
     pub net: net::Limits,
     /// Bounds of each replica.
@@ -129,16 +141,18 @@ impl Options {
             election_timeout: Duration::from_millis(1000),
             priority: 1,
             balance_leaders: false,
+            policies: Policies::default(),
             lease: None,
             sleep_after: Some(Duration::from_secs(3)),
             forward: true,
             sessions: sessions::Limits::default(),
             retention: retention::Limits::default(),
-            log: log::Options::default(),
+            log: LogLimits::default(),
             headroom_bytes: 0,
             recent_bytes_max: 16 << 20,
             apply_bytes_max: 32 << 20,
             transfer: transfer::Limits::default(),
+            recorder: Some(recorder::Limits::default()),
             net: net::Limits::default(),
             replica: replica::Limits::default(),
             group: group::Limits::default(),
@@ -148,8 +162,27 @@ impl Options {
     }
 }
 
+/// The bounds of a node's log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LogLimits {
+    /// How long a segment is, in bytes; rounded up to 4 KiB, at least 8 KiB, at most 1 GiB. A single write that needs more gets a
+    /// longer one.
+    pub segment_bytes: u32,
+    /// How much that is not needed any more may stay on disk beside as much again as is needed, in bytes; at least the length
+    /// of a segment. Less takes less space, and more is written again to free it.
+    pub slack_bytes: u64,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        let log::Options { segment_bytes, slack_bytes, .. } = log::Options::default();
+        Self { segment_bytes, slack_bytes }
+    }
+}
+
 /// Options by which no node could work as it should.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum BadOptions {
     /// A time or a bound is zero that must not be.
     Zero {
@@ -172,6 +205,13 @@ pub enum BadOptions {
     },
     /// Node 0 is no node.
     NoNode,
+    /// Two nodes cannot listen at one address.
+    SameAddress {
+        /// The address.
+        address: String,
+        /// The nodes that have it.
+        nodes: [NodeId; 2],
+    },
 }
 
 impl Options {
@@ -204,7 +244,49 @@ impl Options {
         if let Some(lease) = lease.filter(|lease| *lease >= election_timeout) {
             return Err(BadOptions::LeaseTooLong { lease, election_timeout });
         }
-        if node.0 == 0 { Err(BadOptions::NoNode) } else { Ok(()) }
+        if node.0 == 0 {
+            return Err(BadOptions::NoNode);
+        }
+        let mut nodes = BTreeMap::new();
+        for (node, address) in self.peers.iter().filter(|(_, address)| !address.is_empty()) {
+            if let Some(other) = nodes.insert(address, *node) {
+                return Err(BadOptions::SameAddress { address: address.clone(), nodes: [other, *node] });
+            }
+        }
+        Ok(())
+    }
+
+    /// How many bytes of entries and frames a node holds at most with so many other nodes and groups, state machines apart: what
+    /// it holds for a member that takes nothing any more included.
+    ///
+    /// | what | bound |
+    /// |---|---|
+    /// | recent entries, of all groups | [`recent_bytes_max`](Self::recent_bytes_max) |
+    /// | entries on their way to state machines, of all groups | [`apply_bytes_max`](Self::apply_bytes_max), and a batch of [`replay_bytes_max`](replica::Limits::replay_bytes_max) for each |
+    /// | proposals that wait, for each group | [`waiting_bytes_max`](group::Limits::waiting_bytes_max) |
+    /// | frames to be sent, for each peer and lane | [`queue_bytes_max`](net::LaneLimits::queue_bytes_max) |
+    /// | frames that have come, for each peer and lane | [`inbox_bytes_max`](net::LaneLimits::inbox_bytes_max), and a frame that is coming |
+    /// | chunks of snapshots, for each that is sent or received | a window of [`transfer`](Self::transfer) |
+    ///
+    /// It is what everything takes when all is full at once, and far beyond what is usual: entries of one group are sent to a peer
+    /// in [`inflight_bytes_max`](replica::Limits::inflight_bytes_max) at most, and share their bytes with the recent ones.
+    #[must_use]
+    pub fn memory_bytes_max(&self, peers: usize, groups: usize) -> usize {
+        let lanes = [&self.net.control, &self.net.entries, &self.net.snapshot];
+        let of_peer = lanes.map(|lane| lane.queue_bytes_max + lane.inbox_bytes_max + lane.frame_bytes_max);
+        let of_group = self.group.waiting_bytes_max + self.replica.replay_bytes_max;
+        let transfer::Limits { chunk_bytes, window, sent_at_once_max, received_at_once_max, .. } = self.transfer;
+        let windows = sent_at_once_max.saturating_add(received_at_once_max);
+        let of_transfers = windows.saturating_mul(window as usize).saturating_mul(chunk_bytes as usize);
+        [
+            peers.saturating_mul(of_peer.into_iter().fold(0, usize::saturating_add)),
+            groups.saturating_mul(of_group),
+            of_transfers,
+            self.recent_bytes_max,
+            self.apply_bytes_max,
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
     }
 
     /// As consensus is told.
@@ -243,6 +325,12 @@ impl fmt::Display for BadOptions {
                 write!(f, "a lease of {lease:?} must be shorter than the election timeout of {election_timeout:?}")
             }
             Self::NoNode => f.write_str("node 0 is no node; nodes are numbered from 1"),
+            Self::SameAddress { address, nodes: [first, second] } => {
+                write!(
+                    f,
+                    "nodes {first} and {second} have the same address {address}; give each node an address of its own"
+                )
+            }
         }
     }
 }
@@ -276,5 +364,28 @@ mod tests {
             };
             assert_eq!(options.check().is_ok(), is_good, "{:?}", options.check());
         }
+    }
+
+    #[test]
+    fn the_memory_of_a_node_is_a_sum_of_bounds() {
+        let options = Options::new("data");
+        let of = |peers, groups| options.memory_bytes_max(peers, groups) >> 20;
+        // Recent entries, applying, six windows of two mebibytes; a group; the lanes of a peer.
+        let (own, group, peer) = (16 + 32 + 12, 128 + 4, 12 + 144 + 28);
+        assert_eq!((of(0, 0), of(0, 1), of(2, 1)), (own, own + group, own + group + 2 * peer));
+        assert_eq!(of(2, 1), 560);
+    }
+
+    #[test]
+    fn two_nodes_with_one_address_are_refused() {
+        let of = |addresses: [&str; 3]| {
+            let peers = (1..).map(NodeId).zip(addresses.map(str::to_owned)).collect();
+            Options { peers, ..Options::new("data") }.check()
+        };
+        assert_eq!(of(["a:1", "b:1", "c:1"]), Ok(()));
+        // An address that is not known is none.
+        assert_eq!(of(["a:1", "", ""]), Ok(()));
+        let nodes = [NodeId(1), NodeId(3)];
+        assert_eq!(of(["a:1", "b:1", "a:1"]), Err(BadOptions::SameAddress { address: "a:1".into(), nodes }));
     }
 }

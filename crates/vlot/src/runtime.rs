@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::{RwLock, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -23,11 +24,13 @@ use vlot_node::node::{self, NewGroup};
 use vlot_node::payload;
 use vlot_node::replica::{self, Begin, CannotBegin};
 use vlot_node::snapshot::dir::SnapshotDir;
+use vlot_node::snapshot::{Flaw, SnapshotError};
 use vlot_node::state_machine::StateMachine;
 use vlot_node::typed::sessions;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId};
 use vlot_raft::state::Config;
 
+use crate::clock::Clock;
 use crate::driver::{CLOSING_MAX, Driver};
 use crate::end::Ended;
 use crate::events::{Beginning, Event, Events};
@@ -36,10 +39,12 @@ use crate::group::{self, Calls, Group, Shared};
 use crate::log_thread::{Headroom, LogThread};
 use crate::machine::Typed;
 use crate::net::{self, Net};
-use crate::options::{BadOptions, Options};
+use crate::options::{BadOptions, LogLimits, Options};
+use crate::recorder::{self, DumpError, Kind, Recorder};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
-use crate::storage::{DirError, Opened, disk_number, draw};
+use crate::stages::Stages;
+use crate::storage::{DirError, Opened, Storage, disk_number, draw};
 use crate::tasks::Spawner;
 use crate::typed::Calling;
 
@@ -76,6 +81,7 @@ enum LogOf {
 
 /// Why a node cannot run.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum OpenError {
     /// With these options no node could work as it should.
     Options(BadOptions),
@@ -97,6 +103,7 @@ pub enum OpenError {
 
 /// Why a group cannot be taken up.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum GroupError {
     /// It is open on this node already.
     AlreadyOpen,
@@ -109,6 +116,8 @@ pub enum GroupError {
     CannotBegin(CannotBegin),
     /// The folder of snapshots cannot be read.
     Snapshots(io::Error),
+    /// Its snapshot cannot be used, and its log begins after it.
+    UnusableSnapshot(SnapshotError),
     /// Its snapshot cannot be restored.
     Restore(Fence),
     /// The node has stopped.
@@ -154,11 +163,17 @@ impl Node {
         let config_to_lead = options.config_to_lead().map(Arc::new);
         let Options { storage, cluster, node, listen, peers, .. } = options;
         let security = options.tls.as_ref().map(net::Security::load).transpose().map_err(OpenError::Tls)?;
+        // A flight record is for people, who look for it in a folder.
+        let flights = match &storage {
+            Storage::Dir(dir) => Some(dir.join(recorder::FOLDER)),
+            _ => None,
+        };
         let Opened { log: mut dir, snapshots } = storage.open().map_err(OpenError::Dir)?;
         let snapshots = SnapshotDir::open(snapshots).map_err(OpenError::Snapshots)?;
         // The members of a group are known before any entry is read again.
         let keep = payload::sets_configuration;
-        let log = log::Options { keep, accept_damaged_entries: true, ..options.log };
+        let LogLimits { segment_bytes, slack_bytes } = options.log;
+        let log = log::Options { segment_bytes, slack_bytes, keep, accept_damage: false, accept_damaged_entries: true };
         let (log, recovered) = Log::open(dir.clone(), log::Identity { cluster, node }, log).map_err(OpenError::Log)?;
         if let Some(torn) = &recovered.torn {
             tracing::warn!(file = %torn.file.display(), offset = torn.offset, bytes = torn.bytes, "cut off a write that was never finished");
@@ -175,14 +190,14 @@ impl Node {
         let (net, inbox) = Net::start(net_options).map_err(OpenError::Listen)?;
         let address = net.address().to_owned();
         let report = Arc::clone(&events);
+        let recorder =
+            options.recorder.zip(flights).map(|(limits, folder)| begin_record(limits, folder, cluster, &config));
         let headroom = Headroom::new(options.headroom_bytes, move || dir.free_bytes());
         let report = Arc::new(move |event: Event| drop(report.push(event)));
         let measures = Arc::new(Measures::new());
         let log =
             LogThread::start(log, headroom, Arc::clone(&measures), report, &spawner).map_err(OpenError::Thread)?;
         let (told, ended) = watch::channel(None);
-        // A clock that shows a time before 1970 tells nothing.
-        let unix = options.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         let node_options = node::Options {
             config: Arc::clone(&config),
             disk,
@@ -191,8 +206,9 @@ impl Node {
             apply_bytes_max: options.apply_bytes_max,
             retention: options.retention,
             transfer: options.transfer,
+            policies: options.policies,
             origin: draw(),
-            unix_at_origin: unix.saturating_sub(options.clock.now().since_origin()),
+            unix_at_origin: unix_at_origin(&*options.clock),
             parts: snapshots.parts(),
         };
         let net = Arc::new(net);
@@ -210,6 +226,8 @@ impl Node {
             clock: options.clock,
             heartbeat: options.heartbeat,
             measures,
+            recorder,
+            stages: Stages::default(),
             ended: told,
         };
         let driver = spawner.spawn(driver.run());
@@ -344,8 +362,12 @@ impl Node {
         // A snapshot that the log does not know was never put in its place, and the one before it still counts.
         let newest =
             self.snapshots.dir.newest(group, |id| recovered.runs.contains(id)).map_err(GroupError::Snapshots)?;
-        for flaw in newest.unusable {
+        for flaw in &newest.unusable {
             tracing::warn!(%group, %flaw, "a snapshot cannot be used");
+        }
+        let reaches = newest.saved.as_ref().map_or(LogId::ZERO, |saved| saved.header.id).max(begun.durable);
+        if let Some(flaw) = newest.unusable.into_iter().next().filter(|_| reaches < recovered.runs.after()) {
+            return Err(GroupError::UnusableSnapshot(flaw));
         }
         let Some(saved) = newest.saved.filter(|saved| saved.header.id > begun.durable) else { return Ok(begun) };
         let id = saved.header.id;
@@ -411,10 +433,6 @@ impl Node {
         self.node
     }
 
-    pub(crate) fn spawner(&self) -> &Spawner {
-        &self.snapshots.spawner
-    }
-
     /// The bounds of the sessions of typed states.
     pub(crate) fn sessions(&self) -> sessions::Limits {
         self.sessions.clone()
@@ -438,6 +456,17 @@ impl Node {
     #[must_use]
     pub fn meter(&self) -> Meter {
         self.meter.clone()
+    }
+
+    /// Writes the flight record of this moment to a file in the folder `flight` of the node's directory, and says which. It is
+    /// written by itself when a leader changes or something fails: see [`recorder`].
+    ///
+    /// # Errors
+    /// See [`DumpError`].
+    pub async fn dump_flight(&self) -> Result<PathBuf, DumpError> {
+        let (dumped, written) = oneshot::channel();
+        self.events.push(Event::DumpFlight { dumped }).map_err(|_| DumpError::Stopped)?;
+        written.await.unwrap_or(Err(DumpError::Stopped))
     }
 
     /// Waits until the node has ended, and says why: its disk has failed, its driver panicked, or it was stopped.
@@ -476,6 +505,11 @@ impl Node {
         }
     }
 
+    /// Where this node's work is done.
+    pub(crate) fn spawner(&self) -> &Spawner {
+        &self.snapshots.spawner
+    }
+
     fn logs(&self) -> MutexGuard<'_, BTreeMap<GroupId, LogOf>> {
         // Only moves of whole values happen under the lock.
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
@@ -494,6 +528,12 @@ impl fmt::Debug for Node {
     }
 }
 
+/// What the time of day was at the clock's origin, since 1970.
+fn unix_at_origin(clock: &dyn Clock) -> Duration {
+    let unix = clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    unix.saturating_sub(clock.now().since_origin())
+}
+
 /// Of each group, the first and the last entry that is damaged. Each place is said: if no other member has the entries,
 /// an operator will look there.
 fn damaged_entries(all: &[Damage]) -> BTreeMap<GroupId, (LogIndex, LogIndex)> {
@@ -506,6 +546,13 @@ fn damaged_entries(all: &[Damage]) -> BTreeMap<GroupId, (LogIndex, LogIndex)> {
         *range = (range.0.min(*first), range.1.max(*last));
     }
     damaged
+}
+
+fn begin_record(limits: recorder::Limits, folder: PathBuf, cluster: u64, config: &Config) -> Recorder {
+    let Config { node, heartbeat, election_timeout, .. } = *config;
+    let mut recorder = Recorder::new(limits, folder, (cluster, node), draw());
+    recorder.record(Kind::Start { version: env!("CARGO_PKG_VERSION").to_owned(), heartbeat, election_timeout });
+    recorder
 }
 
 impl fmt::Display for OpenError {
@@ -536,6 +583,14 @@ impl fmt::Display for GroupError {
             ),
             Self::CannotBegin(error) => error.fmt(f),
             Self::Snapshots(error) => write!(f, "cannot read the snapshots: {error}"),
+            Self::UnusableSnapshot(flaw @ SnapshotError::Damaged { flaw: Flaw::OtherVersion { .. }, .. }) => {
+                flaw.fmt(f)
+            }
+            Self::UnusableSnapshot(flaw) => write!(
+                f,
+                "{flaw}; nothing before the log's beginning is left on this disk: remove the member and add it again, with \
+                 an empty directory"
+            ),
             Self::Restore(why) => why.fmt(f),
             Self::Stopped => f.write_str("the node has stopped"),
         }

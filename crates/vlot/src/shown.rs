@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{broadcast, watch};
 use vlot_node::act::{GroupEvent, Status};
 use vlot_node::members::Members;
+use vlot_node::policy::MemberHealth;
 use vlot_raft::effect::RoleState;
 
 /// Events that wait for a subscriber; one that lags further behind is told how many were dropped.
@@ -19,6 +20,8 @@ pub(crate) struct Shown {
     has_failed: AtomicBool,
     pub(crate) role_state: watch::Sender<RoleState>,
     pub(crate) members: watch::Sender<Members>,
+    /// How the other members are, as a leader sees them.
+    health: Mutex<Vec<MemberHealth>>,
     /// Made when a caller first subscribes: a node may have thousands of groups.
     events: OnceLock<broadcast::Sender<GroupEvent>>,
 }
@@ -48,12 +51,21 @@ impl Shown {
         *self.lock() = status;
     }
 
+    pub(crate) fn health(&self) -> Vec<MemberHealth> {
+        self.lock_health().clone()
+    }
+
+    pub(crate) fn show_health(&self, health: Vec<MemberHealth>) {
+        *self.lock_health() = health;
+    }
+
     /// The node has stopped, or the group is closed: nothing of what was shown holds any more.
     pub(crate) fn end(&self) {
         let mut status = self.lock();
         let role_state = RoleState { term: status.role_state.term, ..RoleState::default() };
         *status = Status { role_state, is_open: false, ..status.clone() };
         drop(status);
+        self.show_health(Vec::new());
         self.role_state.send_replace(role_state);
     }
 
@@ -66,6 +78,11 @@ impl Shown {
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<GroupEvent> {
         self.events.get_or_init(|| broadcast::Sender::new(EVENTS_MAX)).subscribe()
+    }
+
+    fn lock_health(&self) -> MutexGuard<'_, Vec<MemberHealth>> {
+        // Only whole values are put under the lock.
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Status> {

@@ -169,7 +169,10 @@ async fn a_group_that_is_taken_up_after_the_connections_stand_has_its_followers_
     leader(&groups).await;
     for (node, group) in groups.iter().enumerate() {
         assert_eq!(within(SOON, group.propose(Do::Add(1))).await, Ok(node as u64 + 1));
-        let change = vec![MemberChange::AddLearner { node: NodeId(9 + node as u64), address: "127.0.0.1:1".into() }];
+        let change = vec![MemberChange::AddLearner {
+            node: NodeId(9 + node as u64),
+            address: format!("127.0.0.1:{}", node + 1),
+        }];
         let changed = within(SOON, async {
             while group.change_members(change.clone(), Bytes::new()).await.is_err() {
                 pause().await;

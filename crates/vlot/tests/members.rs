@@ -11,7 +11,7 @@ use vlot::end::{Ended, Stop};
 use vlot::net::Listen;
 use vlot::{
     BadSnapshot, ChangeError, ChangeRefused, Group, GroupEvent, GroupId, LogId, MemberChange, Node, NodeId, Options,
-    RoleName, Seat, Snapshot, StateMachine, TransferError, TransferRefused,
+    PlanRefused, Replacing, RoleName, Seat, Snapshot, StateMachine, TransferError, TransferRefused, Warning,
 };
 
 /// Counts what it was given, and lives in memory alone.
@@ -379,5 +379,72 @@ async fn a_member_that_is_to_move_serves_on_until_it_does() {
     cluster.start(leader, &[1, 2, 3]).await;
     cluster.wait_for_sum(leader, 3).await;
     assert_eq!(cluster.group(leader).propose(4).await, Ok(7));
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn a_member_is_replaced_while_writes_go_on_and_after_a_first_try_was_given_up() {
+    let mut cluster = Cluster::new("replace", 4);
+    for node in 1..=3 {
+        cluster.start(node, &[1, 2, 3]).await;
+    }
+    let mut sum = 0;
+    for more in 1..=200 {
+        sum += more;
+        assert_eq!(cluster.group(more % 3 + 1).propose(more).await, Ok(sum));
+    }
+    let leader = cluster.leader().await;
+    let (old, via) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let group = cluster.group(via);
+    let address = cluster.address(4);
+    let replace = || {
+        let (group, address) = (group.clone(), address.clone());
+        async move { group.replace_member(NodeId(old), NodeId(4), address).await }
+    };
+    assert_eq!(group.replacing(NodeId(old), NodeId(4)), Replacing::NotBegun);
+    // The new node is not up: it learns nothing, and the caller gives up.
+    let given_up = tokio::time::timeout(Duration::from_millis(700), replace()).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+    assert_eq!(group.replacing(NodeId(old), NodeId(4)), Replacing::CatchingUp);
+    let plan = cluster.group(leader).plan_members(&[MemberChange::Promote(NodeId(4))]);
+    assert_eq!(plan.refused, Some(PlanRefused::Change(ChangeRefused::NotCaughtUp { node: NodeId(4) })));
+
+    let writes = {
+        let group = group.clone();
+        tokio::spawn(async move {
+            let mut written = 0;
+            for _ in 0..50 {
+                group.propose(1).await.unwrap();
+                written += 1;
+                pause().await;
+            }
+            written
+        })
+    };
+    cluster.start(4, &[]).await;
+    tokio::time::timeout(Duration::from_secs(20), replace()).await.unwrap().unwrap();
+    let voters: Vec<u64> = group.members().borrow().configuration().voters().map(|node| node.0).collect();
+    let mut expected: Vec<u64> = [leader, via, 4].into();
+    expected.sort_unstable();
+    assert_eq!(voters, expected);
+    assert_eq!(replace().await, Ok(()), "it is done, and is so for every caller");
+    sum += writes.await.unwrap();
+    cluster.wait_for_sum(4, sum).await;
+
+    // The leader sees who is gone, and says what a change would leave.
+    cluster.stop(old).await;
+    cluster.stop(4).await;
+    let leader = cluster.leader().await;
+    let remove = [MemberChange::Remove(NodeId(via))];
+    let begun = std::time::Instant::now();
+    let stops = Warning::Stops { meanwhile: false, down: vec![NodeId(4)] };
+    while !cluster.group(leader).plan_members(&remove).warnings.contains(&stops) {
+        let plan = cluster.group(leader).plan_members(&remove);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{plan}");
+        pause().await;
+    }
+    let failed = group.replace_member(NodeId(8), NodeId(9), "n9:1".into()).await.unwrap_err();
+    assert_eq!(failed.stands, Replacing::Neither);
+    assert!(failed.to_string().contains("neither of the two nodes is a member"), "{failed}");
     cluster.end().await;
 }

@@ -3,7 +3,7 @@
 //! Owns the directory's lock, so that two processes never write one log. Knows nothing of what is in the files.
 
 use crate::disk::Disk;
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
+use rustix::fs::{Advice, CWD, FallocateFlags, RenameFlags, fadvise, fallocate, renameat_with, statvfs};
 use rustix::io::Errno;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -57,6 +57,15 @@ impl RealDisk {
             Err(TryLockError::Error(error)) => Err(DirError::Io { dir, error }),
         }
     }
+}
+
+/// Lets two directories of one file system change places, in one step: a crash finds both, each under one of the names.
+/// Durable once the directories that hold them are synced.
+///
+/// # Errors
+/// If the system refuses it, or the file system cannot.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
 
 /// Makes the directory and its lock.

@@ -33,6 +33,7 @@ impl Host {
             apply_bytes_max: 1 << 20,
             retention: retention::Limits::default(),
             transfer: crate::transfer::Limits::default(),
+            policies: Policies::default(),
             origin: 1,
             unix_at_origin: Duration::ZERO,
             parts: BTreeMap::new(),

@@ -124,6 +124,7 @@ impl Replica {
                 }
                 work.happened.push(event);
             }
+            Effect::Election(event) => work.elections.push(event),
             Effect::Became(role_state) => {
                 self.fetched.clear();
                 if role_state.leader.is_some() {

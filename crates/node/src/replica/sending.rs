@@ -49,6 +49,9 @@ impl Replica {
         if let Some(node) = moved {
             return Err(ChangeRefused::NotAMember { node });
         }
+        if let Some(node) = self.members().bars(&request.changes) {
+            return Err(ChangeRefused::Barred { node });
+        }
         let changes = request.changes.iter().map(MemberChange::seat).collect();
         self.asked_change = Some(request);
         let before = work.changes_refused.len();

@@ -5,6 +5,7 @@
 use vlot_log::record::Write;
 use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::{Event, Misbehaviour, RoleState, TransferRefused, WriteId};
+use vlot_raft::election::ElectionEvent;
 use vlot_raft::id::{LogId, LogIndex, NodeId};
 
 use crate::act::Answer;
@@ -45,6 +46,8 @@ pub struct Work {
     pub reads_refused: Vec<u64>,
     /// Changes of term, role or leader.
     pub became: Vec<RoleState>,
+    /// Steps of elections, for the record.
+    pub elections: Vec<ElectionEvent>,
     /// What else has happened.
     pub happened: Vec<Event>,
     /// What peers did wrong.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use vlot_raft::id::{GroupId, LogId, NodeId};
@@ -39,9 +40,12 @@ struct Wanted {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Tried {
+    /// Since something has come.
     attempts: u64,
     /// The next attempt begins no sooner.
     not_before: Time,
+    /// The peer that something has come from: it has the content of which there is a part, and others may not.
+    source: Option<NodeId>,
 }
 
 /// One attempt to get a snapshot.
@@ -54,6 +58,8 @@ struct Receiver {
     moved: Time,
     /// Whether the peer was asked again since.
     is_nudged: bool,
+    /// It is asked for the rest of what it has sent before: it has that at hand, or is gone.
+    resumes: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +83,16 @@ impl Receiver {
             Stage::Pulling { written, received, .. } => written == received,
             Stage::Opening { .. } | Stage::Finishing => false,
         }
+    }
+
+    /// How long the peer may be silent.
+    fn timeout(&self, limits: &Limits) -> Duration {
+        if self.resumes && matches!(self.stage, Stage::Asked) { limits.timeout / 4 } else { limits.timeout }
+    }
+
+    /// After so long without a word the question is put once more: a frame may be lost.
+    fn nudge(&self, limits: &Limits) -> Duration {
+        self.timeout(limits) / 2
     }
 }
 
@@ -134,12 +150,16 @@ impl Receivers {
 
     fn begin(&mut self, now: Time, out: &mut Out, group: GroupId, wanted: &Wanted) {
         let tried = self.tried.entry(group).or_default();
-        let peer = member_to_ask(tried.attempts, wanted.leader, &wanted.others);
+        let first = tried.source.unwrap_or(wanted.leader);
+        let others: Vec<NodeId> =
+            [&[wanted.leader], &wanted.others[..]].concat().into_iter().filter(|other| *other != first).collect();
+        let peer = member_to_ask(tried.attempts, first, &others);
+        let resumes = tried.source == Some(peer);
         tried.attempts += 1;
         self.last_attempt = self.last_attempt.wrapping_add(1);
         let attempt = Attempt { peer, group, number: self.last_attempt };
         let (reach, stage) = (wanted.reach, Stage::Asked);
-        self.active.insert(group, Receiver { attempt, reach, stage, moved: now, is_nudged: false });
+        self.active.insert(group, Receiver { attempt, reach, stage, moved: now, is_nudged: false, resumes });
         out.send(attempt, Body::Ask { reach, part: self.parts.get(&group).copied() });
     }
 
@@ -221,6 +241,9 @@ impl Receivers {
         }
         let info = *info;
         (*received, receiver.moved, receiver.is_nudged) = (end, now, false);
+        if let Some(tried) = self.tried.get_mut(&attempt.group) {
+            (tried.attempts, tried.source) = (0, Some(attempt.peer));
+        }
         out.counters.bytes_received += length;
         let (group, attempt) = (attempt.group, attempt.number);
         out.acts.push(TransferOut::Act(TransferAct::WriteChunk { group, attempt, info, offset, bytes }));
@@ -295,9 +318,9 @@ impl Receivers {
     pub(super) fn tick(&mut self, now: Time, out: &mut Out) {
         let mut silent = Vec::new();
         for (group, receiver) in self.active.iter_mut().filter(|(_, receiver)| receiver.waits_for_peer()) {
-            if now >= receiver.moved + self.limits.timeout {
+            if now >= receiver.moved + receiver.timeout(&self.limits) {
                 silent.push(*group);
-            } else if !receiver.is_nudged && now >= receiver.moved + self.limits.nudge() {
+            } else if !receiver.is_nudged && now >= receiver.moved + receiver.nudge(&self.limits) {
                 receiver.is_nudged = true;
                 match receiver.stage {
                     Stage::Asked => {
@@ -316,7 +339,8 @@ impl Receivers {
 
     pub(super) fn deadline(&self) -> Time {
         let waiting = self.active.values().filter(|receiver| receiver.waits_for_peer());
-        let wait = |receiver: &Receiver| if receiver.is_nudged { self.limits.timeout } else { self.limits.nudge() };
+        let limits = &self.limits;
+        let wait = |it: &Receiver| if it.is_nudged { it.timeout(limits) } else { it.nudge(limits) };
         let due = |receiver: &Receiver| receiver.moved + wait(receiver);
         let of_active = waiting.map(due).min().unwrap_or(Time::NEVER);
         if self.active.len() >= self.limits.received_at_once_max {
@@ -337,7 +361,14 @@ impl Receivers {
     /// Ends an attempt. What was received stays for the next.
     fn fail(&mut self, now: Time, out: &mut Out, group: GroupId, why: TransferFailed) {
         let Some(receiver) = self.active.remove(&group) else { return };
-        self.tried.entry(group).or_default().not_before = now + self.limits.pause;
+        let tried = self.tried.entry(group).or_default();
+        tried.not_before = now + self.limits.pause;
+        match why {
+            // The rest is best had where the part is from.
+            TransferFailed::Lost | TransferFailed::Disk(_) => {}
+            TransferFailed::Silent => tried.attempts = tried.attempts.max(1),
+            _ => (tried.attempts, tried.source) = (tried.attempts.max(1), None),
+        }
         if !matches!(why, TransferFailed::Ended(_) | TransferFailed::Lost) {
             out.send(receiver.attempt, Body::End { reason: EndReason::Cancelled });
         }
@@ -372,11 +403,11 @@ impl Receiver {
     }
 }
 
-/// The leader first, then the others in turn, with the leader in between: not all of the load is on the leader, and one
-/// that is dead is not asked twice in a row.
-fn member_to_ask(attempts: u64, leader: NodeId, others: &[NodeId]) -> NodeId {
+/// The leader first, or the member that a part is of, then the others in turn, with the first in between: not all of the load
+/// is on the leader, and one that is dead is not asked twice in a row.
+fn member_to_ask(attempts: u64, first: NodeId, others: &[NodeId]) -> NodeId {
     let count = others.len() as u64;
-    if count == 0 || attempts.is_multiple_of(2) { leader } else { others[(attempts / 2 % count) as usize] }
+    if count == 0 || attempts.is_multiple_of(2) { first } else { others[(attempts / 2 % count) as usize] }
 }
 
 /// The attempt, if it is under way.

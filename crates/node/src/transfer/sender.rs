@@ -22,7 +22,17 @@ pub(super) struct Senders {
     active: BTreeMap<Receiver, Sender>,
     /// Whose turn it was last. Transfers take turns chunk by chunk.
     last_served: Receiver,
+    /// What was being sent when a transfer broke, and until when it is kept: the receiver may come back for the rest.
+    broken: BTreeMap<Receiver, (LogId, Time)>,
+    /// What was sent to its end, and until when the receiver may be busy with it.
+    sent_lately: BTreeMap<Receiver, (LogId, Time)>,
 }
+
+/// How many broken transfers are remembered at most; what was sent of others may be gone when their receivers come back.
+const BROKEN_MAX: usize = 64;
+/// And how many that were sent to their end; for how many timeouts the receiver of one may be busy with it.
+const SENT_LATELY_MAX: usize = 64;
+const RESTORED_IN: u32 = 6;
 
 /// A peer gets one snapshot of each group at a time.
 type Receiver = (NodeId, GroupId);
@@ -53,6 +63,14 @@ enum Stage {
 }
 
 impl Sender {
+    /// The content that it was offered.
+    fn info(&self) -> Option<SnapshotInfo> {
+        match self.stage {
+            Stage::Offered { info } | Stage::Sending { info, .. } => Some(info),
+            Stage::Finding | Stage::Saving => None,
+        }
+    }
+
     /// Whether nothing happens until the peer says something.
     fn waits_for_peer(&self) -> bool {
         match self.stage {
@@ -77,7 +95,14 @@ impl Sender {
 impl Senders {
     pub(super) fn new(limits: Limits) -> Self {
         let pace = Pace::new(limits.rate_bytes_per_second, u64::from(limits.chunk_bytes));
-        Self { limits, pace, active: BTreeMap::new(), last_served: (NodeId(0), GroupId(0)) }
+        Self {
+            limits,
+            pace,
+            active: BTreeMap::new(),
+            last_served: (NodeId(0), GroupId(0)),
+            broken: BTreeMap::new(),
+            sent_lately: BTreeMap::new(),
+        }
     }
 
     pub(super) fn asked(
@@ -100,10 +125,12 @@ impl Senders {
             return;
         }
         // A new attempt takes the place of the one before.
-        self.fail(out, (to, group), TransferFailed::Cancelled);
+        self.fail(now, out, (to, group), TransferFailed::Cancelled);
         if self.active.len() >= self.limits.sent_at_once_max {
             return out.send(attempt, Body::Refuse { reason: EndReason::Busy });
         }
+        self.broken.remove(&(to, group));
+        self.sent_lately.remove(&(to, group));
         self.active.insert((to, group), Sender { attempt, reach, stage: Stage::Finding, sent: 0, heard: now });
         out.acts.push(TransferOut::Act(TransferAct::FindSnapshot { group, to, attempt: number, reach, preferred }));
     }
@@ -131,7 +158,7 @@ impl Senders {
             }
         }
         for key in disappointed {
-            self.end(out, key, EndReason::NoSnapshot, TransferFailed::NoSnapshot);
+            self.end(now, out, key, EndReason::NoSnapshot, TransferFailed::NoSnapshot);
         }
     }
 
@@ -157,7 +184,7 @@ impl Senders {
         let offset_max = if pull_round > round { info.bytes } else { sender.sent };
         if offset > offset_max && pull_round >= round {
             let key = (attempt.peer, attempt.group);
-            self.end(out, key, EndReason::Cancelled, TransferFailed::Misbehaved);
+            self.end(now, out, key, EndReason::Cancelled, TransferFailed::Misbehaved);
             return Err(BadTransferFrame::BadPull { offset, offset_max });
         }
         sender.heard = now;
@@ -199,7 +226,7 @@ impl Senders {
         };
         if let Some(kind) = why {
             let key = (attempt.peer, attempt.group);
-            self.end(out, key, EndReason::Unreadable, TransferFailed::Disk(kind));
+            self.end(now, out, key, EndReason::Unreadable, TransferFailed::Disk(kind));
         }
         self.read_on(now, out);
     }
@@ -210,35 +237,42 @@ impl Senders {
         match sender.stage {
             Stage::Sending { info, .. } | Stage::Offered { info } if reason == EndReason::Complete => {
                 self.active.remove(&key);
+                if self.sent_lately.len() < SENT_LATELY_MAX {
+                    self.sent_lately.insert(key, (info.id, now + self.limits.timeout.saturating_mul(RESTORED_IN)));
+                }
                 out.acts.push(TransferOut::Sent { group, to, id: info.id });
             }
-            _ => self.fail(out, key, TransferFailed::Ended(reason)),
+            _ => self.fail(now, out, key, TransferFailed::Ended(reason)),
         }
         self.read_on(now, out);
     }
 
     pub(super) fn lost(&mut self, now: Time, out: &mut Out, peer: NodeId) {
         for key in self.keys(|key, _| key.0 == peer) {
-            self.fail(out, key, TransferFailed::Lost);
+            self.fail(now, out, key, TransferFailed::Lost);
         }
         self.read_on(now, out);
     }
 
     pub(super) fn remove_group(&mut self, now: Time, out: &mut Out, group: GroupId) {
         for key in self.keys(|key, _| key.1 == group) {
-            self.end(out, key, EndReason::NoSnapshot, TransferFailed::Cancelled);
+            self.end(now, out, key, EndReason::NoSnapshot, TransferFailed::Cancelled);
         }
+        self.broken.retain(|key, _| key.1 != group);
+        self.sent_lately.retain(|key, _| key.1 != group);
         self.read_on(now, out);
     }
 
     pub(super) fn tick(&mut self, now: Time, out: &mut Out) {
+        self.broken.retain(|_, (_, until)| now < *until);
+        self.sent_lately.retain(|_, (_, until)| now < *until);
         let timeout = self.limits.timeout;
         for key in self.keys(|_, sender| sender.waits_for_peer() && now >= sender.heard + timeout) {
             let (reason, why) = match self.active.get(&key).map(|sender| sender.stage) {
                 Some(Stage::Saving) => (EndReason::NoSnapshot, TransferFailed::NoSnapshot),
                 _ => (EndReason::UnknownAttempt, TransferFailed::Silent),
             };
-            self.end(out, key, reason, why);
+            self.end(now, out, key, reason, why);
         }
         self.read_on(now, out);
     }
@@ -246,6 +280,9 @@ impl Senders {
     pub(super) fn deadline(&self) -> Time {
         let waiting = self.active.values().filter(|sender| sender.waits_for_peer());
         let silent_at = waiting.map(|sender| sender.heard + self.limits.timeout).min().unwrap_or(Time::NEVER);
+        let forgets_at =
+            self.broken.values().chain(self.sent_lately.values()).map(|(_, until)| *until).min().unwrap_or(Time::NEVER);
+        let silent_at = silent_at.min(forgets_at);
         let wants_to_read = self.active.values().any(Sender::has_credit);
         if wants_to_read { silent_at.min(self.pace.free_at()) } else { silent_at }
     }
@@ -256,11 +293,13 @@ impl Senders {
 
     pub(super) fn oldest_sent(&self, group: GroupId) -> Option<LogId> {
         let sent = self.active.values().filter(|sender| sender.attempt.group == group);
-        let id = |sender: &Sender| match sender.stage {
-            Stage::Offered { info } | Stage::Sending { info, .. } => Some(info.id),
-            Stage::Finding | Stage::Saving => None,
-        };
-        sent.filter_map(id).min()
+        let broken = self.broken.iter().filter(|((_, of), _)| *of == group).map(|(_, (id, _))| *id);
+        sent.filter_map(Sender::info).map(|info| info.id).chain(broken).min()
+    }
+
+    pub(super) fn oldest_followed(&self, group: GroupId) -> Option<LogId> {
+        let sent_lately = self.sent_lately.iter().filter(|((_, of), _)| *of == group).map(|(_, (id, _))| *id);
+        self.oldest_sent(group).into_iter().chain(sent_lately).min()
     }
 
     /// Reads the next chunks, one of each transfer in turn, as far as credit and rate go.
@@ -297,15 +336,19 @@ impl Senders {
     }
 
     /// Ends a transfer and says so to the peer.
-    fn end(&mut self, out: &mut Out, key: Receiver, reason: EndReason, why: TransferFailed) {
+    fn end(&mut self, now: Time, out: &mut Out, key: Receiver, reason: EndReason, why: TransferFailed) {
         if let Some(sender) = self.active.get(&key) {
             out.send(sender.attempt, Body::Refuse { reason });
-            self.fail(out, key, why);
+            self.fail(now, out, key, why);
         }
     }
 
-    fn fail(&mut self, out: &mut Out, key: Receiver, why: TransferFailed) {
-        if self.active.remove(&key).is_some() {
+    fn fail(&mut self, now: Time, out: &mut Out, key: Receiver, why: TransferFailed) {
+        if let Some(sender) = self.active.remove(&key) {
+            let comes_back = matches!(why, TransferFailed::Lost | TransferFailed::Silent);
+            if let Some(info) = sender.info().filter(|_| comes_back && self.broken.len() < BROKEN_MAX) {
+                self.broken.insert(key, (info.id, now + self.limits.timeout));
+            }
             out.acts.push(TransferOut::NotSent { group: key.1, to: key.0, why });
         }
     }

@@ -354,6 +354,27 @@ fn after_a_break_it_goes_on_where_it_stopped() {
     assert_eq!(counters.bytes_received, info.bytes);
 }
 
+/// Another member has a newer one. The connection breaks and comes back, and the first is gone on with.
+#[test]
+fn after_a_break_the_same_member_is_asked_for_the_rest() {
+    let mut world = World::new(3, 1);
+    let info = world.save(1, GROUP, 7, 100_000);
+    world.save(3, GROUP, 9, 100_000);
+    world.fetch(2, GROUP, 1, &[3], 5);
+    world.wait(60);
+    world.disconnect(1, 2);
+    assert_eq!(world.host(1).transfers.oldest_sent(GROUP), Some(info.id), "it is kept meanwhile");
+    world.wait(100);
+    world.fetch(2, GROUP, 1, &[3], 5);
+    assert_eq!(world.run(2, GROUP), Some(info.id));
+    assert_eq!(world.host(3).transfers.counters().bytes_sent, 0);
+    world.wait(50);
+    assert_eq!(world.host(1).transfers.oldest_sent(GROUP), None);
+    assert_eq!(world.host(1).transfers.oldest_followed(GROUP), Some(info.id), "it is being restored");
+    world.wait(70_000);
+    assert_eq!(world.host(1).transfers.oldest_followed(GROUP), None);
+}
+
 /// The sender dies. Another member has the same content and goes on with it.
 #[test]
 fn another_member_goes_on_with_the_same_content() {
@@ -366,6 +387,10 @@ fn another_member_goes_on_with_the_same_content() {
     world.disconnect(1, 2);
     let there = world.host(2).transfers.counters().bytes_received;
     assert!(there > 20_000, "{there}");
+    world.wait(100);
+    world.fetch(2, GROUP, 1, &[3], 5);
+    // It is asked once more, and gone.
+    world.disconnect(1, 2);
     world.wait(100);
     world.fetch(2, GROUP, 1, &[3], 5);
     assert_eq!(world.run(2, GROUP), Some(info.id), "the one that was begun, although there is a newer one");
@@ -382,9 +407,11 @@ fn another_content_is_sent_from_its_beginning() {
     let info = world.host(3).dir.save(&header(GROUP, 7), other).expect("no fault");
     world.fetch(2, GROUP, 1, &[3], 5);
     world.wait(60);
-    world.disconnect(1, 2);
-    world.wait(100);
-    world.fetch(2, GROUP, 1, &[3], 5);
+    for _ in 0..2 {
+        world.disconnect(1, 2);
+        world.wait(100);
+        world.fetch(2, GROUP, 1, &[3], 5);
+    }
     assert_eq!(world.run(2, GROUP), Some(info.id));
     assert_eq!(world.content(2, GROUP, &info), world.content(3, GROUP, &info));
     assert_eq!(world.host(3).transfers.counters().bytes_sent, info.bytes);

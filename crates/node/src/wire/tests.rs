@@ -2,7 +2,7 @@ use super::*;
 use crate::members::{MemberChange, Members};
 use crate::proposal_id::ProposalId;
 
-const REFUSALS: [ChangeRefused; 12] = [
+const REFUSALS: [ChangeRefused; 13] = [
     ChangeRefused::NotLeader { leader: None },
     ChangeRefused::NotLeader { leader: Some(NodeId(1)) },
     ChangeRefused::TooSoon,
@@ -13,6 +13,7 @@ const REFUSALS: [ChangeRefused; 12] = [
     ChangeRefused::TooManyWitnesses,
     ChangeRefused::NotAMember { node: NodeId(4) },
     ChangeRefused::KeepsItsKind { node: NodeId(5) },
+    ChangeRefused::Barred { node: NodeId(6) },
     ChangeRefused::NothingToDo,
     ChangeRefused::NoSpace,
 ];

@@ -20,6 +20,7 @@ use vlot_node::machine::{self, Outcome};
 use vlot_node::members::{MemberChange, Members};
 use vlot_node::node::{NewGroup, Node, Options};
 use vlot_node::payload;
+use vlot_node::policy::Policies;
 use vlot_node::proposal_id::ProposalId;
 use vlot_node::replica::{Begin, Committed, Limits, LogRead};
 use vlot_node::retention;
@@ -331,6 +332,7 @@ impl Host {
             apply_bytes_max: setup.apply_bytes_max,
             retention: setup.retention.clone(),
             transfer: vlot_node::transfer::Limits::default(),
+            policies: Policies::default(),
             origin: id,
             unix_at_origin: Duration::from_secs(1000 * id),
             parts: BTreeMap::new(),
@@ -502,11 +504,13 @@ impl Host {
                 Act::SetPeers(peers) => self.peers = Some(peers),
                 Act::SetDisks(disks) => self.disks = Some(disks),
                 Act::Show { group, status } => drop(self.statuses.insert(group, status)),
+                Act::ShowHealth { .. } => {}
                 Act::ShowMembers { group, members } => drop(self.members.insert(group, members)),
                 Act::Tell { group, event } => self.events.push((group, event)),
                 Act::Complain { peer, complaint } => self.complaints.push((peer, complaint)),
                 Act::Closed { group, log } => drop(self.closed.insert(group, log.map(|log| log.state))),
                 Act::Stop(why) => self.stopped = Some(why),
+                Act::Record { .. } => {}
                 Act::Transfer(_) => {}
             }
         }

@@ -7,6 +7,7 @@ mod harness;
 mod logs;
 mod peers;
 mod proposals;
+mod reports;
 mod sleep;
 mod time;
 mod turns;

@@ -6,6 +6,7 @@
 use super::Leader;
 use crate::configuration::{Change, ChangeRefused, Seat};
 use crate::effect::Effects;
+use crate::election::TransferCause;
 use crate::id::{LogIndex, NodeId};
 use crate::message::{Body, Session};
 use crate::progress::Progress;
@@ -89,7 +90,7 @@ impl Leader {
             let settled = state.configuration().settled();
             state.append_configuration(settled, effects);
         } else {
-            self.transfer_to_the_fittest(now, state, effects);
+            self.transfer_to_the_fittest(TransferCause::Leaves, now, state, effects);
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::Leader;
 use crate::effect::{Effect, Effects, Event, TransferRefused};
+use crate::election::{ElectionEvent, TransferCause};
 use crate::id::{LogIndex, NodeId};
 use crate::message::Body;
 use crate::progress::Progress;
@@ -40,7 +41,7 @@ impl Leader {
             Some(node) => return Err(TransferRefused::CannotLead { node }),
             None => self.fittest(state).ok_or(TransferRefused::Nobody)?,
         };
-        self.begin_transfer(to, now, state, effects);
+        self.begin_transfer(to, TransferCause::Asked, now, state, effects);
         Ok(())
     }
 
@@ -49,9 +50,15 @@ impl Leader {
         self.transfer.as_ref().map(|transfer| transfer.to)
     }
 
-    pub(super) fn transfer_to_the_fittest(&mut self, now: Time, state: &mut State, effects: &mut Effects) {
+    pub(super) fn transfer_to_the_fittest(
+        &mut self,
+        why: TransferCause,
+        now: Time,
+        state: &mut State,
+        effects: &mut Effects,
+    ) {
         if let Some(to) = self.fittest(state) {
-            self.begin_transfer(to, now, state, effects);
+            self.begin_transfer(to, why, now, state, effects);
         }
     }
 
@@ -67,10 +74,11 @@ impl Leader {
         candidates.max_by_key(|(_, progress)| rank(progress)).map(|(peer, _)| *peer)
     }
 
-    fn begin_transfer(&mut self, to: NodeId, now: Time, state: &mut State, effects: &mut Effects) {
+    fn begin_transfer(&mut self, to: NodeId, why: TransferCause, now: Time, state: &mut State, effects: &mut Effects) {
         let until = now + state.config.election_timeout;
         self.transfer = Some(Box::new(Transfer { to, until, told: false }));
         effects.push(Effect::Happened(Event::TransferBegun { to }));
+        effects.push(Effect::Election(ElectionEvent::Transfers { to, why }));
         self.finish_transfer_if_caught_up(state, effects);
     }
 
@@ -102,9 +110,10 @@ impl Leader {
         }
         if self.transfer.is_none() {
             if !is_healthy {
-                self.transfer_to_the_fittest(now, state, effects);
+                let why = TransferCause::Unfit(state.what_is_unfit());
+                self.transfer_to_the_fittest(why, now, state, effects);
             } else if let Some(to) = self.preferred(state) {
-                self.begin_transfer(to, now, state, effects);
+                self.begin_transfer(to, TransferCause::Preferred, now, state, effects);
             }
         }
         true

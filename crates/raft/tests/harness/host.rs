@@ -85,6 +85,7 @@ impl Cluster {
                 journal.line(|| format!("n{name} refuses to hand over: {}", notation::transfer_refused(why)));
             }
             Effect::Happened(event) => self.happened(name, event),
+            Effect::Election(_) => {}
             Effect::Became(role_state) => {
                 let [was, is] = [node.role_state, role_state].map(notation::role_state);
                 journal.line(|| format!("n{name} {was} => {is}"));

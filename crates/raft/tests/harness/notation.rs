@@ -65,6 +65,7 @@ pub fn change_refused(why: ChangeRefused) -> String {
         ChangeRefused::Transferring { to } => format!("Transferring to n{to}"),
         ChangeRefused::NotCaughtUp { node } => format!("NotCaughtUp, n{node}"),
         ChangeRefused::NotAMember { node } => format!("NotAMember, n{node}"),
+        ChangeRefused::Barred { node } => format!("Barred, n{node}"),
         ChangeRefused::KeepsItsKind { node } => format!("KeepsItsKind, n{node}"),
         ChangeRefused::TooSoon => "TooSoon".into(),
         ChangeRefused::InProgress => "InProgress".into(),

@@ -276,7 +276,9 @@ pub(crate) const FLAGS: &[Flag] = &[
         "force-new-cluster",
         Switch,
         "false",
-        Refused("a cluster that has lost its quorum cannot be restarted from one member"),
+        Refused(
+            "a cluster that has lost its quorum is not restarted by a flag; see 'vlot recover-from-lost-quorum --help'",
+        ),
     ),
     flag("unsafe-no-fsync", Switch, "false", Refused("nothing is acknowledged before it is on disk")),
     // Not etcd's

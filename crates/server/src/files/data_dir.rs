@@ -145,6 +145,18 @@ impl DataDir {
     }
 }
 
+impl DataDir {
+    /// The member goes on in another cluster.
+    ///
+    /// # Errors
+    /// If that cannot be written.
+    pub(crate) fn rebind(&mut self, cluster: u64) -> Result<(), DataDirError> {
+        let Some(mark) = &mut self.mark else { return Ok(()) };
+        mark.identity.cluster = cluster;
+        replace(&self.path, MARK, &mark.text()).map_err(|error| DataDirError::unusable(&self.path, error))
+    }
+}
+
 /// Refuses a directory whose mark is not that of a first member with these flags.
 ///
 /// # Errors
@@ -180,6 +192,11 @@ impl Mark {
             peer_urls: own.map_or_else(String::new, |(_, urls)| Url::texts(urls).join(",")),
             token: line(&config.cluster.token),
         }
+    }
+
+    /// Where the member listens for peers, as the flags had it when the node was last started.
+    pub(crate) fn peer_urls(&self) -> Vec<String> {
+        self.peer_urls.split(',').filter(|url| !url.is_empty()).map(str::to_owned).collect()
     }
 
     /// The directory's member, as told to a member that is not it.

@@ -120,7 +120,7 @@ fn make(
     let voters = membership.first_members().iter();
     let voters = voters.filter_map(|member| Some((NodeId(member.id), member.peer_urls.first()?.peer_address())));
     let owner = LogOwner { cluster: identity.cluster, node: NodeId(identity.member) };
-    begin_log(&dir.join("log"), owner, STORE, LogId::new(position.term, position.index), voters)
+    begin_log(dir.join("log"), owner, STORE, LogId::new(position.term, position.index), voters)
         .map_err(RestoreError::Log)?;
     data_dir.bind(config, identity, false).map_err(RestoreError::DataDir)?;
     let data_dir = config.data_dir.clone();

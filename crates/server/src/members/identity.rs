@@ -57,6 +57,15 @@ pub(crate) fn cluster_id(members: impl Iterator<Item = u64>, token: &str) -> u64
     hash.id()
 }
 
+/// The id of the cluster that a member begins alone after this one has lost its quorum. It follows from what the member knows,
+/// so that a command which was killed half way can be given again; and another member would begin another cluster.
+pub(crate) fn recovered_cluster_id(lost: u64, member: u64) -> u64 {
+    let mut hash = StableHash::new(b"vlot cluster that recovered 1");
+    hash.field(&lost.to_be_bytes());
+    hash.field(&member.to_be_bytes());
+    hash.id()
+}
+
 /// FNV-1a with 64 bits over fields that are preceded by their lengths, finished by the mixer of SplitMix64 so that
 /// ids of neighbouring addresses do not look alike.
 struct StableHash(u64);

@@ -64,6 +64,7 @@ impl StoreGroup {
         };
         outcome.map_err(|error| match error {
             ChangeError::Refused(why) => self.unchanged_because(why),
+            ChangeError::AddressInUse { .. } => Unchanged::Because(Status::PEER_URL_EXISTS),
             ChangeError::TooLarge => Unchanged::Because(Status::REQUEST_TOO_LARGE),
             ChangeError::Unknown => Unchanged::Because(Status::TIMEOUT),
             ChangeError::Stopped => Unchanged::Because(Status::STOPPED),
@@ -83,6 +84,8 @@ impl StoreGroup {
             }
             ChangeRefused::NotCaughtUp { .. } => Unchanged::Because(Status::LEARNER_NOT_READY),
             ChangeRefused::NoSpace => Unchanged::Because(Status::NO_SPACE),
+            // Ids are never given again.
+            ChangeRefused::Barred { .. } => Unchanged::Because(Status::MEMBER_NOT_FOUND),
             ChangeRefused::NotAMember { .. } => Unchanged::Because(Status::MEMBER_NOT_FOUND),
             // Only a promotion can find that everything is as it should be.
             ChangeRefused::NothingToDo => Unchanged::Because(Status::MEMBER_NOT_LEARNER),

@@ -38,8 +38,10 @@ impl<S: Subject> World<S> {
             Act::SetDisks(disks) => self.set_disks(place, disks),
             Act::Show { group, status } => return self.show(place, group, status),
             // The members of a group are looked up where they are needed: see `watch.rs`.
-            Act::ShowMembers { .. } => {}
+            Act::ShowMembers { .. } | Act::ShowHealth { .. } => {}
             Act::Tell { group, event } => self.hear_event(place, group, event),
+            // What the checks need of an election they see in the state of consensus.
+            Act::Record { .. } => {}
             Act::Complain { peer, complaint } => return self.hear_complaint(place, peer, complaint),
             Act::Closed { group, log } => return self.closed(place, slot_of(group), log),
             Act::Stop(why) => return self.stop(place, &why.to_string()),

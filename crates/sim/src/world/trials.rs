@@ -69,7 +69,9 @@ impl<S: Subject> World<S> {
             Kind::Failing,
         ]);
         let slot = rng.below(self.groups.len() as u64) as Slot;
-        let trial = self.office(slot).and_then(|before| {
+        // A leader that leads more groups than another transfers one whenever that is there: no office stays what it was.
+        let is_balanced = self.conditions.policies.balance_leaders && self.groups.len() > 1;
+        let trial = self.office(slot).filter(|_| !is_balanced).and_then(|before| {
             let places = self.who_may_be_gone(slot, kind, before);
             let place = (!places.is_empty()).then(|| rng.pick(&places))?;
             Some(Trial {

@@ -58,8 +58,14 @@ impl ManualClock {
         // Beyond the end of what can be told it stands still.
         state.wall = state.wall.checked_add(by).unwrap_or(state.wall);
         let now = state.now;
-        let due = state.waiting.extract_if(.., |_, (at, _)| *at <= now);
-        let wakers: Vec<Waker> = due.filter_map(|(_, (_, waker))| waker).collect();
+        let mut wakers = Vec::new();
+        state.waiting.retain(|_, (at, waker)| {
+            let is_due = *at <= now;
+            if is_due {
+                wakers.extend(waker.take());
+            }
+            !is_due
+        });
         // A waker may ask for the time.
         drop(state);
         wakers.into_iter().for_each(Waker::wake);

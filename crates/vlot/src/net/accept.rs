@@ -13,6 +13,7 @@ use vlot_raft::id::NodeId;
 
 use super::disks;
 use super::local::Local;
+use super::mismatch::Mismatch;
 use super::open::{Opened, open};
 use super::options::Identity;
 use super::pages::{GET, hear_request};
@@ -73,8 +74,8 @@ async fn receive(local: Arc<Local>, connection: Connection<impl ByteStream>, is_
         Ok(Opened::Gone) => return local.note_refused(None, &remote, Refusal::CutShort),
         Err(_) => return local.note_refused(None, &remote, Refusal::TooSlow),
     };
-    let mut claims_to_be = None;
-    let heard = timeout_at(deadline, hear(&local, &mut stream, &mut claims_to_be)).await;
+    let mut hello = None;
+    let heard = timeout_at(deadline, hear(&local, &mut stream, &mut hello)).await;
     let admitted = match heard.unwrap_or(Err(Refusal::TooSlow)) {
         Ok(Heard::Caller(caller)) => admit(&local, &caller, stream.certificate()),
         Ok(Heard::Request { page }) => return say_and_hang_up(stream, &page).await,
@@ -82,7 +83,7 @@ async fn receive(local: Arc<Local>, connection: Connection<impl ByteStream>, is_
     };
     let Admitted { peer, lane, version, disk } = match admitted {
         Ok(admitted) => admitted,
-        Err(refused) => return turn_away(&local, stream, &remote, claims_to_be, refused).await,
+        Err(refused) => return turn_away(&local, stream, &remote, hello, refused).await,
     };
     let answer = answer(local.identity, Ok(version));
     let answered = timeout(limits.handshake_timeout, say(&mut stream, &answer.encode())).await;
@@ -115,13 +116,9 @@ struct Caller {
     introduction: Introduction,
 }
 
-/// Hears a hello that is meant for this node, and the introduction after it. The identity that the caller claims
-/// becomes known as soon as it has said so, whatever comes after.
-async fn hear(
-    local: &Local,
-    stream: &mut impl ByteStream,
-    claims_to_be: &mut Option<NodeId>,
-) -> Result<Heard, Refusal> {
+/// Hears a hello that is meant for this node, and the introduction after it. What the caller claims to be becomes known as
+/// soon as it has said so, whatever comes after.
+async fn hear(local: &Local, stream: &mut impl ByteStream, said: &mut Option<Hello>) -> Result<Heard, Refusal> {
     // The magic first: what speaks another protocol is told so, and not waited for.
     let mut magic = [0; MAGIC.len()];
     stream.read_exact(&mut magic).await.map_err(|_| Refusal::CutShort)?;
@@ -130,7 +127,7 @@ async fn hear(
         return Ok(Heard::Request { page: pages.page(&path).encode() });
     }
     let hello = hear_hello(magic, stream).await?;
-    *claims_to_be = Some(hello.from);
+    *said = Some(hello);
     // Before the rest is looked at, which may mean something else in another version.
     let version = common_version(&hello)?;
     check_address(local.identity, &hello)?;
@@ -226,12 +223,16 @@ async fn turn_away(
     local: &Local,
     stream: impl ByteStream,
     remote: &str,
-    claims_to_be: Option<NodeId>,
+    hello: Option<Hello>,
     Refused { reason, why }: Refused,
 ) {
+    let claims_to_be = hello.map(|hello| hello.from);
     match why {
         Some(why) => local.note_refused_because(claims_to_be, remote, reason, &why),
-        None => local.note_refused(claims_to_be, remote, reason),
+        None => {
+            let why = Mismatch::of_caller(reason, local.identity, hello.as_ref());
+            local.note_refused_because(claims_to_be, remote, reason, &why);
+        }
     }
     say_and_hang_up(stream, &answer(local.identity, Err(reason)).encode()).await;
 }

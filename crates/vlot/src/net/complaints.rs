@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     Unreachable,
     /// A peer announced a frame beyond the bound.
     OversizedFrame,
+    /// A peer sent what no correct peer sends, of this kind.
+    Misbehaved(&'static str),
     /// A peer, or this node in a peer's eyes, has another disk than the entitled one. Told to the owner.
     OtherDisk { own: bool },
     /// Incoming connections cannot be accepted.

@@ -17,6 +17,7 @@ use super::backoff::Backoff;
 use super::complaints::Fault;
 use super::echo::Echoes;
 use super::local::Local;
+use super::mismatch::Mismatch;
 use super::peer::Peer;
 use super::queue::{Batch, Queue};
 use super::refusal::Refusal;
@@ -84,9 +85,9 @@ enum Failure {
     /// No connection, or it broke during the handshake.
     Unreachable(io::Error),
     /// The peer refused this node.
-    Denied(Refusal),
+    Denied(Mismatch),
     /// What answered is not the peer.
-    Refused(Refusal),
+    Refused(Mismatch),
     /// The two have not come to speak TLS.
     Tls(HandshakeError),
 }
@@ -94,6 +95,10 @@ enum Failure {
 impl Failure {
     fn of(error: io::Error) -> Self {
         HandshakeError::within(&error).map_or(Self::Unreachable(error), Self::of_handshake)
+    }
+
+    fn refused(reason: Refusal) -> Self {
+        Self::Refused(reason.into())
     }
 
     fn of_handshake(error: HandshakeError) -> Self {
@@ -109,7 +114,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(error) => error.fmt(f),
-            Self::Denied(reason) | Self::Refused(reason) => reason.fmt(f),
+            Self::Denied(why) | Self::Refused(why) => why.fmt(f),
             Self::Tls(error) => error.fmt(f),
         }
     }
@@ -132,7 +137,7 @@ async fn connect<T: Transport>(
 ) -> Result<Connected<Outbound<T::Stream>>, Failure> {
     let greeted = async {
         let address = peer.address();
-        let way = way_to(local.security.as_ref(), &address).map_err(Failure::Refused)?;
+        let way = way_to(local.security.as_ref(), &address).map_err(Failure::refused)?;
         let Connection { stream, remote } = transport.dial(way.address).await.map_err(Failure::Unreachable)?;
         peer.reached_at(host_of(&remote));
         let mut stream = match way.tls {
@@ -177,19 +182,20 @@ async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut impl ByteStr
         let (node, disk) = if peer_is_other { (peer.id, answer.disk) } else { (own.node, own.disk) };
         local.report_other_disk(peer.id, node, disk);
     }
-    let version = answer.verdict.map_err(Failure::Denied)?;
+    let mismatch = |reason| Mismatch::of_answer(reason, own, peer.id, &answer);
+    let version = answer.verdict.map_err(|reason| Failure::Denied(mismatch(reason)))?;
     if answer.cluster != own.cluster {
-        return Err(Failure::Refused(Refusal::WrongCluster));
+        return Err(Failure::Refused(mismatch(Refusal::WrongCluster)));
     }
     if answer.node != peer.id {
-        return Err(Failure::Refused(Refusal::WrongNode));
+        return Err(Failure::Refused(mismatch(Refusal::WrongNode)));
     }
     if !(VERSION_MIN..=VERSION_MAX).contains(&version) {
-        return Err(Failure::Refused(Refusal::NoCommonVersion));
+        return Err(Failure::Refused(mismatch(Refusal::NoCommonVersion)));
     }
     if !local.disks.admit(peer.id, answer.disk) {
         local.report_other_disk(peer.id, peer.id, answer.disk);
-        return Err(Failure::Refused(Refusal::OtherDisk));
+        return Err(Failure::Refused(mismatch(Refusal::OtherDisk)));
     }
     Ok((answer.disk, version))
 }
@@ -197,7 +203,7 @@ async fn greet(local: &Local, peer: &Peer, lane: Lane, stream: &mut impl ByteStr
 async fn hear_answer(stream: &mut impl ByteStream) -> Result<Answer, Failure> {
     let mut first = [0; ANSWER_BYTES];
     stream.read_exact(&mut first).await.map_err(Failure::of)?;
-    let (answer, more) = Answer::decode(&first).map_err(Failure::Refused)?;
+    let (answer, more) = Answer::decode(&first).map_err(Failure::refused)?;
     let mut rest = [0; MORE_BYTES_MAX];
     let disk = match rest.get_mut(..usize::from(more)) {
         Some(rest) => stream.read_exact(rest).await.map(|_| Answer::decode_disk(rest)),
@@ -207,7 +213,7 @@ async fn hear_answer(stream: &mut impl ByteStream) -> Result<Answer, Failure> {
         Ok(Ok(disk)) => Ok(Answer { disk, ..answer }),
         // No means no, whatever comes after it.
         _ if answer.verdict.is_err() => Ok(answer),
-        Ok(Err(garbled)) => Err(Failure::Refused(garbled)),
+        Ok(Err(garbled)) => Err(Failure::refused(garbled)),
         Err(error) => Err(Failure::of(error)),
     }
 }
@@ -215,8 +221,8 @@ async fn hear_answer(stream: &mut impl ByteStream) -> Result<Answer, Failure> {
 fn note_failure(local: &Local, peer: &Peer, failure: &Failure) {
     let fault = match failure {
         Failure::Unreachable(_) => Fault::Unreachable,
-        Failure::Refused(reason) => return local.note_refused(Some(peer.id), &peer.address(), *reason),
-        Failure::Denied(reason) => Fault::Denied(*reason),
+        Failure::Refused(why) => return local.note_refused_because(Some(peer.id), &peer.address(), why.reason, why),
+        Failure::Denied(why) => Fault::Denied(why.reason),
         Failure::Tls(error) => match refusal_of(error) {
             Refusal::TlsDenied => Fault::Denied(Refusal::TlsDenied),
             reason => return local.note_refused_because(Some(peer.id), &peer.address(), reason, error),

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinSet};
+use vlot_node::act::Complaint;
 use vlot_raft::id::NodeId;
 
 use super::complaints::{Complaints, Fault};
@@ -156,11 +157,36 @@ impl Local {
     pub fn note_oversized(&self, peer: NodeId, at: &str, bytes: usize) {
         add(&self.counters.oversized_frames, 1);
         if let Some(untold) = self.complaints.due(Some(peer), Fault::OversizedFrame, Instant::now()) {
-            tracing::warn!(peer = peer.0, at, bytes, untold, "a peer announced a frame beyond the bound");
+            tracing::warn!(
+                peer = peer.0,
+                at,
+                bytes,
+                untold,
+                "a peer announced a frame beyond the bound, and was hung up on; have all nodes the same bounds of frames, \
+                 and is it one of them that calls?"
+            );
+        }
+    }
+
+    /// Tells, if that is due, what a peer has sent that was ignored.
+    pub fn note_misbehaved(&self, peer: NodeId, complaint: &Complaint) {
+        let known = Some(peer).filter(|id| self.knows(*id));
+        if let Some(untold) = self.complaints.due(known, Fault::Misbehaved(kind_of(complaint)), Instant::now()) {
+            tracing::warn!(%peer, %complaint, untold, "a peer misbehaves; ignored");
         }
     }
 
     fn tasks(&self) -> MutexGuard<'_, Option<JoinSet<()>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn kind_of(complaint: &Complaint) -> &'static str {
+    match complaint {
+        Complaint::Frame(_) => "frame",
+        Complaint::TransferFrame(_) => "transfer frame",
+        Complaint::UnknownGroup(_) => "unknown group",
+        Complaint::Message(_) => "message",
+        Complaint::OtherDisk { .. } => "other disk",
     }
 }

@@ -2,6 +2,7 @@
 //! it is found by the test for all of its kind.
 
 mod clock;
+mod handles;
 mod runtime;
 mod storage;
 mod world;
