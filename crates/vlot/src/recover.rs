@@ -89,7 +89,7 @@ pub enum RecoverError {
     },
 }
 
-/// Makes the node whose log is in `dir` ([`Options::dir`](crate::Options::dir)) the only member of all its groups, in a new
+/// Makes the node whose log is in `dir` ([`Options::storage`](crate::Options::storage)) the only member of all its groups, in a new
 /// cluster. For when a majority of their members is lost for good, **and for nothing else**: what a majority has acknowledged
 /// and this node does not have is lost, and if any of the other nodes is started with its old directory and the new
 /// cluster's number, there are two truths.
