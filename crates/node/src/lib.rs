@@ -145,6 +145,7 @@ pub mod members;
 mod members_log;
 mod news;
 pub mod node;
+mod numbered;
 pub mod payload;
 mod peers;
 pub mod proposal_id;
