@@ -118,12 +118,12 @@ pub fn decode(mut bytes: Bytes) -> Result<Payload, BadPayload> {
 
 /// What a payload holds, as far as its first bytes and its length say; nothing if it is none.
 pub(crate) fn kind(bytes: &[u8]) -> Option<Kind> {
-    Some(match bytes.first()? {
-        &BLANK if bytes.len() == 1 => Kind::Blank,
-        &COMMAND => Kind::Command(proposal_id(bytes)?),
-        &MEMBERSHIP => Kind::Configuration,
-        &WITHHELD if bytes.len() == 1 => Kind::Withheld,
-        &TIME if bytes.len() == TIME_BYTES => {
+    Some(match *bytes.first()? {
+        BLANK if bytes.len() == 1 => Kind::Blank,
+        COMMAND => Kind::Command(proposal_id(bytes)?),
+        MEMBERSHIP => Kind::Configuration,
+        WITHHELD if bytes.len() == 1 => Kind::Withheld,
+        TIME if bytes.len() == TIME_BYTES => {
             let (elapsed, unix) = (Duration::from_millis(number(bytes, 1)), Duration::from_millis(number(bytes, 9)));
             Kind::Time(TimePassed { elapsed, unix })
         }

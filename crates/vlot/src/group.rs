@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
-use tokio::sync::{RwLock, RwLockReadGuard, broadcast, watch};
+use tokio::sync::{RwLock, RwLockReadGuard, broadcast, oneshot, watch};
 use tokio::time::timeout;
 use vlot_node::act::{Answer, ClosedLog, GroupEvent, Status};
 use vlot_node::input::Input;
