@@ -146,7 +146,7 @@ async fn every_stage_of_each_group_is_seen() {
     const PROPOSALS: usize = 20;
     const SLOW: Duration = Duration::from_millis(15);
     let (kept, spans) = (Kept::default(), Spans::default());
-    metrics::set_global_recorder(kept.clone()).ok().expect("there is no other");
+    assert!(metrics::set_global_recorder(kept.clone()).is_ok(), "there is another");
     let _traced = tracing::subscriber::set_default(spans.clone());
 
     let dir = std::env::temp_dir().join(format!("vlot-stages-{}", std::process::id()));
