@@ -97,9 +97,10 @@ impl Replica {
             MembersAt::decode(note).map_err(|_| CannotBegin::BadConfiguration)?
         };
         let members_log = MembersLog::new(base, &kept).map_err(|_| CannotBegin::BadConfiguration)?;
-        // A witness applies nothing, and cuts its log all the same.
-        let is_witness = members_log.newest().entry.members.configuration().is_witness(config.node);
-        let is_withheld = is_witness && applied < runs.after();
+        // A witness applies nothing, and cuts its log all the same. It may have been removed since.
+        let is_witness = |set: &MembersAt| set.entry.members.configuration().is_witness(config.node);
+        let was_witness = is_witness(members_log.first()) || members_log.later().any(is_witness);
+        let is_withheld = was_witness && applied < runs.after();
         let applied = if is_withheld { runs.after() } else { applied };
         if applied < runs.after() {
             return Err(CannotBegin::StateIsBehind { applied, begin: runs.after() });

@@ -119,6 +119,11 @@ impl<S: Subject> World<S> {
             let Write::LogStart { group, after, .. } = write else { continue };
             let slot = slot_of(*group);
             let Some(replica) = self.hosts[place].replica(slot).filter(|_| *after > LogId::ZERO) else { continue };
+            let raft = self.hosts[place].raft(slot);
+            // Nothing is applied by a witness, and nothing of its log is needed that is decided.
+            if raft.is_some_and(|raft| raft.configuration().is_witness(raft.node())) {
+                continue;
+            }
             let kept = self.kept(place, slot, replica.machine.durable());
             turn::check_cut(place, *after, kept, replica.machine.makes_snapshots())?;
         }
