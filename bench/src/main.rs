@@ -4,6 +4,7 @@
 
 mod arguments;
 mod groups;
+mod library;
 mod log;
 mod measure;
 mod plan;
@@ -23,6 +24,11 @@ const USAGE: &str = "\
 vlot-bench raft [--rounds N] [--batch N] [--only vlot|tikv]
     The bare consensus core beside tikv's raft: three replicas in memory, one thread, no I/O.
     With --only one side runs alone, to be looked at with a profiler.
+vlot-bench library [--peer vlot|openraft|raft-rs] [--layers memory|log|tcp|log+tcp|all] [--clients N] [--seconds S]
+                   [--rounds N] [--dir DIR]
+    The library beside openraft and tikv's raft: three replicas in one process, in memory, 1 to 4,096 clients.
+    With other --layers than memory this library alone, with a real log (in a new directory in DIR, which it removes),
+    TCP over loopback, or both; with all of them beside each other.
 vlot-bench log [--dir DIR] [--rounds N] [--millis N]
     The log beside tikv's raft-engine, and beside the bare file under both: appends, recovery, reads.
     Works in a new directory in DIR (the system's place for temporary files, if it is not given), which it removes.
@@ -50,6 +56,7 @@ fn main() -> ExitCode {
 fn run(name: &str, arguments: impl Iterator<Item = String>) -> Option<Outcome<()>> {
     Some(match name {
         "raft" => raft::Plan::parse(arguments).map(|plan| raft::run(&plan)).map_err(Into::into),
+        "library" => library::Plan::parse(arguments).map_err(Into::into).and_then(|plan| library::run(&plan)),
         "log" => Plan::parse("log", arguments).map_err(Into::into).and_then(|plan| log::run(&plan)),
         "groups" => groups::Plan::parse(arguments).map_err(Into::into).and_then(|plan| groups::run(&plan)),
         groups::NODE => groups::node::run(arguments),

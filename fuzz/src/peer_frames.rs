@@ -84,7 +84,7 @@ pub fn run(bytes: &[u8]) {
 fn decode_all(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     if let Ok((group, message)) = PeerMessage::decode(bytes.clone()) {
-        assert_eq!(PeerMessage::decode(message.encode(group)), Ok((group, message)));
+        assert_eq!(PeerMessage::decode(message.clone().encode(group)), Ok((group, message)));
     }
     if let Ok(set) = MembersAt::decode(bytes.clone()) {
         assert_eq!(MembersAt::decode(set.encode()), Ok(set));
@@ -92,7 +92,7 @@ fn decode_all(bytes: &[u8]) {
     if let Ok(request) = ChangeRequest::decode(bytes.clone()) {
         assert_eq!(ChangeRequest::decode(request.encode()), Ok(request));
     }
-    if let Ok(Payload::Time(passed)) = payload::decode(&bytes) {
+    if let Ok(Payload::Time(passed)) = payload::decode(bytes.clone()) {
         assert_eq!(payload::time(passed), bytes);
     }
 }
@@ -316,7 +316,7 @@ impl Host {
     /// A peer sends this, or something like it.
     fn receive(&mut self, reader: &mut Reader<'_>, group: GroupId, message: &PeerMessage) {
         let from = peer(reader);
-        let mut bytes = message.encode(group).to_vec();
+        let mut bytes = message.clone().encode(group).to_vec();
         if reader.one_in(8) && !bytes.is_empty() {
             let at = usize::from(reader.byte()) % bytes.len();
             bytes[at] ^= reader.byte();
@@ -471,7 +471,7 @@ impl Host {
             assert!(committed.id.term >= applied.term, "{} after {applied}", committed.id);
             let on_disk = self.log.read(group, applied.index, committed.id.index, usize::MAX).expect("no fault");
             let [entry] = &on_disk[..] else { panic!("{group:?} applies {} before it is written", committed.id) };
-            assert_eq!((entry.id, payload::decode(&entry.payload)), (committed.id, Ok(committed.payload)));
+            assert_eq!((entry.id, payload::decode(entry.payload.clone())), (committed.id, Ok(committed.payload)));
         }
     }
 

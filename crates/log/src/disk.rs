@@ -75,4 +75,9 @@ pub trait Disk {
     fn free_bytes(&self) -> Option<u64> {
         None
     }
+
+    /// Whether each call returns within a few microseconds, as where all is in memory. No thread has to wait for it then. False by default.
+    fn is_prompt(&self) -> bool {
+        false
+    }
 }

@@ -186,6 +186,12 @@ impl<D: Disk> Log<D> {
         self.index.groups.keys().copied()
     }
 
+    /// Whether its disk keeps no thread waiting: see [`Disk::is_prompt`].
+    #[must_use]
+    pub fn is_prompt(&self) -> bool {
+        self.disk.is_prompt()
+    }
+
     /// How many bytes of records were written since it was opened, those that it has written again included.
     #[must_use]
     pub fn written_bytes(&self) -> u64 {

@@ -258,6 +258,7 @@ impl Group {
             if let Err(bad) = self.replica.end_turn(now, room, &mut self.work) {
                 self.fence(now, Fence::UnknownEntry { at: bad.0 }.into());
             }
+            self.compact_witness(now, turn);
             self.watch_over_sleep(now, shared);
             self.call_the_unseen(now, shared);
         }
@@ -437,6 +438,20 @@ impl Group {
     /// A member gets a snapshot of this entry from this node, and needs what follows it; or none does.
     pub(crate) fn hold_log(&mut self, after: Option<LogId>) {
         self.retention.hold(after.map(|after| after.index));
+    }
+
+    /// Cuts the log of a witness. It needs nothing of what is decided, and no state machine has to have it.
+    fn compact_witness(&mut self, now: Time, turn: &mut Turn) {
+        let raft = self.replica.raft();
+        let (begin, ready) = (raft.log().after().index, raft.ready());
+        if !raft.configuration().is_witness(raft.node()) || !self.retention.is_due(begin, ready) {
+            return;
+        }
+        if let Some(upto) = self.retention.cut(begin, ready, ready) {
+            self.replica.compact_witness(now, upto, &mut self.work);
+            let after = self.replica.raft().log().after();
+            self.tell(vec![GroupEvent::Compacted { after }], turn);
+        }
     }
 
     /// Cuts the log as far as it can be. A member that lags behind it gets a snapshot, which is better than that nothing

@@ -147,6 +147,7 @@ pub mod members_recover;
 pub mod members_replace;
 mod news;
 pub mod node;
+mod numbered;
 pub mod payload;
 mod peers;
 pub mod plan;

@@ -24,7 +24,7 @@ impl MembersLog {
     pub fn new(base: MembersAt, kept: &[Entry]) -> Result<Self, BadPayload> {
         let mut roster = Self(vec![base]);
         for Entry { id, payload } in kept {
-            roster.append(id.index, &payload::decode(payload)?);
+            roster.append(id.index, &payload::decode(payload.clone())?);
         }
         Ok(roster)
     }

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::members::MembersEntry;
 use crate::proposal_id::ProposalId;
@@ -100,21 +100,45 @@ pub fn for_witness(bytes: &Bytes) -> Bytes {
 ///
 /// # Errors
 /// If it is none.
-pub fn decode(bytes: &Bytes) -> Result<Payload, BadPayload> {
-    match bytes.first() {
-        Some(&BLANK) if bytes.len() == 1 => Ok(Payload::Blank),
-        Some(&COMMAND) => {
-            let id = proposal_id(bytes).ok_or(BadPayload)?;
-            Ok(Payload::Command { id, command: bytes.slice(HEADER_BYTES..) })
+pub fn decode(mut bytes: Bytes) -> Result<Payload, BadPayload> {
+    match kind(&bytes).ok_or(BadPayload)? {
+        Kind::Blank => Ok(Payload::Blank),
+        Kind::Command(id) => {
+            bytes.advance(HEADER_BYTES);
+            Ok(Payload::Command { id, command: bytes })
         }
-        Some(&MEMBERSHIP) => MembersEntry::decode(bytes.slice(1..)).map(Payload::Configuration).map_err(|_| BadPayload),
-        Some(&WITHHELD) if bytes.len() == 1 => Ok(Payload::Withheld),
-        Some(&TIME) if bytes.len() == TIME_BYTES => {
-            let (elapsed, unix) = (Duration::from_millis(number(bytes, 1)), Duration::from_millis(number(bytes, 9)));
-            Ok(Payload::Time(TimePassed { elapsed, unix }))
+        Kind::Configuration => {
+            bytes.advance(1);
+            MembersEntry::decode(bytes).map(Payload::Configuration).map_err(|_| BadPayload)
         }
-        _ => Err(BadPayload),
+        Kind::Withheld => Ok(Payload::Withheld),
+        Kind::Time(passed) => Ok(Payload::Time(passed)),
     }
+}
+
+/// What a payload holds, as far as its first bytes and its length say; nothing if it is none.
+pub(crate) fn kind(bytes: &[u8]) -> Option<Kind> {
+    Some(match bytes.first()? {
+        &BLANK if bytes.len() == 1 => Kind::Blank,
+        &COMMAND => Kind::Command(proposal_id(bytes)?),
+        &MEMBERSHIP => Kind::Configuration,
+        &WITHHELD if bytes.len() == 1 => Kind::Withheld,
+        &TIME if bytes.len() == TIME_BYTES => {
+            let (elapsed, unix) = (Duration::from_millis(number(bytes, 1)), Duration::from_millis(number(bytes, 9)));
+            Kind::Time(TimePassed { elapsed, unix })
+        }
+        _ => return None,
+    })
+}
+
+/// What a payload holds, without what may be long.
+pub(crate) enum Kind {
+    Blank,
+    Command(ProposalId),
+    /// If its bytes are of one.
+    Configuration,
+    Withheld,
+    Time(TimePassed),
 }
 
 /// The proposal that a payload came with, if it is a command.
@@ -138,15 +162,15 @@ mod tests {
         let id = ProposalId { origin: 0x0102_0304_0506_0708, sequence: u64::MAX - 1 };
         let bytes = command(id, 5, |out| out.extend_from_slice(b"hello"));
         assert_eq!(bytes.len(), HEADER_BYTES + 5);
-        assert_eq!(decode(&bytes), Ok(Payload::Command { id, command: Bytes::from_static(b"hello") }));
-        assert_eq!(decode(&blank()), Ok(Payload::Blank));
+        assert_eq!(decode(bytes), Ok(Payload::Command { id, command: Bytes::from_static(b"hello") }));
+        assert_eq!(decode(blank()), Ok(Payload::Blank));
         let entry = MembersEntry { change: id, ..MembersEntry::default() };
-        assert_eq!(decode(&configuration(&entry)), Ok(Payload::Configuration(entry)));
-        assert_eq!(decode(&for_witness(&bytes)), Ok(Payload::Withheld));
+        assert_eq!(decode(configuration(&entry)), Ok(Payload::Configuration(entry)));
+        assert_eq!(decode(for_witness(&bytes)), Ok(Payload::Withheld));
         let passed = TimePassed { elapsed: Duration::from_millis(0x0102_0304), unix: Duration::from_millis(u64::MAX) };
         assert_eq!(time(passed)[..], *b"\x04\x04\x03\x02\x01\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff");
-        assert_eq!(decode(&time(passed)), Ok(Payload::Time(passed)));
-        assert_eq!(decode(&for_witness(&time(passed))), Ok(Payload::Withheld));
+        assert_eq!(decode(time(passed)), Ok(Payload::Time(passed)));
+        assert_eq!(decode(for_witness(&time(passed))), Ok(Payload::Withheld));
     }
 
     #[test]
@@ -163,7 +187,7 @@ mod tests {
             b"\x02abc",
             b"\x03a",
         ] {
-            assert_eq!(decode(&Bytes::copy_from_slice(bad)), Err(BadPayload), "{bad:?}");
+            assert_eq!(decode(Bytes::copy_from_slice(bad)), Err(BadPayload), "{bad:?}");
         }
     }
 }

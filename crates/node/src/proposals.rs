@@ -3,11 +3,12 @@
 //! Owns which of its own were sent in which term, so that a proposal is sent again exactly if it is certainly lost.
 //! Must not know what a proposal holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use vlot_raft::id::{NodeId, Term};
 
+use crate::numbered::Numbered;
 use crate::payload;
 
 /// Why a proposal was not taken. It is in no log, and never will be.
@@ -36,9 +37,9 @@ pub enum NotProposed {
 #[derive(Debug, Default)]
 pub struct Proposals {
     /// This node's own, until they are applied or withdrawn.
-    own: BTreeMap<u64, Proposal>,
+    own: Numbered<Proposal>,
     /// Which of them are yet to be sent.
-    unsent: BTreeSet<u64>,
+    unsent: Numbered<()>,
     /// Proposals of followers, their senders, and the term for which they were meant.
     forwarded: (Term, Vec<(NodeId, Bytes)>),
 }
@@ -54,13 +55,13 @@ impl Proposals {
     /// Takes one of this node's own.
     pub fn propose(&mut self, sequence: u64, payload: Bytes) {
         self.own.insert(sequence, Proposal { payload, sent_in: None });
-        self.unsent.insert(sequence);
+        self.unsent.insert(sequence, ());
     }
 
     /// It is decided, or its caller waits no longer: it is not sent again. True if it is certain that no leader has it.
     pub fn settle(&mut self, sequence: u64) -> bool {
-        self.own.remove(&sequence);
-        self.unsent.remove(&sequence)
+        self.own.remove(sequence);
+        self.unsent.remove(sequence).is_some()
     }
 
     /// Takes proposals of a follower that were meant for the leader of `term`. They are taken into the log or dropped
@@ -77,14 +78,14 @@ impl Proposals {
         let (meant_for, forwarded) = std::mem::take(&mut self.forwarded);
         let forwarded = forwarded.into_iter().filter(|_| meant_for == term);
         let mut payloads: Vec<Bytes> = forwarded.map(|(_, payload)| payload).collect();
-        payloads.extend(self.take_unsent(term));
+        payloads.append(&mut self.take_unsent(term));
         payloads
     }
 
     /// Gives back this node's own that no leader can have taken, by their sequence numbers, and forgets them.
     pub fn refuse_unsent(&mut self) -> Vec<u64> {
-        let own: Vec<u64> = std::mem::take(&mut self.unsent).into_iter().collect();
-        own.iter().for_each(|sequence| drop(self.own.remove(sequence)));
+        let own = self.unsent.take_numbers();
+        own.iter().for_each(|sequence| drop(self.own.remove(*sequence)));
         own
     }
 
@@ -104,7 +105,7 @@ impl Proposals {
     /// The leader of `term` has not taken what was sent to it, and never will. Gives back what no other leader can have
     /// taken: a late answer may be about what has gone to a later leader since.
     pub fn refused(&mut self, term: Term, mut sequences: Vec<u64>) -> Vec<u64> {
-        sequences.retain(|sequence| self.own.get(sequence).is_some_and(|proposal| proposal.sent_in == Some(term)));
+        sequences.retain(|sequence| self.own.get(*sequence).is_some_and(|proposal| proposal.sent_in == Some(term)));
         for sequence in &sequences {
             self.settle(*sequence);
         }
@@ -118,42 +119,39 @@ impl Proposals {
 
     /// This node's own that are to be sent to the leader of `term`.
     pub fn take_unsent(&mut self, term: Term) -> Vec<Bytes> {
-        let own = &mut self.own;
-        let sent = std::mem::take(&mut self.unsent).into_iter().filter_map(move |sequence| {
-            let proposal = own.get_mut(&sequence)?;
-            proposal.sent_in = Some(term);
-            Some(proposal.payload.clone())
-        });
-        sent.collect()
+        let mut payloads = Vec::with_capacity(self.unsent.len());
+        for sequence in self.unsent.take_numbers() {
+            if let Some(proposal) = self.own.get_mut(sequence) {
+                proposal.sent_in = Some(term);
+                payloads.push(proposal.payload.clone());
+            }
+        }
+        payloads
     }
 
     /// A snapshot has taken the place of entries that this node has never seen: what was sent may be among them, so it
     /// must not be sent again. Gives back what has become unknown so, by sequence numbers.
     pub fn forget_sent(&mut self) -> Vec<u64> {
-        let mut unknown = Vec::new();
-        self.own.retain(|sequence, proposal| {
-            if proposal.sent_in.is_some() {
-                unknown.push(*sequence);
-            }
-            proposal.sent_in.is_none()
-        });
+        let sent = self.own.iter_mut().filter(|(_, proposal)| proposal.sent_in.is_some());
+        let unknown: Vec<u64> = sent.map(|(sequence, _)| sequence).collect();
+        unknown.iter().for_each(|sequence| drop(self.own.remove(*sequence)));
         unknown
     }
 
     /// Gives back all of this node's own, by sequence numbers: those that no leader has, and those that one may have.
     pub fn take_all(&mut self) -> (Vec<u64>, Vec<u64>) {
         let unsent = self.refuse_unsent();
-        (unsent, std::mem::take(&mut self.own).into_keys().collect())
+        (unsent, self.own.take_numbers())
     }
 
     /// A leader has taken office in `term`, and everything before its first entry is applied. What went to a leader of
     /// an earlier term and was not applied by now never will be: it could only stand before that entry, and a leader
     /// takes proposals for its own term alone. So it may be sent again without being applied twice.
     pub fn send_lost_again(&mut self, term: Term) {
-        for (&sequence, proposal) in &mut self.own {
+        for (sequence, proposal) in self.own.iter_mut() {
             if proposal.sent_in.is_some_and(|sent_in| sent_in < term) {
                 proposal.sent_in = None;
-                self.unsent.insert(sequence);
+                self.unsent.insert(sequence, ());
             }
         }
     }

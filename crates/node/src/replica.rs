@@ -223,6 +223,13 @@ impl Replica {
         self.step(now, Input::Compact { upto }, Vec::new(), work);
     }
 
+    /// Cuts the log of a witness, whose state machine is given nothing: whatever this node is later, it lacks what was cut
+    /// until it has a snapshot.
+    pub(crate) fn compact_witness(&mut self, now: Time, upto: LogIndex, work: &mut Work) {
+        self.is_withheld = true;
+        self.compact(now, upto, work);
+    }
+
     /// A snapshot is here, durably: of which entry, and with which members.
     pub fn snapshot_received(&mut self, now: Time, id: LogId, members: MembersAt, work: &mut Work) {
         let configuration = (members.at, members.entry.members.configuration().clone());

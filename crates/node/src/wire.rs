@@ -18,8 +18,8 @@ use self::frame::{
     ReadReply, Refusal, Refused, Run, Sequences, Sleep, SnapshotNeeded,
 };
 use crate::lane::Lane;
-use crate::members::{ChangeRequest, MembersEntry};
-use crate::payload::{self, Payload};
+use crate::members::ChangeRequest;
+use crate::payload::{self, Kind, Payload};
 
 /// What one replica sends another.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -80,31 +80,19 @@ impl PeerMessage {
 
     /// The frame that carries it.
     #[must_use]
-    pub fn encode(&self, group: GroupId) -> Bytes {
-        let frame = match self {
-            Self::Raft { message, payloads } => {
-                Frame { group: group.0, term: message.term.0, body: Some(encode_body(&message.body, payloads)) }
-            }
-            Self::Propose { term, payloads } => Frame {
-                group: group.0,
-                term: term.0,
-                body: Some(FrameBody::Propose(Payloads { payloads: payloads.clone() })),
-            },
-            Self::Change { term, request } => {
-                Frame { group: group.0, term: term.0, body: Some(FrameBody::Change(request.encode())) }
-            }
+    pub fn encode(self, group: GroupId) -> Bytes {
+        let (term, body) = match self {
+            Self::Raft { message, payloads } => (message.term, encode_body(&message.body, payloads)),
+            Self::Propose { term, payloads } => (term, FrameBody::Propose(Payloads { payloads })),
+            Self::Change { term, request } => (term, FrameBody::Change(request.encode())),
             Self::ChangeRefused { sequence, why } => {
-                let (why, node) = encode_refusal(*why);
-                let body = FrameBody::ChangeRefused(Refusal { sequence: *sequence, why, node: node.0 });
-                Frame { group: group.0, term: 0, body: Some(body) }
+                let (why, node) = encode_refusal(why);
+                (Term::ZERO, FrameBody::ChangeRefused(Refusal { sequence, why, node: node.0 }))
             }
-            Self::Alive => Frame { group: 0, term: 0, body: Some(FrameBody::Alive(Empty {})) },
-            Self::ProposalsRefused { term, sequences } => {
-                let body = FrameBody::ProposalsRefused(Sequences { sequences: sequences.clone() });
-                Frame { group: group.0, term: term.0, body: Some(body) }
-            }
+            Self::Alive => (Term::ZERO, FrameBody::Alive(Empty {})),
+            Self::ProposalsRefused { term, sequences } => (term, FrameBody::ProposalsRefused(Sequences { sequences })),
         };
-        frame.encode_to_vec().into()
+        Frame { group: group.0, term: term.0, body: Some(body) }.bytes()
     }
 
     /// Reads a frame.
@@ -222,11 +210,14 @@ fn of(session: u64) -> Session {
 fn configurations_in(after: LogIndex, entries: &[Bytes]) -> Result<Vec<(LogIndex, Configuration)>, BadFrame> {
     let mut configurations = Vec::new();
     for (n, entry) in entries.iter().enumerate() {
-        match payload::decode(entry).map_err(|_| BadFrame::BadPayload)? {
-            Payload::Configuration(MembersEntry { members, .. }) => {
-                configurations.push((LogIndex(after.0 + n as u64 + 1), members.configuration().clone()));
+        match payload::kind(entry).ok_or(BadFrame::BadPayload)? {
+            Kind::Configuration => {
+                let Ok(Payload::Configuration(set)) = payload::decode(entry.clone()) else {
+                    return Err(BadFrame::BadPayload);
+                };
+                configurations.push((LogIndex(after.0 + n as u64 + 1), set.members.configuration().clone()));
             }
-            Payload::Blank | Payload::Command { .. } | Payload::Withheld | Payload::Time(_) => {}
+            Kind::Blank | Kind::Command(_) | Kind::Withheld | Kind::Time(_) => {}
         }
     }
     Ok(configurations)
@@ -268,7 +259,7 @@ fn decode_refusal(why: u32, node: NodeId) -> Option<ChangeRefused> {
     })
 }
 
-fn encode_body(body: &Body, payloads: &[Bytes]) -> FrameBody {
+fn encode_body(body: &Body, payloads: Vec<Bytes>) -> FrameBody {
     let name = |id: LogId| Some(Name { term: id.term.0, index: id.index.0 });
     match body {
         Body::RequestPreVote { last } => FrameBody::RequestPreVote(Last { last: name(*last) }),
@@ -288,7 +279,7 @@ fn encode_body(body: &Body, payloads: &[Bytes]) -> FrameBody {
                 .map(|(term, first, last)| Run { term: term.0, count: last.since(first.prev()) })
                 .collect(),
             commit: commit.0,
-            payloads: payloads.to_vec(),
+            payloads,
         }),
         Body::EntriesAccepted { session, upto } => {
             FrameBody::EntriesAccepted(Accepted { session: session.0.0, upto: upto.0 })

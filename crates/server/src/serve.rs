@@ -334,10 +334,25 @@ fn secured(sockets: Vec<Socket>, tls: Option<&Server>) -> impl Iterator<Item = L
     })
 }
 
+/// Tells the other members the name of a witness. It applies nothing, so it never learns whether it was told: a few times are
+/// enough where a leader is known.
+async fn publish_witness(store_group: &StoreGroup, membership: &Membership) {
+    for _ in 0..WITNESS_PUBLICATIONS {
+        drop(store_group.propose_own(membership.publication_of_witness()).await);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// How often a witness tells its name.
+const WITNESS_PUBLICATIONS: u32 = 3;
+
 /// Tells the other members this node's name and client URLs, as soon as the cluster can agree on it.
 async fn publish(store_group: Arc<StoreGroup>, membership: Arc<Membership>) {
     loop {
-        let current = store_group.barrier().await;
+        let current = tokio::select! {
+            current = store_group.barrier() => current,
+            () = store_group.becomes_witness() => return publish_witness(&store_group, &membership).await,
+        };
         let publication = membership.publication(&store_group.facts());
         match (current, publication) {
             (Ok(()), None) => return,

@@ -188,6 +188,9 @@ impl Services {
         if caller.requires_leader && !self.store_group.has_leader() {
             return Err(Status::NO_LEADER);
         }
+        if self.store_group.is_witness() && !matches!(rpc, Rpc::Status | Rpc::HealthCheck) {
+            return Err(Status::WITNESS);
+        }
         if self.store_group.is_learner() && !is_for_learners(rpc, &request) {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }
@@ -314,6 +317,9 @@ impl Services {
     }
 
     async fn hold(&self, rpc: Rpc, caller: Caller, requests: impl Requests, replies: Replies) -> Result<(), Status> {
+        if self.store_group.is_witness() && rpc != Rpc::HealthWatch {
+            return Err(Status::WITNESS);
+        }
         if self.store_group.is_learner() && !matches!(rpc, Rpc::HealthWatch | Rpc::Snapshot) {
             return Err(Status::NOT_SUPPORTED_FOR_LEARNER);
         }

@@ -101,6 +101,11 @@ impl Status {
     );
     pub(crate) const NOT_SUPPORTED_FOR_LEARNER: Status =
         Status::fixed(Code::FailedPrecondition, "etcdserver: rpc not supported for learner");
+    /// With the code that a learner answers: `Unavailable` is asked again until the time is up, and its text is never shown.
+    pub(crate) const WITNESS: Status =
+        Status::fixed(Code::FailedPrecondition, "vlot: this member is a witness and keeps no data; ask another member");
+    pub(crate) const WITNESS_LEARNER: Status =
+        Status::fixed(Code::InvalidArgument, "vlot: a witness votes at once and cannot be a learner");
     pub(crate) const UNHEALTHY: Status = Status::fixed(Code::Unavailable, "etcdserver: unhealthy cluster");
     /// etcd sends this with code `Unknown` by mistake; clients go by the text.
     pub(crate) const NOT_ENOUGH_STARTED: Status = Status::fixed(

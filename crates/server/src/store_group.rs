@@ -133,6 +133,8 @@ pub(crate) struct StoreGroup {
     started: Instant,
     /// Whether this node has a learner's seat.
     learns: AtomicBool,
+    /// Whether this node is a witness: it votes, and keeps no data.
+    is_witness: watch::Sender<bool>,
     /// Whether this node was told that it is no member any more.
     removed: watch::Sender<bool>,
 }
@@ -157,6 +159,7 @@ impl StoreGroup {
             cluster_time: AtomicU64::new(0),
             started: Instant::now(),
             learns: AtomicBool::new(false),
+            is_witness: watch::Sender::new(false),
             removed: watch::Sender::new(false),
         }
     }

@@ -141,7 +141,7 @@ impl Disk {
     pub fn members(&self, slot: Slot) -> Option<MembersAt> {
         let durable = &self.durable[slot];
         if let Some(Entry { id, payload }) = durable.kept.last()
-            && let Ok(Payload::Configuration(entry)) = payload::decode(payload)
+            && let Ok(Payload::Configuration(entry)) = payload::decode(payload.clone())
         {
             return Some(MembersAt { at: id.index, entry });
         }

@@ -81,11 +81,13 @@ async fn answer(counter: &Group<Counter>, words: Vec<&str>) -> Result<String, Bo
 
 /// Changes the members, again while the leader has reasons that pass: there is none yet, say, or the new node is catching up.
 async fn change(counter: &Group<Counter>, change: MemberChange) -> Result<(), ChangeError> {
-    use ChangeRefused::{InProgress, NotCaughtUp, NotLeader, NothingToDo, TooSoon};
+    use ChangeRefused::{InProgress, NotCaughtUp, NotLeader, NothingToDo, TooSoon, Transferring};
     loop {
         match counter.change_members(vec![change.clone()], Bytes::new()).await {
             Err(ChangeError::Refused(NothingToDo)) => return Ok(()),
-            Err(ChangeError::Refused(NotLeader { .. } | TooSoon | InProgress | NotCaughtUp { .. })) => {
+            Err(ChangeError::Refused(
+                NotLeader { .. } | TooSoon | InProgress | Transferring { .. } | NotCaughtUp { .. },
+            )) => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             done => return done,

@@ -90,10 +90,12 @@ async fn answer(map: &Group<Typed<Map>>, words: Vec<&str>) -> Result<String, Box
 
 /// Changes the members, again while the leader has reasons that pass.
 async fn change(map: &Group<Typed<Map>>, change: MemberChange) -> Result<String, ChangeError> {
-    use ChangeRefused::{InProgress, NotCaughtUp, NotLeader, TooSoon};
+    use ChangeRefused::{InProgress, NotCaughtUp, NotLeader, TooSoon, Transferring};
     loop {
         match map.change_members(vec![change.clone()], Bytes::new()).await {
-            Err(ChangeError::Refused(NotLeader { .. } | TooSoon | InProgress | NotCaughtUp { .. })) => {
+            Err(ChangeError::Refused(
+                NotLeader { .. } | TooSoon | InProgress | Transferring { .. } | NotCaughtUp { .. },
+            )) => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             done => return done.map(|()| "done".to_owned()),

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{RwLock, RwLockReadGuard, broadcast, oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{RwLock, RwLockReadGuard, broadcast, watch};
 use tokio::time::timeout;
 use vlot_node::act::{Answer, ClosedLog, GroupEvent, Status};
 use vlot_node::input::Input;
@@ -25,7 +26,7 @@ use crate::errors::{ChangeError, ProposeError, ReadError, SnapshotError, Transfe
 use crate::events::{Event, Events};
 use crate::shown::Shown;
 use crate::typed::Calling;
-use crate::waiters::Waiters;
+use crate::waiters::{NoAnswer, Waiters};
 
 /// One replicated state machine, as this node sees it. Cheap to clone.
 ///
@@ -98,9 +99,15 @@ impl Limits {
 }
 
 impl<S: StateMachine> Calls<S> {
-    pub(crate) fn new(shown: Arc<Shown>) -> Self {
-        let (proposals, reads) = (Waiters::default(), Waiters::default());
-        Self { proposals, reads, changes: Waiters::default(), transfers: Waiters::default(), shown }
+    /// No call waits yet. Their time is looked after on this runtime.
+    pub(crate) fn new(shown: Arc<Shown>, tasks: &Handle) -> Self {
+        Self {
+            proposals: Waiters::new(tasks.clone()),
+            reads: Waiters::new(tasks.clone()),
+            changes: Waiters::new(tasks.clone()),
+            transfers: Waiters::new(tasks.clone()),
+            shown,
+        }
     }
 
     pub(crate) fn answer(&self, answer: Answer) {
@@ -109,7 +116,7 @@ impl<S: StateMachine> Calls<S> {
             Answer::Unknown(sequence) => self.proposals.answer(sequence, Err(ProposeError::Unknown)),
             Answer::Changed(sequence, done) => self.changes.answer(sequence, done),
             Answer::Transfer(sequence, begun) => self.transfers.answer(sequence, begun),
-            Answer::Ready(reads) => reads.into_iter().for_each(|read| self.reads.answer(read, Ok(()))),
+            Answer::Ready(reads) => self.reads.answer_all(reads.into_iter().map(|read| (read, Ok(()))).collect()),
             Answer::Refused(reads) => {
                 let why = self.why_not_read();
                 reads.into_iter().for_each(|read| self.reads.answer(read, Err(why)));
@@ -224,24 +231,27 @@ impl<S: StateMachine> Group<S> {
     pub(crate) async fn propose_encoded(&self, encoded: Encoded, limit: Duration) -> Result<S::Reply, ProposeError> {
         let (shared, Encoded { sequence, payload, class }) = (&*self.0, encoded);
         let bytes = payload.len();
-        let mut reply = shared.calls.proposals.wait(sequence);
+        let reply = shared.calls.proposals.wait(sequence, limit);
         let waiting = WaitingProposal { shared, sequence, bytes };
         if shared.proposed_bytes.fetch_add(bytes, Relaxed) + bytes > shared.limits.waiting_bytes_max_of(class) {
             return Err(ProposeError::Busy);
         }
         let pushed = shared.events.push(Input::Propose { group: shared.id, sequence, payload, class });
         pushed.map_err(|_| ProposeError::Stopped)?;
-        let outcome = match timeout(limit, &mut reply).await {
-            Ok(answer) => answer.unwrap_or(Err(ProposeError::Stopped)),
+        let outcome = match reply.answer().await {
             // What is known of it now is answered at once.
-            Err(_) => {
+            Err(NoAnswer::TimedOut) => {
+                let last_word = shared.calls.proposals.wait(sequence, LAST_WORD);
                 let withdrawn = shared.events.push(Input::Withdraw { group: shared.id, sequence });
                 withdrawn.map_err(|_| ProposeError::Stopped)?;
-                timeout(LAST_WORD, reply)
-                    .await
-                    .map_or(Err(ProposeError::Unknown), |answer| answer.unwrap_or(Err(ProposeError::Stopped)))
+                last_word.answer().await
             }
+            answered => answered,
         };
+        let outcome = outcome.unwrap_or_else(|why| match why {
+            NoAnswer::TimedOut => Err(ProposeError::Unknown),
+            NoAnswer::Stopped => Err(ProposeError::Stopped),
+        });
         waiting.settle();
         outcome
     }
@@ -322,11 +332,11 @@ impl<S: StateMachine> Group<S> {
             return Err(ReadError::Busy);
         }
         let read = shared.next.fetch_add(1, Relaxed);
-        let answer = shared.calls.reads.wait(read);
+        let answer = shared.calls.reads.wait(read, self.timeout());
         let waiting = WaitingRead { shared, read };
         let pushed = shared.events.push(Input::Read { group: shared.id, read });
         pushed.map_err(|_| ReadError::Stopped)?;
-        let outcome = wait(answer, self.timeout()).await;
+        let outcome = answer.answer().await;
         drop(waiting);
         outcome.unwrap_or_else(|error| {
             Err(match error {
@@ -365,10 +375,10 @@ impl<S: StateMachine> Group<S> {
             return Err(ChangeError::AddressInUse { by });
         }
         let sequence = shared.next.fetch_add(1, Relaxed);
-        let answer = shared.calls.changes.wait(sequence);
+        let answer = shared.calls.changes.wait(sequence, self.timeout());
         let asked = Input::ChangeMembers { group: shared.id, sequence, changes, context };
         shared.events.push(asked).map_err(|_| ChangeError::Stopped)?;
-        let outcome = wait(answer, self.timeout()).await;
+        let outcome = answer.answer().await;
         shared.calls.changes.forget(sequence);
         match outcome {
             Ok(done) => done.map_err(ChangeError::Refused),
@@ -398,10 +408,10 @@ impl<S: StateMachine> Group<S> {
         let mut role_states = self.role_states();
         let term = role_states.borrow_and_update().term;
         let sequence = shared.next.fetch_add(1, Relaxed);
-        let answer = shared.calls.transfers.wait(sequence);
+        let answer = shared.calls.transfers.wait(sequence, self.timeout());
         let asked = Input::Transfer { group: shared.id, sequence, to };
         shared.events.push(asked).map_err(|_| TransferError::Stopped)?;
-        let begun = wait(answer, self.timeout()).await;
+        let begun = answer.answer().await;
         shared.calls.transfers.forget(sequence);
         match begun {
             Ok(Ok(())) => {}
@@ -585,19 +595,6 @@ impl<S: StateMachine> Clone for Group<S> {
 impl<S: StateMachine> fmt::Debug for Group<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group").field("id", &self.0.id).field("status", &self.status()).finish()
-    }
-}
-
-enum NoAnswer {
-    TimedOut,
-    Stopped,
-}
-
-async fn wait<T>(answer: oneshot::Receiver<T>, limit: Duration) -> Result<T, NoAnswer> {
-    match timeout(limit, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err(NoAnswer::Stopped),
-        Err(_) => Err(NoAnswer::TimedOut),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use vlot_log::disk::Disk;
+use vlot_log::disk::any::AnyDisk;
 use vlot_log::error::{ReadError, TidyError, WriteError};
 use vlot_log::log::Log;
 use vlot_log::record::Write;
@@ -39,63 +39,105 @@ impl Task {
     }
 }
 
-/// The way to the thread. Dropping it lets the thread finish what it has, and ends it.
-#[derive(Debug)]
+/// The way to the log. Dropping it lets the thread finish what it has, and ends it.
 pub(crate) struct LogThread {
-    tasks: Option<SyncSender<Task>>,
-    thread: Option<JoinHandle<()>>,
+    way: Way,
+    spawner: Spawner,
+}
+
+/// Where the log is worked on.
+enum Way {
+    /// On a thread of its own.
+    Thread(SyncSender<Task>, JoinHandle<()>),
+    /// Where it is asked: nothing has to be waited for.
+    Here(Box<LogWorker>),
+    /// Nowhere any more.
+    Gone,
 }
 
 /// Turns that may wait for the disk. More means that it has stalled; the driver then waits for it, as it must.
 const TASKS_MAX: usize = 1024;
 
 impl LogThread {
-    /// Starts the thread; `report` is called on it.
+    /// Starts the thread, unless the disk keeps none waiting; `report` is called where the log is worked on.
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub(crate) fn start<D: Disk + Send + 'static>(
-        log: Log<D>,
+    pub(crate) fn start(
+        log: Log<AnyDisk>,
         headroom: Headroom,
         measures: Arc<Measures>,
         report: Arc<dyn Fn(Event) + Send + Sync>,
         spawner: &Spawner,
-    ) -> std::io::Result<Self>
-    where
-        Log<D>: Send,
-    {
-        let (tasks, inbox) = sync_channel(TASKS_MAX);
-        let worker = LogWorker { log, writer: LogWriter::default(), headroom, is_full: false, measures, report };
-        let thread = spawner.spawn_thread("log", move || worker.run(&inbox))?;
-        Ok(Self { tasks: Some(tasks), thread: Some(thread) })
+    ) -> std::io::Result<Self> {
+        // To see whether there is room, some thread has to look now and then.
+        let is_prompt = log.is_prompt() && headroom.bytes == 0;
+        let writer = LogWriter::default();
+        let worker = LogWorker { log, writer, headroom, is_full: false, untidy: None, measures, report };
+        let way = if is_prompt { Way::Here(Box::new(worker)) } else { Way::thread(worker, spawner)? };
+        Ok(Self { way, spawner: spawner.clone() })
     }
 
     /// Asks for these writes to be made durable, after all that was asked for before.
-    pub(crate) fn write(&self, batch: BatchId, writes: Vec<Write>) {
+    pub(crate) fn write(&mut self, batch: BatchId, writes: Vec<Write>) {
         self.ask(Task::Write(batch, writes));
     }
 
     /// Asks for entries, as the log is after the writes that were asked for before.
-    pub(crate) fn read(&self, group: GroupId, read: LogRead) {
+    pub(crate) fn read(&mut self, group: GroupId, read: LogRead) {
         self.ask(Task::Read(group, read));
     }
 
-    fn ask(&self, task: Task) {
-        let Some(tasks) = &self.tasks else { return };
-        // A thread that is gone has reported why.
-        match tasks.try_send(task) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(task)) => drop(tasks.send(task)),
+    fn ask(&mut self, task: Task) {
+        match &mut self.way {
+            // A thread that is gone has reported why.
+            Way::Thread(tasks, _) => match tasks.try_send(task) {
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+                Err(TrySendError::Full(task)) => drop(tasks.send(task)),
+            },
+            Way::Here(worker) => match worker.carry_out_and_tidy(task) {
+                Ok(()) if worker.is_full => self.move_to_thread(),
+                Ok(()) => {}
+                Err(failure) => {
+                    (worker.report)(Event::LogFailed(failure));
+                    self.way = Way::Gone;
+                }
+            },
+            Way::Gone => {}
         }
+    }
+
+    /// What waits for room on the disk is tried again by a thread.
+    fn move_to_thread(&mut self) {
+        if let Way::Here(worker) = std::mem::replace(&mut self.way, Way::Gone) {
+            match Way::thread(*worker, &self.spawner) {
+                Ok(thread) => self.way = thread,
+                Err(error) => {
+                    tracing::error!(%error, "cannot start a thread for the log, which waits for room on its disk")
+                }
+            }
+        }
+    }
+}
+
+impl Way {
+    fn thread(worker: LogWorker, spawner: &Spawner) -> std::io::Result<Self> {
+        let (tasks, inbox) = sync_channel(TASKS_MAX);
+        let thread = spawner.spawn_thread("log", move || worker.run(&inbox))?;
+        Ok(Self::Thread(tasks, thread))
     }
 }
 
 impl Drop for LogThread {
     fn drop(&mut self) {
-        self.tasks = None;
-        if let Some(thread) = self.thread.take() {
-            // It panicked, if it did, with a message of its own.
-            drop(thread.join());
+        match std::mem::replace(&mut self.way, Way::Gone) {
+            Way::Thread(tasks, thread) => {
+                drop(tasks);
+                // It panicked, if it did, with a message of its own.
+                drop(thread.join());
+            }
+            Way::Here(mut worker) => worker.part(),
+            Way::Gone => {}
         }
     }
 }
@@ -136,17 +178,19 @@ impl Headroom {
 }
 
 /// The log, in the hands of its thread.
-struct LogWorker<D: Disk> {
-    log: Log<D>,
+struct LogWorker {
+    log: Log<AnyDisk>,
     writer: LogWriter,
     headroom: Headroom,
     /// As was last reported.
     is_full: bool,
+    /// Tasks since something was given up, if its space is not given back.
+    untidy: Option<u32>,
     measures: Arc<Measures>,
     report: Arc<dyn Fn(Event) + Send + Sync>,
 }
 
-impl<D: Disk> LogWorker<D> {
+impl LogWorker {
     fn run(mut self, inbox: &Receiver<Task>) {
         if let Err(failure) = self.carry_out_all(inbox) {
             (self.report)(Event::LogFailed(failure));
@@ -155,8 +199,6 @@ impl<D: Disk> LogWorker<D> {
 
     /// Until no sender of tasks is left, or storage fails.
     fn carry_out_all(&mut self, inbox: &Receiver<Task>) -> Result<(), LogFailed> {
-        // Tasks since something was given up, if its space is not given back.
-        let mut untidy: Option<u32> = None;
         loop {
             let mut first = match inbox.recv_timeout(QUIET) {
                 Ok(task) => Some(task),
@@ -169,12 +211,12 @@ impl<D: Disk> LogWorker<D> {
             if first.is_none() && !self.is_full {
                 self.prepare();
             }
-            if untidy.is_some_and(|tasks| first.is_none() || tasks >= BUSY_TASKS) {
-                untidy = self.tidy().then_some(0);
+            if self.untidy.is_some_and(|tasks| first.is_none() || tasks >= BUSY_TASKS) {
+                self.tidy();
             }
             self.look_for_room()?;
             // There may be more to tidy up, unless something comes.
-            while first.is_none() && untidy.is_none() {
+            while first.is_none() && self.untidy.is_none() {
                 first = match self.wait(inbox) {
                     Ok(task) => Some(task),
                     Err(RecvTimeoutError::Disconnected) => {
@@ -183,7 +225,9 @@ impl<D: Disk> LogWorker<D> {
                     }
                     Err(RecvTimeoutError::Timeout) => {
                         // What was given up while the disk was full could not all be given back then.
-                        untidy = (self.is_full && self.tidy()).then_some(0);
+                        if self.is_full {
+                            self.tidy();
+                        }
                         self.look_for_room()?;
                         None
                     }
@@ -191,11 +235,16 @@ impl<D: Disk> LogWorker<D> {
             }
             let Some(first) = first else { continue };
             let tasks: Vec<Task> = std::iter::once(first).chain(inbox.try_iter()).collect();
-            if untidy.is_some() || tasks.iter().any(Task::gives_something_up) {
-                untidy = Some(untidy.unwrap_or(0).saturating_add(1));
-            }
             self.carry_out(tasks)?;
         }
+    }
+
+    /// Carries out a task where it is asked for.
+    fn carry_out_and_tidy(&mut self, task: Task) -> Result<(), LogFailed> {
+        if self.untidy.is_some_and(|tasks| tasks >= BUSY_TASKS) {
+            self.tidy();
+        }
+        self.carry_out(vec![task])
     }
 
     /// Waits for a task; not for ever, if there may be less room by then, or more.
@@ -209,6 +258,9 @@ impl<D: Disk> LogWorker<D> {
 
     /// Carries out all that has gathered: one sync for every write in it.
     fn carry_out(&mut self, tasks: Vec<Task>) -> Result<(), LogFailed> {
+        if self.untidy.is_some() || tasks.iter().any(Task::gives_something_up) {
+            self.untidy = Some(self.untidy.unwrap_or(0).saturating_add(1));
+        }
         let mut reads = Vec::new();
         let mut wrote = false;
         for task in tasks {
@@ -284,9 +336,9 @@ impl<D: Disk> LogWorker<D> {
         }
     }
 
-    /// Gives space back. True if there is more to do.
-    fn tidy(&mut self) -> bool {
-        match self.log.tidy() {
+    /// Gives space back.
+    fn tidy(&mut self) {
+        let has_more = match self.log.tidy() {
             Ok(tidied) => {
                 if tidied.segments_dropped > 0 {
                     tracing::debug!(segments = tidied.segments_dropped, "dropped log segments");
@@ -302,6 +354,7 @@ impl<D: Disk> LogWorker<D> {
                 tracing::warn!(%error, "cannot give space of the log back");
                 false
             }
-        }
+        };
+        self.untidy = has_more.then_some(0);
     }
 }

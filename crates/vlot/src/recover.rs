@@ -21,6 +21,7 @@ use vlot_node::payload;
 use vlot_raft::id::{GroupId, LogIndex};
 
 use crate::begin_log::LogOwner;
+use crate::recorder;
 
 /// How many bytes of entries are copied at once.
 const COPY_BYTES: usize = 1 << 20;
@@ -156,7 +157,7 @@ pub fn beside(dir: &Path, new_cluster: u64) -> PathBuf {
 
 const SNAPSHOTS: &str = "snapshots";
 /// What a node keeps in its directory beside segments.
-const OURS: [&str; 3] = ["LOCK", "disk", SNAPSHOTS];
+const OURS: [&str; 4] = ["LOCK", "disk", SNAPSHOTS, recorder::FOLDER];
 
 /// Writes the log of the new cluster: all of the old one's, and behind it what makes this node the only member.
 fn copy<D: Disk, E: Disk>(

@@ -307,7 +307,7 @@ impl Node {
         let origin = draw();
         let shown = Arc::new(Shown::default());
         let state = Arc::new(RwLock::new(state_machine));
-        let calls = Arc::new(Calls::new(Arc::clone(&shown)));
+        let calls = Arc::new(Calls::new(Arc::clone(&shown), self.spawner().tasks()));
         let (events, snapshots) = (Arc::clone(&self.events), self.snapshots.clone());
         let typed = Typed::new((id, origin), (Arc::clone(&state), applied), Arc::clone(&calls), events, snapshots);
         let begin = Begin {

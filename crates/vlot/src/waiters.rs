@@ -1,71 +1,285 @@
 //! Calls of this process that wait for an answer.
 //!
-//! Owns them by number, and that none is left waiting when no answer can come any more.
+//! Owns them by number, that none is left waiting when no answer can come any more, and how long each waits at most. One
+//! task looks after the time of all of them: nearly all calls are answered long before their time is up, and a timer for each
+//! would be set and taken back for nothing.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
 
-/// Calls that wait, by their numbers. A call that is let go hears that its sender is gone.
+/// Between two looks at whose time is up, at least: so much later than it should a call may hear of it.
+const GRAIN: Duration = Duration::from_millis(5);
+
+/// Calls that wait, by their numbers.
 #[derive(Debug)]
-pub(crate) struct Waiters<T>(Mutex<Waiting<T>>);
+pub(crate) struct Waiters<T> {
+    shared: Arc<Shared<T>>,
+    /// Where time is looked after.
+    tasks: Handle,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    waiting: Mutex<Waiting<T>>,
+    /// A call's time is up sooner than that of all before.
+    is_sooner: Notify,
+}
 
 #[derive(Debug)]
 struct Waiting<T> {
-    calls: HashMap<u64, oneshot::Sender<T>>,
+    calls: HashMap<u64, Call<T>, BuildHasherDefault<Spread>>,
+    /// When the task looks next, if there is one: no call's time is up sooner.
+    next_look: Option<Instant>,
     /// Nothing will be answered any more.
     is_closed: bool,
 }
 
-impl<T> Default for Waiters<T> {
-    fn default() -> Self {
-        Self(Mutex::new(Waiting { calls: HashMap::new(), is_closed: false }))
+#[derive(Debug)]
+struct Call<T> {
+    answer: oneshot::Sender<Result<T, NoAnswer>>,
+    until: Instant,
+}
+
+/// Why a call is not answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum NoAnswer {
+    /// Its time is up. Nothing waits under its number any more.
+    TimedOut,
+    /// No answer can come any more.
+    Stopped,
+}
+
+/// A call that waits.
+#[derive(Debug)]
+pub(crate) struct Waiter<T>(oneshot::Receiver<Result<T, NoAnswer>>);
+
+impl<T> Waiter<T> {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) async fn answer(self) -> Result<T, NoAnswer> {
+        self.0.await.unwrap_or(Err(NoAnswer::Stopped))
     }
 }
 
-impl<T> Waiters<T> {
-    /// Waits under `number`.
-    pub(crate) fn wait(&self, number: u64) -> oneshot::Receiver<T> {
+impl<T: Send + 'static> Waiters<T> {
+    /// None yet. Their time is looked after on this runtime.
+    pub(crate) fn new(tasks: Handle) -> Self {
+        let waiting = Waiting { calls: HashMap::default(), next_look: None, is_closed: false };
+        Self { shared: Arc::new(Shared { waiting: Mutex::new(waiting), is_sooner: Notify::new() }), tasks }
+    }
+
+    /// Waits under `number`, for so long at most.
+    pub(crate) fn wait(&self, number: u64, limit: Duration) -> Waiter<T> {
         let (answer, waiter) = oneshot::channel();
-        let mut waiting = self.lock();
+        let now = Instant::now();
+        // As good as never.
+        let until = now.checked_add(limit).unwrap_or(now + Duration::from_secs(1 << 30));
+        let mut waiting = self.shared.lock();
         if !waiting.is_closed {
-            waiting.calls.insert(number, answer);
+            waiting.calls.insert(number, Call { answer, until });
+            let next_look = waiting.next_look;
+            if next_look.is_none_or(|next_look| until < next_look) {
+                waiting.next_look = Some(until);
+                drop(waiting);
+                match next_look {
+                    Some(_) => self.shared.is_sooner.notify_one(),
+                    None => drop(self.tasks.spawn(watch(Arc::downgrade(&self.shared)))),
+                }
+            }
         }
-        waiter
+        Waiter(waiter)
     }
 
     /// Answers, if a call waits.
     pub(crate) fn answer(&self, number: u64, value: T) {
-        let waiter = self.lock().calls.remove(&number);
-        if let Some(waiter) = waiter {
+        let call = self.shared.lock().calls.remove(&number);
+        if let Some(Call { answer, .. }) = call {
             // A call that has stopped waiting does not want it.
-            let _ = waiter.send(value);
+            let _ = answer.send(Ok(value));
+        }
+    }
+
+    /// Answers those of these that wait. They are woken once all are taken, so that none of them finds the lock held.
+    pub(crate) fn answer_all(&self, answers: Vec<(u64, T)>) {
+        let mut waiting = self.shared.lock();
+        let calls: Vec<_> = answers.iter().map(|(number, _)| waiting.calls.remove(number)).collect();
+        drop(waiting);
+        for (call, (_, value)) in calls.into_iter().zip(answers) {
+            if let Some(Call { answer, .. }) = call {
+                let _ = answer.send(Ok(value));
+            }
         }
     }
 
     /// Stops waiting.
     pub(crate) fn forget(&self, number: u64) {
-        self.lock().calls.remove(&number);
+        self.shared.lock().calls.remove(&number);
     }
 
     /// Lets all go without an answer, those that come later too.
     pub(crate) fn close(&self) {
-        let mut waiting = self.lock();
-        waiting.is_closed = true;
-        waiting.calls = HashMap::new();
+        self.shared.close();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.lock().is_closed
+        self.shared.lock().is_closed
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().calls.len()
+        self.shared.lock().calls.len()
     }
+}
 
+impl<T> Drop for Waiters<T> {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
         // Only moves of whole values happen under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.is_closed = true;
+        let calls = std::mem::take(&mut waiting.calls);
+        // The task looks once more, finds none, and ends.
+        waiting.next_look = waiting.next_look.map(|_| Instant::now());
+        drop(waiting);
+        self.is_sooner.notify_one();
+        drop(calls);
+    }
+
+    /// Lets those go whose time is up. False if none waits any more.
+    fn look(&self) -> bool {
+        let now = Instant::now();
+        let mut waiting = self.lock();
+        let late: Vec<Call<T>> = waiting.calls.extract_if(|_, call| call.until <= now).map(|(_, call)| call).collect();
+        let soonest = waiting.calls.values().map(|call| call.until).min();
+        waiting.next_look = soonest.map(|soonest| soonest.max(now + GRAIN));
+        drop(waiting);
+        for Call { answer, .. } in late {
+            let _ = answer.send(Err(NoAnswer::TimedOut));
+        }
+        soonest.is_some()
+    }
+}
+
+/// Looks after the time of calls for as long as any waits.
+async fn watch<T>(shared: Weak<Shared<T>>) {
+    loop {
+        // Those that wait keep what they wait for.
+        let Some(waiters) = shared.upgrade() else { return };
+        let next_look = waiters.lock().next_look;
+        let is_due = match next_look {
+            Some(next_look) => tokio::select! {
+                () = sleep_until(next_look) => true,
+                () = waiters.is_sooner.notified() => false,
+            },
+            None => true,
+        };
+        if is_due && !waiters.look() {
+            return;
+        }
+    }
+}
+
+/// Spreads numbers that are counted up by this process, so that no attacker chooses them, over a table.
+#[derive(Debug, Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio, as Knuth has it: numbers that follow each other come to lie far apart, in the high bits too.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiters() -> Waiters<u64> {
+        Waiters::new(Handle::current())
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn each_is_answered_with_what_is_its_own_and_once() {
+        let waiters = waiters();
+        let calls: Vec<_> = (0..100).map(|number| waiters.wait(number, MINUTE)).collect();
+        waiters.answer(7, 70);
+        waiters.answer_all((0..200).filter(|number| number % 2 == 0).map(|number| (number, number * 10)).collect());
+        waiters.answer_all((0..100).map(|number| (number, number * 10)).collect());
+        waiters.answer(7, 1);
+        for (number, call) in calls.into_iter().enumerate() {
+            assert_eq!(call.answer().await, Ok(number as u64 * 10));
+        }
+        assert_eq!(waiters.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_waits_as_long_as_it_may() {
+        let (waiters, begun) = (waiters(), Instant::now());
+        let calls =
+            [7000, 50, 300, 10, 5000, 51].map(|millis| (millis, waiters.wait(millis, Duration::from_millis(millis))));
+        for (millis, call) in calls {
+            let ended = tokio::spawn(async move {
+                assert_eq!(call.answer().await, Err(NoAnswer::TimedOut));
+                begun.elapsed()
+            });
+            let ended = ended.await.unwrap();
+            let (least, most) = (Duration::from_millis(millis), Duration::from_millis(millis.max(7000) + 10));
+            assert!((least..=most).contains(&ended), "{ended:?} for {millis} ms");
+        }
+        assert_eq!(waiters.len(), 0);
+        // The task has ended; the next call has another.
+        let (call, begun) = (waiters.wait(1, MINUTE), Instant::now());
+        assert_eq!(call.answer().await, Err(NoAnswer::TimedOut));
+        assert!(begun.elapsed() <= MINUTE + GRAIN * 2, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_may_wait_less_than_those_before_does() {
+        let (waiters, begun) = (waiters(), Instant::now());
+        let long = waiters.wait(1, MINUTE);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let short = waiters.wait(2, Duration::from_millis(20));
+        assert_eq!(short.answer().await, Err(NoAnswer::TimedOut));
+        assert!(begun.elapsed() <= Duration::from_millis(1020) + GRAIN * 2, "{:?}", begun.elapsed());
+        waiters.answer(1, 10);
+        assert_eq!(long.answer().await, Ok(10));
+    }
+
+    #[tokio::test]
+    async fn where_no_answer_can_come_none_waits() {
+        let waiters = waiters();
+        let early = waiters.wait(1, MINUTE);
+        waiters.close();
+        assert_eq!(early.answer().await, Err(NoAnswer::Stopped));
+        assert_eq!(waiters.wait(2, MINUTE).answer().await, Err(NoAnswer::Stopped));
+        assert!(waiters.is_closed());
     }
 }

@@ -158,7 +158,8 @@ impl Cluster {
                     ChangeRefused::NotCaughtUp { .. }
                     | ChangeRefused::TooSoon
                     | ChangeRefused::NotLeader { .. }
-                    | ChangeRefused::InProgress,
+                    | ChangeRefused::InProgress
+                    | ChangeRefused::Transferring { .. },
                 )) => pause().await,
                 Err(error) => panic!("{context}: {error}"),
             }

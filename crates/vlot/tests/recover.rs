@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use vlot::net::Listen;
+use vlot::net::{Listen, Refusal};
 use vlot::{
     BadSnapshot, ChangeError, ChangeRefused, Group, GroupId, LogId, LogOwner, MemberChange, Node, NodeId, Options,
     RecoverError, Recovery, Snapshot, StateMachine, recover_from_lost_quorum,
@@ -137,7 +137,7 @@ async fn change(group: &Group<Sum>, change: MemberChange) {
 /// Whether one node has refused the other because it is of another cluster, and the other was told so.
 fn is_refused(by: &Node, caller: &Node) -> bool {
     let (by, caller) = (by.meter().read(), caller.meter().read());
-    let of_another = |(why, count): (&vlot::net::Refusal, &u64)| why.to_string() == "another cluster" && *count > 0;
+    let of_another = |(why, count): (&Refusal, &u64)| *why == Refusal::WrongCluster && *count > 0;
     by.handshakes_refused.iter().any(of_another) && caller.handshakes_denied.iter().any(of_another)
 }
 

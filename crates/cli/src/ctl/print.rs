@@ -250,7 +250,12 @@ fn member_rows(members: &[Member]) -> Vec<Vec<String>> {
     let row = |member: &Member| {
         vec![
             format!("{:x}", member.id),
-            if member.name.is_empty() { "unstarted" } else { "started" }.to_owned(),
+            match member {
+                Member { name, .. } if name.is_empty() => "unstarted",
+                Member { is_witness: true, .. } => "witness",
+                _ => "started",
+            }
+            .to_owned(),
             member.name.clone(),
             member.peer_ur_ls.join(","),
             member.client_ur_ls.join(","),

@@ -312,26 +312,27 @@ fn cause(chronicle: &Chronicle, group: GroupId, change: &Change) -> Reason {
         Some(Campaign { at, silence, .. }) => (*at, at.before(*silence)),
         None => (change.at, change.at.before(LOOK_BACK)),
     };
-    if let Some((from, upto)) = pause(chronicle, change.leader, silent_since, asked) {
-        return Reason::WinnerPaused { from, upto };
-    }
-    if let Some((from, upto)) = pause(chronicle, before.leader, silent_since, asked) {
-        return Reason::LeaderPaused { from, upto };
+    let lost = change.campaign.and_then(|campaign| campaign.lost);
+    // A winner that lost its connection to the leader did not wait for its silence, whatever was slow besides.
+    let is_cut = change.campaign.is_some_and(|campaign| campaign.cause == Cause::LostLeader)
+        || matches!(lost, Some((_, Loss::Connection)));
+    if !is_cut {
+        if let Some((from, upto)) = pause(chronicle, change.leader, silent_since, asked) {
+            return Reason::WinnerPaused { from, upto };
+        }
+        if let Some((from, upto)) = pause(chronicle, before.leader, silent_since, asked) {
+            return Reason::LeaderPaused { from, upto };
+        }
     }
     if let End::NotOnRecord { restarted: Some(restarted), .. } = before.end {
         return Reason::Died { restarted };
     }
-    let lost = change.campaign.and_then(|campaign| campaign.lost);
     let leader_went_on = chronicle.nodes.get(&before.leader).and_then(|record| record.boot_at(asked)).is_some();
     if leader_went_on {
         let mut broken = connections_lost(chronicle, before.leader, silent_since, change.at);
-        // A winner that waited for an election timeout had a connection all the time.
-        let is_cut = match change.campaign {
-            Some(Campaign { cause, .. }) => cause == Cause::LostLeader || matches!(lost, Some((_, Loss::Connection))),
-            None => !broken.is_empty(),
-        };
         let has_left = matches!(before.end, End::Left { why: LeftOffice::NoQuorum, .. });
-        return if is_cut {
+        // A winner that waited for an election timeout had a connection all the time.
+        return if is_cut || (change.campaign.is_none() && !broken.is_empty()) {
             if broken.is_empty() {
                 broken.push(change.leader);
             }

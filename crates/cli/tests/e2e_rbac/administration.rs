@@ -17,7 +17,7 @@ pub fn all() -> Vec<Cell> {
 fn members_and_maintenance() -> Vec<Cell> {
     let root = || Need::Root;
     let peer_ur_ls = vec!["http://127.0.0.1:1".to_owned()];
-    let add = MemberAddRequest { peer_ur_ls: peer_ur_ls.clone(), is_learner: true };
+    let add = MemberAddRequest { peer_ur_ls: peer_ur_ls.clone(), is_learner: true, ..MemberAddRequest::default() };
     let alarm = |action| AlarmRequest { action, ..Default::default() };
     let validate = DowngradeRequest { action: DowngradeAction::Validate.into(), version: "no version".into() };
     let snapshot = cell("snapshot", "/etcdserverpb.Maintenance/Snapshot", &SnapshotRequest {}, root());

@@ -131,6 +131,10 @@ impl<D: Disk<File: Send + 'static>> Disk for Typed<D> {
     fn free_bytes(&self) -> Option<u64> {
         self.0.free_bytes()
     }
+
+    fn is_prompt(&self) -> bool {
+        self.0.is_prompt()
+    }
 }
 
 impl Disk for AnyDisk {
@@ -198,5 +202,9 @@ impl Disk for AnyDisk {
 
     fn free_bytes(&self) -> Option<u64> {
         self.0.free_bytes()
+    }
+
+    fn is_prompt(&self) -> bool {
+        self.0.is_prompt()
     }
 }

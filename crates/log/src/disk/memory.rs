@@ -361,6 +361,10 @@ impl Disk for MemoryDir {
         let state = self.disk.state();
         state.bytes_max.map(|max| max.saturating_sub(state.bytes()))
     }
+
+    fn is_prompt(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -85,12 +85,6 @@ impl Replica {
     pub fn new(now: Time, begin: Begin, work: &mut Work) -> Result<Self, CannotBegin> {
         let Begin { group, config, members, recovered, damaged, applied, limits, forwards, origin, seed } = begin;
         let GroupState { term, vote, runs, note, kept } = recovered;
-        if applied < runs.after() {
-            return Err(CannotBegin::StateIsBehind { applied, begin: runs.after() });
-        }
-        if !runs.contains(applied) {
-            return Err(CannotBegin::LogIsBehind { applied, last: runs.last_id() });
-        }
         let first =
             MembersAt { entry: crate::members::MembersEntry { members, ..Default::default() }, ..Default::default() };
         let base = if note.is_empty() {
@@ -103,6 +97,16 @@ impl Replica {
             MembersAt::decode(note).map_err(|_| CannotBegin::BadConfiguration)?
         };
         let members_log = MembersLog::new(base, &kept).map_err(|_| CannotBegin::BadConfiguration)?;
+        // A witness applies nothing, and cuts its log all the same.
+        let is_witness = members_log.newest().entry.members.configuration().is_witness(config.node);
+        let is_withheld = is_witness && applied < runs.after();
+        let applied = if is_withheld { runs.after() } else { applied };
+        if applied < runs.after() {
+            return Err(CannotBegin::StateIsBehind { applied, begin: runs.after() });
+        }
+        if !runs.contains(applied) {
+            return Err(CannotBegin::LogIsBehind { applied, last: runs.last_id() });
+        }
         let recent = RecentEntries::after(runs.last());
         let reads = Reads::new(origin, config.election_timeout);
         let restored =
@@ -126,7 +130,7 @@ impl Replica {
             handed: applied,
             applied: applied.index,
             stopped: None,
-            is_withheld: false,
+            is_withheld,
             applies: true,
             is_fit: true,
             installing: None,

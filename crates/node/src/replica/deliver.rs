@@ -55,7 +55,7 @@ impl Replica {
             if id.index != self.handed.index.next() || id.index > self.raft.ready() {
                 continue;
             }
-            let payload = payload::decode(&payload).map_err(|_| BadEntry(id))?;
+            let payload = payload::decode(payload).map_err(|_| BadEntry(id))?;
             match payload {
                 Payload::Command { id: ProposalId { origin, sequence }, .. } if origin == self.origin => {
                     self.proposals.settle(sequence);

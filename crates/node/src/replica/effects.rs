@@ -69,7 +69,7 @@ impl Replica {
                     payloads.iter().enumerate().filter(|(_, payload)| payload::sets_configuration(payload))
                 {
                     // Payloads are decoded before they get here; one that is none would be refused when it is applied.
-                    if let Ok(payload) = payload::decode(payload) {
+                    if let Ok(payload) = payload::decode(payload.clone()) {
                         self.members_log.append(LogIndex(after.0 + n as u64 + 1), &payload);
                     }
                 }

@@ -15,6 +15,12 @@ pub(super) struct Frame {
     pub(super) body: Option<FrameBody>,
 }
 
+impl Frame {
+    pub(super) fn bytes(&self) -> Bytes {
+        prost::Message::encode_to_vec(self).into()
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub(super) enum FrameBody {
     #[prost(message, tag = "3")]

@@ -69,7 +69,7 @@ fn every_parcel() -> Vec<PeerMessage> {
 #[test]
 fn what_is_sent_is_received() {
     for message in every_parcel() {
-        let frame = message.encode(GroupId(11));
+        let frame = message.clone().encode(GroupId(11));
         assert_eq!(PeerMessage::decode(frame), Ok((GroupId(11), message)));
     }
 }

@@ -149,3 +149,35 @@ fn a_witness_counts_and_is_given_nothing_to_apply() {
     assert!(status.fenced.is_none() && status.commit == status.last, "{status:?}");
     assert_ne!(status.role_state.role, RoleName::Leader);
 }
+
+#[test]
+fn a_witness_cuts_its_log_and_begins_again_with_what_is_left() {
+    let retention = vlot_node::retention::Limits { entries: 8, bytes: u64::MAX, entries_kept: 2, bytes_kept: u64::MAX };
+    let mut cluster = Cluster::led_by(1, &Setup { nodes: 2, retention, ..Setup::default() });
+    cluster.join(4);
+    let witness = MemberChange::AddWitness { node: NodeId(4), address: "n4:1".to_owned() };
+    cluster.change(1, GROUP, vec![witness]);
+    cluster.run(5 * HEARTBEAT);
+    for n in 0..40 {
+        cluster.propose(1, GROUP, &format!("command {n}"));
+        cluster.run(HEARTBEAT / 5);
+    }
+    cluster.run(5 * HEARTBEAT);
+    let begins = cluster.host(4).log_begins_after(GROUP);
+    assert!(begins > 20, "its log begins after {begins}");
+    assert!(cluster.host(4).status(GROUP).fenced.is_none());
+
+    let recovered = cluster.host(4).disk.recover(GROUP);
+    assert!(recovered.runs.after().index.0 > 20 && recovered.runs.last() > recovered.runs.after().index);
+    cluster.handle(4, Input::Close { group: GROUP, remove: false });
+    cluster.settle();
+    cluster.host(4).forget(GROUP);
+    let now = cluster.now;
+    cluster.host(4).begin(now, GROUP, recovered);
+    cluster.run(5 * HEARTBEAT);
+    cluster.disconnect(1, 2);
+    let proposal = cluster.propose(1, GROUP, "with a witness");
+    cluster.run(5 * HEARTBEAT);
+    assert_eq!(cluster.host(1).fate(proposal), ["applied"], "its acknowledgement makes a quorum");
+    assert_eq!(cluster.host(4).words(GROUP), [""; 0]);
+}

@@ -289,7 +289,7 @@ fn what_a_leader_said_before_its_connection_broke_is_not_taken_for_a_sign_of_lif
     let late = PeerMessage::Raft { message: Message { term, body }, payloads: Vec::new() };
     cluster.disconnect(1, 2);
     cluster.host(2).sent.clear();
-    cluster.handle(2, Input::Frame { from: NodeId(1), lane: Lane::Control, bytes: late.encode(GROUP) });
+    cluster.handle(2, Input::Frame { from: NodeId(1), lane: Lane::Control, bytes: late.clone().encode(GROUP) });
     cluster.settle();
     let answers = cluster.host(2).sent.iter().filter(|(to, _)| *to == NodeId(1)).count();
     assert_eq!(answers, 0, "it is dropped");

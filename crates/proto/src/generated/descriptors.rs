@@ -377,6 +377,7 @@ pub static ETCDSERVERPB_MEMBER: Message = Message {
         Field { number: 3, name: "peerURLs", json_name: "peerURLs", kind: Kind::String, is_repeated: true, oneof: None },
         Field { number: 4, name: "clientURLs", json_name: "clientURLs", kind: Kind::String, is_repeated: true, oneof: None },
         Field { number: 5, name: "isLearner", json_name: "isLearner", kind: Kind::Bool, is_repeated: false, oneof: None },
+        Field { number: 100, name: "isWitness", json_name: "isWitness", kind: Kind::Bool, is_repeated: false, oneof: None },
     ],
 };
 pub static ETCDSERVERPB_MEMBERADDREQUEST: Message = Message {
@@ -384,6 +385,7 @@ pub static ETCDSERVERPB_MEMBERADDREQUEST: Message = Message {
     fields: &[
         Field { number: 1, name: "peerURLs", json_name: "peerURLs", kind: Kind::String, is_repeated: true, oneof: None },
         Field { number: 2, name: "isLearner", json_name: "isLearner", kind: Kind::Bool, is_repeated: false, oneof: None },
+        Field { number: 100, name: "isWitness", json_name: "isWitness", kind: Kind::Bool, is_repeated: false, oneof: None },
     ],
 };
 pub static ETCDSERVERPB_MEMBERADDRESPONSE: Message = Message {

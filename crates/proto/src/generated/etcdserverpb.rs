@@ -559,6 +559,9 @@ pub struct Member {
     pub client_ur_ls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "5")]
     pub is_learner: bool,
+    /// not etcd's: votes and keeps no data
+    #[prost(bool, tag = "100")]
+    pub is_witness: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemberAddRequest {
@@ -566,6 +569,9 @@ pub struct MemberAddRequest {
     pub peer_ur_ls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "2")]
     pub is_learner: bool,
+    /// not etcd's
+    #[prost(bool, tag = "100")]
+    pub is_witness: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MemberAddResponse {

@@ -94,6 +94,9 @@ async fn run(check: Check, services: &Services) -> Result<(), CheckFailed> {
         Check::DataCorruption => Ok(()),
         Check::NonLearner if services.store_group.is_learner() => Err(CheckFailed::Learner),
         Check::NonLearner => Ok(()),
+        Check::SerializableRead | Check::LinearizableRead if services.store_group.is_witness() => {
+            Err(CheckFailed::Read(Status::WITNESS))
+        }
         Check::SerializableRead => match services.store_group.failure().await {
             None => services.store_group.probe(false).await.map_err(CheckFailed::Read),
             Some(failure) => Err(CheckFailed::Store(failure)),
@@ -136,8 +139,11 @@ async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
         let name = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
         (!excludes(name)).then(|| format!("ALARM {name}"))
     });
+    let is_witness = services.store_group.is_witness();
     let reason = match query.flag("serializable") {
         _ if alarm.is_some() => alarm,
+        // It answers no read. What it is there for is its vote.
+        _ if is_witness => (!services.store_group.has_leader()).then(|| "RAFT NO LEADER".to_owned()),
         // The same name while there is no alarm yet.
         _ if (disk.is_full || !services.store_group.has_room()) && !excludes("NOSPACE") => {
             Some("ALARM NOSPACE".to_owned())
@@ -152,6 +158,7 @@ async fn health(services: &Services, query: &Query<'_>) -> Response<Body> {
     };
     services.metrics.health_checked(reason.is_none());
     match reason {
+        None if is_witness => plain(StatusCode::OK, r#"{"health":"true","reason":"witness"}"#),
         None => plain(StatusCode::OK, r#"{"health":"true","reason":""}"#),
         Some(reason) => {
             warn!(reason, "/health answers that the node is unhealthy");

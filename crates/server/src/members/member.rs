@@ -90,7 +90,8 @@ impl Membership {
                 });
             // One that is to vote and has not caught up learns, and is a voter to clients all the same.
             let is_learner = member.seat == Seat::Learner && seat.is_some_and(|seat| seat.is_learner);
-            Some(Member { id, name: name.unwrap_or_default(), peer_ur_ls, client_ur_ls: told.client_ur_ls, is_learner })
+            let (name, client_ur_ls, is_witness) = (name.unwrap_or_default(), told.client_ur_ls, member.witness);
+            Some(Member { id, name, peer_ur_ls, client_ur_ls, is_learner, is_witness })
         });
         listed.collect()
     }
@@ -103,6 +104,15 @@ impl Membership {
     }
 }
 
+impl Membership {
+    /// The command by which a witness tells the others its name. It has no client URLs: clients that ask for all members' are
+    /// not sent to one that answers nothing.
+    pub(crate) fn publication_of_witness(&self) -> Command {
+        let told = Member { client_ur_ls: Vec::new(), is_witness: true, ..self.own.clone() };
+        Command::SetAttribute { name: published_name(self.own.id), value: told.encode_to_vec().into() }
+    }
+}
+
 fn own(config: &Config, identity: Identity) -> Member {
     let own = config.cluster.members.iter().find(|(name, _)| *name == config.name);
     Member {
@@ -111,6 +121,7 @@ fn own(config: &Config, identity: Identity) -> Member {
         peer_ur_ls: own.map_or_else(Vec::new, |(_, urls)| Url::texts(urls)),
         client_ur_ls: Url::texts(&config.advertise_client),
         is_learner: false,
+        is_witness: false,
     }
 }
 

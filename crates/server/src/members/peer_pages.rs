@@ -134,6 +134,9 @@ pub(super) fn shown(member: &Member) -> Value {
     if member.is_learner {
         shown["isLearner"] = true.into();
     }
+    if member.is_witness {
+        shown["isWitness"] = true.into();
+    }
     if !member.name.is_empty() {
         shown["name"] = member.name.as_str().into();
     }
@@ -165,6 +168,7 @@ fn read_member(value: &Value) -> Option<Member> {
         peer_ur_ls: texts(&value["peerURLs"])?,
         client_ur_ls: texts(&value["clientURLs"])?,
         is_learner: value["isLearner"].as_bool().unwrap_or_default(),
+        is_witness: value["isWitness"].as_bool().unwrap_or_default(),
     })
 }
 
@@ -180,7 +184,7 @@ mod tests {
                 name: "n1".into(),
                 peer_ur_ls: vec!["http://a:1".into()],
                 client_ur_ls: vec!["http://a:2".into()],
-                is_learner: false,
+                ..Member::default()
             },
             Member { id: 7, peer_ur_ls: vec!["http://b:1".into()], is_learner: true, ..Member::default() },
         ];

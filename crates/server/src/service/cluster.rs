@@ -42,23 +42,39 @@ impl Services {
 
     /// A new voter learns at first and votes as soon as it has caught up. Clients see none of that: it is a voter to them.
     pub(super) async fn member_add(&self, caller: &Caller, request: Bytes) -> Result<Bytes, Status> {
-        let MemberAddRequest { peer_ur_ls, is_learner } = decode(request)?;
+        let MemberAddRequest { peer_ur_ls, is_learner, is_witness } = decode(request)?;
+        if is_learner && is_witness {
+            return Err(Status::WITNESS_LEARNER);
+        }
         let urls = peer_urls(&peer_ur_ls)?;
         if self.strict_reconfig {
             reconfigure::may_add(&self.probe_voters().await, is_learner)?;
         }
         let id = self.fresh_id(&urls);
-        let member = Member { id, peer_ur_ls: Url::texts(&urls), is_learner, ..Member::default() };
+        let member = Member { id, peer_ur_ls: Url::texts(&urls), is_learner, is_witness, ..Member::default() };
         let address = address_of(&urls);
         let plan = |members: &[Member]| {
             require_unused(members, &member)?;
             if is_learner && members.iter().filter(|member| member.is_learner).count() >= self.learners_max {
                 return Err(Status::TOO_MANY_LEARNERS);
             }
-            Ok((MemberChange::AddLearner { node: NodeId(id), address: address.clone() }, member.clone()))
+            let (node, address) = (NodeId(id), address.clone());
+            // A witness has nothing to catch up with, and votes at once.
+            let change = if is_witness {
+                MemberChange::AddWitness { node, address }
+            } else {
+                MemberChange::AddLearner { node, address }
+            };
+            Ok((change, member.clone()))
         };
         let member = self.change(caller, plan).await?;
-        info!(member = format!("{id:x}"), peer_urls = member.peer_ur_ls.join(","), is_learner, "a member was added");
+        info!(
+            member = format!("{id:x}"),
+            peer_urls = member.peer_ur_ls.join(","),
+            is_learner,
+            is_witness,
+            "a member was added"
+        );
         let (header, members) = (Some(self.header(0)), self.members());
         Ok(encode(&MemberAddResponse { header, member: Some(member), members }))
     }

@@ -50,6 +50,17 @@ impl StoreGroup {
         self.learns.load(Relaxed) && !voters_to_be(&self.members(), &self.facts()).contains(&self.node)
     }
 
+    /// Whether this node is a witness: it votes and acknowledges, and keeps no data.
+    pub(crate) fn is_witness(&self) -> bool {
+        *self.is_witness.borrow()
+    }
+
+    /// Waits until it is one.
+    pub(crate) async fn becomes_witness(&self) {
+        // The sender lives as long as this does.
+        let _ = self.is_witness.subscribe().wait_for(|is_witness| *is_witness).await;
+    }
+
     /// Makes a change of members; `about` is the member as it is afterwards, or the id of one that leaves.
     ///
     /// # Errors
@@ -141,6 +152,7 @@ impl StoreGroup {
         loop {
             let own = members.borrow_and_update().configuration().get(self.node);
             self.learns.store(own.is_some_and(|own| own.seat == Seat::Learner), Relaxed);
+            self.is_witness.send_replace(own.is_some_and(|own| own.witness));
             // Ends with the node.
             if members.changed().await.is_err() {
                 return;

@@ -211,7 +211,7 @@ struct Question {
 async fn ask_others(services: &Services, question: Question) -> Vec<Other> {
     let identity = services.membership.identity();
     let mut asked = JoinSet::new();
-    for member in services.members().into_iter().filter(|member| member.id != identity.member) {
+    for member in services.members().into_iter().filter(|member| member.id != identity.member && !member.is_witness) {
         let url = member.peer_ur_ls.first().and_then(|url| Url::parse(url).ok());
         let page_client = services.page_client.clone();
         asked.spawn(async move {

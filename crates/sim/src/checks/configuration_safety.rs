@@ -51,7 +51,7 @@ impl ConfigurationSafety {
     /// If one sets a configuration that it must not.
     pub fn appended(&mut self, view: &View<'_>, entries: &[Entry]) -> Result<(), Violation> {
         for Entry { id, payload } in entries.iter().filter(|entry| payload::sets_configuration(&entry.payload)) {
-            let Ok(Payload::Configuration(entry)) = payload::decode(payload) else { continue };
+            let Ok(Payload::Configuration(entry)) = payload::decode(payload.clone()) else { continue };
             let configuration = entry.members.configuration();
             // What was replaced within the same turn cannot be told from the view.
             if view.log.contains(*id) {

@@ -76,7 +76,7 @@ impl LogMatching {
 }
 
 fn is_withheld(payload: &Bytes) -> bool {
-    payload.len() == 1 && payload::decode(payload) == Ok(Payload::Withheld)
+    payload.len() == 1 && payload::decode(payload.clone()) == Ok(Payload::Withheld)
 }
 
 fn are_one(a: &Bytes, b: &Bytes) -> bool {

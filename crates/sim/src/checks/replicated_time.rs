@@ -78,7 +78,7 @@ impl ReplicatedTime {
             return Ok(());
         };
         for Entry { id, payload } in entries.iter().filter(|entry| entry.id.term == view.term) {
-            match payload::decode(payload) {
+            match payload::decode(payload.clone()) {
                 Ok(Payload::Time(_)) if !self.is_wanted => {
                     return violation(PROPERTY, format!("{id} tells time, and no state machine asks for it"));
                 }

@@ -98,8 +98,16 @@ async fn work_may_wait_as_no_task_may(runtime: &dyn Runtime) {
 }
 
 async fn what_panics_takes_nothing_along(runtime: &dyn Runtime) {
-    runtime.spawn_blocking(Box::new(|| panic!("work that panics, to see what becomes of other work")));
+    let (held, gone) = oneshot::channel::<()>();
+    runtime.spawn_blocking(Box::new(move || {
+        let _held = held;
+        panic!("work that panics, to see what becomes of other work")
+    }));
+    // To tell of a panic may take long; what it holds is gone afterwards.
+    let _ = timeout(PATIENCE, gone).await;
     for _ in 0..20 {
+        // What a panic takes along may take a moment to go.
+        sleep(Duration::from_millis(5)).await;
         let (told, done) = oneshot::channel();
         runtime.spawn_blocking(Box::new(move || told.send(()).unwrap_or_default()));
         soon("panics: work runs after other work has panicked", done).await;

@@ -172,11 +172,9 @@ impl Runtime for Broken {
             Fault::DiesOfPanics => {
                 let is_dead = Arc::clone(&self.is_dead);
                 thread::spawn(move || {
-                    if is_dead.load(Relaxed) == 0 {
-                        is_dead.store(
-                            u64::from(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err()),
-                            Relaxed,
-                        );
+                    let lives = is_dead.load(Relaxed) == 0;
+                    if lives && std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+                        is_dead.store(1, Relaxed);
                     }
                 });
             }

@@ -27,7 +27,8 @@ pub fn command() -> Command {
             .about("Adds a member into the cluster")
             .arg(words("MEMBER_NAME"))
             .arg(peer_urls("Comma separated peer URLs for the new member"))
-            .arg(switch("learner", "Indicates if the new member is raft learner")),
+            .arg(switch("learner", "Indicates if the new member is raft learner"))
+            .arg(switch("witness", "The new member votes and keeps no data; no flag of etcdctl's")),
         // etcdctl takes words here, too, and makes nothing of them.
         list.arg(words("")).arg(text("consistency", "l", "Linearizable(l) or Serializable(s)")),
         Command::new("promote").about("Promotes a non-voting member in the cluster").arg(words("MEMBER_ID")),
@@ -58,8 +59,17 @@ async fn list(settings: &Settings, linearizable: bool) -> Result<MemberListRespo
 async fn add(settings: &Settings, matches: &ArgMatches) -> Result<(), Exit> {
     let name = new_name(matches)?;
     let written = text_of(matches, "peer-urls");
-    let request = MemberAddRequest { peer_ur_ls: peer_urls(written)?, is_learner: is_set(matches, "learner") };
+    let is_witness = is_set(matches, "witness");
+    let request =
+        MemberAddRequest { peer_ur_ls: peer_urls(written)?, is_learner: is_set(matches, "learner"), is_witness };
     let reply: MemberAddResponse = settings.call(path::MEMBER_ADD, &request, Repeat::IfUnsent).await?;
+    let new = reply.member.as_ref();
+    if let Some(member) = new.filter(|member| is_witness && !member.is_witness) {
+        return Err(Exit::bad_args(format!(
+            "this server knows no witnesses and has added a member like any other; remove it again: member remove {:x}",
+            member.id
+        )));
+    }
     show(&settings.printer.member_add(&reply)?)?;
     if settings.printer.format != Format::Simple {
         return Ok(());

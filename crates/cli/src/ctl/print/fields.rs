@@ -63,6 +63,9 @@ pub fn member_list(reply: &MemberListResponse) -> String {
         member.peer_ur_ls.iter().for_each(|url| field(&mut out, "PeerURL", quoted(url.as_bytes())));
         member.client_ur_ls.iter().for_each(|url| field(&mut out, "ClientURL", quoted(url.as_bytes())));
         field(&mut out, "IsLearner", member.is_learner);
+        if member.is_witness {
+            field(&mut out, "IsWitness", true);
+        }
         out.push('\n');
     }
     out

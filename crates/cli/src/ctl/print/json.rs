@@ -117,6 +117,7 @@ fn member(member: &Member) -> String {
     object.list("peerURLs", &member.peer_ur_ls, |url| string(url));
     object.list("clientURLs", &member.client_ur_ls, |url| string(url));
     object.truth("isLearner", member.is_learner);
+    object.truth("isWitness", member.is_witness);
     object.end()
 }
 
