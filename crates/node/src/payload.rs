@@ -162,7 +162,7 @@ mod tests {
         let id = ProposalId { origin: 0x0102_0304_0506_0708, sequence: u64::MAX - 1 };
         let bytes = command(id, 5, |out| out.extend_from_slice(b"hello"));
         assert_eq!(bytes.len(), HEADER_BYTES + 5);
-        assert_eq!(decode(bytes), Ok(Payload::Command { id, command: Bytes::from_static(b"hello") }));
+        assert_eq!(decode(bytes.clone()), Ok(Payload::Command { id, command: Bytes::from_static(b"hello") }));
         assert_eq!(decode(blank()), Ok(Payload::Blank));
         let entry = MembersEntry { change: id, ..MembersEntry::default() };
         assert_eq!(decode(configuration(&entry)), Ok(Payload::Configuration(entry)));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::members::{MemberChange, Members};
+use crate::members::{MemberChange, Members, MembersEntry};
 use crate::proposal_id::ProposalId;
 
 const REFUSALS: [ChangeRefused; 13] = [
