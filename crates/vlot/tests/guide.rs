@@ -89,6 +89,25 @@ fn the_files_that_the_ancestor_s_table_names_are_there() {
     assert!(count > 40, "{count} files");
 }
 
+/// Whatever is measured anew is measured there.
+#[test]
+fn figures_of_the_comparison_are_those_of_the_results() {
+    let Some(docs) = docs() else { return };
+    let results = fs::read_to_string(docs.join("../bench/RESULTS.md")).unwrap().replace(',', "");
+    let text = fs::read_to_string(docs.join("guide/13-comparison.md")).unwrap();
+    let ours = text.split("## Figures").nth(1).unwrap().split("### Claims").next().unwrap();
+    let words = ours.split(|it: char| !it.is_ascii_digit() && it != ',').map(|word| word.trim_matches(','));
+    let mut count = 0;
+    for word in words.filter(|word| word.len() >= 5 && word.contains(',')) {
+        assert!(
+            results.contains(&word.replace(',', "")),
+            "13-comparison.md says {word}, which is not in bench/RESULTS.md"
+        );
+        count += 1;
+    }
+    assert!(count > 20, "{count} figures");
+}
+
 #[test]
 fn the_bounds_of_the_library_are_as_the_page_says() {
     let Some(docs) = docs() else { return };
