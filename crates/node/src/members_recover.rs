@@ -166,7 +166,9 @@ mod tests {
         let Write::Append { after: LogIndex(20), entries, .. } = append else { panic!("{append:?}") };
         let [Entry { id, payload }] = &entries[..] else { panic!("{entries:?}") };
         assert_eq!(*id, LogId::new(8, 21));
-        let Ok(payload::Payload::Configuration(entry)) = payload::decode(payload.clone()) else { panic!("{payload:?}") };
+        let Ok(payload::Payload::Configuration(entry)) = payload::decode(payload.clone()) else {
+            panic!("{payload:?}")
+        };
         assert_eq!(entry.context, &b"context"[..]);
         assert_eq!(entry.members.iter().map(|(member, at)| (member.node.0, at)).collect::<Vec<_>>(), [(3, "n3:9")]);
         for (node, is_barred) in [(1, true), (2, true), (3, false), (4, true), (5, false)] {
