@@ -22,8 +22,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use vlot::net::Listen;
 use vlot::{
-    BadSnapshot, ChangeError, Group, GroupId, LogId, MemberChange, Node, NodeId, Options, ProposeError, RoleName,
-    Snapshot, StateMachine,
+    BadSnapshot, ChangeError, Group, GroupEvent, GroupId, LogId, MemberChange, Node, NodeId, Options, ProposeError,
+    RoleName, Snapshot, StateMachine,
 };
 
 const BLOCK_BYTES: usize = 1 << 20;
@@ -178,10 +178,8 @@ async fn a_large_snapshot_goes_to_a_learner_through_a_link_that_breaks_while_wri
         options.listen = Listen::On(listeners.remove(&NodeId(node)).unwrap());
         options.peers = peers.clone();
         if asked.is_none() {
-            // So that it takes a while, in which the log would be cut more than once.
+            // So that it takes a while.
             options.transfer.rate_bytes_per_second = 16 << 20;
-            options.retention.entries = 500;
-            options.retention.entries_kept = 100;
         }
         let node = Node::open(options).await.unwrap();
         let group = node.group(GroupId(1), peers.into_keys(), Blocks::default()).await.unwrap();
@@ -192,11 +190,11 @@ async fn a_large_snapshot_goes_to_a_learner_through_a_link_that_breaks_while_wri
     for node in 1..=3 {
         nodes.push(open(node, voters.clone()).await);
     }
+    let mut events: Vec<_> = nodes.iter().map(|(_, group)| group.events()).collect();
     nodes[0].1.propose(mib).await.unwrap();
     let leader = nodes.iter().map(|(_, it)| it.clone()).find(|it| it.status().role_state.role == RoleName::Leader);
     let leader = leader.expect("it has answered");
-    let first_writes = if asked.is_some() { FIRST_WRITES } else { 1000 };
-    for _ in 0..first_writes / 500 {
+    for _ in 0..FIRST_WRITES / 500 {
         let mut writes: JoinSet<_> = (0..500)
             .map(|_| {
                 let leader = leader.clone();
@@ -207,8 +205,11 @@ async fn a_large_snapshot_goes_to_a_learner_through_a_link_that_breaks_while_wri
             written.unwrap().unwrap();
         }
     }
-    // What the others have saved for themselves is written by now.
-    tokio::time::sleep(Duration::from_secs(if asked.is_some() { 20 } else { 1 })).await;
+    // Each has saved a snapshot of its own, and a new node cannot have all of it from the log.
+    for events in &mut events {
+        let is_cut = async { while !matches!(events.recv().await, Ok(GroupEvent::Compacted { .. })) {} };
+        tokio::time::timeout(Duration::from_secs(300), is_cut).await.expect("the log is cut");
+    }
 
     let measure = async |time: Duration| {
         let (stop, stopped) = watch::channel(false);

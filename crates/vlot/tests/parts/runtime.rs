@@ -67,7 +67,9 @@ async fn a_runtime_of_a_programs_own_conforms() {
 async fn a_programs_own_runtime_does_what_may_block_and_names_the_threads() {
     let runtime = Counting::new(Handle::current());
     let chosen: Arc<dyn Runtime> = Arc::clone(&runtime) as _;
-    let node = Node::open(Options { runtime: Some(chosen), ..Options::on(MemoryDisk::new()) }).await.unwrap();
+    // A log in memory has a thread only if some thread must look whether there is room.
+    let options = Options { headroom_bytes: 1, ..Options::on(MemoryDisk::new()) };
+    let node = Node::open(Options { runtime: Some(chosen), ..options }).await.unwrap();
     let sum = node.group(GROUP, [NodeId(1)], Sum::default()).await.unwrap();
     for _ in 0..20 {
         sum.propose(1).await.unwrap();
