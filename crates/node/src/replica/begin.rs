@@ -101,17 +101,18 @@ impl Replica {
         let is_witness = |set: &MembersAt| set.entry.members.configuration().is_witness(config.node);
         let was_witness = is_witness(members_log.first()) || members_log.later().any(is_witness);
         let is_withheld = was_witness && applied < runs.after();
-        let applied = if is_withheld { runs.after() } else { applied };
-        if applied < runs.after() {
+        if applied < runs.after() && !is_withheld {
             return Err(CannotBegin::StateIsBehind { applied, begin: runs.after() });
         }
-        if !runs.contains(applied) {
+        // Consensus never needs what a witness has cut. Its state machine has none of it all the same, and answers no read.
+        let decided = applied.max(runs.after());
+        if !runs.contains(decided) {
             return Err(CannotBegin::LogIsBehind { applied, last: runs.last_id() });
         }
         let recent = RecentEntries::after(runs.last());
         let reads = Reads::new(origin, config.election_timeout);
         let restored =
-            Restored { term, vote, log: runs, applied: applied.index, configurations: members_log.configurations() };
+            Restored { term, vote, log: runs, applied: decided.index, configurations: members_log.configurations() };
         // Those that are damaged may have set other members. A member from before has a copy, or knows which node has.
         // A node that is to join knows no member yet, and has its entries from one.
         let (node, configurations) = (config.node, members_log.configurations());

@@ -180,4 +180,6 @@ fn a_witness_cuts_its_log_and_begins_again_with_what_is_left() {
     cluster.run(5 * HEARTBEAT);
     assert_eq!(cluster.host(1).fate(proposal), ["applied"], "its acknowledgement makes a quorum");
     assert_eq!(cluster.host(4).words(GROUP), [""; 0]);
+    // What it has cut counts for consensus, and for no read.
+    assert_eq!(cluster.host(4).status(GROUP).applied, LogIndex::ZERO);
 }
