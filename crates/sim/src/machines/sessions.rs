@@ -8,6 +8,7 @@ mod check;
 mod clients;
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -49,6 +50,9 @@ impl State for List {
     type Command = u64;
     type Reply = Added;
 
+    /// In the second version every number is written with its bits turned over.
+    const VERSIONS: RangeInclusive<Version> = 1..=2;
+
     fn apply(&mut self, context: &Context, value: u64) -> Added {
         let position = self.values.len() as u64;
         self.values.push(value);
@@ -60,21 +64,24 @@ impl State for List {
         true
     }
 
-    fn encode_command(value: &u64, _: Version, buffer: &mut BytesMut) {
-        buffer.put_u64_le(*value);
+    fn encode_command(value: &u64, version: Version, buffer: &mut BytesMut) {
+        buffer.put_u64_le(written(*value, version));
     }
 
-    fn decode_command(_: Version, mut bytes: Bytes) -> Result<u64, BadCommand> {
-        bytes.try_get_u64_le().map_err(|error| BadCommand(error.to_string()))
+    fn decode_command(version: Version, mut bytes: Bytes) -> Result<u64, BadCommand> {
+        bytes.try_get_u64_le().map(|value| written(value, version)).map_err(|error| BadCommand(error.to_string()))
     }
 
-    fn encode_reply(added: &Added, _: Version, buffer: &mut BytesMut) {
-        buffer.put_u64_le(added.position);
-        buffer.put_u64_le(added.time.as_millis() as u64);
+    fn encode_reply(added: &Added, version: Version, buffer: &mut BytesMut) {
+        buffer.put_u64_le(written(added.position, version));
+        buffer.put_u64_le(written(added.time.as_millis() as u64, version));
     }
 
-    fn decode_reply(_: Version, mut bytes: Bytes) -> Result<Added, BadSnapshot> {
-        let mut number = || bytes.try_get_u64_le().map_err(|error| BadSnapshot(error.to_string()));
+    fn decode_reply(version: Version, mut bytes: Bytes) -> Result<Added, BadSnapshot> {
+        let mut number = || match bytes.try_get_u64_le() {
+            Ok(number) => Ok(written(number, version)),
+            Err(error) => Err(BadSnapshot(error.to_string())),
+        };
         Ok(Added { position: number()?, time: Duration::from_millis(number()?) })
     }
 
@@ -83,21 +90,26 @@ impl State for List {
     }
 
     /// The hash comes first.
-    fn snapshot(&self, _: Version) -> WriteState {
+    fn snapshot(&self, version: Version) -> WriteState {
         let Self { values, hash } = self.clone();
         Box::new(move |out| {
-            out.write_all(&hash.to_le_bytes())?;
-            values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
+            let mut numbers = std::iter::once(&hash).chain(&values);
+            numbers.try_for_each(|number| out.write_all(&written(*number, version).to_le_bytes()))
         })
     }
 
-    fn restore(_: Version, from: &mut dyn io::Read) -> Result<Self, BadSnapshot> {
+    fn restore(version: Version, from: &mut dyn io::Read) -> Result<Self, BadSnapshot> {
         let mut bytes = Vec::new();
         from.read_to_end(&mut bytes).map_err(|error| BadSnapshot(error.to_string()))?;
-        let mut numbers = bytes.chunks_exact(8).map(|mut bytes| bytes.get_u64_le());
+        let mut numbers = bytes.chunks_exact(8).map(|mut bytes| written(bytes.get_u64_le(), version));
         let hash = numbers.next().ok_or_else(|| BadSnapshot("no list".to_owned()))?;
         Ok(Self { values: numbers.collect(), hash })
     }
+}
+
+/// How a version writes a number; and how it reads what it has written.
+fn written(number: u64, version: Version) -> u64 {
+    if version == 1 { number } else { !number }
 }
 
 fn fold(sum: u64, number: u64) -> u64 {

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use vlot_node::typed::call::{Call, Reply};
 use vlot_node::typed::sessions::{CallId, SessionId};
+use vlot_node::typed::state::Version;
 use vlot_node::typed::versions;
+use vlot_raft::id::NodeId;
 
 use super::{Added, List};
 use crate::rng::Rng;
@@ -16,6 +18,8 @@ use crate::subject::OpId;
 
 /// How many sessions clients like to have.
 const SESSIONS: usize = 3;
+/// There are no more nodes than this.
+const NODES_MAX: u64 = 8;
 /// Calls that clients come back to: those that were made last.
 const IN_MIND: usize = 24;
 
@@ -23,6 +27,10 @@ const IN_MIND: usize = 24;
 #[derive(Debug)]
 pub(super) struct Clients {
     unsettled_max: u64,
+    /// In which version commands are written, as far as clients know.
+    version: Version,
+    /// The node that was upgraded last.
+    upgraded: u64,
     /// The newest last.
     sessions: Vec<Session>,
     /// In the order in which they were first made.
@@ -54,7 +62,8 @@ struct Made {
 
 impl Clients {
     pub fn new(unsettled_max: u16) -> Self {
-        Self { unsettled_max: unsettled_max.into(), sessions: Vec::new(), calls: Vec::new(), known: BTreeMap::new() }
+        let (sessions, calls, known) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { unsettled_max: unsettled_max.into(), version: versions::FIRST, upgraded: 0, sessions, calls, known }
     }
 
     /// What a client asks for next; a look if it is nothing.
@@ -65,8 +74,10 @@ impl Clients {
             return Some(Call::Open);
         }
         Some(match draw {
-            0..8 => return None,
-            8..12 => Call::Open,
+            0..5 => return None,
+            5..9 => self.understands(rng),
+            9 => Call::Limit(rng.pick(&[None, None, Some(1), Some(2)])),
+            10..12 => Call::Open,
             12..36 => self.again(rng)?,
             36..46 => Call::Resolve(self.in_mind(rng)?.id),
             46..50 => self.close(rng),
@@ -116,8 +127,20 @@ impl Clients {
                 }
                 self.settle(id.session);
             }
+            (Call::Apply { .. }, Reply::OtherVersion(in_use)) => self.version = *in_use,
             _ => {}
         }
+    }
+
+    /// The next node has been started with another program: it reads both versions, or now and then the first alone.
+    fn understands(&mut self, rng: &mut Rng) -> Call<List> {
+        self.upgraded = self.upgraded % NODES_MAX + 1;
+        let newest = if rng.below(16) == 0 { 1 } else { 2 };
+        // Clients have not heard what is used by now, or believe that they have.
+        if rng.coin() {
+            self.version = 3 - self.version;
+        }
+        Call::Understands { node: NodeId(self.upgraded), oldest: versions::FIRST, newest }
     }
 
     /// A call that was made before: it has the same name and the same value, whatever became of it.
@@ -192,11 +215,11 @@ impl Clients {
         let session = self.sessions.iter().find(|session| session.id == id.session);
         let first = session.map_or(1, |session| session.unsettled);
         let unsettled = u16::try_from(id.serial.saturating_sub(first)).unwrap_or(u16::MAX);
-        Call::Apply { id: Some(id), unsettled, version: versions::FIRST, command: value }
+        Call::Apply { id: Some(id), unsettled, version: self.version, command: value }
     }
 
     fn without_session(&self, op: OpId) -> Call<List> {
-        Call::Apply { id: None, unsettled: 0, version: versions::FIRST, command: op.0 }
+        Call::Apply { id: None, unsettled: 0, version: self.version, command: op.0 }
     }
 
     fn settle(&mut self, id: SessionId) {
