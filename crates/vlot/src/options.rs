@@ -262,7 +262,7 @@ impl Options {
     /// | what | bound |
     /// |---|---|
     /// | recent entries, of all groups | [`recent_bytes_max`](Self::recent_bytes_max) |
-    /// | entries on their way to state machines, of all groups | [`apply_bytes_max`](Self::apply_bytes_max), and a batch of [`replay_bytes_max`](replica::Limits::replay_bytes_max) for each |
+    /// | entries on their way to the state machine, for each group | [`apply_bytes_max`](Self::apply_bytes_max), and a batch of [`replay_bytes_max`](replica::Limits::replay_bytes_max) |
     /// | proposals that wait, for each group | [`waiting_bytes_max`](group::Limits::waiting_bytes_max) |
     /// | frames to be sent, for each peer and lane | [`queue_bytes_max`](net::LaneLimits::queue_bytes_max) |
     /// | frames that have come, for each peer and lane | [`inbox_bytes_max`](net::LaneLimits::inbox_bytes_max), and a frame that is coming |
@@ -274,7 +274,8 @@ impl Options {
     pub fn memory_bytes_max(&self, peers: usize, groups: usize) -> usize {
         let lanes = [&self.net.control, &self.net.entries, &self.net.snapshot];
         let of_peer = lanes.map(|lane| lane.queue_bytes_max + lane.inbox_bytes_max + lane.frame_bytes_max);
-        let of_group = self.group.waiting_bytes_max + self.replica.replay_bytes_max;
+        let of_group = [self.group.waiting_bytes_max, self.apply_bytes_max, self.replica.replay_bytes_max];
+        let of_group = of_group.into_iter().fold(0, usize::saturating_add);
         let transfer::Limits { chunk_bytes, window, sent_at_once_max, received_at_once_max, .. } = self.transfer;
         let windows = sent_at_once_max.saturating_add(received_at_once_max);
         let of_transfers = windows.saturating_mul(window as usize).saturating_mul(chunk_bytes as usize);
@@ -283,7 +284,6 @@ impl Options {
             groups.saturating_mul(of_group),
             of_transfers,
             self.recent_bytes_max,
-            self.apply_bytes_max,
         ]
         .into_iter()
         .fold(0, usize::saturating_add)
