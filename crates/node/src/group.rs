@@ -605,7 +605,7 @@ impl Group {
         let leads = |node| configuration.stays_voter(node) && !configuration.is_witness(node);
         let in_step = self.health_seen(now, shared).filter(|seen| seen.in_step && leads(seen.node));
         let is_equal = |node: &NodeId| {
-            raft.peer_views().any(|peer| peer.node == *node && peer.fit && peer.priority == raft.priority())
+            raft.peer_views().any(|peer| peer.node == *node && peer.is_fit && peer.priority == raft.priority())
         };
         in_step.map(|seen| seen.node).filter(is_equal).collect()
     }

@@ -10,7 +10,7 @@ use vlot_raft::configuration::Seat;
 use vlot_raft::effect::{RoleName, RoleState};
 use vlot_raft::id::{GroupId, LogIndex, NodeId};
 use vlot_raft::time::Time;
-use vlot_raft::view::{PaceName, PeerProgress};
+use vlot_raft::view::{PaceName, PeerView};
 
 use crate::act::DiskState;
 use crate::machine::Fence;
@@ -256,7 +256,7 @@ impl Report {
 fn peers(replica: &Replica, context: &Context<'_>) -> Vec<PeerReport> {
     let raft = replica.raft();
     let (own, last, members) = (raft.node(), raft.log().last(), raft.configuration());
-    let replication = |PeerProgress { matched, pace, heard, is_fit, is_full }| Replication {
+    let replication = |PeerView { matched, pace, heard, is_fit, is_full, .. }| Replication {
         matched,
         lag: last.since(matched),
         pace,
@@ -264,7 +264,7 @@ fn peers(replica: &Replica, context: &Context<'_>) -> Vec<PeerReport> {
         is_fit,
         is_full,
     };
-    let peer = |node, progress: Option<PeerProgress>| {
+    let peer = |node, view: Option<PeerView>| {
         let member = members.get(node);
         PeerReport {
             node,
@@ -272,14 +272,13 @@ fn peers(replica: &Replica, context: &Context<'_>) -> Vec<PeerReport> {
             is_witness: member.is_some_and(|member| member.witness),
             is_connected: context.peers.is_connected(node),
             heard: context.peers.heard_ago(context.now, node),
-            replication: progress.map(replication),
+            replication: view.map(replication),
         }
     };
-    let leaving = raft.progress().filter(|(node, _)| !members.contains(*node));
-    let mut all: Vec<PeerReport> = leaving.map(|(node, progress)| peer(node, Some(progress))).collect();
+    let leaving = raft.peer_views().filter(|view| !members.contains(view.node));
+    let mut all: Vec<PeerReport> = leaving.map(|view| peer(view.node, Some(view))).collect();
     for node in members.nodes().filter(|node| *node != own) {
-        let progress = raft.progress().find(|(other, _)| *other == node);
-        all.push(peer(node, progress.map(|(_, progress)| progress)));
+        all.push(peer(node, raft.peer_views().find(|view| view.node == node)));
     }
     all.sort_by_key(|peer| peer.node);
     all

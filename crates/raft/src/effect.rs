@@ -5,7 +5,6 @@ use crate::election::ElectionEvent;
 use crate::id::{LogId, LogIndex, NodeId, Term};
 use crate::message::{Envelope, Message, ReadId};
 use crate::term_runs::TermRuns;
-use crate::time::Time;
 
 /// Numbers the writes that a replica asks for, in the order in which they must become durable.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -321,24 +320,6 @@ pub struct RoleState {
     pub role: RoleName,
     /// The leader of the term, if it is known.
     pub leader: Option<NodeId>,
-}
-
-/// What a leader knows of a peer, for its host to judge by.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct PeerView {
-    /// The peer.
-    pub node: NodeId,
-    /// Up to where both logs are known to agree.
-    pub matched: LogIndex,
-    /// When it last answered in this term. A peer of a group that sleeps has not to answer.
-    pub heard: Time,
-    /// It has all that was committed a heartbeat ago, gets entries ahead of its acknowledgements, and has room for them: a
-    /// learner that may vote.
-    pub in_step: bool,
-    /// It could lead, as it last said.
-    pub fit: bool,
-    /// How much it should be preferred as leader, as it last said.
-    pub priority: u8,
 }
 
 /// The roles of Raft's figure 4, and the one that asks before it campaigns (Ongaro §9.6).

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::effect::{Effect, Effects, PeerView, ProposalRefused, Source};
+use crate::effect::{Effect, Effects, ProposalRefused, Source};
 use crate::id::{LogIndex, NodeId};
 use crate::message::{Body, ReadId, Session};
 use crate::progress::Progress;
@@ -15,6 +15,7 @@ use crate::read::{ReadRequest, Reads};
 use crate::state::State;
 use crate::term_runs::TermRuns;
 use crate::time::Time;
+use crate::view::PeerView;
 
 mod members;
 mod replication;
@@ -275,16 +276,9 @@ impl Leader {
         self.peers.iter().map(|(peer, progress)| (*peer, progress))
     }
 
-    /// The same, for the host.
+    /// The same, to be shown.
     pub(crate) fn peer_views(&self) -> impl Iterator<Item = PeerView> + '_ {
-        self.peers.iter().map(|(node, progress)| PeerView {
-            node: *node,
-            matched: progress.matched,
-            heard: progress.heard,
-            in_step: progress.keeps_up_with(self.committed_a_beat_ago) && !progress.full,
-            fit: progress.fit,
-            priority: progress.priority,
-        })
+        self.peers.iter().map(|(node, progress)| progress.view(*node, self.committed_a_beat_ago))
     }
 
     /// See [`crate::canonical`].

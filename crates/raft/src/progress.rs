@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use crate::id::LogIndex;
+use crate::id::{LogIndex, NodeId};
 use crate::message::Session;
 use crate::time::Time;
-use crate::view::{PaceName, PeerProgress};
+use crate::view::{PaceName, PeerView};
 
 /// What the leader knows of one peer.
 ///
@@ -237,14 +237,23 @@ impl Progress {
         }
     }
 
-    /// As it is shown.
-    pub(crate) fn view(&self) -> PeerProgress {
+    /// As it is shown, of this peer; so much was committed a heartbeat ago.
+    pub(crate) fn view(&self, node: NodeId, committed_a_beat_ago: LogIndex) -> PeerView {
         let pace = match self.pace {
             Pace::Probe { .. } => PaceName::Probe,
             Pace::Replicate { .. } => PaceName::Replicate,
             Pace::Snapshot => PaceName::Snapshot,
         };
-        PeerProgress { matched: self.matched, pace, heard: self.heard, is_fit: self.fit, is_full: self.full }
+        PeerView {
+            node,
+            matched: self.matched,
+            pace,
+            heard: self.heard,
+            in_step: self.keeps_up_with(committed_a_beat_ago) && !self.full,
+            is_fit: self.fit,
+            is_full: self.full,
+            priority: self.priority,
+        }
     }
 
     /// Gives back the memory that a busy time has left behind.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::candidate::{Candidate, Cause, Outcome, Poll};
 use crate::configuration::{Change, ChangeRefused, Configuration, Configurations};
 use crate::effect::{
-    Effect, Effects, Event, Input, Misbehaviour, PeerView, ProposalRefused, RoleName, RoleState, TransferRefused,
+    Effect, Effects, Event, Input, Misbehaviour, ProposalRefused, RoleName, RoleState, TransferRefused,
 };
 use crate::election::{ElectionEvent, LeftOffice, Loss, VoteRefused};
 use crate::follower::{Follower, NewEntries};
@@ -19,7 +19,7 @@ use crate::read::ReadRequest;
 use crate::state::{Config, Restored, State, may_grant};
 use crate::term_runs::TermRuns;
 use crate::time::{Rng, Time};
-use crate::view::PeerProgress;
+use crate::view::PeerView;
 
 /// The consensus of one replica: a value that changes by [`Raft::step`] and by nothing else.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -270,15 +270,6 @@ impl Raft {
     pub fn matched(&self) -> impl Iterator<Item = (NodeId, LogIndex)> + '_ {
         let peers = match &self.role {
             Role::Leader(leader) => Some(leader.peers().map(|(peer, progress)| (peer, progress.matched))),
-            _ => None,
-        };
-        peers.into_iter().flatten()
-    }
-
-    /// The same in full. Empty unless it leads.
-    pub fn progress(&self) -> impl Iterator<Item = (NodeId, PeerProgress)> + '_ {
-        let peers = match &self.role {
-            Role::Leader(leader) => Some(leader.peers().map(|(peer, progress)| (peer, progress.view()))),
             _ => None,
         };
         peers.into_iter().flatten()
