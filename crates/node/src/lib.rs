@@ -72,6 +72,7 @@
 //!     apply_bytes_max: 1 << 20,
 //!     retention: Default::default(),
 //!     transfer: Default::default(),
+//!     policies: Default::default(),
 //!     origin: ORIGIN,
 //!     unix_at_origin: Duration::ZERO,
 //!     parts: BTreeMap::new(),
