@@ -2,7 +2,7 @@
 //! failures each survives, why it would be refused, and what should be thought over.
 //!
 //! Pure. Owns no rule of consensus: what is a quorum and what may follow what is asked of
-//! [`Configuration`](vlot_raft::configuration::Configuration). Must not know of a log or of time.
+//! [`Configuration`]. Must not know of a log or of time.
 
 use std::collections::BTreeSet;
 use std::fmt;
