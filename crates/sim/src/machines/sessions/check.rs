@@ -360,7 +360,8 @@ impl<'a> Saw<'a> {
     }
 
     fn tally(&self) -> Tally {
-        let mut tally = Tally { other_versions: self.other_versions, ..Tally::default() };
+        let mut tally = Tally::default();
+        tally.other_versions += self.other_versions;
         for made in self.calls.values() {
             let count = |is_one: fn(&Says) -> bool| made.answers.iter().filter(|answer| is_one(&answer.says)).count();
             let applied = count(|says| matches!(says, Says::Applied(_))) as u64;
