@@ -370,8 +370,8 @@ mod tests {
     fn the_memory_of_a_node_is_a_sum_of_bounds() {
         let options = Options::new("data");
         let of = |peers, groups| options.memory_bytes_max(peers, groups) >> 20;
-        // Recent entries, applying, six windows of two mebibytes; a group; the lanes of a peer.
-        let (own, group, peer) = (16 + 32 + 12, 128 + 4, 12 + 144 + 28);
+        // Recent entries, six windows of two mebibytes; what a group is given, applies and reads; the lanes of a peer.
+        let (own, group, peer) = (16 + 12, 128 + 32 + 4, 12 + 144 + 28);
         assert_eq!((of(0, 0), of(0, 1), of(2, 1)), (own, own + group, own + group + 2 * peer));
         assert_eq!(of(2, 1), 560);
     }
