@@ -18,7 +18,7 @@
 //! # let environment: [(String, String); 0] = [];
 //! let config = Config::read(arguments, environment)?;
 //! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-//! runtime.block_on(serve(config, async { "asked to" }, Arc::default()))?;
+//! runtime.block_on(serve(config, async { "asked to" }, Arc::default(), Arc::default()))?;
 //! # std::fs::remove_dir_all(&dir).ok();
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
