@@ -126,7 +126,7 @@ pub fn decode<S: StateMachine>(origin: u64, batch: Vec<Committed>) -> (Vec<Step<
 /// Applies a batch, and ends it. Returns what is to be answered then, and the last entry.
 ///
 /// # Errors
-/// If the state machine panics. Its state must not be used any more.
+/// If the state machine panics, or cannot apply a command. Its state must not be used any more.
 pub fn apply<S: StateMachine>(
     state: &mut S,
     applied: LogId,
@@ -138,6 +138,7 @@ pub fn apply<S: StateMachine>(
         for step in steps {
             match step {
                 Step::Apply { at, proposal, command } => {
+                    state.can_apply(&command).map_err(|bad| Fence::UnknownCommand { at, why: bad.0 })?;
                     let reply = state.apply(at, command);
                     outcomes.extend(proposal.map(|sequence| Outcome::Applied(sequence, reply)));
                     last = at;
@@ -158,9 +159,10 @@ pub fn apply<S: StateMachine>(
             }
         }
         state.end_batch();
+        Ok(())
     }));
     match done {
-        Ok(()) => Ok((last, outcomes)),
+        Ok(done) => done.map(|()| (last, outcomes)),
         Err(panic) => Err(Fence::Panicked { after: last, message: said(&*panic) }),
     }
 }

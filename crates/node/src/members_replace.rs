@@ -2,7 +2,7 @@
 //! takes the other's seat in one step.
 //!
 //! Pure: what comes next follows from the members alone, so that whatever stops half way goes on from where it stands.
-//! Must not know of time or of who asks.
+//! Must not know of time, or where the request comes from.
 
 use vlot_raft::configuration::{Member, Seat};
 use vlot_raft::id::NodeId;

@@ -24,6 +24,17 @@ pub trait StateMachine: Send + Sync + 'static {
     /// Applies the command of one committed entry. Called once for each, in the order of the log.
     fn apply(&mut self, at: LogId, command: Self::Command) -> Self::Reply;
 
+    /// Whether this command can be applied, asked before it is. Decided by the command and the state alone, and so alike by all
+    /// replicas that run the same program.
+    ///
+    /// # Errors
+    /// If this program cannot: it is older than the one that has proposed it, say. This replica's state machine stops then, as
+    /// at a command that it cannot read: to skip a command would be to part from the others.
+    fn can_apply(&self, command: &Self::Command) -> Result<(), BadCommand> {
+        let _ = command;
+        Ok(())
+    }
+
     /// Whether applying this command is certain to take a few microseconds and to wait for nothing. A batch of such commands
     /// may be applied on the node's own thread, which saves handing it to another; the node does nothing else meanwhile.
     fn is_prompt(&self, command: &Self::Command) -> bool {

@@ -25,7 +25,7 @@ use self::snapshot::TypedSnapshot;
 use self::state::{Context, State, Version};
 use self::versions::Versions;
 use crate::members::Members;
-use crate::state_machine::{BadSnapshot, Snapshot, StateMachine, TimePassed, Viewed};
+use crate::state_machine::{BadCommand, BadSnapshot, Snapshot, StateMachine, TimePassed, Viewed};
 
 /// A state machine around a typed state. It is the state, to look at.
 #[derive(Debug)]
@@ -138,9 +138,6 @@ impl<T: State> StateMachine for Typed<T> {
     type Command = Call<T>;
     type Reply = Reply<T::Reply>;
 
-    /// # Panics
-    /// At a command of the version in use that this program does not read: it was started though the group had gone on. To
-    /// skip the command would be to part from the others.
     fn apply(&mut self, at: LogId, call: Call<T>) -> Reply<T::Reply> {
         self.at = at;
         match call {
@@ -154,20 +151,28 @@ impl<T: State> StateMachine for Typed<T> {
                 (Ok(()), Some(id)) => self.apply_once(at, id, unsettled, command),
                 (Ok(()), None) => Reply::Applied(self.apply_command(at, command)),
             },
-            Call::ApplyUnread { version } => match self.is_of_version_in_use(version) {
-                Err(other) => other,
-                Ok(()) => panic!(
-                    "entry {at} is written in version {version} of this program, which reads {} to {}: start a newer one",
-                    T::VERSIONS.start(),
-                    T::VERSIONS.end()
-                ),
-            },
+            // One of the version in use stops this replica before: see `can_apply`.
+            Call::ApplyUnread { .. } => Reply::OtherVersion(self.parts.versions.in_use()),
             Call::Resolve(id) => self.resolve(id),
             Call::Understands { node, oldest, newest } => {
                 self.parts.versions.understands(node, oldest, newest);
                 Reply::Done
             }
             Call::Limit(limit) => self.parts.versions.limit(limit).map_or_else(Reply::BadLimit, |()| Reply::Done),
+        }
+    }
+
+    /// All but a command of the version in use that this program does not read: it was started though the group had gone on.
+    fn can_apply(&self, call: &Call<T>) -> Result<(), BadCommand> {
+        match call {
+            Call::ApplyUnread { version } if *version == self.parts.versions.in_use() => {
+                let (oldest, newest) = (T::VERSIONS.start(), T::VERSIONS.end());
+                let why = format!(
+                    "it is written in version {version} of this program, which reads {oldest} to {newest}: start a newer one"
+                );
+                Err(BadCommand(why))
+            }
+            _ => Ok(()),
         }
     }
 

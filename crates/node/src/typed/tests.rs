@@ -6,6 +6,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use vlot_raft::id::NodeId;
 
 use super::*;
+use crate::machine::{self, Fence, Step};
 use crate::state_machine::{BadCommand, Command};
 use crate::typed::sessions::SessionId;
 use crate::typed::state::WriteState;
@@ -192,10 +193,12 @@ fn a_program_that_is_too_old_stops_and_says_so() {
     given.0.snapshot().unwrap().write_to(&mut bytes).unwrap();
     let why = Typed::new(List::default()).restore(LogId::ZERO, &mut &bytes[..]).unwrap_err();
     assert_eq!(why.0, "it is written in version 3, and this program reads 1 to 2");
-    let call = std::panic::AssertUnwindSafe(|| given.call(&Call::ApplyUnread { version: 3 }));
-    let panic = std::panic::catch_unwind(call).unwrap_err();
-    let said = crate::machine::said(&*panic);
-    assert_eq!(said, "entry 1@1 is written in version 3 of this program, which reads 1 to 2: start a newer one");
+    let why = given.0.can_apply(&Call::ApplyUnread { version: 3 }).unwrap_err();
+    assert_eq!(why.0, "it is written in version 3 of this program, which reads 1 to 2: start a newer one");
+    assert_eq!(given.0.can_apply(&Call::ApplyUnread { version: 2 }), Ok(()), "it is skipped by all");
+    let step = Step::Apply { at: LogId::new(1, 1), proposal: None, command: Call::ApplyUnread { version: 3 } };
+    let stopped = machine::apply(&mut given.0, LogId::ZERO, vec![step]);
+    assert!(matches!(stopped, Err(Fence::UnknownCommand { .. })), "the replica stops, and no process");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use vlot_node::members::Members;
-use vlot_node::state_machine::{self, BadSnapshot, StateMachine, TimePassed};
+use vlot_node::state_machine::{self, BadCommand, BadSnapshot, StateMachine, TimePassed};
 use vlot_raft::id::{LogId, Term};
 
 /// What a state machine has durably by itself, whatever becomes of its process: a snapshot that it wrote as a whole.
@@ -153,6 +153,10 @@ impl<S: Subject> StateMachine for Machine<S> {
         let reply = self.inner.apply(at, command);
         self.is_at(at, Some(reply.clone()));
         reply
+    }
+
+    fn can_apply(&self, command: &Self::Command) -> Result<(), BadCommand> {
+        self.inner.can_apply(command)
     }
 
     fn is_prompt(&self, command: &Self::Command) -> bool {

@@ -26,7 +26,7 @@ use super::event::{FlightEvent, Kind, Value};
 const MAGIC: &str = "vlot-flight";
 const VERSION: u64 = 1;
 
-/// What a reader needs to know who has no other page at hand.
+/// What explains the format in the file itself.
 const PREFACE: &str = "\
 # The flight record of one process of a Vlot node, the oldest event first. `vlot explain` reads those of all nodes.
 # A line: SEQUENCE, SECONDS since the process began, SECONDS of the wall's clock since 1970 (UTC), GROUP or -, WORD, KEY=VALUE...
