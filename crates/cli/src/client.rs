@@ -253,12 +253,14 @@ impl Client {
         let deadline = Instant::now() + budget;
         let mut pause = BackOff::new(self.endpoints.len());
         let mut logged_in_anew = false;
+        // Why the attempt before failed: it is told if the time ends while another connection is being made.
+        let mut cause = None;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let outcome = match tokio::time::timeout_at(deadline, self.connected()).await {
                 Ok(Ok(channel)) => channel.call(path, request, left).await,
                 Ok(Err(unreachable)) => Err(unreachable),
-                Err(_) => Err(Failure::TimedOut { cause: None }),
+                Err(_) => Err(Failure::TimedOut { cause: cause.take() }),
             };
             let failure = match outcome {
                 Ok(reply) => return Ok(reply),
@@ -281,9 +283,11 @@ impl Client {
                 return Err(failure);
             }
             self.move_on();
+            let failed = failure.to_string();
             if tokio::time::timeout_at(deadline, pause.wait()).await.is_err() {
-                return Err(Failure::TimedOut { cause: Some(failure.to_string()) });
+                return Err(Failure::TimedOut { cause: Some(failed) });
             }
+            cause = Some(failed);
         }
     }
 
@@ -406,5 +410,21 @@ mod tests {
         assert_eq!(refused(12, "no"), "rpc error: code = Unimplemented desc = no");
         assert_eq!(refused(4, "late"), "context deadline exceeded");
         assert_eq!(Failure::TimedOut { cause: None }.to_string(), "context deadline exceeded");
+    }
+
+    #[tokio::test]
+    async fn time_that_ends_while_it_connects_has_the_cause_of_the_attempt_before() {
+        // Nobody listens at the first, and the second never ends a handshake.
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoints = [gone, mute.local_addr().unwrap()].map(|address| format!("https://{address}").parse().unwrap());
+        let flags = security::Flags { skip_verify: true, ..security::Flags::default() };
+        let security = Security::new(flags).unwrap();
+        let options = Options { dial_timeout: Duration::from_secs(60), keepalive: None, credentials: None, security };
+        let mut client = Client::new(endpoints.to_vec(), options);
+        let budget = Duration::from_millis(300);
+        let outcome = client.call::<()>(path::PUT, &(), Repeat::IfUnsent, budget).await;
+        let Err(Failure::TimedOut { cause: Some(cause) }) = outcome else { panic!("{outcome:?}") };
+        assert!(cause.starts_with(&format!("cannot connect to https://{gone}: ")), "{cause}");
     }
 }

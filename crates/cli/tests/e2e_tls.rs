@@ -21,6 +21,9 @@ use support::{Etcd, VLOT, eventually, free_port};
 /// Longer than a server takes to see that a file has changed.
 const A_LOOK: Duration = Duration::from_millis(1200);
 
+/// How long a client tries that is not to get in.
+const A_TRY: Duration = Duration::from_secs(2);
+
 /// One node that listens with TLS, in the clear, and for metrics with TLS.
 struct Server {
     process: Process,
@@ -106,8 +109,16 @@ const fn bad(name: &'static str, endpoint: &'static str, flags: &'static str, fl
     Case { name, endpoint, flags, flaw: Some(flaw) }
 }
 
-/// Dials a server by one client.
-fn dial(program: &Path, server: &Server, certificates: &Certificates, endpoint: &str, flags: &str) -> Output {
+/// Dials a server by one client, which tries until its time ends.
+fn dial(
+    program: &Path,
+    server: &Server,
+    certificates: &Certificates,
+    endpoint: &str,
+    flags: &str,
+    time: Duration,
+) -> Output {
+    let time = time.as_secs();
     let endpoint = endpoint
         .replace("TLS", &format!("127.0.0.1:{}", server.tls))
         .replace("LOCALHOST", &format!("localhost:{}", server.tls))
@@ -117,7 +128,7 @@ fn dial(program: &Path, server: &Server, certificates: &Certificates, endpoint: 
         Some((flag, file)) => format!("{flag}{}", certificates.file(file)),
         None => flag.to_owned(),
     }));
-    command.args(["--command-timeout=2s", "--dial-timeout=2s", "put", "k", "v"]);
+    command.args([format!("--command-timeout={time}s"), format!("--dial-timeout={time}s")]).args(["put", "k", "v"]);
     // Writes are not repeated once they were sent, and so fail with the first cause.
     run(&mut command, "", PATIENCE)
 }
@@ -126,7 +137,8 @@ fn dial(program: &Path, server: &Server, certificates: &Certificates, endpoint: 
 fn judge(what: &str, is_ours: bool, server: &Server, certificates: &Certificates, etcd: &Etcd, cases: &[Case]) {
     for Case { name, endpoint, flags, flaw } in cases {
         for program in [Path::new(VLOT), &etcd.ctl] {
-            let said = dial(program, server, certificates, endpoint, flags);
+            let said =
+                dial(program, server, certificates, endpoint, flags, if flaw.is_none() { PATIENCE / 2 } else { A_TRY });
             let case = format!("{what}: {name}: {}: {said:?}", program.display());
             match flaw {
                 None => assert_eq!((said.code, said.stdout.as_str()), (Some(0), "OK\n"), "{case}"),
@@ -466,7 +478,7 @@ fn files_change_while_a_watch_stands() {
     eventually("both watch", PATIENCE, || fetch(server.clear, "/metrics").is_some_and(|page| page.contains(watchers)));
     let gets_in = |flags: &str| {
         let both = [Path::new(VLOT), etcd.ctl.as_path()]
-            .map(|program| dial(program, &server, &certificates, "https://TLS", flags).succeeded());
+            .map(|program| dial(program, &server, &certificates, "https://TLS", flags, 3 * A_TRY).succeeded());
         assert_eq!(both[0], both[1], "{flags}");
         both[0]
     };
