@@ -11,14 +11,17 @@ mod load;
 mod login;
 mod memory;
 mod pace;
+mod page;
 mod report;
 mod session;
 mod tally;
+mod timeline;
 mod user;
 mod watch;
 
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -41,6 +44,8 @@ use user::UserFlags;
 const BEAT: Duration = Duration::from_millis(100);
 /// Measured time when neither an end nor a number of operations is given.
 const SECONDS_DEFAULT: f64 = 10.0;
+/// Into how many stretches a run is divided whose length is known.
+const STRETCHES: u32 = 100;
 /// How long the first connections and watches may take.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -157,6 +162,9 @@ struct Load {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
+    /// Also write a page with pictures to this file: latencies, throughput and latency over time, CPU by thread
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Processes whose CPU time for each operation and memory are to be reported
     #[arg(long, value_delimiter = ',')]
     pids: Vec<u32>,
@@ -248,6 +256,7 @@ async fn measure(workload: &Workload, load: &Load, options: &Options) -> Result<
     let start = Instant::now();
     until_done(load, start, &tally).await;
     let elapsed = start.elapsed();
+    tally.borrow_mut().timeline.look(elapsed, BEAT / 2);
     let cpu = CpuTimes::read(&load.pids)?.since(&cpu_before);
     let memory = Memory::read(&load.pids)?;
 
@@ -256,17 +265,22 @@ async fn measure(workload: &Workload, load: &Load, options: &Options) -> Result<
     let report = report::Report { load, workload: workload.name(), tally: &tally, elapsed, cpu, memory };
     let output = if load.json { report.json() } else { report.text() };
     std::io::stdout().write_all(output.as_bytes()).map_err(BenchError::Output)?;
+    if let Some(path) = &load.html {
+        let written = std::fs::write(path, page::draw(&report));
+        written.map_err(|error| BenchError::Page { path: path.clone(), error })?;
+    }
     Ok(tally.operations() > 0)
 }
 
 async fn until_done(load: &Load, start: Instant, tally: &Rc<RefCell<Tally>>) {
     let shows_progress = std::io::stderr().is_terminal();
     loop {
+        let elapsed = start.elapsed();
         let (done, operations) = {
-            let tally = tally.borrow();
+            let mut tally = tally.borrow_mut();
+            tally.timeline.look(elapsed, load.stretch());
             (tally.operations() + tally.failures(), tally.operations())
         };
-        let elapsed = start.elapsed();
         let fraction = match load.total {
             Some(total) => done as f64 / total.max(1) as f64,
             None => elapsed.as_secs_f64() / load.duration().as_secs_f64(),
@@ -302,6 +316,11 @@ impl Workload {
 impl Load {
     fn duration(&self) -> Duration {
         self.seconds.unwrap_or(Duration::from_secs_f64(SECONDS_DEFAULT))
+    }
+
+    /// How long each stretch of the run is that is told of by itself.
+    fn stretch(&self) -> Duration {
+        self.total.map_or(self.duration() / STRETCHES, |_| Duration::from_secs(1)).max(BEAT)
     }
 
     /// How many to open; those that have no client idle.

@@ -16,6 +16,7 @@ mod recover;
 mod server;
 mod signals;
 mod snapshot;
+mod svg;
 
 use std::path::Path;
 use std::process::ExitCode;

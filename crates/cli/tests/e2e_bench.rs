@@ -136,3 +136,30 @@ fn logins_are_a_load_of_their_own() {
         assert!(none.stderr.starts_with("Error: cannot create the users that are to log in: "), "{none:?}");
     }
 }
+
+#[test]
+fn a_run_is_a_page_with_pictures() {
+    let Some(etcd) = Etcd::find() else { return };
+    let dir = support::TempDir::new("bench-page");
+    for cluster in [Cluster::etcd(1, &etcd.server, &etcd.ctl), Cluster::vlot(1, &etcd.ctl)] {
+        let (pid, file) = (cluster.nodes[0].process_id(), dir.path().join("page.html"));
+        let words = format!("put {SHORT} --pids={pid} --html={}", file.display());
+        let output = run(&mut bench(&cluster, &words), "", PATIENCE);
+        let report = report(&output);
+        let page = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(page.matches("<svg ").count(), 4, "{page}");
+        assert_eq!(page.matches("<svg ").count(), page.matches("</svg>").count());
+        assert!(page.contains(&format!("{} operations, 0 failures", report["operations"])), "{page}");
+        // What is drawn is what was counted: stretches of 100 ms are the whole run, and some thread has done the work.
+        let stretches = report["timeline"].as_array().unwrap();
+        let sum: u64 = stretches.iter().map(|stretch| stretch["operations"].as_u64().unwrap()).sum();
+        assert_eq!(report["operations"], sum);
+        assert!((3..=6).contains(&stretches.len()), "{stretches:?}");
+        let threads = report["server_threads"][pid.to_string()].as_object().unwrap();
+        let busiest = threads.iter().max_by(|a, b| a.1.as_f64().unwrap().total_cmp(&b.1.as_f64().unwrap())).unwrap().0;
+        assert!(page.contains(&format!("{pid} {busiest}")), "{busiest}: {page}");
+        let nowhere = dir.path().join("none").join("page.html");
+        let output = run(&mut bench(&cluster, &format!("put {SHORT} --html={}", nowhere.display())), "", PATIENCE);
+        assert!(!output.succeeded() && output.stderr.starts_with("Error: --html: cannot write "), "{output:?}");
+    }
+}

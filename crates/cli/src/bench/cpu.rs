@@ -1,5 +1,6 @@
 //! CPU time of processes, as the kernel accounts for it in `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -9,8 +10,26 @@ use super::error::BenchError;
 #[derive(Clone, Debug)]
 pub struct CpuTimes {
     pub own: Duration,
-    /// Each process with its time, in the order they were named.
-    pub of: Vec<(u32, Duration)>,
+    /// Each process with the time of its threads, in the order they were named.
+    pub of: Vec<(u32, ThreadTimes)>,
+}
+
+/// By a thread's name; threads of one name are counted together.
+#[derive(Clone, Debug, Default)]
+pub struct ThreadTimes(pub BTreeMap<String, Duration>);
+
+impl ThreadTimes {
+    /// Of all the threads.
+    pub fn total(&self) -> Duration {
+        self.0.values().sum()
+    }
+
+    fn since(&self, before: &ThreadTimes) -> ThreadTimes {
+        let used = |(name, time): (&String, &Duration)| {
+            (name.clone(), time.saturating_sub(before.0.get(name).copied().unwrap_or_default()))
+        };
+        ThreadTimes(self.0.iter().map(used).collect())
+    }
 }
 
 impl CpuTimes {
@@ -19,32 +38,36 @@ impl CpuTimes {
     /// # Errors
     /// If a process does not exist or may not be looked at.
     pub fn read(pids: &[u32]) -> Result<CpuTimes, BenchError> {
-        let of = pids.iter().map(|pid| Ok((*pid, time_of(&pid.to_string())?))).collect::<Result<_, BenchError>>()?;
-        Ok(CpuTimes { own: time_of("self")?, of })
+        let of = pids.iter().map(|pid| Ok((*pid, times_of(&pid.to_string())?))).collect::<Result<_, BenchError>>()?;
+        Ok(CpuTimes { own: times_of("self")?.total(), of })
     }
 
     /// What was used since `before`.
     pub fn since(&self, before: &CpuTimes) -> CpuTimes {
-        let of = self.of.iter().zip(&before.of).map(|((pid, time), (_, then))| (*pid, time.saturating_sub(*then)));
+        let of = self.of.iter().zip(&before.of).map(|((pid, times), (_, then))| (*pid, times.since(then)));
         CpuTimes { own: self.own.saturating_sub(before.own), of: of.collect() }
     }
 
     /// Of all the named processes.
     pub fn total(&self) -> Duration {
-        self.of.iter().map(|(_, time)| time).sum()
+        self.of.iter().map(|(_, times)| times.total()).sum()
     }
 }
 
-/// The sum over a process's threads. Threads that have ended are missing, but this counts nanoseconds where
-/// `/proc/PID/stat` counts hundredths of a second.
-fn time_of(process: &str) -> Result<Duration, BenchError> {
+/// Threads that have ended are missing, but this counts nanoseconds where `/proc/PID/stat` counts hundredths of a second.
+fn times_of(process: &str) -> Result<ThreadTimes, BenchError> {
     let directory = format!("/proc/{process}/task");
     let threads = fs::read_dir(&directory);
     let threads = threads.map_err(|error| BenchError::Process { process: process.to_owned(), error })?;
-    // A thread that ends while we look has no file any more.
-    let files = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
-    let nanos = files.filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-    Ok(Duration::from_nanos(nanos.sum()))
+    let mut times = ThreadTimes::default();
+    for thread in threads.flatten() {
+        // A thread that ends while we look has no file any more.
+        let file = |name: &str| fs::read_to_string(thread.path().join(name)).ok();
+        let (Some(name), Some(text)) = (file("comm"), file("schedstat")) else { continue };
+        let nanos = text.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0);
+        *times.0.entry(name.trim_end().to_owned()).or_default() += Duration::from_nanos(nanos);
+    }
+    Ok(times)
 }
 
 #[cfg(test)]
@@ -54,11 +77,16 @@ mod tests {
     #[test]
     fn work_takes_cpu_time() {
         let before = CpuTimes::read(&[std::process::id()]).unwrap();
-        let start = std::time::Instant::now();
-        while start.elapsed() < Duration::from_millis(20) {
-            std::hint::spin_loop();
-        }
-        let used = CpuTimes::read(&[std::process::id()]).unwrap().since(&before);
+        let work = move || {
+            let start = std::time::Instant::now();
+            while start.elapsed() < Duration::from_millis(20) {
+                std::hint::spin_loop();
+            }
+            CpuTimes::read(&[std::process::id()]).unwrap().since(&before)
+        };
+        let used = std::thread::Builder::new().name("works-for-bench".to_owned()).spawn(work).unwrap().join().unwrap();
+        let threads = &used.of[0].1.0;
+        assert!(threads["works-for-bench"] > Duration::from_millis(1), "{used:?}");
         assert!(used.own > Duration::from_millis(1), "{used:?}");
         assert!(used.total() >= used.own / 2, "{used:?}");
         assert!(CpuTimes::read(&[u32::MAX]).is_err());

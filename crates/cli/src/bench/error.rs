@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::{ParseFloatError, ParseIntError};
+use std::path::PathBuf;
 use std::time::{Duration, TryFromFloatSecsError};
 
 use crate::client::Failure;
@@ -40,6 +41,11 @@ pub enum BenchError {
     },
     /// The report cannot be written.
     Output(std::io::Error),
+    /// The page cannot be written.
+    Page {
+        path: PathBuf,
+        error: std::io::Error,
+    },
 }
 
 impl fmt::Display for BenchError {
@@ -61,6 +67,7 @@ impl fmt::Display for BenchError {
             Self::WatchesLate { within } => write!(f, "the watches were not created within {} s", within.as_secs()),
             Self::Process { process, error } => write!(f, "process {process}: {error}"),
             Self::Output(error) => error.fmt(f),
+            Self::Page { path, error } => write!(f, "--html: cannot write {}: {error}", path.display()),
         }
     }
 }

@@ -9,6 +9,9 @@ const SUB: usize = 1 << SUB_BITS;
 const VALUE_BITS: u32 = 43;
 const BUCKETS: usize = (VALUE_BITS - SUB_BITS + 1) as usize * SUB;
 
+/// Columns of a picture for each doubling of the latency.
+const COLUMNS: usize = 8;
+
 /// Latencies in nanoseconds.
 pub struct Histogram {
     counts: Box<[u64]>,
@@ -31,6 +34,12 @@ impl Histogram {
         self.count += 1;
         self.sum += u128::from(nanos);
         self.max = self.max.max(nanos);
+    }
+
+    /// Forgets all that were counted.
+    pub fn clear(&mut self) {
+        self.counts.fill(0);
+        (self.count, self.sum, self.max) = (0, 0, 0);
     }
 
     /// How many latencies were counted.
@@ -59,6 +68,21 @@ impl Histogram {
             }
         }
         Duration::ZERO
+    }
+
+    /// Columns of equal width on a logarithmic scale, [`COLUMNS`] for each doubling: where each begins and ends, and its count; from
+    /// the first to the last that is not empty.
+    pub fn columns(&self) -> Vec<(Duration, Duration, u64)> {
+        let width = SUB / COLUMNS;
+        let column = |(place, counts): (usize, &[u64])| {
+            let first = place * width;
+            let [start, end] = [bucket_start(first), bucket_start(first + width)].map(Duration::from_nanos);
+            (start, end, counts.iter().sum())
+        };
+        let columns: Vec<_> = self.counts.chunks(width).enumerate().map(column).collect();
+        let first = columns.iter().position(|(.., count)| *count > 0).unwrap_or(0);
+        let end = columns.iter().rposition(|(.., count)| *count > 0).map_or(first, |last| last + 1);
+        columns[first..end].to_vec()
     }
 
     /// Counts between bounds that grow as 1, 2, 5, 10: pairs of upper bound and count, from the first to the last that
@@ -125,6 +149,15 @@ mod tests {
         assert_eq!(histogram.mean(), Duration::from_nanos(sum / 5_000));
         assert_eq!(histogram.max().as_nanos() as u64, values[4_999]);
         assert_eq!(histogram.rows().iter().map(|(_, count)| count).sum::<u64>(), 5_000);
+        let columns = histogram.columns();
+        let counted = |from: Duration, upto: Duration| {
+            let within = |nanos: &&u64| (from..upto).contains(&Duration::from_nanos(**nanos));
+            values.iter().filter(within).count() as u64
+        };
+        assert!(columns.iter().all(|(from, upto, count)| counted(*from, *upto) == *count), "{columns:?}");
+        assert_eq!(columns.iter().map(|(.., count)| count).sum::<u64>(), 5_000);
+        histogram.clear();
+        assert_eq!((histogram.count(), histogram.max(), histogram.columns().len()), (0, Duration::ZERO, 0));
     }
 
     #[test]

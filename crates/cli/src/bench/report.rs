@@ -7,13 +7,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Load;
-use super::cpu::CpuTimes;
+use super::cpu::{CpuTimes, ThreadTimes};
 use super::histogram::Histogram;
 use super::memory::Memory;
 use super::tally::Tally;
+use super::timeline::Stretch;
 
 /// Cells of the progress bar and of the longest bar of a histogram.
 const BAR_CELLS: usize = 40;
+/// A thread that uses less of a core is not told of.
+const SHOWN_CORES_MIN: f64 = 0.005;
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// All there is to say.
@@ -59,13 +62,13 @@ impl Report<'_> {
         if !self.cpu.of.is_empty() {
             let total = self.cpu.total();
             writeln!(text, "  server CPU  {:.2} µs/op, {:.2} cores", self.per_operation(total), self.cores(total))?;
-            for (pid, time) in &self.cpu.of {
-                writeln!(
-                    text,
-                    "    pid {pid}: {:.2} µs/op, {:.2} cores",
-                    self.per_operation(*time),
-                    self.cores(*time)
-                )?;
+            for (pid, times) in &self.cpu.of {
+                let time = times.total();
+                writeln!(text, "    pid {pid}: {:.2} µs/op, {:.2} cores", self.per_operation(time), self.cores(time))?;
+                for (name, time) in times.0.iter().filter(|(_, time)| self.cores(**time) >= SHOWN_CORES_MIN) {
+                    let (each, cores) = (self.per_operation(*time), self.cores(*time));
+                    writeln!(text, "      {name:<16} {each:.2} µs/op, {cores:.2} cores")?;
+                }
             }
             if tally.delivery.count() > 0 {
                 writeln!(text, "  server CPU  {:.2} µs/event", micros(total) / tally.delivery.count() as f64)?;
@@ -108,6 +111,7 @@ impl Report<'_> {
             "logged_in_again": tally.logged_in_again,
             "errors": tally.errors(),
             "own_cpu_us_per_operation": self.per_operation(self.cpu.own),
+            "timeline": tally.timeline.stretches().iter().map(stretch_json).collect::<Vec<_>>(),
         });
         if tally.delivery.count() > 0 {
             report["events"] = json!(tally.delivery.count());
@@ -117,6 +121,8 @@ impl Report<'_> {
         if !self.cpu.of.is_empty() {
             report["server_cpu_us_per_operation"] = json!(self.per_operation(self.cpu.total()));
             report["server_cores"] = json!(self.cores(self.cpu.total()));
+            report["server_threads"] =
+                self.cpu.of.iter().map(|(pid, times)| (pid.to_string(), self.threads(times))).collect();
             if tally.delivery.count() > 0 {
                 let per_event = micros(self.cpu.total()) / tally.delivery.count() as f64;
                 report["server_cpu_us_per_event"] = json!(per_event);
@@ -127,11 +133,16 @@ impl Report<'_> {
         format!("{report}\n")
     }
 
-    fn per_operation(&self, cpu: Duration) -> f64 {
+    /// CPU time of each thread for an operation, in microseconds.
+    fn threads(&self, times: &ThreadTimes) -> Value {
+        times.0.iter().map(|(name, time)| (name.clone(), json!(self.per_operation(*time)))).collect()
+    }
+
+    pub fn per_operation(&self, cpu: Duration) -> f64 {
         micros(cpu) / (self.tally.operations() + self.tally.failures()).max(1) as f64
     }
 
-    fn cores(&self, cpu: Duration) -> f64 {
+    pub fn cores(&self, cpu: Duration) -> f64 {
         cpu.as_secs_f64() / self.elapsed.as_secs_f64()
     }
 }
@@ -163,12 +174,23 @@ fn latency_json(histogram: &Histogram) -> Value {
     object
 }
 
+fn stretch_json(stretch: &Stretch) -> Value {
+    json!({
+        "from_seconds": stretch.from.as_secs_f64(),
+        "upto_seconds": stretch.upto.as_secs_f64(),
+        "operations": stretch.operations,
+        "p50_us": micros(stretch.p50),
+        "p99_us": micros(stretch.p99),
+        "max_us": micros(stretch.max),
+    })
+}
+
 fn micros(duration: Duration) -> f64 {
     duration.as_nanos() as f64 / 1e3
 }
 
 /// Three digits and a unit.
-fn shown(duration: Duration) -> String {
+pub fn shown(duration: Duration) -> String {
     let nanos = duration.as_nanos() as f64;
     let (value, unit) = match nanos {
         ..1e3 => (nanos, "ns"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::histogram::Histogram;
+use super::timeline::Timeline;
 use crate::client::Failure;
 
 /// Different error texts that are told apart; more share one entry.
@@ -19,6 +20,8 @@ pub struct Tally {
     counting: bool,
     /// Of each operation, from its start or schedule to its reply.
     pub latency: Histogram,
+    /// The same, by when it ended.
+    pub timeline: Timeline,
     /// Of each event, from sending its write to receiving it.
     pub delivery: Histogram,
     /// Transactions whose compare did not hold.
@@ -44,6 +47,7 @@ impl Tally {
     pub fn succeeded(&mut self, latency: Duration) {
         if self.counting {
             self.latency.record(latency);
+            self.timeline.record(latency);
             self.wake();
         }
     }

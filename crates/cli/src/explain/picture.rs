@@ -2,7 +2,6 @@
 //!
 //! Owns how it is drawn, as SVG that needs nothing else. Must not know why anything happened.
 
-use std::fmt::{self, Write};
 use std::time::Duration;
 
 use vlot::election::{Loss, Poll};
@@ -11,6 +10,7 @@ use vlot::{GroupId, NodeId, RoleName, Term};
 
 use super::chronicle::{Boot, Chronicle, Moment, NodeRecord, Noted};
 use super::story::{Campaign, Change};
+use crate::svg::{Escaped, Svg};
 
 /// Pixels.
 const WIDTH: f64 = 1200.0;
@@ -305,38 +305,5 @@ impl Panel<'_> {
     fn x(&self, at: Moment) -> f64 {
         let whole = self.upto.since(self.from).as_secs_f64().max(0.001);
         LEFT + (WIDTH - LEFT - RIGHT) * at.since(self.from).as_secs_f64() / whole
-    }
-}
-
-/// A picture as it grows.
-struct Svg(String);
-
-impl Svg {
-    fn line(&mut self, line: fmt::Arguments<'_>) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{line}");
-    }
-
-    fn text(&mut self, (x, y): (f64, f64), class: &str, text: &str) {
-        self.line(format_args!("<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", Escaped(text)));
-    }
-}
-
-/// A text within SVG, whatever a record says.
-struct Escaped<'t>(&'t str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for letter in self.0.chars() {
-            match letter {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                letter if letter.is_control() => f.write_char('\u{fffd}')?,
-                letter => f.write_char(letter)?,
-            }
-        }
-        Ok(())
     }
 }
