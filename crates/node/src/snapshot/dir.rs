@@ -29,8 +29,8 @@ use super::{
 use crate::state_machine::Snapshot;
 
 /// Bytes of a part that may be lost with the power: after so many it is synced. A snapshot of this node's own is synced as often:
-/// what the log makes durable meanwhile does not wait for much of it.
-const SYNC_BYTES: u64 = 8 << 20;
+/// what the log makes durable meanwhile waits for one such piece at most.
+pub(super) const SYNC_BYTES: u64 = 1 << 20;
 /// Bytes that are read or written at once.
 const BUFFER_BYTES: usize = 256 << 10;
 

@@ -7,7 +7,7 @@ use vlot_log::disk::real::RealDisk;
 use vlot_log::disk::sim::{Rng, SimDisk};
 use vlot_raft::id::{GroupId, LogId, LogIndex};
 
-use super::dir::SnapshotDir;
+use super::dir::{SYNC_BYTES, SnapshotDir};
 use super::{Flaw, Header, SnapshotError, SnapshotInfo, write};
 use crate::members::MembersAt;
 use crate::state_machine::Snapshot;
@@ -286,25 +286,26 @@ fn every_failing_act_is_told_and_can_be_tried_again() {
 /// What was durable of a part is there after a loss of power, and all of it if only the process ended.
 #[test]
 fn a_part_goes_on_after_a_crash() {
-    const MIB: usize = 1 << 20;
-    let (info, bytes) = file(9, 20 * MIB);
+    /// An eighth of what is synced at once.
+    const PIECE: usize = SYNC_BYTES as usize / 8;
+    let (info, bytes) = file(9, 20 * PIECE);
     let disk = SimDisk::new();
     let dir = open(&disk);
     assert_eq!(dir.part(GROUP, &info).expect("no fault"), 0);
     let mut at = 0;
-    while at < 19 * MIB {
-        at = dir.write_chunk(GROUP, &info, at as u64, &bytes[at..at + MIB / 2]).expect("no fault") as usize;
+    while at < 19 * PIECE {
+        at = dir.write_chunk(GROUP, &info, at as u64, &bytes[at..at + PIECE / 2]).expect("no fault") as usize;
     }
     for seed in 0..4 {
         let disk = disk.fork();
         disk.crash(seed);
         let dir = open(&disk);
         let resumed = dir.part(GROUP, &info).expect("no fault") as usize;
-        assert!([0, 8 * MIB, 16 * MIB].contains(&resumed), "seed {seed}: {resumed}");
-        assert_eq!(receive(&dir, &info, &bytes, MIB / 2).expect("whole"), header(9), "seed {seed}");
+        assert!([0, 8 * PIECE, 16 * PIECE].contains(&resumed), "seed {seed}: {resumed}");
+        assert_eq!(receive(&dir, &info, &bytes, PIECE / 2).expect("whole"), header(9), "seed {seed}");
     }
     let resumed = open(&disk).part(GROUP, &info).expect("no fault") as usize;
-    assert_eq!(resumed, 16 * MIB, "what may not be on the disk is not relied on");
+    assert_eq!(resumed, 16 * PIECE, "what may not be on the disk is not relied on");
 }
 
 #[test]
