@@ -2,11 +2,13 @@
 """Compares a three-node cluster of vlot with one of etcd on this machine, over loopback, with `vlot bench`.
 
   bench/compare.py --vlot target/release/vlot --etcd PATH/TO/etcd [--rounds 3] [--seconds 5] [--clients 1,64,1000] [--nodes 3]
-                   [--tls] [--auth]
+                   [--tls] [--auth] [--html FILE]
 
 With --tls clients speak TLS, with certificates that vlot makes, and new handshakes a second are measured too, by `openssl s_time`.
 With --auth users count, with simple tokens and hashes of the default cost: every row is measured as a user who may read and write
 everything, and then how long reads take while nobody logs in, and while 1,000 logins a second arrive (none waits for another).
+
+With --html the same is drawn too: a page in FILE, and its first picture beside it, in FILE's name with .svg.
 
 Each round starts a fresh cluster of one, measures every row, stops it, and does the same with the other: A B A B. The
 table has medians over the rounds and the ratio of the medians. CPU is that of the three servers together.
@@ -22,6 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import pictures
 
 NAMES = ("vlot", "etcd")
 ROOT, USER = "root:of-the-bench", "bench:of-the-bench"
@@ -162,6 +166,7 @@ def main():
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--auth", action="store_true")
+    parser.add_argument("--html")
     args = parser.parse_args()
     counts = [int(count) for count in args.clients.split(",")]
     rows = [("put", count) for count in counts]
@@ -188,6 +193,8 @@ def main():
     if tls:
         shutil.rmtree(tls, ignore_errors=True)
     print_rows(found, rows)
+    if args.html:
+        draw(args.html, found, rows, args.nodes)
     for version in versions:
         rate = [statistics.median(found[name, version]) for name in NAMES]
         print(f"\nhandshakes a second, {version[1:]}, one after the other: vlot {rate[0]:,.0f}, etcd {rate[1]:,.0f}")
@@ -201,9 +208,18 @@ def print_rows(found, rows):
     for row in rows:
         rate, cpu = ([median(found[name, row], key) for name in NAMES] for key in ("rate", "cpu"))
         times = [shown_times(found[name, row]) for name in NAMES]
-        label = row[0].replace("range --consistency=l", "range, linearizable").replace("range --consistency=s", "range, serializable")
-        print(f"| {label}, {row[1]} | {rate[0]:,.0f} | {rate[1]:,.0f} | {rate[0] / rate[1]:.1f} | {times[0]} | {times[1]} "
+        print(f"| {pictures.label(row)} | {rate[0]:,.0f} | {rate[1]:,.0f} | {rate[0] / rate[1]:.1f} | {times[0]} | {times[1]} "
               f"| {cpu[0]:.1f} | {cpu[1]:.1f} | {cpu[0] / cpu[1]:.2f} |")
+
+
+def draw(path, found, rows, nodes):
+    title = f"vlot beside etcd, {nodes} node{'s' if nodes > 1 else ''}, {time.strftime('%Y-%m-%d')}"
+    command = " ".join(["bench/compare.py", *sys.argv[1:]])
+    page, overview = pictures.page(title, rows, lambda name, row: found[name, row], command)
+    with open(path, "w") as file:
+        file.write(page)
+    with open(os.path.splitext(path)[0] + ".svg", "w") as file:
+        file.write(overview + "\n")
 
 
 def print_logins(found):
