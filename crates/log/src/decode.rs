@@ -10,6 +10,9 @@ use crate::layout::{
 use crc32c::crc32c;
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 
+/// Bytes that are looked at together for whether any record may begin in them.
+const BLOCK_BYTES: usize = 1024;
+
 /// A record as it was found.
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
@@ -208,7 +211,10 @@ pub(crate) fn later_record_seals(segment: &[u8], stamp: Stamp, offset: u32) -> b
 /// if an entry was made to look like one, for its author does not know the salt.
 pub(crate) fn headers(segment: &[u8], stamp: Stamp, first: u32) -> impl Iterator<Item = (u32, Header)> + '_ {
     let last = segment.len().saturating_sub(HEADER_BYTES);
-    (first as usize..=last).step_by(ALIGN).filter_map(move |at| {
+    let blocks = (first as usize..=last).step_by(BLOCK_BYTES);
+    let occupied = blocks.filter(move |&at| stamp.may_begin_within(&segment[at..segment.len().min(at + BLOCK_BYTES)]));
+    let places = occupied.flat_map(move |at| (at..=last.min(at + BLOCK_BYTES - ALIGN)).step_by(ALIGN));
+    places.filter_map(move |at| {
         // Offsets in a segment have 32 bits.
         let intact = stamp.may_begin(segment, at).then(|| Header::decode(segment, stamp, at as u32).ok()).flatten();
         intact.map(|(header, _)| (at as u32, header))
@@ -252,6 +258,23 @@ mod tests {
         };
         segment[64..body].copy_from_slice(&header.encode(STAMP, 64).0);
         segment
+    }
+
+    #[test]
+    fn headers_are_found_wherever_they_begin() {
+        let header = Header { length: 0, kind: MARK, group: GroupId(0), durable: 0, body_crc: 0, previous: 7 };
+        let mut segment = vec![0; 3 * BLOCK_BYTES];
+        // The second lies across two blocks.
+        let places = [0, BLOCK_BYTES - ALIGN, 2 * BLOCK_BYTES - HEADER_BYTES, 3 * BLOCK_BYTES - HEADER_BYTES];
+        let places = places.map(|at| at as u32);
+        for at in places {
+            segment[at as usize..][..HEADER_BYTES].copy_from_slice(&header.encode(STAMP, at).0);
+        }
+        let found = |first| headers(&segment, STAMP, first).map(|(at, _)| at).collect::<Vec<_>>();
+        assert_eq!(found(0), places);
+        assert_eq!(found(ALIGN as u32), places[1..]);
+        assert_eq!(found(places[3]), places[3..]);
+        assert_eq!(found(places[3] + ALIGN as u32), []);
     }
 
     #[test]

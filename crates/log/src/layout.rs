@@ -73,7 +73,18 @@ impl Stamp {
 
     /// Whether a record of the segment may begin here: a kind that there is, and the salt.
     pub(crate) fn may_begin(self, bytes: &[u8], at: usize) -> bool {
-        (VOTE..=REMOVE).contains(&bytes[at + 4]) && salt_at(bytes, at) == self.salt
+        self.is_in(u32_at(bytes, at + 4))
+    }
+
+    /// Whether one may begin at any place of these bytes, the first of which is one. Much of a segment may be empty, and this is
+    /// quicker than to look at each place.
+    pub(crate) fn may_begin_within(self, bytes: &[u8]) -> bool {
+        bytes.chunks_exact(ALIGN).fold(false, |found, place| found | self.is_in(u32_at(place, 4)))
+    }
+
+    /// Whether these four bytes of a header are a kind that there is, below the salt.
+    fn is_in(self, kind_and_salt: u32) -> bool {
+        (u32::from(VOTE)..=u32::from(REMOVE)).contains(&(kind_and_salt ^ self.salt))
     }
 }
 
