@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
-use tokio::sync::{RwLock, RwLockReadGuard, broadcast, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::timeout;
 use vlot_node::act::{Answer, ClosedLog, GroupEvent, Status};
 use vlot_node::input::Input;
@@ -25,6 +25,7 @@ use vlot_raft::id::{GroupId, NodeId};
 use crate::errors::{ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
 use crate::events::{Event, Events};
 use crate::shown::Shown;
+use crate::state_lock::StateLock;
 use crate::typed::Calling;
 use crate::waiters::{NoAnswer, Waiters};
 
@@ -39,7 +40,7 @@ pub(crate) struct Shared<S: StateMachine> {
     pub(crate) id: GroupId,
     pub(crate) origin: u64,
     pub(crate) next: AtomicU64,
-    pub(crate) state: Arc<RwLock<S>>,
+    pub(crate) state: Arc<StateLock<S>>,
     pub(crate) calls: Arc<Calls<S>>,
     pub(crate) proposed_bytes: AtomicUsize,
     pub(crate) limits: Limits,
@@ -301,15 +302,11 @@ impl<S: StateMachine> Group<S> {
     /// }
     /// ```
     pub async fn look<T>(&self, look: impl FnOnce(&S) -> T) -> Result<T, ReadError> {
-        let state = self.state().await;
+        let state = self.0.state.read().await;
         if self.0.shown.has_failed() {
             return Err(ReadError::Fenced);
         }
         Ok(look(&*state))
-    }
-
-    async fn state(&self) -> RwLockReadGuard<'_, S> {
-        self.0.state.read().await
     }
 
     /// Waits until this node's state is at least as new as the group's was at the call.

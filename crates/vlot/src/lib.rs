@@ -160,6 +160,7 @@ pub mod runtime;
 mod shown;
 mod snapshots;
 mod stages;
+mod state_lock;
 pub mod storage;
 pub mod tasks;
 pub mod tls;
