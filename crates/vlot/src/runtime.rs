@@ -340,7 +340,7 @@ impl Node {
             shown,
             calling: Calling::new(self.sessions.unsettled_max),
         };
-        Ok(Group(Arc::new(shared), self.group_limits.timeout))
+        Ok(Group::new(shared))
     }
 
     /// Of the first voters one should lead, by the group's number.
