@@ -50,16 +50,19 @@ struct Call<T> {
     place: Option<usize>,
 }
 
+/// Answers beside the calls that wait for them.
+type Answered<T> = Vec<(oneshot::Sender<Result<T, NoAnswer>>, T)>;
+
 /// Answers to calls of one thread, which is woken once for all that come together and hands them out itself.
 #[derive(Debug)]
 pub(crate) struct Answers<T> {
     place: usize,
     bell: Arc<Notify>,
-    come: Mutex<Vec<(oneshot::Sender<Result<T, NoAnswer>>, T)>>,
+    come: Mutex<Answered<T>>,
 }
 
 impl<T> Answers<T> {
-    fn add(&self, mut answers: Vec<(oneshot::Sender<Result<T, NoAnswer>>, T)>) {
+    fn add(&self, mut answers: Answered<T>) {
         let mut come = self.come();
         let was_empty = come.is_empty();
         come.append(&mut answers);
@@ -75,13 +78,13 @@ impl<T> Answers<T> {
         send_all(come);
     }
 
-    fn come(&self) -> MutexGuard<'_, Vec<(oneshot::Sender<Result<T, NoAnswer>>, T)>> {
+    fn come(&self) -> MutexGuard<'_, Answered<T>> {
         // Only moves of whole values happen under the lock.
         self.come.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn send_all<T>(answers: Vec<(oneshot::Sender<Result<T, NoAnswer>>, T)>) {
+fn send_all<T>(answers: Answered<T>) {
     for (answer, value) in answers {
         // A call that has stopped waiting does not want it.
         let _ = answer.send(Ok(value));
