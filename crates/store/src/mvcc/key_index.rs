@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::mvcc::key_range::KeyRange;
 use crate::mvcc::revision::Revision;
 
+pub(crate) mod bulk;
 mod node;
 mod packed;
 #[cfg(test)]

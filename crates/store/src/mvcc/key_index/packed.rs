@@ -119,6 +119,20 @@ impl Packed {
         }
     }
 
+    /// Adds a string that is not before any other, for [`Packed::part`] alone: nothing is found until a part is taken.
+    pub fn push_last(&mut self, string: &[u8], number: u32) {
+        self.bytes.extend_from_slice(string);
+        // The bytes of a node of the index stay far below 4 GiB.
+        self.slots.push(Slot { head: 0, end: self.bytes.len() as u32, number });
+    }
+
+    /// Takes all strings out, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.slots.clear();
+        self.shared = 0;
+    }
+
     pub fn remove(&mut self, place: usize) {
         let (start, end) = (self.start(place), self.slots[place].end as usize);
         self.bytes.drain(start..end);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::bulk::Builder;
 use super::*;
 
 type Plain = BTreeMap<Vec<u8>, Vec<Version>>;
@@ -123,6 +124,17 @@ fn compact(index: &mut KeyIndex, plain: &mut Plain, compacted: i64, dice: &mut D
     assert_eq!(dropped, expected);
 }
 
+/// The same index, built at once.
+fn rebuilt(index: &KeyIndex) -> KeyIndex {
+    let mut builder = Builder::default();
+    let built: Result<(), Vec<u8>> = index.visit_all(&mut |key, versions| {
+        let all_follow = versions.iter().all(|version| builder.push(key, *version));
+        if all_follow { Ok(()) } else { Err(key.to_vec()) }
+    });
+    built.expect("the index is in order");
+    builder.finish()
+}
+
 #[test]
 fn does_what_a_map_of_lists_does_and_views_stay_as_they_were() {
     for seed in 0..12 {
@@ -151,6 +163,7 @@ fn does_what_a_map_of_lists_does_and_views_stay_as_they_were() {
                     assert_same(&index, &plain, newest, &mut dice);
                     assert_same_key(&index, &plain, &key, newest, &mut dice);
                 }
+                9..=10 => index = rebuilt(&index),
                 _ => {}
             }
         }
