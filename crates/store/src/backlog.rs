@@ -125,6 +125,10 @@ impl State {
         !self.dropped.is_empty() || !self.given_up.is_empty()
     }
 
+    fn may_thin_out(&self) -> bool {
+        self.has_dropped() && self.failure.is_none() && self.durable.compacted >= self.dropped_by
+    }
+
     fn bytes(&self) -> usize {
         self.waiting_bytes + self.writing_bytes
     }
@@ -542,7 +546,7 @@ impl Shared {
     /// Takes given-up versions out of some blocks, in a transaction of its own. Returns whether there are more.
     fn thin_out(&self) -> bool {
         let mut state = self.state();
-        if !state.has_dropped() || state.failure.is_some() || state.durable.compacted < state.dropped_by {
+        if !state.may_thin_out() {
             return false;
         }
         // It has versions that will not be there.
@@ -554,6 +558,10 @@ impl Shared {
                 return false;
             }
             state = self.state();
+            // A later compaction, which is not durable, may have given up more meanwhile.
+            if !state.may_thin_out() {
+                return false;
+            }
         }
         let given_up = std::mem::take(&mut state.given_up);
         let mut dropped = std::mem::take(&mut state.dropped);

@@ -116,23 +116,25 @@ impl Store {
             engine,
             options,
         };
-        let from = store.take_saved(saved, standing);
+        let from = store.take_saved(saved, standing)?;
         store.load(standing, from)?;
         store.attach_keys();
         Ok(store)
     }
 
     /// Takes over an index that was saved, if it is of this history, and says behind which revision history goes on.
-    fn take_saved(&mut self, saved: Option<SavedIndex>, standing: Standing) -> Loaded {
-        let Some(SavedIndex { header, index, bytes }) = saved else { return Loaded::default() };
+    fn take_saved(&mut self, saved: Option<SavedIndex>, standing: Standing) -> Result<Loaded, OpenError> {
+        let Some(SavedIndex { header, index, bytes }) = saved else { return Ok(Loaded::default()) };
         // One that is ahead was saved before the engine's file was put back to an earlier one.
         let is_ahead = header.position.index > standing.position.index || header.revision > standing.revision;
         if header.identity != self.engine.identity() || is_ahead {
-            return Loaded::default();
+            // It must not be taken for one that is behind once history has grown.
+            self.engine.forget_beside().map_err(OpenError::Io)?;
+            return Ok(Loaded::default());
         }
         self.now.index = index;
         self.backlog.found_index(bytes, header.stored_bytes);
-        Loaded { revision: header.revision, counted: header.counted }
+        Ok(Loaded { revision: header.revision, counted: header.counted })
     }
 
     /// Completes the index from history behind what is loaded.
