@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::damage::{BadBlock, Damage};
 use crate::engine::{Engine, EngineError, EngineView, Record, WriteBatch};
 use crate::figures::Measures;
-use crate::mvcc::history::{self, BLOCK_BYTES_MAX, Block};
+use crate::mvcc::history::{self, Block};
 use crate::mvcc::key_index::KeyIndex;
 use crate::mvcc::revision::Revision;
 use crate::records::Standing;
@@ -525,7 +525,7 @@ impl Shared {
         drop(state);
 
         records.push(standing.record());
-        let batch = WriteBatch { blocks: sealed(&blocks), removed: Vec::new(), records };
+        let batch = WriteBatch { blocks: history::stored_blocks(&blocks), removed: Vec::new(), records };
         let written = self.measures.commits.time(|| self.engine.write(&batch));
 
         let mut state = self.state();
@@ -599,23 +599,6 @@ impl Shared {
         self.bell.notify_all();
         state.has_dropped() && state.failure.is_none()
     }
-}
-
-/// Blocks as they are stored: small ones that follow each other share one.
-fn sealed(blocks: &[Arc<Block>]) -> Vec<(Revision, Vec<u8>)> {
-    let mut stored = Vec::new();
-    let mut rest = blocks;
-    while let Some(first) = rest.first() {
-        let mut bytes = 0;
-        let share = rest.iter().take_while(|block| {
-            bytes += block.len();
-            bytes <= BLOCK_BYTES_MAX
-        });
-        let (together, after) = rest.split_at(share.count().max(1));
-        stored.push((first.first, history::sealed(together)));
-        rest = after;
-    }
-    stored
 }
 
 /// A block shorter than this shares a page with others.
