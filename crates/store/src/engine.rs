@@ -30,6 +30,9 @@ pub trait Engine: Send + Sync {
     /// Bytes that the engine takes up.
     fn size(&self) -> u64;
 
+    /// Bytes of its pages that it keeps in memory.
+    fn cached_bytes(&self) -> usize;
+
     /// Gives back the space that is not in use, if there is room to do so: what is durable is the same before and after, also
     /// in a crash. Not called while it is written to. Calls `rest` between its pieces.
     ///

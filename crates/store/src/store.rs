@@ -64,10 +64,10 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            value_cache_bytes: 256 << 20,
-            engine_cache_bytes: 64 << 20,
+            value_cache_bytes: 64 << 20,
+            engine_cache_bytes: 16 << 20,
             index_interval_bytes: 64 << 20,
-            backlog_bytes_max: 256 << 20,
+            backlog_bytes_max: 64 << 20,
             commit_interval: Duration::from_millis(200),
             mailbox_bytes_max: 1 << 20,
             few_keys: 1_024,
@@ -381,6 +381,8 @@ impl Store {
             versions: self.now.index.versions(),
             resident_value_bytes: self.now.recent.bytes(),
             backlog_bytes: self.backlog.bytes(),
+            index_bytes: self.now.index.bytes(),
+            engine_cache_bytes: self.engine.cached_bytes(),
             watches: self.watchers.count(),
             leases: self.leases.len(),
         }
@@ -482,6 +484,10 @@ pub struct Sizes {
     pub resident_value_bytes: usize,
     /// What waits for the engine, in bytes.
     pub backlog_bytes: usize,
+    /// The index of keys, about, in bytes of memory.
+    pub index_bytes: usize,
+    /// Pages that the engine keeps in memory, in bytes.
+    pub engine_cache_bytes: usize,
     /// Watches of all streams.
     pub watches: usize,
     /// Leases that have not ended.

@@ -172,6 +172,10 @@ impl Engine for MemoryEngine {
         self.disk().contents.blocks.values().map(|block| block.len()).sum::<usize>() as u64
     }
 
+    fn cached_bytes(&self) -> usize {
+        0
+    }
+
     fn defragment(&self, _: &mut dyn FnMut()) -> Result<(), EngineError> {
         Ok(())
     }

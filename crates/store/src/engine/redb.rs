@@ -226,6 +226,10 @@ impl Engine for RedbEngine {
         self.now().file.metadata().map_or(0, |metadata| metadata.len())
     }
 
+    fn cached_bytes(&self) -> usize {
+        self.database().cache_stats().used_bytes()
+    }
+
     fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {
         let database = self.database();
         let transaction = database.begin_read().map_err(failed)?;

@@ -25,6 +25,7 @@ pub(crate) struct Builder {
     leaves: Vec<Arc<Node>>,
     keys: usize,
     versions: usize,
+    key_bytes: usize,
 }
 
 impl Builder {
@@ -39,7 +40,10 @@ impl Builder {
         if !follows {
             return false;
         }
-        self.keys += usize::from(self.leaf.last().is_none_or(|(last, _)| last != key));
+        if self.leaf.last().is_none_or(|(last, _)| last != key) {
+            self.keys += 1;
+            self.key_bytes += key.len();
+        }
         self.versions += 1;
         if self.leaf.is_filled(key.len()) {
             let filled = self.leaf.take_filled();
@@ -55,6 +59,6 @@ impl Builder {
             self.leaves.push(Arc::new(Node::Leaf(last)));
         }
         let Some(root) = Node::over(self.leaves) else { return KeyIndex::default() };
-        KeyIndex { root, keys: self.keys, versions: self.versions }
+        KeyIndex { root, keys: self.keys, versions: self.versions, key_bytes: self.key_bytes }
     }
 }

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+pub(super) use super::packed::SLOT_BYTES;
 use super::packed::{Packed, common, make_room};
 use super::version::Version;
 use crate::mvcc::revision::Revision;

@@ -24,6 +24,9 @@ struct Slot {
     number: u32,
 }
 
+/// What a string takes up beside its bytes.
+pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
+
 /// How many slots are made room for at once: a node has little to spare, and memory is what an index is short of.
 const SLOTS_STEP: usize = 4;
 const BYTES_STEP: usize = 32;

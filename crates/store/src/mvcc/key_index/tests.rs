@@ -67,6 +67,7 @@ fn push(index: &mut KeyIndex, plain: &mut Plain, key: &[u8], revision: Revision,
 fn assert_same(index: &KeyIndex, plain: &Plain, newest: i64, dice: &mut Dice) {
     assert_eq!(index.keys(), plain.len());
     assert_eq!(index.versions(), plain.values().map(Vec::len).sum::<usize>());
+    assert_eq!(index.key_bytes, plain.keys().map(Vec::len).sum::<usize>());
     let everything = KeyRange::From { start: Bytes::new() };
     for revision in [dice.below(newest as u64 + 1) as i64, newest] {
         let expected = plain.iter().filter_map(|(key, versions)| Some((&key[..], visible(versions, revision)?)));
