@@ -12,6 +12,9 @@ use crate::mvcc::revision::Revision;
 /// and no more: pages are as long as a power of two.
 pub(crate) const BLOCK_BYTES_MAX: usize = (16 << 10) - 128;
 
+/// A block with more events than these takes memory for a whole block at once.
+const EVENTS_OF_A_SHORT_BLOCK: usize = 4;
+
 /// What a block starts with, in front of its events: their CRC32C.
 const CHECKSUM_BYTES: usize = 4;
 
@@ -139,6 +142,12 @@ impl Block {
     /// Adds a later event.
     pub fn push(&mut self, event: &Event<'_>) {
         assert!(event.revision > self.last, "{} comes after {}", event.revision, self.last);
+        if self.count() == EVENTS_OF_A_SHORT_BLOCK {
+            // More are probably to come: as many as fill it, if they are like those that it has.
+            let room = BLOCK_BYTES_MAX.saturating_sub(self.bytes.len());
+            self.starts.reserve(room / (self.bytes.len() / EVENTS_OF_A_SHORT_BLOCK).max(16));
+            self.bytes.reserve(room);
+        }
         self.starts.push(self.bytes.len() as u32);
         event.encode(&mut self.bytes);
         self.last = event.revision;
