@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::audit::AuditOptions;
 use crate::edge::threads_by_default;
+use crate::memory::{MEMORY_BUDGET_MIN, Memory};
 use arguments::Settings;
 pub use auth::BadAuthToken;
 pub(crate) use auth::{AuthOptions, JwtOptions, SignMethod, TokenKind};
@@ -56,6 +57,7 @@ pub struct Config {
     pub(crate) heartbeat: Duration,
     pub(crate) election_timeout: Duration,
     pub(crate) limits: Limits,
+    pub(crate) memory: Memory,
     /// How often calls may be made.
     pub(crate) rate_limits: Vec<Rule>,
     pub(crate) auth: AuthOptions,
@@ -218,6 +220,7 @@ impl Config {
             heartbeat,
             election_timeout,
             limits: limits(settings)?,
+            memory: memory(settings)?,
             rate_limits: rate_limits(settings)?,
             auth: auth::auth_options(settings)?,
             strict_reconfig: is_on(settings, "strict-reconfig-check"),
@@ -390,6 +393,17 @@ fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
         watches_per_address: saturated(at_least(settings, "max-watches-per-address", 1)?),
         pending_bytes_per_address: saturated(at_least(settings, "max-pending-bytes-per-address", 1)?),
     })
+}
+
+fn memory(settings: &Settings) -> Result<Memory, ConfigError> {
+    const BUDGET: &str = "memory-budget";
+    let values = saturated(at_least(settings, "value-cache-bytes", 0)?);
+    if integer(settings, BUDGET) == 0 {
+        return Ok(Memory { values, ..Memory::default() });
+    }
+    let divided = Memory::divided(saturated(at_least(settings, BUDGET, MEMORY_BUDGET_MIN)?));
+    let is_given = settings.given("value-cache-bytes").is_some();
+    Ok(if is_given { Memory { values, ..divided } } else { divided })
 }
 
 fn rate_limits(settings: &Settings) -> Result<Vec<Rule>, ConfigError> {

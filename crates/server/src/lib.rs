@@ -40,6 +40,7 @@ pub mod fuzzing;
 mod json;
 mod limits;
 mod members;
+mod memory;
 mod peer_certificates;
 mod rpc;
 pub mod serve;

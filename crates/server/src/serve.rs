@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use vlot::net::Listen;
 use vlot::tasks::{Runtime, Work};
 use vlot::{GroupId, Node, NodeId};
-use vlot_store::store::{Options, Store};
+use vlot_store::store::Store;
 use vlot_tls::Server;
 
 use crate::audit::Audit;
@@ -69,7 +69,7 @@ pub async fn serve(
     let Start { membership, peers } = start(&config, &page_client, &mut data_dir).await?;
     let identity = membership.identity();
     let metrics = Arc::new(Metrics::new(config.extensive_metrics));
-    let store = Store::open(&data_dir.path.join("store"), Options::default())
+    let store = Store::open(&data_dir.path.join("store"), config.memory.store_options())
         .map_err(|error| ServeError::Store { data_dir: data_dir.path.clone(), error })?;
     let pages = PeerPages::default();
     let options = node_options(&config, identity, peers, &pages, &data_dir.path)?;
@@ -279,7 +279,7 @@ fn node_options(
     };
     let own = config.cluster.members.iter().find(|(name, _)| *name == config.name);
     let LogKept { snapshot_count, catch_up } = config.log_kept;
-    Ok(vlot::Options {
+    let mut options = vlot::Options {
         cluster: identity.cluster,
         node: NodeId(identity.member),
         listen: Listen::At(listen.to_string()),
@@ -296,7 +296,9 @@ fn node_options(
         runtime: Some(Arc::new(NamedThreads(Handle::current()))),
         recorder: Some(vlot::recorder::Limits { label: config.name.clone(), ..Default::default() }),
         ..vlot::Options::new(data_dir.join("log"))
-    })
+    };
+    config.memory.narrow(&mut options);
+    Ok(options)
 }
 
 /// The runtime that the node is served on, with threads whose names say whose they are.

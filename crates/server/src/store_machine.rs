@@ -276,7 +276,7 @@ impl StateMachine for StoreMachine {
     }
 
     fn close(&mut self) {
-        if let Err(failure) = self.store.flush() {
+        if let Err(failure) = self.store.finish() {
             warn!(%failure, "the store was not written down; the log has everything");
         }
     }

@@ -1,9 +1,10 @@
 //! What waits for the engine, and the thread that takes it there.
 //!
-//! Owns the queue between the store and its background thread, its bound, and how far history is durable. Must not know
-//! what commands do. This is the one file of the crate that has a thread and looks at a clock.
+//! Owns the queue between the store and its background thread, its bound, how far history is durable, and when the index is saved
+//! beside it. Must not know what commands do. This is the one file of the crate that has a thread and looks at a clock.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,9 +12,12 @@ use std::time::{Duration, Instant};
 use crate::damage::{BadBlock, Damage};
 use crate::engine::{Engine, EngineError, EngineView, Record, WriteBatch};
 use crate::figures::Measures;
-use crate::mvcc::history::{self, BLOCK_BYTES_MAX, Block};
+use crate::mvcc::history::{self, Block};
+use crate::mvcc::key_index::KeyIndex;
 use crate::mvcc::revision::Revision;
 use crate::records::Standing;
+use crate::saved_index::{self, Header};
+use crate::store::Options;
 
 /// With so many bytes waiting the thread does not wait for the interval to end.
 const BATCH_BYTES: usize = 8 << 20;
@@ -25,6 +29,12 @@ const THINNED_BLOCKS_MAX: usize = 128;
 /// How far the thread stands back behind those that somebody waits for: a third of their share where there are fewer cores
 /// than there is work. No more, since those wait once too much waits for it.
 const NICENESS: i32 = 5;
+/// The index is saved once so many times more history has come since it was saved last than that took.
+const HISTORY_FOR_INDEX: u64 = 4;
+/// What a version counts for, in bytes of history, that compaction gives up.
+const GIVEN_UP_BYTES: u64 = 64;
+/// So many times less history is enough where there was a saved index and is none, or when the store is closed.
+const LESS_HISTORY: u64 = 16;
 /// The longest rest between two pieces of work that nobody waits for.
 const REST_MAX: Duration = Duration::from_millis(100);
 
@@ -34,6 +44,8 @@ pub(crate) struct Backlog {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     bytes_max: usize,
+    /// The index is saved once so much history has come, at least.
+    index_interval_bytes: u64,
 }
 
 struct Shared {
@@ -87,6 +99,21 @@ struct State {
     view: Option<Arc<dyn EngineView>>,
     /// What the blocks in the engine take up.
     stored_bytes: u64,
+    saving: Saving,
+}
+
+/// The index on its way to where it is saved.
+#[derive(Default)]
+struct Saving {
+    /// The index after a position, to be saved once that is durable.
+    waiting: Option<(KeyIndex, Standing)>,
+    is_under_way: bool,
+    /// Whether there is one. A version that leaves the engine makes it useless.
+    is_saved: bool,
+    /// How long the last one was. Zero if there was none.
+    bytes: u64,
+    /// History that came since it was handed over.
+    unsaved_bytes: u64,
 }
 
 impl State {
@@ -98,13 +125,21 @@ impl State {
         !self.dropped.is_empty() || !self.given_up.is_empty()
     }
 
+    fn may_thin_out(&self) -> bool {
+        self.has_dropped() && self.failure.is_none() && self.durable.compacted >= self.dropped_by
+    }
+
     fn bytes(&self) -> usize {
         self.waiting_bytes + self.writing_bytes
+    }
+
+    fn is_index_to_be_saved(&self) -> bool {
+        self.saving.waiting.is_some() && self.failure.is_none()
     }
 }
 
 impl Backlog {
-    pub fn new(engine: Arc<dyn Engine>, standing: Standing, bytes_max: usize, measures: Arc<Measures>) -> Self {
+    pub fn new(engine: Arc<dyn Engine>, standing: Standing, options: &Options, measures: Arc<Measures>) -> Self {
         let state = State {
             waiting: Vec::new(),
             waiting_bytes: 0,
@@ -126,14 +161,25 @@ impl Backlog {
             failure: None,
             view: None,
             stored_bytes: 0,
+            saving: Saving::default(),
         };
         let shared = Arc::new(Shared { engine, measures, state: Mutex::new(state), bell: Condvar::new() });
-        Self { shared, thread: None, bytes_max }
+        let Options { backlog_bytes_max: bytes_max, index_interval_bytes, .. } = *options;
+        Self { shared, thread: None, bytes_max, index_interval_bytes }
     }
 
     /// Counts a block that was found in the engine.
     pub fn found(&self, block_bytes: usize) {
-        self.shared.state().stored_bytes += room_of(block_bytes);
+        let mut state = self.shared.state();
+        state.stored_bytes += room_of(block_bytes);
+        state.saving.unsaved_bytes += block_bytes as u64;
+    }
+
+    /// Counts what was found in an index that was saved, of so many bytes.
+    pub fn found_index(&self, bytes: u64, stored_bytes: u64) {
+        let mut state = self.shared.state();
+        state.stored_bytes += stored_bytes;
+        (state.saving.is_saved, state.saving.bytes) = (true, bytes);
     }
 
     /// What history takes up in the engine, and will once it has what waits for it.
@@ -160,21 +206,38 @@ impl Backlog {
     }
 
     /// Takes over a batch's history and where it led. Blocks while too much waits, unless no thread would take it: then
-    /// it is the owner's to see that no more comes.
-    pub fn push(&self, blocks: &[Arc<Block>], records: &mut Vec<Record>, standing: Standing) {
+    /// it is the owner's to see that no more comes. Returns whether it is time to save the index.
+    pub fn push(&self, blocks: &[Arc<Block>], records: &mut Vec<Record>, standing: Standing) -> bool {
         let mut state = self.shared.state();
         let takes = |state: &State| state.failure.is_none() && !state.lacks_room;
         while self.thread.is_some() && state.bytes() > self.bytes_max && takes(&state) {
             state = self.shared.wait(state);
         }
         let was_idle = state.is_durable();
-        state.waiting_bytes += blocks.iter().map(|block| block.len()).sum::<usize>();
+        let bytes = blocks.iter().map(|block| block.len()).sum::<usize>();
+        state.waiting_bytes += bytes;
+        state.saving.unsaved_bytes += bytes as u64;
         state.waiting.extend_from_slice(blocks);
         state.records.extend(records.drain(..));
         state.standing = standing;
         if was_idle || state.waiting_bytes > BATCH_BYTES {
             self.shared.bell.notify_all();
         }
+        state.saving.is_due(self.index_interval_bytes)
+    }
+
+    /// Hands over the index as it is after what was pushed last. Nothing may be given up of it that is still in the engine:
+    /// what is loaded with a saved index would stay there for ever.
+    pub fn save_index(&self, index: KeyIndex, standing: Standing) {
+        let mut state = self.shared.state();
+        state.saving.waiting = Some((index, standing));
+        state.saving.unsaved_bytes = 0;
+        self.shared.bell.notify_all();
+    }
+
+    /// Whether saving the index would spare the next start some work.
+    pub fn is_worth_saving(&self) -> bool {
+        self.shared.state().saving.is_worth_it(self.index_interval_bytes)
     }
 
     /// Hands over versions that no reader can ask for since the compaction at `compacted`, to be taken out of the engine.
@@ -185,6 +248,8 @@ impl Backlog {
         }
         let mut state = self.shared.state();
         state.thinning_since.get_or_insert_with(Instant::now);
+        let versions = given_up.iter().map(Vec::len).sum::<usize>() as u64;
+        state.saving.unsaved_bytes += versions * GIVEN_UP_BYTES;
         state.given_up.append(&mut given_up);
         state.dropped_by = compacted;
         self.shared.bell.notify_all();
@@ -213,17 +278,33 @@ impl Backlog {
         if self.thread.is_none() {
             self.shared.write_waiting();
             while self.shared.thin_out() {}
+            self.shared.save_index(false);
         }
-        let mut state = self.shared.state();
-        state.hurry = true;
-        self.shared.bell.notify_all();
-        while !state.is_durable() && state.failure.is_none() && !state.lacks_room {
-            state = self.shared.wait(state);
-        }
-        state.hurry = false;
+        let state = self.wait_until(State::is_durable);
         let lacks_room = state.lacks_room && !state.is_durable();
         let no_room = lacks_room.then_some(EngineError::NoRoom);
         state.failure.clone().or(no_room).map_or(Ok(()), Err)
+    }
+
+    /// Waits until an index that was handed over is saved, if it can be, and what was handed over before is durable.
+    pub fn finish_saving(&self) {
+        if self.thread.is_none() {
+            self.shared.save_index(false);
+            return;
+        }
+        drop(self.wait_until(|state| !state.is_index_to_be_saved() && !state.saving.is_under_way));
+    }
+
+    /// Has the thread hurry until something is so, or cannot be.
+    fn wait_until(&self, is_so: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.shared.state();
+        state.hurry = true;
+        self.shared.bell.notify_all();
+        while !is_so(&state) && state.failure.is_none() && !state.lacks_room {
+            state = self.shared.wait(state);
+        }
+        state.hurry = false;
+        state
     }
 
     pub fn durable(&self) -> Standing {
@@ -254,6 +335,26 @@ impl Backlog {
         let view = self.shared.engine.view()?;
         state.view = Some(Arc::clone(&view));
         Ok(view)
+    }
+}
+
+impl Saving {
+    fn is_due(&self, interval_bytes: u64) -> bool {
+        let enough = if self.is_missing() {
+            (interval_bytes / LESS_HISTORY).max(self.bytes / HISTORY_FOR_INDEX)
+        } else {
+            interval_bytes.max(self.bytes * HISTORY_FOR_INDEX)
+        };
+        self.waiting.is_none() && !self.is_under_way && self.unsaved_bytes > enough
+    }
+
+    fn is_worth_it(&self, interval_bytes: u64) -> bool {
+        self.is_missing() || self.unsaved_bytes > interval_bytes / LESS_HISTORY
+    }
+
+    /// Whether there was one, and is none.
+    fn is_missing(&self) -> bool {
+        self.bytes > 0 && !self.is_saved
     }
 }
 
@@ -288,7 +389,10 @@ impl Shared {
     /// One round of the thread: wait for work, gather for an interval, write. False when it should end.
     fn work(&self, interval: Duration) -> bool {
         let mut state = self.state();
-        while !state.stop && state.is_durable() && !state.has_dropped() && !state.defragment {
+        let has_work = |state: &State| {
+            !state.is_durable() || state.has_dropped() || state.defragment || state.is_index_to_be_saved()
+        };
+        while !state.stop && !has_work(&state) {
             state = self.wait(state);
         }
         let until = Instant::now() + if state.has_dropped() { state.rest } else { interval };
@@ -312,7 +416,64 @@ impl Shared {
         self.write_waiting();
         self.thin_out();
         self.defragment();
+        self.save_index(true);
         true
+    }
+
+    /// Saves the index that was handed over, if what it is of is durable. If it cannot be saved, the next start reads history.
+    fn save_index(&self, rests: bool) {
+        let mut state = self.state();
+        if state.failure.is_some() {
+            return;
+        }
+        let durable = state.durable.position.index;
+        let Some((index, of)) = state.saving.waiting.take_if(|(_, of)| of.position.index <= durable) else { return };
+        let header = Header {
+            identity: self.engine.identity(),
+            position: of.position,
+            revision: of.revision,
+            stored_bytes: state.stored_bytes,
+            counted: state.durable.revision,
+        };
+        state.saving.is_under_way = true;
+        drop(state);
+
+        let mut bytes = 0;
+        let saved = self.engine.save_beside(&mut |out| {
+            let mut begun = Instant::now();
+            bytes = saved_index::write(&header, &index, out, &mut || {
+                self.write_meanwhile(begun.elapsed(), rests)?;
+                begun = Instant::now();
+                Ok(())
+            })?;
+            Ok(())
+        });
+        drop(index);
+        let mut state = self.state();
+        state.saving.is_under_way = false;
+        if saved.is_ok() {
+            (state.saving.is_saved, state.saving.bytes) = (true, bytes);
+        }
+        self.bell.notify_all();
+    }
+
+    /// Between two pieces of work that nobody waits for, the first of which took so long: writes what waits, if that is much,
+    /// and rests.
+    fn write_meanwhile(&self, took: Duration, rests: bool) -> io::Result<()> {
+        let state = self.state();
+        let (is_much, in_a_hurry) = (state.waiting_bytes >= BATCH_BYTES / 2, state.hurry);
+        if state.stop || state.failure.is_some() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        drop(state);
+        if rests && is_much && self.has_room() {
+            self.write_waiting();
+        }
+        if rests && !in_a_hurry {
+            // As long as the piece took: the log writes to the same disk.
+            std::thread::sleep(took.min(REST_MAX));
+        }
+        Ok(())
     }
 
     /// Has the engine written anew, if that is asked for and nothing waits to be taken out of it.
@@ -364,7 +525,7 @@ impl Shared {
         drop(state);
 
         records.push(standing.record());
-        let batch = WriteBatch { blocks: sealed(&blocks), removed: Vec::new(), records };
+        let batch = WriteBatch { blocks: history::stored_blocks(&blocks), removed: Vec::new(), records };
         let written = self.measures.commits.time(|| self.engine.write(&batch));
 
         let mut state = self.state();
@@ -385,8 +546,22 @@ impl Shared {
     /// Takes given-up versions out of some blocks, in a transaction of its own. Returns whether there are more.
     fn thin_out(&self) -> bool {
         let mut state = self.state();
-        if !state.has_dropped() || state.failure.is_some() || state.durable.compacted < state.dropped_by {
+        if !state.may_thin_out() {
             return false;
+        }
+        // It has versions that will not be there.
+        state.saving.waiting = None;
+        if std::mem::take(&mut state.saving.is_saved) {
+            drop(state);
+            if let Err(error) = self.engine.forget_beside() {
+                self.state().failure = Some(EngineError::Failed(error.to_string()));
+                return false;
+            }
+            state = self.state();
+            // A later compaction, which is not durable, may have given up more meanwhile.
+            if !state.may_thin_out() {
+                return false;
+            }
         }
         let given_up = std::mem::take(&mut state.given_up);
         let mut dropped = std::mem::take(&mut state.dropped);
@@ -424,23 +599,6 @@ impl Shared {
         self.bell.notify_all();
         state.has_dropped() && state.failure.is_none()
     }
-}
-
-/// Blocks as they are stored: small ones that follow each other share one.
-fn sealed(blocks: &[Arc<Block>]) -> Vec<(Revision, Vec<u8>)> {
-    let mut stored = Vec::new();
-    let mut rest = blocks;
-    while let Some(first) = rest.first() {
-        let mut bytes = 0;
-        let share = rest.iter().take_while(|block| {
-            bytes += block.len();
-            bytes <= BLOCK_BYTES_MAX
-        });
-        let (together, after) = rest.split_at(share.count().max(1));
-        stored.push((first.first, history::sealed(together)));
-        rest = after;
-    }
-    stored
 }
 
 /// A block shorter than this shares a page with others.

@@ -4,9 +4,10 @@
 //! neither events nor what the records say. The background thread alone writes; any thread reads, through
 //! a view of one moment.
 
+use std::fmt;
+use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::{fmt, io};
 
 use crate::damage::Damage;
 use crate::mvcc::revision::Revision;
@@ -29,6 +30,9 @@ pub trait Engine: Send + Sync {
     /// Bytes that the engine takes up.
     fn size(&self) -> u64;
 
+    /// Bytes of its pages that it keeps in memory.
+    fn cached_bytes(&self) -> usize;
+
     /// Gives back the space that is not in use, if there is room to do so: what is durable is the same before and after, also
     /// in a crash. Not called while it is written to. Calls `rest` between its pieces.
     ///
@@ -45,6 +49,25 @@ pub trait Engine: Send + Sync {
 
     /// How many views are held at this moment, as far as that costs next to nothing to tell.
     fn views(&self) -> usize;
+
+    /// What names this history: no other engine has it, nor has one that took this one's place.
+    fn identity(&self) -> [u8; 16];
+
+    /// Keeps beside history what `write` writes, in the place of what was kept so before: durably, and in one step. It can
+    /// be made again from history, and is no part of it.
+    ///
+    /// # Errors
+    /// What was kept before is kept, or nothing is.
+    fn save_beside(&self, write: &mut Save<'_>) -> io::Result<()>;
+
+    /// What was kept so last.
+    fn saved_beside(&self) -> Option<Box<dyn Read>>;
+
+    /// Keeps it no longer: durably, before this returns.
+    ///
+    /// # Errors
+    /// It may still be kept.
+    fn forget_beside(&self) -> io::Result<()>;
 
     /// Begins another engine, empty and out of sight, that can take the place of this one.
     ///
@@ -93,6 +116,9 @@ pub trait Successor {
 
 /// Called with a block's key and its bytes.
 pub type Visit<'a> = dyn FnMut(Revision, &[u8]) -> ControlFlow<()> + 'a;
+
+/// Writes what is kept beside history.
+pub type Save<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a;
 
 /// A small named value beside the blocks.
 pub type Record = (Vec<u8>, Vec<u8>);

@@ -52,6 +52,8 @@ pub struct Figures {
     pub compactions: Distribution,
     /// When the last of these ended, since 1970.
     pub compacted_at: Option<Duration>,
+    /// Events of history that were read when the store was opened: all that a saved index did not spare.
+    pub loaded_events: u64,
     /// Views of the engine that are held at this moment, the store's own included.
     pub engine_views: u64,
 }
@@ -102,6 +104,7 @@ pub(crate) struct Measures {
     compactions: Histogram,
     /// In milliseconds; zero if there was none.
     compacted_at: AtomicU64,
+    loaded_events: AtomicU64,
 }
 
 impl Default for Measures {
@@ -125,6 +128,7 @@ impl Default for Measures {
             thinnings: Histogram::doubling(Duration::from_millis(1), 13),
             compactions: Histogram::doubling(Duration::from_millis(100), 14),
             compacted_at: AtomicU64::new(0),
+            loaded_events: AtomicU64::new(0),
         }
     }
 }
@@ -172,6 +176,11 @@ impl Measures {
         self.thinned_versions.fetch_add(versions as u64, Relaxed);
     }
 
+    /// A store was opened, and read so many events for that.
+    pub fn loaded(&self, events: u64) {
+        self.loaded_events.store(events, Relaxed);
+    }
+
     /// Nothing of what compactions gave up is left in the engine.
     pub fn compacted(&self, took: Duration) {
         self.compactions.observe(took);
@@ -201,6 +210,7 @@ impl Measures {
             thinnings: self.thinnings.read(),
             compactions: self.compactions.read(),
             compacted_at: compacted_at.map(Duration::from_millis),
+            loaded_events: self.loaded_events.load(Relaxed),
             engine_views: 0,
         }
     }

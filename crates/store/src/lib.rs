@@ -44,6 +44,7 @@ mod prompt;
 pub mod quota;
 mod records;
 pub mod refusal;
+mod saved_index;
 pub mod snapshot;
 pub mod store;
 mod txn;

@@ -47,6 +47,9 @@ pub struct Options {
     pub value_cache_bytes: usize,
     /// How many bytes of its own pages the engine keeps in memory.
     pub engine_cache_bytes: usize,
+    /// How many bytes of history come, at least, before the index is saved again, so that a start need not read all of history.
+    /// More than that where the index is large: it is not to be a great part of what is written.
+    pub index_interval_bytes: u64,
     /// How many bytes may wait for the engine. Beyond it [`Store::end_batch`] blocks until there is room.
     pub backlog_bytes_max: usize,
     /// How long changes are gathered for one synced transaction of the engine.
@@ -61,9 +64,10 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            value_cache_bytes: 256 << 20,
-            engine_cache_bytes: 64 << 20,
-            backlog_bytes_max: 256 << 20,
+            value_cache_bytes: 64 << 20,
+            engine_cache_bytes: 16 << 20,
+            index_interval_bytes: 64 << 20,
+            backlog_bytes_max: 64 << 20,
             commit_interval: Duration::from_millis(200),
             mailbox_bytes_max: 1 << 20,
             few_keys: 1_024,
@@ -305,9 +309,13 @@ impl Store {
         self.batch.extend(self.now.recent.close());
         let batch = std::mem::take(&mut self.batch);
         self.leases.take_records(&mut self.records);
-        self.backlog.push(&batch, &mut self.records, Standing { position: self.applied, revision, compacted });
+        let standing = Standing { position: self.applied, revision, compacted };
+        let is_index_due = self.backlog.push(&batch, &mut self.records, standing);
         self.publish(&batch);
         self.evict();
+        if is_index_due && !self.is_compacting() {
+            self.backlog.save_index(self.now.index.clone(), standing);
+        }
     }
 
     /// Lets the oldest events leave memory until the rest is within bounds. None that is not durable yet.
@@ -373,6 +381,8 @@ impl Store {
             versions: self.now.index.versions(),
             resident_value_bytes: self.now.recent.bytes(),
             backlog_bytes: self.backlog.bytes(),
+            index_bytes: self.now.index.bytes(),
+            engine_cache_bytes: self.engine.cached_bytes(),
             watches: self.watchers.count(),
             leases: self.leases.len(),
         }
@@ -418,7 +428,22 @@ impl Store {
     /// # Errors
     /// The engine has failed.
     pub fn close(mut self) -> Result<(), EngineError> {
-        self.flush()
+        self.finish()
+    }
+
+    /// As [`Store::flush`], and leaves behind what makes the next start quick. To be called when nothing more comes.
+    ///
+    /// # Errors
+    /// The engine has failed.
+    pub fn finish(&mut self) -> Result<(), EngineError> {
+        self.flush()?;
+        if self.backlog.is_worth_saving() && !self.is_compacting() && !self.is_broken() {
+            let Moment { revision, compacted, .. } = self.now;
+            let standing = Standing { position: self.applied, revision, compacted };
+            self.backlog.save_index(self.now.index.clone(), standing);
+        }
+        self.backlog.finish_saving();
+        Ok(())
     }
 }
 
@@ -459,6 +484,10 @@ pub struct Sizes {
     pub resident_value_bytes: usize,
     /// What waits for the engine, in bytes.
     pub backlog_bytes: usize,
+    /// The index of keys, about, in bytes of memory.
+    pub index_bytes: usize,
+    /// Pages that the engine keeps in memory, in bytes.
+    pub engine_cache_bytes: usize,
     /// Watches of all streams.
     pub watches: usize,
     /// Leases that have not ended.

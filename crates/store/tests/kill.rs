@@ -33,7 +33,8 @@ fn advance(store: &mut Store) {
 #[test]
 fn the_victim() {
     let Ok(dir) = std::env::var(DIR) else { return };
-    let options = Options { commit_interval: Duration::from_millis(2), ..Options::default() };
+    let options =
+        Options { commit_interval: Duration::from_millis(2), index_interval_bytes: 300, ..Options::default() };
     let mut store = Store::open(Path::new(&dir), options).unwrap();
     loop {
         advance(&mut store);

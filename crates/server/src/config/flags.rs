@@ -125,6 +125,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("backend-bbolt-freelist-type", Text, "map", NO_BBOLT),
     flag("backend-batch-interval", Duration, "0s", NO_BBOLT),
     flag("backend-batch-limit", Integer, "0", NO_BBOLT),
+    // Not etcd's: how much memory is taken.
+    flag("value-cache-bytes", Integer, "67108864", Honoured),
+    flag("memory-budget", Integer, "0", Honoured),
     flag("max-txn-ops", Integer, "128", Honoured),
     flag("max-request-bytes", Integer, "1572864", Honoured),
     flag("max-concurrent-streams", Integer, "4294967295", Honoured),

@@ -6,6 +6,7 @@ use vlot::tls::{ServerCheck, Speaks, Verify};
 
 use super::flags::{FLAGS, Kind, Treatment};
 use super::*;
+use crate::memory::Memory;
 use vlot_tls::{KeyPairFiles, NameRule, Roots};
 
 fn read(arguments: &str) -> Result<Config, ConfigError> {
@@ -379,6 +380,20 @@ fn tls_that_cannot_be_spoken_is_refused() {
         let line = refusal(arguments);
         assert!(line.starts_with(start), "{line}");
     }
+}
+
+#[test]
+fn a_budget_of_memory_is_divided_and_a_part_of_it_may_be_given() {
+    let usual = read("").unwrap().memory;
+    assert_eq!(usual, Memory::default());
+    assert_eq!(usual.values, 64 << 20);
+    assert_eq!(read("--value-cache-bytes 7").unwrap().memory, Memory { values: 7, ..usual });
+    let divided = read("--memory-budget 268435456").unwrap().memory;
+    assert_eq!(divided, Memory::divided(256 << 20));
+    let both = read("--memory-budget 268435456 --value-cache-bytes 7").unwrap().memory;
+    assert_eq!(both, Memory { values: 7, ..divided });
+    let line = refusal("--memory-budget 1000000");
+    assert_eq!(line, "--memory-budget=1000000: expected a number of at least 67108864");
 }
 
 #[test]

@@ -7,10 +7,11 @@
 //! [`Store::flush`]: crate::store::Store::flush
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Engine, EngineError, EngineView, Record, Successor, Visit, WriteBatch};
+use super::{Engine, EngineError, EngineView, Record, Save, Successor, Visit, WriteBatch};
 use crate::mvcc::revision::Revision;
 
 /// Clones share what is in it.
@@ -43,6 +44,9 @@ struct Disk {
 struct Contents {
     blocks: Arc<BTreeMap<Revision, Arc<Vec<u8>>>>,
     records: Arc<BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// Counts the histories that took the place of others.
+    identity: u64,
+    beside: Option<Arc<Vec<u8>>>,
 }
 
 impl MemoryEngine {
@@ -78,10 +82,36 @@ impl MemoryEngine {
         }
     }
 
+    /// Damages what is kept beside history, if there is anything. Returns whether there is.
+    pub fn flip_bit_beside(&self, bit: usize) -> bool {
+        let mut disk = self.disk();
+        let Some(bytes) = disk.contents.beside.as_mut().map(Arc::make_mut) else { return false };
+        let place = (bit / 8) % bytes.len();
+        bytes[place] ^= 1 << (bit % 8);
+        true
+    }
+
+    /// A copy of its history, with nothing beside it.
+    #[must_use]
+    pub fn without_what_is_beside(&self) -> Self {
+        let contents = Contents { beside: None, ..self.disk().contents.clone() };
+        Self { disk: Arc::new(Mutex::new(Disk { contents, ..Disk::default() })) }
+    }
+
     /// How many blocks there are.
     #[must_use]
     pub fn blocks(&self) -> usize {
         self.disk().contents.blocks.len()
+    }
+
+    /// Another file than that of the writes that fail.
+    fn keep_beside(&self, bytes: Option<Vec<u8>>) -> io::Result<()> {
+        let mut disk = self.disk();
+        if disk.failed.is_some() {
+            return Err(io::Error::other("told to fail"));
+        }
+        disk.contents.beside = bytes.map(Arc::new);
+        Ok(())
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -142,6 +172,10 @@ impl Engine for MemoryEngine {
         self.disk().contents.blocks.values().map(|block| block.len()).sum::<usize>() as u64
     }
 
+    fn cached_bytes(&self) -> usize {
+        0
+    }
+
     fn defragment(&self, _: &mut dyn FnMut()) -> Result<(), EngineError> {
         Ok(())
     }
@@ -155,8 +189,28 @@ impl Engine for MemoryEngine {
         0
     }
 
+    fn identity(&self) -> [u8; 16] {
+        u128::from(self.disk().contents.identity).to_le_bytes()
+    }
+
+    fn save_beside(&self, write: &mut Save<'_>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        write(&mut bytes)?;
+        self.keep_beside(Some(bytes))
+    }
+
+    fn saved_beside(&self) -> Option<Box<dyn Read>> {
+        let bytes = self.disk().contents.beside.clone()?;
+        Some(Box::new(io::Cursor::new(Vec::clone(&bytes))))
+    }
+
+    fn forget_beside(&self) -> io::Result<()> {
+        self.keep_beside(None)
+    }
+
     fn successor(&self) -> Result<Box<dyn Successor>, EngineError> {
-        Ok(Box::new(Next { place: self.clone(), filled: Contents::default() }))
+        let identity = self.disk().contents.identity + 1;
+        Ok(Box::new(Next { place: self.clone(), filled: Contents { identity, ..Contents::default() } }))
     }
 }
 

@@ -1,8 +1,10 @@
-//! History in a file of redb's: one tree of blocks, one of records.
+//! History in a file of redb's: one tree of blocks, one of records, and one with what names it. Another file beside it, with what
+//! can be made again from history.
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -13,7 +15,7 @@ use redb::{
 };
 use rustix::fs::statvfs;
 
-use super::{Engine, EngineError, EngineView, OpenError, Record, Successor, Visit, WriteBatch};
+use super::{Engine, EngineError, EngineView, OpenError, Record, Save, Successor, Visit, WriteBatch};
 use crate::damage::Damage;
 use crate::mvcc::revision::Revision;
 
@@ -21,12 +23,21 @@ use crate::mvcc::revision::Revision;
 const BLOCKS: TableDefinition<'_, [u8; 12], &[u8]> = TableDefinition::new("blocks");
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
+/// What names the history, under an empty name.
+const IDENTITY: TableDefinition<'_, &[u8], [u8; 16]> = TableDefinition::new("identity");
+
 /// How much of the file system must be free at least before anything is written.
 const ROOM_BYTES: u64 = 4 << 20;
 
 const FILE_NAME: &str = "history.redb";
 /// A file that is being filled to take the place of the other.
 const NEXT_NAME: &str = "history.redb.next";
+
+/// What is kept beside history, and what is being written to take its place.
+const BESIDE_NAME: &str = "index";
+const BESIDE_NEXT_NAME: &str = "index.next";
+/// What is kept beside history is made durable in pieces, for the same reason as below.
+const SYNCED_BYTES: usize = 4 << 20;
 
 /// How much is copied in one transaction.
 const COPIED_BYTES: usize = 4 << 20;
@@ -37,6 +48,7 @@ pub struct RedbEngine {
     now: RwLock<Now>,
     dir: PathBuf,
     cache_bytes: usize,
+    identity: [u8; 16],
 }
 
 /// The file at this moment: it is replaced when it is written anew.
@@ -53,17 +65,27 @@ impl RedbEngine {
     /// They cannot be used, or the file is damaged.
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<Self, OpenError> {
         std::fs::create_dir_all(dir).map_err(OpenError::Io)?;
-        remove_next(dir).map_err(OpenError::Io)?;
+        for left in [NEXT_NAME, BESIDE_NEXT_NAME] {
+            remove(dir, left).map_err(OpenError::Io)?;
+        }
         if dir.join(FILE_NAME).exists() {
-            return Self::open_file(dir, FILE_NAME, cache_bytes);
+            return Self::open_file(dir, FILE_NAME, cache_bytes, new_identity());
         }
         // A file that a crash left half made could not be told from a damaged one.
-        let engine = Self::open_file(dir, NEXT_NAME, cache_bytes)?;
+        let engine = Self::open_file(dir, NEXT_NAME, cache_bytes, new_identity())?;
         engine.take_place().map_err(OpenError::Io)?;
         Ok(engine)
     }
 
-    fn open_file(dir: &Path, name: &str, cache_bytes: usize) -> Result<Self, OpenError> {
+    /// What is kept beside history in `dir`, whether or not there is an engine there. May be read before the engine is open.
+    #[must_use]
+    pub fn saved_beside_in(dir: &Path) -> Option<Box<dyn Read>> {
+        let file = File::open(dir.join(BESIDE_NAME)).ok()?;
+        Some(Box::new(BufReader::new(file)))
+    }
+
+    /// `identity` is for a history that has none.
+    fn open_file(dir: &Path, name: &str, cache_bytes: usize, identity: [u8; 16]) -> Result<Self, OpenError> {
         let path = dir.join(name);
         let mut builder = Database::builder();
         builder.set_cache_size(cache_bytes);
@@ -72,10 +94,26 @@ impl RedbEngine {
         let database = builder.create(&path).map_err(open_error)?;
         let file = File::open(&path).map_err(OpenError::Io)?;
         let now = RwLock::new(Now { database: Arc::new(database), file });
-        let engine = Self { now, dir: dir.to_owned(), cache_bytes };
-        // Both tables exist from the start, so that readers need not tell an empty store from a damaged one.
-        engine.write(&WriteBatch::default()).map_err(OpenError::from)?;
+        let mut engine = Self { now, dir: dir.to_owned(), cache_bytes, identity };
+        engine.begin().map_err(OpenError::from)?;
         Ok(engine)
+    }
+
+    /// Makes what is missing. All tables exist from the start, so that readers need not tell an empty store from a damaged
+    /// one.
+    fn begin(&mut self) -> Result<(), EngineError> {
+        let transaction = self.database().begin_write().map_err(failed)?;
+        {
+            transaction.open_table(BLOCKS).map_err(failed)?;
+            transaction.open_table(RECORDS).map_err(failed)?;
+            let mut identity = transaction.open_table(IDENTITY).map_err(failed)?;
+            let known = identity.get(&[][..]).map_err(failed)?.map(|known| known.value());
+            match known {
+                Some(known) => self.identity = known,
+                None => drop(identity.insert(&[][..], self.identity).map_err(failed)?),
+            }
+        }
+        transaction.commit().map_err(failed)
     }
 
     /// Gives a file that was made beside it the name of the present one: durably, in one step.
@@ -105,8 +143,9 @@ impl RedbEngine {
         if !self.has_room_for(used.get()) {
             return Ok(None);
         }
-        remove_next(&self.dir).map_err(|error| EngineError::Failed(error.to_string()))?;
-        let next = Self::open_file(&self.dir, NEXT_NAME, self.cache_bytes);
+        remove(&self.dir, NEXT_NAME).map_err(|error| EngineError::Failed(error.to_string()))?;
+        // It is the same history.
+        let next = Self::open_file(&self.dir, NEXT_NAME, self.cache_bytes, self.identity);
         let next = next.map_err(|error| EngineError::Failed(error.to_string()))?;
         let mut batch = WriteBatch { records: view.records()?, ..WriteBatch::default() };
         let (mut bytes, mut written) = (0, Ok(()));
@@ -151,8 +190,16 @@ impl RedbEngine {
     }
 }
 
-fn remove_next(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_file(dir.join(NEXT_NAME)) {
+/// Names a history. It need not be unguessable, and no state depends on it.
+fn new_identity() -> [u8; 16] {
+    let drawn = [RandomState::new(), RandomState::new()].map(|state| state.build_hasher().finish().to_le_bytes());
+    let mut identity = [0; 16];
+    identity.copy_from_slice(drawn.as_flattened());
+    identity
+}
+
+fn remove(dir: &Path, name: &str) -> io::Result<()> {
+    match std::fs::remove_file(dir.join(name)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -179,6 +226,10 @@ impl Engine for RedbEngine {
         self.now().file.metadata().map_or(0, |metadata| metadata.len())
     }
 
+    fn cached_bytes(&self) -> usize {
+        self.database().cache_stats().used_bytes()
+    }
+
     fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {
         let database = self.database();
         let transaction = database.begin_read().map_err(failed)?;
@@ -203,10 +254,58 @@ impl Engine for RedbEngine {
         Arc::strong_count(&self.now().database) - 1
     }
 
+    fn identity(&self) -> [u8; 16] {
+        self.identity
+    }
+
+    fn save_beside(&self, write: &mut Save<'_>) -> io::Result<()> {
+        let path = self.dir.join(BESIDE_NEXT_NAME);
+        let mut file = Synced { file: File::create(&path)?, unsynced: 0 };
+        let written = write(&mut file).and_then(|()| file.file.sync_all());
+        if let Err(error) = written {
+            // What is left of it is removed when the store is opened, if it is not now.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        std::fs::rename(&path, self.dir.join(BESIDE_NAME))?;
+        sync(&self.dir)
+    }
+
+    fn saved_beside(&self) -> Option<Box<dyn Read>> {
+        Self::saved_beside_in(&self.dir)
+    }
+
+    fn forget_beside(&self) -> io::Result<()> {
+        remove(&self.dir, BESIDE_NAME)?;
+        sync(&self.dir)
+    }
+
     fn successor(&self) -> Result<Box<dyn Successor>, EngineError> {
-        remove_next(&self.dir).map_err(|error| EngineError::Failed(error.to_string()))?;
-        let next = Self::open_file(&self.dir, NEXT_NAME, self.cache_bytes);
+        remove(&self.dir, NEXT_NAME).map_err(|error| EngineError::Failed(error.to_string()))?;
+        let next = Self::open_file(&self.dir, NEXT_NAME, self.cache_bytes, new_identity());
         Ok(Box::new(Next(next.map_err(|error| EngineError::Failed(error.to_string()))?)))
+    }
+}
+
+/// A file that is made durable as it grows.
+struct Synced {
+    file: File,
+    unsynced: usize,
+}
+
+impl Write for Synced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= SYNCED_BYTES {
+            self.unsynced = 0;
+            self.file.sync_data()?;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -8,8 +8,12 @@ use crate::damage::BadBlock;
 use crate::mvcc::revision::Revision;
 
 /// A block takes events until it would grow beyond this many bytes; a larger event has a block of its own. One insert
-/// into the engine's tree is thereby shared by some fifty small events.
-pub(crate) const BLOCK_BYTES_MAX: usize = 16 << 10;
+/// into the engine's tree is thereby shared by some fifty small events. With what the engine adds it fills a page of 16 KiB
+/// and no more: pages are as long as a power of two.
+pub(crate) const BLOCK_BYTES_MAX: usize = (16 << 10) - 128;
+
+/// A block with more events than these takes memory for a whole block at once.
+const EVENTS_OF_A_SHORT_BLOCK: usize = 4;
 
 /// What a block starts with, in front of its events: their CRC32C.
 const CHECKSUM_BYTES: usize = 4;
@@ -138,6 +142,12 @@ impl Block {
     /// Adds a later event.
     pub fn push(&mut self, event: &Event<'_>) {
         assert!(event.revision > self.last, "{} comes after {}", event.revision, self.last);
+        if self.count() == EVENTS_OF_A_SHORT_BLOCK {
+            // More are probably to come: as many as fill it, if they are like those that it has.
+            let room = BLOCK_BYTES_MAX.saturating_sub(self.bytes.len());
+            self.starts.reserve(room / (self.bytes.len() / EVENTS_OF_A_SHORT_BLOCK).max(16));
+            self.bytes.reserve(room);
+        }
         self.starts.push(self.bytes.len() as u32);
         event.encode(&mut self.bytes);
         self.last = event.revision;
@@ -199,6 +209,19 @@ impl Block {
         self.event_at(place).filter(|event| event.revision == revision)
     }
 
+    /// Where the event of this place begins, or the last one ends.
+    fn start(&self, place: usize) -> usize {
+        self.starts.get(place).map_or(self.bytes.len(), |start| *start as usize)
+    }
+
+    /// How far the events from a place on fit into so many bytes.
+    fn place_within(&self, place: usize, bytes: usize) -> usize {
+        let end = self.start(place) + bytes;
+        let behind =
+            self.starts.get(place + 1..).map_or(0, |starts| starts.partition_point(|start| *start as usize <= end));
+        place + behind + usize::from(place + behind + 1 == self.count() && self.bytes.len() <= end)
+    }
+
     fn event_at(&self, place: usize) -> Option<Event<'_>> {
         let mut rest = &self.bytes[*self.starts.get(place)? as usize..];
         Some(Event::decode(&mut rest).expect("a block in memory holds what was encoded into it"))
@@ -212,7 +235,9 @@ impl Block {
 
     /// The block's bytes as they are stored.
     pub fn sealed(&self) -> Vec<u8> {
-        sealed(std::slice::from_ref(self))
+        let mut bytes = self.bytes.clone();
+        seal(&mut bytes);
+        bytes
     }
 }
 
@@ -246,15 +271,37 @@ pub(crate) fn first_from(count: usize, guess: usize, is_before: impl Fn(usize) -
     low
 }
 
-/// Blocks that follow each other, as one that is stored.
-pub(crate) fn sealed(blocks: &[impl std::borrow::Borrow<Block>]) -> Vec<u8> {
-    let parts = || blocks.iter().map(|block| &block.borrow().bytes[CHECKSUM_BYTES..]);
-    let mut bytes = Vec::with_capacity(CHECKSUM_BYTES + parts().map(<[u8]>::len).sum::<usize>());
-    bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
-    parts().for_each(|part| bytes.extend_from_slice(part));
-    let checksum = crc32c::crc32c(&bytes[CHECKSUM_BYTES..]);
-    bytes[..CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
-    bytes
+/// Blocks that follow each other as they are stored: each stored one is filled with events, wherever those in memory ended.
+/// With the revision of its first event.
+pub(crate) fn stored_blocks(blocks: &[impl std::borrow::Borrow<Block>]) -> Vec<(Revision, Vec<u8>)> {
+    let mut stored: Vec<(Revision, Vec<u8>)> = Vec::new();
+    for block in blocks {
+        let block = block.borrow();
+        let mut place = 0;
+        while let Some(first) = block.revision_at(place) {
+            let room = stored.last().map_or(0, |(_, bytes)| BLOCK_BYTES_MAX.saturating_sub(bytes.len()));
+            let mut upto = block.place_within(place, room);
+            if upto == place {
+                let mut bytes = Vec::with_capacity(BLOCK_BYTES_MAX);
+                bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
+                stored.push((first, bytes));
+                // An event that is larger than a block has one of its own.
+                upto = block.place_within(place, BLOCK_BYTES_MAX - CHECKSUM_BYTES).max(place + 1);
+            }
+            if let Some((_, bytes)) = stored.last_mut() {
+                bytes.extend_from_slice(&block.bytes[block.start(place)..block.start(upto)]);
+            }
+            place = upto;
+        }
+    }
+    stored.iter_mut().for_each(|(_, bytes)| seal(bytes));
+    stored
+}
+
+/// Fills in the checksum.
+fn seal(block: &mut [u8]) {
+    let (checksum, events) = block.split_at_mut(CHECKSUM_BYTES);
+    checksum.copy_from_slice(&crc32c::crc32c(events).to_le_bytes());
 }
 
 /// The events of a stored block, once its checksum holds.
@@ -327,6 +374,40 @@ mod tests {
         let without = block.filtered(|event| event.revision.main != 4).unwrap();
         assert_eq!((without.count(), without.find(Revision { main: 9, sub: 3 })), (2, Some(put(9, b"9"))));
         assert!(block.filtered(|_| false).is_none());
+    }
+
+    #[test]
+    fn stored_blocks_are_filled_and_hold_all_events_in_order() {
+        let values: Vec<Vec<u8>> =
+            (0..400_usize).map(|place| vec![7; if place % 90 == 89 { 20_000 } else { place * 13 % 700 }]).collect();
+        for per_block in [1, 3, 50] {
+            let mut blocks: Vec<Block> = Vec::new();
+            for (place, value) in values.iter().enumerate() {
+                let event = put(2 + place as i64, value);
+                match blocks.last_mut().filter(|block| block.count() < per_block) {
+                    Some(block) => block.push(&event),
+                    None => blocks.push(Block::of(&event)),
+                }
+            }
+            let stored = stored_blocks(&blocks);
+            let mut found = Vec::new();
+            for (place, (first, bytes)) in stored.iter().enumerate() {
+                let events: Vec<_> = unseal(bytes).unwrap().map(Result::unwrap).collect();
+                assert_eq!(events[0].revision, *first);
+                assert!(bytes.len() <= BLOCK_BYTES_MAX || events.len() == 1);
+                let next = stored.get(place + 1).and_then(|(_, next)| unseal(next).unwrap().next()?.ok());
+                let would_fit = next.is_some_and(|next| {
+                    let mut encoded = Vec::new();
+                    next.encode(&mut encoded);
+                    bytes.len() + encoded.len() <= BLOCK_BYTES_MAX
+                });
+                assert!(!would_fit, "block {place} of {} bytes has room", bytes.len());
+                found.extend(events);
+            }
+            assert_eq!(found.len(), values.len());
+            assert!(found.iter().zip(&values).all(|(event, value)| event.put.unwrap().value == value));
+        }
+        assert!(stored_blocks(&[] as &[Block]).is_empty());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::mvcc::key_range::KeyRange;
 use crate::mvcc::revision::Revision;
 
+pub(crate) mod bulk;
 mod node;
 mod packed;
 #[cfg(test)]
@@ -29,11 +30,13 @@ pub(crate) struct KeyIndex {
     root: Arc<Node>,
     keys: usize,
     versions: usize,
+    /// Of all keys together.
+    key_bytes: usize,
 }
 
 impl Default for KeyIndex {
     fn default() -> Self {
-        Self { root: Arc::new(Node::Leaf(Leaf::default())), keys: 0, versions: 0 }
+        Self { root: Arc::new(Node::Leaf(Leaf::default())), keys: 0, versions: 0, key_bytes: 0 }
     }
 }
 
@@ -46,18 +49,28 @@ impl KeyIndex {
         self.versions
     }
 
+    /// About how many bytes of memory it takes up: what is in its leaves, which are three quarters full when keys come in no
+    /// order.
+    pub fn bytes(&self) -> usize {
+        (self.keys * node::SLOT_BYTES + self.key_bytes + self.versions * size_of::<Version>()) / 4 * 5
+    }
+
     /// Adds the key's newest version, made from the one before it, and returns it.
     pub fn push(&mut self, key: &[u8], make: impl FnOnce(Option<&Version>) -> Version) -> Version {
         let mut pushed = None;
-        let keys = &mut self.keys;
+        let mut is_new = false;
         let split = Arc::make_mut(&mut self.root).push(key, |last| {
-            *keys += usize::from(last.is_none());
+            is_new = last.is_none();
             *pushed.insert(make(last))
         });
         if let Some(split) = split {
             self.root = Arc::new(Node::above(Arc::clone(&self.root), split));
         }
         self.versions += 1;
+        if is_new {
+            self.keys += 1;
+            self.key_bytes += key.len();
+        }
         pushed.expect("a leaf makes the version that is pushed to it")
     }
 
@@ -170,6 +183,7 @@ impl KeyIndex {
             Arc::make_mut(&mut self.root).remove(&piece.key, piece.first, piece.last);
             if piece.may_empty_key && self.newest_upto(&piece.key, i64::MAX).is_none() {
                 self.keys -= 1;
+                self.key_bytes -= piece.key.len();
             }
             while let Some(child) = self.root.only_child() {
                 self.root = child;

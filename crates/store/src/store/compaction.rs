@@ -49,9 +49,11 @@ impl Store {
         if self.is_broken() {
             return false;
         }
-        if let Some(walk) = self.walk.take() {
+        if self.walk.is_some() {
             // The engine takes out only what it was given before, once it knows of the compaction.
             self.end_batch();
+        }
+        if let Some(walk) = self.walk.take() {
             self.walk_on(walk);
         } else if let Some(from) = self.sweep {
             let Moment { index, recent, .. } = &mut self.now;

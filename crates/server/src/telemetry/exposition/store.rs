@@ -26,6 +26,14 @@ pub(super) fn sizes(glance: &Glance, text: &mut Exposition) {
     text.gauge("vlot_store_versions", "Versions of keys in memory.", sizes.versions);
     text.gauge("vlot_store_resident_value_bytes", "Bytes of values in memory.", sizes.resident_value_bytes);
     text.gauge("vlot_store_backlog_bytes", "Bytes that wait for the engine.", sizes.backlog_bytes);
+    let parts = [
+        ("index", sizes.index_bytes),
+        ("values", sizes.resident_value_bytes),
+        ("backlog", sizes.backlog_bytes),
+        ("engine_cache", sizes.engine_cache_bytes),
+    ];
+    let rows = parts.into_iter().map(|(part, bytes)| (labels(&[("part", part)]), bytes));
+    text.gauges("vlot_store_memory_bytes", "Where the store's memory is, about.", rows);
 }
 
 /// How much there may be below prefixes, and how much there is.

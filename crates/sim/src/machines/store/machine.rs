@@ -138,7 +138,7 @@ pub struct StoreMachine {
 /// How a simulated store behaves: its bounds are so low that a short run meets them.
 #[must_use]
 pub fn narrow_options() -> Options {
-    Options { value_cache_bytes: 512, mailbox_bytes_max: 256, ..Options::default() }
+    Options { value_cache_bytes: 512, mailbox_bytes_max: 256, index_interval_bytes: 512, ..Options::default() }
 }
 
 impl StoreMachine {

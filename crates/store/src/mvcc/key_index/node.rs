@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+pub(super) use super::packed::SLOT_BYTES;
 use super::packed::{Packed, common, make_room};
 use super::version::Version;
 use crate::mvcc::revision::Revision;
@@ -20,6 +21,9 @@ const LEAF_BYTES_MAX: usize = 8 << 10;
 /// A node with more children is split. To copy one is to count a reference to each child.
 const CHILDREN_MAX: usize = 48;
 const VERSIONS_STEP: usize = 4;
+/// How much of its room is taken in a node that is built from many at once: the first keys that come later are not to split
+/// each leaf.
+const FILLED: (usize, usize) = (3, 4);
 
 #[derive(Clone, Debug)]
 pub(super) enum Node {
@@ -42,6 +46,11 @@ pub(super) struct Inner {
     /// Their revisions.
     revisions: Vec<Revision>,
     children: Vec<Arc<Node>>,
+}
+
+/// So much of a node's room, and no more, is taken when it is built.
+const fn filled(max: usize) -> usize {
+    max * FILLED.0 / FILLED.1
 }
 
 /// The place between two nodes.
@@ -100,14 +109,48 @@ impl Leaf {
         let at = if pushed + 1 == all { pushed } else { self.near_a_key(all / 2) };
         let right = self.part(at, all);
         *self = self.part(0, at);
+        let (key, revision) = self.bound_before(&right);
+        Split { key, revision, right: Arc::new(Node::Leaf(right)) }
+    }
+
+    /// The bound between this leaf and the one behind it.
+    fn bound_before(&self, right: &Self) -> (Vec<u8>, Revision) {
         let (before, after) = (self.key(self.len() - 1), right.key(0));
-        let (key, revision) = if before == after {
+        if before == after {
             (after.to_vec(), right.versions[0].revision())
         } else {
             // As short as it may be and still be behind all keys on the left.
             (after[..=common(before, after)].to_vec(), Revision::default())
-        };
-        Split { key, revision, right: Arc::new(Node::Leaf(right)) }
+        }
+    }
+
+    /// The last key, and its newest version.
+    pub fn last(&self) -> Option<(&[u8], &Version)> {
+        Some((self.key(self.len().checked_sub(1)?), self.versions.last()?))
+    }
+
+    /// Whether a leaf that is built has as much as it should, were a key of so many bytes to come.
+    pub fn is_filled(&self, key_bytes: usize) -> bool {
+        let is_large = self.len() > 0 && self.keys.bytes_len() + key_bytes > filled(LEAF_BYTES_MAX);
+        is_large || self.versions.len() >= filled(LEAF_VERSIONS_MAX)
+    }
+
+    /// Adds a version that is after all others. What the keys have in common is found out when the leaf is taken.
+    pub fn push_last(&mut self, key: &[u8], version: Version) {
+        self.versions.push(version);
+        let end = self.versions.len() as u32;
+        match self.len().checked_sub(1).filter(|last| self.key(*last) == key) {
+            Some(last) => self.keys.set_number(last, end),
+            None => self.keys.push_last(key, end),
+        }
+    }
+
+    /// What was built, without a byte to spare. Leaves the leaf empty, with its memory.
+    pub fn take_filled(&mut self) -> Self {
+        let taken = Self { keys: self.keys.part(0, self.len()), versions: self.versions.clone() };
+        self.keys.clear();
+        self.versions.clear();
+        taken
     }
 
     /// The place nearby where another key begins, if there is one.
@@ -159,6 +202,17 @@ impl Leaf {
 }
 
 impl Inner {
+    /// The node over some children that follow each other.
+    fn over(children: &[Arc<Node>]) -> Self {
+        let (mut bounds, mut revisions) = (Packed::default(), Vec::with_capacity(children.len() - 1));
+        for (left, right) in children.iter().zip(&children[1..]) {
+            let (key, revision) = left.last_leaf().bound_before(right.first_leaf());
+            bounds.push_last(&key, 0);
+            revisions.push(revision);
+        }
+        Self { bounds: bounds.part(0, bounds.len()), revisions, children: children.to_vec() }
+    }
+
     fn bound(&self, place: usize) -> Bound<'_> {
         (self.bounds.get(place), self.revisions[place])
     }
@@ -291,6 +345,39 @@ impl Node {
                 let split = Arc::make_mut(&mut inner.children[place]).push(key, make)?;
                 inner.take_in(place, split)
             }
+        }
+    }
+
+    /// The root of a tree over these leaves, which are in order. None if there are none.
+    pub fn over(mut nodes: Vec<Arc<Self>>) -> Option<Arc<Self>> {
+        while nodes.len() > 1 {
+            // About equally many children for each: none of the nodes is small.
+            let above = nodes.len().div_ceil(filled(CHILDREN_MAX));
+            let share = nodes.len().div_ceil(above);
+            nodes = nodes.chunks(share).map(|children| Arc::new(Self::Inner(Inner::over(children)))).collect();
+        }
+        nodes.pop()
+    }
+
+    fn first_leaf(&self) -> &Leaf {
+        match self {
+            Self::Leaf(leaf) => leaf,
+            Self::Inner(inner) => inner.children[0].first_leaf(),
+        }
+    }
+
+    fn last_leaf(&self) -> &Leaf {
+        match self {
+            Self::Leaf(leaf) => leaf,
+            Self::Inner(inner) => inner.children[inner.children.len() - 1].last_leaf(),
+        }
+    }
+
+    /// Visits all leaves in order, until one fails.
+    pub fn visit_leaves<E>(&self, visit: &mut impl FnMut(&Leaf) -> Result<(), E>) -> Result<(), E> {
+        match self {
+            Self::Leaf(leaf) => visit(leaf),
+            Self::Inner(inner) => inner.children.iter().try_for_each(|child| child.visit_leaves(visit)),
         }
     }
 

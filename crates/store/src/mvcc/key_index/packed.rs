@@ -24,6 +24,9 @@ struct Slot {
     number: u32,
 }
 
+/// What a string takes up beside its bytes.
+pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
+
 /// How many slots are made room for at once: a node has little to spare, and memory is what an index is short of.
 const SLOTS_STEP: usize = 4;
 const BYTES_STEP: usize = 32;
@@ -117,6 +120,20 @@ impl Packed {
             self.shared = shared;
             self.refresh_heads();
         }
+    }
+
+    /// Adds a string that is not before any other, for [`Packed::part`] alone: nothing is found until a part is taken.
+    pub fn push_last(&mut self, string: &[u8], number: u32) {
+        self.bytes.extend_from_slice(string);
+        // The bytes of a node of the index stay far below 4 GiB.
+        self.slots.push(Slot { head: 0, end: self.bytes.len() as u32, number });
+    }
+
+    /// Takes all strings out, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.slots.clear();
+        self.shared = 0;
     }
 
     pub fn remove(&mut self, place: usize) {

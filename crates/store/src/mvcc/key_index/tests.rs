@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::bulk::Builder;
 use super::*;
 
 type Plain = BTreeMap<Vec<u8>, Vec<Version>>;
@@ -66,6 +67,7 @@ fn push(index: &mut KeyIndex, plain: &mut Plain, key: &[u8], revision: Revision,
 fn assert_same(index: &KeyIndex, plain: &Plain, newest: i64, dice: &mut Dice) {
     assert_eq!(index.keys(), plain.len());
     assert_eq!(index.versions(), plain.values().map(Vec::len).sum::<usize>());
+    assert_eq!(index.key_bytes, plain.keys().map(Vec::len).sum::<usize>());
     let everything = KeyRange::From { start: Bytes::new() };
     for revision in [dice.below(newest as u64 + 1) as i64, newest] {
         let expected = plain.iter().filter_map(|(key, versions)| Some((&key[..], visible(versions, revision)?)));
@@ -123,6 +125,17 @@ fn compact(index: &mut KeyIndex, plain: &mut Plain, compacted: i64, dice: &mut D
     assert_eq!(dropped, expected);
 }
 
+/// The same index, built at once.
+fn rebuilt(index: &KeyIndex) -> KeyIndex {
+    let mut builder = Builder::default();
+    let built: Result<(), Vec<u8>> = index.visit_all(&mut |key, versions| {
+        let all_follow = versions.iter().all(|version| builder.push(key, *version));
+        if all_follow { Ok(()) } else { Err(key.to_vec()) }
+    });
+    built.expect("the index is in order");
+    builder.finish()
+}
+
 #[test]
 fn does_what_a_map_of_lists_does_and_views_stay_as_they_were() {
     for seed in 0..12 {
@@ -151,6 +164,7 @@ fn does_what_a_map_of_lists_does_and_views_stay_as_they_were() {
                     assert_same(&index, &plain, newest, &mut dice);
                     assert_same_key(&index, &plain, &key, newest, &mut dice);
                 }
+                9..=10 => index = rebuilt(&index),
                 _ => {}
             }
         }
