@@ -74,7 +74,7 @@ pub struct Limits {
     pub command_bytes_max: usize,
     /// Bytes of all commands that wait on this node. Seven eighths of it are for those of [`Class::Bulk`].
     pub waiting_bytes_max: usize,
-    /// Reads that wait on this node.
+    /// Reads that wait on this node; by each handle that is for a runtime, so many again.
     pub waiting_reads_max: usize,
 }
 
