@@ -23,6 +23,11 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
+/// Requests and entries are many small pieces of memory that one thread takes and another gives back (decision 40).
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let program = std::env::args_os().next().unwrap_or_default();
     match Path::new(&program).file_name().and_then(|name| name.to_str()) {

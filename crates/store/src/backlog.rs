@@ -21,6 +21,10 @@ use crate::store::Options;
 
 /// With so many bytes waiting the thread does not wait for the interval to end.
 const BATCH_BYTES: usize = 8 << 20;
+/// With fewer bytes waiting it gathers for so many intervals: a transaction writes a dozen pages for the way to what it adds,
+/// however little that is. The log has it all meanwhile. A compaction does not wait so long.
+const SMALL_BATCH_BYTES: usize = 128 << 10;
+const SMALL_BATCH_INTERVALS: u32 = 5;
 /// How often it is looked whether there is room, while there is none.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(250);
 /// How many blocks one transaction thins out, so that new history does not wait long behind old, nor the log's writes for
@@ -123,6 +127,15 @@ impl State {
 
     fn has_dropped(&self) -> bool {
         !self.dropped.is_empty() || !self.given_up.is_empty()
+    }
+
+    /// How long it is gathered before the next transaction, by what waits so far.
+    fn gathering(&self, interval: Duration) -> Duration {
+        if self.has_dropped() {
+            return self.rest;
+        }
+        let is_small = self.waiting_bytes < SMALL_BATCH_BYTES && self.standing.compacted == self.durable.compacted;
+        if is_small { interval * SMALL_BATCH_INTERVALS } else { interval }
     }
 
     fn may_thin_out(&self) -> bool {
@@ -395,12 +408,14 @@ impl Shared {
         while !state.stop && !has_work(&state) {
             state = self.wait(state);
         }
-        let until = Instant::now() + if state.has_dropped() { state.rest } else { interval };
+        let begun = Instant::now();
         while !state.stop && !state.hurry && state.waiting_bytes < BATCH_BYTES {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = state.gathering(interval).saturating_sub(begun.elapsed());
             if left.is_zero() {
                 break;
             }
+            // What comes meanwhile may be much.
+            let left = left.min(interval);
             state = self.bell.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.stop || state.failure.is_some() {

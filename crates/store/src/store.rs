@@ -52,7 +52,7 @@ pub struct Options {
     pub index_interval_bytes: u64,
     /// How many bytes may wait for the engine. Beyond it [`Store::end_batch`] blocks until there is room.
     pub backlog_bytes_max: usize,
-    /// How long changes are gathered for one synced transaction of the engine.
+    /// How long changes are gathered for one synced transaction of the engine; five times as long while they are few.
     pub commit_interval: Duration,
     /// How many bytes of events wait for the owner of a watch stream before its watches fall back to history.
     pub mailbox_bytes_max: usize,
