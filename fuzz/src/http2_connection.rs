@@ -120,9 +120,10 @@ impl Server {
     }
 
     fn send(&mut self, stream: StreamKey, bytes: usize) {
-        let sent = self.connection.send_data(stream, &BODY[..bytes], true);
-        if sent < bytes {
-            self.waiting.push((stream, bytes - sent));
+        let mut rest = &BODY[..bytes];
+        self.connection.send_data(stream, &mut rest, true);
+        if !rest.is_empty() {
+            self.waiting.push((stream, rest.len()));
         }
     }
 

@@ -20,7 +20,7 @@
 //! }
 //! for stream in asked {
 //!     connection.respond(stream, 200, [("content-type", "text/plain")], false);
-//!     assert_eq!(connection.send_data(stream, b"hello", true), 5);
+//!     connection.send_data(stream, &mut &b"hello"[..], true);
 //! }
 //! // A server writes these to its socket, and says how many it has written.
 //! let sent = connection.output().len();

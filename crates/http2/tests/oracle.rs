@@ -79,8 +79,7 @@ impl Echo {
 
     fn send(&mut self, stream: StreamKey) {
         let Some((body, length)) = self.answers.get_mut(&stream) else { return };
-        let sent = self.connection.send_data(stream, body, false);
-        *body = body.slice(sent..);
+        self.connection.send_data(stream, body, false);
         if body.is_empty() {
             self.connection.send_trailers(stream, [("x-length", length)]);
             self.answers.remove(&stream);

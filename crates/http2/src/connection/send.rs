@@ -2,6 +2,8 @@
 //!
 //! Owns the windows in both directions. What does not fit into one is left to whoever has it, who hears when there is room.
 
+use bytes::{Buf, BufMut};
+
 use super::Connection;
 use crate::error::ErrorCode;
 use crate::frame::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADER_BYTES, HEADERS, PAYLOAD_BYTES_MAX};
@@ -41,14 +43,14 @@ impl Connection {
         self.end_block(stream, start, fields, true);
     }
 
-    /// Sends as much of this as there is room for in both windows. Returns how much that was. If it was not all, the stream will be
+    /// Sends as much of this as there is room for in both windows, and takes it from `data`. If something is left, the stream will be
     /// among [`Connection::next_writable`], and nothing more of it can be sent before. Where the stream is closed, all is as good as sent.
-    pub fn send_data(&mut self, stream: StreamKey, data: &[u8], is_last: bool) -> usize {
-        let Some(open) = self.streams.get_mut(stream) else { return data.len() };
+    pub fn send_data(&mut self, stream: StreamKey, data: &mut impl Buf, is_last: bool) {
+        let Some(open) = self.streams.get_mut(stream) else { return data.advance(data.remaining()) };
         let stream_room = self.first_send_window + open.send_beside_first;
         let room = usize::try_from(stream_room.min(self.send_window)).unwrap_or(0);
-        let fitting = data.len().min(room);
-        if fitting < data.len() {
+        let mut fitting = data.remaining().min(room);
+        if fitting < data.remaining() {
             if stream_room <= self.send_window {
                 open.is_blocked = true;
             } else {
@@ -58,23 +60,20 @@ impl Connection {
         // Never more than a window, which has 31 bits.
         open.send_beside_first -= fitting as i64;
         self.send_window -= fitting as i64;
-        let ends = is_last && fitting == data.len();
-        let mut rest = &data[..fitting];
-        while !rest.is_empty() {
-            let payload;
-            (payload, rest) = rest.split_at(rest.len().min(PAYLOAD_BYTES_MAX));
-            let flags = if ends && rest.is_empty() { END_STREAM } else { 0 };
-            frame::put(&mut self.output, DATA, flags, stream.id(), payload);
+        let ends = is_last && fitting == data.remaining();
+        while fitting > 0 || ends {
+            let length = fitting.min(PAYLOAD_BYTES_MAX);
+            fitting -= length;
+            let is_end = ends && fitting == 0;
+            let flags = if is_end { END_STREAM } else { 0 };
+            self.output.reserve(HEADER_BYTES + length);
+            frame::put_header(&mut self.output, length, DATA, flags, stream.id());
+            self.output.put(data.take(length));
             self.calm.replied(1);
-        }
-        if ends {
-            if data.is_empty() {
-                frame::put(&mut self.output, DATA, END_STREAM, stream.id(), &[]);
-                self.calm.replied(1);
+            if is_end {
+                return self.end_reply(stream);
             }
-            self.end_reply(stream);
         }
-        fitting
     }
 
     /// A stream that has waited for room and has it now. It is to be asked for again until there is none.

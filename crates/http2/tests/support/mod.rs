@@ -161,10 +161,10 @@ impl Server {
         }
     }
 
-    fn send(&mut self, stream: StreamKey, answer: &'static [u8]) {
-        let sent = self.connection.send_data(stream, answer, true);
-        if sent < answer.len() {
-            self.rest.push((stream, &answer[sent..]));
+    fn send(&mut self, stream: StreamKey, mut answer: &'static [u8]) {
+        self.connection.send_data(stream, &mut answer, true);
+        if !answer.is_empty() {
+            self.rest.push((stream, answer));
         }
     }
 
