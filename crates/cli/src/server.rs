@@ -5,6 +5,7 @@
 use std::io::Read;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
 use tokio::signal::unix::SignalKind;
 use tokio::sync::Notify;
@@ -39,26 +40,37 @@ pub(crate) fn run(program: &'static str, arguments: Vec<String>) -> ExitCode {
     if let Err(error) = descriptors::raise_limit() {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format_args!("cannot start: {error}")),
-    };
+    // Not the main thread: its name is the process's.
+    let node = thread::Builder::new().name("vlot-node".to_owned()).stack_size(STACK_BYTES);
+    match node.spawn(|| run_node(config)) {
+        Ok(node) => match node.join() {
+            Ok(Ok(())) => ExitCode::SUCCESS,
+            Ok(Err(error)) => fail(&error),
+            Err(panic) => std::panic::resume_unwind(panic),
+        },
+        Err(error) => fail(&format_args!("cannot start: {error}")),
+    }
+}
+
+/// As much as a main thread usually has. Memory is taken as it is used.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Runs the node on this thread until it has stopped.
+fn run_node(config: Config) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("vlot-blocking").build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     let asked_to_stop = asked_to_stop(config.stop_with_parent);
     let asked_to_reopen = Arc::new(Notify::new());
+    let within = runtime.enter();
     if config.has_audit_file() {
         // Before the node starts, which may take its time. Without such a file SIGHUP ends the process, as it does etcd.
-        let _within = runtime.enter();
         signals::tell_of_each(SignalKind::hangup(), asked_to_reopen.clone());
     }
     let asked_to_dump = Arc::new(Notify::new());
-    {
-        let _within = runtime.enter();
-        signals::tell_of_each(SignalKind::user_defined1(), asked_to_dump.clone());
-    }
-    match runtime.block_on(serve(config, asked_to_stop, asked_to_reopen, asked_to_dump)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
+    signals::tell_of_each(SignalKind::user_defined1(), asked_to_dump.clone());
+    drop(within);
+    let served = runtime.block_on(serve(config, asked_to_stop, asked_to_reopen, asked_to_dump));
+    served.map_err(|error| error.to_string())
 }
 
 /// Under etcd's name the first line is etcd's, for scripts that compare it.
@@ -79,7 +91,7 @@ async fn asked_to_stop(with_parent: bool) -> &'static str {
     let (closed, parent_gone) = tokio::sync::oneshot::channel();
     if with_parent {
         // A thread, because reading standard input blocks. It ends with the process.
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             let mut rest = [0; 64];
             while matches!(std::io::stdin().read(&mut rest), Ok(1..)) {}
             let _ = closed.send(());

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::audit::AuditOptions;
+use crate::edge::threads_by_default;
 use arguments::Settings;
 pub use auth::BadAuthToken;
 pub(crate) use auth::{AuthOptions, JwtOptions, SignMethod, TokenKind};
@@ -39,6 +40,8 @@ pub struct Config {
     pub(crate) name: String,
     pub(crate) data_dir: PathBuf,
     pub(crate) listen: Listen,
+    /// How many threads serve connections.
+    pub(crate) edge_threads: usize,
     /// Where clients reach this node; told to the other members.
     pub(crate) advertise_client: Vec<Url>,
     /// How clients are spoken to where an URL is https.
@@ -209,6 +212,7 @@ impl Config {
             protocols: tls::protocols(settings)?,
             self_signed_days: tls::self_signed_days(settings)?,
             listen,
+            edge_threads: edge_threads(settings)?,
             advertise_client: advertise_client(settings)?,
             cluster,
             heartbeat,
@@ -298,6 +302,17 @@ fn listen(settings: &Settings) -> Result<Listen, ConfigError> {
         }
     }
     Ok(listen)
+}
+
+/// A node gains nothing by more threads, and each costs a little.
+const EDGE_THREADS_MAX: usize = 1024;
+
+fn edge_threads(settings: &Settings) -> Result<usize, ConfigError> {
+    let threads = match at_least(settings, "edge-threads", 0)? {
+        0 => threads_by_default(),
+        given => saturated(given),
+    };
+    Ok(threads.min(EDGE_THREADS_MAX))
 }
 
 fn advertise_client(settings: &mut Settings) -> Result<Vec<Url>, ConfigError> {

@@ -19,6 +19,7 @@ mod requests;
 mod security;
 mod served;
 mod stream;
+mod threads;
 mod turns;
 
 use std::convert::Infallible;
@@ -42,10 +43,10 @@ use vlot_tls::{HandshakeError, take_leave};
 use crate::config::{Config, Limits, RECEIVE_SLACK, Url};
 use crate::descriptors;
 use crate::service::Services;
-use crate::share::{AddressLimits, Exceeded};
+use crate::share::{AddressLimits, ConnectionPlace, Exceeded};
 use crate::status::Status;
 use crate::telemetry::metrics::Offence;
-use admission::{Admission, NoPlace};
+use admission::{Admission, NoPlace, Place};
 use body::Body;
 use connection::{Connection, REQUEST_WORK};
 use frames::Frames;
@@ -54,6 +55,8 @@ pub(crate) use security::Security;
 use security::{Client, Secured, Stream};
 use served::Served;
 use stream::Gathering;
+pub(crate) use threads::{EdgeThreads, threads_by_default};
+use threads::{Placing, drain};
 use turns::Turns;
 
 /// How long a client may take to say which protocol it speaks, and to send the header of an HTTP/1 request.
@@ -133,8 +136,9 @@ impl Edge {
         })
     }
 
-    /// Accepts connections until the server stops, then waits a moment for their calls to end.
-    pub(crate) async fn serve(self: Arc<Edge>, listener: Listener) {
+    /// Accepts connections for all threads until the server stops, then waits a moment for the calls to end of those that are on
+    /// this one.
+    pub(crate) async fn serve(self: Arc<Edge>, listener: Listener, threads: Placing) {
         let Listener { socket, serves, security } = listener;
         let mut connections = JoinSet::new();
         let mut stopping = self.stopping.clone();
@@ -159,14 +163,15 @@ impl Edge {
                             continue;
                         }
                     };
-                    let (edge, security) = (self.clone(), security.clone());
-                    connections.spawn(async move {
-                        let _place = place;
-                        let connection = Connection::new(from, share);
-                        if let Err(error) = edge.clone().converse(stream, serves, security, connection.clone()).await {
-                            edge.ended(&connection, &error);
-                        }
-                    });
+                    // It leaves this thread's reactor for that of the thread on which it is served.
+                    let Ok(stream) = stream.into_std() else { continue };
+                    let served = self.clone().serve_stream(stream, serves, security.clone(), (from, share), place);
+                    if let Some((own, counted)) = threads.place(Box::pin(served)) {
+                        connections.spawn(async move {
+                            let _counted = counted;
+                            own.await;
+                        });
+                    }
                 }
                 // Out of file descriptors, most likely: some will be closed.
                 Err(error) => {
@@ -175,10 +180,27 @@ impl Edge {
                 }
             }
         }
-        drop(socket);
-        let drained = async { while connections.join_next().await.is_some() {} };
-        // What is left is cut off when the set is dropped.
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+        drop((socket, threads));
+        drain(connections).await;
+    }
+
+    /// Serves a connection from its first byte to its last, on the thread on which this is polled.
+    async fn serve_stream(
+        self: Arc<Edge>,
+        stream: std::net::TcpStream,
+        serves: Serves,
+        security: Security,
+        (from, share): (SocketAddr, ConnectionPlace),
+        _place: Place,
+    ) {
+        let connection = Connection::new(from, share);
+        let served = match TcpStream::from_std(stream) {
+            Ok(stream) => self.clone().converse(stream, serves, security, connection.clone()).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = served {
+            self.ended(&connection, &error);
+        }
     }
 
     /// Counts a connection that is not served.

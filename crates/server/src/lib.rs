@@ -33,6 +33,7 @@ pub mod config;
 mod conversation;
 pub mod descriptors;
 mod edge;
+mod edge_thread;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;

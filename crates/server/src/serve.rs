@@ -6,14 +6,18 @@ mod error;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use vlot::net::Listen;
+use vlot::tasks::{Runtime, Work};
 use vlot::{GroupId, Node, NodeId};
 use vlot_store::store::{Options, Store};
 use vlot_tls::Server;
@@ -22,7 +26,7 @@ use crate::audit::Audit;
 use crate::auth::Authenticator;
 use crate::certificates;
 use crate::config::{Config, LogKept, Url};
-use crate::edge::{self, Edge, ListenError, Listener, Security, Serves};
+use crate::edge::{self, Edge, EdgeThreads, ListenError, Listener, Security, Serves};
 use crate::files::data_dir::DataDir;
 use crate::members::ask::PageClient;
 use crate::members::identity::Identity;
@@ -75,9 +79,12 @@ pub async fn serve(
     let voters = membership.first_members().iter().map(|member| NodeId(member.id));
     let group = node.group(STORE, voters, machine).await;
     let group = group.map_err(|error| ServeError::Group { data_dir: data_dir.path.clone(), error })?;
-    let store_group =
-        Arc::new(StoreGroup::new(group, identity.member, told, metrics.clone(), config.request_timeout()));
     let (stop, stopping) = watch::channel(false);
+    let threads = EdgeThreads::start(config.edge_threads, &stopping).map_err(ServeError::EdgeThread)?;
+    let request_timeout = config.request_timeout();
+    let store_group =
+        StoreGroup::new(group, threads.runtimes(), identity.member, told, metrics.clone(), request_timeout);
+    let store_group = Arc::new(store_group);
     let parts = Parts {
         store_group: store_group.clone(),
         membership: membership.clone(),
@@ -91,7 +98,7 @@ pub async fn serve(
     };
     let services = Services::new(&config, parts);
     pages.open(services.clone());
-    let edge = Edge::new(&config, services.clone(), stopping);
+    let edge = Edge::new(&config, services.clone(), stopping.clone());
     info!(
         name = config.name,
         member = format!("{:x}", identity.member),
@@ -140,7 +147,7 @@ pub async fn serve(
     }
     let mut edges = JoinSet::new();
     for listener in secured(sockets, tls.as_ref()) {
-        edges.spawn(edge.clone().serve(listener));
+        edges.spawn(edge.clone().serve(listener, threads.placing()));
     }
     for (shown, to) in [(tls, "clients"), (shown_to_peers, "peers")] {
         if let Some(shown) = shown {
@@ -171,6 +178,7 @@ pub async fn serve(
     };
     stop.send_replace(true);
     while edges.join_next().await.is_some() {}
+    threads.ended().await;
     background.shutdown().await;
     node.shutdown().await;
     if let Some(audit) = audit {
@@ -285,9 +293,24 @@ fn node_options(
         headroom_bytes: HEADROOM_BYTES,
         retention: vlot::retention::Limits { entries: snapshot_count, entries_kept: catch_up, ..Default::default() },
         group: vlot::group::Limits { timeout: config.request_timeout(), ..Default::default() },
+        runtime: Some(Arc::new(NamedThreads(Handle::current()))),
         recorder: Some(vlot::recorder::Limits { label: config.name.clone(), ..Default::default() }),
         ..vlot::Options::new(data_dir.join("log"))
     })
+}
+
+/// The runtime that the node is served on, with threads whose names say whose they are.
+#[derive(Debug)]
+struct NamedThreads(Handle);
+
+impl Runtime for NamedThreads {
+    fn tasks(&self) -> Handle {
+        self.0.clone()
+    }
+
+    fn spawn_thread(&self, name: &str, work: Work) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new().name(format!("vlot-{name}")).spawn(work)
+    }
 }
 
 /// How much of the data directory's file system must be free for the log to take entries: the store writes down there

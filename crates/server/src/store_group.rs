@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use vlot::{DiskState, Group, NodeId, ProposeError, ReadError, RoleName};
@@ -30,6 +31,7 @@ use vlot_store::view::View;
 use leases::Renewals;
 pub(crate) use leases::Renewing;
 
+use crate::edge_thread;
 use crate::status::Status;
 use crate::store_machine::{Facts, Proposal, StoreMachine, Told};
 use crate::telemetry::metrics::Metrics;
@@ -120,7 +122,8 @@ pub(crate) struct RaftStatus {
 
 /// This node's share of the store.
 pub(crate) struct StoreGroup {
-    group: Group<StoreMachine>,
+    /// A handle for each edge thread.
+    handles: Vec<Group<StoreMachine>>,
     node: NodeId,
     metrics: Arc<Metrics>,
     request_timeout: Duration,
@@ -140,15 +143,18 @@ pub(crate) struct StoreGroup {
 }
 
 impl StoreGroup {
-    pub(crate) fn new(
+    /// For the thread that drives the node, and for edge threads that run these.
+    pub(crate) fn new<'r>(
         group: Group<StoreMachine>,
+        runtimes: impl Iterator<Item = &'r Handle>,
         member: u64,
         told: Told,
         metrics: Arc<Metrics>,
         request_timeout: Duration,
     ) -> StoreGroup {
+        let others: Vec<_> = runtimes.map(|runtime| group.for_runtime(runtime)).collect();
         StoreGroup {
-            group,
+            handles: std::iter::once(group).chain(others).collect(),
             node: NodeId(member),
             metrics,
             request_timeout,
@@ -164,6 +170,11 @@ impl StoreGroup {
         }
     }
 
+    /// The handle of the thread that this is called on.
+    fn group(&self) -> &Group<StoreMachine> {
+        &self.handles[edge_thread::number()]
+    }
+
     /// How long a call may wait for the cluster.
     pub(crate) fn request_timeout(&self) -> Duration {
         self.request_timeout
@@ -174,7 +185,7 @@ impl StoreGroup {
     /// # Errors
     /// The command may or may not be applied later; only a refusal of the store is certain.
     pub(crate) async fn propose(&self, proposal: Proposal) -> Result<Result<Applied, Refusal>, Status> {
-        self.group.propose(proposal).await.map_err(|error| {
+        self.group().propose(proposal).await.map_err(|error| {
             self.metrics.proposals_failed.fetch_add(1, Relaxed);
             match error {
                 ProposeError::Unknown => Status::TIMEOUT,
@@ -207,7 +218,7 @@ impl StoreGroup {
             return Err(Status::CORRUPT);
         }
         let begun = Instant::now();
-        let current = self.group.barrier().await;
+        let current = self.group().barrier().await;
         if begun.elapsed() > SLOW_READ {
             self.metrics.slow_reads.fetch_add(1, Relaxed);
         }
@@ -242,7 +253,7 @@ impl StoreGroup {
     /// # Errors
     /// If the store has stopped.
     pub(crate) async fn look<T>(&self, look: impl FnOnce(&Store) -> T) -> Result<T, Status> {
-        self.group.look(|machine| look(machine.store())).await.map_err(refused)
+        self.group().look(|machine| look(machine.store())).await.map_err(refused)
     }
 
     /// What is remembered beside the keys.
@@ -255,7 +266,7 @@ impl StoreGroup {
     /// # Errors
     /// If the store has stopped.
     pub(crate) async fn local_view(&self) -> Result<View, Status> {
-        self.group.local_view().await.map_err(refused)
+        self.group().local_view().await.map_err(refused)
     }
 
     /// What the store tells of itself. While a long command is applied it is what it told before: a caller that asks
@@ -287,7 +298,7 @@ impl StoreGroup {
     }
 
     pub(crate) fn raft_status(&self) -> RaftStatus {
-        let vlot::Status { role_state, commit, applied, .. } = self.group.status();
+        let vlot::Status { role_state, commit, applied, .. } = self.group().status();
         RaftStatus {
             term: role_state.term.0,
             role: role_state.role,
@@ -299,7 +310,7 @@ impl StoreGroup {
 
     /// How the disk of this node's log does.
     pub(crate) fn disk(&self) -> DiskState {
-        self.group.status().disk
+        self.group().status().disk
     }
 
     pub(crate) fn has_leader(&self) -> bool {
@@ -308,7 +319,7 @@ impl StoreGroup {
 
     /// How many proposals wait for their outcome.
     pub(crate) fn proposals_waiting(&self) -> usize {
-        self.group.proposals_waiting()
+        self.group().proposals_waiting()
     }
 
     /// What history takes up, at the end of the last batch or step of compaction.
@@ -366,7 +377,7 @@ impl StoreGroup {
     }
 
     async fn count_leaders(&self) {
-        let mut role_states = self.group.role_states();
+        let mut role_states = self.group().role_states();
         let mut known = None;
         loop {
             let leader = role_states.borrow_and_update().leader;

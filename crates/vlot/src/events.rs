@@ -106,6 +106,27 @@ impl Events {
         Ok(())
     }
 
+    /// Puts all of these in, in their order. A driver that has ended does not want them.
+    pub(crate) fn push_all(&self, events: &mut Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        let mut waiting = self.lock();
+        if waiting.is_closed {
+            drop(waiting);
+            return events.clear();
+        }
+        let was_empty = waiting.events.is_empty();
+        if was_empty && self.is_timed.load(Relaxed) {
+            waiting.since = Some(Instant::now());
+        }
+        waiting.events.append(events);
+        drop(waiting);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
     /// Reports what was asked for. A driver that has ended does not want it.
     pub(crate) fn report(&self, input: Input) {
         let _ = self.push(input);

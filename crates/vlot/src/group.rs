@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
-use tokio::sync::{RwLock, RwLockReadGuard, broadcast, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::timeout;
 use vlot_node::act::{Answer, ClosedLog, GroupEvent, Status};
 use vlot_node::input::Input;
@@ -22,24 +22,26 @@ use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::{RoleState, TransferRefused};
 use vlot_raft::id::{GroupId, NodeId};
 
+use crate::callers::Callers;
 use crate::errors::{ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
-use crate::events::{Event, Events};
+use crate::events::{Closed, Event, Events};
 use crate::shown::Shown;
+use crate::state_lock::StateLock;
 use crate::typed::Calling;
-use crate::waiters::{NoAnswer, Waiters};
+use crate::waiters::{NoAnswer, Waiter, Waiters};
 
 /// One replicated state machine, as this node sees it. Cheap to clone.
 ///
 /// Every node of the group may propose and read: what must be decided by the leader finds its way there. How long a call may
 /// take is [`Limits::timeout`], or what [`Group::within`] says.
-pub struct Group<S: StateMachine>(pub(crate) Arc<Shared<S>>, pub(crate) Duration);
+pub struct Group<S: StateMachine>(pub(crate) Arc<Shared<S>>, pub(crate) Duration, Option<Arc<Callers<S>>>);
 
 /// What all clones of a handle share with the driver.
 pub(crate) struct Shared<S: StateMachine> {
     pub(crate) id: GroupId,
     pub(crate) origin: u64,
     pub(crate) next: AtomicU64,
-    pub(crate) state: Arc<RwLock<S>>,
+    pub(crate) state: Arc<StateLock<S>>,
     pub(crate) calls: Arc<Calls<S>>,
     pub(crate) proposed_bytes: AtomicUsize,
     pub(crate) limits: Limits,
@@ -72,7 +74,7 @@ pub struct Limits {
     pub command_bytes_max: usize,
     /// Bytes of all commands that wait on this node. Seven eighths of it are for those of [`Class::Bulk`].
     pub waiting_bytes_max: usize,
-    /// Reads that wait on this node.
+    /// Reads that wait on this node; by each handle that is for a runtime, so many again.
     pub waiting_reads_max: usize,
 }
 
@@ -95,6 +97,13 @@ impl Limits {
             Class::Bulk => self.waiting_bytes_max - self.waiting_bytes_max / 8,
             Class::Urgent => self.waiting_bytes_max,
         }
+    }
+}
+
+impl<S: StateMachine> Shared<S> {
+    /// The number of another call.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next.fetch_add(1, Relaxed)
     }
 }
 
@@ -168,7 +177,56 @@ impl<S: StateMachine> Group<S> {
     /// ```
     #[must_use]
     pub fn within(&self, timeout: Duration) -> Self {
-        Self(Arc::clone(&self.0), timeout)
+        Self(Arc::clone(&self.0), timeout, self.2.clone())
+    }
+
+    /// The same group by a handle for the tasks of a current-thread runtime that is not the node's. What they ask in one turn of
+    /// that runtime goes to the node together, and what is answered together wakes the runtime once: with many calls at a time
+    /// that is most of what another thread costs. Made once for a runtime, and cloned; its calls get no answer once that runtime has
+    /// ended.
+    ///
+    /// ```
+    /// # use vlot::*;
+    /// # fn example<S: StateMachine>(group: Group<S>) -> std::io::Result<()> {
+    /// let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// let group = group.for_runtime(runtime.handle());
+    /// std::thread::spawn(move || {
+    ///     runtime.block_on(async {
+    ///         // Serves some of the clients, by this handle.
+    ///         drop(group.barrier().await);
+    ///     })
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn for_runtime(&self, runtime: &Handle) -> Self {
+        Self(Arc::clone(&self.0), self.1, Some(Callers::new(&self.0, runtime)))
+    }
+
+    pub(crate) fn new(shared: Shared<S>) -> Self {
+        let timeout = shared.limits.timeout;
+        Self(Arc::new(shared), timeout, None)
+    }
+
+    /// Asks something of the driver.
+    fn ask(&self, input: Input) -> Result<(), Closed> {
+        match &self.2 {
+            None => self.0.events.push(input),
+            Some(callers) => {
+                callers.ask(input);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for the reply to a proposal.
+    fn wait_for_reply(&self, sequence: u64, limit: Duration) -> Waiter<Result<S::Reply, ProposeError>> {
+        let proposals = &self.0.calls.proposals;
+        match &self.2 {
+            None => proposals.wait(sequence, limit),
+            Some(callers) => proposals.wait_at(sequence, limit, callers.proposals()),
+        }
     }
 
     /// How long a call of this handle may take.
@@ -215,7 +273,7 @@ impl<S: StateMachine> Group<S> {
         write: impl FnOnce(&mut BytesMut),
     ) -> Result<Encoded, ProposeError> {
         let shared = &*self.0;
-        let sequence = shared.next.fetch_add(1, Relaxed);
+        let sequence = shared.next_number();
         let id = ProposalId { origin: shared.origin, sequence };
         let payload = payload::command(id, size_hint, write);
         let (bytes, bytes_max) = (payload.len(), shared.limits.command_bytes_max);
@@ -231,18 +289,18 @@ impl<S: StateMachine> Group<S> {
     pub(crate) async fn propose_encoded(&self, encoded: Encoded, limit: Duration) -> Result<S::Reply, ProposeError> {
         let (shared, Encoded { sequence, payload, class }) = (&*self.0, encoded);
         let bytes = payload.len();
-        let reply = shared.calls.proposals.wait(sequence, limit);
-        let waiting = WaitingProposal { shared, sequence, bytes };
+        let reply = self.wait_for_reply(sequence, limit);
+        let waiting = WaitingProposal { group: self, sequence, bytes };
         if shared.proposed_bytes.fetch_add(bytes, Relaxed) + bytes > shared.limits.waiting_bytes_max_of(class) {
             return Err(ProposeError::Busy);
         }
-        let pushed = shared.events.push(Input::Propose { group: shared.id, sequence, payload, class });
+        let pushed = self.ask(Input::Propose { group: shared.id, sequence, payload, class });
         pushed.map_err(|_| ProposeError::Stopped)?;
         let outcome = match reply.answer().await {
             // What is known of it now is answered at once.
             Err(NoAnswer::TimedOut) => {
-                let last_word = shared.calls.proposals.wait(sequence, LAST_WORD);
-                let withdrawn = shared.events.push(Input::Withdraw { group: shared.id, sequence });
+                let last_word = self.wait_for_reply(sequence, LAST_WORD);
+                let withdrawn = self.ask(Input::Withdraw { group: shared.id, sequence });
                 withdrawn.map_err(|_| ProposeError::Stopped)?;
                 last_word.answer().await
             }
@@ -301,15 +359,11 @@ impl<S: StateMachine> Group<S> {
     /// }
     /// ```
     pub async fn look<T>(&self, look: impl FnOnce(&S) -> T) -> Result<T, ReadError> {
-        let state = self.state().await;
+        let state = self.0.state.read().await;
         if self.0.shown.has_failed() {
             return Err(ReadError::Fenced);
         }
         Ok(look(&*state))
-    }
-
-    async fn state(&self) -> RwLockReadGuard<'_, S> {
-        self.0.state.read().await
     }
 
     /// Waits until this node's state is at least as new as the group's was at the call.
@@ -328,14 +382,20 @@ impl<S: StateMachine> Group<S> {
     /// ```
     pub async fn barrier(&self) -> Result<(), ReadError> {
         let shared = &*self.0;
-        if shared.calls.reads.len() >= shared.limits.waiting_reads_max {
-            return Err(ReadError::Busy);
+        let (read, answer) = match &self.2 {
+            None => {
+                if shared.calls.reads.len() >= shared.limits.waiting_reads_max {
+                    return Err(ReadError::Busy);
+                }
+                let read = shared.next_number();
+                (read, shared.calls.reads.wait(read, self.timeout()))
+            }
+            Some(callers) => callers.read(self.timeout()).ok_or(ReadError::Busy)?,
+        };
+        let waiting = WaitingRead { group: self, read };
+        if self.2.is_none() {
+            shared.events.push(Input::Read { group: shared.id, read }).map_err(|_| ReadError::Stopped)?;
         }
-        let read = shared.next.fetch_add(1, Relaxed);
-        let answer = shared.calls.reads.wait(read, self.timeout());
-        let waiting = WaitingRead { shared, read };
-        let pushed = shared.events.push(Input::Read { group: shared.id, read });
-        pushed.map_err(|_| ReadError::Stopped)?;
         let outcome = answer.answer().await;
         drop(waiting);
         outcome.unwrap_or_else(|error| {
@@ -374,7 +434,7 @@ impl<S: StateMachine> Group<S> {
         if let Some(by) = address_in_use(&shared.shown.members.borrow(), &changes) {
             return Err(ChangeError::AddressInUse { by });
         }
-        let sequence = shared.next.fetch_add(1, Relaxed);
+        let sequence = shared.next_number();
         let answer = shared.calls.changes.wait(sequence, self.timeout());
         let asked = Input::ChangeMembers { group: shared.id, sequence, changes, context };
         shared.events.push(asked).map_err(|_| ChangeError::Stopped)?;
@@ -407,7 +467,7 @@ impl<S: StateMachine> Group<S> {
         let shared = &*self.0;
         let mut role_states = self.role_states();
         let term = role_states.borrow_and_update().term;
-        let sequence = shared.next.fetch_add(1, Relaxed);
+        let sequence = shared.next_number();
         let answer = shared.calls.transfers.wait(sequence, self.timeout());
         let asked = Input::Transfer { group: shared.id, sequence, to };
         shared.events.push(asked).map_err(|_| TransferError::Stopped)?;
@@ -588,7 +648,7 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 
 impl<S: StateMachine> Clone for Group<S> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0), self.1)
+        Self(Arc::clone(&self.0), self.1, self.2.clone())
     }
 }
 
@@ -600,35 +660,39 @@ impl<S: StateMachine> fmt::Debug for Group<S> {
 
 /// Withdraws a proposal for which no caller waits any more.
 struct WaitingProposal<'a, S: StateMachine> {
-    shared: &'a Shared<S>,
+    group: &'a Group<S>,
     sequence: u64,
     bytes: usize,
 }
 
 impl<S: StateMachine> WaitingProposal<'_, S> {
     fn settle(mut self) {
-        self.shared.proposed_bytes.fetch_sub(std::mem::take(&mut self.bytes), Relaxed);
+        self.group.0.proposed_bytes.fetch_sub(std::mem::take(&mut self.bytes), Relaxed);
         std::mem::forget(self);
     }
 }
 
 impl<S: StateMachine> Drop for WaitingProposal<'_, S> {
     fn drop(&mut self) {
-        let Self { shared, sequence, bytes } = *self;
+        let Self { group, sequence, bytes } = *self;
+        let shared = &*group.0;
         shared.proposed_bytes.fetch_sub(bytes, Relaxed);
         shared.calls.proposals.forget(sequence);
         // A driver that has ended has forgotten it.
-        let _ = shared.events.push(Input::Withdraw { group: shared.id, sequence });
+        let _ = group.ask(Input::Withdraw { group: shared.id, sequence });
     }
 }
 
 struct WaitingRead<'a, S: StateMachine> {
-    shared: &'a Shared<S>,
+    group: &'a Group<S>,
     read: u64,
 }
 
 impl<S: StateMachine> Drop for WaitingRead<'_, S> {
     fn drop(&mut self) {
-        self.shared.calls.reads.forget(self.read);
+        match &self.group.2 {
+            None => self.group.0.calls.reads.forget(self.read),
+            Some(callers) => callers.forget(self.read),
+        }
     }
 }

@@ -138,6 +138,7 @@
 //! task drives, and state machines apply on threads of their own where they are not certain to be quick.
 
 mod begin_log;
+mod callers;
 pub mod clock;
 mod driver;
 pub mod end;
@@ -160,6 +161,7 @@ pub mod runtime;
 mod shown;
 mod snapshots;
 mod stages;
+mod state_lock;
 pub mod storage;
 pub mod tasks;
 pub mod tls;

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{RwLock, oneshot};
+use tokio::sync::oneshot;
 use vlot_node::act::Answer;
 use vlot_node::input::Input;
 use vlot_node::machine::{self, Fence, Outcome, Step};
@@ -22,6 +22,7 @@ use vlot_raft::id::{GroupId, LogId};
 use crate::events::Events;
 use crate::group::Calls;
 use crate::snapshots::Snapshots;
+use crate::state_lock::StateLock;
 use crate::tasks::Spawner;
 
 /// How much may be applied in place, on the node's own thread, if every command of it is prompt: a few milliseconds' work, so that
@@ -59,7 +60,7 @@ struct Shared<S: StateMachine> {
     group: GroupId,
     /// Names this process in its proposals.
     origin: u64,
-    state: Arc<RwLock<S>>,
+    state: Arc<StateLock<S>>,
     calls: Arc<Calls<S>>,
     events: Arc<Events>,
     snapshots: Snapshots,
@@ -92,7 +93,7 @@ enum Job<S: StateMachine> {
 impl<S: StateMachine> Typed<S> {
     pub(crate) fn new(
         (group, origin): (GroupId, u64),
-        (state, applied): (Arc<RwLock<S>>, LogId),
+        (state, applied): (Arc<StateLock<S>>, LogId),
         calls: Arc<Calls<S>>,
         events: Arc<Events>,
         snapshots: Snapshots,
@@ -103,7 +104,7 @@ impl<S: StateMachine> Typed<S> {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Applies a batch on this thread, if nothing is under way, no read is running, and every command of it is prompt.
+    /// Applies a batch on this thread, if nothing is under way, no read takes long, and every command of it is prompt.
     fn apply_in_place(&self, batch: Vec<Committed>) -> Result<Option<Input>, Job<S>> {
         let shared = &self.shared;
         let bytes: usize = batch.iter().map(bytes_of).sum();
@@ -113,22 +114,23 @@ impl<S: StateMachine> Typed<S> {
         }
         let applied = work.applied;
         drop(work);
-        let Ok(mut state) = shared.state.try_write() else { return Err(Job::Apply(batch)) };
+        let Some(mut place) = shared.state.in_place() else { return Err(Job::Apply(batch)) };
+        let state = &mut *place.state;
         let (steps, fence) = machine::decode::<S>(shared.origin, batch);
         let is_prompt = |step: &Step<S::Command>| match step {
             Step::Apply { command, .. } => state.is_prompt(command),
             Step::Members { .. } | Step::Time { .. } | Step::Skip { .. } => true,
         };
         if !steps.iter().all(is_prompt) {
-            drop(state);
+            drop(place);
             return Err(Job::ApplySteps(steps, fence));
         }
-        let done = machine::apply(&mut *state, applied, steps).and_then(|done| fence.map_or(Ok(done), Err));
+        let done = machine::apply(state, applied, steps).and_then(|done| fence.map_or(Ok(done), Err));
         if done.is_err() {
             shared.calls.shown.fail();
         }
         let (durable, needs_maintenance) = (state.durable(), state.needs_maintenance());
-        drop(state);
+        drop(place);
         match done {
             Ok((upto, outcomes)) => {
                 shared.work().applied = upto;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use tokio::sync::{RwLock, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use vlot_log::damage::Damage;
@@ -44,6 +44,7 @@ use crate::recorder::{self, DumpError, Kind, Recorder};
 use crate::shown::Shown;
 use crate::snapshots::Snapshots;
 use crate::stages::Stages;
+use crate::state_lock::StateLock;
 use crate::storage::{DirError, Opened, Storage, disk_number, draw};
 use crate::tasks::Spawner;
 use crate::typed::Calling;
@@ -306,7 +307,7 @@ impl Node {
         // Names this opening of the group in its proposals: those of an earlier one in the log are not its own.
         let origin = draw();
         let shown = Arc::new(Shown::default());
-        let state = Arc::new(RwLock::new(state_machine));
+        let state = Arc::new(StateLock::new(state_machine));
         let calls = Arc::new(Calls::new(Arc::clone(&shown), self.spawner().tasks()));
         let (events, snapshots) = (Arc::clone(&self.events), self.snapshots.clone());
         let typed = Typed::new((id, origin), (Arc::clone(&state), applied), Arc::clone(&calls), events, snapshots);
@@ -339,7 +340,7 @@ impl Node {
             shown,
             calling: Calling::new(self.sessions.unsettled_max),
         };
-        Ok(Group(Arc::new(shared), self.group_limits.timeout))
+        Ok(Group::new(shared))
     }
 
     /// Of the first voters one should lead, by the group's number.

@@ -65,7 +65,7 @@ impl Lines {
             looked: Instant::now(),
             complained: None,
         };
-        std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&lines))?;
+        std::thread::Builder::new().name("vlot-audit".into()).spawn(move || writer.run(&lines))?;
         Ok(Lines { queue, waiting })
     }
 

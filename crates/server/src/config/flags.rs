@@ -128,6 +128,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("max-txn-ops", Integer, "128", Honoured),
     flag("max-request-bytes", Integer, "1572864", Honoured),
     flag("max-concurrent-streams", Integer, "4294967295", Honoured),
+    // Not etcd's: threads that serve connections; 0 is one for each core.
+    flag("edge-threads", Integer, "0", Honoured),
     // Not etcd's: what the clients of one address may hold.
     flag("max-connections-per-address", Integer, "0", Honoured),
     flag("max-streams-per-address", Integer, "65536", Honoured),

@@ -36,6 +36,8 @@ pub enum ServeError {
     Node(vlot::OpenError),
     /// The store's group is not taken up.
     Group { data_dir: PathBuf, error: vlot::GroupError },
+    /// The system gives no thread for connections.
+    EdgeThread(std::io::Error),
     /// The store can write nothing more.
     StoreFailed(StoreFailure),
     /// The node cannot go on.
@@ -67,6 +69,7 @@ impl fmt::Display for ServeError {
             Self::Store { data_dir, error } => write!(out, "{}: {error}", data_dir.display()),
             Self::Node(error) => error.fmt(out),
             Self::Group { data_dir, error } => write!(out, "{}: {error}", data_dir.display()),
+            Self::EdgeThread(error) => write!(out, "--edge-threads: cannot start a thread: {error}"),
             Self::StoreFailed(failure) => failure.fmt(out),
             Self::NodeFailed(ended) => ended.fmt(out),
             Self::Corrupt(corrupt) => corrupt.fmt(out),

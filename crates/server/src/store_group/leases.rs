@@ -112,7 +112,7 @@ impl StoreGroup {
 
     /// The term in which this node leads, if it does.
     fn leads_in(&self) -> Option<u64> {
-        let role_state = self.group.status().role_state;
+        let role_state = self.group().status().role_state;
         (role_state.leader == Some(self.node)).then_some(role_state.term.0)
     }
 

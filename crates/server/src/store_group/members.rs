@@ -37,7 +37,7 @@ pub(crate) enum Unchanged {
 impl StoreGroup {
     /// The members and their seats, as this node's log says.
     pub(crate) fn members(&self) -> Members {
-        self.group.members().borrow().clone()
+        self.group().members().borrow().clone()
     }
 
     /// The members as clients see them.
@@ -69,7 +69,7 @@ impl StoreGroup {
         let leaves = matches!(change, MemberChange::Remove(node) if node == self.node);
         let context = Bytes::from(about.encode_to_vec());
         let outcome = tokio::select! {
-            outcome = self.group.change_members(vec![change], context) => outcome,
+            outcome = self.group().change_members(vec![change], context) => outcome,
             // A member that leaves does not apply the entry that says so.
             () = self.removed(), if leaves => Ok(()),
         };
@@ -110,7 +110,7 @@ impl StoreGroup {
     pub(crate) async fn transfer_leadership(&self, to: u64) -> Result<(), Status> {
         let deadline = Instant::now() + self.request_timeout;
         loop {
-            match self.group.transfer_leadership(Some(NodeId(to))).await {
+            match self.group().transfer_leadership(Some(NodeId(to))).await {
                 Ok(()) if self.raft_status().leader == to => return Ok(()),
                 Err(TransferError::Refused(TransferRefused::InProgress { .. })) if Instant::now() < deadline => {
                     sleep(ATTEMPT_PAUSE).await;
@@ -129,7 +129,7 @@ impl StoreGroup {
 
     /// Hands the leadership over to the fittest of the others, if there is one.
     pub(crate) async fn give_up_leadership(&self) {
-        if let Err(error) = self.group.transfer_leadership(None).await {
+        if let Err(error) = self.group().transfer_leadership(None).await {
             info!(%error, "the leadership was not given up");
         }
     }
@@ -148,7 +148,7 @@ impl StoreGroup {
 
     /// Keeps what is known of this node's own seat current, for ever.
     pub(super) async fn watch_own_seat(&self) {
-        let mut members = self.group.members();
+        let mut members = self.group().members();
         loop {
             let own = members.borrow_and_update().configuration().get(self.node);
             self.learns.store(own.is_some_and(|own| own.seat == Seat::Learner), Relaxed);
@@ -162,7 +162,7 @@ impl StoreGroup {
 
     /// Counts what happens, and hears of this node's own removal, for ever.
     pub(super) async fn watch_events(&self) {
-        let mut events = self.group.events();
+        let mut events = self.group().events();
         loop {
             match events.recv().await {
                 Ok(GroupEvent::Consensus(Event::Removed { .. })) => self.note_removed(),
@@ -180,7 +180,7 @@ impl StoreGroup {
     /// A new voter counts from the moment it is one, so that a cluster of one node could decide nothing until the second
     /// has started; one that learns first delays nothing.
     pub(super) async fn promote_voters(&self) {
-        let mut members = self.group.members();
+        let mut members = self.group().members();
         loop {
             let waiting = voters_to_be(&members.borrow_and_update().clone(), &self.facts());
             if waiting.is_empty() {
@@ -190,7 +190,7 @@ impl StoreGroup {
             }
             if self.raft_status().leader == self.node.0 {
                 for node in waiting {
-                    let promoted = self.group.change_members(vec![MemberChange::Promote(node)], Bytes::new()).await;
+                    let promoted = self.group().change_members(vec![MemberChange::Promote(node)], Bytes::new()).await;
                     if promoted.is_ok() {
                         info!(member = format!("{:x}", node.0), "a new member has caught up, and votes");
                     }

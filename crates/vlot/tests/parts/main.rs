@@ -1,6 +1,7 @@
 //! Each part of a node that can be replaced: by what ships, and by a program's own. A part that does not do what is expected of
 //! it is found by the test for all of its kind.
 
+mod callers;
 mod clock;
 mod handles;
 mod runtime;

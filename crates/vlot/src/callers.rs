@@ -1,0 +1,164 @@
+//! Callers on another thread than the driver's: what they ask in one turn of their runtime goes to the driver together, and what is
+//! answered together reaches them by one wake-up.
+//!
+//! By itself each call would wake the driver's thread, and each answer the caller's: more than all else that is done for a call on the
+//! way. Owns what is gathered on both ways. Reads that are gathered are one read to the driver. Bounded by what a handle lets wait.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use vlot_node::input::Input;
+use vlot_node::state_machine::StateMachine;
+
+use crate::errors::{ProposeError, ReadError};
+use crate::events::Event;
+use crate::group::Shared;
+use crate::waiters::{Answers, NoAnswer, Waiter, Waiters};
+
+/// The callers on one runtime.
+pub(crate) struct Callers<S: StateMachine> {
+    shared: Arc<Shared<S>>,
+    runtime: Handle,
+    /// Rung when something is asked or answered where nothing was.
+    bell: Arc<Notify>,
+    asked: Mutex<Asked>,
+    proposals: Arc<Answers<Result<S::Reply, ProposeError>>>,
+    /// Of what was asked for all reads of a turn.
+    reads_together: Arc<Answers<Result<(), ReadError>>>,
+    reads: Arc<Waiters<Result<(), ReadError>>>,
+}
+
+/// What is to go to the driver.
+#[derive(Default)]
+struct Asked {
+    events: Vec<Event>,
+    reads: Vec<u64>,
+    reads_begun: u64,
+    /// How long the most patient of the reads waits.
+    patience: Duration,
+}
+
+impl<S: StateMachine> Callers<S> {
+    pub(crate) fn new(shared: &Arc<Shared<S>>, runtime: &Handle) -> Arc<Self> {
+        let bell = Arc::new(Notify::new());
+        let callers = Arc::new(Self {
+            shared: Arc::clone(shared),
+            runtime: runtime.clone(),
+            asked: Mutex::default(),
+            proposals: shared.calls.proposals.answers_to(&bell),
+            reads_together: shared.calls.reads.answers_to(&bell),
+            reads: Arc::new(Waiters::new(runtime.clone())),
+            bell: Arc::clone(&bell),
+        });
+        runtime.spawn(turns(Arc::downgrade(&callers), bell));
+        callers
+    }
+
+    /// Where replies to proposals of these callers go.
+    pub(crate) fn proposals(&self) -> &Answers<Result<S::Reply, ProposeError>> {
+        &self.proposals
+    }
+
+    /// Asks something of the driver, after all that was asked here before. What waits for the answer is told if the driver has
+    /// ended.
+    pub(crate) fn ask(&self, input: Input) {
+        let mut asked = self.asked();
+        let was_empty = asked.is_empty();
+        asked.events.push(input.into());
+        drop(asked);
+        self.ring_if(was_empty);
+    }
+
+    /// Begins a read, for so long at most. None if too many wait.
+    pub(crate) fn read(&self, limit: Duration) -> Option<(u64, Waiter<Result<(), ReadError>>)> {
+        if self.reads.len() >= self.shared.limits.waiting_reads_max {
+            return None;
+        }
+        let mut asked = self.asked();
+        let was_empty = asked.is_empty();
+        asked.reads_begun += 1;
+        let read = asked.reads_begun;
+        asked.reads.push(read);
+        asked.patience = asked.patience.max(limit);
+        let waiter = self.reads.wait(read, limit);
+        drop(asked);
+        self.ring_if(was_empty);
+        Some((read, waiter))
+    }
+
+    /// A read is waited for no more.
+    pub(crate) fn forget(&self, read: u64) {
+        self.reads.forget(read);
+    }
+
+    /// Sends what was asked, and hands out what was answered.
+    fn turn(&self) {
+        let mut asked = self.asked();
+        if !asked.reads.is_empty() {
+            let (reads, patience) = (std::mem::take(&mut asked.reads), std::mem::take(&mut asked.patience));
+            let together = self.read_together(reads, patience);
+            asked.events.push(together.into());
+        }
+        self.shared.events.push_all(&mut asked.events);
+        drop(asked);
+        self.proposals.hand_out();
+        self.reads_together.hand_out();
+    }
+
+    /// One read for all of these: the driver takes it after the last of them was begun.
+    fn read_together(&self, reads: Vec<u64>, patience: Duration) -> Input {
+        let read = self.shared.next_number();
+        let answer = self.shared.calls.reads.wait_at(read, patience, &self.reads_together);
+        let waiters = Arc::clone(&self.reads);
+        self.runtime.spawn(async move {
+            let outcome = answer.answer().await.unwrap_or_else(|why| {
+                Err(match why {
+                    NoAnswer::TimedOut => ReadError::TimedOut,
+                    NoAnswer::Stopped => ReadError::Stopped,
+                })
+            });
+            waiters.answer_all(reads.into_iter().map(|read| (read, outcome)).collect());
+        });
+        Input::Read { group: self.shared.id, read }
+    }
+
+    fn ring_if(&self, was_empty: bool) {
+        if was_empty {
+            self.bell.notify_one();
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        // Only moves of whole values happen under the lock.
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.reads.is_empty()
+    }
+}
+
+impl<S: StateMachine> Drop for Callers<S> {
+    fn drop(&mut self) {
+        // Withdrawals are the last that there can be.
+        self.turn();
+        self.bell.notify_one();
+    }
+}
+
+/// Gives these callers their turns for as long as there are any. A task that is woken on its own runtime comes behind all that are
+/// ready: what they ask is gathered by then.
+async fn turns<S: StateMachine>(callers: Weak<Callers<S>>, bell: Arc<Notify>) {
+    loop {
+        bell.notified().await;
+        // What keeps them alive are their handles.
+        match callers.upgrade() {
+            Some(callers) => callers.turn(),
+            None => return,
+        }
+    }
+}
