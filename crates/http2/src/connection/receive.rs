@@ -157,6 +157,10 @@ impl Connection {
         {
             return Err(protocol("a header block is interrupted"));
         }
+        if header.is_empty_data() && header.stream != 0 {
+            // It says nothing, of whichever stream.
+            return Ok(None);
+        }
         if !self.has_settings && (header.kind != SETTINGS || header.has(ACK)) {
             return Err(protocol("a connection begins without settings"));
         }
@@ -225,6 +229,7 @@ impl Connection {
         }
         stream.is_whole = is_last;
         self.release(key, length as usize - content.len());
+        // What is left of padding alone says nothing either.
         Ok((is_last || !content.is_empty()).then_some(Found::Data { stream: key, content, is_last }))
     }
 
