@@ -12,7 +12,6 @@ pub mod flags;
 pub mod grpc_messages;
 pub mod handshake;
 pub mod http2_connection;
-pub mod http2_frames;
 pub mod json_replies;
 pub mod json_requests;
 pub mod key_files;
