@@ -11,7 +11,7 @@ pub mod config_file;
 pub mod flags;
 pub mod grpc_messages;
 pub mod handshake;
-pub mod http2_frames;
+pub mod http2_connection;
 pub mod json_replies;
 pub mod json_requests;
 pub mod key_files;

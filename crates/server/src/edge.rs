@@ -4,23 +4,24 @@
 //! go to `grpc.rs`, JSON to `gateway.rs`, everything else to `http.rs`.
 
 mod admission;
+mod answer;
 mod body;
 mod call;
 mod compression;
 mod connection;
 mod cors;
-mod frames;
 pub(crate) mod fuzzing;
 mod gateway;
 mod grpc;
 mod http;
+mod http2;
 mod opening;
+mod request_body;
 mod requests;
 mod security;
 mod served;
 mod stream;
 mod threads;
-mod turns;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -29,10 +30,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use ::http::header::CONTENT_TYPE;
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -47,17 +48,17 @@ use crate::share::{AddressLimits, ConnectionPlace, Exceeded};
 use crate::status::Status;
 use crate::telemetry::metrics::Offence;
 use admission::{Admission, NoPlace, Place};
+use answer::Answer;
 use body::Body;
-use connection::{Connection, REQUEST_WORK};
-use frames::Frames;
-use opening::{Opened, PREFACE_BYTES};
+use connection::Connection;
+use http2::Conversation;
+use opening::Opened;
+use request_body::RequestBody;
 pub(crate) use security::Security;
 use security::{Client, Secured, Stream};
-use served::Served;
 use stream::Gathering;
 pub(crate) use threads::{EdgeThreads, threads_by_default};
 use threads::{Placing, drain};
-use turns::Turns;
 
 /// How long a client may take to say which protocol it speaks, and to send the header of an HTTP/1 request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,17 +66,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
 /// Bytes a client may send ahead of what the server has read, on one stream and on one connection.
 const STREAM_WINDOW: u32 = 1 << 20;
-/// Half of it, the HTTP/2 layer lets small frames cost that wait to be read, each 256 bytes less what it brings; beyond, it
-/// ends the connection. That is 70,000 requests to make a watch, on streams that their client does not read.
 const CONNECTION_WINDOW: u32 = 32 << 20;
-/// Calls that were taken back before they were begun, and wait to be dropped. How many come in one turn of a connection is
-/// bounded by what it reads in one (`frames.rs`); a client that reaches this is none.
-const TAKEN_BACK_MAX: usize = 8192;
-/// How often the HTTP/2 layer may end a stream of a connection by itself, because of what came on it. That can happen to
-/// a client that means no harm: what it still sends on a stream that was ended a second ago counts too.
-const LAYER_RESETS_MAX: usize = 65_536;
-/// Bytes of replies that may wait in one stream for its client to take them.
-const SEND_BUFFER: usize = 256 * 1024;
 /// Connections that are accepted before others have their turn: each is a task.
 const ACCEPTED_A_TURN: usize = 16;
 /// How long connections may take to finish their calls once the server stops.
@@ -93,6 +84,20 @@ pub(crate) enum Serves {
     Http,
     /// What operators' tools ask, without the clients' calls.
     Metrics,
+}
+
+impl Serves {
+    /// Whether gRPC calls are answered.
+    fn has_calls(self) -> bool {
+        matches!(self, Serves::GrpcAndHttp | Serves::Grpc)
+    }
+}
+
+/// What a request asks for, by its head.
+enum Asked {
+    /// A call, or what is said to one that is wrong.
+    Grpc(Result<grpc::Call, Box<Response<Body>>>),
+    Http(Request<()>),
 }
 
 /// A port that is listened on.
@@ -225,7 +230,7 @@ impl Edge {
             ConnectionError::HandshakeTimedOut => self.services.metrics.handshakes.timed_out(),
             _ => {}
         }
-        if let Some(offence) = connection.offence().or_else(|| error.offence(connection.has_settings())) {
+        if let Some(offence) = connection.offence().or_else(|| error.offence()) {
             self.services.metrics.offences.count(offence);
             self.admission.stopped(from, offence, error);
         }
@@ -278,76 +283,102 @@ impl Edge {
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         };
         connection.is_of(client);
-        let edge = self.clone();
-        let of_calls = connection.clone();
-        let service = service_fn(move |request| {
-            let (edge, connection) = (edge.clone(), of_calls.clone());
-            async move { Ok::<_, Infallible>(edge.serve_call(connection, request, serves).await) }
-        });
+        let (edge, of_calls) = (self.clone(), connection.clone());
+        let answer = move |asked, body| edge.clone().serve_call(of_calls.clone(), asked, body, serves);
         let stopped = async move {
             // An error means that the server is gone altogether.
             let _ = stopping.wait_for(|stop| *stop).await;
         };
         tokio::pin!(stopped);
-        // The two arms differ in types only; hyper has no common trait for both.
         if opened.is_http2() {
-            let frames = Frames::behind(PREFACE_BYTES, opened, connection.clone());
-            let served = self.http2().serve_connection(Gathering::new(frames), service);
+            let mut served = Conversation::new(self.clone(), connection.clone(), opened, serves, answer);
+            let ended = tokio::select! {
+                biased;
+                ended = served.serve() => Some(ended),
+                () = without_settings(&connection) => Some(Err(ConnectionError::NoSettings)),
+                () = stopped => None,
+            };
+            let ended = match ended {
+                Some(ended) => ended,
+                None => {
+                    served.shut_down();
+                    served.serve().await
+                }
+            };
+            served.end(ended).await
+        } else {
+            let service = service_fn(|request: Request<hyper::body::Incoming>| {
+                let (head, body) = request.into_parts();
+                let asked = self.asked(&connection, serves, Request::from_parts(head, ()));
+                let answered = answer(asked, RequestBody::Http1(body));
+                async move { Ok::<_, Infallible>(answered.await.into_response()) }
+            });
+            let served = http1().serve_connection(Gathering::new(opened), service);
             tokio::pin!(served);
-            let mut turns = Turns::of(connection.clone(), self.services.metrics.clone());
             tokio::select! {
-                ended = turns.serve(served.as_mut()) => return Ok(ended?),
-                () = without_settings(&connection) => return Err(ConnectionError::NoSettings),
+                ended = served.as_mut() => return Ok(ended?),
                 () = stopped => served.as_mut().graceful_shutdown(),
             }
-            Ok(turns.serve(served).await?)
-        } else {
-            let connection = http1().serve_connection(Gathering::new(opened), service);
-            tokio::pin!(connection);
-            tokio::select! {
-                ended = connection.as_mut() => return Ok(ended?),
-                () = stopped => connection.as_mut().graceful_shutdown(),
-            }
-            Ok(connection.await?)
+            Ok(served.await?)
         }
+    }
+
+    /// What a request over HTTP/1 asks for.
+    fn asked(&self, connection: &Connection, serves: Serves, request: Request<()>) -> Asked {
+        let headers = request.headers();
+        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if !serves.has_calls() || !grpc::is_grpc(content_type) {
+            return Asked::Http(request);
+        }
+        let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+        let fields = headers.iter().map(|(name, value)| (name.as_ref(), value.as_bytes()));
+        Asked::Grpc(grpc::Call::read(self, connection, request.method().as_str().as_bytes(), path.as_bytes(), fields))
     }
 
     /// Answers a request if there is room for it.
     async fn serve_call(
         self: Arc<Edge>,
         connection: Arc<Connection>,
-        request: Request<Incoming>,
+        asked: Asked,
+        body: RequestBody,
         serves: Serves,
-    ) -> Response<Served> {
+    ) -> Answer {
         if connection.is_wary() {
-            // So the HTTP/2 layer finds out whether this call was taken back, before anything is done for it.
+            // By then it is taken back, if it is to be, before anything is done for it.
             tokio::task::yield_now().await;
         }
-        match connection.begin_stream() {
-            Ok(stream) => self.answer(connection, request, serves).await.map(|body| Served::of(body, stream)),
-            Err(exceeded) => self.refuse_call(&connection, &request, exceeded).map(Served::of_none),
+        match (connection.begin_stream(), asked) {
+            (Err(exceeded), asked) => self.refuse_call(&connection, &asked, exceeded).into(),
+            (Ok(place), Asked::Grpc(Ok(call))) => grpc::answer(self, connection, call, body).await.with_place(place),
+            (Ok(place), Asked::Grpc(Err(refusal))) => Answer::from(*refusal).with_place(place),
+            (Ok(place), Asked::Http(request)) => {
+                // Each call has room for the largest way to answer one: the rare one is boxed.
+                let answer = self.answer(connection, request.map(|()| body), serves);
+                Answer::from(Box::pin(answer).await).with_place(place)
+            }
         }
     }
 
-    fn refuse_call(&self, connection: &Connection, request: &Request<Incoming>, exceeded: Exceeded) -> Response<Body> {
+    fn refuse_call(&self, connection: &Connection, asked: &Asked, exceeded: Exceeded) -> Response<Body> {
         let offence = Offence::from(exceeded);
-        connection.works_for_nothing(REQUEST_WORK);
+        connection.works_for_nothing(vlot_http2::Connection::REQUEST_WORK);
         self.services.metrics.offences.count(offence);
         self.admission.stopped(connection.from, offence, &"a call is refused");
         let status = Status::TOO_MANY_REQUESTS;
-        if grpc::is_grpc(request.headers()) { grpc::failure(&status) } else { gateway::failed(&status) }
+        match asked {
+            Asked::Grpc(_) => grpc::failure(&status),
+            Asked::Http(_) => gateway::failed(&status),
+        }
     }
 
+    /// Answers a request that is no gRPC call, or is none here.
     async fn answer(
         self: Arc<Edge>,
         connection: Arc<Connection>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         serves: Serves,
     ) -> Response<Body> {
         match serves {
-            Serves::GrpcAndHttp | Serves::Grpc if grpc::is_grpc(request.headers()) => {
-                grpc::answer(self, connection, request).await
-            }
             Serves::Grpc if request.version() == Version::HTTP_2 => grpc::not_a_call(request.headers()),
             Serves::Grpc => http::not_found(),
             // Who speaks TLS has dialled a name that the certificate has; as in etcd.
@@ -357,9 +388,7 @@ impl Edge {
             Serves::Metrics => http::answer(&self.services, &request).await,
             Serves::GrpcAndHttp | Serves::Http => {
                 let origin = cors::allowed(self.origins.as_deref(), request.headers());
-                // Each call is a task, as large as the largest way to answer one: the rare one is boxed.
-                let answer = self.answer_http(connection, request, serves == Serves::GrpcAndHttp);
-                let mut response = Box::pin(answer).await;
+                let mut response = self.answer_http(connection, request, serves == Serves::GrpcAndHttp).await;
                 if let Some(origin) = origin {
                     cors::allow(&mut response, origin);
                 }
@@ -371,7 +400,7 @@ impl Edge {
     async fn answer_http(
         self: Arc<Edge>,
         connection: Arc<Connection>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         has_calls: bool,
     ) -> Response<Body> {
         // So a browser asks whether a page may ask; as in etcd, of any path.
@@ -385,24 +414,6 @@ impl Edge {
         // Calls are what HTTP/2 is spoken for where there are any.
         let is_no_call = reply.status() == StatusCode::NOT_FOUND && request.version() == Version::HTTP_2;
         if is_no_call && has_calls { grpc::not_a_call(request.headers()) } else { reply }
-    }
-
-    fn http2(&self) -> hyper::server::conn::http2::Builder<TokioExecutor> {
-        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            // gRPC knows no date, and etcd sends none.
-            .auto_date_header(false)
-            .max_concurrent_streams(self.streams_max)
-            .max_header_list_size(HEADER_BYTES_MAX)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(SEND_BUFFER)
-            .max_pending_accept_reset_streams(TAKEN_BACK_MAX)
-            .max_local_error_reset_streams(LAYER_RESETS_MAX)
-            .keep_alive_interval(self.keepalive_interval)
-            .keep_alive_timeout(self.keepalive_timeout);
-        builder
     }
 }
 
@@ -443,8 +454,11 @@ enum ConnectionError {
     TlsInTheClear,
     /// The client has said that it speaks HTTP/2, and not how.
     NoSettings,
+    /// The client does not answer when it is asked whether it is there.
+    NoPong,
     Io(io::Error),
-    Http(hyper::Error),
+    Http1(hyper::Error),
+    Http2(vlot_http2::ConnectionError),
 }
 
 impl fmt::Display for ConnectionError {
@@ -455,8 +469,10 @@ impl fmt::Display for ConnectionError {
             Self::HandshakeTimedOut => out.write_str("does not end its TLS handshake"),
             Self::TlsInTheClear => out.write_str("speaks TLS to a port that is served in the clear; use http"),
             Self::NoSettings => out.write_str("does not send its HTTP/2 settings"),
+            Self::NoPong => out.write_str("does not answer pings"),
             Self::Io(error) => error.fmt(out),
-            Self::Http(error) => error.fmt(out),
+            Self::Http1(error) => error.fmt(out),
+            Self::Http2(error) => error.fmt(out),
         }
     }
 }
@@ -465,29 +481,18 @@ impl std::error::Error for ConnectionError {}
 
 impl ConnectionError {
     /// What the client has done for the connection to end so; `None` if it may just have gone.
-    fn offence(&self, is_http2: bool) -> Option<Offence> {
+    fn offence(&self) -> Option<Offence> {
         match self {
             Self::Silent => Some(Offence::Silent),
             Self::NoSettings => Some(Offence::NoSettings),
+            Self::NoPong => Some(Offence::NoPong),
             // Handshakes have counters of their own, by reason.
             Self::Handshake(_) | Self::HandshakeTimedOut | Self::TlsInTheClear | Self::Io(_) => None,
-            Self::Http(error) if is_http2 && error.is_timeout() => Some(Offence::NoPong),
-            Self::Http(error) => offence_of(error),
+            Self::Http1(error) if error.is_timeout() => Some(Offence::SlowHead),
+            Self::Http1(error) if error.is_parse() => Some(Offence::BadHttp1),
+            Self::Http1(_) => None,
+            Self::Http2(error) => Some((*error).into()),
         }
-    }
-}
-
-fn offence_of(error: &hyper::Error) -> Option<Offence> {
-    let http2 = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
-    match http2 {
-        // What the client itself has sent is its leave.
-        Some(http2) if http2.is_remote() => None,
-        Some(http2) if http2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) => Some(Offence::Calm),
-        Some(http2) if http2.is_library() => Some(Offence::BadHttp2),
-        Some(_) => None,
-        None if error.is_timeout() => Some(Offence::SlowHead),
-        None if error.is_parse() => Some(Offence::BadHttp1),
-        None => None,
     }
 }
 
@@ -505,7 +510,7 @@ impl From<HandshakeError> for ConnectionError {
 
 impl From<hyper::Error> for ConnectionError {
     fn from(error: hyper::Error) -> Self {
-        Self::Http(error)
+        Self::Http1(error)
     }
 }
 

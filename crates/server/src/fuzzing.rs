@@ -7,15 +7,10 @@ pub use crate::auth::fuzzing::TokenIssuer;
 use crate::config::{self, Config, Url};
 use crate::{audit, auth, edge, members};
 
-/// Frames of HTTP/2 on their way to the HTTP/2 layer.
+/// The body of a gRPC call, compressed or not.
 ///
 /// # Panics
 /// Here and below: if something does not hold that must.
-pub fn http2_frames(bytes: &[u8]) {
-    edge::fuzzing::http2_frames(bytes);
-}
-
-/// The body of a gRPC call, compressed or not.
 pub fn grpc_messages(bytes: &[u8]) {
     edge::fuzzing::grpc_messages(bytes);
 }

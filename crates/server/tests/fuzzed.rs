@@ -10,8 +10,6 @@ mod config_file;
 mod flags;
 #[path = "../../../fuzz/src/grpc_messages.rs"]
 mod grpc_messages;
-#[path = "../../../fuzz/src/http2_frames.rs"]
-mod http2_frames;
 #[path = "../../../fuzz/src/json_replies.rs"]
 mod json_replies;
 #[path = "../../../fuzz/src/json_requests.rs"]
@@ -59,12 +57,6 @@ fn flags_stays_sound() {
 fn grpc_messages_stays_sound() {
     ordinary::run_corpus("grpc_messages", grpc_messages::run);
     ordinary::run_mutated("grpc_messages", grpc_messages::run, 2_000);
-}
-
-#[test]
-fn http2_frames_stays_sound() {
-    ordinary::run_corpus("http2_frames", http2_frames::run);
-    ordinary::run_mutated("http2_frames", http2_frames::run, 3_000);
 }
 
 #[test]

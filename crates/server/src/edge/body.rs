@@ -29,8 +29,8 @@ const PIECE_BYTES_MAX: usize = 64 * 1024;
 
 /// The body of a reply.
 pub(crate) enum Body {
-    /// One message or text, then perhaps trailers.
-    Whole { data: Option<Data>, trailers: Option<HeaderMap> },
+    /// One message or text, then perhaps the status of a call.
+    Whole { data: Option<Data>, status: Option<Status> },
     /// Framed bytes as they come, closed by a status. They are taken only as the client takes them. If they are to be
     /// compressed, whole messages come at a time.
     Stream { next: Bytes, following: Waiting, encoding: Encoding, tally: Option<Tally> },
@@ -41,12 +41,12 @@ pub(crate) enum Body {
 impl Body {
     /// Nothing at all: the headers end the reply.
     pub(super) fn empty() -> Body {
-        Body::Whole { data: None, trailers: None }
+        Body::Whole { data: None, status: None }
     }
 
     /// Text of a plain HTTP reply.
     pub(super) fn text(text: impl Into<Bytes>) -> Body {
-        Body::Whole { data: Some(unframed(text.into())), trailers: None }
+        Body::Whole { data: Some(unframed(text.into())), status: None }
     }
 
     /// Messages of a stream, framed, as they come.
@@ -71,8 +71,15 @@ impl Body {
             Encoding::Identity => framed(message),
             Encoding::Gzip => unframed(compressed(&[&prefix(message.len())[..], &message].concat())),
         };
-        Body::Whole { data: Some(data), trailers: Some(trailers(&Status::OK)) }
+        Body::Whole { data: Some(data), status: Some(Status::OK) }
     }
+}
+
+/// What comes next of a body.
+pub(super) enum Part {
+    Data(Data),
+    /// How the call has ended. Nothing comes behind it.
+    Status(Status),
 }
 
 /// Puts its prefix in front of a message.
@@ -127,17 +134,12 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-impl http_body::Body for Body {
-    type Data = Data;
-    type Error = Incomplete;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let frame = match self.get_mut() {
-            Body::Whole { data, trailers } => {
-                take_piece(data).map(Frame::data).or_else(|| trailers.take().map(Frame::trailers))
+impl Body {
+    /// The next part; `None` at the end.
+    pub(super) fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, Incomplete>>> {
+        let part = match self {
+            Body::Whole { data, status } => {
+                take_piece(data).map(Part::Data).or_else(|| status.take().map(Part::Status))
             }
             Body::Stream { next, following, encoding, tally } => {
                 if next.is_empty() {
@@ -150,12 +152,12 @@ impl http_body::Body for Body {
                         }
                         Some(Err(status)) => {
                             following.close();
-                            return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
+                            return Poll::Ready(Some(Ok(Part::Status(status))));
                         }
                         None => return Poll::Ready(None),
                     }
                 }
-                Some(Frame::data(unframed(next.split_to(next.len().min(PIECE_BYTES_MAX)))))
+                Some(Part::Data(unframed(next.split_to(next.len().min(PIECE_BYTES_MAX)))))
             }
             Body::Json { next, following } => {
                 // A piece may be of no length: the message has come to the middle of a long string.
@@ -166,14 +168,37 @@ impl http_body::Body for Body {
                         None => return Poll::Ready(None),
                     }
                 }
-                Some(Frame::data(unframed(next.split_to(next.len().min(PIECE_BYTES_MAX)))))
+                Some(Part::Data(unframed(next.split_to(next.len().min(PIECE_BYTES_MAX)))))
             }
         };
-        Poll::Ready(frame.map(Ok))
+        Poll::Ready(part.map(Ok))
+    }
+
+    /// Whether there is nothing more, or never was anything.
+    pub(super) fn is_at_end(&self) -> bool {
+        matches!(self, Body::Whole { data: None, status: None })
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Data;
+    type Error = Incomplete;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let part = ready!(self.get_mut().poll_part(context));
+        Poll::Ready(part.map(|part| {
+            part.map(|part| match part {
+                Part::Data(data) => Frame::data(data),
+                Part::Status(status) => Frame::trailers(trailers(&status)),
+            })
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Body::Whole { data: None, trailers: None })
+        self.is_at_end()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -210,7 +235,7 @@ mod tests {
 
     #[test]
     fn plain_text_has_no_prefix() {
-        let Body::Whole { data: Some(mut data), trailers: None } = Body::text("ok") else { panic!("no data") };
+        let Body::Whole { data: Some(mut data), status: None } = Body::text("ok") else { panic!("no data") };
         assert_eq!(data.copy_to_bytes(data.remaining()), &b"ok"[..]);
     }
 

@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use crate::conversation::PREFIX_BYTES;
 use crate::status::{Code, Status};
@@ -29,13 +29,12 @@ pub(super) enum Encoding {
 }
 
 impl Encoding {
-    /// The encoding of a call's messages, for both ways.
+    /// The encoding of a call's messages, for both ways, by what a header says of it.
     ///
     /// # Errors
     /// It is not known, whether or not a message has it: the words are gRPC's Go server's, as below.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Encoding, Status> {
-        let Some(encoding) = headers.get(GRPC_ENCODING) else { return Ok(Encoding::Identity) };
-        match encoding.as_bytes() {
+    pub(super) fn of(value: Option<&[u8]>) -> Result<Encoding, Status> {
+        match value.unwrap_or_default() {
             b"" | b"identity" => Ok(Encoding::Identity),
             b"gzip" => Ok(Encoding::Gzip),
             other => {
@@ -158,10 +157,8 @@ mod tests {
 
     #[test]
     fn a_header_names_the_encoding() {
-        let of = |value: &str| {
-            Encoding::of(&HeaderMap::from_iter([("grpc-encoding".parse().unwrap(), value.parse().unwrap())]))
-        };
-        assert_eq!(Encoding::of(&HeaderMap::new()), Ok(Encoding::Identity));
+        let of = |value: &str| Encoding::of(Some(value.as_bytes()));
+        assert_eq!(Encoding::of(None), Ok(Encoding::Identity));
         assert_eq!([of(""), of("identity")], [Ok(Encoding::Identity), Ok(Encoding::Identity)]);
         assert_eq!(of("gzip"), Ok(Encoding::Gzip));
         for other in ["GZIP", "snappy", "gzip,identity"] {

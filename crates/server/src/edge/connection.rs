@@ -1,20 +1,18 @@
 //! What is known of one connection while it stands, and what its calls have received.
 //!
-//! Owns how many bytes have come that nobody has taken yet, how long a message may take to come whole, and how much of a turn is left.
-//! Must not know what a message is.
+//! Owns how many bytes have come that nobody has taken yet, and how long a message may take to come whole. Must not know what a message is.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use bytes::BytesMut;
 use tokio::time::{Instant, timeout_at};
 
-use super::CONNECTION_WINDOW;
+use super::request_body::RequestBody;
 use super::security::Client;
 use crate::share::{AddressLimits, ConnectionPlace, Exceeded, Share, Shares, StreamPlace};
 use crate::status::{Code, Status};
@@ -25,13 +23,6 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection with fewer bytes that nobody has taken is not the one that is closed because its address has too many.
 const UNREAD_BLAMELESS: usize = 64 << 10;
 
-/// A request is so much work. What other frames are is measured by frames that do not ask for anything: one.
-pub(super) const REQUEST_WORK: usize = 8;
-/// What a connection may do in one turn of its task: 64 requests. Their calls are tasks, and a call of
-/// another connection waits behind all of them.
-const TURN_WORK: usize = 64 * REQUEST_WORK;
-/// Work that is done for nothing counts so many times in a turn.
-const FOR_NOTHING: usize = 8;
 /// For how many turns a client is not believed that it wants what it asks for, once it has asked for much in vain.
 const WARY_TURNS: usize = 1000;
 
@@ -41,9 +32,6 @@ pub(super) struct Connection {
     place: ConnectionPlace,
     /// Bytes that have come over HTTP/2 and that no call has taken.
     unread: AtomicUsize,
-    streams: AtomicUsize,
-    /// Work that may still be done in this turn. Without turns there is no end to it.
-    turn_left: AtomicUsize,
     /// Work that was done for nothing and is not counted for the address yet.
     unsettled: AtomicUsize,
     /// For how many turns its calls are looked at twice.
@@ -56,13 +44,11 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(from: SocketAddr, place: ConnectionPlace) -> Arc<Connection> {
-        let [unread, streams, unsettled, wary_turns] = [0; 4].map(AtomicUsize::new);
+        let [unread, unsettled, wary_turns] = [0; 3].map(AtomicUsize::new);
         Arc::new(Connection {
             from,
             place,
             unread,
-            streams,
-            turn_left: AtomicUsize::new(usize::MAX),
             unsettled,
             wary_turns,
             has_settings: AtomicBool::new(false),
@@ -95,25 +81,16 @@ impl Connection {
         self.has_settings.load(Relaxed)
     }
 
-    /// Its task has its turn. It may be one in which nothing is read.
-    pub(super) fn begin_turn(&self, may_read: bool) {
-        self.turn_left.store(if may_read { TURN_WORK } else { 0 }, Relaxed);
+    /// Its task has its turn.
+    pub(super) fn begin_turn(&self) {
         self.wary_turns.store(self.wary_turns.load(Relaxed).saturating_sub(1), Relaxed);
-    }
-
-    /// Whether no more is to be read before others have had their turn.
-    pub(super) fn is_turn_over(&self) -> bool {
-        self.turn_left.load(Relaxed) == 0
-    }
-
-    /// So much work is made by what was read.
-    pub(super) fn works(&self, work: usize) {
-        self.turn_left.store(self.turn_left.load(Relaxed).saturating_sub(work), Relaxed);
     }
 
     /// So much was done that serves nobody.
     pub(super) fn works_for_nothing(&self, work: usize) {
-        self.works(work.saturating_mul(FOR_NOTHING));
+        if work == 0 {
+            return;
+        }
         self.unsettled.store(self.unsettled.load(Relaxed).saturating_add(work), Relaxed);
         self.wary_turns.store(WARY_TURNS, Relaxed);
     }
@@ -148,10 +125,8 @@ impl Connection {
     /// in that.
     pub(super) fn arrived(&self, bytes: usize) -> Result<(), Offence> {
         let unread = self.unread.load(Relaxed);
-        // No more can come, so that what is over has been dropped unseen: what came behind the end of a call.
-        let added = bytes.min((CONNECTION_WINDOW as usize).saturating_sub(unread));
-        self.unread.store(unread + added, Relaxed);
-        self.share().add_pending(added);
+        self.unread.store(unread + bytes, Relaxed);
+        self.share().add_pending(bytes);
         if unread > UNREAD_BLAMELESS && self.share().is_full() { Err(Offence::PendingBytes) } else { Ok(()) }
     }
 
@@ -164,11 +139,16 @@ impl Connection {
         self.share().add_pending(bytes - (unread - left));
     }
 
+    /// So many bytes are dropped that no call will take.
+    pub(super) fn dropped(&self, bytes: usize) {
+        self.unread.store(self.unread.load(Relaxed).saturating_sub(bytes), Relaxed);
+        self.share().end_pending(bytes);
+    }
+
     /// A call begins, if there is room for it.
     pub(super) fn begin_stream(self: &Arc<Self>) -> Result<Stream, Exceeded> {
         let place = self.share().begin_stream()?;
-        self.streams.fetch_add(1, Relaxed);
-        Ok(Stream { connection: self.clone(), _place: place })
+        Ok(Stream(place))
     }
 }
 
@@ -179,24 +159,11 @@ impl Drop for Connection {
 }
 
 /// A call's place on its connection, until its reply is taken whole.
-pub(super) struct Stream {
-    connection: Arc<Connection>,
-    _place: StreamPlace,
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let Connection { streams, unread, .. } = &*self.connection;
-        if streams.fetch_sub(1, Relaxed) == 1 {
-            // What is left came behind the end of a call, and was dropped unseen.
-            self.connection.share().end_pending(unread.swap(0, Relaxed));
-        }
-    }
-}
+pub(super) struct Stream(#[expect(dead_code, reason = "it is held, and given back when dropped")] StreamPlace);
 
 /// What a call receives, as it comes.
 pub(super) struct Received {
-    body: Incoming,
+    body: RequestBody,
     connection: Arc<Connection>,
     metrics: Arc<Metrics>,
     /// Bytes that were given out and are pending still.
@@ -207,7 +174,12 @@ pub(super) struct Received {
 
 impl Received {
     /// Of a call with one message, or with many.
-    pub(super) fn new(body: Incoming, connection: Arc<Connection>, metrics: Arc<Metrics>, has_one: bool) -> Received {
+    pub(super) fn new(
+        body: RequestBody,
+        connection: Arc<Connection>,
+        metrics: Arc<Metrics>,
+        has_one: bool,
+    ) -> Received {
         Received { body, connection, metrics, held: 0, begun: has_one.then(Instant::now) }
     }
 
@@ -220,30 +192,27 @@ impl Received {
     ///
     /// # Errors
     /// The client has gone, or takes too long to send a message whole.
-    pub(super) async fn more(&mut self) -> Result<Option<Bytes>, Status> {
-        loop {
-            let next = self.body.frame();
-            let frame = match self.begun {
-                None => next.await,
-                Some(begun) => match timeout_at(begun + MESSAGE_TIMEOUT, next).await {
-                    Ok(frame) => frame,
-                    Err(_) => {
-                        self.metrics.offences.count(Offence::SlowMessage);
-                        return Err(too_slow());
-                    }
-                },
-            };
-            match frame {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.connection.taken(data.len());
-                        self.held += data.len();
-                        return Ok(Some(data));
-                    }
+    pub(super) async fn more(&mut self) -> Result<Option<BytesMut>, Status> {
+        let body = &mut self.body;
+        let next = poll_fn(|context| body.poll_data(context));
+        let data = match self.begun {
+            None => next.await,
+            Some(begun) => match timeout_at(begun + MESSAGE_TIMEOUT, next).await {
+                Ok(data) => data,
+                Err(_) => {
+                    self.metrics.offences.count(Offence::SlowMessage);
+                    return Err(too_slow());
                 }
-                Some(Err(_)) => return Err(Status::CANCELED),
-                None => return Ok(None),
+            },
+        };
+        match data {
+            Some(Ok(data)) => {
+                self.connection.taken(data.len());
+                self.held += data.len();
+                Ok(Some(data))
             }
+            Some(Err(_)) => Err(Status::CANCELED),
+            None => Ok(None),
         }
     }
 
@@ -274,11 +243,9 @@ impl Drop for Received {
     fn drop(&mut self) {
         // What has come and was not asked for is dropped with the body.
         let mut context = Context::from_waker(Waker::noop());
-        while let Poll::Ready(Some(Ok(frame))) = std::pin::Pin::new(&mut self.body).poll_frame(&mut context) {
-            if let Ok(data) = frame.into_data() {
-                self.connection.taken(data.len());
-                self.held += data.len();
-            }
+        while let Poll::Ready(Some(Ok(data))) = self.body.poll_data(&mut context) {
+            self.connection.taken(data.len());
+            self.held += data.len();
         }
         self.connection.share().end_pending(self.held);
     }
@@ -307,18 +274,15 @@ mod tests {
     fn bytes_are_pending_from_when_they_come_until_their_call_is_done() {
         let connection = Connection::of_test();
         let is_full = || connection.share().is_full();
-        let stream = connection.begin_stream().unwrap();
-        for _ in 0..4 {
-            assert_eq!(connection.arrived(16 << 20), Ok(()));
-            assert!(!is_full(), "no more than a window can come");
-        }
+        assert_eq!(connection.arrived(32 << 20), Ok(()));
         connection.taken(32 << 20);
         assert_eq!(connection.arrived(16 << 20), Ok(()));
+        assert!(!is_full());
         assert_eq!(connection.arrived(16 << 20), Err(Offence::PendingBytes));
         assert!(is_full());
         assert_eq!(connection.begin_stream().err(), Some(Exceeded::PendingBytes));
-        drop(stream);
-        assert!(!is_full(), "without a call nothing is unread");
+        connection.dropped(32 << 20);
+        assert!(!is_full());
         connection.share().end_pending(32 << 20);
         connection.taken(64 << 20);
         assert!(is_full(), "over HTTP/1 they are counted when they are taken");

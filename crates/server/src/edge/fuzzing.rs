@@ -3,7 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
@@ -12,8 +12,7 @@ use vlot_proto::descriptors;
 
 use super::compression::{Encoding, Inflating};
 use super::connection::Connection;
-use super::frames::{self, Frames};
-use super::opening::{Opened, PREFACE_BYTES};
+use super::opening::Opened;
 use super::{call, gateway, grpc, requests};
 use crate::json::{self, Encoder, Found, Scanner};
 use crate::rpc::Rpc;
@@ -21,37 +20,6 @@ use crate::status::Status;
 
 /// The longest message of these runs.
 const MESSAGE_BYTES_MAX: usize = 4096;
-
-/// Frames of HTTP/2: whatever comes, the HTTP/2 layer gets the same however it comes, and no more than came and a placeholder
-/// for each header block.
-pub(crate) fn http2_frames(bytes: &[u8]) {
-    let Some((&[first, second], sent)) = bytes.split_first_chunk() else { return };
-    let whole = passed(sent, usize::MAX, 1 << 16);
-    let in_pieces = passed(sent, 1 + usize::from(first), 1 + usize::from(second));
-    assert_eq!(whole, in_pieces);
-    if let Ok(whole) = whole {
-        assert!(whole.len() <= sent.len() * 2 + 64);
-    }
-    frames::look_at_block(sent);
-}
-
-/// What passes of what comes in pieces of so many bytes and is read into so much room; or why nothing more does.
-fn passed(sent: &[u8], at_a_time: usize, room: usize) -> Result<Vec<u8>, String> {
-    let mut frames = Frames::behind(PREFACE_BYTES, Pieces { sent, at_a_time }, Connection::of_test());
-    let mut context = Context::from_waker(Waker::noop());
-    let mut buffer = vec![0; room];
-    let mut passed = Vec::new();
-    loop {
-        let mut into = ReadBuf::new(&mut buffer);
-        match Pin::new(&mut frames).poll_read(&mut context, &mut into) {
-            Poll::Ready(Ok(())) if into.filled().is_empty() => return Ok(passed),
-            Poll::Ready(Ok(())) => passed.extend_from_slice(into.filled()),
-            Poll::Ready(Err(error)) => return Err(error.to_string()),
-            // The task's turn is over, where there is a task.
-            Poll::Pending => {}
-        }
-    }
-}
 
 struct Pieces<'b> {
     sent: &'b [u8],
@@ -86,9 +54,7 @@ impl AsyncWrite for Pieces<'_> {
 pub(crate) fn grpc_messages(bytes: &[u8]) {
     let Some((&[first, second], body)) = bytes.split_first_chunk() else { return };
     let value = [&b""[..], b"identity", b"gzip", b"snappy"][usize::from(first) % 4];
-    let mut headers = HeaderMap::new();
-    headers.insert("grpc-encoding", value.try_into().expect("a value of letters"));
-    let Ok(encoding) = Encoding::of(&headers) else { return };
+    let Ok(encoding) = Encoding::of(Some(value)) else { return };
     let whole = messages(body, usize::MAX, encoding);
     assert_eq!(whole, messages(body, 1 + usize::from(second), encoding));
     for message in whole.0 {
@@ -194,7 +160,9 @@ pub(crate) fn token_headers(which: u8, value: &[u8]) {
     let expected = text.strip_prefix("Bearer ").unwrap_or(&text);
     let headers = HeaderMap::from_iter([(NAMES[which].try_into().expect("a name"), value)]);
     let connection = Connection::of_test();
-    let found = [grpc::credentials(&headers, &connection), gateway::caller(&headers, &connection).credentials];
+    let value = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let of_call = grpc::credentials(value("token").or(value("authorization")), &connection);
+    let found = [of_call, gateway::caller(&headers, &connection).credentials];
     for (credentials, looks_there) in found.into_iter().zip([which < 2, which > 0]) {
         assert_eq!(credentials.token.as_deref(), looks_there.then_some(expected));
         assert!(expected.len() < 16 || !format!("{credentials:?}").contains(expected));

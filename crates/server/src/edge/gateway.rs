@@ -14,7 +14,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tracing::warn;
 use vlot_proto::descriptors;
 
@@ -22,6 +21,7 @@ use self::failure::{http_status, push_error};
 use self::requests::{JsonRequests, OneRequest};
 use super::body::Body;
 use super::connection::{Connection, Received};
+use super::request_body::RequestBody;
 use super::{Edge, call};
 use crate::auth::Credentials;
 use crate::conversation::Waiting;
@@ -45,7 +45,11 @@ pub(super) fn is_below_v3(path: &str) -> bool {
 }
 
 /// Answers one call, streaming or not.
-pub(super) async fn answer(edge: Arc<Edge>, connection: Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(
+    edge: Arc<Edge>,
+    connection: Arc<Connection>,
+    request: Request<RequestBody>,
+) -> Response<Body> {
     let rpc_path = paths::below_v3(request.uri().path()).and_then(paths::rpc_path);
     let known = rpc_path.and_then(|path| Some((Rpc::of_path(path)?, descriptors::method(path)?)));
     let Some((rpc, method)) = known else { return failed(&Status::new(Code::NotFound, "Not Found")) };
@@ -85,7 +89,7 @@ struct Call {
 }
 
 impl Call {
-    async fn unary(&self, request: Request<Incoming>) -> Result<Reply, Status> {
+    async fn unary(&self, request: Request<RequestBody>) -> Result<Reply, Status> {
         let (parts, body) = request.into_parts();
         let call = async {
             let message = self.requests(body).one().await?;
@@ -118,7 +122,7 @@ impl Call {
 
     /// Starts a stream, and waits for what it begins with: before that nobody knows how it goes. `Err` is a failure before
     /// it has started.
-    async fn stream(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+    async fn stream(&self, request: Request<RequestBody>) -> Result<Response<Body>, Status> {
         let (parts, body) = request.into_parts();
         let within = deadline(&parts.headers)?;
         let caller = self.caller.clone();
@@ -146,7 +150,7 @@ impl Call {
         }
     }
 
-    fn requests(&self, body: Incoming) -> JsonRequests {
+    fn requests(&self, body: RequestBody) -> JsonRequests {
         let has_one = !self.method.is_client_streaming;
         let received = Received::new(body, self.connection.clone(), self.edge.services.metrics.clone(), has_one);
         JsonRequests::new(received, self.method.request, self.edge.message_bytes_max)

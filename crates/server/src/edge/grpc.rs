@@ -6,16 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tracing::warn;
 
 use super::Edge;
+use super::answer::{Answer, CONTENT_TYPE_GRPC};
 use super::body::{Body, trailers};
 use super::call;
-use super::compression::{Encoding, GRPC_ENCODING};
+use super::compression::Encoding;
 use super::connection::{Connection, Received};
+use super::request_body::RequestBody;
 use super::requests::GrpcRequests;
 use crate::auth::Credentials;
 use crate::conversation::Requests;
@@ -24,41 +25,24 @@ use crate::service::{Caller, LongAnswer, Reply};
 use crate::status::{Code, Status};
 use crate::telemetry::metrics::Tally;
 
-// To look a header up by a name that is parsed already costs half as much, and each call has five looked up.
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const HAS_LEADER: HeaderName = HeaderName::from_static("hasleader");
-const TOKEN: HeaderName = HeaderName::from_static("token");
-const CLIENT_API_VERSION: HeaderName = HeaderName::from_static("client-api-version");
-const CONTENT_TYPE_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-/// Whether a request claims to be a gRPC call.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let rest = content_type.strip_prefix(b"application/grpc");
+/// Whether a request claims to be a gRPC call, by its content type.
+pub(super) fn is_grpc(content_type: Option<&[u8]>) -> bool {
+    let rest = content_type.unwrap_or_default().strip_prefix(b"application/grpc");
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// Answers one call, streaming or not.
-pub(super) async fn answer(edge: Arc<Edge>, connection: Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
-    if request.method() != Method::POST {
-        return not_a_post(request.method());
-    }
-    // A query is a part of the name, and no name has one.
-    let path = request.uri().path_and_query().map_or("", |path| path.as_str());
-    let Some(rpc) = Rpc::of_path(path) else { return failure(&Status::unknown_path(path, Rpc::has_service)) };
+pub(super) async fn answer(edge: Arc<Edge>, connection: Arc<Connection>, call: Call, body: RequestBody) -> Answer {
+    let rpc = call.rpc;
     let metrics = &edge.services.metrics;
-    metrics.clients.called(client_version(request.headers()), rpc.kind());
-    let (call, body) = match Call::of(request, &connection) {
-        Ok(call) => call,
-        Err(reply) => return *reply,
-    };
     let is_unary = rpc.kind() == Kind::Unary;
     let received = Received::new(body, connection, metrics.clone(), is_unary);
     if !is_unary {
-        let body = stream(&edge, rpc, &call, received);
+        let body = stream(&edge, &call, received);
         return call.success(body);
     }
     let handling = metrics.calls.begin(rpc);
-    let outcome = unary(&edge, rpc, &call, received).await;
+    let outcome = unary(&edge, &call, received).await;
     let status = outcome.as_ref().err().map_or(Code::Ok, |status| status.code);
     let took = handling.end(status);
     if status == Code::Ok {
@@ -71,59 +55,115 @@ pub(super) async fn answer(edge: Arc<Edge>, connection: Arc<Connection>, request
     match outcome {
         Ok(Reply::Message(message)) => {
             metrics.calls.sent(rpc, message.len());
-            call.success(Body::message(call.caller.share.keep(message), call.encoding))
+            let body = Body::message(call.caller.share.keep(message), call.encoding);
+            call.success(body)
         }
         Ok(Reply::Long(answer)) => {
             metrics.calls.sent(rpc, answer.length() as usize);
-            call.success(sliced(*answer, &call.caller))
+            let body = sliced(*answer, &call.caller);
+            call.success(body)
         }
-        Err(status) => failure(&status),
+        Err(status) => failure(&status).into(),
     }
 }
 
-/// What the headers of a call say.
-struct Call {
+/// What the head of a call says.
+pub(super) struct Call {
+    rpc: Rpc,
     caller: Caller,
     encoding: Encoding,
     /// How long the client waits.
     within: Option<Duration>,
-    /// What replies say that they are, if it is not the usual.
-    content_type: Option<HeaderValue>,
+    /// What replies say that they are.
+    content_type: HeaderValue,
 }
 
 impl Call {
-    /// Reads them. The order of checks is that of gRPC's Go server.
-    fn of(request: Request<Incoming>, connection: &Connection) -> Result<(Call, Incoming), Box<Response<Body>>> {
-        let (parts, body) = request.into_parts();
-        let headers = parts.headers;
-        let within = deadline(&headers).map_err(|malformed| {
+    /// Reads it. The order of checks is that of gRPC's Go server. A query is a part of the name, and no name has one.
+    pub(super) fn read<'f>(
+        edge: &Edge,
+        connection: &Connection,
+        method: &[u8],
+        path: &[u8],
+        fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+    ) -> Result<Call, Box<Response<Body>>> {
+        if method != b"POST" {
+            return Err(Box::new(not_a_post(method)));
+        }
+        let path = std::str::from_utf8(path).unwrap_or_default();
+        let Some(rpc) = Rpc::of_path(path) else {
+            return Err(Box::new(failure(&Status::unknown_path(path, Rpc::has_service))));
+        };
+        let said = Said::in_fields(fields);
+        let client_version = said.client_version.and_then(|version| std::str::from_utf8(version).ok());
+        edge.services.metrics.clients.called(client_version, rpc.kind());
+        let within = said.within.map_err(|malformed| {
             let mut reply = failure(&Status::new(Code::Internal, format!("malformed grpc-timeout: {malformed}")));
             *reply.status_mut() = StatusCode::BAD_REQUEST;
             reply
         })?;
-        let encoding = Encoding::of(&headers).map_err(|status| failure(&status))?;
-        let requires_leader = headers.get(HAS_LEADER).is_some_and(|value| value == "true");
-        let credentials = credentials(&headers, connection);
+        let encoding = Encoding::of(said.encoding).map_err(|status| failure(&status))?;
         let (from, share) = (connection.from, connection.share().clone());
+        let credentials = credentials(said.token.or(said.authorization), connection);
+        let requires_leader = said.has_leader == Some(b"true");
         let caller = Caller { from, share, requires_leader, identity: None, credentials };
-        let content_type = headers.get(CONTENT_TYPE).filter(|value| value.as_bytes().contains(&b'+'));
-        Ok((Call { caller, encoding, within, content_type: content_type.cloned() }, body))
+        let content_type = said.content_type.filter(|value| value.contains(&b'+'));
+        let content_type = content_type.and_then(|value| HeaderValue::from_bytes(value).ok());
+        Ok(Call { rpc, caller, encoding, within, content_type: content_type.unwrap_or(CONTENT_TYPE_GRPC) })
     }
 
     /// A reply that begins well.
-    fn success(&self, body: Body) -> Response<Body> {
-        let mut response = success(body);
-        if self.encoding == Encoding::Gzip {
-            response.headers_mut().insert(GRPC_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        if let Some(content_type) = &self.content_type {
-            response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
-        }
-        response
+    fn success(self, body: Body) -> Answer {
+        Answer::grpc(self.content_type, self.encoding, body)
     }
 }
 
-async fn unary(edge: &Edge, rpc: Rpc, call: &Call, received: Received) -> Result<Reply, Status> {
+/// What stands in the fields of a call. Of several values the first counts, but for deadlines.
+struct Said<'f> {
+    content_type: Option<&'f [u8]>,
+    encoding: Option<&'f [u8]>,
+    /// Of several deadlines the last counts, and none may be wrong.
+    within: Result<Option<Duration>, call::BadTimeout>,
+    has_leader: Option<&'f [u8]>,
+    token: Option<&'f [u8]>,
+    authorization: Option<&'f [u8]>,
+    client_version: Option<&'f [u8]>,
+}
+
+impl<'f> Said<'f> {
+    fn in_fields(fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) -> Said<'f> {
+        let mut said = Said {
+            content_type: None,
+            encoding: None,
+            within: Ok(None),
+            has_leader: None,
+            token: None,
+            authorization: None,
+            client_version: None,
+        };
+        for (name, value) in fields {
+            let place = match name {
+                b"content-type" => &mut said.content_type,
+                b"grpc-encoding" => &mut said.encoding,
+                b"hasleader" => &mut said.has_leader,
+                b"token" => &mut said.token,
+                b"authorization" => &mut said.authorization,
+                b"client-api-version" => &mut said.client_version,
+                b"grpc-timeout" => {
+                    if said.within.is_ok() {
+                        said.within = call::parse_timeout(&String::from_utf8_lossy(value)).map(Some);
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
+            place.get_or_insert(value);
+        }
+        said
+    }
+}
+
+async fn unary(edge: &Edge, call: &Call, received: Received) -> Result<Reply, Status> {
     let answer = async {
         let mut requests = GrpcRequests::new(received, call.encoding, edge.message_bytes_max);
         let message = requests.next().await.map_err(|status| {
@@ -131,8 +171,8 @@ async fn unary(edge: &Edge, rpc: Rpc, call: &Call, received: Received) -> Result
             if status == Status::CUT_SHORT { Status { code: Code::Unknown, ..status } } else { status }
         });
         let message = message?.ok_or(Status::NO_MESSAGE)?;
-        edge.services.metrics.calls.received(rpc, message.len());
-        edge.services.call(rpc, &call.caller, message).await
+        edge.services.metrics.calls.received(call.rpc, message.len());
+        edge.services.call(call.rpc, &call.caller, message).await
     };
     // In one place for both ways: each call is a task, and to allocate a large one takes long.
     tokio::pin!(answer);
@@ -150,8 +190,8 @@ fn sliced(answer: LongAnswer, caller: &Caller) -> Body {
 }
 
 /// Starts a streaming call.
-fn stream(edge: &Arc<Edge>, rpc: Rpc, call: &Call, received: Received) -> Body {
-    let Call { ref caller, within, encoding, .. } = *call;
+fn stream(edge: &Arc<Edge>, call: &Call, received: Received) -> Body {
+    let Call { rpc, ref caller, within, encoding, .. } = *call;
     let metrics = edge.services.metrics.clone();
     let requests = GrpcRequests::new(received, encoding, edge.message_bytes_max);
     let replies = call::converse(edge, rpc, caller.clone(), within, Status::DEADLINE_EXCEEDED, requests);
@@ -159,31 +199,15 @@ fn stream(edge: &Arc<Edge>, rpc: Rpc, call: &Call, received: Received) -> Body {
 }
 
 /// What a call brings along to show who makes it. Of several tokens the first counts, as in etcd.
-pub(super) fn credentials(headers: &HeaderMap, connection: &Connection) -> Credentials {
-    let token = headers.get(TOKEN).or_else(|| headers.get(AUTHORIZATION)).map(HeaderValue::as_bytes);
+pub(super) fn credentials(token: Option<&[u8]>, connection: &Connection) -> Credentials {
     let of_connection = Credentials { token: None, common_name: connection.client().common_name.clone() };
     of_connection.with_token(token)
 }
 
-fn client_version(headers: &HeaderMap) -> Option<&str> {
-    headers.get(CLIENT_API_VERSION).and_then(|version| version.to_str().ok())
-}
-
-/// How long the client waits: up to eight digits and a unit. Of several values the last counts, and none may be wrong.
-fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, call::BadTimeout> {
-    let mut values = headers.get_all(GRPC_TIMEOUT).iter();
-    values.try_fold(None, |_, value| call::parse_timeout(&String::from_utf8_lossy(value.as_bytes())).map(Some))
-}
-
-fn success(body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
-    response
-}
-
 /// A reply of headers alone: the status stands where otherwise the trailers would.
 pub(super) fn failure(status: &Status) -> Response<Body> {
-    let mut response = success(Body::empty());
+    let mut response = Response::new(Body::empty());
+    response.headers_mut().insert(CONTENT_TYPE, CONTENT_TYPE_GRPC);
     response.headers_mut().extend(trailers(status));
     response
 }
@@ -197,7 +221,8 @@ pub(super) fn not_a_call(headers: &HeaderMap) -> Response<Body> {
     response
 }
 
-fn not_a_post(method: &Method) -> Response<Body> {
+fn not_a_post(method: &[u8]) -> Response<Body> {
+    let method = String::from_utf8_lossy(method);
     let text = format!("Received a HEADERS frame with :method \"{method}\" which should be POST");
     let mut response = failure(&Status::new(Code::Internal, text));
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -210,12 +235,8 @@ mod tests {
 
     #[test]
     fn of_several_deadlines_the_last_counts_and_none_may_be_wrong() {
-        let several = |values: &[&str]| {
-            let mut all = HeaderMap::new();
-            for value in values {
-                all.append(GRPC_TIMEOUT, value.parse().unwrap());
-            }
-            deadline(&all)
+        let several = |values: &[&'static str]| {
+            Said::in_fields(values.iter().map(|value| (&b"grpc-timeout"[..], value.as_bytes()))).within
         };
         assert_eq!(several(&[]), Ok(None));
         assert_eq!(several(&["1S", "2S"]), Ok(Some(Duration::from_secs(2))));
@@ -232,9 +253,8 @@ mod tests {
             ("application/json", false),
         ];
         for (content_type, expected) in rows {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
-            assert_eq!(is_grpc(&headers), expected, "{content_type}");
+            assert_eq!(is_grpc(Some(content_type.as_bytes())), expected, "{content_type}");
         }
-        assert!(!is_grpc(&HeaderMap::new()));
+        assert!(!is_grpc(None));
     }
 }

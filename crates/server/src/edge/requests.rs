@@ -68,7 +68,8 @@ impl Requests for GrpcRequests {
                 self.received.is_within_message(true);
             }
             match self.received.more().await? {
-                // Copied, because a message may live long and must not hold the connection's read buffer.
+                // The usual case: what has come is a message and no more.
+                Some(data) if self.pending.is_empty() => self.pending = data,
                 Some(data) => self.pending.extend_from_slice(&data),
                 None if self.pending.is_empty() => return Ok(None),
                 None => return Err(Status::CUT_SHORT),
@@ -90,7 +91,8 @@ pub(super) fn cut_message(pending: &mut BytesMut, message_bytes_max: usize) -> R
     }
     pending.advance(PREFIX_BYTES);
     // The usual case: one message came, alone. It takes the buffer with it, which is as large as the message.
-    Ok(Some((flag, pending.split_to(length).freeze())))
+    let message = if pending.len() == length { std::mem::take(pending) } else { pending.split_to(length) };
+    Ok(Some((flag, message.freeze())))
 }
 
 #[cfg(test)]

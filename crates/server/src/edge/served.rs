@@ -11,17 +11,12 @@ use super::connection::Stream;
 /// What is sent for a call.
 pub(super) struct Served {
     body: Body,
-    _stream: Option<Stream>,
+    _place: Option<Stream>,
 }
 
 impl Served {
-    pub(super) fn of(body: Body, stream: Stream) -> Served {
-        Served { body, _stream: Some(stream) }
-    }
-
-    /// The reply to a call that has no place.
-    pub(super) fn of_none(body: Body) -> Served {
-        Served { body, _stream: None }
+    pub(super) fn of(body: Body, place: Option<Stream>) -> Served {
+        Served { body, _place: place }
     }
 }
 

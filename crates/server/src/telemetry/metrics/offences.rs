@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use vlot_http2::Flood;
+
 use crate::share::Exceeded;
 
 /// Why a connection was closed, or a call refused.
@@ -29,7 +31,7 @@ pub(crate) enum Offence {
     BadHttp1,
     /// What came is against the rules of HTTP/2.
     BadHttp2,
-    /// The HTTP/2 layer had enough.
+    /// It sent too much over HTTP/2 of what has no name here.
     Calm,
     /// It did not answer when it was asked whether it is there.
     NoPong,
@@ -93,6 +95,23 @@ impl Offence {
             Offence::EmptyFrames => "too_many_empty_frames",
             Offence::UnknownFrames => "too_many_unknown_frames",
             Offence::HeaderBytes => "too_many_header_bytes",
+        }
+    }
+}
+
+impl From<vlot_http2::ConnectionError> for Offence {
+    fn from(error: vlot_http2::ConnectionError) -> Offence {
+        let vlot_http2::ConnectionError::Flood(flood) = error else { return Offence::BadHttp2 };
+        match flood {
+            Flood::Resets => Offence::Resets,
+            Flood::Pings => Offence::Pings,
+            Flood::Settings => Offence::Settings,
+            Flood::Priorities => Offence::Priorities,
+            Flood::WindowUpdates => Offence::WindowUpdates,
+            Flood::EmptyFrames => Offence::EmptyFrames,
+            Flood::UnknownFrames => Offence::UnknownFrames,
+            Flood::HeaderBytes => Offence::HeaderBytes,
+            Flood::Continuations | Flood::HeaderList | Flood::StreamErrors => Offence::Calm,
         }
     }
 }

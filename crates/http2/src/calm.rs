@@ -5,10 +5,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::{CONTINUATION, DATA, HEADERS, Header, PING, PRIORITY_FRAME, RST_STREAM, SETTINGS, WINDOW_UPDATE};
-use crate::edge::connection::REQUEST_WORK;
-use crate::telemetry::metrics::Offence;
+use crate::error::Flood;
+use crate::frame::{CONTINUATION, DATA, FrameHeader, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE};
 
+/// A request is so much work. What other frames are is measured by frames that do not ask for anything: one.
+pub(crate) const REQUEST_WORK: usize = 8;
+/// So many bytes of a message are as much work as a frame: they are copied twice.
+const DATA_BYTES_WORK: usize = 256;
+/// So many bytes of headers are as much work as a frame: each may stand for a whole field.
+const HEADER_BYTES_WORK: usize = 64;
 /// How many pings, and updates of windows, may come at once.
 const PINGS_MAX: usize = 4_096;
 const WINDOW_UPDATES_MAX: usize = 65_536;
@@ -16,11 +21,20 @@ const WINDOW_UPDATES_MAX: usize = 65_536;
 const HEADER_BYTES_FREE: usize = 4096;
 /// What one frame of a header block costs besides its bytes.
 const CONTINUATION_COST: usize = 64;
-/// So many bytes of headers are as much work as a frame: each may stand for a whole field.
-pub(super) const HEADER_BYTES_WORK: usize = 64;
+
+/// How much work a frame is.
+pub(crate) fn work(header: FrameHeader) -> usize {
+    match header.kind {
+        DATA => 1 + header.length / DATA_BYTES_WORK,
+        HEADERS => REQUEST_WORK + header.length / HEADER_BYTES_WORK,
+        CONTINUATION => 1 + header.length / HEADER_BYTES_WORK,
+        _ => 1,
+    }
+}
 
 /// The allowances of one connection.
-pub(super) struct Calm {
+#[derive(Debug)]
+pub(crate) struct Calm {
     resets: Allowance,
     pings: Allowance,
     settings: Allowance,
@@ -29,6 +43,7 @@ pub(super) struct Calm {
     empty_frames: Allowance,
     unknown_frames: Allowance,
     header_bytes: Allowance,
+    stream_errors: Allowance,
     /// Work that slows nobody down: what an honest client does now and then.
     unpaced: Allowance,
     /// Frames that answer replies.
@@ -37,7 +52,7 @@ pub(super) struct Calm {
 }
 
 impl Calm {
-    pub(super) fn new(now: Instant) -> Calm {
+    pub(crate) fn new(now: Instant) -> Calm {
         let allowance = |max, a_second| Allowance { left: max, max, a_second, refilled: now };
         Calm {
             // A client may have tens of thousands of calls that time out together.
@@ -50,6 +65,8 @@ impl Calm {
             empty_frames: allowance(65_536, 10_000),
             unknown_frames: allowance(4_096, 100),
             header_bytes: allowance(4 << 20, 64 << 10),
+            // What a client still sends on a stream that was reset a moment ago is one, so that it may mean no harm.
+            stream_errors: allowance(65_536, 10_000),
             // Little at first, because a client that is slowed may come again on another connection.
             unpaced: Allowance { left: 32, ..allowance(256, 256) },
             free_pings: 0,
@@ -58,27 +75,27 @@ impl Calm {
     }
 
     /// A frame has come. Returns how much work it is that is to be waited for; `Err` if it is one too many of its kind.
-    pub(super) fn spend(&mut self, header: Header) -> Result<usize, Offence> {
-        let (allowance, cost, offence) = match header.kind {
-            DATA if header.is_empty_data() => (&mut self.empty_frames, 1, Offence::EmptyFrames),
+    pub(crate) fn spend(&mut self, header: FrameHeader, now: Instant) -> Result<usize, Flood> {
+        let (allowance, cost, flood) = match header.kind {
+            DATA if header.is_empty_data() => (&mut self.empty_frames, 1, Flood::EmptyFrames),
             DATA => return Ok(0),
             HEADERS if header.length <= HEADER_BYTES_FREE => return Ok(0),
             PING if take_one(&mut self.free_pings) => return Ok(0),
             WINDOW_UPDATE if take_one(&mut self.free_window_updates) => return Ok(0),
             HEADERS => {
                 let beyond = header.length.saturating_sub(HEADER_BYTES_FREE);
-                (&mut self.header_bytes, beyond, Offence::HeaderBytes)
+                (&mut self.header_bytes, beyond, Flood::HeaderBytes)
             }
-            CONTINUATION => (&mut self.header_bytes, header.length + CONTINUATION_COST, Offence::HeaderBytes),
-            PRIORITY_FRAME => (&mut self.priorities, 1, Offence::Priorities),
-            RST_STREAM => (&mut self.resets, 1, Offence::Resets),
-            SETTINGS => (&mut self.settings, 1, Offence::Settings),
-            PING => (&mut self.pings, 1, Offence::Pings),
-            WINDOW_UPDATE => (&mut self.window_updates, 1, Offence::WindowUpdates),
-            _ => (&mut self.unknown_frames, 1, Offence::UnknownFrames),
+            CONTINUATION => (&mut self.header_bytes, header.length + CONTINUATION_COST, Flood::HeaderBytes),
+            PRIORITY => (&mut self.priorities, 1, Flood::Priorities),
+            RST_STREAM => (&mut self.resets, 1, Flood::Resets),
+            SETTINGS => (&mut self.settings, 1, Flood::Settings),
+            PING => (&mut self.pings, 1, Flood::Pings),
+            WINDOW_UPDATE => (&mut self.window_updates, 1, Flood::WindowUpdates),
+            _ => (&mut self.unknown_frames, 1, Flood::UnknownFrames),
         };
-        if !allowance.spend(cost) {
-            return Err(offence);
+        if !allowance.spend(cost, now) {
+            return Err(flood);
         }
         let work = match header.kind {
             // And the call that was for nothing.
@@ -86,11 +103,16 @@ impl Calm {
             HEADERS | CONTINUATION => 1 + cost / HEADER_BYTES_WORK,
             _ => 1,
         };
-        Ok(if self.unpaced.spend(work) { 0 } else { work })
+        Ok(if self.unpaced.spend(work, now) { 0 } else { work })
+    }
+
+    /// A frame has made it necessary to reset a stream. `Err` if that was one too many.
+    pub(crate) fn stream_error(&mut self, now: Instant) -> Result<(), Flood> {
+        if self.stream_errors.spend(1, now) { Ok(()) } else { Err(Flood::StreamErrors) }
     }
 
     /// So many frames of replies were sent: each may be answered with a ping, and with updates of two windows.
-    pub(super) fn replied(&mut self, frames: usize) {
+    pub(crate) fn replied(&mut self, frames: usize) {
         self.free_pings = self.free_pings.saturating_add(frames).min(PINGS_MAX);
         self.free_window_updates =
             self.free_window_updates.saturating_add(frames.saturating_mul(4)).min(WINDOW_UPDATES_MAX);
@@ -105,6 +127,7 @@ fn take_one(count: &mut usize) -> bool {
 }
 
 /// So much at once, and so much a second.
+#[derive(Debug)]
 struct Allowance {
     left: usize,
     max: usize,
@@ -113,10 +136,9 @@ struct Allowance {
 }
 
 impl Allowance {
-    fn spend(&mut self, cost: usize) -> bool {
-        // The clock is not asked before it matters.
+    fn spend(&mut self, cost: usize, now: Instant) -> bool {
         if self.left < cost {
-            self.refill(Instant::now());
+            self.refill(now);
         }
         let is_enough = self.left >= cost;
         self.left = self.left.saturating_sub(cost);
@@ -138,40 +160,43 @@ impl Allowance {
 mod tests {
     use super::*;
 
-    fn header(kind: u8, length: usize) -> Header {
-        Header { length, kind, flags: 0 }
+    fn header(kind: u8, length: usize) -> FrameHeader {
+        FrameHeader { length, kind, flags: 0, stream: 1 }
     }
 
     #[test]
     fn every_kind_that_asks_for_nothing_is_bounded_and_calls_are_not() {
         let rows = [
-            (RST_STREAM, 4, Some(Offence::Resets)),
-            (PING, 8, Some(Offence::Pings)),
-            (SETTINGS, 0, Some(Offence::Settings)),
-            (PRIORITY_FRAME, 5, Some(Offence::Priorities)),
-            (WINDOW_UPDATE, 4, Some(Offence::WindowUpdates)),
-            (DATA, 0, Some(Offence::EmptyFrames)),
-            (99, 0, Some(Offence::UnknownFrames)),
-            (CONTINUATION, 16_384, Some(Offence::HeaderBytes)),
-            (HEADERS, 16_384, Some(Offence::HeaderBytes)),
+            (RST_STREAM, 4, Some(Flood::Resets)),
+            (PING, 8, Some(Flood::Pings)),
+            (SETTINGS, 0, Some(Flood::Settings)),
+            (PRIORITY, 5, Some(Flood::Priorities)),
+            (WINDOW_UPDATE, 4, Some(Flood::WindowUpdates)),
+            (DATA, 0, Some(Flood::EmptyFrames)),
+            (99, 0, Some(Flood::UnknownFrames)),
+            (CONTINUATION, 16_384, Some(Flood::HeaderBytes)),
+            (HEADERS, 16_384, Some(Flood::HeaderBytes)),
             (HEADERS, 300, None),
             (HEADERS, HEADER_BYTES_FREE, None),
             (DATA, 1, None),
         ];
+        let now = Instant::now();
         for (kind, length, expected) in rows {
-            let mut calm = Calm::new(Instant::now());
-            let offence = (0..200_000).find_map(|_| calm.spend(header(kind, length)).err());
-            assert_eq!(offence, expected, "{kind} of {length} bytes");
+            let mut calm = Calm::new(now);
+            let flood = (0..200_000).find_map(|_| calm.spend(header(kind, length), now).err());
+            assert_eq!(flood, expected, "{kind} of {length} bytes");
         }
+        let mut calm = Calm::new(now);
+        assert_eq!((0..200_000).find_map(|_| calm.stream_error(now).err()), Some(Flood::StreamErrors));
     }
 
     #[test]
     fn work_for_nothing_is_waited_for_once_it_is_more_than_a_little() {
         let rows = [(PING, 8, 32, 1), (RST_STREAM, 4, 3, 9), (CONTINUATION, 6_336, 0, 101), (HEADERS, 10_496, 0, 101)];
         for (kind, length, free, work) in rows {
-            // Nothing comes back before that.
-            let mut calm = Calm::new(Instant::now() + Duration::from_secs(3600));
-            let waited: Vec<_> = (0..free + 1).map(|_| calm.spend(header(kind, length))).collect();
+            let now = Instant::now();
+            let mut calm = Calm::new(now);
+            let waited: Vec<_> = (0..free + 1).map(|_| calm.spend(header(kind, length), now)).collect();
             assert_eq!(waited[..free], vec![Ok(0); free], "{kind}");
             assert_eq!(waited[free], Ok(work), "{kind}");
         }
@@ -179,11 +204,12 @@ mod tests {
 
     #[test]
     fn what_answers_replies_is_free() {
-        let mut calm = Calm::new(Instant::now());
+        let now = Instant::now();
+        let mut calm = Calm::new(now);
         for _ in 0..200_000 {
             calm.replied(1);
             for kind in [PING, WINDOW_UPDATE, WINDOW_UPDATE] {
-                assert_eq!(calm.spend(header(kind, 4)), Ok(0));
+                assert_eq!(calm.spend(header(kind, 4), now), Ok(0));
             }
         }
     }
