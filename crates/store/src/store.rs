@@ -64,7 +64,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            value_cache_bytes: 64 << 20,
+            value_cache_bytes: 128 << 20,
             engine_cache_bytes: 16 << 20,
             index_interval_bytes: 64 << 20,
             backlog_bytes_max: 64 << 20,

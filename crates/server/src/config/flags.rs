@@ -126,7 +126,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("backend-batch-interval", Duration, "0s", NO_BBOLT),
     flag("backend-batch-limit", Integer, "0", NO_BBOLT),
     // Not etcd's: how much memory is taken.
-    flag("value-cache-bytes", Integer, "67108864", Honoured),
+    flag("value-cache-bytes", Integer, "134217728", Honoured),
     flag("memory-budget", Integer, "0", Honoured),
     flag("max-txn-ops", Integer, "128", Honoured),
     flag("max-request-bytes", Integer, "1572864", Honoured),

@@ -386,7 +386,7 @@ fn tls_that_cannot_be_spoken_is_refused() {
 fn a_budget_of_memory_is_divided_and_a_part_of_it_may_be_given() {
     let usual = read("").unwrap().memory;
     assert_eq!(usual, Memory::default());
-    assert_eq!(usual.values, 64 << 20);
+    assert_eq!(usual.values, 128 << 20);
     assert_eq!(read("--value-cache-bytes 7").unwrap().memory, Memory { values: 7, ..usual });
     let divided = read("--memory-budget 268435456").unwrap().memory;
     assert_eq!(divided, Memory::divided(256 << 20));
