@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use vlot_proto::etcdserverpb::response_op::Response;
 use vlot_proto::etcdserverpb::{DeleteRangeResponse, ResponseOp, TxnResponse};
 use vlot_proto::mvccpb::KeyValue;
@@ -63,16 +63,36 @@ impl Answer {
             Answer::Txn(answer) => answer.next_slice(SLICE_BYTES),
         }
     }
+
+    /// All of it at once, if it is short.
+    fn if_short(&mut self) -> Result<Option<Bytes>, Refusal> {
+        if self.encoded_len() > SLICE_BYTES {
+            return Ok(None);
+        }
+        let mut whole = BytesMut::with_capacity(self.encoded_len());
+        while let Some(slice) = self.next_slice()? {
+            whole.extend_from_slice(&slice);
+        }
+        Ok(Some(whole.freeze()))
+    }
 }
 
 impl Services {
-    /// Begins an answer that may be long. To find out how long it is may take a while, and goes to another thread too.
+    /// Begins an answer that may be long. To find out how long it is may take a while, and goes to another thread too; what turns out
+    /// to be short, as of few values that are on disk, comes back from there whole.
     pub(super) async fn begin_answer(
         &self,
         view: View,
         begin: impl FnOnce(&View) -> Result<Answer, Refusal> + Send + 'static,
     ) -> Result<Reply, Status> {
-        let answer = self.readers.run(move || begin(&view)).await??;
+        let begin = move || {
+            let mut answer = begin(&view)?;
+            Ok::<_, Refusal>((answer.if_short()?, answer))
+        };
+        let (short, answer) = self.readers.run(begin).await??;
+        if let Some(whole) = short {
+            return Ok(Reply::Message(whole));
+        }
         let length = answer.encoded_len();
         if length > MESSAGE_BYTES_MAX {
             let text = format!("grpc: trying to send message larger than max ({length} vs. {MESSAGE_BYTES_MAX})");
