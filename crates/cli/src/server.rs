@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 use tokio::sync::Notify;
 use vlot_server::ETCD_VERSION;
 use vlot_server::config::{self, Config};
 use vlot_server::descriptors;
-use vlot_server::serve::serve;
+use vlot_server::serve::{ServeError, serve};
 
 use crate::{logging, signals};
 
@@ -40,9 +41,14 @@ pub(crate) fn run(program: &'static str, arguments: Vec<String>) -> ExitCode {
     if let Err(error) = descriptors::raise_limit() {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("vlot-blocking").build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format_args!("cannot start: {error}")),
+    };
     // Not the main thread: its name is the process's.
     let node = thread::Builder::new().name("vlot-node".to_owned()).stack_size(STACK_BYTES);
-    match node.spawn(|| run_node(config)) {
+    match node.spawn(move || run_node(&runtime, config)) {
         Ok(node) => match node.join() {
             Ok(Ok(())) => ExitCode::SUCCESS,
             Ok(Err(error)) => fail(&error),
@@ -56,9 +62,7 @@ pub(crate) fn run(program: &'static str, arguments: Vec<String>) -> ExitCode {
 const STACK_BYTES: usize = 8 << 20;
 
 /// Runs the node on this thread until it has stopped.
-fn run_node(config: Config) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_name("vlot-blocking").build();
-    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+fn run_node(runtime: &Runtime, config: Config) -> Result<(), ServeError> {
     let asked_to_stop = asked_to_stop(config.stop_with_parent);
     let asked_to_reopen = Arc::new(Notify::new());
     let within = runtime.enter();
@@ -69,8 +73,7 @@ fn run_node(config: Config) -> Result<(), String> {
     let asked_to_dump = Arc::new(Notify::new());
     signals::tell_of_each(SignalKind::user_defined1(), asked_to_dump.clone());
     drop(within);
-    let served = runtime.block_on(serve(config, asked_to_stop, asked_to_reopen, asked_to_dump));
-    served.map_err(|error| error.to_string())
+    runtime.block_on(serve(config, asked_to_stop, asked_to_reopen, asked_to_dump))
 }
 
 /// Under etcd's name the first line is etcd's, for scripts that compare it.

@@ -1,6 +1,6 @@
 //! The lock around a state machine, between what applies and those that read, on whichever threads they are.
 //!
-//! Owns who waits for whom, and how. What takes long is waited for by tasks, which leave their thread to others; what is applied in
+//! Owns what waits for what, and how. What takes long is waited for by tasks, which leave their thread to others; what is applied in
 //! place is over so soon that a thread waits for it, and is not woken once for each of its tasks.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

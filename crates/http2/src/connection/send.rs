@@ -1,6 +1,6 @@
 //! What the server sends: replies, windows, resets.
 //!
-//! Owns the windows in both directions. What does not fit into one is left to whoever has it, who hears when there is room.
+//! Owns the windows in both directions. What does not fit into one stays with the caller, which is told when there is room.
 
 use bytes::{Buf, BufMut};
 

@@ -1,4 +1,4 @@
-//! What comes on one stream, on its way from the task of the connection to whoever reads it.
+//! What comes on one stream, on its way from the task of the connection to the call that reads it.
 //!
 //! Owns the bytes that have come and are not taken, and how many were taken that the client's windows do not know of. How many may
 //! wait is bounded by these windows. Must not know what the bytes mean.
