@@ -380,7 +380,10 @@ impl Host {
             Act::RemoveSnapshots { group, before } => {
                 assert!(before <= self.machines[&group].saved, "{before} is the newest of {group:?}");
             }
-            Act::Answer { answer: Answer::Ready(reads) | Answer::Refused(reads), .. } => {
+            Act::Answer { answer: Answer::NotRead(read, _), .. } => {
+                assert!(self.asked.remove(&read), "{read} is answered once");
+            }
+            Act::Answer { answer: Answer::Ready(reads), .. } => {
                 for read in reads {
                     assert!(self.asked.remove(&read), "{read} is answered once");
                 }

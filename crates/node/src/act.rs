@@ -18,6 +18,7 @@ use crate::machine::Fence;
 use crate::members::Members;
 use crate::policy::MemberHealth;
 use crate::proposals::NotProposed;
+use crate::reads::NotRead;
 use crate::replica::{Committed, LogRead};
 use crate::snapshot::Header;
 use crate::transfer::{BadTransferFrame, TransferAct, TransferFailed};
@@ -178,8 +179,8 @@ pub enum Answer {
     Transfer(u64, Result<(), TransferRefused>),
     /// The reads with these names may be answered by the state machine as it is.
     Ready(Vec<u64>),
-    /// The reads with these names cannot be answered by this node.
-    Refused(Vec<u64>),
+    /// The read with this name cannot be answered by this node.
+    NotRead(u64, NotRead),
 }
 
 /// Where a group stands on this node.

@@ -22,7 +22,7 @@ use crate::news::{Bulletin, News};
 use crate::payload::Payload;
 use crate::peers::Peers;
 use crate::policy::{MemberHealth, Policies};
-use crate::proposals::NotProposed;
+use crate::reads::NotRead;
 use crate::replica::{Committed, Replica, Work};
 use crate::report::{Context, Report};
 use crate::retention::Retention;
@@ -381,7 +381,7 @@ impl Group {
         if self.fence.is_none() {
             self.fence = Some(why);
             self.applying.clear();
-            self.replica.fence(now, NotProposed::Fenced, &mut self.work);
+            self.replica.fence(now, NotRead::Fenced, &mut self.work);
         }
     }
 

@@ -155,7 +155,7 @@ pub mod plan;
 pub mod policy;
 pub mod proposal_id;
 pub mod proposals;
-mod reads;
+pub mod reads;
 pub mod replica;
 pub mod report;
 pub mod retention;

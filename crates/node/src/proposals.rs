@@ -10,6 +10,7 @@ use vlot_raft::id::{NodeId, Term};
 
 use crate::numbered::Numbered;
 use crate::payload;
+use crate::reads::NotRead;
 
 /// Why a proposal was not taken. It is in no log, and never will be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,6 +32,17 @@ pub enum NotProposed {
     },
     /// The group was closed on this node.
     Closed,
+}
+
+/// Where nothing is read, nothing is proposed.
+impl From<NotRead> for NotProposed {
+    fn from(why: NotRead) -> Self {
+        match why {
+            NotRead::Fenced => Self::Fenced,
+            NotRead::NotAMember => Self::NotAMember,
+            NotRead::Closed => Self::Closed,
+        }
+    }
 }
 
 /// Proposals of one group.

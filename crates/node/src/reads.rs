@@ -9,6 +9,17 @@ use vlot_raft::id::LogIndex;
 use vlot_raft::message::ReadId;
 use vlot_raft::time::Time;
 
+/// Why a read cannot be answered by this node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NotRead {
+    /// The state machine of this node has failed: see [`Fence`](crate::machine::Fence).
+    Fenced,
+    /// This node is no member any more.
+    NotAMember,
+    /// The group was closed on this node.
+    Closed,
+}
+
 /// Reads by the host's names for them; all that wait in one turn are asked as one.
 #[derive(Debug)]
 pub struct Reads {

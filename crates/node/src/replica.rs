@@ -36,7 +36,7 @@ use crate::members::{ChangeRequest, MemberChange, Members, MembersAt};
 use crate::members_log::MembersLog;
 use crate::proposal_id::ProposalId;
 use crate::proposals::{NotProposed, Proposals};
-use crate::reads::Reads;
+use crate::reads::{NotRead, Reads};
 use crate::wire::PeerMessage;
 
 /// An entry of the log is none that was written by a version known here.
@@ -60,7 +60,7 @@ pub struct Replica {
     /// The last entry that it has applied, as the host says.
     applied: LogIndex,
     /// Why nothing more is handed to the state machine, proposed or read here: it has failed, or the group is being closed.
-    stopped: Option<NotProposed>,
+    stopped: Option<NotRead>,
     /// The entry after it was withheld: nothing more can be handed over, until a snapshot takes its place.
     is_withheld: bool,
     /// The state machine keeps up, as the host says; and what consensus was told of it.
@@ -169,7 +169,7 @@ impl Replica {
     /// `sequence`. It goes to the leader, again if it was certainly lost, until it is decided or withdrawn.
     pub fn propose(&mut self, sequence: u64, payload: Bytes, is_busy: bool, work: &mut Work) {
         let refused = if let Some(why) = self.stopped {
-            why
+            why.into()
         } else if self.raft.is_removed() {
             NotProposed::NotAMember
         } else if is_busy {
@@ -252,14 +252,14 @@ impl Replica {
 
     /// The state machine has failed. What waits for it is told so, and nothing more is handed to it; the log is kept, and
     /// votes and acknowledgements go on. This node does not lead from now on if another can.
-    pub fn fence(&mut self, now: Time, why: NotProposed, work: &mut Work) {
+    pub fn fence(&mut self, now: Time, why: NotRead, work: &mut Work) {
         self.stopped.get_or_insert(why);
         let (unsent, sent) = self.proposals.take_all();
-        work.proposals_refused.extend(unsent.into_iter().map(|sequence| (sequence, why)));
+        work.proposals_refused.extend(unsent.into_iter().map(|sequence| (sequence, why.into())));
         work.proposals_unknown.extend(sent);
         // Where among them the state machine has stopped, it does not tell.
         work.proposals_unknown.extend(self.decided.drain(..).map(|(_, sequence)| sequence));
-        work.reads_refused.append(&mut self.reads.take_all());
+        self.refuse_reads(why, work);
         work.committed.clear();
         self.tell_fitness(now, work);
     }
@@ -268,7 +268,7 @@ impl Replica {
     pub fn close(&mut self, now: Time, remove: bool, work: &mut Work) {
         // Followers must notice that their leader is gone.
         self.step(now, Input::Wake, Vec::new(), work);
-        self.fence(now, NotProposed::Closed, work);
+        self.fence(now, NotRead::Closed, work);
         if remove {
             work.writes.push(Write::Remove { group: self.group });
             // Consensus is not asked about it any more.
@@ -296,11 +296,16 @@ impl Replica {
 
     /// Asks for a linearizable read; `read` is the host's name for it.
     pub fn read(&mut self, read: u64, work: &mut Work) {
-        if self.stopped.is_some() || self.raft.is_removed() {
-            work.reads_refused.push(read);
-        } else {
-            self.reads.wait(read);
+        let removed = self.raft.is_removed().then_some(NotRead::NotAMember);
+        match self.stopped.or(removed) {
+            Some(why) => work.reads_refused.push((read, why)),
+            None => self.reads.wait(read),
         }
+    }
+
+    /// Refuses all reads that wait.
+    fn refuse_reads(&mut self, why: NotRead, work: &mut Work) {
+        work.reads_refused.extend(self.reads.take_all().into_iter().map(|read| (read, why)));
     }
 
     /// The write with this number, and all before, are durable.

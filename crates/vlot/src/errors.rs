@@ -3,6 +3,7 @@
 use std::fmt;
 
 use vlot_node::proposals::NotProposed;
+use vlot_node::reads::NotRead;
 use vlot_node::state_machine::BadCommand;
 use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::TransferRefused;
@@ -113,6 +114,16 @@ impl From<NotProposed> for ProposeError {
             NotProposed::NoLeader => Self::NoLeader,
             NotProposed::NotLeader { leader } => Self::NotLeader { leader },
             NotProposed::Closed => Self::Closed,
+        }
+    }
+}
+
+impl From<NotRead> for ReadError {
+    fn from(why: NotRead) -> Self {
+        match why {
+            NotRead::Fenced => Self::Fenced,
+            NotRead::NotAMember => Self::NotAMember,
+            NotRead::Closed => Self::Closed,
         }
     }
 }

@@ -126,22 +126,7 @@ impl<S: StateMachine> Calls<S> {
             Answer::Changed(sequence, done) => self.changes.answer(sequence, done),
             Answer::Transfer(sequence, begun) => self.transfers.answer(sequence, begun),
             Answer::Ready(reads) => self.reads.answer_all(reads.into_iter().map(|read| (read, Ok(()))).collect()),
-            Answer::Refused(reads) => {
-                let why = self.why_not_read();
-                reads.into_iter().for_each(|read| self.reads.answer(read, Err(why)));
-            }
-        }
-    }
-
-    /// Why this node answers no reads.
-    fn why_not_read(&self) -> ReadError {
-        let status = self.shown.status();
-        if status.fenced.is_some() {
-            ReadError::Fenced
-        } else if status.is_removed {
-            ReadError::NotAMember
-        } else {
-            ReadError::Closed
+            Answer::NotRead(read, why) => self.reads.answer(read, Err(why.into())),
         }
     }
 

@@ -15,6 +15,7 @@ use super::work::Work;
 use crate::entries::RecentEntries;
 use crate::payload;
 use crate::proposals::NotProposed;
+use crate::reads::NotRead;
 use crate::wire::PeerMessage;
 
 impl Replica {
@@ -120,7 +121,7 @@ impl Replica {
                 if let Event::Removed { .. } = event {
                     work.left_by.append(&mut self.leaving_by);
                     self.refuse_unsent(NotProposed::NotAMember, work);
-                    work.reads_refused.append(&mut self.reads.take_all());
+                    self.refuse_reads(NotRead::NotAMember, work);
                 }
                 work.happened.push(event);
             }

@@ -11,6 +11,7 @@ use vlot_raft::id::{LogId, LogIndex, NodeId};
 use crate::act::Answer;
 use crate::payload::Payload;
 use crate::proposals::NotProposed;
+use crate::reads::NotRead;
 use crate::wire::PeerMessage;
 
 /// What a replica wants done. Everything is in the order in which it must happen.
@@ -43,7 +44,7 @@ pub struct Work {
     /// Reads that may be answered by the state machine as it is.
     pub reads_ready: Vec<u64>,
     /// Reads that this node can answer no more.
-    pub reads_refused: Vec<u64>,
+    pub reads_refused: Vec<(u64, NotRead)>,
     /// Changes of term, role or leader.
     pub became: Vec<RoleState>,
     /// Steps of elections, for the record.
@@ -63,9 +64,7 @@ impl Work {
         answers.extend(self.changes_refused.drain(..).map(|(sequence, why)| Answer::Changed(sequence, Err(why))));
         answers.extend(self.left_by.drain(..).map(|sequence| Answer::Changed(sequence, Ok(()))));
         answers.extend(self.transfers.drain(..).map(|(sequence, begun)| Answer::Transfer(sequence, begun)));
-        if !self.reads_refused.is_empty() {
-            answers.push(Answer::Refused(std::mem::take(&mut self.reads_refused)));
-        }
+        answers.extend(self.reads_refused.drain(..).map(|(read, why)| Answer::NotRead(read, why)));
         if !self.reads_ready.is_empty() {
             answers.push(Answer::Ready(std::mem::take(&mut self.reads_ready)));
         }

@@ -195,7 +195,7 @@ fn a_fenced_replica_refuses_proposals_and_reads_with_the_reason() {
     let (proposal, read) = (cluster.propose(2, GROUP, "x"), cluster.read(2, GROUP));
     cluster.settle();
     assert_eq!(cluster.host(2).fate(proposal), ["not proposed: Fenced"]);
-    assert_eq!(cluster.host(2).fate(read), ["refused"]);
+    assert_eq!(cluster.host(2).fate(read), ["not read: Fenced"]);
     let other = cluster.propose(1, GROUP, "y");
     cluster.settle();
     assert_eq!(cluster.host(1).fate(other), ["applied"], "the others go on");
@@ -223,7 +223,7 @@ fn what_waits_for_a_state_machine_that_stops_is_unknown_or_certainly_not_propose
     assert_eq!(host.fate(decided), ["unknown"], "it is decided, and will not be applied here");
     assert_eq!(host.fate(sent), ["unknown"], "it may be in a leader's log");
     assert_eq!(host.fate(unsent), ["not proposed: Fenced"]);
-    assert_eq!(host.fate(read), ["refused"]);
+    assert_eq!(host.fate(read), ["not read: Fenced"]);
 }
 
 #[test]

@@ -196,7 +196,7 @@ fn what_waits_when_a_group_is_closed_is_answered() {
     assert_eq!(host.fate(decided), ["unknown"]);
     assert_eq!(host.fate(sent), ["unknown"]);
     assert_eq!(host.fate(unsent), ["not proposed: Closed"]);
-    assert_eq!(host.fate(read), ["refused"]);
+    assert_eq!(host.fate(read), ["not read: Closed"]);
     assert_eq!(host.fate(later), ["not proposed: Closed"], "and not that its state machine has failed");
 }
 

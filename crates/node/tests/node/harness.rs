@@ -441,7 +441,7 @@ impl Host {
             Answer::Changed(of, Err(why)) if *of == sequence => Some(format!("not changed: {why:?}")),
             Answer::Transfer(of, begun) if *of == sequence => Some(format!("transfer: {begun:?}")),
             Answer::Ready(reads) if reads.contains(&sequence) => Some("ready".to_owned()),
-            Answer::Refused(reads) if reads.contains(&sequence) => Some("refused".to_owned()),
+            Answer::NotRead(of, why) if *of == sequence => Some(format!("not read: {why:?}")),
             _ => None,
         });
         let applied = self.outcomes.iter().filter(|of| **of == sequence).map(|_| "applied".to_owned());

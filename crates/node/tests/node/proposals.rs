@@ -128,7 +128,7 @@ fn a_leader_that_removes_itself_is_answered() {
     let (proposal, read) = (cluster.propose(1, GROUP, "x"), cluster.read(1, GROUP));
     cluster.settle();
     assert_eq!(cluster.host(1).fate(proposal), ["not proposed: NotAMember"]);
-    assert_eq!(cluster.host(1).fate(read), ["refused"]);
+    assert_eq!(cluster.host(1).fate(read), ["not read: NotAMember"]);
     let leader = cluster.leader_among(&[2, 3]).expect("one of those that are left");
     let proposal = cluster.propose(leader, GROUP, "y");
     cluster.run(HEARTBEAT);

@@ -80,10 +80,8 @@ impl<S: Subject> World<S> {
                 }
             }
             Answer::Ready(reads) => self.answer_reads(place, slot, reads),
-            Answer::Refused(reads) => {
-                for op in
-                    reads.iter().filter_map(|read| replica.reads.remove(read)).map(|(op, _)| op).collect::<Vec<_>>()
-                {
+            Answer::NotRead(read, _) => {
+                if let Some((op, _)) = replica.reads.remove(&read) {
                     self.end(slot, op, End::Refused);
                 }
             }
