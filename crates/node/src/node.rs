@@ -271,6 +271,12 @@ impl Node {
         turn.into_acts(self.batch)
     }
 
+    /// Bytes of recent entries that are in memory, of all groups.
+    #[must_use]
+    pub fn recent_bytes(&self) -> usize {
+        self.recent_bytes
+    }
+
     /// The groups.
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
         self.groups.keys().copied()

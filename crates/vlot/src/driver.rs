@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -142,6 +143,7 @@ impl Driver {
                 break;
             }
         }
+        self.measures.recent_bytes.store(self.node.recent_bytes() as u64, Relaxed);
         Ok(())
     }
 

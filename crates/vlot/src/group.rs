@@ -596,6 +596,12 @@ impl<S: StateMachine> Group<S> {
     pub fn proposals_waiting(&self) -> usize {
         self.0.calls.proposals.len()
     }
+
+    /// How many bytes those proposals are, encoded.
+    #[must_use]
+    pub fn proposed_bytes(&self) -> usize {
+        self.0.proposed_bytes.load(Relaxed)
+    }
 }
 
 impl<S: Viewed> Group<S> {

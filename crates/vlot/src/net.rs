@@ -169,6 +169,11 @@ impl Net {
         peers.iter().filter(|(_, peer)| !peer.is_unlisted()).map(|(id, peer)| (*id, peer.figures())).collect()
     }
 
+    /// Bytes of peers that the owner of the [`Inbox`] has not taken out.
+    pub(crate) fn unread_bytes(&self) -> u64 {
+        self.local.mailbox.bytes() as u64
+    }
+
     /// Counts a frame of a peer that no correct peer sends, and tells of it if that is due.
     pub(crate) fn note_misbehaved(&self, peer: NodeId, complaint: &Complaint) {
         if let Some(peer) = self.local.peer(peer) {

@@ -167,6 +167,11 @@ impl Mailbox {
         self.filled.notify_one();
     }
 
+    /// What waits, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.waiting().frames.iter().flatten().map(|delivery| delivery.cost).sum()
+    }
+
     /// Ends the stream of events; what waits is dropped.
     pub fn close(&self) {
         *self.waiting() = Waiting { closed: true, ..Waiting::default() };
@@ -246,7 +251,9 @@ mod tests {
         mailbox.deliver(peer, Lane::Control, frames("c"), &intake);
         mailbox.lost(peer);
         assert_eq!(inbox.try_next(), Some(Event::Lost { peer }));
+        assert_eq!(mailbox.bytes(), 2 * (1 + size_of::<Bytes>()));
         assert_eq!(inbox.try_next(), Some(Event::Frames { from: peer, lane: Lane::Control, frames: frames("c") }));
+        assert_eq!(mailbox.bytes(), 1 + size_of::<Bytes>());
         assert_eq!(inbox.try_next(), Some(Event::Frames { from: peer, lane: Lane::Entries, frames: frames("e") }));
         assert_eq!(inbox.try_next(), None);
     }

@@ -132,7 +132,8 @@ impl Peer {
 
     pub fn figures(&self) -> LinkFigures {
         let is_connected = self.links().connected;
-        self.counters.read(is_connected)
+        let queued_bytes = self.queues.iter().map(|queue| queue.bytes() as u64).sum();
+        LinkFigures { is_connected, queued_bytes, ..self.counters.read() }
     }
 
     pub fn is_unlisted(&self) -> bool {

@@ -157,6 +157,11 @@ impl Queue {
         batch.frames > 0
     }
 
+    /// Bytes that the system has not taken.
+    pub fn bytes(&self) -> usize {
+        self.state().bytes
+    }
+
     /// Makes room for as much as was written.
     pub fn written(&self, bytes: usize) {
         let mut state = self.state();
@@ -295,7 +300,9 @@ mod tests {
                 expected.extend_from_slice(&(2 * length as u32 + 4).to_be_bytes());
                 expected.extend(pieces.iter().flatten());
             }
+            assert_eq!(queue.bytes(), expected.len());
             assert_eq!(drain(&queue), expected);
+            assert_eq!(queue.bytes(), 0);
         }
     }
 
