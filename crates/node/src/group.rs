@@ -281,13 +281,12 @@ impl Group {
         self.show(now, shared, turn);
     }
 
-    /// A write of it is durable.
-    pub(crate) fn written(&mut self, now: Time, write: WriteId) {
+    /// A write of it is durable. False if a turn need not be ended for that.
+    pub(crate) fn written(&mut self, now: Time, write: WriteId) -> bool {
         self.unwritten -= 1;
         // What was written of a log that goes is of no use to consensus.
-        if self.closing != Some(Closing::Removing) {
-            self.replica.persisted(now, write, &mut self.work);
-        }
+        let has_effects = self.closing != Some(Closing::Removing) && self.replica.persisted(now, write, &mut self.work);
+        has_effects || self.closing.is_some()
     }
 
     /// Where it stands, in full.

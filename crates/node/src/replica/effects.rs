@@ -18,7 +18,8 @@ use crate::proposals::NotProposed;
 use crate::wire::PeerMessage;
 
 impl Replica {
-    pub(super) fn step(&mut self, now: Time, input: Input, payloads: Vec<Bytes>, work: &mut Work) {
+    /// Gives consensus an input. False if it has no effect.
+    pub(super) fn step(&mut self, now: Time, input: Input, payloads: Vec<Bytes>, work: &mut Work) -> bool {
         let first = match &input {
             Input::Receive { message: Message { body: Body::AppendEntries { entries, .. }, .. }, .. } => {
                 entries.after().index.next()
@@ -27,6 +28,7 @@ impl Replica {
         };
         let mut effects = Effects::new();
         self.raft.step(now, input, &mut effects);
+        let has_effects = !effects.is_empty();
         let mut payloads = Payloads { first, payloads };
         for effect in effects {
             self.carry_out_one(effect, &mut payloads, work);
@@ -36,6 +38,7 @@ impl Replica {
         {
             stamps.leads(now, term);
         }
+        has_effects
     }
 
     pub(super) fn carry_out(&mut self, effects: &mut Effects, payloads: Vec<Bytes>, work: &mut Work) {

@@ -219,3 +219,20 @@ fn what_is_shown_is_shown_once() {
     assert_eq!(status.applying_bytes, 0);
     assert!(cluster.host(1).node.deadline() > cluster.now + Duration::from_millis(1));
 }
+
+#[test]
+fn a_write_is_followed_by_a_turn_only_where_something_comes_of_it() {
+    for nodes in [1, 3] {
+        let mut cluster = Cluster::led_by(1, &Setup { nodes, ..Setup::default() });
+        cluster.propose(1, GROUP, "x");
+        let acts = cluster.turn(1);
+        let Some(&Act::Write { batch, .. }) = acts.first() else { panic!("{:?}", names(&acts)) };
+        assert!(!cluster.host(1).node.has_work());
+        cluster.handle(1, Input::Written { batch });
+        assert_eq!(
+            cluster.host(1).node.has_work(),
+            nodes == 1,
+            "of {nodes}: a leader alone decides by it, another waits"
+        );
+    }
+}
