@@ -48,6 +48,17 @@ impl Replica {
         }
     }
 
+    /// As [`Replica::carry_out`], with the payloads of the newest message.
+    pub(super) fn carry_out_again(&mut self, effects: &mut Effects, work: &mut Work) {
+        let mut none = Payloads { first: LogIndex::ZERO, payloads: Vec::new() };
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send(envelope) => work.send_again(envelope),
+                effect => self.carry_out_one(effect, &mut none, work),
+            }
+        }
+    }
+
     fn carry_out_one(&mut self, effect: Effect, payloads: &mut Payloads, work: &mut Work) {
         match effect {
             Effect::SaveVote { write, term, vote } => {
