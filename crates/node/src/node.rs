@@ -197,6 +197,12 @@ impl Node {
         }
     }
 
+    /// Whether what was handled since the last turn has led to anything for which a turn is to be ended.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.dirty.is_empty() || !self.turn.is_empty()
+    }
+
     /// When to end a turn, though nothing else has happened.
     #[must_use]
     pub fn deadline(&self) -> Time {
@@ -327,7 +333,12 @@ impl Node {
     fn written(&mut self, now: Time, batch: BatchId) {
         while let Some((_, last_writes)) = self.unwritten.pop_front_if(|(id, _)| *id <= batch) {
             for (id, write) in last_writes {
-                self.with(now, id, |group, _, _| group.written(now, write));
+                let Some(group) = self.groups.get_mut(&id) else { continue };
+                let recent = group.replica.recent_bytes();
+                if group.written(now, write) {
+                    touch(group, &mut self.dirty);
+                }
+                count_recent(&mut self.recent_bytes, &mut self.with_recent, group, recent);
             }
         }
     }

@@ -15,7 +15,7 @@ pub struct Stats {
     pub sent_frames: u64,
     /// Bytes handed to the kernel, frame lengths included.
     pub sent_bytes: u64,
-    /// System calls that wrote frames.
+    /// System calls that wrote frames. In memory, without TLS, most frames need none.
     pub writes: u64,
     /// Frames received whole.
     pub received_frames: u64,
