@@ -1,14 +1,14 @@
-//! Short answers that need values from disk: read on the thread that asks while that is quick, else on threads that may wait.
+//! Short answers that need values from disk: read on the thread that asks as long as no read waits, else on threads that may.
 //!
-//! Owns what counts as quick. As a rule the system has what is read in its own memory: then to hand the work to another thread
-//! costs more than the work. It has not when it needs its memory for something else, and then a thread that serves many
-//! connections must not wait for a disk.
+//! Owns when that is. As a rule the system has what is read in its own memory: then to hand the work to another thread costs more
+//! than the work. It has not when it needs its memory for something else, and then a thread that serves many connections
+//! must not wait for a disk again and again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::{Duration, Instant};
 
 use vlot_proto::etcdserverpb::RangeResponse;
+use vlot_store::engine::redb::disk_waits_of_this_thread;
 use vlot_store::refusal::Refusal;
 use vlot_store::short::ShortRange;
 
@@ -17,8 +17,9 @@ use crate::worker_pool::WorkerPool;
 
 /// An answer with more values than these from disk is made elsewhere, however quick that is: each takes about ten microseconds.
 const IN_PLACE_VALUES_MAX: usize = 16;
-/// No disk gives a value as quickly as that.
-const QUICK: Duration = Duration::from_micros(50);
+/// So many reads that have not waited must follow one that has, so that the next is made in place: a thread that serves waits for
+/// the disk with one read of these at most.
+const READS_AFTER_WAIT: u32 = 64;
 /// Reads that wait for the disk at a time.
 const READERS: usize = 8;
 
@@ -47,40 +48,32 @@ impl DiskReads {
     }
 
     fn read(&self, answer: ShortRange) -> Result<RangeResponse, Refusal> {
-        let (values, begun) = (answer.values_on_disk(), Instant::now());
+        let before = disk_waits_of_this_thread();
         let complete = answer.complete();
-        self.pace.took(begun.elapsed() / values as u32);
+        self.pace.read(disk_waits_of_this_thread() > before);
         complete
     }
 }
 
-/// Whether reads from disk are quick: not if more than one of seventeen is slow. A thread that was not running for a moment
-/// makes for a slow read, too, so that one alone says nothing.
+/// Whether the system is likely to have in memory what is read.
 #[derive(Default)]
 struct Pace {
-    /// Rises with each slow read, and falls with each quick one.
-    slowness: AtomicU32,
+    /// So many more reads are to go elsewhere, as long as none of them waits.
+    elsewhere: AtomicU32,
 }
 
 impl Pace {
-    /// What a slow read counts for.
-    const SLOW: u32 = 16;
-    /// Reads are not quick from here on.
-    const LIMIT: u32 = 2 * Self::SLOW;
-    /// So much can be made good by a few quick reads.
-    const MAX: u32 = 2 * Self::LIMIT;
-
     fn is_quick(&self) -> bool {
-        self.slowness.load(Relaxed) < Self::LIMIT
+        self.elsewhere.load(Relaxed) == 0
     }
 
-    /// A read took so long.
-    fn took(&self, took: Duration) {
+    /// A read had to wait for the disk, or had not.
+    fn read(&self, has_waited: bool) {
         // What another thread has counted in between may be lost.
-        let slowness = self.slowness.load(Relaxed);
-        let now = if took > QUICK { (slowness + Self::SLOW).min(Self::MAX) } else { slowness.saturating_sub(1) };
-        if now != slowness {
-            self.slowness.store(now, Relaxed);
+        let left = self.elsewhere.load(Relaxed);
+        let now = if has_waited { READS_AFTER_WAIT } else { left.saturating_sub(1) };
+        if now != left {
+            self.elsewhere.store(now, Relaxed);
         }
     }
 }
@@ -90,30 +83,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_are_quick_until_more_than_one_of_seventeen_is_slow() {
-        // So many quick ones follow each slow one, and whether they are quick after a thousand of them.
-        for (quick, expected) in [(17, true), (16, true), (15, false), (0, false)] {
-            let pace = Pace::default();
-            for _ in 0..1000 {
-                pace.took(QUICK * 2);
-                (0..quick).for_each(|_| pace.took(QUICK));
-            }
-            assert_eq!(pace.is_quick(), expected, "{quick}");
-        }
-    }
-
-    #[test]
-    fn two_slow_reads_in_a_row_are_enough_and_a_few_dozen_quick_ones_make_them_good() {
+    fn after_a_read_that_has_waited_so_many_others_go_elsewhere_until_none_of_them_waits() {
         let pace = Pace::default();
-        pace.took(QUICK * 2);
-        assert!(pace.is_quick(), "a thread may have been interrupted");
-        pace.took(QUICK * 2);
+        pace.read(false);
+        assert!(pace.is_quick());
+        for waits in [1, 2, 1000] {
+            (0..waits).for_each(|_| pace.read(true));
+            for _ in 0..READS_AFTER_WAIT {
+                assert!(!pace.is_quick());
+                pace.read(false);
+            }
+            assert!(pace.is_quick());
+        }
+        pace.read(true);
+        (0..READS_AFTER_WAIT - 1).for_each(|_| pace.read(false));
+        pace.read(true);
+        (0..READS_AFTER_WAIT - 1).for_each(|_| pace.read(false));
         assert!(!pace.is_quick());
-        (0..1000).for_each(|_| pace.took(QUICK * 1000));
-        let needed = (1..).find(|_| {
-            pace.took(QUICK);
-            pace.is_quick()
-        });
-        assert_eq!(needed, Some(Pace::MAX - Pace::LIMIT + 1));
     }
 }

@@ -1,6 +1,8 @@
 //! History in a file of redb's: one tree of blocks, one of records, and one with what names it. Another file beside it, with what
 //! can be made again from history.
 
+mod file;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -14,6 +16,10 @@ use redb::{
     TableDefinition,
 };
 use rustix::fs::statvfs;
+
+pub use file::disk_waits_of_this_thread;
+
+use file::WatchedFile;
 
 use super::{Engine, EngineError, EngineView, OpenError, ReadBlock, Record, Save, Successor, Visit, WriteBatch};
 use crate::damage::Damage;
@@ -91,7 +97,8 @@ impl RedbEngine {
         builder.set_cache_size(cache_bytes);
         // A plain open trusts the file, and may panic on one that was altered. All of it is read at this time anyway.
         builder.set_check_integrity_on_open(true);
-        let database = builder.create(&path).map_err(open_error)?;
+        let database =
+            WatchedFile::open(&path).and_then(|file| builder.create_with_backend(file)).map_err(open_error)?;
         let file = File::open(&path).map_err(OpenError::Io)?;
         let now = RwLock::new(Now { database: Arc::new(database), file });
         let mut engine = Self { now, dir: dir.to_owned(), cache_bytes, identity };
