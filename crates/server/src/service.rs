@@ -7,6 +7,7 @@ mod answer;
 mod auth;
 mod cluster;
 mod concurrency;
+mod disk_reads;
 mod health;
 mod kv;
 mod lease;
@@ -45,6 +46,7 @@ use crate::upkeep::history_hashes::HistoryHashes;
 use crate::worker_pool::WorkerPool;
 
 pub(crate) use answer::{LongAnswer, Reply};
+use disk_reads::DiskReads;
 use permit::{Need, need};
 
 /// The version that is told to clients which choose what to do by etcd's version: they expect plain numbers.
@@ -116,6 +118,7 @@ pub(crate) struct Services {
     election_timeout: Duration,
     /// For reads that take long.
     readers: WorkerPool,
+    disk_reads: Arc<DiskReads>,
     pub(crate) hashes: HistoryHashes,
     /// For snapshots on their way to clients.
     snapshots: WorkerPool,
@@ -173,6 +176,7 @@ impl Services {
             watch_progress_interval: config.watch_progress_interval,
             election_timeout: config.election_timeout,
             readers,
+            disk_reads: Arc::new(DiskReads::new()),
             snapshots: WorkerPool::new(SNAPSHOTS_MAX),
             catch_ups: WorkerPool::new(CATCH_UPS_MAX),
         })

@@ -1,4 +1,4 @@
-//! Work that takes long, off the thread that serves: a few pieces at a time, first come first served.
+//! Work that takes long or waits, off the thread that serves: a few pieces at a time, first come first served.
 //!
 //! Owns the threads, and the bound. What is worked on comes in bounded pieces, so that all callers that wait get on.
 
@@ -10,8 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::status::{Code, Status};
 
-/// How far these threads stand back behind those that calls, heartbeats and the log wait for: a tenth of their share where
-/// there are fewer cores than there is work.
+/// How far threads that work long stand back behind those that calls, heartbeats and the log wait for: a tenth of their share
+/// where there are fewer cores than there is work.
 const NICENESS: i32 = 10;
 
 type Piece = Box<dyn FnOnce() + Send>;
@@ -30,15 +30,29 @@ pub(crate) struct Turn {
 }
 
 impl WorkerPool {
+    /// For long work, which stands back behind all other.
+    ///
     /// # Panics
     /// If the system lets no thread be started.
     pub(crate) fn new(workers: usize) -> WorkerPool {
+        WorkerPool::start(workers, NICENESS)
+    }
+
+    /// For short work that may have to wait for a disk.
+    ///
+    /// # Panics
+    /// As [`WorkerPool::new`].
+    pub(crate) fn for_short_work(workers: usize) -> WorkerPool {
+        WorkerPool::start(workers, 0)
+    }
+
+    fn start(workers: usize, niceness: i32) -> WorkerPool {
         let (pieces, waiting) = mpsc::channel();
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..workers {
             let waiting = waiting.clone();
             let worker = std::thread::Builder::new().name("vlot-worker".into());
-            worker.spawn(move || work(&waiting)).expect("a thread can be started while the server starts");
+            worker.spawn(move || work(&waiting, niceness)).expect("a thread can be started while the server starts");
         }
         WorkerPool { turns: Arc::new(Semaphore::new(workers)), pieces }
     }
@@ -80,9 +94,9 @@ impl Turn {
 }
 
 /// Works until the pool is gone.
-fn work(waiting: &Mutex<Receiver<Piece>>) {
+fn work(waiting: &Mutex<Receiver<Piece>>, niceness: i32) {
     // Where the system does not let it stand back, it works like all others.
-    let _ = rustix::process::nice(NICENESS);
+    let _ = rustix::process::nice(niceness);
     loop {
         // The worker that waits for a piece holds the lock; the others wait for the lock.
         let piece = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();

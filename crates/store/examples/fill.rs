@@ -1,11 +1,12 @@
-//! What many keys take up, and how long a start takes with them: memory, disk, bytes written, time.
+//! What many keys take up, and how long a start takes with them: memory, disk, bytes written, time. And what it costs to read a
+//! value that is on disk.
 //!
 //! `cargo run --release -p vlot-store --example fill -- DIR KEYS` fills a store in DIR with so many keys of 8 bytes with values of
 //! 256, and opens it in processes of their own: after it was closed, and after it was killed.
 
 use std::path::Path;
 use std::process::{Command as Process, exit};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 use vlot_proto::etcdserverpb::{PutRequest, RangeRequest};
@@ -15,6 +16,7 @@ use vlot_store::store::{Options, Store};
 
 const BATCH: u64 = 64;
 const VALUE_BYTES: usize = 256;
+const GETS: u64 = 200_000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +48,15 @@ fn open(dir: &Path, keys: u64) {
     assert_eq!(store.range(&request).map(|found| found.count), Ok(1));
     assert_eq!(store.sizes().keys as u64, keys);
     println!("open {:.0} ms, {} MiB resident", took.as_secs_f64() * 1e3, resident());
+    let begun = cpu_time();
+    for number in 0..GETS {
+        // In no order, of the keys or of their versions.
+        let key = key(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % keys);
+        let found = store.range(&RangeRequest { key, ..Default::default() });
+        assert_eq!(found.expect("values can be read").kvs[0].value.len(), VALUE_BYTES);
+    }
+    let took = cpu_time() - begun;
+    println!("get {:.2} us of processor time, {} MiB resident", took.as_secs_f64() * 1e6 / GETS as f64, resident());
     // Not closed.
     exit(0);
 }
@@ -90,6 +101,11 @@ fn fill(dir: &Path, keys: u64, is_killed: bool) {
 fn key(number: u64) -> bytes::Bytes {
     // In no order.
     bytes::Bytes::copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes())
+}
+
+/// What this thread has used of a processor: unlike the wall's clock it does not tell of other processes.
+fn cpu_time() -> Duration {
+    Duration::from_nanos(figure("/proc/thread-self/schedstat", ""))
 }
 
 /// From a file of this process's figures.

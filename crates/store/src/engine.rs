@@ -78,11 +78,21 @@ pub trait Engine: Send + Sync {
 
 /// An engine as it was at one moment.
 pub trait EngineView: Send + Sync {
-    /// The block with the greatest key at or below this revision, and its key.
+    /// Calls `read` with the block with the greatest key at or below this revision, and its key, if there is one.
     ///
     /// # Errors
     /// The engine cannot be read.
-    fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError>;
+    fn read_block_at(&self, revision: Revision, read: &mut ReadBlock<'_>) -> Result<(), EngineError>;
+
+    /// What [`EngineView::read_block_at`] reads, to be kept.
+    ///
+    /// # Errors
+    /// The engine cannot be read.
+    fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError> {
+        let mut found = None;
+        self.read_block_at(revision, &mut |key, block| found = Some((key, block.to_vec())))?;
+        Ok(found)
+    }
 
     /// Visits the blocks in order, from the one that [`EngineView::block_at`] gives for `from`, until `visit` breaks.
     /// `visit` may read the view too.
@@ -115,6 +125,9 @@ pub trait Successor {
 }
 
 /// Called with a block's key and its bytes.
+pub type ReadBlock<'a> = dyn FnMut(Revision, &[u8]) + 'a;
+
+/// Called with a block's key and its bytes, for one block after the other.
 pub type Visit<'a> = dyn FnMut(Revision, &[u8]) -> ControlFlow<()> + 'a;
 
 /// Writes what is kept beside history.

@@ -1,7 +1,7 @@
 //! The readers of what the store has written, for fuzzers that feed them made-up bytes (`docs/fuzzing.md`). No part of the
 //! interface.
 
-use crate::mvcc::history::{Block, Event, unseal};
+use crate::mvcc::history::{Block, Event, find_stored, unseal};
 use crate::records;
 
 /// Reads the bytes as one record: the length of its name, the name, the value.
@@ -36,6 +36,7 @@ pub fn read_block(events: &[u8]) {
     assert_eq!((block.count(), &block.sealed()), (all.len(), &stored));
     for event in all {
         assert_eq!(block.find(event.revision).as_ref(), Some(&event));
+        assert_eq!(find_stored(&stored, event.revision), Ok(Some(event)));
         let mut bytes = Vec::new();
         event.encode(&mut bytes);
         assert!(bytes.len() <= event.encoded_bytes_max());

@@ -50,5 +50,5 @@ pub mod store;
 mod txn;
 pub mod watch;
 
-pub use mvcc::{answer, chunks, hash, revision, view};
+pub use mvcc::{answer, chunks, hash, revision, short, view};
 pub use txn::answer as txn_answer;

@@ -11,4 +11,5 @@ mod range;
 pub(crate) mod reader;
 pub(crate) mod recent;
 pub mod revision;
+pub mod short;
 pub mod view;

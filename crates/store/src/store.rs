@@ -31,6 +31,7 @@ pub use crate::mvcc::hash::HistoryHash;
 use crate::mvcc::history::Block;
 use crate::mvcc::reader::{Behind, Moment, Reader};
 use crate::mvcc::revision::{Position, Revision};
+use crate::mvcc::short::ShortRange;
 use crate::mvcc::view::View;
 use crate::quota::Quotas;
 use crate::records::{self, Standing};
@@ -136,19 +137,19 @@ impl Store {
         self.reader().range(request)
     }
 
-    /// As [`Store::range`] if the answer is a small one: there are at most `keys_max` keys to look at and `bytes_max`
-    /// bytes of keys and values to give, and all of it is in memory. Otherwise None, after a bounded piece of work; the
-    /// answer is then had from a [`View`].
+    /// As [`Store::range`] if the answer is a short one: there are at most `keys_max` keys to look at and `bytes_max`
+    /// bytes of keys and values to give. Values that are not in memory are read by [`ShortRange::complete`], for which the
+    /// store is not needed. Otherwise None, after a bounded piece of work; the answer is then had from a [`View`].
     ///
     /// # Errors
     /// As [`Store::range`].
-    pub fn range_small(
+    pub fn short_range(
         &self,
         request: &RangeRequest,
         keys_max: usize,
         bytes_max: usize,
-    ) -> Result<Option<RangeResponse>, Refusal> {
-        self.reader().range_small(request, keys_max, bytes_max)
+    ) -> Result<Option<ShortRange>, Refusal> {
+        self.reader().short_range(request, keys_max, bytes_max)
     }
 
     /// Answers a transaction that has only ranges in it (see [`check::is_read_only`](crate::check::is_read_only)).

@@ -135,7 +135,7 @@ impl Store {
         let needs_old = request.prev_kv || request.ignore_value || request.ignore_lease;
         let old = if needs_old { self.now.index.newest(&request.key) } else { None };
         if let (Some(version), true) = (old, request.prev_kv) {
-            response.prev_kv = Some(self.reader().key_value(request.key.clone(), version, false)?);
+            response.prev_kv = Some(self.reader().key_value(request.key.clone(), version)?);
         }
         let value = match (old, request.ignore_value) {
             (Some(version), true) => self.reader().value(version)?,
@@ -162,7 +162,7 @@ impl Store {
         for (key, version) in reader.index().range_at(&range, i64::MAX) {
             let key = Bytes::copy_from_slice(key);
             if request.prev_kv {
-                response.prev_kvs.push(reader.key_value(key.clone(), version, false)?);
+                response.prev_kvs.push(reader.key_value(key.clone(), version)?);
             }
             doomed.push(key);
         }

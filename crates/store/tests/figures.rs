@@ -109,11 +109,11 @@ fn reads_count_wherever_they_are_answered() {
         ..Default::default()
     };
     assert_eq!(grown(&mut store, |store| drop(store.range(&range("a")))), [0, 0, 1, 0, 0]);
-    assert_eq!(grown(&mut store, |store| drop(store.range_small(&all, 10, 100))), [0, 0, 1, 0, 0]);
-    assert_eq!(grown(&mut store, |store| drop(store.range_small(&all, 10, 1))), [0; 5], "a view answers it");
+    assert_eq!(grown(&mut store, |store| drop(store.short_range(&all, 10, 100))), [0, 0, 1, 0, 0]);
+    assert_eq!(grown(&mut store, |store| drop(store.short_range(&all, 10, 1))), [0; 5], "a view answers it");
     assert_eq!(grown(&mut store, |store| drop(store.view().answer(&all, Default::default()))), [0, 0, 1, 0, 0]);
     let of_the_future = RangeRequest { revision: 99, ..range("a") };
-    assert_eq!(grown(&mut store, |store| drop(store.range_small(&of_the_future, 9, 9))), [0, 0, 1, 0, 0]);
+    assert_eq!(grown(&mut store, |store| drop(store.short_range(&of_the_future, 9, 9))), [0, 0, 1, 0, 0]);
     assert_eq!(grown(&mut store, |store| drop(store.read_txn_small(&read))), [0, 0, 2, 1, 0]);
     assert_eq!(grown(&mut store, |store| drop(store.view().answer_txn(&read, Default::default()))), [0, 0, 2, 1, 0]);
 }

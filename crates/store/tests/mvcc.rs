@@ -194,8 +194,11 @@ fn damage_is_refused_and_a_failed_engine_stops_the_store() {
     store.flush().unwrap();
     engine.flip_bit(70);
     let get = RangeRequest { key: "a".into(), ..Default::default() };
-    assert_eq!(store.range(&get), Err(Refusal::Unreadable));
+    let begun = store.short_range(&get, 1, 9).unwrap().unwrap();
+    assert_eq!(store.failure(), None);
+    assert_eq!(begun.complete(), Err(Refusal::Unreadable));
     assert!(store.failure().is_some());
+    assert_eq!(store.range(&get), Err(Refusal::Unreadable));
     assert_eq!(store.apply(at(2), put("a")), Err(Refusal::Unreadable));
     assert_eq!(store.applied(), at(1));
     drop(store);

@@ -1,10 +1,12 @@
-//! A view answers as the store did at its moment, for its whole life; long answers in slices are the answers.
+//! A view answers as the store did at its moment, for its whole life; long answers in slices are the answers, and so are short
+//! ones whose values are read later.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use vlot_proto::etcdserverpb::range_request::SortTarget;
 use vlot_proto::etcdserverpb::request_op::Request;
 use vlot_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, RangeStreamResponse, RequestOp,
@@ -15,6 +17,7 @@ use vlot_store::command::Command;
 use vlot_store::engine::memory::MemoryEngine;
 use vlot_store::refusal::Refusal;
 use vlot_store::revision::Position;
+use vlot_store::short::ShortRange;
 use vlot_store::store::{HistoryHash, Options, Store};
 use vlot_store::view::View;
 
@@ -86,10 +89,14 @@ impl Taken {
     }
 }
 
-fn live_through(mut store: Store, seed: u64, steps: usize) {
+/// Returns how many values were read from the engine for short answers.
+fn live_through(mut store: Store, seed: u64, steps: usize) -> usize {
     let mut dice = Dice(seed);
     let mut obvious = Obvious::new();
     let mut taken: Vec<Taken> = Vec::new();
+    // Short answers that are not completed, and what they are to be.
+    let mut short: Vec<(ShortRange, RangeResponse)> = Vec::new();
+    let mut values_on_disk = 0;
     for _ in 0..steps {
         let command = dice.command(obvious.revision());
         obvious.apply(1, &command).ok();
@@ -108,6 +115,19 @@ fn live_through(mut store: Store, seed: u64, steps: usize) {
                 let clone = Taken { view: one.view.clone(), ..one };
                 std::thread::spawn(move || clone.check(&mut Dice(1))).join().unwrap();
             }
+            14..=17 => {
+                let range = dice.range(obvious.revision());
+                let (begun, expected) = (store.short_range(&range, 1_000, 1 << 20), obvious.range(&range));
+                assert_eq!(begun.as_ref().map(|_| ()), expected.as_ref().map(|_| ()), "{range:?}");
+                if let (Ok(Some(answer)), Ok(expected)) = (begun, expected) {
+                    values_on_disk += answer.values_on_disk();
+                    short.push((answer, expected));
+                }
+            }
+            18..=19 if !short.is_empty() => {
+                let (answer, expected) = short.swap_remove(dice.below(short.len() as u64) as usize);
+                assert_eq!(answer.complete(), Ok(expected));
+            }
             _ => {}
         }
     }
@@ -123,15 +143,24 @@ fn live_through(mut store: Store, seed: u64, steps: usize) {
     store.flush().unwrap();
     drop(store);
     taken.iter().for_each(|taken| taken.check(&mut dice));
+    for (answer, expected) in short {
+        assert_eq!(answer.complete(), Ok(expected));
+    }
+    values_on_disk
 }
 
 #[test]
 fn a_view_stays_as_it_was() {
+    let mut values_on_disk = 0;
     for seed in 0..24 {
         let value_cache_bytes = [0, 300, 20_000, usize::MAX][seed as usize % 4];
         let options = Options { value_cache_bytes, ..Options::default() };
-        live_through(Store::open_still(Arc::new(MemoryEngine::default()), options).unwrap(), seed, 400);
+        let store = Store::open_still(Arc::new(MemoryEngine::default()), options).unwrap();
+        let found = live_through(store, seed, 400);
+        assert!(found == 0 || value_cache_bytes < usize::MAX, "{found} values were not in memory");
+        values_on_disk += found;
     }
+    assert!(values_on_disk > 100, "{values_on_disk} values were read from the engine");
 }
 
 #[test]
@@ -220,7 +249,7 @@ fn a_transaction_in_slices_is_the_transaction() {
 }
 
 #[test]
-fn small_answers_are_given_at_once_and_no_others() {
+fn short_answers_are_begun_at_once_and_no_others() {
     let options = Options { value_cache_bytes: 3_000, ..Options::default() };
     let mut store = Store::open_still(Arc::new(MemoryEngine::default()), options).unwrap();
     for number in 0..100 {
@@ -229,27 +258,35 @@ fn small_answers_are_given_at_once_and_no_others() {
     store.flush().unwrap();
     let get = |key: &str| RangeRequest { key: key.to_owned().into(), ..Default::default() };
     let range = |from: &str, end: &str| RangeRequest { range_end: end.to_owned().into(), ..get(from) };
-    // What is asked, with how many keys and bytes, and whether that is small.
+    let by_value = |range| RangeRequest { sort_target: SortTarget::Value as i32, sort_order: 2, ..range };
+    // What is asked, with how many keys and bytes, and how many values of it are on disk if that is short.
     let rows = [
-        (get("key/99"), 1, 100, true),
-        (get("key/99"), 1, 99, false),
-        (get("key/00"), 1, 100, false),
-        (RangeRequest { keys_only: true, ..get("key/00") }, 1, 100, true),
-        (get("none"), 1, 100, true),
-        (range("key/90", "key/99"), 9, 1_000, true),
-        (range("key/90", "key/99"), 8, 1_000, false),
-        (range("key/90", "key/99"), 9, 900, false),
-        (RangeRequest { limit: 2, ..range("key/90", "key/99") }, 9, 250, true),
-        (RangeRequest { limit: 2, ..range("key/90", "key/99") }, 8, 250, false),
-        (RangeRequest { limit: 2, sort_order: 2, ..range("key/90", "key/99") }, 9, 250, false),
-        (RangeRequest { count_only: true, ..range("\0", "\0") }, 100, 0, true),
-        (RangeRequest { count_only: true, ..range("\0", "\0") }, 99, 0, false),
-        (RangeRequest { keys_only: true, ..range("key/00", "key/10") }, 10, 100, true),
-        (range("key/00", "key/10"), 10, 10_000, false),
+        (get("key/99"), 1, 100, Some(0)),
+        (get("key/99"), 1, 99, None),
+        (get("key/00"), 1, 100, Some(1)),
+        (get("key/00"), 1, 99, None),
+        (RangeRequest { keys_only: true, ..get("key/00") }, 1, 100, Some(0)),
+        (get("none"), 1, 100, Some(0)),
+        (range("key/90", "key/99"), 9, 1_000, Some(0)),
+        (range("key/90", "key/99"), 8, 1_000, None),
+        (range("key/90", "key/99"), 9, 900, None),
+        (RangeRequest { limit: 2, ..range("key/90", "key/99") }, 9, 250, Some(0)),
+        (RangeRequest { limit: 2, ..range("key/90", "key/99") }, 8, 250, None),
+        (RangeRequest { limit: 2, sort_order: 2, ..range("key/90", "key/99") }, 9, 250, None),
+        (RangeRequest { count_only: true, ..range("\0", "\0") }, 100, 0, Some(0)),
+        (RangeRequest { count_only: true, ..range("\0", "\0") }, 99, 0, None),
+        (RangeRequest { keys_only: true, ..range("key/00", "key/10") }, 10, 100, Some(0)),
+        (range("key/00", "key/10"), 10, 10_000, Some(10)),
+        (RangeRequest { limit: 3, ..range("key/00", "key/10") }, 10, 10_000, Some(3)),
+        (by_value(range("key/90", "key/99")), 9, 1_000, Some(0)),
+        (by_value(range("key/00", "key/10")), 10, 10_000, None),
     ];
-    for (request, keys_max, bytes_max, is_small) in rows {
-        let expected = is_small.then(|| store.range(&request).unwrap());
-        assert_eq!(store.range_small(&request, keys_max, bytes_max), Ok(expected), "{request:?}");
+    for (request, keys_max, bytes_max, values_on_disk) in rows {
+        let begun = store.short_range(&request, keys_max, bytes_max).unwrap();
+        assert_eq!(begun.as_ref().map(ShortRange::values_on_disk), values_on_disk, "{request:?}");
+        if let Some(begun) = begun {
+            assert_eq!(begun.complete(), store.range(&request), "{request:?}");
+        }
     }
 }
 

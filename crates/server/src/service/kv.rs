@@ -37,10 +37,11 @@ impl Services {
     async fn look_up(&self, caller: &Caller, request: RangeRequest) -> Result<Reply, Status> {
         let looked = self.look(|store| {
             caller.may(store, Asked::Range(&request))?;
-            store.range_small(&request, SHORT_KEYS_MAX, SHORT_BYTES_MAX)
+            store.short_range(&request, SHORT_KEYS_MAX, SHORT_BYTES_MAX)
         });
         match looked.await? {
-            Looked::Short(mut reply) => {
+            Looked::Short(answer) => {
+                let mut reply = self.disk_reads.complete(answer).await?;
                 self.complete(&mut reply.header);
                 Ok(Reply::Message(encode(&reply)))
             }

@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Engine, EngineError, EngineView, Record, Save, Successor, Visit, WriteBatch};
+use super::{Engine, EngineError, EngineView, ReadBlock, Record, Save, Successor, Visit, WriteBatch};
 use crate::mvcc::revision::Revision;
 
 /// Clones share what is in it.
@@ -215,8 +215,11 @@ impl Engine for MemoryEngine {
 }
 
 impl EngineView for Contents {
-    fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError> {
-        Ok(self.blocks.range(..=revision).next_back().map(|(key, block)| (*key, block.to_vec())))
+    fn read_block_at(&self, revision: Revision, read: &mut ReadBlock<'_>) -> Result<(), EngineError> {
+        if let Some((key, block)) = self.blocks.range(..=revision).next_back() {
+            read(*key, block);
+        }
+        Ok(())
     }
 
     fn scan(&self, from: Revision, visit: &mut Visit<'_>) -> Result<(), EngineError> {

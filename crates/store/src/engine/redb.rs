@@ -1,6 +1,8 @@
 //! History in a file of redb's: one tree of blocks, one of records, and one with what names it. Another file beside it, with what
 //! can be made again from history.
 
+mod file;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -10,12 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{
-    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
+    Database, DatabaseError, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
     TableDefinition,
 };
 use rustix::fs::statvfs;
 
-use super::{Engine, EngineError, EngineView, OpenError, Record, Save, Successor, Visit, WriteBatch};
+pub use file::disk_waits_of_this_thread;
+
+use file::WatchedFile;
+
+use super::{Engine, EngineError, EngineView, OpenError, ReadBlock, Record, Save, Successor, Visit, WriteBatch};
 use crate::damage::Damage;
 use crate::mvcc::revision::Revision;
 
@@ -91,7 +97,8 @@ impl RedbEngine {
         builder.set_cache_size(cache_bytes);
         // A plain open trusts the file, and may panic on one that was altered. All of it is read at this time anyway.
         builder.set_check_integrity_on_open(true);
-        let database = builder.create(&path).map_err(open_error)?;
+        let database =
+            WatchedFile::open(&path).and_then(|file| builder.create_with_backend(file)).map_err(open_error)?;
         let file = File::open(&path).map_err(OpenError::Io)?;
         let now = RwLock::new(Now { database: Arc::new(database), file });
         let mut engine = Self { now, dir: dir.to_owned(), cache_bytes, identity };
@@ -233,7 +240,8 @@ impl Engine for RedbEngine {
     fn view(&self) -> Result<Arc<dyn EngineView>, EngineError> {
         let database = self.database();
         let transaction = database.begin_read().map_err(failed)?;
-        Ok(Arc::new(Moment { transaction, _database: database }))
+        let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
+        Ok(Arc::new(Moment { blocks, transaction, _database: database }))
     }
 
     fn defragment(&self, rest: &mut dyn FnMut()) -> Result<(), EngineError> {
@@ -311,20 +319,23 @@ impl Write for Synced {
 
 /// A read transaction, and what it reads from: a database that is dropped closes its file.
 struct Moment {
+    /// Opened once: to look a table up costs about as much as to look up a block in it.
+    blocks: ReadOnlyTable<[u8; 12], &'static [u8]>,
     transaction: ReadTransaction,
     _database: Arc<Database>,
 }
 
 impl EngineView for Moment {
-    fn block_at(&self, revision: Revision) -> Result<Option<(Revision, Vec<u8>)>, EngineError> {
-        let blocks = self.transaction.open_table(BLOCKS).map_err(failed)?;
-        let found = blocks.range(..=bytes_of(revision)).map_err(failed)?.next_back();
-        let Some((key, block)) = found.transpose().map_err(failed)? else { return Ok(None) };
-        Ok(Some((revision_of(key.value()), block.value().to_vec())))
+    fn read_block_at(&self, revision: Revision, read: &mut ReadBlock<'_>) -> Result<(), EngineError> {
+        let found = self.blocks.range(..=bytes_of(revision)).map_err(failed)?.next_back();
+        if let Some((key, block)) = found.transpose().map_err(failed)? {
+            read(revision_of(key.value()), block.value());
+        }
+        Ok(())
     }
 
     fn scan(&self, from: Revision, visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        let blocks = self.transaction.open_table(BLOCKS).map_err(failed)?;
+        let blocks = &self.blocks;
         let before = blocks.range(..=bytes_of(from)).map_err(failed)?.next_back().transpose().map_err(failed)?;
         let start = before.map_or(bytes_of(from), |(key, _)| key.value());
         for block in blocks.range(start..).map_err(failed)? {

@@ -314,6 +314,17 @@ pub(crate) fn unseal(stored: &[u8]) -> Result<Events<'_>, BadBlock> {
     Ok(Events { rest: events })
 }
 
+/// The event of this very revision in a stored block, once the block's checksum holds. What is behind it is not decoded.
+pub(crate) fn find_stored(stored: &[u8], revision: Revision) -> Result<Option<Event<'_>>, BadBlock> {
+    for event in unseal(stored)? {
+        let event = event?;
+        if event.revision >= revision {
+            return Ok(Some(event).filter(|event| event.revision == revision));
+        }
+    }
+    Ok(None)
+}
+
 /// Reads one event after the other. Ends after the first one that cannot be read.
 #[derive(Clone, Debug)]
 pub(crate) struct Events<'a> {
@@ -371,6 +382,13 @@ mod tests {
         }
         let unsealed = Block::unsealed(block.sealed()).unwrap();
         assert!((2..10).all(|main| unsealed.find(Revision { main, sub: 3 }) == block.find(Revision { main, sub: 3 })));
+        let stored = block.sealed();
+        assert!((1..11).all(|main| {
+            [2, 3, 4]
+                .map(|sub| Revision { main, sub })
+                .into_iter()
+                .all(|revision| find_stored(&stored, revision) == Ok(block.find(revision)))
+        }));
         let without = block.filtered(|event| event.revision.main != 4).unwrap();
         assert_eq!((without.count(), without.find(Revision { main: 9, sub: 3 })), (2, Some(put(9, b"9"))));
         assert!(block.filtered(|_| false).is_none());
@@ -427,7 +445,7 @@ mod tests {
         for bit in 0..stored.len() * 8 {
             let mut damaged = stored.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(unseal(&damaged).is_err(), "bit {bit}");
+            assert!(unseal(&damaged).is_err() && find_stored(&damaged, Revision::first_of(3)).is_err(), "bit {bit}");
         }
         for length in 0..stored.len() {
             assert!(unseal(&stored[..length]).is_err(), "length {length}");

@@ -12,7 +12,8 @@ use crate::check;
 use crate::figures::Ops;
 use crate::mvcc::key_index::Version;
 use crate::mvcc::key_range::KeyRange;
-use crate::mvcc::reader::Reader;
+use crate::mvcc::reader::{Reader, key_value};
+use crate::mvcc::short::ShortRange;
 use crate::refusal::Refusal;
 
 /// A key and the version of it that is seen.
@@ -35,16 +36,16 @@ impl<'a> Reader<'a> {
         self.range_at(request, at, self.revision())
     }
 
-    /// As [`Reader::range`], if it takes no more than so many keys to look at and so many bytes to answer, and nothing
-    /// has to be read from the engine. This is found out after looking at so many keys.
-    pub fn range_small(
+    /// As [`Reader::range`], if it takes no more than so many keys to look at and so many bytes to answer. This is found out
+    /// after looking at so many keys. Values that are not in memory are left to be read.
+    pub fn short_range(
         &self,
         request: &RangeRequest,
         keys_max: usize,
         bytes_max: usize,
-    ) -> Result<Option<RangeResponse>, Refusal> {
+    ) -> Result<Option<ShortRange>, Refusal> {
         check::check_range(request)?;
-        let answer = self.range_if_small(request, keys_max, bytes_max);
+        let answer = self.range_if_short(request, keys_max, bytes_max);
         // What is not answered here counts where it is.
         if !matches!(answer, Ok(None)) {
             self.measures.count(Ops::range());
@@ -52,18 +53,17 @@ impl<'a> Reader<'a> {
         answer
     }
 
-    fn range_if_small(
+    fn range_if_short(
         &self,
         request: &RangeRequest,
         keys_max: usize,
         bytes_max: usize,
-    ) -> Result<Option<RangeResponse>, Refusal> {
+    ) -> Result<Option<ShortRange>, Refusal> {
         let at = self.readable(request.revision)?;
         if request.range_end.is_empty() {
             let found = self.index().at(&request.key, at).filter(|_| !request.keys_only && !request.count_only);
-            let is_small = |version: &Version| version.value_bytes as usize <= bytes_max && self.has_in_memory(version);
-            let answer = || self.range_at(request, at, self.revision());
-            return found.is_none_or(is_small).then(answer).transpose();
+            let is_short = found.is_none_or(|version| version.value_bytes as usize <= bytes_max);
+            return is_short.then(|| self.short_range_at(request, at)).transpose();
         }
         let range = KeyRange::of(&request.key, &request.range_end);
         let limit = limit_of(request).unwrap_or(usize::MAX);
@@ -81,30 +81,57 @@ impl<'a> Reader<'a> {
                 continue;
             }
             taken += 1;
-            // What is sorted by value is read even if it is not asked for.
-            if !request.keys_only || request.sort_target == SortTarget::Value as i32 {
+            // What is sorted by value is read even if it is not asked for, and before anything else is known.
+            let is_sorted_by_value = request.sort_target == SortTarget::Value as i32;
+            if !request.keys_only || is_sorted_by_value {
                 bytes += version.value_bytes as usize;
-                if !self.has_in_memory(version) {
-                    return Ok(None);
-                }
+            }
+            if is_sorted_by_value && !self.has_in_memory(version) {
+                return Ok(None);
             }
             bytes += key.len();
             if bytes > bytes_max {
                 return Ok(None);
             }
         }
-        self.range_at(request, at, self.revision()).map(Some)
+        self.short_range_at(request, at).map(Some)
+    }
+
+    fn short_range_at(&self, request: &RangeRequest, at: i64) -> Result<ShortRange, Refusal> {
+        let mut on_disk = Vec::new();
+        let response = self.range_with(request, at, self.revision(), |place, version| {
+            Ok(self.value_in_memory(version).unwrap_or_else(|| {
+                on_disk.push((place, *version));
+                Bytes::new()
+            }))
+        })?;
+        ShortRange::new(self, response, on_disk)
     }
 
     /// Answers a sound request at a readable revision.
     pub fn range_at(&self, request: &RangeRequest, at: i64, newest: i64) -> Result<RangeResponse, Refusal> {
+        self.range_with(request, at, newest, |_, version| self.value(version))
+    }
+
+    /// As [`Reader::range_at`]. `value` gives the value of the key that has a place in the answer.
+    fn range_with(
+        &self,
+        request: &RangeRequest,
+        at: i64,
+        newest: i64,
+        mut value: impl FnMut(usize, &Version) -> Result<Bytes, Refusal>,
+    ) -> Result<RangeResponse, Refusal> {
+        let mut key_value = |place: usize, key: Bytes, version: &Version| {
+            let value = if request.keys_only { Bytes::new() } else { value(place, version)? };
+            Ok::<_, Refusal>(key_value(key, version, value))
+        };
         let header = ResponseHeader { revision: newest, ..Default::default() };
         let mut response = RangeResponse { header: Some(header), ..Default::default() };
         if request.range_end.is_empty() && !has_filter(request) {
             let found = self.index().at(&request.key, at);
             response.count = i64::from(found.is_some());
             if let (Some(version), false) = (found, request.count_only) {
-                response.kvs.push(self.key_value(request.key.clone(), version, request.keys_only)?);
+                response.kvs.push(key_value(0, request.key.clone(), version)?);
             }
             return Ok(response);
         }
@@ -112,8 +139,8 @@ impl<'a> Reader<'a> {
         let selection = self.select(request, &range, at)?;
         (response.more, response.count) = (selection.more, selection.count);
         response.kvs.reserve_exact(selection.found.len());
-        for (key, version) in selection.found {
-            response.kvs.push(self.key_value(Bytes::copy_from_slice(key), version, request.keys_only)?);
+        for (place, (key, version)) in selection.found.into_iter().enumerate() {
+            response.kvs.push(key_value(place, Bytes::copy_from_slice(key), version)?);
         }
         Ok(response)
     }

@@ -46,8 +46,39 @@ pub(crate) struct Stored(Option<Block>);
 
 impl Stored {
     fn value(&self, version: &Version) -> Option<&[u8]> {
-        let value = self.0.as_ref()?.find(version.revision())?.put?.value;
-        (value.len() == version.value_bytes as usize).then_some(value)
+        value_of(version, self.0.as_ref()?.find(version.revision()))
+    }
+}
+
+/// Calls `read` with the value of a version that is in the engine. None if the engine does not have it.
+pub(crate) fn stored_value<T>(
+    engine: &dyn EngineView,
+    version: &Version,
+    mut read: impl FnMut(&[u8]) -> T,
+) -> Option<T> {
+    let mut done = None;
+    let found = engine.read_block_at(version.revision(), &mut |_, block| {
+        let event = history::find_stored(block, version.revision()).ok().flatten();
+        done = value_of(version, event).map(&mut read);
+    });
+    found.ok().and(done)
+}
+
+/// The value of the event that made this version, if that is what it is.
+fn value_of<'a>(version: &Version, event: Option<Event<'a>>) -> Option<&'a [u8]> {
+    let value = event?.put?.value;
+    (value.len() == version.value_bytes as usize).then_some(value)
+}
+
+/// The version as clients see it.
+pub(super) fn key_value(key: Bytes, version: &Version, value: Bytes) -> KeyValue {
+    KeyValue {
+        key,
+        create_revision: version.create,
+        mod_revision: version.revision().main,
+        version: version.count,
+        value,
+        lease: version.lease,
     }
 }
 
@@ -57,7 +88,7 @@ pub(crate) struct Reader<'a> {
     pub moment: &'a Moment,
     pub behind: Behind<'a>,
     /// Set when the engine cannot give back what it was given.
-    pub broken: &'a AtomicBool,
+    pub broken: &'a Arc<AtomicBool>,
     pub measures: &'a Measures,
 }
 
@@ -86,15 +117,9 @@ impl<'a> Reader<'a> {
     }
 
     /// The version as clients see it.
-    pub fn key_value(&self, key: Bytes, version: &Version, keys_only: bool) -> Result<KeyValue, Refusal> {
-        Ok(KeyValue {
-            key,
-            create_revision: version.create,
-            mod_revision: version.revision().main,
-            version: version.count,
-            value: if keys_only { Bytes::new() } else { self.value(version)? },
-            lease: version.lease,
-        })
+    pub fn key_value(&self, key: Bytes, version: &Version) -> Result<KeyValue, Refusal> {
+        let value = self.value(version)?;
+        Ok(key_value(key, version, value))
     }
 
     /// Whether reading the value of a version does not ask the engine.
@@ -104,18 +129,35 @@ impl<'a> Reader<'a> {
 
     /// The value of a version that the index gave, from wherever it is.
     pub fn value(&self, version: &Version) -> Result<Bytes, Refusal> {
+        match self.value_in_memory(version) {
+            Some(value) => Ok(value),
+            None => self.with_stored_value(version, Bytes::copy_from_slice),
+        }
+    }
+
+    /// The value of a version that the index gave, if reading it does not ask the engine.
+    pub fn value_in_memory(&self, version: &Version) -> Option<Bytes> {
         if version.value_bytes == 0 {
-            return Ok(Bytes::new());
+            return Some(Bytes::new());
         }
-        if let Some(value) = self.moment.recent.value(version.revision()) {
-            return Ok(value);
-        }
-        self.with_value(version, Bytes::copy_from_slice)
+        self.moment.recent.value(version.revision())
     }
 
     /// Calls `read` with the value of a version that the index gave.
-    pub fn with_value<T>(&self, version: &Version, read: impl FnMut(&[u8]) -> T) -> Result<T, Refusal> {
-        self.with_value_near(version, &mut Stored::default(), read)
+    pub fn with_value<T>(&self, version: &Version, mut read: impl FnMut(&[u8]) -> T) -> Result<T, Refusal> {
+        if version.value_bytes == 0 {
+            return Ok(read(&[]));
+        }
+        match self.moment.recent.with_value(version.revision(), &mut read) {
+            Some(done) => Ok(done),
+            None => self.with_stored_value(version, read),
+        }
+    }
+
+    /// What is not in memory is durable, and compaction takes nothing out of the engine that the index still has.
+    fn with_stored_value<T>(&self, version: &Version, read: impl FnMut(&[u8]) -> T) -> Result<T, Refusal> {
+        let engine = self.engine().map_err(|_| self.unreadable())?;
+        stored_value(&*engine, version, read).ok_or_else(|| self.unreadable())
     }
 
     /// As [`Reader::with_value`], for many values in a row: those that were written together are read together.
@@ -131,7 +173,6 @@ impl<'a> Reader<'a> {
         if let Some(done) = self.moment.recent.with_value(version.revision(), &mut read) {
             return Ok(done);
         }
-        // What is not in memory is durable, and compaction takes nothing out of the engine that the index still has.
         if let Some(value) = last.value(version) {
             return Ok(read(value));
         }
@@ -144,7 +185,8 @@ impl<'a> Reader<'a> {
         Some(Stored(Some(Block::unsealed(block).ok()?)))
     }
 
-    fn engine(&self) -> Result<Arc<dyn EngineView>, EngineError> {
+    /// The engine as it was at this moment, or as it is now.
+    pub fn engine(&self) -> Result<Arc<dyn EngineView>, EngineError> {
         match self.behind {
             Behind::Now(backlog) => backlog.engine_view(),
             Behind::Held(view) => {
@@ -170,7 +212,7 @@ impl<'a> Reader<'a> {
     /// What the key was before a revision; nothing if it did not exist, or if that has been compacted.
     pub fn previous(&self, key: &[u8], revision: Revision) -> Result<Option<KeyValue>, Refusal> {
         let version = self.version_before(key, revision);
-        version.map(|version| self.key_value(Bytes::copy_from_slice(key), version, false)).transpose()
+        version.map(|version| self.key_value(Bytes::copy_from_slice(key), version)).transpose()
     }
 
     /// Whether [`Reader::previous`] does not ask the engine.

@@ -128,7 +128,7 @@ impl<'a> Reader<'a> {
         if version.is_deletion() {
             return Ok(deleted(key, version.revision().main));
         }
-        self.key_value(key, version, false)
+        self.key_value(key, version)
     }
 }
 
