@@ -156,6 +156,36 @@ const QUIET: Duration = Duration::from_millis(20);
 const BUSY_TASKS: u32 = 256;
 /// How often it looks whether there is room.
 const LOOK: Duration = Duration::from_millis(250);
+/// So much of what several turns have asked for is written with one call, and what one more adds.
+const GATHERED_BYTES: usize = 512 << 10;
+
+/// What turns have asked for while the disk was at work. It is written with one call, as each is a way to the disk and back.
+struct Gathered {
+    last: BatchId,
+    writes: Vec<Write>,
+    /// How long the payloads are.
+    bytes: usize,
+}
+
+impl Gathered {
+    fn new(batch: BatchId, writes: Vec<Write>) -> Self {
+        Self { last: batch, bytes: payload_bytes(&writes), writes }
+    }
+
+    fn add(&mut self, batch: BatchId, writes: Vec<Write>) {
+        self.last = batch;
+        self.bytes += payload_bytes(&writes);
+        self.writes.extend(writes);
+    }
+}
+
+fn payload_bytes(writes: &[Write]) -> usize {
+    let entries = writes.iter().flat_map(|write| match write {
+        Write::Append { entries, .. } | Write::Rewrite { entries, .. } => &entries[..],
+        Write::Vote { .. } | Write::LogStart { .. } | Write::Remove { .. } => &[],
+    });
+    entries.map(|entry| entry.payload.len()).sum()
+}
 
 /// How much of a file system must be free, so that what else is kept there has room too.
 pub(crate) struct Headroom {
@@ -275,18 +305,21 @@ impl LogWorker {
             self.untidy = Some(self.untidy.unwrap_or(0).saturating_add(1));
         }
         let mut reads = Vec::new();
-        let mut wrote = false;
+        let mut gathered: Option<Gathered> = None;
         for task in tasks {
             match task {
-                Task::Write(batch, writes) => {
-                    let Self { log, measures, .. } = self;
-                    self.writer.write(batch, writes, &mut |writes| measures.log_writes.time(|| log.write(writes)))?;
-                    wrote = true;
-                }
+                Task::Write(batch, writes) => match &mut gathered {
+                    Some(earlier) if earlier.bytes < GATHERED_BYTES => earlier.add(batch, writes),
+                    none_or_enough => {
+                        let enough = none_or_enough.replace(Gathered::new(batch, writes));
+                        enough.map_or(Ok(()), |enough| self.write(enough))?;
+                    }
+                },
                 Task::Read(group, read) => reads.push((group, read)),
             }
         }
-        if wrote {
+        if let Some(gathered) = gathered {
+            self.write(gathered)?;
             self.sync(report)?;
             self.look_for_room(report)?;
         }
@@ -306,6 +339,12 @@ impl LogWorker {
     fn part(&mut self) {
         // What fails here was durable all the same.
         drop(self.log.seal());
+    }
+
+    fn write(&mut self, gathered: Gathered) -> Result<(), LogFailed> {
+        let Self { log, measures, .. } = self;
+        let Gathered { last, writes, .. } = gathered;
+        Ok(self.writer.write(last, writes, &mut |writes| measures.log_writes.time(|| log.write(writes)))?)
     }
 
     fn sync(&mut self, report: Report<'_>) -> Result<(), LogFailed> {
