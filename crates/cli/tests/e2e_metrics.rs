@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -193,6 +193,24 @@ fn names_kinds_labels_buckets_and_counts_are_etcds() {
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn it_is_told_where_the_memory_is() {
+    let Some(etcd) = Etcd::find() else { return };
+    let (before, after) = told(None, &etcd.ctl);
+    let parts = |told: &Exposition, family: &str| -> BTreeMap<String, f64> {
+        let of_family = told.samples.iter().filter(|(series, _)| series.name == family);
+        of_family.map(|(series, bytes)| (format!("{:?}", series.labels), *bytes)).collect()
+    };
+    for (family, count, grows) in
+        [("vlot_node_memory_bytes", 5, "recent_entries"), ("vlot_store_memory_bytes", 4, "index")]
+    {
+        let (before, after) = (parts(&before, family), parts(&after, family));
+        assert_eq!(after.len(), count, "{after:?}");
+        let of = |told: &BTreeMap<String, f64>| *told.iter().find(|(labels, _)| labels.contains(grows)).unwrap().1;
+        assert!(of(&after) > of(&before), "{before:?} {after:?}");
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What an append costs: `cargo run --release -p vlot-log --example append -- DIRECTORY [ENTRIES_PER_WRITE] [WRITES]`.
 //!
 //! Writes entries of 300 bytes to a log in the directory, one sync a write, and prints the time of a write and its sync,
-//! the time of the write alone, how long it takes to open the log again, and how much memory it takes then. With no writes
-//! it opens the log only.
+//! the time of the write alone, the processor's time and how many bytes the system says were written, how long it takes to
+//! open the log again, and how much memory it takes then. With no writes it opens the log only.
 
 use bytes::Bytes;
 use std::time::{Duration, Instant};
@@ -22,9 +22,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if writes > 0 {
         append(&dir, per_write, writes)?;
     }
-    let (before, begun) = (resident_bytes(), Instant::now());
+    let (before, begun) = (figure("status", "VmRSS:") * 1024, Instant::now());
     let (_log, recovered) = Log::open(RealDisk::open(&dir)?, IDENTITY, Options::default())?;
-    let (took, grown) = (begun.elapsed(), resident_bytes().saturating_sub(before));
+    let (took, grown) = (begun.elapsed(), (figure("status", "VmRSS:") * 1024).saturating_sub(before));
     let entries = recovered.groups[&GroupId(1)].runs.last().0;
     println!("opened in {took:?}: {entries} entries, {:.1} bytes of memory each", grown as f64 / entries as f64);
     Ok(())
@@ -36,6 +36,7 @@ fn append(dir: &str, per_write: u64, writes: u64) -> Result<(), Box<dyn std::err
     let mut whole = Vec::new();
     let mut writing = Duration::ZERO;
     let last = recovered.groups.get(&GroupId(1)).map_or(0, |group| group.runs.last().0);
+    let before = (processor_ticks(), figure("io", "write_bytes:"));
     for n in 0..writes {
         let after = last + n * per_write;
         let entry = |index| Entry { id: LogId::new(1, index), payload: payload.clone() };
@@ -52,12 +53,24 @@ fn append(dir: &str, per_write: u64, writes: u64) -> Result<(), Box<dyn std::err
     let at = |part: f64| whole[((whole.len() - 1) as f64 * part) as usize];
     println!("write and sync: p50 {:?}, p90 {:?}, p99 {:?}, p99.9 {:?}", at(0.5), at(0.9), at(0.99), at(0.999));
     println!("write alone: {:?} an entry", writing / (writes * per_write) as u32);
+    let (ticks, bytes) = (processor_ticks() - before.0, figure("io", "write_bytes:") - before.1);
+    println!("{} us of a processor and {} bytes written a write", ticks * TICK_US / writes, bytes / writes);
     Ok(())
 }
 
-/// How much memory this process has, as far as the system tells.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024
+/// A figure that the system has of this process, as it is in a file of its own; zero if it is not told.
+fn figure(file: &str, name: &str) -> u64 {
+    let figures = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+    let figure = figures.lines().find_map(|line| line.strip_prefix(name));
+    figure.and_then(|figure| figure.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// What Linux counts the processor's time in.
+const TICK_US: u64 = 10_000;
+
+/// The processor's time of this process, its own and the system's for it.
+fn processor_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
 }

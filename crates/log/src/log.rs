@@ -13,7 +13,9 @@ use crate::index::{Cursor, Group, Index};
 use crate::record::{Entry, NOTE_BYTES_MAX, Write};
 use crate::recover::{Found, Recovered};
 use crate::scan::Tail;
-use crate::segment::{self, FILL_BYTES, FIRST_RECORD, PAGE_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Segment};
+use crate::segment::{
+    self, FILL_BYTES, FIRST_RECORD, PAGE_BYTES, SECTOR_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Segment,
+};
 use std::collections::VecDeque;
 use vlot_raft::id::{GroupId, LogIndex};
 
@@ -87,6 +89,9 @@ pub struct Log<D: Disk> {
     marked: u32,
     /// Whether there was no space for the last segment that was to be made.
     is_full: bool,
+    /// What the sector has in which the records end, in front of their end: it is written again with what comes next, so that
+    /// each write is of whole sectors.
+    begun_sector: Vec<u8>,
     buffer: Vec<u8>,
     /// Bytes of records that were written since it was opened.
     written: u64,
@@ -130,6 +135,7 @@ impl<D: Disk> Log<D> {
             vote_end,
             marked: found.tail.offset,
             is_full: false,
+            begun_sector: Vec::new(),
             buffer: Vec::new(),
             written: 0,
             search: (0, Cursor::default()),
@@ -137,6 +143,7 @@ impl<D: Disk> Log<D> {
             failed: None,
         };
         if !is_new {
+            log.read_begun_sector()?;
             log.take_over(&found.recovered)?;
         }
         log.settle(&found.cut, found.lacks_first_segment)?;
@@ -249,15 +256,21 @@ impl<D: Disk> Log<D> {
         self.segments.len() - 1
     }
 
-    /// Fills the buffer with what is to be written at the tail.
+    /// Fills the buffer with what is to be written at the tail, behind what the tail's sector has already.
     fn encode(&mut self, records: impl FnOnce(&mut Encoder<'_>, &mut Index)) {
-        self.tail.previous = self.encode_at(self.tail.offset, records);
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&self.begun_sector);
+        self.tail.previous = self.encode_at(self.tail_sector(), records);
     }
 
-    /// The same at any place of the last segment. Returns the checksum of the last record.
+    /// Where the sector begins in which the records end.
+    fn tail_sector(&self) -> u32 {
+        self.tail.offset - self.tail.offset % SECTOR_BYTES
+    }
+
+    /// Adds records to the buffer, which is for a place of the last segment. Returns the checksum of the last one.
     fn encode_at(&mut self, start: u32, records: impl FnOnce(&mut Encoder<'_>, &mut Index)) -> u32 {
         let segment = &self.segments[self.segments.len() - 1];
-        self.buffer.clear();
         let mut encoder = Encoder {
             out: &mut self.buffer,
             start,
@@ -272,34 +285,53 @@ impl<D: Disk> Log<D> {
 
     /// Writes the buffer at the tail, with zeros behind it where blocks have never been written.
     fn write_buffer(&mut self) -> Result<(), WriteError> {
-        let last = self.last();
+        let (start, last) = (self.tail_sector(), self.last());
         let segment = &mut self.segments[last];
         // Fits: the caller has made sure that there is room in the segment.
         let bytes = self.buffer.len() as u32;
-        let end = self.tail.offset + bytes;
+        let end = start + bytes;
         if end > segment.filled {
             segment.filled =
                 if bytes < LARGE_WRITE_BYTES { end.next_multiple_of(FILL_BYTES).min(segment.bytes) } else { end };
-            self.buffer.resize((segment.filled - self.tail.offset) as usize, 0);
+            self.buffer.resize((segment.filled - start) as usize, 0);
         }
-        self.write_exactly(bytes)
+        self.write_records_upto(end)
     }
 
-    /// Writes the buffer at the tail. It has records of so many bytes, and maybe zeros behind them.
-    fn write_exactly(&mut self, bytes: u32) -> Result<(), WriteError> {
-        let last = self.last();
+    /// Writes the buffer at the tail. It has records up to this place, and maybe zeros behind them.
+    fn write_records_upto(&mut self, end: u32) -> Result<(), WriteError> {
+        let (start, last) = (self.tail_sector(), self.last());
         let seals = |vote: u32| self.durable >= vote && self.tail.offset >= vote + PAGE_BYTES;
         self.vote_end = self.vote_end.filter(|&vote| !seals(vote));
-        let done = self.disk.write_at(&self.segments[last].file, &self.buffer, u64::from(self.tail.offset));
+        self.fill_sector();
+        let done = self.disk.write_sectors(&self.segments[last].file, &self.buffer, u64::from(start));
+        let begun = end - end % SECTOR_BYTES;
+        self.begun_sector.clear();
+        self.begun_sector.extend_from_slice(&self.buffer[(begun - start) as usize..(end - start) as usize]);
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
             self.buffer = Vec::new();
         }
         if let Err(error) = done {
             return Err(self.fail("write", self.segments[last].sequence, &error));
         }
-        self.tail.offset += bytes;
-        self.written += u64::from(bytes);
+        self.written += u64::from(end - self.tail.offset);
+        self.tail.offset = end;
         Ok(())
+    }
+
+    /// Ends the buffer with a sector, of which the rest is zeros. Nothing that is there is needed: behind the last record stands
+    /// no other of this segment, but for a loose mark, which has a sector of its own.
+    fn fill_sector(&mut self) {
+        self.buffer.resize(self.buffer.len().next_multiple_of(SECTOR_BYTES as usize), 0);
+    }
+
+    /// Reads what the sector has in which the records end.
+    fn read_begun_sector(&mut self) -> Result<(), Failure> {
+        let (start, last) = (self.tail_sector(), self.last());
+        self.begun_sector.resize((self.tail.offset - start) as usize, 0);
+        let read = self.disk.read_at(&self.segments[last].file, &mut self.begun_sector, u64::from(start));
+        let path = || self.disk.path(&segment::name(self.segments[last].sequence));
+        read.map_err(|error| Failure::new("read", path(), &error))
     }
 }
 

@@ -43,7 +43,7 @@ impl RecentEntries {
     pub fn append(&mut self, runs: &TermRuns, payloads: impl IntoIterator<Item = Bytes>) -> Vec<Entry> {
         self.cut_after(runs.after().index);
         let mut payloads = payloads.into_iter();
-        let mut appended = Vec::new();
+        let mut appended = Vec::with_capacity(payloads.size_hint().0);
         for (term, first, last) in runs.iter() {
             for index in first.0..=last.0 {
                 // A frame without one payload for each of its entries is refused when it is decoded (`wire.rs`).
@@ -58,18 +58,17 @@ impl RecentEntries {
 
     /// The entries of `(after, upto]`, from the first on: as many as have at most `bytes_max` bytes together, but one
     /// at least. Empty if `after` is not reached back to.
-    pub fn part(&self, after: LogIndex, upto: LogIndex, bytes_max: usize) -> impl Iterator<Item = &Entry> {
+    pub fn part(&self, after: LogIndex, upto: LogIndex, bytes_max: usize) -> impl ExactSizeIterator<Item = &Entry> {
         let skip = if self.reach_back_to(after) { after.since(self.after) } else { self.entries.len() as u64 };
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(self.entries.len());
         let mut room = Some(bytes_max);
-        self.entries
-            .range(usize::try_from(skip).unwrap_or(usize::MAX).min(self.entries.len())..)
-            .take_while(move |entry| entry.id.index <= upto)
-            .enumerate()
-            .take_while(move |(n, entry)| {
-                room = room.and_then(|room| room.checked_sub(entry.payload.len()));
-                *n == 0 || room.is_some()
-            })
-            .map(|(_, entry)| entry)
+        let is_part = |(n, entry): &(usize, &Entry)| {
+            room = room.and_then(|room| room.checked_sub(entry.payload.len()));
+            entry.id.index <= upto && (*n == 0 || room.is_some())
+        };
+        // Counted first, so that whoever collects them knows how many there are.
+        let count = self.entries.range(skip..).enumerate().take_while(is_part).count();
+        self.entries.range(skip..skip + count)
     }
 
     /// Forgets the oldest entries that are not after `keep_after`, until the rest fits into `bytes_max`.

@@ -255,9 +255,14 @@ impl Group {
             turn.last_writes.push((self.id, write));
             self.unwritten += 1;
         }
-        for (to, message) in work.messages {
-            shared.peers.sent(now, to);
-            turn.sends.push(Act::Send { to, lane: message.lane(), frame: message.encode(self.id) });
+        let mut copies = work.copies.into_iter().peekable();
+        for (n, (to, message)) in work.messages.into_iter().enumerate() {
+            let (lane, frame) = (message.lane(), message.encode(self.id));
+            let others = std::iter::from_fn(|| copies.next_if(|(of, _)| *of == n).map(|(_, to)| to));
+            for to in std::iter::once(to).chain(others) {
+                shared.peers.sent(now, to);
+                turn.sends.push(Act::Send { to, lane, frame: frame.clone() });
+            }
         }
         let group = self.id;
         turn.reads.extend(work.log_reads.into_iter().map(|read| Act::ReadLog { group, read }));
@@ -281,13 +286,12 @@ impl Group {
         self.show(now, shared, turn);
     }
 
-    /// A write of it is durable.
-    pub(crate) fn written(&mut self, now: Time, write: WriteId) {
+    /// A write of it is durable. False if a turn need not be ended for that.
+    pub(crate) fn written(&mut self, now: Time, write: WriteId) -> bool {
         self.unwritten -= 1;
         // What was written of a log that goes is of no use to consensus.
-        if self.closing != Some(Closing::Removing) {
-            self.replica.persisted(now, write, &mut self.work);
-        }
+        let has_effects = self.closing != Some(Closing::Removing) && self.replica.persisted(now, write, &mut self.work);
+        has_effects || self.closing.is_some()
     }
 
     /// Where it stands, in full.

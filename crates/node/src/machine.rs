@@ -7,10 +7,9 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::Bytes;
 use vlot_raft::id::LogId;
 
-use crate::members::Members;
+use crate::members::MembersEntry;
 use crate::payload::Payload;
 use crate::replica::Committed;
 use crate::state_machine::{Command, StateMachine, TimePassed};
@@ -69,10 +68,8 @@ pub enum Step<C> {
         at: LogId,
         /// The request.
         change: Option<u64>,
-        /// The members of the group.
-        members: Members,
-        /// What came with the change.
-        context: Bytes,
+        /// The members of the group, and what came with the change.
+        entry: Box<MembersEntry>,
     },
     /// To take note of how much time has passed.
     Time {
@@ -109,7 +106,7 @@ pub fn decode<S: StateMachine>(origin: u64, batch: Vec<Committed>) -> (Vec<Step<
             // A joint configuration is on its way to the one that is asked for.
             Payload::Configuration(entry) if !entry.members.configuration().is_joint() => {
                 let change = (entry.change.origin == origin).then_some(entry.change.sequence);
-                Step::Members { at, change, members: entry.members, context: entry.context }
+                Step::Members { at, change, entry }
             }
             Payload::Blank | Payload::Configuration(_) => Step::Skip { at },
             Payload::Time(passed) => Step::Time { at, passed },
@@ -143,8 +140,8 @@ pub fn apply<S: StateMachine>(
                     outcomes.extend(proposal.map(|sequence| Outcome::Applied(sequence, reply)));
                     last = at;
                 }
-                Step::Members { at, change, members, context } => {
-                    state.members_changed(at, &members, context);
+                Step::Members { at, change, entry } => {
+                    state.members_changed(at, &entry.members, entry.context);
                     outcomes.extend(change.map(Outcome::Changed));
                     last = at;
                 }
@@ -212,8 +209,10 @@ impl std::error::Error for Fence {}
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
+
     use super::*;
-    use crate::members::MembersEntry;
+    use crate::members::Members;
     use crate::proposal_id::ProposalId;
     use crate::state_machine::BadSnapshot;
     use vlot_raft::configuration::{Change, Configuration};
@@ -237,7 +236,8 @@ mod tests {
     fn configuration(index: u64, origin: u64, configuration: Configuration) -> Committed {
         let change = ProposalId { origin, sequence: index * 10 };
         let members = Members::default().with_seats(configuration);
-        entry(index, Payload::Configuration(MembersEntry { change, members, context: Bytes::from_static(b"context") }))
+        let set = MembersEntry { change, members, context: Bytes::from_static(b"context") };
+        entry(index, Payload::Configuration(Box::new(set)))
     }
 
     fn time(index: u64, elapsed: u64, unix: u64) -> Committed {
@@ -291,7 +291,8 @@ mod tests {
     fn kinds<C: fmt::Debug>(steps: &[Step<C>]) -> Vec<String> {
         let kind = |step: &Step<C>| match step {
             Step::Apply { at, proposal, command } => format!("{at} apply {command:?} of {proposal:?}"),
-            Step::Members { at, change, members, .. } => {
+            Step::Members { at, change, entry } => {
+                let members = &entry.members;
                 format!("{at} {} members of {change:?}", members.iter().count())
             }
             Step::Time { at, passed } => format!("{at} {:?} have passed", passed.elapsed),

@@ -41,7 +41,7 @@ impl MembersLog {
     /// Takes in an entry that was appended.
     pub fn append(&mut self, at: LogIndex, payload: &Payload) {
         if let Payload::Configuration(entry) = payload {
-            self.0.push(MembersAt { at, entry: entry.clone() });
+            self.0.push(MembersAt { at, entry: MembersEntry::clone(entry) });
         }
     }
 

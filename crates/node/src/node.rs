@@ -197,6 +197,12 @@ impl Node {
         }
     }
 
+    /// Whether what was handled since the last turn has led to anything for which a turn is to be ended.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.dirty.is_empty() || !self.turn.is_empty()
+    }
+
     /// When to end a turn, though nothing else has happened.
     #[must_use]
     pub fn deadline(&self) -> Time {
@@ -271,6 +277,12 @@ impl Node {
         turn.into_acts(self.batch)
     }
 
+    /// Bytes of recent entries that are in memory, of all groups.
+    #[must_use]
+    pub fn recent_bytes(&self) -> usize {
+        self.recent_bytes
+    }
+
     /// The groups.
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + '_ {
         self.groups.keys().copied()
@@ -321,7 +333,12 @@ impl Node {
     fn written(&mut self, now: Time, batch: BatchId) {
         while let Some((_, last_writes)) = self.unwritten.pop_front_if(|(id, _)| *id <= batch) {
             for (id, write) in last_writes {
-                self.with(now, id, |group, _, _| group.written(now, write));
+                let Some(group) = self.groups.get_mut(&id) else { continue };
+                let recent = group.replica.recent_bytes();
+                if group.written(now, write) {
+                    touch(group, &mut self.dirty);
+                }
+                count_recent(&mut self.recent_bytes, &mut self.with_recent, group, recent);
             }
         }
     }

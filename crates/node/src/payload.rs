@@ -27,7 +27,7 @@ pub enum Payload {
         command: Bytes,
     },
     /// The members of the group from here on.
-    Configuration(MembersEntry),
+    Configuration(Box<MembersEntry>),
     /// What it holds is kept from this node, which is a witness.
     Withheld,
     /// How much time has passed, as the leader tells it.
@@ -57,12 +57,18 @@ pub fn blank() -> Bytes {
 /// The payload of a command, which `write` adds to the buffer.
 #[must_use]
 pub fn command(id: ProposalId, size_hint: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + size_hint);
-    bytes.put_u8(COMMAND);
-    bytes.put_u64_le(id.origin);
-    bytes.put_u64_le(id.sequence);
-    write(&mut bytes);
-    bytes.freeze()
+    command_in(&mut BytesMut::with_capacity(HEADER_BYTES + size_hint), id, size_hint, write)
+}
+
+/// As [`command`], in the memory of `block`, which must be empty, as far as that reaches. The block keeps what is left of it.
+#[must_use]
+pub fn command_in(block: &mut BytesMut, id: ProposalId, size_hint: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
+    block.reserve(HEADER_BYTES + size_hint);
+    block.put_u8(COMMAND);
+    block.put_u64_le(id.origin);
+    block.put_u64_le(id.sequence);
+    write(block);
+    block.split().freeze()
 }
 
 /// The payload that sets a configuration.
@@ -109,7 +115,8 @@ pub fn decode(mut bytes: Bytes) -> Result<Payload, BadPayload> {
         }
         Kind::Configuration => {
             bytes.advance(1);
-            MembersEntry::decode(bytes).map(Payload::Configuration).map_err(|_| BadPayload)
+            let entry = MembersEntry::decode(bytes).map_err(|_| BadPayload)?;
+            Ok(Payload::Configuration(Box::new(entry)))
         }
         Kind::Withheld => Ok(Payload::Withheld),
         Kind::Time(passed) => Ok(Payload::Time(passed)),
@@ -165,12 +172,25 @@ mod tests {
         assert_eq!(decode(bytes.clone()), Ok(Payload::Command { id, command: Bytes::from_static(b"hello") }));
         assert_eq!(decode(blank()), Ok(Payload::Blank));
         let entry = MembersEntry { change: id, ..MembersEntry::default() };
-        assert_eq!(decode(configuration(&entry)), Ok(Payload::Configuration(entry)));
+        assert_eq!(decode(configuration(&entry)), Ok(Payload::Configuration(Box::new(entry))));
         assert_eq!(decode(for_witness(&bytes)), Ok(Payload::Withheld));
         let passed = TimePassed { elapsed: Duration::from_millis(0x0102_0304), unix: Duration::from_millis(u64::MAX) };
         assert_eq!(time(passed)[..], *b"\x04\x04\x03\x02\x01\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff");
         assert_eq!(decode(time(passed)), Ok(Payload::Time(passed)));
         assert_eq!(decode(for_witness(&time(passed))), Ok(Payload::Withheld));
+    }
+
+    #[test]
+    fn commands_in_one_block_are_as_they_are_alone() {
+        let mut block = BytesMut::with_capacity(2 * HEADER_BYTES + 10);
+        let begin = block.as_ptr();
+        let command_of = |sequence: u64| ProposalId { origin: 7, sequence };
+        // The third has no room in the block.
+        for sequence in 0..3 {
+            let shared = command_in(&mut block, command_of(sequence), 5, |out| out.extend_from_slice(b"hello"));
+            assert_eq!(shared, command(command_of(sequence), 0, |out| out.extend_from_slice(b"hello")));
+            assert_eq!(sequence < 2, shared.as_ptr() == begin.wrapping_add(sequence as usize * shared.len()));
+        }
     }
 
     #[test]

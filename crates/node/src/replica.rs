@@ -308,9 +308,12 @@ impl Replica {
         work.reads_refused.extend(self.reads.take_all().into_iter().map(|read| (read, why)));
     }
 
-    /// The write with this number, and all before, are durable.
-    pub fn persisted(&mut self, now: Time, write: WriteId, work: &mut Work) {
-        self.step(now, Input::Persisted { write }, Vec::new(), work);
+    /// The write with this number, and all before, are durable. False if nothing has come of it for which a turn is to be
+    /// ended: a leader that has the entries durably before others do waits for them.
+    pub fn persisted(&mut self, now: Time, write: WriteId, work: &mut Work) -> bool {
+        let has_effects = self.step(now, Input::Persisted { write }, Vec::new(), work);
+        // A witness is sent what is durable here, and nothing else.
+        has_effects || self.raft.peers().any(|peer| self.raft.next_range(peer).is_some())
     }
 
     /// The write with this number, and all before, are durable but for entries, which wait for room.

@@ -29,6 +29,13 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
+    /// Whether nothing has come up.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { writes, last_writes, sends, reads, fetches, saved, removals, rest } = self;
+        let is_still = writes.is_empty() && last_writes.is_empty() && sends.is_empty() && reads.is_empty();
+        is_still && fetches.is_empty() && saved.is_empty() && removals.is_empty() && rest.is_empty()
+    }
+
     /// All of it as one list. The log is read after what this turn writes.
     pub(crate) fn into_acts(self, batch: BatchId) -> Vec<Act> {
         let Self { writes, sends, reads, rest, .. } = self;

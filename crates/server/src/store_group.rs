@@ -322,6 +322,12 @@ impl StoreGroup {
         self.group().proposals_waiting()
     }
 
+    /// How many bytes wait to be decided, and to be applied.
+    pub(crate) fn bytes_on_their_way(&self) -> (usize, usize) {
+        let group = self.group();
+        (group.proposed_bytes(), group.status().applying_bytes)
+    }
+
     /// What history takes up, at the end of the last batch or step of compaction.
     pub(crate) fn stored_bytes(&self) -> u64 {
         self.told.stored_bytes.load(Relaxed)

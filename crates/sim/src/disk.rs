@@ -143,7 +143,7 @@ impl Disk {
         if let Some(Entry { id, payload }) = durable.kept.last()
             && let Ok(Payload::Configuration(entry)) = payload::decode(payload.clone())
         {
-            return Some(MembersAt { at: id.index, entry });
+            return Some(MembersAt { at: id.index, entry: *entry });
         }
         MembersAt::decode(durable.note.clone()).ok().filter(|_| !durable.note.is_empty())
     }

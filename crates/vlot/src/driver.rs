@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -31,7 +32,7 @@ use crate::stages::Stages;
 
 /// Deliveries of the network that one turn takes in, at most, so that no turn is endless.
 const DELIVERIES_MAX: usize = 256;
-/// Turns in a row that what was applied in place makes due, at most, before others get to run.
+/// Turns in a row that what was written and applied in place makes due, at most, before others get to run.
 const TURNS_IN_PLACE_MAX: usize = 4;
 
 pub(crate) struct Driver {
@@ -121,7 +122,7 @@ impl Driver {
         }
     }
 
-    /// Ends the turn, and those that follow at once from what was applied in place.
+    /// Ends the turn, and those that follow at once from what was written and applied in place.
     fn end_turns(&mut self, now: Time) -> Result<(), Ended> {
         for turn in 1.. {
             let acts = self.node.end_turn(now);
@@ -129,12 +130,12 @@ impl Driver {
             for act in acts {
                 self.carry_out(act, &mut done)?;
             }
-            if done.is_empty() {
-                break;
-            }
             for input in done {
-                self.note_applied(&input);
+                self.note_done(&input);
                 self.node.handle(now, input);
+            }
+            if !self.node.has_work() {
+                break;
             }
             if turn == TURNS_IN_PLACE_MAX {
                 // The next turn is due at once.
@@ -142,6 +143,7 @@ impl Driver {
                 break;
             }
         }
+        self.measures.recent_bytes.store(self.node.recent_bytes() as u64, Relaxed);
         Ok(())
     }
 
@@ -153,17 +155,19 @@ impl Driver {
             let Event::Input(input) = event else { continue };
             match (input, waited_since) {
                 (Input::Propose { group, payload, .. }, Some(since)) => self.stages.proposed(*group, payload, since),
-                (Input::Written { batch }, _) => self.stages.durable(*batch),
-                (input, _) => self.note_applied(input),
+                (input, _) => self.note_done(input),
             }
         }
     }
 
-    fn note_applied(&mut self, input: &Input) {
-        if let Input::Applied { group, upto, .. } = input
-            && self.stages.is_on()
-        {
-            self.stages.applied(*group, upto.index);
+    fn note_done(&mut self, input: &Input) {
+        if !self.stages.is_on() {
+            return;
+        }
+        match input {
+            Input::Written { batch } => self.stages.durable(*batch),
+            Input::Applied { group, upto, .. } => self.stages.applied(*group, upto.index),
+            _ => {}
         }
     }
 
@@ -193,13 +197,13 @@ impl Driver {
                 if self.stages.is_on() {
                     self.stages.appended(batch, &writes);
                 }
-                self.log.write(batch, writes);
+                self.log.write(batch, writes, done).map_err(Ended::Log)?;
             }
             Act::Send { to, lane, frame } => {
                 // What cannot be sent is lost, as on any network; the transport counts it.
                 let _ = self.net.send(to, lane, &[frame]);
             }
-            Act::ReadLog { group, read } => self.log.read(group, read),
+            Act::ReadLog { group, read } => self.log.read(group, read, done).map_err(Ended::Log)?,
             Act::Apply { group, entries } => {
                 if let Some(last) = entries.last().filter(|_| self.stages.is_on()) {
                     self.stages.committed(group, last.id.index);

@@ -40,6 +40,10 @@ pub struct Figures {
     /// Turns of a leader that began more than a heartbeat interval after they were due: its followers may have heard
     /// nothing in time.
     pub late_turns: u64,
+    /// Bytes of the newest entries of logs, which stay in memory for members that lag behind a little.
+    pub recent_bytes: u64,
+    /// Bytes of frames that have come from peers, and that this node has not looked at.
+    pub unread_bytes: u64,
 }
 
 /// What became of writes to the log.
@@ -79,7 +83,8 @@ impl Meter {
         let figures = self.measures.read();
         let Some(net) = self.net.upgrade() else { return figures };
         let net::Stats { handshakes_refused, handshakes_denied, .. } = net.stats();
-        Figures { links: net.links(), handshakes_refused, handshakes_denied, ..figures }
+        let unread_bytes = net.unread_bytes();
+        Figures { links: net.links(), handshakes_refused, handshakes_denied, unread_bytes, ..figures }
     }
 }
 
@@ -95,6 +100,7 @@ pub(crate) struct Measures {
     pub(crate) finishes: Histogram,
     restoring: AtomicU64,
     late_turns: AtomicU64,
+    pub(crate) recent_bytes: AtomicU64,
 }
 
 impl Measures {
@@ -110,6 +116,7 @@ impl Measures {
             finishes: of_a_disk(),
             restoring: AtomicU64::new(0),
             late_turns: AtomicU64::new(0),
+            recent_bytes: AtomicU64::new(0),
         }
     }
 
@@ -146,6 +153,8 @@ impl Measures {
             finishes: self.finishes.read(),
             restoring: self.restoring.load(Relaxed),
             late_turns: self.late_turns.load(Relaxed),
+            recent_bytes: self.recent_bytes.load(Relaxed),
+            unread_bytes: 0,
         }
     }
 }

@@ -42,6 +42,7 @@ impl Task {
 /// The way to the log. Dropping it lets the thread finish what it has, and ends it.
 pub(crate) struct LogThread {
     way: Way,
+    report: Arc<dyn Fn(Event) + Send + Sync>,
     spawner: Spawner,
 }
 
@@ -59,7 +60,7 @@ enum Way {
 const TASKS_MAX: usize = 1024;
 
 impl LogThread {
-    /// Starts the thread, unless the disk keeps none waiting; `report` is called where the log is worked on.
+    /// Starts the thread, unless the disk keeps none waiting; the thread calls `report`.
     ///
     /// # Errors
     /// If the system gives no thread.
@@ -73,44 +74,51 @@ impl LogThread {
         // To see whether there is room, some thread has to look now and then.
         let is_prompt = log.is_prompt() && headroom.bytes == 0;
         let writer = LogWriter::default();
-        let worker = LogWorker { log, writer, headroom, is_full: false, untidy: None, measures, report };
-        let way = if is_prompt { Way::Here(Box::new(worker)) } else { Way::thread(worker, spawner)? };
-        Ok(Self { way, spawner: spawner.clone() })
+        let worker = LogWorker { log, writer, headroom, is_full: false, untidy: None, measures };
+        let mut thread = Self { way: Way::Gone, report, spawner: spawner.clone() };
+        thread.way = if is_prompt { Way::Here(Box::new(worker)) } else { thread.start_thread(worker)? };
+        Ok(thread)
     }
 
-    /// Asks for these writes to be made durable, after all that was asked for before.
-    pub(crate) fn write(&mut self, batch: BatchId, writes: Vec<Write>) {
-        self.ask(Task::Write(batch, writes));
+    /// Asks for these writes to be made durable, after all that was asked for before. What is done at once is told by `done`,
+    /// and all else is reported.
+    ///
+    /// # Errors
+    /// If the log is found to be unusable at once.
+    pub(crate) fn write(&mut self, batch: BatchId, writes: Vec<Write>, done: &mut Vec<Input>) -> Result<(), LogFailed> {
+        self.ask(Task::Write(batch, writes), done)
     }
 
-    /// Asks for entries, as the log is after the writes that were asked for before.
-    pub(crate) fn read(&mut self, group: GroupId, read: LogRead) {
-        self.ask(Task::Read(group, read));
+    /// Asks for entries, as the log is after the writes that were asked for before. As [`LogThread::write`].
+    ///
+    /// # Errors
+    /// As [`LogThread::write`].
+    pub(crate) fn read(&mut self, group: GroupId, read: LogRead, done: &mut Vec<Input>) -> Result<(), LogFailed> {
+        self.ask(Task::Read(group, read), done)
     }
 
-    fn ask(&mut self, task: Task) {
+    fn ask(&mut self, task: Task, done: &mut Vec<Input>) -> Result<(), LogFailed> {
         match &mut self.way {
             // A thread that is gone has reported why.
             Way::Thread(tasks, _) => match tasks.try_send(task) {
                 Ok(()) | Err(TrySendError::Disconnected(_)) => {}
                 Err(TrySendError::Full(task)) => drop(tasks.send(task)),
             },
-            Way::Here(worker) => match worker.carry_out_and_tidy(task) {
-                Ok(()) if worker.is_full => self.move_to_thread(),
-                Ok(()) => {}
-                Err(failure) => {
-                    (worker.report)(Event::LogFailed(failure));
-                    self.way = Way::Gone;
+            Way::Here(worker) => {
+                worker.carry_out_and_tidy(task, &mut |input| done.push(input))?;
+                if worker.is_full {
+                    self.move_to_thread();
                 }
-            },
+            }
             Way::Gone => {}
         }
+        Ok(())
     }
 
     /// What waits for room on the disk is tried again by a thread.
     fn move_to_thread(&mut self) {
         if let Way::Here(worker) = std::mem::replace(&mut self.way, Way::Gone) {
-            match Way::thread(*worker, &self.spawner) {
+            match self.start_thread(*worker) {
                 Ok(thread) => self.way = thread,
                 Err(error) => {
                     tracing::error!(%error, "cannot start a thread for the log, which waits for room on its disk")
@@ -118,13 +126,12 @@ impl LogThread {
             }
         }
     }
-}
 
-impl Way {
-    fn thread(worker: LogWorker, spawner: &Spawner) -> std::io::Result<Self> {
+    fn start_thread(&self, worker: LogWorker) -> std::io::Result<Way> {
         let (tasks, inbox) = sync_channel(TASKS_MAX);
-        let thread = spawner.spawn_thread("log", move || worker.run(&inbox))?;
-        Ok(Self::Thread(tasks, thread))
+        let report = Arc::clone(&self.report);
+        let thread = self.spawner.spawn_thread("log", move || worker.run(&inbox, &*report))?;
+        Ok(Way::Thread(tasks, thread))
     }
 }
 
@@ -149,6 +156,36 @@ const QUIET: Duration = Duration::from_millis(20);
 const BUSY_TASKS: u32 = 256;
 /// How often it looks whether there is room.
 const LOOK: Duration = Duration::from_millis(250);
+/// So much of what several turns have asked for is written with one call, and what one more adds.
+const GATHERED_BYTES: usize = 512 << 10;
+
+/// What turns have asked for while the disk was at work. It is written with one call, as each is a way to the disk and back.
+struct Gathered {
+    last: BatchId,
+    writes: Vec<Write>,
+    /// How long the payloads are.
+    bytes: usize,
+}
+
+impl Gathered {
+    fn new(batch: BatchId, writes: Vec<Write>) -> Self {
+        Self { last: batch, bytes: payload_bytes(&writes), writes }
+    }
+
+    fn add(&mut self, batch: BatchId, writes: Vec<Write>) {
+        self.last = batch;
+        self.bytes += payload_bytes(&writes);
+        self.writes.extend(writes);
+    }
+}
+
+fn payload_bytes(writes: &[Write]) -> usize {
+    let entries = writes.iter().flat_map(|write| match write {
+        Write::Append { entries, .. } | Write::Rewrite { entries, .. } => &entries[..],
+        Write::Vote { .. } | Write::LogStart { .. } | Write::Remove { .. } => &[],
+    });
+    entries.map(|entry| entry.payload.len()).sum()
+}
 
 /// How much of a file system must be free, so that what else is kept there has room too.
 pub(crate) struct Headroom {
@@ -187,18 +224,20 @@ struct LogWorker {
     /// Tasks since something was given up, if its space is not given back.
     untidy: Option<u32>,
     measures: Arc<Measures>,
-    report: Arc<dyn Fn(Event) + Send + Sync>,
 }
 
+/// Takes what has become of what was asked for.
+type Report<'r> = &'r mut dyn FnMut(Input);
+
 impl LogWorker {
-    fn run(mut self, inbox: &Receiver<Task>) {
-        if let Err(failure) = self.carry_out_all(inbox) {
-            (self.report)(Event::LogFailed(failure));
+    fn run(mut self, inbox: &Receiver<Task>, report: &dyn Fn(Event)) {
+        if let Err(failure) = self.carry_out_all(inbox, &mut |input| report(input.into())) {
+            report(Event::LogFailed(failure));
         }
     }
 
     /// Until no sender of tasks is left, or storage fails.
-    fn carry_out_all(&mut self, inbox: &Receiver<Task>) -> Result<(), LogFailed> {
+    fn carry_out_all(&mut self, inbox: &Receiver<Task>, report: Report<'_>) -> Result<(), LogFailed> {
         loop {
             let mut first = match inbox.recv_timeout(QUIET) {
                 Ok(task) => Some(task),
@@ -214,7 +253,7 @@ impl LogWorker {
             if self.untidy.is_some_and(|tasks| first.is_none() || tasks >= BUSY_TASKS) {
                 self.tidy();
             }
-            self.look_for_room()?;
+            self.look_for_room(report)?;
             // There may be more to tidy up, unless something comes.
             while first.is_none() && self.untidy.is_none() {
                 first = match self.wait(inbox) {
@@ -228,23 +267,23 @@ impl LogWorker {
                         if self.is_full {
                             self.tidy();
                         }
-                        self.look_for_room()?;
+                        self.look_for_room(report)?;
                         None
                     }
                 };
             }
             let Some(first) = first else { continue };
             let tasks: Vec<Task> = std::iter::once(first).chain(inbox.try_iter()).collect();
-            self.carry_out(tasks)?;
+            self.carry_out(tasks, report)?;
         }
     }
 
     /// Carries out a task where it is asked for.
-    fn carry_out_and_tidy(&mut self, task: Task) -> Result<(), LogFailed> {
+    fn carry_out_and_tidy(&mut self, task: Task, report: Report<'_>) -> Result<(), LogFailed> {
         if self.untidy.is_some_and(|tasks| tasks >= BUSY_TASKS) {
             self.tidy();
         }
-        self.carry_out(vec![task])
+        self.carry_out([task], report)
     }
 
     /// Waits for a task; not for ever, if there may be less room by then, or more.
@@ -257,25 +296,32 @@ impl LogWorker {
     }
 
     /// Carries out all that has gathered: one sync for every write in it.
-    fn carry_out(&mut self, tasks: Vec<Task>) -> Result<(), LogFailed> {
-        if self.untidy.is_some() || tasks.iter().any(Task::gives_something_up) {
+    fn carry_out<T: IntoIterator<Item = Task> + AsRef<[Task]>>(
+        &mut self,
+        tasks: T,
+        report: Report<'_>,
+    ) -> Result<(), LogFailed> {
+        if self.untidy.is_some() || tasks.as_ref().iter().any(Task::gives_something_up) {
             self.untidy = Some(self.untidy.unwrap_or(0).saturating_add(1));
         }
         let mut reads = Vec::new();
-        let mut wrote = false;
+        let mut gathered: Option<Gathered> = None;
         for task in tasks {
             match task {
-                Task::Write(batch, writes) => {
-                    let Self { log, measures, .. } = self;
-                    self.writer.write(batch, writes, &mut |writes| measures.log_writes.time(|| log.write(writes)))?;
-                    wrote = true;
-                }
+                Task::Write(batch, writes) => match &mut gathered {
+                    Some(earlier) if earlier.bytes < GATHERED_BYTES => earlier.add(batch, writes),
+                    none_or_enough => {
+                        let enough = none_or_enough.replace(Gathered::new(batch, writes));
+                        enough.map_or(Ok(()), |enough| self.write(enough))?;
+                    }
+                },
                 Task::Read(group, read) => reads.push((group, read)),
             }
         }
-        if wrote {
-            self.sync()?;
-            self.look_for_room()?;
+        if let Some(gathered) = gathered {
+            self.write(gathered)?;
+            self.sync(report)?;
+            self.look_for_room(report)?;
         }
         for (group, LogRead { purpose, after, upto, bytes_max }) in reads {
             let entries = match self.log.read(group, after, upto, bytes_max) {
@@ -284,7 +330,7 @@ impl LogWorker {
                 Err(ReadError::Compacted { .. }) => Vec::new(),
                 Err(error) => return Err(error.into()),
             };
-            (self.report)(Input::Fetched { group, purpose, entries }.into());
+            report(Input::Fetched { group, purpose, entries });
         }
         Ok(())
     }
@@ -295,25 +341,31 @@ impl LogWorker {
         drop(self.log.seal());
     }
 
-    fn sync(&mut self) -> Result<(), LogFailed> {
+    fn write(&mut self, gathered: Gathered) -> Result<(), LogFailed> {
+        let Self { log, measures, .. } = self;
+        let Gathered { last, writes, .. } = gathered;
+        Ok(self.writer.write(last, writes, &mut |writes| measures.log_writes.time(|| log.write(writes)))?)
+    }
+
+    fn sync(&mut self, report: Report<'_>) -> Result<(), LogFailed> {
         let log = &mut self.log;
         self.measures.log_syncs.time(|| log.sync())?;
         self.measures.log_bytes.store(log.written_bytes(), Relaxed);
         match self.writer.synced() {
-            Some(Durable::All(batch)) => (self.report)(Input::Written { batch }.into()),
-            Some(Durable::ButForEntries(batch)) => (self.report)(Input::VotesWritten { batch }.into()),
+            Some(Durable::All(batch)) => report(Input::Written { batch }),
+            Some(Durable::ButForEntries(batch)) => report(Input::VotesWritten { batch }),
             None => {}
         }
         Ok(())
     }
 
     /// Writes what waits for room if there is some, and reports whether there is.
-    fn look_for_room(&mut self) -> Result<(), LogFailed> {
+    fn look_for_room(&mut self, report: Report<'_>) -> Result<(), LogFailed> {
         let lacks = self.headroom.lacks();
         if self.writer.waits() {
             let Self { log, measures, .. } = self;
             self.writer.try_again(&mut |writes| measures.log_writes.time(|| log.write(writes)))?;
-            self.sync()?;
+            self.sync(report)?;
         }
         let is_full = lacks || self.writer.waits();
         if std::mem::replace(&mut self.is_full, is_full) != is_full {
@@ -322,7 +374,7 @@ impl LogWorker {
             } else {
                 tracing::info!("the disk of the log has room again");
             }
-            (self.report)(Input::Room { is_there: !is_full }.into());
+            report(Input::Room { is_there: !is_full });
         }
         Ok(())
     }

@@ -10,7 +10,8 @@
 //! lane's queue (`queue.rs`) and wakes the writer; the writer (`dial.rs`) hands all that is queued to the transport at
 //! once; the peer's reader (`read.rs`) cuts what one read brought into frames and leaves them in the [`Inbox`]
 //! together. A turn of the owner so costs one wake-up and one system call per peer and lane on either side, however
-//! many frames it is made of.
+//! many frames it is made of. In memory, without TLS, a frame that would wait behind no other goes from [`Net::send`] to the
+//! peer's [`Inbox`] at once (`transport/memory/pipe.rs`).
 //!
 //! A node of the same cluster that calls without being a peer is a *unlisted peer* ([`Limits::unlisted_max`]): its frames arrive
 //! like any other's, and it is dialled, at the address that it has told, when there is something to send. Unlisted peers come
@@ -62,6 +63,7 @@ pub use transport::{BindError, Transport, memory, tcp};
 pub use vlot_node::Lane;
 
 use local::{Local, Owned};
+use queue::Pushed;
 use transport::Begun;
 
 /// A node's running transport. Dropping it ends it.
@@ -102,14 +104,19 @@ impl Net {
     /// # Errors
     /// When the frame cannot be queued; it is dropped and counted.
     pub fn send(&self, to: NodeId, lane: Lane, frame: &[Bytes]) -> Result<(), Refused> {
-        let queued = match self.local.peers().get(&to) {
-            Some(peer) => peer.queue(lane).push(frame).inspect_err(|_| stats::add(&peer.counters.unsent_frames, 1)),
+        let pushed = match self.local.peers().get(&to) {
+            Some(peer) => peer.send(lane, frame),
             None => Err(Refused::Unknown),
         };
-        if queued.is_err() {
-            stats::add(&self.local.counters.refused_frames, 1);
+        match pushed {
+            Ok(Pushed::Queued) => {}
+            Ok(Pushed::HandedOver { bytes }) => {
+                stats::add(&self.local.counters.sent_frames, 1);
+                stats::add(&self.local.counters.sent_bytes, bytes as u64);
+            }
+            Err(_) => stats::add(&self.local.counters.refused_frames, 1),
         }
-        queued
+        pushed.map(drop)
     }
 
     /// Waits until [`send`](Self::send) would take a frame of that length. It still may refuse if others send on the
@@ -167,6 +174,11 @@ impl Net {
     pub fn links(&self) -> BTreeMap<NodeId, LinkFigures> {
         let peers = self.local.peers();
         peers.iter().filter(|(_, peer)| !peer.is_unlisted()).map(|(id, peer)| (*id, peer.figures())).collect()
+    }
+
+    /// Bytes of peers that the owner of the [`Inbox`] has not taken out.
+    pub(crate) fn unread_bytes(&self) -> u64 {
+        self.local.mailbox.bytes() as u64
     }
 
     /// Counts a frame of a peer that no correct peer sends, and tells of it if that is due.

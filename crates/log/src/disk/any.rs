@@ -116,6 +116,10 @@ impl<D: Disk<File: Send + 'static>> Disk for Typed<D> {
         self.0.write_at(typed(file)?, bytes, offset)
     }
 
+    fn write_sectors(&mut self, file: &AnyFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_sectors(typed(file)?, bytes, offset)
+    }
+
     fn sync_data(&mut self, file: &AnyFile) -> io::Result<()> {
         self.0.sync_data(typed(file)?)
     }
@@ -186,6 +190,10 @@ impl Disk for AnyDisk {
 
     fn write_at(&mut self, file: &AnyFile, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_at(file, bytes, offset)
+    }
+
+    fn write_sectors(&mut self, file: &AnyFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_sectors(file, bytes, offset)
     }
 
     fn sync_data(&mut self, file: &AnyFile) -> io::Result<()> {

@@ -36,6 +36,7 @@ pub fn check<D: Disk + Clone>(mut new: impl FnMut() -> D) {
     what_has_no_name_is_not_found(new());
     a_file_is_created_empty(new());
     bytes_are_read_as_they_were_written(new());
+    sectors_are_bytes_like_others(new());
     nothing_is_read_beyond_the_end(new());
     what_was_never_written_is_zero(new());
     reserved_space_keeps_what_is_there(new());
@@ -106,6 +107,27 @@ fn names_are_listed_as_they_are_given_and_taken<D: Disk + Clone>(mut disk: D) {
     disk.rename("b", "c").expect("a file is renamed");
     let listed = ["a", "b", "c"].map(|name| lists(&mut disk, name));
     assert_eq!(listed, [false, false, true], "names: a was removed, b is called c");
+}
+
+/// Both ways to write lead to one file, in the order of the calls.
+fn sectors_are_bytes_like_others<D: Disk + Clone>(mut disk: D) {
+    let file = disk.create("sectors").expect("a file is created");
+    let mut expected = noise(5, LONG);
+    disk.write_at(&file, &expected, 0).expect("a file is written");
+    for (seed, offset, bytes) in [(6, 0, 512), (7, 1024, 1536), (8, 4096, 16_384), (9, 7680, 512), (10, 20_480, 512)] {
+        let (sectors, others) = (noise(seed, bytes), noise(seed + 10, 700));
+        disk.write_sectors(&file, &sectors, offset as u64).expect("sectors are written");
+        expected[offset..offset + bytes].copy_from_slice(&sectors);
+        let found = content(&mut disk, "sectors");
+        assert!(found == expected, "sectors: they are read as they were written, at {offset}");
+        let at = offset + bytes - 100;
+        disk.write_at(&file, &others, at as u64).expect("a file is written");
+        expected[at..at + others.len()].copy_from_slice(&others);
+    }
+    let found = content(&mut disk, "sectors");
+    assert!(found == expected, "sectors: what is written over them in part leaves the rest");
+    disk.sync_data(&file).expect("a file is synced");
+    assert!(content(&mut disk, "sectors") == expected, "sectors: they are the same after a sync");
 }
 
 fn what_has_no_name_is_not_found<D: Disk + Clone>(mut disk: D) {

@@ -3,18 +3,23 @@
 //! Owns the directory's lock, so that two processes never write one log. Knows nothing of what is in the files.
 
 use crate::disk::Disk;
-use rustix::fs::{Advice, CWD, FallocateFlags, RenameFlags, fadvise, fallocate, renameat_with, statvfs};
+use rustix::fs::{Advice, CWD, FallocateFlags, OFlags, RenameFlags, fadvise, fallocate, renameat_with, statvfs};
 use rustix::io::Errno;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Held locked for as long as the directory is in use.
 const LOCK: &str = "LOCK";
+
+/// Where memory must begin that a disk reads by itself: enough for any.
+const ALIGNED_BYTES: usize = 4096;
+/// Writes that are longer than this go by way of the system's pages: that they are whole makes no difference.
+const DIRECT_BYTES_MAX: usize = 1 << 20;
 
 /// A directory that this process has for itself until the value and all its clones are dropped.
 ///
@@ -25,6 +30,23 @@ pub struct RealDisk {
     place: PathBuf,
     /// Open for as long as the lock is to be held.
     _lock: Arc<File>,
+    sectors: Sectors,
+}
+
+/// A file of a [`RealDisk`].
+#[derive(Debug)]
+pub struct RealFile {
+    paged: File,
+    /// The same file, past the system's pages; `None` where the file system has no such way.
+    direct: Option<File>,
+}
+
+/// Where sectors lie for a disk to take from memory itself.
+#[derive(Debug, Default)]
+struct Sectors {
+    memory: Vec<u8>,
+    /// Whether a disk has refused to: its sectors may be longer than ours.
+    is_refused: bool,
 }
 
 /// Why a directory cannot be used.
@@ -52,10 +74,44 @@ impl RealDisk {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, DirError> {
         let dir = dir.into();
         match take(&dir) {
-            Ok(lock) => Ok(Self { place: dir, _lock: Arc::new(lock) }),
+            Ok(lock) => Ok(Self { place: dir, _lock: Arc::new(lock), sectors: Sectors::default() }),
             Err(TryLockError::WouldBlock) => Err(DirError::Locked { dir }),
             Err(TryLockError::Error(error)) => Err(DirError::Io { dir, error }),
         }
+    }
+
+    fn open_with(&self, name: &str, options: &mut OpenOptions) -> io::Result<RealFile> {
+        let path = self.place.join(name);
+        let paged = options.read(true).write(true).open(&path)?;
+        let direct = OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits() as i32).open(&path).ok();
+        Ok(RealFile { paged, direct })
+    }
+}
+
+impl Sectors {
+    /// Writes whole sectors past the system's pages. `false` if that is not possible, and it has to be done in another way.
+    fn write(&mut self, file: &RealFile, bytes: &[u8], offset: u64) -> io::Result<bool> {
+        let Some(direct) = file.direct.as_ref().filter(|_| !self.is_refused && bytes.len() <= DIRECT_BYTES_MAX) else {
+            return Ok(false);
+        };
+        self.memory.resize(self.memory.len().max(bytes.len() + ALIGNED_BYTES), 0);
+        let begin = self.memory.as_ptr().align_offset(ALIGNED_BYTES);
+        let aligned = &mut self.memory[begin..begin + bytes.len()];
+        aligned.copy_from_slice(bytes);
+        match direct.write_all_at(aligned, offset) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+                self.is_refused = true;
+                Ok(false)
+            }
+            done => done.map(|()| true),
+        }
+    }
+}
+
+impl Clone for Sectors {
+    /// For another thread: it has memory of its own.
+    fn clone(&self) -> Self {
+        Self { memory: Vec::new(), is_refused: self.is_refused }
     }
 }
 
@@ -95,7 +151,7 @@ fn create_durably(dir: &Path) -> io::Result<()> {
 }
 
 impl Disk for RealDisk {
-    type File = File;
+    type File = RealFile;
 
     fn list(&mut self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
@@ -108,12 +164,12 @@ impl Disk for RealDisk {
         Ok(names)
     }
 
-    fn create(&mut self, name: &str) -> io::Result<File> {
-        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(self.place.join(name))
+    fn create(&mut self, name: &str) -> io::Result<RealFile> {
+        self.open_with(name, OpenOptions::new().create(true).truncate(true))
     }
 
-    fn open(&mut self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(self.place.join(name))
+    fn open(&mut self, name: &str) -> io::Result<RealFile> {
+        self.open_with(name, &mut OpenOptions::new())
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
@@ -128,19 +184,19 @@ impl Disk for RealDisk {
         File::open(&self.place)?.sync_all()
     }
 
-    fn preallocate(&mut self, file: &File, bytes: u64) -> io::Result<()> {
-        match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-            Err(Errno::OPNOTSUPP) => write_zeros(file, bytes),
+    fn preallocate(&mut self, file: &RealFile, bytes: u64) -> io::Result<()> {
+        match fallocate(&file.paged, FallocateFlags::empty(), 0, bytes) {
+            Err(Errno::OPNOTSUPP) => write_zeros(&file.paged, bytes),
             done => Ok(done?),
         }
     }
 
-    fn shorten(&mut self, file: &File, bytes: u64) -> io::Result<()> {
-        file.set_len(bytes)
+    fn shorten(&mut self, file: &RealFile, bytes: u64) -> io::Result<()> {
+        file.paged.set_len(bytes)
     }
 
-    fn len(&self, file: &File) -> io::Result<u64> {
-        Ok(file.metadata()?.len())
+    fn len(&self, file: &RealFile) -> io::Result<u64> {
+        Ok(file.paged.metadata()?.len())
     }
 
     fn read_ahead(&mut self, name: &str) {
@@ -148,16 +204,20 @@ impl Disk for RealDisk {
         let _ = File::open(self.place.join(name)).map(|file| fadvise(file, 0, None, Advice::WillNeed));
     }
 
-    fn read_at(&self, file: &File, into: &mut [u8], offset: u64) -> io::Result<()> {
-        file.read_exact_at(into, offset)
+    fn read_at(&self, file: &RealFile, into: &mut [u8], offset: u64) -> io::Result<()> {
+        file.paged.read_exact_at(into, offset)
     }
 
-    fn write_at(&mut self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        file.write_all_at(bytes, offset)
+    fn write_at(&mut self, file: &RealFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.paged.write_all_at(bytes, offset)
     }
 
-    fn sync_data(&mut self, file: &File) -> io::Result<()> {
-        file.sync_data()
+    fn write_sectors(&mut self, file: &RealFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.sectors.write(file, bytes, offset)? { Ok(()) } else { self.write_at(file, bytes, offset) }
+    }
+
+    fn sync_data(&mut self, file: &RealFile) -> io::Result<()> {
+        file.paged.sync_data()
     }
 
     fn salt(&mut self) -> u64 {
@@ -234,6 +294,23 @@ mod tests {
         assert!(matches!(RealDisk::open(&dir), Err(DirError::Locked { .. })));
         drop(clone);
         assert!(RealDisk::open(&dir).is_ok());
+        fs::remove_dir_all(dir).expect("it is ours");
+    }
+
+    /// A disk whose sectors are longer than ours refuses them, as any does what is not whole.
+    #[test]
+    fn what_cannot_go_past_the_pages_goes_through_them() {
+        let dir = std::env::temp_dir().join(format!("vlot-log-direct-{}", std::process::id()));
+        let mut disk = RealDisk::open(&dir).expect("a new directory");
+        let file = disk.create("file").expect("there is room");
+        let content = || fs::read(dir.join("file")).expect("it is there");
+        disk.write_sectors(&file, &[1; 1024], 0).expect("there is room");
+        let is_direct = file.direct.is_some() && !disk.sectors.is_refused;
+        disk.write_sectors(&file, &[2; 512], 100).expect("there is room");
+        assert!(!is_direct || disk.sectors.is_refused);
+        assert_eq!(content(), [&[1; 100][..], &[2; 512], &[1; 412]].concat());
+        disk.write_sectors(&file, &[3; DIRECT_BYTES_MAX + 512], 512).expect("there is room");
+        assert_eq!((content().len(), content()[512..] == [3; DIRECT_BYTES_MAX + 512]), (DIRECT_BYTES_MAX + 1024, true));
         fs::remove_dir_all(dir).expect("it is ours");
     }
 

@@ -92,9 +92,11 @@ impl<D: Disk> Log<D> {
 
     /// Puts a mark on a page that no record is on. All that is written is durable.
     fn mark_loosely(&mut self, place: u32) -> Result<(), WriteError> {
+        self.buffer.clear();
         self.encode_at(place, |encoder, _| encoder.mark(0));
+        self.fill_sector();
         let last = self.last();
-        let done = self.disk.write_at(&self.segments[last].file, &self.buffer, u64::from(place));
+        let done = self.disk.write_sectors(&self.segments[last].file, &self.buffer, u64::from(place));
         done.map_err(|error| self.fail("write", self.segments[last].sequence, &error))?;
         self.marked = self.tail.offset;
         Ok(())
@@ -131,6 +133,7 @@ impl<D: Disk> Log<D> {
         // The first record of the next segment seals all of this one.
         (self.vote_end, self.marked) = (None, 0);
         (self.tail.offset, self.durable) = (FIRST_RECORD, FIRST_RECORD);
+        self.begun_sector.clear();
         Ok(())
     }
 

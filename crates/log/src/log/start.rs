@@ -83,12 +83,13 @@ impl<D: Disk> Log<D> {
             }
         });
         if is_in_two_sectors {
-            let second = &self.buffer[HEADER_BYTES..];
+            let second = &self.buffer[self.begun_sector.len() + HEADER_BYTES..];
             let done = self.disk.write_at(&self.segments[last].file, second, u64::from(start + MARK_BYTES));
             done.map_err(|error| self.fail("write", self.segments[last].sequence, &error))?;
             self.sync_last()?;
         }
-        self.write_exactly(self.buffer.len() as u32)?;
+        // Fits in the segment. Behind the mark, up to the end of its sector, remains are wiped with the write that brings it.
+        self.write_records_upto(self.tail_sector() + self.buffer.len() as u32)?;
         self.sync()
     }
 

@@ -51,6 +51,7 @@ impl Replica {
     }
 
     pub(super) fn deliver(&mut self, entries: Vec<Entry>, work: &mut Work) -> Result<(), BadEntry> {
+        work.committed.reserve(entries.len());
         for Entry { id, payload } in entries {
             if id.index != self.handed.index.next() || id.index > self.raft.ready() {
                 continue;

@@ -19,7 +19,8 @@ use crate::reads::NotRead;
 use crate::wire::PeerMessage;
 
 impl Replica {
-    pub(super) fn step(&mut self, now: Time, input: Input, payloads: Vec<Bytes>, work: &mut Work) {
+    /// Gives consensus an input. False if it has no effect.
+    pub(super) fn step(&mut self, now: Time, input: Input, payloads: Vec<Bytes>, work: &mut Work) -> bool {
         let first = match &input {
             Input::Receive { message: Message { body: Body::AppendEntries { entries, .. }, .. }, .. } => {
                 entries.after().index.next()
@@ -28,6 +29,7 @@ impl Replica {
         };
         let mut effects = Effects::new();
         self.raft.step(now, input, &mut effects);
+        let has_effects = !effects.is_empty();
         let mut payloads = Payloads { first, payloads };
         for effect in effects {
             self.carry_out_one(effect, &mut payloads, work);
@@ -37,12 +39,24 @@ impl Replica {
         {
             stamps.leads(now, term);
         }
+        has_effects
     }
 
     pub(super) fn carry_out(&mut self, effects: &mut Effects, payloads: Vec<Bytes>, work: &mut Work) {
         let mut payloads = Payloads { first: LogIndex::ZERO, payloads };
         for effect in effects.drain(..) {
             self.carry_out_one(effect, &mut payloads, work);
+        }
+    }
+
+    /// As [`Replica::carry_out`], with the payloads of the newest message.
+    pub(super) fn carry_out_again(&mut self, effects: &mut Effects, work: &mut Work) {
+        let mut none = Payloads { first: LogIndex::ZERO, payloads: Vec::new() };
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send(envelope) => work.send_again(envelope),
+                effect => self.carry_out_one(effect, &mut none, work),
+            }
         }
     }
 

@@ -16,6 +16,14 @@ use crate::payload;
 use crate::proposals::NotProposed;
 use crate::wire::PeerMessage;
 
+/// What the newest message has of a range of entries, whole or as a witness gets them.
+#[derive(Clone, Copy)]
+struct Sent {
+    range: (bool, LogIndex, LogIndex),
+    last: LogIndex,
+    bytes: u64,
+}
+
 impl Replica {
     /// Sends changes of members to the leader. None waits until there is a leader: an operator asks again.
     pub(super) fn send_changes(&mut self, now: Time, work: &mut Work) {
@@ -121,19 +129,31 @@ impl Replica {
         }
     }
 
-    /// Sends each peer what it lacks: from memory, or from disk if it lags far behind.
+    /// Sends each peer what it lacks: from memory, or from disk if it lags far behind. Peers in step get the same message, which
+    /// is made once.
     pub(super) fn send_entries(&mut self, work: &mut Work) {
         let mut effects = Effects::new();
+        let mut newest: Option<Sent> = None;
         for peer in self.raft.peers().collect::<Vec<_>>() {
             let is_witness = self.raft.configuration().is_witness(peer);
             while let Some((after, upto)) = self.raft.next_range(peer) {
+                let range = (is_witness, after, upto);
+                if let Some(Sent { last, bytes, .. }) = newest.filter(|sent| sent.range == range) {
+                    self.fetched.remove(&peer);
+                    self.raft.send_entries(peer, last, bytes, &mut effects);
+                    self.carry_out_again(&mut effects, work);
+                    continue;
+                }
                 let Some(entries) = self.entries_for(peer, after, upto, work) else { break };
                 let last = entries.last().map_or(after, |entry| entry.id.index);
                 let payload = |Entry { payload, .. }| if is_witness { payload::for_witness(&payload) } else { payload };
                 let payloads: Vec<Bytes> = entries.into_iter().map(payload).collect();
                 let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
+                let messages = work.messages.len();
                 self.raft.send_entries(peer, last, bytes, &mut effects);
                 self.carry_out(&mut effects, payloads, work);
+                // It may be held back; then the last message is another.
+                newest = (work.messages.len() > messages).then_some(Sent { range, last, bytes });
             }
         }
         self.raft.end_turn(&mut effects);

@@ -7,6 +7,7 @@ use vlot_raft::configuration::ChangeRefused;
 use vlot_raft::effect::{Event, Misbehaviour, RoleState, TransferRefused, WriteId};
 use vlot_raft::election::ElectionEvent;
 use vlot_raft::id::{LogId, LogIndex, NodeId};
+use vlot_raft::message::Envelope;
 
 use crate::act::Answer;
 use crate::payload::Payload;
@@ -23,6 +24,8 @@ pub struct Work {
     pub last_write: Option<WriteId>,
     /// PeerMessages for peers.
     pub messages: Vec<(NodeId, PeerMessage)>,
+    /// Other peers to which a message goes too, by its place among those, in order of the places.
+    pub copies: Vec<(usize, NodeId)>,
     /// Entries to read from the log, after the writes that were asked for before.
     pub log_reads: Vec<LogRead>,
     /// The state machine becomes the snapshot of this entry, before anything in `committed` is applied.
@@ -56,6 +59,20 @@ pub struct Work {
 }
 
 impl Work {
+    /// Sends another peer the payloads of the newest message; the same message, if it gets that.
+    pub(super) fn send_again(&mut self, Envelope { to, message }: Envelope) {
+        match self.messages.last() {
+            Some((_, PeerMessage::Raft { message: newest, .. })) if *newest == message => {
+                self.copies.push((self.messages.len() - 1, to));
+            }
+            Some((_, PeerMessage::Raft { payloads, .. })) => {
+                let payloads = payloads.clone();
+                self.messages.push((to, PeerMessage::Raft { message, payloads }));
+            }
+            newest => unreachable!("{newest:?} has no payloads"),
+        }
+    }
+
     /// What calls of this process are to be told.
     pub(crate) fn answers(&mut self) -> Vec<Answer> {
         let mut answers = Vec::new();

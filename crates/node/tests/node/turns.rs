@@ -1,11 +1,16 @@
 //! What a turn gives, and in which order.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+use vlot_node::Lane;
 use vlot_node::act::{Act, Answer};
 use vlot_node::input::Input;
+use vlot_node::members::MemberChange;
 use vlot_node::replica::{Limits, Purpose};
-use vlot_raft::id::{GroupId, LogId};
+use vlot_node::wire::PeerMessage;
+use vlot_raft::id::{GroupId, LogId, NodeId};
 use vlot_raft::time::Time;
 
 use crate::harness::{Cluster, ELECTION_TIMEOUT, GROUP, HEARTBEAT, Setup};
@@ -218,4 +223,46 @@ fn what_is_shown_is_shown_once() {
     assert_eq!(cluster.host(1).applied(GROUP).index, status.applied);
     assert_eq!(status.applying_bytes, 0);
     assert!(cluster.host(1).node.deadline() > cluster.now + Duration::from_millis(1));
+}
+
+#[test]
+fn a_write_is_followed_by_a_turn_only_where_something_comes_of_it() {
+    for nodes in [1, 3] {
+        let mut cluster = Cluster::led_by(1, &Setup { nodes, ..Setup::default() });
+        cluster.propose(1, GROUP, "x");
+        let acts = cluster.turn(1);
+        let Some(&Act::Write { batch, .. }) = acts.first() else { panic!("{:?}", names(&acts)) };
+        assert!(!cluster.host(1).node.has_work());
+        cluster.handle(1, Input::Written { batch });
+        assert_eq!(
+            cluster.host(1).node.has_work(),
+            nodes == 1,
+            "of {nodes}: a leader alone decides by it, another waits"
+        );
+    }
+}
+
+#[test]
+fn what_peers_in_step_are_sent_is_made_once() {
+    let mut cluster = Cluster::led_by(1, &Setup::default());
+    // What it is sent names another session: it came in later.
+    cluster.join(4);
+    cluster.change(1, GROUP, vec![MemberChange::AddLearner { node: NodeId(4), address: "n4:1".to_owned() }]);
+    cluster.settle();
+    cluster.run(HEARTBEAT);
+    cluster.propose(1, GROUP, "x");
+    let acts = cluster.turn(1);
+    let frames = acts.iter().filter_map(|act| match act {
+        Act::Send { to, lane: Lane::Entries, frame } => Some((to.0, frame.clone())),
+        _ => None,
+    });
+    let frames: BTreeMap<u64, Bytes> = frames.collect();
+    assert_eq!(frames.keys().copied().collect::<Vec<_>>(), [2, 3, 4], "{:?}", names(&acts));
+    assert_eq!(frames[&2].as_ptr(), frames[&3].as_ptr());
+    let [payloads, other] = [2, 4].map(|peer| match PeerMessage::decode(frames[&peer].clone()) {
+        Ok((GROUP, PeerMessage::Raft { payloads, .. })) => payloads,
+        message => panic!("{message:?}"),
+    });
+    assert_eq!((payloads.len(), &payloads), (1, &other));
+    assert_ne!(frames[&2], frames[&4]);
 }

@@ -20,7 +20,7 @@ pub(crate) async fn exposition(services: &Services) -> String {
     let mut text = Exposition::default();
     let standing = Standing::of(services);
     node::server(&standing, &services.metrics, &mut text);
-    node::figures(&services.meter.read(), standing.own, &mut text);
+    node::figures(&services.meter.read(), &standing, &mut text);
     // A store that has stopped tells nothing.
     if let Ok(glance) = services.store_group.glance().await {
         store::sizes(&glance, &mut text);

@@ -258,7 +258,7 @@ mod tests {
     fn a_snapshot_with_other_members_is_noticed() {
         let mut check = ConfigurationSafety::new(founders());
         let set = MembersEntry { members: Members::default().with_seats(joint()), ..MembersEntry::default() };
-        check.applied(LogIndex(5), &Payload::Configuration(set.clone()));
+        check.applied(LogIndex(5), &Payload::Configuration(Box::new(set.clone())));
         let members = MembersAt { at: LogIndex(5), entry: set };
         assert_eq!(check.staged(0, LogIndex(7), &members), Ok(()));
         assert!(check.staged(0, LogIndex(4), &members).is_err(), "those of a later entry");

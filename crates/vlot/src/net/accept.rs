@@ -91,8 +91,10 @@ async fn receive(local: Arc<Local>, connection: Connection<impl ByteStream>, is_
         return;
     }
     peer.calls_from(host_of(&remote));
-    peer.inbound_up(lane, disk, |number| {
-        let reader = read_from(Arc::clone(&local), Arc::clone(&peer), (lane, version), number, stream, remote);
+    let shortcut = stream.shortcut();
+    let by = shortcut.clone();
+    peer.inbound_up(lane, disk, shortcut, |number| {
+        let reader = read_from(Arc::clone(&local), Arc::clone(&peer), (lane, version), number, (stream, by), remote);
         local.spawn(reader)
     });
     // Once more: the disks may have been set before the peer's connection could be found.

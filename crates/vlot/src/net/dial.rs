@@ -24,6 +24,7 @@ use super::refusal::Refusal;
 use super::secured::{Outbound, Secured};
 use super::stats::{Counters, add};
 use super::tls::{refusal_of, way_to};
+use super::transport::memory::Shortcut;
 use super::transport::{ByteStream, Connection, Transport};
 use super::unauthenticated::host_of;
 use super::wire::{ANSWER_BYTES, Answer, ECHO, Hello, Introduction, MORE_BYTES_MAX, VERSION_MAX, VERSION_MIN};
@@ -47,7 +48,8 @@ pub(crate) async fn keep_connected<T: Transport>(transport: Arc<T>, local: Arc<L
         match connect(&*transport, &local, &peer, lane).await {
             Ok(Connected { stream, disk, version }) => {
                 let since = Instant::now();
-                let end = OutboundLink::up(&local, &peer, lane, disk).carry(stream, version).await;
+                let shortcut = stream.shortcut();
+                let end = OutboundLink::up(&local, &peer, lane, disk).carry(stream, shortcut, version).await;
                 if since.elapsed() >= STEADY {
                     backoff.reset();
                 }
@@ -262,12 +264,15 @@ impl<'a> OutboundLink<'a> {
     }
 
     /// Writes what is queued until the connection ends.
-    async fn carry(mut self, mut stream: impl ByteStream, version: u16) -> End {
+    async fn carry(mut self, mut stream: impl ByteStream, shortcut: Option<Shortcut>, version: u16) -> End {
         let (queue, counters) = (self.peer.queue(self.lane), &self.local.counters);
         let mut cut = pin!(self.peer.cut.notified());
         // The disks may have been set after they were looked at and before this connection could be found.
         self.peer.hang_up_unless(|disk| self.local.disks.admit(self.peer.id, disk));
         let echoes = Echoes::new(self.lane, version, &self.peer.counters.round_trips);
+        if let Some(shortcut) = shortcut {
+            queue.shorten(shortcut);
+        }
         let mut line = Line { stream: &mut stream, cut: cut.as_mut(), echoes: &echoes };
         loop {
             if echoes.due().is_some_and(|due| due <= Instant::now()) {

@@ -19,7 +19,8 @@ use vlot_node::Lane;
 /// What the transport tells its owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
-    /// All whole frames that one read of a socket brought, in the order they were sent.
+    /// All whole frames that one read of a socket brought, in the order they were sent; in memory, without TLS, what has come
+    /// since the last look.
     ///
     /// Frames are slices of the buffer they were read into, which lives as long as any of them: a short frame that is
     /// kept for long is better copied.
@@ -124,8 +125,7 @@ enum Taken {
 impl Mailbox {
     /// Delivers the frames of one read. Never waits: the reader asks its [`Intake`] for room before it reads.
     pub fn deliver(&self, from: NodeId, lane: Lane, frames: Vec<Bytes>, intake: &Arc<Intake>) {
-        // What a frame costs besides its bytes counts too, or empty frames would be free.
-        let cost = frames.iter().map(|frame| frame.len() + size_of::<Bytes>()).sum();
+        let cost = frames.iter().map(cost_of).sum();
         let mut waiting = self.waiting();
         if waiting.closed {
             return;
@@ -133,6 +133,28 @@ impl Mailbox {
         intake.unread.fetch_add(cost, Ordering::Relaxed);
         let delivery = Delivery { from, lane, frames, cost, intake: Arc::clone(intake) };
         waiting.frames[lane.index()].push_back(delivery);
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    /// Delivers a frame that no read has brought. Those of one connection that wait together are one delivery.
+    pub fn deliver_one(&self, from: NodeId, lane: Lane, frame: Bytes, intake: &Arc<Intake>) {
+        let cost = cost_of(&frame);
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return;
+        }
+        intake.unread.fetch_add(cost, Ordering::Relaxed);
+        let frames = &mut waiting.frames[lane.index()];
+        match frames.back_mut().filter(|newest| Arc::ptr_eq(&newest.intake, intake)) {
+            Some(newest) => {
+                newest.frames.push(frame);
+                newest.cost += cost;
+                // Whoever is to take it out has been told.
+                return;
+            }
+            None => frames.push_back(Delivery { from, lane, frames: vec![frame], cost, intake: Arc::clone(intake) }),
+        }
         drop(waiting);
         self.filled.notify_one();
     }
@@ -167,6 +189,11 @@ impl Mailbox {
         self.filled.notify_one();
     }
 
+    /// What waits, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.waiting().frames.iter().flatten().map(|delivery| delivery.cost).sum()
+    }
+
     /// Ends the stream of events; what waits is dropped.
     pub fn close(&self) {
         *self.waiting() = Waiting { closed: true, ..Waiting::default() };
@@ -195,6 +222,11 @@ impl Mailbox {
     }
 }
 
+/// What a frame costs besides its bytes counts too, or empty frames would be free.
+fn cost_of(frame: &Bytes) -> usize {
+    frame.len() + size_of::<Bytes>()
+}
+
 /// What one connection has put into the inbox and its owner has not taken out: the measure by which its reader pauses.
 ///
 /// Each connection has its own, so that a peer whose frames pile up delays only itself.
@@ -212,9 +244,14 @@ impl Intake {
 
     /// Waits until less than the bound is unread.
     pub async fn wait_for_room(&self) {
-        while self.unread.load(Ordering::Relaxed) >= self.unread_max {
+        while !self.has_room() {
             self.room.notified().await;
         }
+    }
+
+    /// Whether less than the bound is unread.
+    pub fn has_room(&self) -> bool {
+        self.unread.load(Ordering::Relaxed) < self.unread_max
     }
 
     fn consumed(&self, cost: usize) {
@@ -246,7 +283,9 @@ mod tests {
         mailbox.deliver(peer, Lane::Control, frames("c"), &intake);
         mailbox.lost(peer);
         assert_eq!(inbox.try_next(), Some(Event::Lost { peer }));
+        assert_eq!(mailbox.bytes(), 2 * (1 + size_of::<Bytes>()));
         assert_eq!(inbox.try_next(), Some(Event::Frames { from: peer, lane: Lane::Control, frames: frames("c") }));
+        assert_eq!(mailbox.bytes(), 1 + size_of::<Bytes>());
         assert_eq!(inbox.try_next(), Some(Event::Frames { from: peer, lane: Lane::Entries, frames: frames("e") }));
         assert_eq!(inbox.try_next(), None);
     }

@@ -6,14 +6,16 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use vlot_raft::id::NodeId;
 
 use super::inbox::Mailbox;
 use super::options::Limits;
-use super::queue::Queue;
+use super::queue::{Pushed, Queue, Refused};
 use super::stats::{LinkCounters, LinkFigures, add};
+use super::transport::memory::Shortcut;
 use vlot_node::Lane;
 
 #[derive(Debug)]
@@ -69,6 +71,17 @@ struct Links {
 struct Inbound {
     number: u64,
     reader: AbortHandle,
+    shortcut: Option<Shortcut>,
+}
+
+impl Inbound {
+    /// Ends it: nothing comes by it any more.
+    fn end(&self) {
+        self.reader.abort();
+        if let Some(shortcut) = &self.shortcut {
+            shortcut.close();
+        }
+    }
 }
 
 /// When a lane is to be dialled, as things stand.
@@ -110,6 +123,17 @@ impl Peer {
         &self.queues[lane.index()]
     }
 
+    /// Queues a frame for it, and counts what became of that.
+    pub fn send(&self, lane: Lane, frame: &[Bytes]) -> Result<Pushed, Refused> {
+        let pushed = self.queue(lane).push(frame);
+        match pushed {
+            Ok(Pushed::Queued) => {}
+            Ok(Pushed::HandedOver { bytes }) => add(&self.counters.sent_bytes, bytes as u64),
+            Err(_) => add(&self.counters.unsent_frames, 1),
+        }
+        pushed
+    }
+
     pub fn address(&self) -> String {
         self.links().address.clone()
     }
@@ -132,7 +156,8 @@ impl Peer {
 
     pub fn figures(&self) -> LinkFigures {
         let is_connected = self.links().connected;
-        self.counters.read(is_connected)
+        let queued_bytes = self.queues.iter().map(|queue| queue.bytes() as u64).sum();
+        LinkFigures { is_connected, queued_bytes, ..self.counters.read() }
     }
 
     pub fn is_unlisted(&self) -> bool {
@@ -247,19 +272,25 @@ impl Peer {
     /// The peer's connection to this node stands; it has named this disk. It replaces an older one: the peer would not
     /// have dialled again unless it had given that one up, whatever this side still believes. `spawn` starts the
     /// reader, which is given the connection's number.
-    pub fn inbound_up(&self, lane: Lane, disk: u64, spawn: impl FnOnce(u64) -> Option<AbortHandle>) {
+    pub fn inbound_up(
+        &self,
+        lane: Lane,
+        disk: u64,
+        shortcut: Option<Shortcut>,
+        spawn: impl FnOnce(u64) -> Option<AbortHandle>,
+    ) {
         let mut links = self.links();
         if links.kind == Kind::Retired {
             return;
         }
         if let Some(older) = links.inbound[lane.index()].take() {
-            older.reader.abort();
+            older.end();
             self.tell(&mut links);
         }
         links.disk = disk;
         links.inbound_count += 1;
         let number = links.inbound_count;
-        links.inbound[lane.index()] = spawn(number).map(|reader| Inbound { number, reader });
+        links.inbound[lane.index()] = spawn(number).map(|reader| Inbound { number, reader, shortcut });
         self.tell(&mut links);
         // Only the tasks that wait at this moment: a signal that was kept would cut short a later, deserved wait.
         self.stirred.notify_waiters();
@@ -297,7 +328,7 @@ impl Peer {
 
     fn drop_inbound(&self, links: &mut Links) {
         for inbound in links.inbound.iter_mut().filter_map(Option::take) {
-            inbound.reader.abort();
+            inbound.end();
         }
         self.tell(links);
     }

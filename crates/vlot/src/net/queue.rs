@@ -1,7 +1,8 @@
 //! The frames that wait to be sent to one peer on one lane.
 //!
 //! Owns the bound and the coalescing: frames are laid out as they will travel when they are queued, short pieces copied
-//! together and long ones linked, so that whatever has piled up leaves in few system calls. Must not know of sockets.
+//! together and long ones linked, so that whatever has piled up leaves in few system calls. Where there is a shortcut, a frame
+//! that has none before it takes that. Must not know of sockets.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,6 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::options::LaneLimits;
+use super::transport::memory::Shortcut;
 use super::wire::{ECHO, LENGTH_BYTES};
 
 /// Pieces shorter than this are copied: that is cheaper than one more slice in a vectored write.
@@ -73,6 +75,17 @@ struct State {
     sealed: VecDeque<Bytes>,
     /// What short pieces are copied to; travels after everything in `sealed`.
     block: BytesMut,
+    /// The way past the writer.
+    shortcut: Option<Shortcut>,
+}
+
+/// What has become of a frame that was taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Pushed {
+    /// It waits for the writer.
+    Queued,
+    /// It has gone by the shortcut. So many bytes it would have been on a connection.
+    HandedOver { bytes: usize },
 }
 
 impl Queue {
@@ -88,10 +101,17 @@ impl Queue {
     }
 
     /// Queues one frame that is made of these pieces. Never waits.
-    pub fn push(&self, pieces: &[Bytes]) -> Result<(), Refused> {
+    pub fn push(&self, pieces: &[Bytes]) -> Result<Pushed, Refused> {
         let frame_bytes = pieces.iter().map(Bytes::len).sum::<usize>();
         let mut state = self.state();
         let length = self.check(&state, frame_bytes)?;
+        // Under the lock, so that no frame that comes later is there first.
+        if let ([frame], Some(shortcut)) = (pieces, &state.shortcut)
+            && state.bytes == 0
+            && shortcut.hand_over(frame)
+        {
+            return Ok(Pushed::HandedOver { bytes: LENGTH_BYTES + frame_bytes });
+        }
         state.bytes += LENGTH_BYTES + frame_bytes;
         state.frames += 1;
         state.append_copied(&length.to_be_bytes());
@@ -104,7 +124,7 @@ impl Queue {
         if first {
             self.filled.notify_one();
         }
-        Ok(())
+        Ok(Pushed::Queued)
     }
 
     /// Waits until a frame of that length would be queued, or would be refused for another reason than that.
@@ -157,6 +177,11 @@ impl Queue {
         batch.frames > 0
     }
 
+    /// Bytes that the system has not taken.
+    pub fn bytes(&self) -> usize {
+        self.state().bytes
+    }
+
     /// Makes room for as much as was written.
     pub fn written(&self, bytes: usize) {
         let mut state = self.state();
@@ -168,6 +193,14 @@ impl Queue {
     /// There is a connection: frames are accepted.
     pub fn open(&self) {
         self.state().open = true;
+    }
+
+    /// The connection that stands has a shortcut.
+    pub fn shorten(&self, shortcut: Shortcut) {
+        let mut state = self.state();
+        if state.open {
+            state.shortcut = Some(shortcut);
+        }
     }
 
     /// The connection is gone: frames are refused. Returns how many were waiting and are dropped.
@@ -295,7 +328,9 @@ mod tests {
                 expected.extend_from_slice(&(2 * length as u32 + 4).to_be_bytes());
                 expected.extend(pieces.iter().flatten());
             }
+            assert_eq!(queue.bytes(), expected.len());
             assert_eq!(drain(&queue), expected);
+            assert_eq!(queue.bytes(), 0);
         }
     }
 
@@ -313,19 +348,19 @@ mod tests {
     fn what_is_being_written_counts_until_it_is_written() {
         let queue = queue(20, 100);
         let frame = [Bytes::from_static(b"0123456789")];
-        assert_eq!(queue.push(&frame), Ok(()));
+        assert_eq!(queue.push(&frame), Ok(Pushed::Queued));
         assert_eq!(queue.push(&frame), Err(Refused::QueueFull));
         assert!(queue.take(&mut Batch::default()));
         assert_eq!(queue.push(&frame), Err(Refused::QueueFull));
         queue.written(14);
-        assert_eq!(queue.push(&frame), Ok(()));
+        assert_eq!(queue.push(&frame), Ok(Pushed::Queued));
     }
 
     #[test]
     fn a_frame_beyond_the_bound_passes_an_empty_queue() {
         let queue = queue(4, 100);
         let frame = [Bytes::from_static(b"0123456789")];
-        assert_eq!(queue.push(&frame), Ok(()));
+        assert_eq!(queue.push(&frame), Ok(Pushed::Queued));
         assert_eq!(queue.push(&frame), Err(Refused::QueueFull));
         let endless = [Bytes::from(vec![0; 101])];
         assert_eq!(queue.push(&endless), Err(Refused::TooLong { bytes: 101, bytes_max: 100 }));

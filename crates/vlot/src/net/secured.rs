@@ -1,13 +1,16 @@
 //! A connection that is TLS or is not: one stream for both, so that whoever reads and writes need not know.
 //!
-//! Owns which of the two it is.
+//! Owns which of the two it is, and whether frames can be handed over without it.
 
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vlot_tls::{Certificate, ClientStream, FirstBytes, ServerStream, client_of};
+
+use super::transport::memory::{self, Shortcut};
 
 /// A connection to this node.
 pub(crate) type Inbound<S> = Secured<FirstBytes<S>, ServerStream<S>>;
@@ -18,6 +21,31 @@ pub(crate) type Outbound<S> = Secured<S, ClientStream<S>>;
 pub(crate) enum Secured<P, T> {
     Plain(P),
     Tls(Box<T>),
+}
+
+impl<S: AsyncRead + Unpin + 'static> Inbound<S> {
+    /// The shortcut past a connection in memory that is in the clear.
+    pub fn shortcut(&self) -> Option<Shortcut> {
+        match self {
+            Self::Plain(stream) => in_memory(stream.get_ref()).map(memory::Stream::shortcut_in),
+            Self::Tls(_) => None,
+        }
+    }
+}
+
+impl<S: 'static> Outbound<S> {
+    /// As [`Inbound::shortcut`].
+    pub fn shortcut(&self) -> Option<Shortcut> {
+        match self {
+            Self::Plain(stream) => in_memory(stream).map(memory::Stream::shortcut_out),
+            Self::Tls(_) => None,
+        }
+    }
+}
+
+/// The same stream, if it is one in memory.
+fn in_memory<S: 'static>(stream: &S) -> Option<&memory::Stream> {
+    (stream as &dyn Any).downcast_ref()
 }
 
 impl<S> Inbound<S> {

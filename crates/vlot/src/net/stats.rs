@@ -15,7 +15,7 @@ pub struct Stats {
     pub sent_frames: u64,
     /// Bytes handed to the kernel, frame lengths included.
     pub sent_bytes: u64,
-    /// System calls that wrote frames.
+    /// System calls that wrote frames. In memory, without TLS, most frames need none.
     pub writes: u64,
     /// Frames received whole.
     pub received_frames: u64,
@@ -43,6 +43,8 @@ pub struct LinkFigures {
     pub is_connected: bool,
     /// How often it was lost.
     pub losses: u64,
+    /// Bytes that wait for it, over all lanes.
+    pub queued_bytes: u64,
     /// Bytes handed to the kernel for it, over all lanes.
     pub sent_bytes: u64,
     /// Bytes received from it, over all lanes.
@@ -75,15 +77,16 @@ impl Default for LinkCounters {
 }
 
 impl LinkCounters {
-    pub fn read(&self, is_connected: bool) -> LinkFigures {
+    /// What is counted; the rest of it is nought.
+    pub fn read(&self) -> LinkFigures {
         LinkFigures {
-            is_connected,
             losses: self.losses.load(Relaxed),
             sent_bytes: self.sent_bytes.load(Relaxed),
             received_bytes: self.received_bytes.load(Relaxed),
             unsent_frames: self.unsent_frames.load(Relaxed),
             bad_frames: self.bad_frames.load(Relaxed),
             round_trips: self.round_trips.read(),
+            ..LinkFigures::default()
         }
     }
 }

@@ -31,7 +31,7 @@ async fn two_nodes_exchange_frames_on_every_lane_in_order(world: World) {
     assert_eq!((sent.dropped_frames, received.dropped_frames), (0, 0));
 }
 
-async fn what_one_turn_sends_leaves_in_one_write_and_arrives_in_one_batch(world: World) {
+async fn what_one_turn_sends_leaves_in_one_write_at_most_and_arrives_in_one_batch(world: World) {
     let mut nodes = world.cluster(2, limits()).await;
     eventually(|| nodes[0].net.send(id(2), Lane::Entries, &frame("first")).is_ok()).await;
     nodes[1].frames(1, Lane::Entries, 1).await;
@@ -42,7 +42,8 @@ async fn what_one_turn_sends_leaves_in_one_write_and_arrives_in_one_batch(world:
     }
     let Event::Frames { frames, .. } = nodes[1].next().await else { panic!("no frames") };
     assert_eq!(frames.len(), 500);
-    assert_eq!(nodes[0].net.stats().writes - before, 1);
+    // None where they are handed over.
+    assert!(nodes[0].net.stats().writes - before <= 1);
 }
 
 async fn three_nodes_talk_all_to_all(world: World) {
@@ -176,7 +177,7 @@ async fn a_peer_that_announces_an_endless_frame_is_hung_up_on(world: World) {
 
 on_every_transport!(
     two_nodes_exchange_frames_on_every_lane_in_order,
-    what_one_turn_sends_leaves_in_one_write_and_arrives_in_one_batch,
+    what_one_turn_sends_leaves_in_one_write_at_most_and_arrives_in_one_batch,
     three_nodes_talk_all_to_all,
     frames_of_ten_mebibytes_pass_between_short_ones,
     a_peer_that_does_not_read_fills_its_queue_and_no_more,

@@ -21,6 +21,8 @@ pub(super) struct Standing {
     pub(super) is_learner: bool,
     pub(super) members: Vec<Member>,
     pub(super) proposals_waiting: usize,
+    /// To be decided, and to be applied.
+    pub(super) bytes_on_their_way: (usize, usize),
     pub(super) quota_bytes: u64,
     pub(super) disk: DiskState,
 }
@@ -34,6 +36,7 @@ impl Standing {
             is_learner: store_group.is_learner(),
             members: services.members(),
             proposals_waiting: store_group.proposals_waiting(),
+            bytes_on_their_way: store_group.bytes_on_their_way(),
             quota_bytes: services.quota_bytes().unwrap_or(0),
             disk: store_group.disk(),
         }
@@ -41,7 +44,7 @@ impl Standing {
 }
 
 pub(super) fn server(standing: &Standing, metrics: &Metrics, text: &mut Exposition) {
-    let Standing { own, role_state, is_learner, members, proposals_waiting, quota_bytes, disk } = standing;
+    let Standing { own, role_state, is_learner, members, proposals_waiting, quota_bytes, disk, .. } = standing;
     text.gauge("etcd_server_has_leader", "Whether a leader is known.", u64::from(role_state.leader != 0));
     let leads = u64::from(role_state.leader == *own);
     text.gauge("etcd_server_is_leader", "Whether this member is the leader.", leads);
@@ -121,7 +124,7 @@ fn log_disk(disk: DiskState, metrics: &Metrics, text: &mut Exposition) {
 }
 
 /// What the library measures.
-pub(super) fn figures(figures: &Figures, own: u64, text: &mut Exposition) {
+pub(super) fn figures(figures: &Figures, standing: &Standing, text: &mut Exposition) {
     let log = &figures.log;
     text.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the log.", log.written_bytes);
     let name = "etcd_disk_wal_write_duration_seconds";
@@ -132,9 +135,24 @@ pub(super) fn figures(figures: &Figures, own: u64, text: &mut Exposition) {
     text.counter("etcd_server_heartbeat_send_failures_total", "Heartbeats that were late.", late);
     let restoring = figures.restoring;
     text.gauge("etcd_server_snapshot_apply_in_progress_total", "Snapshots being restored.", restoring);
-    links(figures, own, text);
+    memory(figures, standing.bytes_on_their_way, text);
+    links(figures, standing.own, text);
     handshakes(figures, text);
     snapshots(figures, text);
+}
+
+/// What waits or is kept. Each part has a bound, by its own flag or by the budget of memory.
+fn memory(figures: &Figures, (proposals, applying): (usize, usize), text: &mut Exposition) {
+    let queued = figures.links.values().map(|link| link.queued_bytes).sum();
+    let parts = [
+        ("recent_entries", figures.recent_bytes),
+        ("proposals", proposals as u64),
+        ("applying", applying as u64),
+        ("frames_to_peers", queued),
+        ("frames_of_peers", figures.unread_bytes),
+    ];
+    let rows = parts.into_iter().map(|(part, bytes)| (labels(&[("part", part)]), bytes));
+    text.gauges("vlot_node_memory_bytes", "Where the memory of log and transport is.", rows);
 }
 
 /// Between peers; reasons that never came are not told.

@@ -169,7 +169,7 @@ fn all() -> String {
     let standing = Standing { own: 1, members, ..Standing::default() };
     let mut text = Exposition::default();
     node::server(&standing, &metrics, &mut text);
-    node::figures(&figures, standing.own, &mut text);
+    node::figures(&figures, &standing, &mut text);
     store::sizes(&Glance::default(), &mut text);
     store::work(&vlot_store::figures::Figures { commits: some(), ..Default::default() }, &metrics, &mut text);
     calls::calls(&metrics, &mut text);

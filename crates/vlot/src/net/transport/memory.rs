@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{BindError, Connection, Transport};
 use pipe::Pipe;
+pub(crate) use pipe::Shortcut;
 pub use pipe::Stream;
 
 /// How many connections wait to be accepted at most; one more is refused.
@@ -224,10 +225,17 @@ impl super::Listener for Listener {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
 
     use super::super::{Listener as _, Transport};
     use super::*;
+
+    /// How long it is waited for what does not come.
+    const SOON: Duration = Duration::from_millis(10);
 
     /// Connected streams of `a` and `b`.
     async fn connected(hub: &Hub) -> (Stream, Stream) {
@@ -289,6 +297,71 @@ mod tests {
         hub.heal();
         assert_eq!(far.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(deaf.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    /// What has gone by a shortcut, and whether it takes more.
+    #[derive(Clone, Default)]
+    struct Taken(Arc<Mutex<Vec<Bytes>>>);
+
+    impl Taken {
+        fn open(&self, shortcut: &Shortcut) {
+            let taken = Arc::clone(&self.0);
+            shortcut.open(move |frame| {
+                let mut taken = taken.lock().unwrap();
+                taken.push(frame.clone());
+                true
+            });
+        }
+
+        fn count(&self) -> usize {
+            self.0.lock().unwrap().len()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_takes_the_shortcut_only_where_it_overtakes_nothing() {
+        let hub = Hub::default();
+        let (mut near, mut far) = connected(&hub).await;
+        let (shortcut, taken, frame) = (near.shortcut_out(), Taken::default(), Bytes::from_static(b"frame"));
+        assert!(!shortcut.hand_over(&frame), "nobody takes it");
+        taken.open(&far.shortcut_in());
+        assert!(!shortcut.hand_over(&frame), "the reader may still have what it has read");
+        let mut bytes = [0; 3];
+        assert!(timeout(SOON, far.read_exact(&mut bytes)).await.is_err());
+        assert!(shortcut.hand_over(&frame) && shortcut.hand_over(&frame), "the reader waits");
+        near.write_all(b"one").await.unwrap();
+        assert!(!shortcut.hand_over(&frame), "bytes are before it");
+        far.read_exact(&mut bytes).await.unwrap();
+        assert!(!shortcut.hand_over(&frame), "the reader has them, and may not have passed them on");
+        assert!(timeout(SOON, far.read_exact(&mut bytes)).await.is_err());
+        assert!(shortcut.hand_over(&frame));
+        assert_eq!(taken.count(), 3);
+        far.shortcut_in().close();
+        assert!(!shortcut.hand_over(&frame), "it is closed");
+    }
+
+    #[tokio::test]
+    async fn faults_count_for_the_shortcut_too() {
+        for cuts in [true, false] {
+            let hub = Hub::default();
+            let (near, mut far) = connected(&hub).await;
+            let (shortcut, taken, frame) = (near.shortcut_out(), Taken::default(), Bytes::from_static(b"frame"));
+            taken.open(&far.shortcut_in());
+            assert!(timeout(SOON, far.read(&mut [0])).await.is_err());
+            if cuts {
+                hub.cut("a", "b");
+                assert!(!shortcut.hand_over(&frame));
+            } else {
+                hub.lose("a", "b");
+                assert!(shortcut.hand_over(&frame), "it is lost without a word");
+                hub.heal();
+                assert_eq!(far.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            }
+            assert_eq!(taken.count(), 0);
+            drop(far);
+            taken.open(&shortcut);
+            assert_eq!(Arc::strong_count(&taken.0), 1, "nothing is kept for a reader that is gone");
+        }
     }
 
     #[tokio::test]

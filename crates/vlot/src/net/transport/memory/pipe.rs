@@ -1,13 +1,14 @@
-//! One direction of a connection in memory: a bounded buffer between a writer and a reader.
+//! One direction of a connection in memory: a bounded buffer between a writer and a reader, and a shortcut past it.
 //!
 //! Owns the bytes under way and how their way ends. Must not know who is at its ends.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
@@ -29,12 +30,24 @@ pub(super) fn pair() -> (Stream, Stream) {
 }
 
 /// One direction.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Pipe(Mutex<State>);
 
-#[derive(Debug, Default)]
+/// Takes a whole frame; false if that must go the way of all bytes.
+type Receiver = Box<dyn Fn(&Bytes) -> bool + Send>;
+
+/// The way of frames past the buffer of one direction: to the reader without its task, or that of the writer, being woken.
+///
+/// A frame goes this way only where it overtakes nothing: the reader waits for bytes and there are none. Faults of the hub
+/// count for it as they do for bytes.
+#[derive(Clone)]
+pub(crate) struct Shortcut(Arc<Pipe>);
+
+#[derive(Default)]
 struct State {
     bytes: BytesMut,
+    /// What takes frames in the reader's place, if it can at this moment.
+    receiver: Option<Receiver>,
     /// Nothing more will be written.
     is_ended: bool,
     /// Nothing more will be read.
@@ -82,7 +95,11 @@ impl Pipe {
         let mut state = self.state();
         state.is_abandoned = true;
         state.bytes = BytesMut::new();
+        let receiver = state.receiver.take();
         state.wake();
+        drop(state);
+        // It may hold a good deal.
+        drop(receiver);
     }
 
     fn poll_read(&self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -126,6 +143,20 @@ impl Pipe {
         Poll::Ready(Ok(room - left))
     }
 
+    /// Whether the frame has gone past the buffer.
+    fn hand_over(&self, frame: &Bytes) -> bool {
+        let mut state = self.state();
+        let Some(receiver) = &state.receiver else { return false };
+        if state.is_broken || state.is_ended || state.reader.is_none() || !state.bytes.is_empty() {
+            return false;
+        }
+        if state.loses {
+            state.has_lost = true;
+            return true;
+        }
+        receiver(frame)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,9 +175,53 @@ fn wake(waiting: &mut Option<Waker>) {
     }
 }
 
+impl Shortcut {
+    /// Hands a frame to the reader. False if that cannot be: it must go the way of all bytes then.
+    pub fn hand_over(&self, frame: &Bytes) -> bool {
+        self.0.hand_over(frame)
+    }
+
+    /// Frames are taken so from here on. The reader must have passed on all that it has read whenever it waits for more.
+    pub fn open(&self, receiver: impl Fn(&Bytes) -> bool + Send + 'static) {
+        let mut state = self.0.state();
+        // A reader that is gone takes nothing.
+        if !state.is_abandoned {
+            state.receiver = Some(Box::new(receiver));
+        }
+    }
+
+    /// No frame is taken so any more.
+    pub fn close(&self) {
+        let receiver = self.0.state().receiver.take();
+        drop(receiver);
+    }
+}
+
+impl fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pipe")
+    }
+}
+
+impl fmt::Debug for Shortcut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shortcut")
+    }
+}
+
 impl Stream {
     pub(super) fn outgoing(&self) -> Weak<Pipe> {
         Arc::downgrade(&self.outgoing)
+    }
+
+    /// The shortcut of what is written here.
+    pub(crate) fn shortcut_out(&self) -> Shortcut {
+        Shortcut(Arc::clone(&self.outgoing))
+    }
+
+    /// The shortcut of what is read here.
+    pub(crate) fn shortcut_in(&self) -> Shortcut {
+        Shortcut(Arc::clone(&self.incoming))
     }
 }
 
