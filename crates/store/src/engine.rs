@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::damage::Damage;
 use crate::mvcc::revision::Revision;
 
+mod known_blocks;
 pub mod memory;
 pub mod redb;
 
@@ -84,6 +85,17 @@ pub trait EngineView: Send + Sync {
     /// The engine cannot be read.
     fn read_block_at(&self, revision: Revision, read: &mut ReadBlock<'_>) -> Result<(), EngineError>;
 
+    /// Calls `find` with the block that has the event of this revision, if there is one, and maybe with another before it. `find`
+    /// says whether it has found the event.
+    ///
+    /// # Errors
+    /// The engine cannot be read.
+    fn find_event(&self, revision: Revision, find: &mut FindEvent<'_>) -> Result<(), EngineError> {
+        self.read_block_at(revision, &mut |_, block| {
+            find(block);
+        })
+    }
+
     /// What [`EngineView::read_block_at`] reads, to be kept.
     ///
     /// # Errors
@@ -126,6 +138,9 @@ pub trait Successor {
 
 /// Called with a block's key and its bytes.
 pub type ReadBlock<'a> = dyn FnMut(Revision, &[u8]) + 'a;
+
+/// Called with a block's bytes.
+pub type FindEvent<'a> = dyn FnMut(&[u8]) -> bool + 'a;
 
 /// Called with a block's key and its bytes, for one block after the other.
 pub type Visit<'a> = dyn FnMut(Revision, &[u8]) -> ControlFlow<()> + 'a;

@@ -80,7 +80,67 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+    use vlot_proto::etcdserverpb::{PutRequest, RangeRequest};
+    use vlot_store::command::Command;
+    use vlot_store::engine::memory::MemoryEngine;
+    use vlot_store::revision::Position;
+    use vlot_store::store::{Options, Store};
+
     use super::*;
+
+    const KEYS: usize = IN_PLACE_VALUES_MAX + 1;
+
+    /// Keeps no value in memory.
+    fn store() -> Store {
+        let options = Options { value_cache_bytes: 0, ..Options::default() };
+        let mut store = Store::open_still(Arc::new(MemoryEngine::default()), options).unwrap();
+        for number in 0..KEYS {
+            let put = PutRequest { key: vec![b'k', number as u8].into(), value: "value".into(), ..Default::default() };
+            let at = Position { term: 1, index: number as u64 + 1 };
+            store.apply(at, Command::Put(put)).unwrap();
+        }
+        store.flush().unwrap();
+        store.end_batch();
+        store
+    }
+
+    #[tokio::test]
+    async fn few_values_are_read_in_place_unless_reads_wait_and_many_elsewhere() {
+        let store = store();
+        let keys = |limit: usize| RangeRequest {
+            key: "k".into(),
+            range_end: "l".into(),
+            limit: limit as i64,
+            ..RangeRequest::default()
+        };
+        let in_memory = RangeRequest { keys_only: true, ..keys(0) };
+        // What is asked for, whether the last read has waited, and whether it is answered without another thread.
+        let rows = [
+            (keys(1), false, true),
+            (keys(IN_PLACE_VALUES_MAX), false, true),
+            (keys(KEYS), false, false),
+            (keys(1), true, false),
+            (in_memory, true, true),
+        ];
+        for (request, has_waited, in_place) in rows {
+            for workers in [0, 1] {
+                let readers = WorkerPool::for_short_work(workers);
+                let reads = Arc::new(DiskReads { pace: Pace::default(), readers });
+                reads.pace.read(has_waited);
+                let answer = store.short_range(&request, KEYS, 1 << 20).unwrap().unwrap();
+                let complete = if workers == 0 {
+                    timeout(Duration::from_millis(20), reads.complete(answer)).await.ok()
+                } else {
+                    Some(reads.complete(answer).await)
+                };
+                let expected = (in_place || workers > 0).then(|| Ok(store.range(&request).unwrap()));
+                assert_eq!(complete, expected, "{request:?}, {workers} workers");
+            }
+        }
+    }
 
     #[test]
     fn after_a_read_that_has_waited_so_many_others_go_elsewhere_until_none_of_them_waits() {

@@ -21,7 +21,10 @@ pub use file::disk_waits_of_this_thread;
 
 use file::WatchedFile;
 
-use super::{Engine, EngineError, EngineView, OpenError, ReadBlock, Record, Save, Successor, Visit, WriteBatch};
+use super::known_blocks::KnownBlocks;
+use super::{
+    Engine, EngineError, EngineView, FindEvent, OpenError, ReadBlock, Record, Save, Successor, Visit, WriteBatch,
+};
 use crate::damage::Damage;
 use crate::mvcc::revision::Revision;
 
@@ -55,6 +58,7 @@ pub struct RedbEngine {
     dir: PathBuf,
     cache_bytes: usize,
     identity: [u8; 16],
+    known: Arc<KnownBlocks>,
 }
 
 /// The file at this moment: it is replaced when it is written anew.
@@ -101,7 +105,8 @@ impl RedbEngine {
             WatchedFile::open(&path).and_then(|file| builder.create_with_backend(file)).map_err(open_error)?;
         let file = File::open(&path).map_err(OpenError::Io)?;
         let now = RwLock::new(Now { database: Arc::new(database), file });
-        let mut engine = Self { now, dir: dir.to_owned(), cache_bytes, identity };
+        let known = Arc::default();
+        let mut engine = Self { now, dir: dir.to_owned(), cache_bytes, identity, known };
         engine.begin().map_err(OpenError::from)?;
         Ok(engine)
     }
@@ -193,7 +198,10 @@ impl RedbEngine {
                 }
             }
         }
-        transaction.commit().map_err(failed)
+        transaction.commit().map_err(failed)?;
+        batch.removed.iter().for_each(|key| self.known.remove(*key));
+        batch.blocks.iter().for_each(|(key, _)| self.known.add(*key));
+        Ok(())
     }
 }
 
@@ -241,7 +249,8 @@ impl Engine for RedbEngine {
         let database = self.database();
         let transaction = database.begin_read().map_err(failed)?;
         let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
-        Ok(Arc::new(Moment { blocks, transaction, _database: database }))
+        let known = Arc::clone(&self.known);
+        Ok(Arc::new(Moment { blocks, known, transaction, _database: database }))
     }
 
     fn defragment(&self, rest: &mut dyn FnMut()) -> Result<(), EngineError> {
@@ -321,6 +330,8 @@ impl Write for Synced {
 struct Moment {
     /// Opened once: to look a table up costs about as much as to look up a block in it.
     blocks: ReadOnlyTable<[u8; 12], &'static [u8]>,
+    /// Of the engine as it is now.
+    known: Arc<KnownBlocks>,
     transaction: ReadTransaction,
     _database: Arc<Database>,
 }
@@ -332,6 +343,22 @@ impl EngineView for Moment {
             read(revision_of(key.value()), block.value());
         }
         Ok(())
+    }
+
+    fn find_event(&self, revision: Revision, find: &mut FindEvent<'_>) -> Result<(), EngineError> {
+        if let Some(key) = self.known.guess(revision) {
+            match self.blocks.get(bytes_of(key)).map_err(failed)? {
+                Some(block) if find(block.value()) => return Ok(()),
+                Some(_) => {}
+                // It is of an earlier or a later moment.
+                None => self.known.remove(key),
+            }
+        }
+        self.read_block_at(revision, &mut |key, block| {
+            if find(block) {
+                self.known.add(key);
+            }
+        })
     }
 
     fn scan(&self, from: Revision, visit: &mut Visit<'_>) -> Result<(), EngineError> {

@@ -57,9 +57,10 @@ pub(crate) fn stored_value<T>(
     mut read: impl FnMut(&[u8]) -> T,
 ) -> Option<T> {
     let mut done = None;
-    let found = engine.read_block_at(version.revision(), &mut |_, block| {
+    let found = engine.find_event(version.revision(), &mut |block| {
         let event = history::find_stored(block, version.revision()).ok().flatten();
         done = value_of(version, event).map(&mut read);
+        done.is_some()
     });
     found.ok().and(done)
 }
