@@ -10,7 +10,7 @@ use flate2::read::GzDecoder;
 use support::cluster::Cluster;
 use support::{TempDir, VLOT};
 
-/// How long a segment of the log is made. What was never written of it is not kept.
+/// How long a segment of the log was made then. What was never written of it is not kept.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// Lays a directory out as the node left it. Of what is compressed, the end of the name says so.

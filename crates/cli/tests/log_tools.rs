@@ -94,7 +94,7 @@ fn a_nodes_log_is_told_and_left_alone() {
     }
     assert_eq!(look(&left.data_dir().join("log")), [dump.clone(), verify.clone(), stat.clone()], "the folder itself");
 
-    assert!(dump.stdout.starts_with(&format!("{FIRST}:0 segment bytes=67108864 cluster=")), "{}", dump.stdout);
+    assert!(dump.stdout.starts_with(&format!("{FIRST}:0 segment bytes=33554432 cluster=")), "{}", dump.stdout);
     assert!(!lines(&dump.stdout, "vote").is_empty() && !lines(&dump.stdout, "append").is_empty(), "{}", dump.stdout);
     let colours: Vec<_> = lines(&dump.stdout, "entry").into_iter().filter(|line| line.contains("colour-")).collect();
     assert_eq!(colours.len(), 20, "{}", dump.stdout);
