@@ -235,7 +235,7 @@ impl Group {
             if now >= self.replica.deadline() {
                 self.replica.tick(now, &mut self.work);
             }
-            self.bind_disks(shared);
+            self.bind_disks(now, shared);
             self.follow_policies(now, shared);
             self.judge_lag(now, shared);
             let room = shared.apply_bytes_max.saturating_sub(self.applying.bytes());

@@ -62,8 +62,9 @@ impl Group {
     }
 
     /// A leader writes down which disk each member has, once it has seen it: from then on a member that comes with
-    /// another, having lost what it had vouched for, is kept out until it is removed and added again.
-    pub(super) fn bind_disks(&mut self, shared: &Shared<'_>) {
+    /// another, having lost what it had vouched for, is kept out until it is removed and added again. A connection that says
+    /// nothing may be of a machine that is gone, whose place another has by now.
+    pub(super) fn bind_disks(&mut self, now: Time, shared: &Shared<'_>) {
         if !self.disks_unknown {
             return;
         }
@@ -73,10 +74,13 @@ impl Group {
         }
         let own = raft.node();
         let disk_of = |node| if node == own { Some(shared.disk) } else { shared.peers.disk(node) };
+        let is_there = |node| node == own || shared.peers.is_alive(now, node, shared.election_timeout);
         let unknown = members.iter().map(|(member, _)| member.node).filter(|node| members.disk(*node) == 0);
-        let seen = unknown.filter_map(|node| Some((node, disk_of(node)?)));
-        let changes: Vec<MemberChange> = seen.map(|(node, disk)| MemberChange::BindDisk { node, disk }).collect();
-        self.disks_unknown = false;
+        let told = unknown.filter_map(|node| Some((node, disk_of(node)?)));
+        let (seen, silent): (Vec<_>, Vec<_>) = told.partition(|(node, _)| is_there(*node));
+        let changes: Vec<MemberChange> =
+            seen.into_iter().map(|(node, disk)| MemberChange::BindDisk { node, disk }).collect();
+        self.disks_unknown = !silent.is_empty();
         if !changes.is_empty() {
             self.replica.change_members(0, changes, Bytes::new());
         }

@@ -60,10 +60,14 @@ impl<S: Subject> World<S> {
 
     /// A group that was closed, or has waited, is begun.
     pub(super) fn begin_again(&mut self, place: Place, incarnation: u32, slot: Slot) -> Result<(), Violation> {
+        let now = self.agenda.now();
         let host = &mut self.hosts[place];
         let Some(process) = host.process.as_mut().filter(|_| host.incarnation == incarnation) else { return Ok(()) };
-        if self.agenda.now() < host.paused_until {
-            self.agenda.at(host.paused_until, Event::Begin(place, incarnation, slot));
+        // The thread that begins groups is the one that takes turns: what is left of a turn comes first. It was decided
+        // when the group was not there, and may say so.
+        if now < host.paused_until || !process.left.is_empty() {
+            let after_turn = host.paused_until.max(now + self.conditions.turn);
+            self.agenda.at(after_turn, Event::Begin(place, incarnation, slot));
             return Ok(());
         }
         match process.to_begin[slot].take() {
@@ -112,4 +116,38 @@ impl<S: Subject> World<S> {
 
 fn wrong(shown_by: String) -> Result<(), Violation> {
     Err(Violation { property: PROPERTY, shown_by })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conditions::Conditions;
+    use crate::machines::registers::RegistersUsed;
+    use crate::place::node_at;
+    use vlot_node::act::{Act, Complaint};
+
+    fn run_for(world: &mut World<RegistersUsed>, span: Span) {
+        let end = world.agenda.now() + span;
+        while let Some(event) = world.agenda.next_event_until(end) {
+            world.happen(event).unwrap();
+        }
+    }
+
+    /// A frame came for a group that waits to be begun, and the process stood still before it could complain. When all
+    /// faults are over it goes on, and the group waits no longer.
+    #[test]
+    fn what_is_left_of_a_turn_comes_before_a_group_begins() {
+        let late = Conditions { late_groups: 1_000_000, turn: Span::millis(1), ..Conditions::calm(1) };
+        let mut world = World::<RegistersUsed>::under(late, 1, false);
+        world.start(0).unwrap();
+        run_for(&mut world, Span::millis(5));
+        let process = world.hosts[0].process.as_mut().unwrap();
+        assert!(process.to_begin[0].is_some(), "it waits");
+        let complaint = Complaint::UnknownGroup(group_in(0));
+        process.left.push_back(Act::Complain { peer: node_at(1), complaint });
+        world.heal();
+        run_for(&mut world, Span::millis(5));
+        assert!(world.hosts[0].process.as_ref().unwrap().left.is_empty(), "the turn is over");
+        assert!(world.hosts[0].replica(0).is_some(), "the group has begun");
+    }
 }

@@ -325,17 +325,32 @@ impl Doing<'_> {
         Ok(response)
     }
 
-    /// Whether all that a transaction is about to do can be done.
+    /// Whether all that a transaction is about to do can be done. What is wrong with a put is found before what is wrong with a
+    /// range, wherever they stand, as in etcd.
     fn check_branch(&self, request: &TxnRequest) -> Result<(), Refusal> {
+        self.check_ops(request, &|op| match op {
+            request_op::Request::RequestPut(put) if put.ignore_value && self.key_now(&put.key).is_none() => {
+                Err(Refusal::KeyNotFound)
+            }
+            _ => Ok(()),
+        })?;
+        self.check_ops(request, &|op| match op {
+            request_op::Request::RequestRange(range) => self.check_revision(range.revision),
+            _ => Ok(()),
+        })
+    }
+
+    /// Looks at each operation of the branches that are taken.
+    fn check_ops(
+        &self,
+        request: &TxnRequest,
+        check: &dyn Fn(&request_op::Request) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let succeeds = request.compare.iter().all(|compare| self.holds(compare));
-        for op in branch(request, succeeds) {
-            match &op.request {
-                Some(request_op::Request::RequestRange(range)) => self.check_revision(range.revision)?,
-                Some(request_op::Request::RequestPut(put)) if put.ignore_value && self.key_now(&put.key).is_none() => {
-                    return Err(Refusal::KeyNotFound);
-                }
-                Some(request_op::Request::RequestTxn(nested)) => self.check_branch(nested)?,
-                _ => {}
+        for request in branch(request, succeeds).iter().filter_map(|op| op.request.as_ref()) {
+            match request {
+                request_op::Request::RequestTxn(nested) => self.check_ops(nested, check)?,
+                request => check(request)?,
             }
         }
         Ok(())
@@ -471,6 +486,22 @@ mod tests {
         let effect = model.evaluate(&request, model.state());
         model.commit(&effect);
         effect.outcome
+    }
+
+    #[test]
+    fn a_bad_put_of_a_transaction_is_found_before_a_bad_range_that_stands_before_it() {
+        let mut model = Model::default();
+        for value in ["1", "2"] {
+            assert!(done(&mut model, Request::Put(put("k", value))).is_ok());
+        }
+        assert!(done(&mut model, Request::Compact(CompactionRequest { revision: 3, physical: false })).is_ok());
+        let op = |request| RequestOp { request: Some(request) };
+        let range = op(request_op::Request::RequestRange(RangeRequest { revision: 2, ..Default::default() }));
+        let kept = PutRequest { key: "none".into(), ignore_value: true, ..Default::default() };
+        let txn = |ops: &[RequestOp]| Request::Txn(TxnRequest { success: ops.to_vec(), ..Default::default() });
+        assert_eq!(done(&mut model, txn(std::slice::from_ref(&range))), Err(Refusal::Compacted { oldest: 3 }));
+        let put = op(request_op::Request::RequestPut(kept));
+        assert_eq!(done(&mut model, txn(&[range, put])), Err(Refusal::KeyNotFound));
     }
 
     #[test]
