@@ -113,7 +113,7 @@ fn a_nodes_log_is_told_and_left_alone() {
     assert_eq!(number(group, "entries"), entries, "{}", stat.stdout);
     assert!(group.contains(&format!(" last={entries}@1 live_entries={entries} ")), "{group}");
     let total = stat.stdout.lines().last().unwrap();
-    assert!(total.starts_with("total segments=1 bytes=67108864 "), "{total}");
+    assert!(total.starts_with("total segments=1 bytes=33554432 "), "{total}");
     let records = dump.stdout.lines().count() - entries - lines(&dump.stdout, "segment").len();
     assert_eq!(number(total, "records"), records);
     assert!(verify.stdout.starts_with("intact: 1 segments, "), "{}", verify.stdout);
