@@ -66,7 +66,7 @@ impl RecentEntries {
             room = room.and_then(|room| room.checked_sub(entry.payload.len()));
             entry.id.index <= upto && (*n == 0 || room.is_some())
         };
-        // Counted first, so that whoever collects them knows how many there are.
+        // Counted first, so that a list of them grows only once.
         let count = self.entries.range(skip..).enumerate().take_while(is_part).count();
         self.entries.range(skip..skip + count)
     }

@@ -322,10 +322,14 @@ impl StoreGroup {
         self.group().proposals_waiting()
     }
 
-    /// How many bytes wait to be decided, and to be applied.
-    pub(crate) fn bytes_on_their_way(&self) -> (usize, usize) {
-        let group = self.group();
-        (group.proposed_bytes(), group.status().applying_bytes)
+    /// How many bytes those proposals are.
+    pub(crate) fn proposed_bytes(&self) -> usize {
+        self.group().proposed_bytes()
+    }
+
+    /// How many bytes are decided and wait to be applied.
+    pub(crate) fn applying_bytes(&self) -> usize {
+        self.group().status().applying_bytes
     }
 
     /// What history takes up, at the end of the last batch or step of compaction.

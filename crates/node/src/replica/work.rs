@@ -60,6 +60,10 @@ pub struct Work {
 
 impl Work {
     /// Sends another peer the payloads of the newest message; the same message, if it gets that.
+    ///
+    /// # Panics
+    /// If there is no message of consensus. [`Replica::send_entries`](super::Replica) calls it only after it has put one there in
+    /// the same turn, whatever peers have sent.
     pub(super) fn send_again(&mut self, Envelope { to, message }: Envelope) {
         match self.messages.last() {
             Some((_, PeerMessage::Raft { message: newest, .. })) if *newest == message => {

@@ -150,7 +150,7 @@ impl Mailbox {
             Some(newest) => {
                 newest.frames.push(frame);
                 newest.cost += cost;
-                // Whoever is to take it out has been told.
+                // The owner was woken for the delivery it joins.
                 return;
             }
             None => frames.push_back(Delivery { from, lane, frames: vec![frame], cost, intake: Arc::clone(intake) }),

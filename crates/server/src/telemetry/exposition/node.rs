@@ -21,8 +21,8 @@ pub(super) struct Standing {
     pub(super) is_learner: bool,
     pub(super) members: Vec<Member>,
     pub(super) proposals_waiting: usize,
-    /// To be decided, and to be applied.
-    pub(super) bytes_on_their_way: (usize, usize),
+    pub(super) proposed_bytes: usize,
+    pub(super) applying_bytes: usize,
     pub(super) quota_bytes: u64,
     pub(super) disk: DiskState,
 }
@@ -36,7 +36,8 @@ impl Standing {
             is_learner: store_group.is_learner(),
             members: services.members(),
             proposals_waiting: store_group.proposals_waiting(),
-            bytes_on_their_way: store_group.bytes_on_their_way(),
+            proposed_bytes: store_group.proposed_bytes(),
+            applying_bytes: store_group.applying_bytes(),
             quota_bytes: services.quota_bytes().unwrap_or(0),
             disk: store_group.disk(),
         }
@@ -135,19 +136,19 @@ pub(super) fn figures(figures: &Figures, standing: &Standing, text: &mut Exposit
     text.counter("etcd_server_heartbeat_send_failures_total", "Heartbeats that were late.", late);
     let restoring = figures.restoring;
     text.gauge("etcd_server_snapshot_apply_in_progress_total", "Snapshots being restored.", restoring);
-    memory(figures, standing.bytes_on_their_way, text);
+    memory(figures, standing, text);
     links(figures, standing.own, text);
     handshakes(figures, text);
     snapshots(figures, text);
 }
 
 /// What waits or is kept. Each part has a bound, by its own flag or by the budget of memory.
-fn memory(figures: &Figures, (proposals, applying): (usize, usize), text: &mut Exposition) {
+fn memory(figures: &Figures, standing: &Standing, text: &mut Exposition) {
     let queued = figures.links.values().map(|link| link.queued_bytes).sum();
     let parts = [
         ("recent_entries", figures.recent_bytes),
-        ("proposals", proposals as u64),
-        ("applying", applying as u64),
+        ("proposals", standing.proposed_bytes as u64),
+        ("applying", standing.applying_bytes as u64),
         ("frames_to_peers", queued),
         ("frames_of_peers", figures.unread_bytes),
     ];
