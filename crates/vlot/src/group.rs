@@ -471,7 +471,8 @@ impl<S: StateMachine> Group<S> {
     pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), TransferError> {
         let shared = &*self.0;
         let mut role_states = self.role_states();
-        let term = role_states.borrow_and_update().term;
+        // The status is shown first: by the role, the leader that was found there might seem to be the next one.
+        let term = self.status().role_state.term;
         let sequence = shared.next_number();
         let answer = shared.calls.transfers.wait(sequence, self.timeout());
         let asked = Input::Transfer { group: shared.id, sequence, to };

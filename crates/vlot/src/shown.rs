@@ -41,14 +41,15 @@ impl Shown {
         self.has_failed.load(Acquire)
     }
 
-    /// Shows where the group stands.
+    /// Shows where the group stands. A caller that is woken by the role finds it in the status too.
     pub(crate) fn show(&self, status: Status) {
+        let role_state = status.role_state;
+        *self.lock() = status;
         self.role_state.send_if_modified(|shown| {
-            let is_other = *shown != status.role_state;
-            *shown = status.role_state;
+            let is_other = *shown != role_state;
+            *shown = role_state;
             is_other
         });
-        *self.lock() = status;
     }
 
     pub(crate) fn health(&self) -> Vec<MemberHealth> {
@@ -88,5 +89,33 @@ impl Shown {
     fn lock(&self) -> MutexGuard<'_, Status> {
         // Only whole values are put under the lock.
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vlot_raft::id::Term;
+
+    use super::*;
+
+    #[test]
+    fn what_wakes_a_caller_is_in_the_status_already() {
+        const TERMS: u64 = 20_000;
+        let shown = Shown::default();
+        let mut role_states = shown.role_state.subscribe();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for term in 1..=TERMS {
+                    let role_state = RoleState { term: Term(term), ..RoleState::default() };
+                    shown.show(Status { role_state, ..Status::default() });
+                }
+            });
+            let mut term = 0;
+            while term < TERMS {
+                term = role_states.borrow_and_update().term.0;
+                let status = shown.status().role_state.term.0;
+                assert!(status >= term, "told of term {term}, and shown {status}");
+            }
+        });
     }
 }
