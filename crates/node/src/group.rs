@@ -411,14 +411,14 @@ impl Group {
         self.retention.hold(after.map(|after| after.index));
     }
 
-    /// Cuts the log of a witness. It needs nothing of what is decided, and no state machine has to have it.
+    /// Cuts what a witness has of the log. It needs nothing of what is decided, and no state machine has to have it.
     fn compact_witness(&mut self, now: Time, turn: &mut Turn) {
         let raft = self.replica.raft();
         let (begin, ready) = (raft.log().after().index, raft.ready());
         if !raft.configuration().is_witness(raft.node()) || !self.retention.is_due(begin, ready) {
             return;
         }
-        if let Some(upto) = self.retention.cut(begin, ready, ready) {
+        if let Some(upto) = self.retention.cut(begin, self.replica.withheld_upto(), ready) {
             self.replica.compact_witness(now, upto, &mut self.work);
             let after = self.replica.raft().log().after();
             self.tell(vec![GroupEvent::Compacted { after }], turn);

@@ -96,6 +96,12 @@ pub fn sets_configuration(bytes: &[u8]) -> bool {
     bytes.first() == Some(&MEMBERSHIP)
 }
 
+/// Whether the payload stands for one that was withheld.
+#[must_use]
+pub fn is_withheld(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&WITHHELD)
+}
+
 /// What a witness gets in the place of this payload: the members are not kept from it.
 #[must_use]
 pub fn for_witness(bytes: &Bytes) -> Bytes {

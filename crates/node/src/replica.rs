@@ -63,6 +63,8 @@ pub struct Replica {
     stopped: Option<NotRead>,
     /// The entry after it was withheld: nothing more can be handed over, until a snapshot takes its place.
     is_withheld: bool,
+    /// Up to here the log is of no use to the state machine: this entry, the last one known of, was withheld.
+    withheld_upto: LogIndex,
     /// The state machine keeps up, as the host says; and what consensus was told of it.
     applies: bool,
     is_fit: bool,
@@ -223,8 +225,13 @@ impl Replica {
         self.step(now, Input::Compact { upto }, Vec::new(), work);
     }
 
-    /// Cuts the log of a witness, whose state machine is given nothing: whatever this node is later, it lacks what was cut
-    /// until it has a snapshot.
+    /// Up to here the log may be cut without a state that has it. Not what came whole: one that was a witness in an earlier
+    /// life may read of that, and will apply what came before it.
+    pub(crate) fn withheld_upto(&self) -> LogIndex {
+        self.withheld_upto.min(self.raft.ready())
+    }
+
+    /// Cuts what was withheld from the log: the state machine lacks it until it has a snapshot.
     pub(crate) fn compact_witness(&mut self, now: Time, upto: LogIndex, work: &mut Work) {
         self.is_withheld = true;
         self.compact(now, upto, work);

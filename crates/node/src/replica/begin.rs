@@ -133,6 +133,7 @@ impl Replica {
             applied: applied.index,
             stopped: None,
             is_withheld,
+            withheld_upto: LogIndex::ZERO,
             applies: true,
             is_fit: true,
             installing: None,

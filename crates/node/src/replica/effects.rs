@@ -88,6 +88,10 @@ impl Replica {
                         self.members_log.append(LogIndex(after.0 + n as u64 + 1), &payload);
                     }
                 }
+                self.withheld_upto = match payloads.iter().rposition(|payload| payload::is_withheld(payload)) {
+                    Some(n) => LogIndex(after.0 + n as u64 + 1),
+                    None => self.withheld_upto.min(after),
+                };
                 let entries = self.recent.append(&entries, payloads);
                 work.writes.push(Write::Append { group: self.group, after, entries });
                 work.last_write = Some(write);

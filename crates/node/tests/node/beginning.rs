@@ -7,7 +7,7 @@ use vlot_node::act::Act;
 use vlot_node::input::Input;
 use vlot_node::members::{MemberChange, Members};
 use vlot_node::node::NewGroup;
-use vlot_node::replica::{CannotBegin, Replica, Work};
+use vlot_node::replica::{CannotBegin, Limits, Replica, Work};
 use vlot_raft::effect::RoleName;
 use vlot_raft::id::{LogId, LogIndex, NodeId, Term};
 use vlot_raft::term_runs::TermRuns;
@@ -182,4 +182,38 @@ fn a_witness_cuts_its_log_and_begins_again_with_what_is_left() {
     assert_eq!(cluster.host(4).words(GROUP), [""; 0]);
     // What it has cut counts for consensus, and for no read.
     assert_eq!(cluster.host(4).status(GROUP).applied, LogIndex::ZERO);
+}
+
+#[test]
+fn a_learner_that_was_a_witness_in_an_earlier_life_keeps_what_it_gets_whole() {
+    let retention = vlot_node::retention::Limits { entries: 8, bytes: u64::MAX, entries_kept: 2, bytes_kept: u64::MAX };
+    // Few entries at a time, so that it reads of its earlier life before it reads of its end.
+    let limits = Limits { message_bytes_max: 64, inflight_max: 1, ..Limits::default() };
+    // The others keep all of their logs.
+    let setup = Setup { nodes: 3, retention, limits, makes_snapshots: false, ..Setup::default() };
+    let mut cluster = Cluster::led_by(1, &setup);
+    let propose_some = |cluster: &mut Cluster| {
+        for n in 0..20 {
+            cluster.propose(1, GROUP, &format!("command {n}"));
+            cluster.run(HEARTBEAT / 5);
+        }
+    };
+    let change = |cluster: &mut Cluster, change| {
+        let sequence = cluster.change(1, GROUP, vec![change]);
+        cluster.run(5 * HEARTBEAT);
+        assert_eq!(cluster.host(1).fate(sequence), ["applied"]);
+    };
+    let address = || "n4:1".to_owned();
+    cluster.join(4);
+    change(&mut cluster, MemberChange::AddWitness { node: NodeId(4), address: address() });
+    propose_some(&mut cluster);
+    assert!(cluster.host(4).log_begins_after(GROUP) > 10, "what is withheld is cut");
+    change(&mut cluster, MemberChange::Remove(NodeId(4)));
+
+    cluster.join(4);
+    change(&mut cluster, MemberChange::AddLearner { node: NodeId(4), address: address() });
+    propose_some(&mut cluster);
+    let words = cluster.host(1).words(GROUP).to_vec();
+    assert_eq!(words.len(), 40);
+    assert_eq!(cluster.host(4).words(GROUP), words);
 }

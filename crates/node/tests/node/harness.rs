@@ -376,6 +376,7 @@ impl Host {
             heartbeat: Duration::from_millis(HEARTBEAT),
             election_timeout: Duration::from_millis(ELECTION_TIMEOUT),
             sleep_after: self.setup.sleep_after,
+            inflight_max: self.setup.limits.inflight_max,
             ..Config::new(NodeId(self.id))
         };
         let begin = Begin {
