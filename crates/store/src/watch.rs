@@ -173,7 +173,9 @@ impl WatchStream {
         let (mut bytes, mut events) = (0, 0);
         let mut mail = self.mailbox.mail();
         while bytes < bytes_max || outs.is_empty() {
-            let Some(out) = mail.outs.pop_front() else { break };
+            let Some(front) = mail.outs.front_mut() else { break };
+            let part = front.split_off_front(bytes_max.saturating_sub(bytes));
+            let Some(out) = part.or_else(|| mail.outs.pop_front()) else { break };
             bytes += out.event_bytes();
             events += out.events();
             outs.push(out);
@@ -308,7 +310,11 @@ pub(crate) fn range_of(request: &WatchCreateRequest) -> KeyRange {
 
 /// What a watch was given up to a revision, if there is anything.
 fn event_out(watch_id: i64, revision: i64, events: Vec<Bytes>) -> Option<WatchOut> {
-    (!events.is_empty()).then_some(WatchOut::Events { watch_id, revision, events })
+    (!events.is_empty()).then(|| WatchOut::Events { watch_ids: vec![watch_id], revision, events })
+}
+
+fn bytes_of(events: &[Bytes]) -> usize {
+    events.iter().map(Bytes::len).sum()
 }
 
 impl Drop for WatchStream {
@@ -391,13 +397,13 @@ pub enum WatchOut {
         /// The store's revision.
         revision: i64,
     },
-    /// Changes, in order; all changes of one revision are in one response.
+    /// Changes, in order, for each of some watches: a response each. All changes of one revision are in one response.
     Events {
-        /// The watch.
-        watch_id: i64,
+        /// The watches, which want the same.
+        watch_ids: Vec<i64>,
         /// Everything up to here has been told with it.
         revision: i64,
-        /// Each is one `events` field of a `WatchResponse`, tag and length included, shared by all watches.
+        /// Each is one `events` field of a `WatchResponse`, tag and length included.
         events: Vec<Bytes>,
     },
     /// All events up to and including `revision` were sent. `watch_id` is -1 for the whole stream.
@@ -410,20 +416,51 @@ pub enum WatchOut {
 }
 
 impl WatchOut {
+    /// How many responses it is for its client.
+    #[must_use]
+    pub fn responses(&self) -> usize {
+        match self {
+            Self::Events { watch_ids, .. } => watch_ids.len(),
+            _ => 1,
+        }
+    }
+
     fn events(&self) -> usize {
         match self {
-            Self::Events { events, .. } => events.len(),
+            Self::Events { events, .. } => events.len() * self.responses(),
             _ => 0,
         }
     }
 
-    /// How long its events are.
+    /// How long its events are, in all its responses.
     #[must_use]
     pub fn event_bytes(&self) -> usize {
         match self {
-            Self::Events { events, .. } => events.iter().map(Bytes::len).sum(),
+            Self::Events { events, .. } => bytes_of(events) * self.responses(),
             _ => 0,
         }
+    }
+
+    /// Takes as many watches out as have at most `bytes_max` bytes of events, but one at least.
+    fn split_off_front(&mut self, bytes_max: usize) -> Option<WatchOut> {
+        let Self::Events { watch_ids, revision, events } = self else { return None };
+        let some = (bytes_max / bytes_of(events).max(1)).max(1);
+        (some < watch_ids.len()).then(|| {
+            let watch_ids = watch_ids.drain(..some).collect();
+            WatchOut::Events { watch_ids, revision: *revision, events: events.clone() }
+        })
+    }
+
+    /// The same, of one watch each.
+    pub fn each(self) -> impl Iterator<Item = WatchOut> {
+        let (of_many, other) = match self {
+            Self::Events { watch_ids, revision, events } => (Some((watch_ids, revision, events)), None),
+            other => (None, Some(other)),
+        };
+        let of_one = of_many.into_iter().flat_map(|(watch_ids, revision, events)| {
+            watch_ids.into_iter().map(move |id| Self::Events { watch_ids: vec![id], revision, events: events.clone() })
+        });
+        of_one.chain(other)
     }
 }
 

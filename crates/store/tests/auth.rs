@@ -547,10 +547,10 @@ fn shown(outs: &[WatchOut]) -> Vec<String> {
         WatchOut::Canceled { watch_id, reason: CancelReason::Refused(refusal), .. } => {
             format!("{watch_id} ended: {refusal}")
         }
-        WatchOut::Events { watch_id, revision, .. } => format!("{watch_id} at {revision}"),
+        WatchOut::Events { watch_ids, revision, .. } => format!("{} at {revision}", watch_ids[0]),
         other => format!("{other:?}"),
     };
-    outs.iter().map(show).collect()
+    outs.iter().cloned().flat_map(WatchOut::each).map(|out| show(&out)).collect()
 }
 
 #[test]

@@ -77,9 +77,9 @@ fn decoded(events: &[Bytes]) -> Vec<Event> {
 
 /// The keys and revisions of all events.
 fn told(outs: &[WatchOut]) -> Vec<(String, i64)> {
-    let events =
-        outs.iter().filter_map(|out| if let WatchOut::Events { events, .. } = out { Some(events) } else { None });
-    let kvs = events.flat_map(|events| decoded(events)).map(|event| event.kv.unwrap());
+    let outs = outs.iter().cloned().flat_map(WatchOut::each);
+    let events = outs.filter_map(|out| if let WatchOut::Events { events, .. } = out { Some(events) } else { None });
+    let kvs = events.flat_map(|events| decoded(&events)).map(|event| event.kv.unwrap());
     kvs.map(|kv| (String::from_utf8(kv.key.to_vec()).unwrap(), kv.mod_revision)).collect()
 }
 
@@ -209,7 +209,7 @@ fn take_in(
     asked: &mut BTreeMap<(usize, i64), Expected>,
     obvious: &Obvious,
 ) {
-    for out in outs {
+    for out in outs.into_iter().flat_map(WatchOut::each) {
         match out {
             WatchOut::Created { watch_id, .. } => {
                 watches.insert(watch_id, asked.remove(&(place, watch_id)).unwrap());
@@ -221,8 +221,8 @@ fn take_in(
                 assert!(expected.start < oldest && expected.last < oldest);
                 expected.ended = true;
             }
-            WatchOut::Events { watch_id, revision, events } => {
-                watches.get_mut(&watch_id).unwrap().hold_against(revision, &decoded(&events), obvious);
+            WatchOut::Events { watch_ids, revision, events } => {
+                watches.get_mut(&watch_ids[0]).unwrap().hold_against(revision, &decoded(&events), obvious);
             }
             WatchOut::Progress { .. } => panic!("nobody asked"),
         }
@@ -603,10 +603,10 @@ fn a_step_of_a_catch_up_is_bounded_and_every_watch_has_its_turn() {
         while next != Next::Wait {
             let drained = stream.catch_up(&store.view(), 20_000).unwrap();
             let mut bytes = 0;
-            for out in drained.outs {
-                let WatchOut::Events { watch_id, events: more, .. } = out else { panic!("{out:?}") };
+            for out in drained.outs.into_iter().flat_map(WatchOut::each) {
+                let WatchOut::Events { watch_ids, events: more, .. } = out else { panic!("{out:?}") };
                 bytes += more.iter().map(Bytes::len).sum::<usize>();
-                events[watch_id as usize] += more.len();
+                events[watch_ids[0] as usize] += more.len();
             }
             // The last revision may go beyond, for each of the watches that share the pass.
             assert!(bytes < 25_000, "{bytes} bytes in a step");
@@ -639,7 +639,48 @@ fn a_compaction_during_a_catch_up_ends_what_has_not_come_so_far() {
         let gone = WatchOut::Canceled { watch_id: 0, reason: CancelReason::Compacted { oldest: 800 }, revision: 1_001 };
         assert_eq!(outs[0], gone);
         let of_second = first.outs.into_iter().chain(outs);
-        let of_second: Vec<_> = of_second.filter(|out| matches!(out, WatchOut::Events { watch_id: 1, .. })).collect();
+        let of_second: Vec<_> = of_second
+            .flat_map(WatchOut::each)
+            .filter(|out| matches!(out, WatchOut::Events { watch_ids, .. } if watch_ids[0] == 1))
+            .collect();
         assert_eq!(told(&of_second).len(), 102);
     }
+}
+
+#[test]
+fn watches_of_a_stream_that_want_the_same_get_it_once_and_are_cut_between_watches() {
+    let mut store = open(1 << 20, 1 << 20);
+    let (mut stream, _) = stream(&store);
+    for id in 1..=6 {
+        // Every third one wants something else.
+        let request = watch("a", if id % 2 == 0 { "b" } else { "" }, 0);
+        stream.create(&WatchCreateRequest { watch_id: id, prev_kv: id % 3 == 0, ..request });
+    }
+    stream.drain(usize::MAX);
+    put(&mut store, "a", "one");
+    put(&mut store, "a", "two");
+    let first = stream.drain(1);
+    assert!(matches!(&first.outs[..], [WatchOut::Events { watch_ids, .. }] if *watch_ids == [1]), "{first:?}");
+    assert_eq!(first.next, Next::Drain);
+    let mut outs = first.outs;
+    outs.extend(stream.drain(usize::MAX).outs);
+    let ids = outs.iter().map(|out| if let WatchOut::Events { watch_ids, .. } = out { &watch_ids[..] } else { &[] });
+    assert_eq!(ids.collect::<Vec<_>>()[..4], [&[1][..], &[2], &[3], &[4, 5]]);
+    let revisions: Vec<i64> = told(&outs).into_iter().map(|(_, revision)| revision).collect();
+    assert_eq!(revisions, [[2; 6], [3; 6]].concat());
+    assert!(stream.drain(usize::MAX).outs.is_empty());
+}
+
+#[test]
+fn the_room_of_a_stream_is_for_all_of_its_watches() {
+    let mut store = open(100, 1 << 20);
+    let (mut stream, _) = stream(&store);
+    (0..6).for_each(|_| stream.create(&watch("a", "", 0)));
+    stream.drain(usize::MAX);
+    put(&mut store, "a", "a value of some bytes");
+    let drained = stream.drain(usize::MAX);
+    let [WatchOut::Events { watch_ids, events, .. }] = &drained.outs[..] else { panic!("{drained:?}") };
+    assert_eq!(watch_ids[..], [0, 1, 2], "{} bytes each", events[0].len());
+    assert_eq!(drained.next, Next::CatchUp, "the others read it from history");
+    assert_eq!(told(&drain(&mut stream, &store)).len(), 3);
 }

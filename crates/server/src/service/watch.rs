@@ -86,7 +86,7 @@ impl Services {
                 }
             };
             next = drained.next;
-            let bytes = drained.outs.iter().map(|out| HEAD_BYTES + out.event_bytes()).sum();
+            let bytes = drained.outs.iter().map(|out| HEAD_BYTES * out.responses() + out.event_bytes()).sum();
             let mut batch = Batch::with_capacity(bytes);
             let header = self.header(0);
             for out in drained.outs {
@@ -234,15 +234,25 @@ impl Conversation {
                 add(batch, &ended(reason, response(watch_id, revision)), &[]);
             }
             WatchOut::Progress { watch_id, revision } => add(batch, &response(watch_id, revision), &[]),
-            WatchOut::Events { watch_id, revision, events } if self.fragmented.contains(&watch_id) => {
-                let head = response(watch_id, revision);
-                let parts = cut(&events, head.encoded_len(), self.fragment_bytes);
-                let last = parts.len() - 1;
-                for (place, part) in parts.into_iter().enumerate() {
-                    add(batch, &WatchResponse { fragment: place < last, ..head.clone() }, part);
+            WatchOut::Events { watch_ids, revision, events } => {
+                let common = response(0, revision).encode_to_vec();
+                for watch_id in watch_ids {
+                    if self.fragmented.contains(&watch_id) {
+                        self.respond_in_parts(&response(watch_id, revision), &events, batch);
+                    } else {
+                        let own = WatchResponse { watch_id, ..WatchResponse::default() };
+                        add_behind(batch, &common, &own, &events);
+                    }
                 }
             }
-            WatchOut::Events { watch_id, revision, events } => add(batch, &response(watch_id, revision), &events),
+        }
+    }
+
+    fn respond_in_parts(&self, head: &WatchResponse, events: &[Bytes], batch: &mut Batch) {
+        let parts = cut(events, head.encoded_len(), self.fragment_bytes);
+        let last = parts.len() - 1;
+        for (place, part) in parts.into_iter().enumerate() {
+            add(batch, &WatchResponse { fragment: place < last, ..head.clone() }, part);
         }
     }
 }
@@ -306,8 +316,14 @@ fn cut(events: &[Bytes], head_bytes: usize, bytes_max: usize) -> Vec<&[Bytes]> {
 
 /// Adds a response with its events behind it, which are encoded already: in protobuf, to append fields is to add them.
 fn add(batch: &mut Batch, head: &WatchResponse, events: &[Bytes]) {
-    let head_bytes = head.encoded_len();
-    batch.push(head_bytes + events.iter().map(Bytes::len).sum::<usize>(), |buffer| {
+    add_behind(batch, &[], head, events);
+}
+
+/// The same behind fields that are encoded already.
+fn add_behind(batch: &mut Batch, common: &[u8], head: &WatchResponse, events: &[Bytes]) {
+    let bytes = common.len() + head.encoded_len() + events.iter().map(Bytes::len).sum::<usize>();
+    batch.push(bytes, |buffer| {
+        buffer.put_slice(common);
         head.encode(buffer).expect("the buffer grows as needed");
         events.iter().for_each(|event| buffer.put_slice(event));
     });
@@ -343,8 +359,14 @@ mod tests {
         let head = WatchResponse { watch_id: 7, ..WatchResponse::default() };
         let whole = WatchResponse { events: [one.events.clone(), one.events].concat(), ..head.clone() };
         let mut batch = Batch::default();
-        add(&mut batch, &head, &[event.clone(), event]);
+        add(&mut batch, &head, &[event.clone(), event.clone()]);
         assert_eq!(batch, Batch::of(&whole.encode_to_vec()));
+
+        let header = Some(ResponseHeader { revision: 9, ..ResponseHeader::default() });
+        let common = WatchResponse { header, ..WatchResponse::default() }.encode_to_vec();
+        let mut batch = Batch::default();
+        add_behind(&mut batch, &common, &head, &[event.clone(), event]);
+        assert_eq!(batch, Batch::of(&WatchResponse { header, ..whole }.encode_to_vec()));
     }
 
     #[test]

@@ -231,9 +231,9 @@ impl Hub {
         }
         // All events that one watch gets of a revision go into one response. Sorting keeps their order.
         wanted.sort_by_key(|(watcher, place)| (Arc::as_ptr(&watcher.mailbox) as usize, watcher.watch_id, *place));
-        for group in wanted.chunk_by(|(left, _), (right, _)| left.is(&right.mailbox, right.watch_id)) {
-            let (Watcher { mailbox, watch_id }, _) = group[0];
-            if mailbox.deliver(*watch_id, revision, group.iter().map(|(_, place)| *place)) {
+        for of_one in wanted.chunk_by(|(left, _), (right, _)| Arc::ptr_eq(&left.mailbox, &right.mailbox)) {
+            let mailbox = &of_one[0].0.mailbox;
+            if mailbox.deliver(revision, of_one) {
                 to_wake.push(Arc::clone(mailbox));
             }
         }
@@ -312,16 +312,32 @@ impl Mail {
         !std::mem::replace(&mut self.woken, true)
     }
 
-    /// Adds events to what the watch has waiting.
-    pub fn push_events(&mut self, watch_id: i64, revision: i64, mut events: Vec<Bytes>) {
-        self.bytes += events.iter().map(Bytes::len).sum::<usize>();
+    /// Adds what these watches were given of a revision to what they have waiting.
+    fn push_events(&mut self, Given { watch_ids, mut events, .. }: Given, revision: i64) {
         match self.outs.back_mut() {
-            Some(WatchOut::Events { watch_id: last, revision: newest, events: waiting }) if *last == watch_id => {
+            Some(WatchOut::Events { watch_ids: last, revision: newest, events: waiting }) if *last == watch_ids => {
                 *newest = revision;
                 waiting.append(&mut events);
             }
-            _ => self.outs.push_back(WatchOut::Events { watch_id, revision, events }),
+            _ => self.outs.push_back(WatchOut::Events { watch_ids, revision, events }),
         }
+    }
+}
+
+/// What some watches of a stream are given of a revision.
+struct Given {
+    watch_ids: Vec<i64>,
+    /// Which of its events, and in which form.
+    places: Vec<usize>,
+    with_previous: bool,
+    events: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Given {
+    fn new(places: Vec<usize>, with_previous: bool, events: Vec<Bytes>) -> Self {
+        let bytes = events.iter().map(Bytes::len).sum();
+        Self { watch_ids: Vec::new(), places, with_previous, events, bytes }
     }
 }
 
@@ -370,39 +386,53 @@ impl Mailbox {
         self.wake_if(wake);
     }
 
-    /// Takes in the events of one revision for one watch, or leaves them to history if there is no room for them.
-    /// Returns whether the owner has to be woken.
-    fn deliver(&self, watch_id: i64, revision: &mut [impl Encode], places: impl Iterator<Item = usize>) -> bool {
-        let mut mail = self.mail();
-        let full = mail.bytes >= self.bytes_max;
-        let Mail { watches, behind, .. } = &mut *mail;
-        let Some(watch) = watches.get_mut(&watch_id) else { return false };
+    /// Takes in the events of one revision for the watches that are to have them, in the order of their ids, or leaves them
+    /// to history where there is no room for them. Returns whether the owner has to be woken.
+    fn deliver(&self, revision: &mut [impl Encode], wanted: &[(&Watcher, usize)]) -> bool {
         let main = revision[0].revision();
-        if main < watch.next || behind.contains(&watch_id) {
-            return false;
-        }
-        let mut events = Vec::new();
-        for place in places {
-            let event = &mut revision[place];
-            if !watch.wants(event.is_deletion()) {
+        let mut mail = self.mail();
+        let Mail { bytes, watches, behind, .. } = &mut *mail;
+        let mut given: Vec<Given> = Vec::new();
+        let (mut has_come, mut places) = (false, Vec::new());
+        for of_one in wanted.chunk_by(|(left, _), (right, _)| left.watch_id == right.watch_id) {
+            let watch_id = of_one[0].0.watch_id;
+            let Some(watch) = watches.get_mut(&watch_id) else { continue };
+            if main < watch.next || behind.contains(&watch_id) {
                 continue;
             }
-            let encoded = if full { None } else { event.encoded(watch.prev_kv) };
-            let Some(encoded) = encoded else {
-                watch.next = main;
-                behind.insert(watch_id);
-                self.measures.slow_watches.add(1);
-                return !std::mem::replace(&mut mail.woken, true);
-            };
-            events.push(encoded);
+            places.clear();
+            let all = of_one.iter().map(|(_, place)| *place);
+            places.extend(all.filter(|place| watch.wants(revision[*place].is_deletion())));
+            if places.is_empty() {
+                continue;
+            }
+            has_come = true;
+            // Most watches of a stream want what the one before them wants.
+            let is_it = |given: &Given| given.places == places && given.with_previous == watch.prev_kv;
+            let has_room = *bytes < self.bytes_max;
+            if has_room && !given.last().is_some_and(is_it) {
+                let encoded = places.iter().map(|place| revision[*place].encoded(watch.prev_kv));
+                let events = encoded.collect::<Option<Vec<Bytes>>>();
+                given.extend(events.map(|events| Given::new(places.clone(), watch.prev_kv, events)));
+            }
+            match given.last_mut().filter(|last| has_room && is_it(last)) {
+                Some(last) => {
+                    last.watch_ids.push(watch_id);
+                    *bytes += last.bytes;
+                    watch.next = main + 1;
+                    watch.told = true;
+                }
+                None => {
+                    watch.next = main;
+                    behind.insert(watch_id);
+                    self.measures.slow_watches.add(1);
+                }
+            }
         }
-        if events.is_empty() {
-            return false;
+        for given in given {
+            self.measures.pending_events.add(given.watch_ids.len() * given.events.len());
+            mail.push_events(given, main);
         }
-        watch.next = main + 1;
-        watch.told = true;
-        self.measures.pending_events.add(events.len());
-        mail.push_events(watch_id, main, events);
-        !std::mem::replace(&mut mail.woken, true)
+        has_come && !std::mem::replace(&mut mail.woken, true)
     }
 }

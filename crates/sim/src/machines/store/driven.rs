@@ -11,7 +11,7 @@ use vlot_node::state_machine::{Command, StateMachine};
 use vlot_raft::id::{LogId, LogIndex};
 use vlot_raft::invariants::Violation;
 use vlot_store::view::View;
-use vlot_store::watch::{Next, WatchStream};
+use vlot_store::watch::{Next, WatchOut, WatchStream};
 
 use super::applied_order::AppliedOrder;
 use super::history::{History, OpId, Outcome, Place, Way};
@@ -328,8 +328,8 @@ impl Driven {
         let Home { machine, stream, view, .. } = &mut self.homes[place];
         let view = view.take().unwrap_or_else(|| machine.store().view());
         let drained = stream.catch_up(&view, bytes_max).expect("history can be read");
-        for out in &drained.outs {
-            deliver(Moment(self.now), out, self.watchers.iter_mut().skip(place).step_by(MACHINES));
+        for out in drained.outs.into_iter().flat_map(WatchOut::each) {
+            deliver(Moment(self.now), &out, self.watchers.iter_mut().skip(place).step_by(MACHINES));
         }
         drained.next != Next::Wait
     }

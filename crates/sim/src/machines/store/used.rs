@@ -19,7 +19,7 @@ use vlot_store::command::Command;
 use vlot_store::refusal::Refusal;
 use vlot_store::store::Applied;
 use vlot_store::view::View;
-use vlot_store::watch::WatchStream;
+use vlot_store::watch::{WatchOut, WatchStream};
 
 use super::applied_order::AppliedOrder;
 use super::history::{self, History, OpId, Outcome, Record, Reply};
@@ -99,8 +99,8 @@ impl Machine {
         if !self.batches.is_multiple_of(3) {
             let view = self.view.take().unwrap_or_else(|| self.store.store().view());
             let drained = self.stream.catch_up(&view, 400).expect("history can be read");
-            for out in &drained.outs {
-                deliver(Moment::NEVER, out, watchers.iter_mut());
+            for out in drained.outs.into_iter().flat_map(WatchOut::each) {
+                deliver(Moment::NEVER, &out, watchers.iter_mut());
             }
         } else {
             // And what it reads is not always of the last moment.

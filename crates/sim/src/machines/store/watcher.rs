@@ -206,17 +206,17 @@ pub fn deliver<'a>(now: Moment, out: &WatchOut, watchers: impl Iterator<Item = &
     }
 }
 
-/// The watch that a response is for, -1 for all of a stream, and what it says.
+/// The watch that a response is for, -1 for all of a stream, and what it says. `out` is of one watch.
 fn told_by(out: &WatchOut) -> (i64, Told) {
     match out {
         WatchOut::Created { watch_id, revision } => (*watch_id, Told::Created { revision: *revision }),
         WatchOut::NotCreated { reason, .. } => unreachable!("a watch that can be made was not: {reason:?}"),
         WatchOut::Canceled { watch_id, reason, .. } => (*watch_id, Told::Canceled { reason: reason.clone() }),
         WatchOut::Progress { watch_id, revision } => (*watch_id, Told::Progress { revision: *revision }),
-        WatchOut::Events { watch_id, revision, events } => {
+        WatchOut::Events { watch_ids, revision, events } => {
             let bytes: Vec<u8> = events.iter().flatten().copied().collect();
             let response = WatchResponse::decode(&bytes[..]).expect("events are fields of a response");
-            (*watch_id, Told::Events { revision: *revision, events: response.events, is_fragment: false })
+            (watch_ids[0], Told::Events { revision: *revision, events: response.events, is_fragment: false })
         }
     }
 }

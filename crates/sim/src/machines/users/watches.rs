@@ -198,7 +198,7 @@ impl Watches {
     fn take(&mut self, store: &Store) -> Result<Next, Violation> {
         let view = self.view.take().unwrap_or_else(|| store.view());
         let drained = self.stream.catch_up(&view, PIECE_BYTES).expect("a store in memory can be read");
-        drained.outs.into_iter().try_for_each(|out| self.hear(out))?;
+        drained.outs.into_iter().flat_map(WatchOut::each).try_for_each(|out| self.hear(out))?;
         Ok(drained.next)
     }
 
@@ -207,8 +207,8 @@ impl Watches {
             WatchOut::NotCreated { reason, .. } => return self.not_created(reason),
             WatchOut::Created { watch_id, .. }
             | WatchOut::Canceled { watch_id, .. }
-            | WatchOut::Events { watch_id, .. }
             | WatchOut::Progress { watch_id, .. } => (watch_id, out),
+            WatchOut::Events { ref watch_ids, .. } => (watch_ids[0], out),
         };
         let client = usize::try_from(watch_id - 1).ok().and_then(|place| self.clients.get_mut(place));
         let Some(client) = client else {
