@@ -36,6 +36,7 @@ pub struct GroupFound {
 
 /// Why a node cannot go on alone with a group.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum CannotRecover {
     /// The log holds a configuration that this version does not know.
     BadConfiguration {

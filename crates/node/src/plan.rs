@@ -25,6 +25,7 @@ pub struct Observed {
 
 /// What a change of members would do. Its text is for an operator, a sentence a line.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Plan {
     /// As it is.
     pub before: Phase,
@@ -72,6 +73,7 @@ pub struct Majority {
 
 /// Why a change would be refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum PlanRefused {
     /// By consensus.
     Change(ChangeRefused),
@@ -81,6 +83,7 @@ pub enum PlanRefused {
 
 /// What should be thought over.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Warning {
     /// Fewer failures are survived than before.
     SurvivesFewer {

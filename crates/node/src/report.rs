@@ -22,6 +22,7 @@ const LAG_ENTRIES_MAX: u64 = 10_000;
 
 /// Where a group stands on this node.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Report {
     /// The group.
     pub group: GroupId,
@@ -61,6 +62,7 @@ pub struct Report {
 
 /// What a node knows of one peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct PeerReport {
     /// The peer.
     pub node: NodeId,
@@ -78,6 +80,7 @@ pub struct PeerReport {
 
 /// What a leader knows of a peer's log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Replication {
     /// Both logs agree up to here, durably on the peer.
     pub matched: LogIndex,
@@ -95,6 +98,7 @@ pub struct Replication {
 
 /// Something that is wrong with a group on this node.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Reason {
     /// The state machine has stopped.
     Fenced(Arc<Fence>),

@@ -16,6 +16,7 @@ use crate::net::{self, LinkFigures, Net, Refusal};
 
 /// What a node has measured since it was opened.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Figures {
     /// What became of writes to the log.
     pub log: LogFigures,

@@ -54,6 +54,7 @@ pub struct Recovered {
 
 /// Why a node does not go on alone. Its directory is as it was.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum RecoverError {
     /// It was not confirmed that writes may be lost.
     NotConfirmed {

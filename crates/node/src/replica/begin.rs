@@ -173,6 +173,7 @@ impl Replica {
 
 /// Why a replica cannot go on from what its log and its state machine hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum CannotBegin {
     /// The state machine has applied what the log does not have, or has under another name.
     LogIsBehind {

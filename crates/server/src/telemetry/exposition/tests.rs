@@ -1,6 +1,6 @@
 //! The names that dashboards and alerts use, held against what is told, and what is told against Prometheus' format.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use vlot::NodeId;
@@ -159,12 +159,10 @@ fn all() -> String {
     let link =
         LinkFigures { losses: 1, unsent_frames: 1, bad_frames: 1, round_trips: some(), ..LinkFigures::default() };
     let transfer = || TransferFigures { under_way: 1, failures: 1, successes: some() };
-    let figures = vlot::Figures {
-        links: BTreeMap::from([(NodeId(2), link)]),
-        sent: BTreeMap::from([(NodeId(2), transfer())]),
-        received: BTreeMap::from([(NodeId(2), transfer())]),
-        ..vlot::Figures::default()
-    };
+    let mut figures = vlot::Figures::default();
+    figures.links.insert(NodeId(2), link);
+    figures.sent.insert(NodeId(2), transfer());
+    figures.received.insert(NodeId(2), transfer());
     let members = [1, 2].map(|id| Member { id, ..Member::default() }).to_vec();
     let standing = Standing { own: 1, members, ..Standing::default() };
     let mut text = Exposition::default();
