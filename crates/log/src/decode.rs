@@ -228,6 +228,7 @@ fn length(of: &'static str, expected: usize, found: usize) -> Flaw {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aligned::AlignedBytes;
     use crate::disk::sim::Rng;
     use crate::encode::Encoder;
     use crate::record::{Entry, Write};
@@ -299,7 +300,7 @@ mod tests {
     #[test]
     fn room_for_the_end_of_a_segment_is_kept() {
         let marked = |bytes_behind: usize| {
-            let mut out = Vec::new();
+            let mut out = AlignedBytes::default();
             let (segment, stamp, previous) = (1, STAMP, 9);
             Encoder { out: &mut out, start: 64, segment, stamp, durable: 64, previous }.mark(0);
             let mut segment = vec![0; 64];
@@ -315,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_record_decodes_to_what_was_encoded() {
-        let mut out = Vec::new();
+        let mut out = AlignedBytes::default();
         let mut encoder = Encoder { out: &mut out, start: 64, segment: 1, stamp: STAMP, durable: 64, previous: 9 };
         let entry = |index, payload| Entry { id: LogId::new(4, index), payload: Bytes::from_static(payload) };
         let entries = vec![entry(8, b"one"), entry(9, b""), entry(10, b"three")];

@@ -61,8 +61,9 @@ pub trait Disk {
     /// Writes all of `bytes` at `offset`.
     fn write_at(&mut self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// The same for whole sectors, which a sync is to follow at once: offset and length are multiples of 512 bytes. A disk whose
-    /// system writes more than it is given, pages say, may go past it; by default it does not.
+    /// The same for whole sectors, which a sync is to follow at once: offset and length are multiples of 512 bytes, and in memory
+    /// they begin at a multiple of 4096. A disk whose system writes more than it is given, pages say, may go past it; by default it
+    /// does not.
     fn write_sectors(&mut self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.write_at(file, bytes, offset)
     }

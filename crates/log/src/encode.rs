@@ -2,6 +2,7 @@
 //!
 //! Owns how each kind of record is written. Must not know of files, nor of what a term or a vote means.
 
+use crate::aligned::AlignedBytes;
 use crate::entry_range::Position;
 use crate::layout::{
     ALIGN, APPEND, APPEND_BYTES, BEGIN, BEGIN_BYTES, END, FIRST_SEGMENT, FIRST_SEGMENT_BYTES, HEADER_BYTES, Header,
@@ -57,7 +58,7 @@ fn record_bytes(body: u64) -> u64 {
 /// Writes records one after the other into a buffer that is to stand at one place of a segment.
 pub(crate) struct Encoder<'a> {
     /// The records. Its first byte will be at `start`.
-    pub out: &'a mut Vec<u8>,
+    pub out: &'a mut AlignedBytes,
     /// Where in the segment.
     pub start: u32,
     /// The segment's sequence number.
@@ -135,7 +136,7 @@ impl Encoder<'_> {
     /// Says nothing but what every record says: what was durable when it was written. The body is so many zeros.
     pub(crate) fn mark(&mut self, zeros: u32) {
         let at = self.begin();
-        self.out.resize(self.out.len() + zeros as usize, 0);
+        self.out.resize(self.out.len() + zeros as usize);
         self.finish(at, MARK, GroupId(0), 0);
     }
 
@@ -183,7 +184,7 @@ impl Encoder<'_> {
 
     fn begin(&mut self) -> usize {
         let at = self.out.len();
-        self.out.resize(at + HEADER_BYTES, 0);
+        self.out.resize(at + HEADER_BYTES);
         at
     }
 
@@ -200,7 +201,7 @@ impl Encoder<'_> {
         };
         let (bytes, crc) = header.encode(self.stamp, self.start + at as u32);
         self.out[at..body].copy_from_slice(&bytes);
-        self.out.resize(self.out.len().next_multiple_of(ALIGN), 0);
+        self.out.resize(self.out.len().next_multiple_of(ALIGN));
         self.previous = crc;
     }
 }

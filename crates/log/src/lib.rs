@@ -63,6 +63,7 @@
 //! in memory as well, [`disk::memory`], or where you like: [`disk::conformance`] tries a disk of your own.
 //! `docs/disk-format.md` describes the files byte by byte.
 
+mod aligned;
 pub mod damage;
 mod decode;
 pub mod disk;

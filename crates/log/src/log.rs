@@ -4,6 +4,7 @@
 //! and no queue: one owner calls it. Must not know what a term or a vote is for.
 
 use self::room::For;
+use crate::aligned::AlignedBytes;
 use crate::damage;
 use crate::disk::Disk;
 use crate::encode::Encoder;
@@ -92,7 +93,7 @@ pub struct Log<D: Disk> {
     /// What the sector has in which the records end, in front of their end: it is written again with what comes next, so that
     /// each write is of whole sectors.
     begun_sector: Vec<u8>,
-    buffer: Vec<u8>,
+    buffer: AlignedBytes,
     /// Bytes of records that were written since it was opened.
     written: u64,
     /// In which segment the search for what is needed is under way, and how far it has come.
@@ -136,7 +137,7 @@ impl<D: Disk> Log<D> {
             marked: found.tail.offset,
             is_full: false,
             begun_sector: Vec::new(),
-            buffer: Vec::new(),
+            buffer: AlignedBytes::default(),
             written: 0,
             search: (0, Cursor::default()),
             pending_delete: VecDeque::new(),
@@ -180,6 +181,7 @@ impl<D: Disk> Log<D> {
             self.begin_current_version(bytes, what)?;
         }
         self.make_room_for(bytes, what)?;
+        self.reserve(bytes);
         self.encode(|encoder, index| writes.iter().for_each(|write| put(write, encoder, index)));
         self.write_buffer()?;
         if writes.iter().any(|write| matches!(write, Write::Vote { .. })) {
@@ -263,6 +265,13 @@ impl<D: Disk> Log<D> {
         self.tail.previous = self.encode_at(self.tail_sector(), records);
     }
 
+    /// Finds room in the buffer for records of so many bytes, so that it is not moved while they are added.
+    fn reserve(&mut self, bytes: u64) {
+        self.buffer.clear();
+        // Fits: a write is far shorter than a segment may be. Besides there is a sector that has begun, and the rest of one.
+        self.buffer.reserve(bytes as usize + 2 * SECTOR_BYTES as usize);
+    }
+
     /// Where the sector begins in which the records end.
     fn tail_sector(&self) -> u32 {
         self.tail.offset - self.tail.offset % SECTOR_BYTES
@@ -293,7 +302,7 @@ impl<D: Disk> Log<D> {
         if end > segment.filled {
             segment.filled =
                 if bytes < LARGE_WRITE_BYTES { end.next_multiple_of(FILL_BYTES).min(segment.bytes) } else { end };
-            self.buffer.resize((segment.filled - start) as usize, 0);
+            self.buffer.resize((segment.filled - start) as usize);
         }
         self.write_records_upto(end)
     }
@@ -309,7 +318,7 @@ impl<D: Disk> Log<D> {
         self.begun_sector.clear();
         self.begun_sector.extend_from_slice(&self.buffer[(begun - start) as usize..(end - start) as usize]);
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
-            self.buffer = Vec::new();
+            self.buffer = AlignedBytes::default();
         }
         if let Err(error) = done {
             return Err(self.fail("write", self.segments[last].sequence, &error));
@@ -322,7 +331,7 @@ impl<D: Disk> Log<D> {
     /// Ends the buffer with a sector, of which the rest is zeros. Nothing that is there is needed: behind the last record stands
     /// no other of this segment, but for a loose mark, which has a sector of its own.
     fn fill_sector(&mut self) {
-        self.buffer.resize(self.buffer.len().next_multiple_of(SECTOR_BYTES as usize), 0);
+        self.buffer.resize(self.buffer.len().next_multiple_of(SECTOR_BYTES as usize));
     }
 
     /// Reads what the sector has in which the records end.

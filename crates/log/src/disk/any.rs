@@ -65,154 +65,92 @@ fn typed<F: 'static>(file: &AnyFile) -> io::Result<&F> {
     file.0.downcast_ref().ok_or_else(of_another)
 }
 
+/// All that is asked of a directory, passed on to the one within: it gets a file as `$as_typed`, and one that it has made is given
+/// back as `$as_any`.
+macro_rules! passed_on {
+    ($file:ident => $as_typed:expr, $made:ident => $as_any:expr) => {
+        type File = AnyFile;
+
+        fn list(&mut self) -> io::Result<Vec<String>> {
+            self.0.list()
+        }
+
+        fn create(&mut self, name: &str) -> io::Result<AnyFile> {
+            let $made = self.0.create(name)?;
+            Ok($as_any)
+        }
+
+        fn open(&mut self, name: &str) -> io::Result<AnyFile> {
+            let $made = self.0.open(name)?;
+            Ok($as_any)
+        }
+
+        fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+
+        fn remove(&mut self, name: &str) -> io::Result<()> {
+            self.0.remove(name)
+        }
+
+        fn sync_dir(&mut self) -> io::Result<()> {
+            self.0.sync_dir()
+        }
+
+        fn preallocate(&mut self, $file: &AnyFile, bytes: u64) -> io::Result<()> {
+            self.0.preallocate($as_typed, bytes)
+        }
+
+        fn shorten(&mut self, $file: &AnyFile, bytes: u64) -> io::Result<()> {
+            self.0.shorten($as_typed, bytes)
+        }
+
+        fn len(&self, $file: &AnyFile) -> io::Result<u64> {
+            self.0.len($as_typed)
+        }
+
+        fn read_ahead(&mut self, name: &str) {
+            self.0.read_ahead(name);
+        }
+
+        fn read_at(&self, $file: &AnyFile, into: &mut [u8], offset: u64) -> io::Result<()> {
+            self.0.read_at($as_typed, into, offset)
+        }
+
+        fn write_at(&mut self, $file: &AnyFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+            self.0.write_at($as_typed, bytes, offset)
+        }
+
+        fn write_sectors(&mut self, $file: &AnyFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+            self.0.write_sectors($as_typed, bytes, offset)
+        }
+
+        fn sync_data(&mut self, $file: &AnyFile) -> io::Result<()> {
+            self.0.sync_data($as_typed)
+        }
+
+        fn salt(&mut self) -> u64 {
+            self.0.salt()
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path(name)
+        }
+
+        fn free_bytes(&self) -> Option<u64> {
+            self.0.free_bytes()
+        }
+
+        fn is_prompt(&self) -> bool {
+            self.0.is_prompt()
+        }
+    };
+}
+
 impl<D: Disk<File: Send + 'static>> Disk for Typed<D> {
-    type File = AnyFile;
-
-    fn list(&mut self) -> io::Result<Vec<String>> {
-        self.0.list()
-    }
-
-    fn create(&mut self, name: &str) -> io::Result<AnyFile> {
-        Ok(AnyFile(Box::new(self.0.create(name)?)))
-    }
-
-    fn open(&mut self, name: &str) -> io::Result<AnyFile> {
-        Ok(AnyFile(Box::new(self.0.open(name)?)))
-    }
-
-    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn remove(&mut self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-
-    fn sync_dir(&mut self) -> io::Result<()> {
-        self.0.sync_dir()
-    }
-
-    fn preallocate(&mut self, file: &AnyFile, bytes: u64) -> io::Result<()> {
-        self.0.preallocate(typed(file)?, bytes)
-    }
-
-    fn shorten(&mut self, file: &AnyFile, bytes: u64) -> io::Result<()> {
-        self.0.shorten(typed(file)?, bytes)
-    }
-
-    fn len(&self, file: &AnyFile) -> io::Result<u64> {
-        self.0.len(typed(file)?)
-    }
-
-    fn read_ahead(&mut self, name: &str) {
-        self.0.read_ahead(name);
-    }
-
-    fn read_at(&self, file: &AnyFile, into: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_at(typed(file)?, into, offset)
-    }
-
-    fn write_at(&mut self, file: &AnyFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(typed(file)?, bytes, offset)
-    }
-
-    fn write_sectors(&mut self, file: &AnyFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_sectors(typed(file)?, bytes, offset)
-    }
-
-    fn sync_data(&mut self, file: &AnyFile) -> io::Result<()> {
-        self.0.sync_data(typed(file)?)
-    }
-
-    fn salt(&mut self) -> u64 {
-        self.0.salt()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path(name)
-    }
-
-    fn free_bytes(&self) -> Option<u64> {
-        self.0.free_bytes()
-    }
-
-    fn is_prompt(&self) -> bool {
-        self.0.is_prompt()
-    }
+    passed_on!(file => typed(file)?, made => AnyFile(Box::new(made)));
 }
 
 impl Disk for AnyDisk {
-    type File = AnyFile;
-
-    fn list(&mut self) -> io::Result<Vec<String>> {
-        self.0.list()
-    }
-
-    fn create(&mut self, name: &str) -> io::Result<AnyFile> {
-        self.0.create(name)
-    }
-
-    fn open(&mut self, name: &str) -> io::Result<AnyFile> {
-        self.0.open(name)
-    }
-
-    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn remove(&mut self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-
-    fn sync_dir(&mut self) -> io::Result<()> {
-        self.0.sync_dir()
-    }
-
-    fn preallocate(&mut self, file: &AnyFile, bytes: u64) -> io::Result<()> {
-        self.0.preallocate(file, bytes)
-    }
-
-    fn shorten(&mut self, file: &AnyFile, bytes: u64) -> io::Result<()> {
-        self.0.shorten(file, bytes)
-    }
-
-    fn len(&self, file: &AnyFile) -> io::Result<u64> {
-        self.0.len(file)
-    }
-
-    fn read_ahead(&mut self, name: &str) {
-        self.0.read_ahead(name);
-    }
-
-    fn read_at(&self, file: &AnyFile, into: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_at(file, into, offset)
-    }
-
-    fn write_at(&mut self, file: &AnyFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(file, bytes, offset)
-    }
-
-    fn write_sectors(&mut self, file: &AnyFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_sectors(file, bytes, offset)
-    }
-
-    fn sync_data(&mut self, file: &AnyFile) -> io::Result<()> {
-        self.0.sync_data(file)
-    }
-
-    fn salt(&mut self) -> u64 {
-        self.0.salt()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path(name)
-    }
-
-    fn free_bytes(&self) -> Option<u64> {
-        self.0.free_bytes()
-    }
-
-    fn is_prompt(&self) -> bool {
-        self.0.is_prompt()
-    }
+    passed_on!(file => file, file => file);
 }

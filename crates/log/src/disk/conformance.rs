@@ -18,6 +18,7 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 
+use crate::aligned::AlignedBytes;
 use crate::disk::Disk;
 use crate::disk::sim::Rng;
 
@@ -116,7 +117,9 @@ fn sectors_are_bytes_like_others<D: Disk + Clone>(mut disk: D) {
     disk.write_at(&file, &expected, 0).expect("a file is written");
     for (seed, offset, bytes) in [(6, 0, 512), (7, 1024, 1536), (8, 4096, 16_384), (9, 7680, 512), (10, 20_480, 512)] {
         let (sectors, others) = (noise(seed, bytes), noise(seed + 10, 700));
-        disk.write_sectors(&file, &sectors, offset as u64).expect("sectors are written");
+        let mut aligned = AlignedBytes::default();
+        aligned.extend_from_slice(&sectors);
+        disk.write_sectors(&file, &aligned, offset as u64).expect("sectors are written");
         expected[offset..offset + bytes].copy_from_slice(&sectors);
         let found = content(&mut disk, "sectors");
         assert!(found == expected, "sectors: they are read as they were written, at {offset}");

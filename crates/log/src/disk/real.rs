@@ -2,6 +2,7 @@
 //!
 //! Owns the directory's lock, so that two processes never write one log. Knows nothing of what is in the files.
 
+use crate::aligned::is_aligned;
 use crate::disk::Disk;
 use rustix::fs::{Advice, CWD, FallocateFlags, OFlags, RenameFlags, fadvise, fallocate, renameat_with, statvfs};
 use rustix::io::Errno;
@@ -16,8 +17,6 @@ use std::sync::Arc;
 /// Held locked for as long as the directory is in use.
 const LOCK: &str = "LOCK";
 
-/// Where memory must begin that a disk reads by itself: enough for any.
-const ALIGNED_BYTES: usize = 4096;
 /// Writes that are longer than this go by way of the system's pages: that they are whole makes no difference.
 const DIRECT_BYTES_MAX: usize = 1 << 20;
 
@@ -30,7 +29,8 @@ pub struct RealDisk {
     place: PathBuf,
     /// Open for as long as the lock is to be held.
     _lock: Arc<File>,
-    sectors: Sectors,
+    /// Whether the disk has refused to be written to past the system's pages: its sectors may be longer than ours.
+    refuses_direct: bool,
 }
 
 /// A file of a [`RealDisk`].
@@ -39,14 +39,6 @@ pub struct RealFile {
     paged: File,
     /// The same file, past the system's pages; `None` where the file system has no such way.
     direct: Option<File>,
-}
-
-/// Where sectors lie for a disk to take from memory itself.
-#[derive(Debug, Default)]
-struct Sectors {
-    memory: Vec<u8>,
-    /// Whether a disk has refused to: its sectors may be longer than ours.
-    is_refused: bool,
 }
 
 /// Why a directory cannot be used.
@@ -74,7 +66,7 @@ impl RealDisk {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, DirError> {
         let dir = dir.into();
         match take(&dir) {
-            Ok(lock) => Ok(Self { place: dir, _lock: Arc::new(lock), sectors: Sectors::default() }),
+            Ok(lock) => Ok(Self { place: dir, _lock: Arc::new(lock), refuses_direct: false }),
             Err(TryLockError::WouldBlock) => Err(DirError::Locked { dir }),
             Err(TryLockError::Error(error)) => Err(DirError::Io { dir, error }),
         }
@@ -86,32 +78,21 @@ impl RealDisk {
         let direct = OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits() as i32).open(&path).ok();
         Ok(RealFile { paged, direct })
     }
-}
 
-impl Sectors {
-    /// Writes whole sectors past the system's pages. `false` if that is not possible, and it has to be done in another way.
-    fn write(&mut self, file: &RealFile, bytes: &[u8], offset: u64) -> io::Result<bool> {
-        let Some(direct) = file.direct.as_ref().filter(|_| !self.is_refused && bytes.len() <= DIRECT_BYTES_MAX) else {
+    /// Writes whole sectors from where they are, past the system's pages. `false` if that is not possible, and it has to be done
+    /// in another way.
+    fn write_direct(&mut self, file: &RealFile, bytes: &[u8], offset: u64) -> io::Result<bool> {
+        let is_possible = !self.refuses_direct && bytes.len() <= DIRECT_BYTES_MAX && is_aligned(bytes);
+        let Some(direct) = file.direct.as_ref().filter(|_| is_possible) else {
             return Ok(false);
         };
-        self.memory.resize(self.memory.len().max(bytes.len() + ALIGNED_BYTES), 0);
-        let begin = self.memory.as_ptr().align_offset(ALIGNED_BYTES);
-        let aligned = &mut self.memory[begin..begin + bytes.len()];
-        aligned.copy_from_slice(bytes);
-        match direct.write_all_at(aligned, offset) {
+        match direct.write_all_at(bytes, offset) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
-                self.is_refused = true;
+                self.refuses_direct = true;
                 Ok(false)
             }
             done => done.map(|()| true),
         }
-    }
-}
-
-impl Clone for Sectors {
-    /// For another thread: it has memory of its own.
-    fn clone(&self) -> Self {
-        Self { memory: Vec::new(), is_refused: self.is_refused }
     }
 }
 
@@ -213,7 +194,7 @@ impl Disk for RealDisk {
     }
 
     fn write_sectors(&mut self, file: &RealFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.sectors.write(file, bytes, offset)? { Ok(()) } else { self.write_at(file, bytes, offset) }
+        if self.write_direct(file, bytes, offset)? { Ok(()) } else { self.write_at(file, bytes, offset) }
     }
 
     fn sync_data(&mut self, file: &RealFile) -> io::Result<()> {
@@ -278,6 +259,7 @@ impl std::error::Error for DirError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aligned::AlignedBytes;
 
     #[test]
     fn a_file_system_tells_what_is_free() {
@@ -304,10 +286,18 @@ mod tests {
         let mut disk = RealDisk::open(&dir).expect("a new directory");
         let file = disk.create("file").expect("there is room");
         let content = || fs::read(dir.join("file")).expect("it is there");
-        disk.write_sectors(&file, &[1; 1024], 0).expect("there is room");
-        let is_direct = file.direct.is_some() && !disk.sectors.is_refused;
-        disk.write_sectors(&file, &[2; 512], 100).expect("there is room");
-        assert!(!is_direct || disk.sectors.is_refused);
+        let aligned = |byte, length| {
+            let mut aligned = AlignedBytes::default();
+            aligned.extend_from_slice(&vec![byte; length]);
+            aligned
+        };
+        disk.write_sectors(&file, &aligned(1, 1024), 0).expect("there is room");
+        let is_direct = file.direct.is_some() && !disk.refuses_direct;
+        // From here no disk can take it, which is not the disk's fault.
+        disk.write_sectors(&file, &aligned(1, 1536)[8..520], 512).expect("there is room");
+        assert_eq!(is_direct, file.direct.is_some() && !disk.refuses_direct);
+        disk.write_sectors(&file, &aligned(2, 512), 100).expect("there is room");
+        assert!(!is_direct || disk.refuses_direct);
         assert_eq!(content(), [&[1; 100][..], &[2; 512], &[1; 412]].concat());
         disk.write_sectors(&file, &[3; DIRECT_BYTES_MAX + 512], 512).expect("there is room");
         assert_eq!((content().len(), content()[512..] == [3; DIRECT_BYTES_MAX + 512]), (DIRECT_BYTES_MAX + 1024, true));
