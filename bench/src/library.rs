@@ -206,7 +206,7 @@ fn measure(peer: Peer, layers: Layers, clients: usize, plan: &Plan) -> Outcome<L
     match peer {
         Peer::Vlot => {
             let cluster = servers.block_on(vlot::Cluster::start(layers, &plan.dir))?;
-            let load = callers.block_on(load::run(cluster.leader(), clients, plan.turn))?;
+            let load = callers.block_on(load::run(cluster.leader(callers.handle()), clients, plan.turn))?;
             servers.block_on(cluster.stop());
             Ok(load)
         }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::runtime::Handle;
 use vlot::net::Listen;
 use vlot::net::memory::Hub;
 use vlot::storage::MemoryDisk;
@@ -138,8 +139,9 @@ impl Cluster {
         Ok(Self { nodes, leader, _scratch: scratch })
     }
 
-    pub(super) fn leader(&self) -> Leader {
-        self.leader.clone()
+    /// For clients on this runtime, which is not that of the nodes.
+    pub(super) fn leader(&self, clients: &Handle) -> Leader {
+        Leader(self.leader.0.for_runtime(clients))
     }
 
     pub(super) async fn stop(self) {

@@ -68,6 +68,19 @@ impl EntryRange {
         self.positions.push_back(position);
     }
 
+    /// Adds the next entries. Their terms must not fall, nor be before the last one's.
+    pub(crate) fn append(&mut self, terms: impl Iterator<Item = Term>, positions: Vec<Position>) {
+        let mut terms = terms.peekable();
+        while let Some(term) = terms.next() {
+            let mut count = 1;
+            while terms.next_if_eq(&term).is_some() {
+                count += 1;
+            }
+            self.runs.push(term, count);
+        }
+        self.positions.extend(positions);
+    }
+
     /// The entry at `index`, which must be in the range, is here now. Returns where it was.
     pub(crate) fn place(&mut self, index: LogIndex, position: Position) -> Position {
         let at = index.since(self.runs.after().index.next()) as usize;

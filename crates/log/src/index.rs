@@ -190,9 +190,12 @@ impl Group {
         self.entries.cut_after(index, |entry| live.remove_entry(&entry));
     }
 
-    pub(crate) fn push(&mut self, term: Term, position: Position, live: &mut Live) {
-        self.entries.push(term, position);
-        live.add_entry(&position);
+    /// Adds the next entries, which stand in one segment, at these positions.
+    pub(crate) fn append(&mut self, entries: &[Entry], positions: Vec<Position>, live: &mut Live) {
+        if let Some(Position { segment, .. }) = positions.first() {
+            live.add(*segment, positions.iter().map(entry_bytes).sum());
+        }
+        self.entries.append(entries.iter().map(|entry| entry.id.term), positions);
     }
 
     /// An entry of the log is here now.

@@ -356,7 +356,9 @@ fn put(write: &Write, encoder: &mut Encoder<'_>, index: &mut Index) {
             let group = groups.entry(*id).or_default();
             assert_appendable(*id, group, *after, entries);
             group.cut_after(*after, live);
-            encoder.append(*id, *after, entries, |entry, position| group.push(entry.id.term, position, live));
+            let mut positions = Vec::with_capacity(entries.len());
+            encoder.append(*id, *after, entries, |_, position| positions.push(position));
+            group.append(entries, positions, live);
         }
         Write::LogStart { group: id, after, note } => {
             let group = groups.entry(*id).or_default();

@@ -7,8 +7,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use vlot_node::input::Input;
 use vlot_node::state_machine::StateMachine;
 
@@ -52,7 +53,8 @@ impl<S: StateMachine> Callers<S> {
             reads: Arc::new(Waiters::new(runtime.clone())),
             bell: Arc::clone(&bell),
         });
-        runtime.spawn(turns(Arc::downgrade(&callers), bell));
+        let goes_first = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread;
+        runtime.spawn(turns(Arc::downgrade(&callers), bell, goes_first));
         callers
     }
 
@@ -93,9 +95,10 @@ impl<S: StateMachine> Callers<S> {
         self.reads.forget(read);
     }
 
-    /// Sends what was asked, and hands out what was answered.
-    fn turn(&self) {
+    /// Sends what was asked, and hands out what was answered. Returns how much it was of both.
+    fn turn(&self) -> usize {
         let mut asked = self.asked();
+        let asked_for = asked.events.len() + asked.reads.len();
         if !asked.reads.is_empty() {
             let (reads, patience) = (std::mem::take(&mut asked.reads), std::mem::take(&mut asked.patience));
             let together = self.read_together(reads, patience);
@@ -103,8 +106,7 @@ impl<S: StateMachine> Callers<S> {
         }
         self.shared.events.push_all(&mut asked.events);
         drop(asked);
-        self.proposals.hand_out();
-        self.reads_together.hand_out();
+        asked_for + self.proposals.hand_out() + self.reads_together.hand_out()
     }
 
     /// One read for all of these: the driver takes it after the last of them was begun.
@@ -150,14 +152,20 @@ impl<S: StateMachine> Drop for Callers<S> {
     }
 }
 
-/// Gives these callers their turns for as long as there are any. A task that is woken on its own runtime comes behind all that are
-/// ready: what they ask is gathered by then.
-async fn turns<S: StateMachine>(callers: Weak<Callers<S>>, bell: Arc<Notify>) {
+/// Gives these callers their turns for as long as there are any. On a current-thread runtime a task that is woken there comes behind
+/// all that are ready: what they ask is gathered by then. A worker of a multi-threaded one runs the task that was woken last before
+/// all others, with one call in hand: there this one `goes_first`, and lets the others go before it if there are any.
+async fn turns<S: StateMachine>(callers: Weak<Callers<S>>, bell: Arc<Notify>, goes_first: bool) {
+    // A lone caller would wait for nothing.
+    let mut are_many = false;
     loop {
         bell.notified().await;
+        if goes_first && are_many {
+            yield_now().await;
+        }
         // What keeps them alive are their handles.
         match callers.upgrade() {
-            Some(callers) => callers.turn(),
+            Some(callers) => are_many = callers.turn() > 1,
             None => return,
         }
     }

@@ -176,10 +176,10 @@ impl<S: StateMachine> Group<S> {
         Self(Arc::clone(&self.0), timeout, self.2.clone())
     }
 
-    /// The same group by a handle for the tasks of a current-thread runtime that is not the node's. What they ask in one turn of
-    /// that runtime goes to the node together, and what is answered together wakes the runtime once: with many calls at a time
-    /// that is most of what another thread costs. Made once for a runtime, and cloned; its calls get no answer once that runtime has
-    /// ended.
+    /// The same group by a handle for the tasks of a runtime of one thread that is not the node's: a current-thread runtime, or one
+    /// with a single worker. What they ask in one turn of that runtime goes to the node together, and what is answered together
+    /// wakes the runtime once: with many calls at a time that is most of what another thread costs. Made once for a runtime, and
+    /// cloned; its calls get no answer once that runtime has ended.
     ///
     /// ```
     /// # use vlot::*;

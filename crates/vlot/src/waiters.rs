@@ -72,10 +72,12 @@ impl<T> Answers<T> {
         }
     }
 
-    /// Wakes those that wait for what has come. Called on their thread.
-    pub(crate) fn hand_out(&self) {
+    /// Wakes those that wait for what has come, and returns how many. Called on their thread.
+    pub(crate) fn hand_out(&self) -> usize {
         let come = std::mem::take(&mut *self.come());
+        let count = come.len();
         send_all(come);
+        count
     }
 
     fn come(&self) -> MutexGuard<'_, Answered<T>> {

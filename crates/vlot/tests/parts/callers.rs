@@ -3,15 +3,20 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Builder, Runtime};
 use vlot::storage::MemoryDisk;
 use vlot::{Group, Node, NodeId, Options, ProposeError, ReadError};
 
 use crate::one_thread;
 use crate::world::{GROUP, SOON, Sum};
 
-const THREADS: u64 = 3;
 const TASKS: u64 = 8;
 const ROUNDS: u64 = 100;
+
+/// A runtime whose tasks are not on the thread that waits for them.
+fn one_worker() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
 
 /// Runs something on a runtime of its own, with a handle for it.
 fn on_own_runtime<T, F>(sum: &Group<Sum>, work: impl FnOnce(Group<Sum>) -> F + Send + 'static) -> thread::JoinHandle<T>
@@ -19,9 +24,22 @@ where
     T: Send + 'static,
     F: Future<Output = T>,
 {
+    on_runtime(one_thread, sum, work)
+}
+
+/// Runs something on such a runtime, with a handle for it.
+fn on_runtime<T, F>(
+    runtime: fn() -> Runtime,
+    sum: &Group<Sum>,
+    work: impl FnOnce(Group<Sum>) -> F + Send + 'static,
+) -> thread::JoinHandle<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
     let sum = sum.clone();
     thread::spawn(move || {
-        let runtime = one_thread();
+        let runtime = runtime();
         let sum = sum.for_runtime(runtime.handle());
         runtime.block_on(work(sum))
     })
@@ -53,11 +71,12 @@ async fn every_call_of_every_runtime_is_answered_with_what_is_its_own() {
             task.await.unwrap();
         }
     };
-    let threads: Vec<_> = (0..THREADS).map(|_| on_own_runtime(&sum, add)).collect();
+    let runtimes: [fn() -> Runtime; 3] = [one_thread, one_thread, one_worker];
+    let threads = runtimes.map(|runtime| on_runtime(runtime, &sum, add));
     for thread in threads {
         joined(thread).await;
     }
-    assert_eq!(sum.read(|sum| sum.sum).await, Ok(THREADS * TASKS * ROUNDS));
+    assert_eq!(sum.read(|sum| sum.sum).await, Ok(runtimes.len() as u64 * TASKS * ROUNDS));
     assert_eq!(sum.proposals_waiting(), 0);
     node.shutdown().await;
 }
