@@ -5,8 +5,8 @@
 
 Three nodes on this machine, over loopback, filled with KEYS keys of 256 bytes, each written twice. Puts come at a fixed rate, and the
 latency of each counts from when it was due. Each is measured in a window of its own: quiet; a compaction (physical); the
-defragmentation of each member, one after the other; snapshots of each and reads of all keys, again and again. Rounds are
-interleaved, the table has medians.
+defragmentation of each member (vlot answers at once and does it afterwards, so that it is all at the same time); snapshots of each and
+reads of all keys, again and again. Rounds are interleaved, the table has medians.
 """
 import argparse
 import json

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::{mpsc, watch};
@@ -23,6 +23,11 @@ use vlot_store::view::View;
 
 use crate::members::member;
 use crate::telemetry::metrics::{Act, Metrics};
+
+/// How long compaction is at work in memory before commands have their turn: less than one waits for the log.
+const MAINTENANCE: Duration = Duration::from_micros(250);
+/// How many steps that is at most, where there is nothing to do in them yet.
+const MAINTENANCE_STEPS_MAX: usize = 64;
 
 /// What members agree on applying: the store, and what must happen beside it.
 pub(crate) struct StoreMachine {
@@ -268,7 +273,7 @@ impl StateMachine for StoreMachine {
     }
 
     fn maintain(&mut self) -> bool {
-        let more = self.metrics.compaction_steps.time(|| self.store.compact_step());
+        let more = self.metrics.compaction_steps.time(|| compact_for_a_while(&mut self.store));
         self.tell_size();
         // Between commands: a compaction that is applied later is not taken for done.
         self.compacting.send_replace(more);
@@ -350,6 +355,20 @@ fn act_of(command: &Command) -> Option<Act> {
         Command::LeaseRevoke(_) => Some(Act::LeaseRevoke),
         _ => None,
     }
+}
+
+/// Returns whether there is more to do.
+fn compact_for_a_while(store: &mut Store) -> bool {
+    let begun = Instant::now();
+    for _ in 0..MAINTENANCE_STEPS_MAX {
+        if !store.compact_step() {
+            return false;
+        }
+        if begun.elapsed() >= MAINTENANCE {
+            break;
+        }
+    }
+    true
 }
 
 /// Ends the process where a decided command cannot be applied: what is read after it would be stale. All that was

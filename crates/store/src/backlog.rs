@@ -29,7 +29,7 @@ const SMALL_BATCH_INTERVALS: u32 = 5;
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(250);
 /// How many blocks one transaction thins out, so that new history does not wait long behind old, nor the log's writes for
 /// the disk.
-const THINNED_BLOCKS_MAX: usize = 128;
+const THINNED_BLOCKS_MAX: usize = 32;
 /// How far the thread stands back behind those that somebody waits for: a third of their share where there are fewer cores
 /// than there is work. No more, since those wait once too much waits for it.
 const NICENESS: i32 = 5;
@@ -39,7 +39,10 @@ const HISTORY_FOR_INDEX: u64 = 4;
 const GIVEN_UP_BYTES: u64 = 64;
 /// So many times less history is enough where there was a saved index and is none, or when the store is closed.
 const LESS_HISTORY: u64 = 16;
-/// The longest rest between two pieces of work that nobody waits for.
+/// So many times as long as a piece of work that nobody waits for has taken, the thread rests before the next: the log writes to
+/// the same disk, and all members compact at the same time.
+const RESTS: u32 = 3;
+/// The longest of these rests.
 const REST_MAX: Duration = Duration::from_millis(100);
 
 /// The queue, and the thread if there is one.
@@ -84,12 +87,18 @@ struct State {
     given_up: Vec<Vec<Revision>>,
     /// Those that are left of what it has seen, oldest first.
     dropped: VecDeque<Revision>,
+    /// What the thread has seen, once more, each compaction by itself and oldest first: the store lets go of what is in memory of it.
+    sorted: VecDeque<Arc<[Revision]>>,
+    /// They are being put in order, and not in `dropped` meanwhile.
+    is_sorting: bool,
     /// The compaction that gave them up. Only once that is durable may they leave the engine: after a crash the commands
     /// before it are applied again, and may read them.
     dropped_by: i64,
     thinning: bool,
-    /// How long the last piece of that took, and how long the thread rests before the next: the log writes to the same disk.
+    /// How long the thread rests before the next piece of that.
     rest: Duration,
+    /// When it was begun to write what waited.
+    written_at: Instant,
     /// Since when there is something to thin out.
     thinning_since: Option<Instant>,
     /// The engine is to give back what it does not use.
@@ -126,16 +135,27 @@ impl State {
     }
 
     fn has_dropped(&self) -> bool {
-        !self.dropped.is_empty() || !self.given_up.is_empty()
+        !self.dropped.is_empty() || !self.given_up.is_empty() || self.is_sorting
     }
 
     /// How long it is gathered before the next transaction, by what waits so far.
     fn gathering(&self, interval: Duration) -> Duration {
-        if self.has_dropped() {
-            return self.rest;
-        }
+        if self.has_dropped() { self.rest } else { self.batch_interval(interval) }
+    }
+
+    /// How long it is gathered for one transaction while there is nothing else to do.
+    fn batch_interval(&self, interval: Duration) -> Duration {
         let is_small = self.waiting_bytes < SMALL_BATCH_BYTES && self.standing.compacted == self.durable.compacted;
         if is_small { interval * SMALL_BATCH_INTERVALS } else { interval }
+    }
+
+    /// Whether what waits is not to wait for more, now that the thread is up. Between two transactions that thin out old history it
+    /// may.
+    fn is_batch_due(&self, interval: Duration) -> bool {
+        self.hurry
+            || !self.may_thin_out()
+            || self.waiting_bytes >= BATCH_BYTES
+            || self.written_at.elapsed() >= self.batch_interval(interval)
     }
 
     fn may_thin_out(&self) -> bool {
@@ -163,9 +183,12 @@ impl Backlog {
             durable: standing,
             given_up: Vec::new(),
             dropped: VecDeque::new(),
+            sorted: VecDeque::new(),
+            is_sorting: false,
             dropped_by: -1,
             thinning: false,
             rest: Duration::ZERO,
+            written_at: Instant::now(),
             thinning_since: None,
             defragment: false,
             hurry: false,
@@ -266,6 +289,22 @@ impl Backlog {
         state.given_up.append(&mut given_up);
         state.dropped_by = compacted;
         self.shared.bell.notify_all();
+        drop(state);
+        if self.thread.is_none() {
+            self.shared.sort_given_up();
+        }
+    }
+
+    /// Versions that were handed over, in order: those of the oldest compaction that were not asked for yet.
+    pub fn next_sorted(&self) -> Option<Arc<[Revision]>> {
+        self.shared.state().sorted.pop_front()
+    }
+
+    /// Whether there are more, or will be.
+    pub fn has_unsorted(&self) -> bool {
+        let state = self.shared.state();
+        let will_be = state.is_sorting || !state.given_up.is_empty();
+        !state.sorted.is_empty() || (will_be && state.failure.is_none())
     }
 
     /// Has the engine give back the space that it does not use. Without a thread, does the work itself.
@@ -421,17 +460,22 @@ impl Shared {
         if state.stop || state.failure.is_some() {
             return false;
         }
+        let is_batch_due = state.is_batch_due(interval);
         drop(state);
+        self.sort_given_up();
         if !self.has_room() {
             let state = self.state();
             // Rung when it is to end, too.
             drop(self.bell.wait_timeout(state, LOOK_FOR_ROOM).unwrap_or_else(PoisonError::into_inner));
             return true;
         }
-        self.write_waiting();
+        if is_batch_due {
+            self.write_waiting();
+        }
         self.thin_out();
         self.defragment();
         self.save_index(true);
+        self.free_replaced();
         true
     }
 
@@ -485,10 +529,26 @@ impl Shared {
             self.write_waiting();
         }
         if rests && !in_a_hurry {
-            // As long as the piece took: the log writes to the same disk.
-            std::thread::sleep(took.min(REST_MAX));
+            std::thread::sleep(rest_after(took));
         }
         Ok(())
+    }
+
+    /// Gives back the space of files that were replaced, once nobody reads them.
+    fn free_replaced(&self) {
+        let mut begun = Instant::now();
+        self.engine.free_replaced(&mut || self.rest(&mut begun));
+    }
+
+    /// Rests after a piece of work that nobody waits for, unless somebody does by now. Sets when the next has begun.
+    fn rest(&self, begun: &mut Instant) {
+        let state = self.state();
+        let in_a_hurry = state.stop || state.hurry || state.waiting_bytes >= BATCH_BYTES;
+        drop(state);
+        if !in_a_hurry {
+            std::thread::sleep(rest_after(begun.elapsed()));
+        }
+        *begun = Instant::now();
     }
 
     /// Has the engine written anew, if that is asked for and nothing waits to be taken out of it.
@@ -500,11 +560,7 @@ impl Shared {
         state.defragment = false;
         drop(state);
         let mut begun = Instant::now();
-        let done = self.engine.defragment(&mut || {
-            // As long as the piece took: the log writes to the same disk.
-            std::thread::sleep(begun.elapsed().min(REST_MAX));
-            begun = Instant::now();
-        });
+        let done = self.engine.defragment(&mut || self.rest(&mut begun));
         let mut state = self.state();
         // One that was opened before keeps the space that was given back.
         state.view = None;
@@ -532,6 +588,7 @@ impl Shared {
         }
         // A reader that still holds the view keeps it; the engine may use the space that others do not need.
         state.view = None;
+        state.written_at = Instant::now();
         state.writing = std::mem::take(&mut state.waiting);
         state.writing_bytes = std::mem::take(&mut state.waiting_bytes);
         let standing = state.standing;
@@ -558,8 +615,35 @@ impl Shared {
         self.bell.notify_all();
     }
 
+    /// Puts in order what compaction has given up.
+    fn sort_given_up(&self) {
+        let mut state = self.state();
+        if state.given_up.is_empty() || state.failure.is_some() {
+            return;
+        }
+        let given_up = std::mem::take(&mut state.given_up);
+        let mut dropped = std::mem::take(&mut state.dropped);
+        state.is_sorting = true;
+        drop(state);
+
+        let mut sorted: Vec<Revision> = given_up.into_iter().flatten().collect();
+        sorted.sort_unstable();
+        // What is left of an earlier compaction is merged in, so that each block is rewritten once.
+        let is_left = !dropped.is_empty();
+        dropped.extend(&sorted);
+        if is_left {
+            dropped.make_contiguous().sort_unstable();
+        }
+
+        let mut state = self.state();
+        state.is_sorting = false;
+        state.dropped = dropped;
+        state.sorted.push_back(sorted.into());
+    }
+
     /// Takes given-up versions out of some blocks, in a transaction of its own. Returns whether there are more.
     fn thin_out(&self) -> bool {
+        self.sort_given_up();
         let mut state = self.state();
         if !state.may_thin_out() {
             return false;
@@ -578,17 +662,11 @@ impl Shared {
                 return false;
             }
         }
-        let given_up = std::mem::take(&mut state.given_up);
         let mut dropped = std::mem::take(&mut state.dropped);
         state.thinning = true;
         state.view = None;
         drop(state);
 
-        if !given_up.is_empty() {
-            // What is left of an earlier compaction is merged in, so that each block is rewritten once.
-            dropped.extend(given_up.into_iter().flatten());
-            dropped.make_contiguous().sort_unstable();
-        }
         let (versions, begun) = (dropped.len(), Instant::now());
         let done = self.measures.thinnings.time(|| {
             let (batch, freed) = thinned(&*self.engine, &mut dropped)?;
@@ -599,7 +677,7 @@ impl Shared {
 
         let mut state = self.state();
         state.thinning = false;
-        state.rest = begun.elapsed().min(REST_MAX);
+        state.rest = rest_after(begun.elapsed());
         state.view = None;
         state.dropped = dropped;
         match done {
@@ -614,6 +692,11 @@ impl Shared {
         self.bell.notify_all();
         state.has_dropped() && state.failure.is_none()
     }
+}
+
+/// How long the thread rests after a piece of work that took so long.
+fn rest_after(took: Duration) -> Duration {
+    (took * RESTS).min(REST_MAX)
 }
 
 /// A block shorter than this shares a page with others.

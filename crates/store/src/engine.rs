@@ -41,6 +41,9 @@ pub trait Engine: Send + Sync {
     /// It may or may not have been done; the engine must not be written to again.
     fn defragment(&self, rest: &mut dyn FnMut()) -> Result<(), EngineError>;
 
+    /// Gives back the space of files that were replaced, as far as nobody reads them any more. Calls `rest` between its pieces.
+    fn free_replaced(&self, rest: &mut dyn FnMut());
+
     /// What is durable at this moment, for as long as the view lives. Space that is freed meanwhile is not used again
     /// before it is dropped.
     ///
@@ -55,7 +58,7 @@ pub trait Engine: Send + Sync {
     fn identity(&self) -> [u8; 16];
 
     /// Keeps beside history what `write` writes, in the place of what was kept so before: durably, and in one step. It can
-    /// be made again from history, and is no part of it.
+    /// be made again from history, and is no part of it. It begins with another byte than zero, and knows its own end.
     ///
     /// # Errors
     /// What was kept before is kept, or nothing is.

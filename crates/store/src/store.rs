@@ -30,7 +30,7 @@ use crate::lease::Leases;
 pub use crate::mvcc::hash::HistoryHash;
 use crate::mvcc::history::Block;
 use crate::mvcc::reader::{Behind, Moment, Reader};
-use crate::mvcc::revision::{Position, Revision};
+use crate::mvcc::revision::Position;
 use crate::mvcc::short::ShortRange;
 use crate::mvcc::view::View;
 use crate::quota::Quotas;
@@ -38,7 +38,7 @@ use crate::records::{self, Standing};
 use crate::refusal::Refusal;
 use crate::watch::hub::Watchers;
 pub use applied::Applied;
-use compaction::Walk;
+use compaction::{Sweep, Walk};
 
 /// How a store behaves. None of it changes what a command does.
 #[derive(Clone, Debug)]
@@ -95,8 +95,8 @@ pub struct Store {
     records: Vec<Record>,
 
     walk: Option<Walk>,
-    /// Where the search for given-up events in memory goes on, while there is one.
-    sweep: Option<Revision>,
+    /// While given-up events are let go from memory.
+    sweep: Option<Sweep>,
     /// The engine could not give back what it was given. A command may have stopped half-way because of it.
     broken: Arc<AtomicBool>,
 

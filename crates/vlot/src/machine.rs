@@ -73,6 +73,8 @@ struct Work<S: StateMachine> {
     jobs: VecDeque<Job<S>>,
     /// A thread is at it.
     is_running: bool,
+    /// Maintenance comes in a while, or is among the jobs. Were it planned anew after each batch, it would be done without a pause.
+    is_maintenance_planned: bool,
     /// The last entry that it has applied.
     applied: LogId,
     /// The snapshot that was taken.
@@ -98,7 +100,14 @@ impl<S: StateMachine> Typed<S> {
         events: Arc<Events>,
         snapshots: Snapshots,
     ) -> Self {
-        let work = Work { jobs: VecDeque::new(), is_running: false, applied, taken: None, has_failed: false };
+        let work = Work {
+            jobs: VecDeque::new(),
+            is_running: false,
+            is_maintenance_planned: false,
+            applied,
+            taken: None,
+            has_failed: false,
+        };
         let (spawner, work) = (snapshots.spawner.clone(), Mutex::new(work));
         let shared = Shared { group, origin, state, calls, events, snapshots, spawner, work };
         Self { shared: Arc::new(shared) }
@@ -247,6 +256,7 @@ impl<S: StateMachine> Shared<S> {
                 Some(Input::SnapshotTaken { group: self.group, id })
             }
             Job::Maintain => {
+                self.work().is_maintenance_planned = false;
                 if self.state.blocking_write().maintain() {
                     self.maintain_soon();
                 }
@@ -301,15 +311,15 @@ impl<S: StateMachine> Shared<S> {
         }
     }
 
-    /// Does some maintenance in a while, unless there is something else to do by then.
+    /// Does some maintenance in a while, once for all who ask for it by then.
     fn maintain_soon(self: &Arc<Self>) {
+        if std::mem::replace(&mut self.work().is_maintenance_planned, true) {
+            return;
+        }
         let shared = Arc::clone(self);
         self.spawner.spawn(async move {
             tokio::time::sleep(MAINTENANCE_PAUSE).await;
-            let is_planned = shared.work().jobs.iter().any(|job| matches!(job, Job::Maintain));
-            if !is_planned {
-                shared.ask(Job::Maintain);
-            }
+            shared.ask(Job::Maintain);
         });
     }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 use vlot_store::hash::{Hashing, HistoryHash};
 use vlot_store::view::View;
@@ -20,6 +21,10 @@ use crate::worker_pool::WorkerPool;
 const KEPT_MAX: usize = 10;
 /// How much history is read at a time.
 const SLICE_BYTES: usize = 4 << 20;
+/// How much of it for a digest that nobody waits for, and how many times as long as that took is rested before the next: all members
+/// make theirs at the same time.
+const UNHURRIED_SLICE_BYTES: usize = 256 << 10;
+const UNHURRIED_RESTS: u32 = 1;
 
 /// Makes digests, and keeps those of the last compactions.
 pub(crate) struct HistoryHashes {
@@ -66,20 +71,37 @@ impl HistoryHashes {
     /// # Errors
     /// A revision that cannot be read.
     pub(crate) async fn made_of(&self, view: View, revision: i64) -> Result<HistoryHash, Status> {
+        self.made_in_slices(view, revision, SLICE_BYTES, 0).await
+    }
+
+    async fn made_in_slices(
+        &self,
+        view: View,
+        revision: i64,
+        slice_bytes: usize,
+        rests: u32,
+    ) -> Result<HistoryHash, Status> {
         let mut hashing: Hashing = self.workers.run(move || view.begin_hash(revision)).await??;
         loop {
-            let (slice, rest) = self.workers.run(move || (hashing.next_slice(SLICE_BYTES), hashing)).await?;
+            let work = move || {
+                let begun = Instant::now();
+                (hashing.next_slice(slice_bytes), hashing, begun.elapsed())
+            };
+            let (slice, rest, took) = self.workers.run(work).await?;
             if let Some(hash) = slice? {
                 return Ok(hash);
             }
             hashing = rest;
+            if rests > 0 {
+                sleep(took * rests).await;
+            }
         }
     }
 
     /// Makes and keeps the digests of compactions, for ever.
     pub(crate) async fn keep_those_of(&self, mut compactions: mpsc::Receiver<BeforeCompaction>) {
         while let Some(BeforeCompaction { view, revision }) = compactions.recv().await {
-            match self.made_of(view, revision).await {
+            match self.made_in_slices(view, revision, UNHURRIED_SLICE_BYTES, UNHURRIED_RESTS).await {
                 // One asks for the newest revision by 0. etcd keeps that of a compaction at 0, and answers it ever after.
                 Ok(hash) if revision > 0 => self.keep(hash),
                 Ok(_) => {}

@@ -176,6 +176,8 @@ impl Engine for MemoryEngine {
         0
     }
 
+    fn free_replaced(&self, _: &mut dyn FnMut()) {}
+
     fn defragment(&self, _: &mut dyn FnMut()) -> Result<(), EngineError> {
         Ok(())
     }

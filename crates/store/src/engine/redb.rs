@@ -2,24 +2,27 @@
 //! can be made again from history.
 
 mod file;
+mod replaced;
 
-use std::cell::Cell;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use redb::{
     Database, DatabaseError, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
     TableDefinition,
 };
 use rustix::fs::statvfs;
+#[cfg(target_os = "linux")]
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 pub use file::disk_waits_of_this_thread;
 
 use file::WatchedFile;
+use replaced::{InUse, Replaced};
 
 use super::known_blocks::KnownBlocks;
 use super::{
@@ -42,14 +45,20 @@ const FILE_NAME: &str = "history.redb";
 /// A file that is being filled to take the place of the other.
 const NEXT_NAME: &str = "history.redb.next";
 
-/// What is kept beside history, and what is being written to take its place.
+/// What is kept beside history, and what is being written to take its place. They take turns, each written over what it had: of
+/// space that a file gives up the system tells the disk, and all other writes wait for that.
 const BESIDE_NAME: &str = "index";
 const BESIDE_NEXT_NAME: &str = "index.next";
+/// Begins what is kept no longer. Nothing that is kept begins so.
+const FORGOTTEN: u8 = 0;
 /// What is kept beside history is made durable in pieces, for the same reason as below.
-const SYNCED_BYTES: usize = 4 << 20;
+const SYNCED_BYTES: usize = 512 << 10;
 
-/// How much is copied in one transaction.
-const COPIED_BYTES: usize = 4 << 20;
+/// So much more than twice of what is kept there may stand in its file.
+const REST_BYTES_MAX: u64 = 4 << 20;
+
+/// How much is copied in one transaction: what a disk is asked to keep at once, everyone else's writes wait for.
+const COPIED_BYTES: usize = 512 << 10;
 
 /// An engine on one file.
 #[derive(Debug)]
@@ -59,6 +68,7 @@ pub struct RedbEngine {
     cache_bytes: usize,
     identity: [u8; 16],
     known: Arc<KnownBlocks>,
+    replaced: Replaced,
 }
 
 /// The file at this moment: it is replaced when it is written anew.
@@ -66,6 +76,8 @@ pub struct RedbEngine {
 struct Now {
     database: Arc<Database>,
     file: File,
+    /// Held by the database for as long as it may use the file.
+    in_use: Weak<()>,
 }
 
 impl RedbEngine {
@@ -90,8 +102,9 @@ impl RedbEngine {
     /// What is kept beside history in `dir`, whether or not there is an engine there. May be read before the engine is open.
     #[must_use]
     pub fn saved_beside_in(dir: &Path) -> Option<Box<dyn Read>> {
-        let file = File::open(dir.join(BESIDE_NAME)).ok()?;
-        Some(Box::new(BufReader::new(file)))
+        let mut file = BufReader::new(File::open(dir.join(BESIDE_NAME)).ok()?);
+        let first = *file.fill_buf().ok()?.first()?;
+        if first == FORGOTTEN { None } else { Some(Box::new(file)) }
     }
 
     /// `identity` is for a history that has none.
@@ -101,12 +114,14 @@ impl RedbEngine {
         builder.set_cache_size(cache_bytes);
         // A plain open trusts the file, and may panic on one that was altered. All of it is read at this time anyway.
         builder.set_check_integrity_on_open(true);
+        let held = InUse::default();
+        let in_use = Arc::downgrade(&held);
         let database =
-            WatchedFile::open(&path).and_then(|file| builder.create_with_backend(file)).map_err(open_error)?;
+            WatchedFile::open(&path, held).and_then(|file| builder.create_with_backend(file)).map_err(open_error)?;
         let file = File::open(&path).map_err(OpenError::Io)?;
-        let now = RwLock::new(Now { database: Arc::new(database), file });
-        let known = Arc::default();
-        let mut engine = Self { now, dir: dir.to_owned(), cache_bytes, identity, known };
+        let now = RwLock::new(Now { database: Arc::new(database), file, in_use });
+        let (known, replaced) = (Arc::default(), Replaced::default());
+        let mut engine = Self { now, dir: dir.to_owned(), cache_bytes, identity, known, replaced };
         engine.begin().map_err(OpenError::from)?;
         Ok(engine)
     }
@@ -145,14 +160,18 @@ impl RedbEngine {
 
     /// All that is durable, in a file of its own. None if there is no room for it.
     fn copy(&self, rest: &mut dyn FnMut()) -> Result<Option<Self>, EngineError> {
-        let used = Cell::new(0);
+        let (mut used, mut looked_at) = (0, 0);
         let view = self.view()?;
         view.scan(Revision::default(), &mut |_, block| {
-            used.set(used.get() + block.len());
+            used += block.len();
+            if used - looked_at >= COPIED_BYTES {
+                looked_at = used;
+                rest();
+            }
             ControlFlow::Continue(())
         })?;
         // Pages are as long as a power of two.
-        if !self.has_room_for(used.get()) {
+        if !self.has_room_for(used) {
             return Ok(None);
         }
         remove(&self.dir, NEXT_NAME).map_err(|error| EngineError::Failed(error.to_string()))?;
@@ -168,7 +187,6 @@ impl RedbEngine {
                 return ControlFlow::Continue(());
             }
             bytes = 0;
-            // Piece by piece: what a disk is asked to keep at once, everyone else's writes wait for.
             written = next.write(&std::mem::take(&mut batch));
             rest();
             if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -220,6 +238,16 @@ fn remove(dir: &Path, name: &str) -> io::Result<()> {
     }
 }
 
+/// Gives a file the name of another, which gets its name where the file system can do that.
+fn exchange(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE).is_ok() {
+        return Ok(());
+    }
+    // There may be no other, too.
+    std::fs::rename(from, to)
+}
+
 fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all())
 }
@@ -260,10 +288,17 @@ impl Engine for RedbEngine {
             Ok(None) | Err(EngineError::Failed(_) | EngineError::NoRoom) => return Ok(()),
             Err(damaged) => return Err(damaged),
         };
-        next.take_place().map_err(|error| EngineError::Failed(error.to_string()))?;
+        let failed = |error: io::Error| EngineError::Failed(error.to_string());
+        let before = Replaced::open(&self.dir.join(FILE_NAME)).map_err(failed)?;
+        next.take_place().map_err(failed)?;
         let next = next.now.into_inner().unwrap_or_else(PoisonError::into_inner);
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = next;
+        let old = std::mem::replace(&mut *self.now.write().unwrap_or_else(PoisonError::into_inner), next);
+        self.replaced.add(before, old.in_use);
         Ok(())
+    }
+
+    fn free_replaced(&self, rest: &mut dyn FnMut()) {
+        self.replaced.free(rest);
     }
 
     fn views(&self) -> usize {
@@ -277,14 +312,15 @@ impl Engine for RedbEngine {
 
     fn save_beside(&self, write: &mut Save<'_>) -> io::Result<()> {
         let path = self.dir.join(BESIDE_NEXT_NAME);
-        let mut file = Synced { file: File::create(&path)?, unsynced: 0 };
-        let written = write(&mut file).and_then(|()| file.file.sync_all());
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+        let mut file = Synced { file, written: 0, unsynced: 0 };
+        let written = write(&mut file).and_then(|()| file.end());
         if let Err(error) = written {
             // What is left of it is removed when the store is opened, if it is not now.
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
-        std::fs::rename(&path, self.dir.join(BESIDE_NAME))?;
+        exchange(&path, &self.dir.join(BESIDE_NAME))?;
         sync(&self.dir)
     }
 
@@ -293,8 +329,13 @@ impl Engine for RedbEngine {
     }
 
     fn forget_beside(&self) -> io::Result<()> {
-        remove(&self.dir, BESIDE_NAME)?;
-        sync(&self.dir)
+        let mut file = match OpenOptions::new().write(true).open(self.dir.join(BESIDE_NAME)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        file.write_all(&[FORGOTTEN])?;
+        file.sync_data()
     }
 
     fn successor(&self) -> Result<Box<dyn Successor>, EngineError> {
@@ -304,15 +345,27 @@ impl Engine for RedbEngine {
     }
 }
 
-/// A file that is made durable as it grows.
+/// A file that is made durable as it is written.
 struct Synced {
     file: File,
+    written: u64,
     unsynced: usize,
+}
+
+impl Synced {
+    /// What stood there before and is left behind what was written is not read. It is cut off if it is much.
+    fn end(&mut self) -> io::Result<()> {
+        if self.file.metadata()?.len() > self.written * 2 + REST_BYTES_MAX {
+            self.file.set_len(self.written)?;
+        }
+        self.file.sync_all()
+    }
 }
 
 impl Write for Synced {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
+        self.written += written as u64;
         self.unsynced += written;
         if self.unsynced >= SYNCED_BYTES {
             self.unsynced = 0;

@@ -152,28 +152,38 @@ impl Recent {
         blocks.map(|(_, block)| block).chain(&self.open).skip_while(move |block| block.last < from)
     }
 
-    /// Takes the events that are not wanted any more out of blocks from `from` on, until about `events_max` were looked
-    /// at. Returns where to go on, or None at the end.
-    pub fn sweep(
-        &mut self,
-        from: Revision,
-        events_max: usize,
-        mut is_wanted: impl FnMut(&Event<'_>) -> bool,
-    ) -> Option<Revision> {
-        let mut looked_at = 0;
-        let mut next = from;
+    /// Takes events that were given up, by their revisions in order, out of their blocks, until about `events_max` were looked at.
+    /// Returns how many of them are dealt with.
+    pub fn sweep(&mut self, given_up: &[Revision], events_max: usize) -> usize {
+        let (mut looked_at, mut done) = (0, 0);
         while looked_at < events_max {
-            let place = self.groups.partition_point(|(first, _)| *first <= next).saturating_sub(1);
-            let within = self.groups.get(place)?.1.iter().position(|(_, block)| block.last >= next);
+            let Some(&next) = given_up.get(done) else { break };
+            let Some((first, _)) = self.groups.front() else { return given_up.len() };
+            if next < *first {
+                // It has left memory.
+                done += given_up[done..].partition_point(|revision| revision < first);
+                continue;
+            }
+            let place = self.groups.partition_point(|(first, _)| *first <= next) - 1;
+            let within = self.groups[place].1.iter().position(|(_, block)| block.last >= next);
             let Some(within) = within else {
-                // Between two groups.
-                next = self.groups.get(place + 1)?.0;
+                // Between two groups: it is gone already.
+                (done, looked_at) = (done + 1, looked_at + 1);
                 continue;
             };
             let block = Arc::clone(&self.groups[place].1[within].1);
             looked_at += block.count();
-            next = block.last.after();
-            let left = block.filtered(&mut is_wanted);
+            let upto = done + given_up[done..].partition_point(|revision| *revision <= block.last);
+            let mut of_block = &given_up[done..upto];
+            done = upto;
+            let left = block.filtered(|event| {
+                while let Some((first, rest)) = of_block.split_first()
+                    && *first < event.revision
+                {
+                    of_block = rest;
+                }
+                of_block.first() != Some(&event.revision)
+            });
             if left.as_ref().is_some_and(|left| left.count() == block.count()) {
                 continue;
             }
@@ -181,7 +191,7 @@ impl Recent {
             self.bytes += left.as_ref().map_or(0, Block::len);
             self.replace(place, within, left);
         }
-        Some(next)
+        done
     }
 
     fn replace(&mut self, place: usize, within: usize, block: Option<Block>) {
@@ -208,5 +218,58 @@ struct Held(Arc<Block>);
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         self.0.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mvcc::history::Written;
+
+    #[test]
+    fn what_is_swept_is_what_was_given_up_and_is_in_memory() {
+        for (step, seed) in [(1, 1), (7, 2), (64, 3), (100_000, 4)] {
+            let mut recent = Recent::default();
+            let value = [7; 300];
+            let mut noise: u64 = seed;
+            let mut chance = |of: u64| {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (noise >> 33) % of
+            };
+            let revisions: Vec<_> = (2..4_000).map(Revision::first_of).collect();
+            for &revision in &revisions {
+                let put = Written { create: 2, version: 1, lease: 0, value: &value };
+                recent.push(&Event { revision, key: b"key", put: Some(put) });
+                if chance(40) == 0 {
+                    recent.close();
+                }
+            }
+            recent.close();
+            recent.evict(recent.bytes() - 50_000, i64::MAX);
+            let in_memory = recent.first().expect("most of it is left");
+            // Twice: of the first, some is swept again.
+            let mut left = revisions;
+            for _ in 0..2 {
+                let (gone, kept) =
+                    left.iter().partition::<Vec<_>, _>(|revision| revision.main % 900 < 300 || chance(3) == 0);
+                let given_up: Vec<_> =
+                    (2..4_000).map(Revision::first_of).filter(|it| gone.contains(it) || !kept.contains(it)).collect();
+                let (held, first) = (recent.clone(), recent.first());
+                let mut done = 0;
+                while done < given_up.len() {
+                    let before = done;
+                    done += recent.sweep(&given_up[done..], step);
+                    assert!(done > before, "each step gets on");
+                }
+                left = kept;
+                let found: Vec<_> =
+                    recent.blocks_from(Revision::default()).flat_map(|it| it.events().flatten()).collect();
+                let expected: Vec<_> = left.iter().copied().filter(|it| *it >= in_memory).collect();
+                assert_eq!(found.iter().map(|event| event.revision).collect::<Vec<_>>(), expected);
+                assert!(found.iter().all(|event| event.put.is_some_and(|put| put.value == value)));
+                assert_eq!(recent.bytes(), recent.blocks_from(Revision::default()).map(|it| it.len()).sum::<usize>());
+                assert_eq!(held.first(), first, "a clone is as it was");
+            }
+        }
     }
 }

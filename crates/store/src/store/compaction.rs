@@ -1,7 +1,9 @@
 //! Compaction: history that nobody may ask for any more is given up in steps, between batches.
 //!
-//! A walk through the index finds what has been superseded; then the engine takes it out, and a sweep lets what is of it
-//! go from memory.
+//! A walk through the index finds what has been superseded. The backlog puts that in order; then the engine takes it out, and a sweep
+//! lets what is of it go from memory, block by block.
+
+use std::sync::Arc;
 
 use vlot_proto::etcdserverpb::{CompactionResponse, ResponseHeader};
 
@@ -10,8 +12,8 @@ use crate::mvcc::reader::Moment;
 use crate::mvcc::revision::Revision;
 use crate::refusal::Refusal;
 
-/// How many keys, or events in memory, one step of compaction looks at.
-const STEP_KEYS: usize = 512;
+/// How many keys, or events in memory, one step of compaction looks at: some tens of microseconds' work.
+const STEP_KEYS: usize = 64;
 
 /// Compaction on its way through the index.
 #[derive(Debug)]
@@ -20,6 +22,14 @@ pub(super) struct Walk {
     pub(super) compacted: i64,
     /// What each step has given up.
     dropped: Vec<Vec<Revision>>,
+}
+
+/// Compaction on its way through what is in memory.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    /// What was given up, in order.
+    given_up: Arc<[Revision]>,
+    done: usize,
 }
 
 impl Walk {
@@ -55,11 +65,13 @@ impl Store {
         }
         if let Some(walk) = self.walk.take() {
             self.walk_on(walk);
-        } else if let Some(from) = self.sweep {
-            let Moment { index, recent, .. } = &mut self.now;
-            self.sweep = recent.sweep(from, STEP_KEYS, |event| index.exact(event.key, event.revision).is_some());
+        } else if let Some(Sweep { given_up, done }) = &mut self.sweep {
+            *done += self.now.recent.sweep(&given_up[*done..], STEP_KEYS);
+            self.sweep.take_if(|Sweep { given_up, done }| *done == given_up.len());
+        } else {
+            self.sweep = self.backlog.next_sorted().map(|given_up| Sweep { given_up, done: 0 });
         }
-        self.walk.is_some() || self.sweep.is_some()
+        self.walk.is_some() || self.sweep.is_some() || self.backlog.has_unsorted()
     }
 
     fn walk_on(&mut self, mut walk: Walk) {
@@ -73,9 +85,6 @@ impl Store {
         if let Some(next) = next {
             self.walk = Some(Walk { next, ..walk });
             return;
-        }
-        if !walk.dropped.is_empty() {
-            self.sweep = Some(Revision::default());
         }
         self.backlog.drop_versions(walk.dropped, walk.compacted);
         self.walk = (walk.compacted < self.now.compacted).then(|| Walk::new(self.now.compacted));

@@ -1,17 +1,21 @@
 //! The engine's file, and how often a thread had to wait for the disk to read from it.
 //!
-//! Owns how a page is read. All else is redb's own backend's.
+//! Owns how a page is read and how the file becomes shorter. All else is redb's own backend's.
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut};
 use std::ops::Bound;
 use std::path::Path;
+use std::thread;
+use std::time::Instant;
 
 use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
 #[cfg(target_os = "linux")]
 use rustix::io::{ReadWriteFlags, preadv2};
+
+use super::replaced::{InUse, cut};
 
 thread_local! {
     static DISK_WAITS: Cell<u64> = const { Cell::new(0) };
@@ -29,13 +33,15 @@ pub(super) struct WatchedFile {
     backend: FileBackend,
     /// The same file, opened once more: closing a copy of a descriptor would release its locks.
     to_read: File,
+    /// How long this file is in use.
+    _in_use: InUse,
 }
 
 impl WatchedFile {
     /// Opens a file, or makes it.
-    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+    pub fn open(path: &Path, in_use: InUse) -> Result<Self, DatabaseError> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        Ok(Self { backend: FileBackend::new(file)?, to_read: File::open(path)? })
+        Ok(Self { backend: FileBackend::new(file)?, to_read: File::open(path)?, _in_use: in_use })
     }
 }
 
@@ -72,6 +78,13 @@ impl StorageBackend for WatchedFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        // A file that is a good deal shorter at once holds up what others write, as one that is removed does.
+        let mut begun = Instant::now();
+        let mut rest = || {
+            thread::sleep(begun.elapsed());
+            begun = Instant::now();
+        };
+        cut(self.backend.len()?, len, |len| self.backend.set_len(len), &mut rest)?;
         self.backend.set_len(len)
     }
 
@@ -124,7 +137,7 @@ mod tests {
     fn a_page_that_is_not_in_memory_counts_once() {
         let path = std::env::current_exe().unwrap().with_extension(format!("{}.pages", std::process::id()));
         let content: Vec<u8> = (0..1_u32 << 20).map(|place| (place >> 10) as u8).collect();
-        let watched = WatchedFile::open(&path).unwrap();
+        let watched = WatchedFile::open(&path, InUse::default()).unwrap();
         watched.set_len(content.len() as u64).unwrap();
         watched.write(0, &content).unwrap();
         let read = |offset: usize| {
