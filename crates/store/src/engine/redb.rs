@@ -4,9 +4,9 @@
 mod file;
 mod replaced;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
@@ -16,8 +16,6 @@ use redb::{
     TableDefinition,
 };
 use rustix::fs::statvfs;
-#[cfg(target_os = "linux")]
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 pub use file::disk_waits_of_this_thread;
 
@@ -45,17 +43,11 @@ const FILE_NAME: &str = "history.redb";
 /// A file that is being filled to take the place of the other.
 const NEXT_NAME: &str = "history.redb.next";
 
-/// What is kept beside history, and what is being written to take its place. They take turns, each written over what it had: of
-/// space that a file gives up the system tells the disk, and all other writes wait for that.
+/// What is kept beside history, and what is being written to take its place.
 const BESIDE_NAME: &str = "index";
 const BESIDE_NEXT_NAME: &str = "index.next";
-/// Begins what is kept no longer. Nothing that is kept begins so.
-const FORGOTTEN: u8 = 0;
 /// What is kept beside history is made durable in pieces, for the same reason as below.
 const SYNCED_BYTES: usize = 512 << 10;
-
-/// So much more than twice of what is kept there may stand in its file.
-const REST_BYTES_MAX: u64 = 4 << 20;
 
 /// How much is copied in one transaction: what a disk is asked to keep at once, everyone else's writes wait for.
 const COPIED_BYTES: usize = 512 << 10;
@@ -102,9 +94,8 @@ impl RedbEngine {
     /// What is kept beside history in `dir`, whether or not there is an engine there. May be read before the engine is open.
     #[must_use]
     pub fn saved_beside_in(dir: &Path) -> Option<Box<dyn Read>> {
-        let mut file = BufReader::new(File::open(dir.join(BESIDE_NAME)).ok()?);
-        let first = *file.fill_buf().ok()?.first()?;
-        if first == FORGOTTEN { None } else { Some(Box::new(file)) }
+        let file = File::open(dir.join(BESIDE_NAME)).ok()?;
+        Some(Box::new(BufReader::new(file)))
     }
 
     /// `identity` is for a history that has none.
@@ -238,16 +229,6 @@ fn remove(dir: &Path, name: &str) -> io::Result<()> {
     }
 }
 
-/// Gives a file the name of another, which gets its name where the file system can do that.
-fn exchange(from: &Path, to: &Path) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    if renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE).is_ok() {
-        return Ok(());
-    }
-    // There may be no other, too.
-    std::fs::rename(from, to)
-}
-
 fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all())
 }
@@ -312,15 +293,14 @@ impl Engine for RedbEngine {
 
     fn save_beside(&self, write: &mut Save<'_>) -> io::Result<()> {
         let path = self.dir.join(BESIDE_NEXT_NAME);
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-        let mut file = Synced { file, written: 0, unsynced: 0 };
-        let written = write(&mut file).and_then(|()| file.end());
+        let mut file = Synced { file: File::create(&path)?, unsynced: 0 };
+        let written = write(&mut file).and_then(|()| file.file.sync_all());
         if let Err(error) = written {
             // What is left of it is removed when the store is opened, if it is not now.
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
-        exchange(&path, &self.dir.join(BESIDE_NAME))?;
+        std::fs::rename(&path, self.dir.join(BESIDE_NAME))?;
         sync(&self.dir)
     }
 
@@ -329,13 +309,8 @@ impl Engine for RedbEngine {
     }
 
     fn forget_beside(&self) -> io::Result<()> {
-        let mut file = match OpenOptions::new().write(true).open(self.dir.join(BESIDE_NAME)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        file.write_all(&[FORGOTTEN])?;
-        file.sync_data()
+        remove(&self.dir, BESIDE_NAME)?;
+        sync(&self.dir)
     }
 
     fn successor(&self) -> Result<Box<dyn Successor>, EngineError> {
@@ -345,27 +320,15 @@ impl Engine for RedbEngine {
     }
 }
 
-/// A file that is made durable as it is written.
+/// A file that is made durable as it grows.
 struct Synced {
     file: File,
-    written: u64,
     unsynced: usize,
-}
-
-impl Synced {
-    /// What stood there before and is left behind what was written is not read. It is cut off if it is much.
-    fn end(&mut self) -> io::Result<()> {
-        if self.file.metadata()?.len() > self.written * 2 + REST_BYTES_MAX {
-            self.file.set_len(self.written)?;
-        }
-        self.file.sync_all()
-    }
 }
 
 impl Write for Synced {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
-        self.written += written as u64;
         self.unsynced += written;
         if self.unsynced >= SYNCED_BYTES {
             self.unsynced = 0;
