@@ -58,7 +58,7 @@ pub trait Engine: Send + Sync {
     fn identity(&self) -> [u8; 16];
 
     /// Keeps beside history what `write` writes, in the place of what was kept so before: durably, and in one step. It can
-    /// be made again from history, and is no part of it. It begins with another byte than zero, and knows its own end.
+    /// be made again from history, and is no part of it.
     ///
     /// # Errors
     /// What was kept before is kept, or nothing is.

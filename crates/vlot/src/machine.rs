@@ -311,7 +311,7 @@ impl<S: StateMachine> Shared<S> {
         }
     }
 
-    /// Does some maintenance in a while, once for all who ask for it by then.
+    /// Does some maintenance in a while, once however often it is asked for by then.
     fn maintain_soon(self: &Arc<Self>) {
         if std::mem::replace(&mut self.work().is_maintenance_planned, true) {
             return;

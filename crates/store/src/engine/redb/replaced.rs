@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 /// How much is given back at a time.
 pub(super) const FREED_BYTES: u64 = 1 << 20;
 
-/// Held by whoever may still read a file.
+/// A file may still be read for as long as this is held.
 pub(super) type InUse = Arc<()>;
 
 /// The files, until nothing is left of them.
