@@ -1,7 +1,10 @@
 //! What waits for the engine, and the thread that takes it there.
 //!
 //! Owns the queue between the store and its background thread, its bound, how far history is durable, and when the index is saved
-//! beside it. Must not know what commands do. This is the one file of the crate that has a thread and looks at a clock.
+//! beside it. Must not know what commands do. No other file of the crate has a thread, and but for the rests
+//! while the engine's file is cut off (`engine/redb/file.rs`) none looks at a clock.
+
+mod thinning;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -9,7 +12,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::damage::{BadBlock, Damage};
 use crate::engine::{Engine, EngineError, EngineView, Record, WriteBatch};
 use crate::figures::Measures;
 use crate::mvcc::history::{self, Block};
@@ -18,6 +20,7 @@ use crate::mvcc::revision::Revision;
 use crate::records::Standing;
 use crate::saved_index::{self, Header};
 use crate::store::Options;
+use thinning::thinned;
 
 /// With so many bytes waiting the thread does not wait for the interval to end.
 const BATCH_BYTES: usize = 8 << 20;
@@ -27,9 +30,6 @@ const SMALL_BATCH_BYTES: usize = 128 << 10;
 const SMALL_BATCH_INTERVALS: u32 = 5;
 /// How often it is looked whether there is room, while there is none.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(250);
-/// How many blocks one transaction thins out, so that new history does not wait long behind old, nor the log's writes for
-/// the disk.
-const THINNED_BLOCKS_MAX: usize = 32;
 /// How far the thread stands back behind those that somebody waits for: a third of their share where there are fewer cores
 /// than there is work. No more, since those wait once too much waits for it.
 const NICENESS: i32 = 5;
@@ -710,63 +710,4 @@ fn room_of(block_bytes: usize) -> u64 {
 
 fn room_of_all(blocks: &[(Revision, Vec<u8>)]) -> u64 {
     blocks.iter().map(|(_, block)| room_of(block.len())).sum()
-}
-
-/// Rewrites blocks without the versions at the front of `dropped`, which it consumes. Neighbours that have become small
-/// are joined. Also returns how much the blocks took up that go.
-fn thinned(engine: &dyn Engine, dropped: &mut VecDeque<Revision>) -> Result<(WriteBatch, u64), EngineError> {
-    let mut batch = WriteBatch::default();
-    let mut freed = 0;
-    let view = engine.view()?;
-    // A rewritten block that the next one may be joined to, and the block that was looked at last.
-    let mut joined: Option<(Revision, Block)> = None;
-    let mut last_key = None;
-    for _ in 0..THINNED_BLOCKS_MAX {
-        let Some(&next) = dropped.front() else { break };
-        let found = view.block_at(next)?.filter(|(key, _)| last_key != Some(*key));
-        let Some((key, stored)) = found else {
-            // No block holds it, or the one that would has been dealt with: it is gone already.
-            dropped.pop_front();
-            continue;
-        };
-        let kept = thinned_block(key, &stored, dropped)?;
-        // Blocks may only be joined if every block between them is gone.
-        let before = view.block_at(key.before())?.map(|(before, _)| before);
-        if last_key.replace(key) != before {
-            batch.blocks.extend(joined.take().map(|(key, block)| (key, block.sealed())));
-        }
-        batch.removed.push(key);
-        freed += room_of(stored.len());
-        match (&mut joined, kept) {
-            (_, None) => {}
-            (Some((_, block)), Some(kept)) if block.has_room_for(kept.len()) => *block = block.joined(&kept),
-            (_, Some(kept)) => {
-                let earlier = joined.replace((key, kept));
-                batch.blocks.extend(earlier.map(|(key, block)| (key, block.sealed())));
-            }
-        }
-    }
-    batch.blocks.extend(joined.map(|(key, block)| (key, block.sealed())));
-    Ok((batch, freed))
-}
-
-/// What is left of one block.
-fn thinned_block(key: Revision, stored: &[u8], dropped: &mut VecDeque<Revision>) -> Result<Option<Block>, EngineError> {
-    let bad = |bad: BadBlock| EngineError::Damaged(Damage::Block { key, bad });
-    let mut kept: Option<Block> = None;
-    for event in history::unseal(stored).map_err(bad)? {
-        let event = event.map_err(bad)?;
-        while dropped.front().is_some_and(|revision| *revision < event.revision) {
-            dropped.pop_front();
-        }
-        if dropped.front() == Some(&event.revision) {
-            dropped.pop_front();
-            continue;
-        }
-        match &mut kept {
-            Some(block) => block.push(&event),
-            None => kept = Some(Block::of(&event)),
-        }
-    }
-    Ok(kept)
 }
