@@ -186,13 +186,11 @@ mod tests {
         }
     }
 
-    /// A leader that told before it had applied what the one before it told; one that told the same time again.
+    /// A leader told the same time again, and was not heard.
     #[test]
     fn leases_hold_where_they_did_not() {
-        for seed in [179, 377] {
-            let outcome = run_with::<LeasesUsed>(seed, &Options::default());
-            assert_eq!(outcome.violation, None, "seed {seed}");
-        }
+        let outcome = run_with::<LeasesUsed>(478, &Options::default());
+        assert_eq!(outcome.violation, None);
     }
 
     #[test]
