@@ -242,7 +242,7 @@ impl Host {
                 let id = ProposalId { origin: self.starts, sequence: self.sequence };
                 let payload = payload::command(id, 0, |out| out.extend_from_slice(reader.bytes(9)));
                 let class = if kind == 18 { Class::Bulk } else { Class::Urgent };
-                Input::Propose { group, sequence: self.sequence, payload, class }
+                Input::Propose { group, sequence: self.sequence, payload, class, shares_entry: self.sequence % 2 == 0 }
             }
             20 => Input::Withdraw { group, sequence: self.sequence },
             21 => {
@@ -275,7 +275,10 @@ impl Host {
                 Input::Read { group, read: self.sequence }
             }
             28 => return self.fetch(),
-            29 => Input::Connected { peer: peer(reader), disk: reader.number() },
+            29 => {
+                let (peer, disk) = (peer(reader), reader.number());
+                Input::Connected { peer, disk, reads_shared: disk % 2 == 0 }
+            }
             30 => Input::Lost { peer: peer(reader) },
             31 => return self.restart(reader),
             _ => return self.settle(reader),

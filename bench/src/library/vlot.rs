@@ -32,6 +32,10 @@ impl Command for Nothing {
     fn size_hint(&self) -> usize {
         0
     }
+
+    fn shares_entry(&self) -> bool {
+        true
+    }
 }
 
 /// Knows how far it has come.

@@ -8,6 +8,7 @@ mod upkeep;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use vlot_raft::effect::{Event, RoleName, WriteId};
 use vlot_raft::id::{GroupId, LogId, LogIndex, NodeId, Term};
 use vlot_raft::time::Time;
@@ -22,6 +23,7 @@ use crate::news::{Bulletin, News};
 use crate::payload::Payload;
 use crate::peers::Peers;
 use crate::policy::{MemberHealth, Policies};
+use crate::proposal_id::ProposalId;
 use crate::reads::NotRead;
 use crate::replica::{Committed, Replica, Work};
 use crate::report::{Context, Report};
@@ -169,10 +171,10 @@ impl Group {
     pub(crate) fn handle(&mut self, now: Time, input: Input, shared: &Shared<'_>, turn: &mut Turn) {
         let Self { replica, work, .. } = self;
         match input {
-            Input::Propose { sequence, payload, class, .. } => {
+            Input::Propose { sequence, payload, class, shares_entry, .. } => {
                 // Those that are urgent are few: the handle through which they are proposed bounds them.
                 let is_busy = class == Class::Bulk && self.applying.bytes() >= shared.apply_bytes_max;
-                replica.propose(sequence, payload, is_busy, work);
+                replica.propose(sequence, payload, shares_entry, is_busy, work);
             }
             Input::Withdraw { sequence, .. } => replica.withdraw(sequence, work),
             Input::ChangeMembers { sequence, changes, context, .. } => {
@@ -202,9 +204,9 @@ impl Group {
     pub(crate) fn hear(&mut self, now: Time, bulletin: &Bulletin) {
         for news in bulletin.since(self.heard) {
             match *news {
-                News::Connected(peer) => {
+                News::Connected(peer, reads_shared) => {
                     self.disks_unknown = true;
-                    self.replica.connected(now, peer, &mut self.work);
+                    self.replica.connected(now, peer, reads_shared, &mut self.work);
                 }
                 News::Lost(peer) => self.replica.lost(now, peer, &mut self.work),
                 News::Silent(peer) if self.is_asleep => self.replica.silent(now, peer, &mut self.work),
@@ -577,6 +579,9 @@ impl Group {
 fn bytes_of(Committed { payload, .. }: &Committed) -> usize {
     match payload {
         Payload::Command { command, .. } => command.len(),
+        Payload::Commands(commands) => {
+            commands.iter().map(|(_, command)| size_of::<(ProposalId, Bytes)>() + command.len()).sum()
+        }
         Payload::Configuration(_) | Payload::Blank | Payload::Withheld | Payload::Time(_) => 0,
     }
 }

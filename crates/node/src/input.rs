@@ -37,6 +37,8 @@ pub enum Input {
         payload: Bytes,
         /// Whether it gives way to others.
         class: Class,
+        /// Whether it may share an entry with others: see [`Command::shares_entry`](crate::state_machine::Command::shares_entry).
+        shares_entry: bool,
     },
     /// The caller of a proposal waits no longer. What is known of it then is answered.
     Withdraw {
@@ -161,6 +163,8 @@ pub enum Input {
         peer: NodeId,
         /// The disk that it says it has; zero if it does not tell.
         disk: u64,
+        /// Whether it reads entries that commands share.
+        reads_shared: bool,
     },
     /// The connection to a peer is gone.
     Lost {

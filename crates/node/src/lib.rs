@@ -98,7 +98,7 @@
 //! let (sequence, number) = (1, 42_u64);
 //! let id = ProposalId { origin: ORIGIN, sequence };
 //! let payload = payload::command(id, 8, |out| out.extend_from_slice(&number.to_le_bytes()));
-//! node.handle(Time::default(), Input::Propose { group, sequence, payload, class: Class::Bulk });
+//! node.handle(Time::default(), Input::Propose { group, sequence, payload, class: Class::Bulk, shares_entry: true });
 //!
 //! let (mut sum, mut applied, mut answer) = (Sum(0), LogId::ZERO, None);
 //! let mut now = Time::default();
@@ -149,6 +149,7 @@ pub mod members_replace;
 mod news;
 pub mod node;
 mod numbered;
+mod packing;
 pub mod payload;
 mod peers;
 pub mod plan;

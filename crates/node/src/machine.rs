@@ -115,6 +115,23 @@ pub fn decode<S: StateMachine>(origin: u64, batch: Vec<Committed>) -> (Vec<Step<
                 Ok(command) => Step::Apply { at, proposal: (id.origin == origin).then_some(id.sequence), command },
                 Err(bad) => return (steps, Some(Fence::UnknownCommand { at, why: bad.0 })),
             },
+            Payload::Commands(commands) => {
+                let before = steps.len();
+                for (id, command) in commands {
+                    match S::Command::decode(command) {
+                        Ok(command) => {
+                            let proposal = (id.origin == origin).then_some(id.sequence);
+                            steps.push(Step::Apply { at, proposal, command });
+                        }
+                        Err(bad) => {
+                            // Its entry is applied as a whole or not at all.
+                            steps.truncate(before);
+                            return (steps, Some(Fence::UnknownCommand { at, why: bad.0 }));
+                        }
+                    }
+                }
+                continue;
+            }
         });
     }
     (steps, None)
@@ -337,6 +354,32 @@ mod tests {
             let fence = fence.expect("one cannot be read").to_string();
             assert!(fence.contains(why) && fence.contains(&id(3).to_string()), "{fence}");
         }
+    }
+
+    fn shared(index: u64, commands: &[&'static [u8]]) -> Committed {
+        let named = |(n, bytes): (usize, &&'static [u8])| {
+            let id = ProposalId { origin: ORIGIN + n as u64 % 2, sequence: index * 10 + n as u64 };
+            (id, Bytes::from_static(bytes))
+        };
+        entry(index, Payload::Commands(commands.iter().enumerate().map(named).collect()))
+    }
+
+    #[test]
+    fn commands_that_share_an_entry_are_applied_in_order_and_as_a_whole() {
+        let (steps, fence) =
+            decode::<Listener>(ORIGIN, vec![shared(1, &[b"own", b"other", b"third"]), command(2, 1, b"x")]);
+        assert_eq!(fence, None);
+        let mut listener = Listener::default();
+        let (last, outcomes) = apply(&mut listener, LogId::ZERO, steps).unwrap();
+        assert_eq!(last, id(2));
+        assert!(matches!(outcomes[..], [Outcome::Applied(10, 3), Outcome::Applied(12, 5)]), "{outcomes:?}");
+        let told = ["own", "other", "third"].map(|word| format!("{} {word}", id(1)));
+        assert_eq!(listener.0, [&told[..], &[format!("{} x", id(2)), "end".to_owned()]].concat());
+        // If one of them cannot be read, none is applied: the entry comes again, to a program that can.
+        let (steps, fence) =
+            decode::<Listener>(ORIGIN, vec![command(1, ORIGIN, b"x"), shared(2, &[b"y", b"\xff", b"z"])]);
+        assert_eq!(kinds(&steps), [format!("{} apply \"x\" of Some(10)", id(1))]);
+        assert!(matches!(fence, Some(Fence::UnknownCommand { at, .. }) if at == id(2)), "{fence:?}");
     }
 
     #[test]

@@ -22,8 +22,8 @@ const NEWS_MAX: usize = 64;
 /// Something that all groups must hear of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum News {
-    /// A peer is connected.
-    Connected(NodeId),
+    /// A peer is connected, and whether it reads entries that commands share.
+    Connected(NodeId, bool),
     /// The connection to a peer is gone.
     Lost(NodeId),
     /// Nothing was heard of a peer for an election timeout, though its connection seems to stand.
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     const LOST: News = News::Lost(NodeId(2));
-    const BACK: News = News::Connected(NodeId(2));
+    const BACK: News = News::Connected(NodeId(2), true);
 
     fn groups(count: u64) -> impl Iterator<Item = GroupId> {
         (1..=count).map(GroupId)

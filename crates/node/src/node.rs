@@ -146,8 +146,8 @@ impl Node {
             replica.room(now, false, &mut work);
         }
         // Connections that stood before the group was there are news to it.
-        for peer in self.peers.all_connected() {
-            replica.connected(now, peer, &mut work);
+        for (peer, reads_shared) in self.peers.all_connected() {
+            replica.connected(now, peer, reads_shared, &mut work);
         }
         let retention = Retention::new(self.options.retention.clone());
         let group = Group::new(id, replica, work, retention, new.begun, self.bulletin.next());
@@ -177,9 +177,9 @@ impl Node {
             }
             // Of a node that is no peer any more, or not yet, connections come and go without a word.
             Input::Connected { peer, .. } | Input::Lost { peer } if !self.peers.is_listed(peer) => {}
-            Input::Connected { peer, disk } => {
-                self.peers.connected(now, peer, disk);
-                self.spread(News::Connected(peer));
+            Input::Connected { peer, disk, reads_shared } => {
+                self.peers.connected(now, peer, disk, reads_shared);
+                self.spread(News::Connected(peer, reads_shared));
             }
             Input::Lost { peer } => {
                 self.peers.lost(peer);
@@ -317,7 +317,7 @@ impl Node {
     fn receive(&mut self, now: Time, from: NodeId, bytes: Bytes) {
         if self.peers.heard(now, from) {
             // It was silent, and groups may sleep without it.
-            self.spread(News::Connected(from));
+            self.spread(News::Connected(from, self.peers.reads_shared(from)));
         }
         let complaint = match PeerMessage::decode(bytes) {
             Ok((_, PeerMessage::Alive)) => return,

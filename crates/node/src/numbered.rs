@@ -23,11 +23,6 @@ impl<T> Default for Numbered<T> {
 }
 
 impl<T> Numbered<T> {
-    /// How many values there are.
-    pub(crate) fn len(&self) -> usize {
-        self.count
-    }
-
     /// Puts a value under a number, in the place of the one that is there.
     pub(crate) fn insert(&mut self, number: u64, value: T) {
         let at = match self.slots.back() {
@@ -119,12 +114,12 @@ mod tests {
                 2 => assert_eq!(numbered.get_mut(number), map.get_mut(&number)),
                 _ => assert_eq!(numbered.remove(number), map.remove(&number)),
             }
-            assert_eq!((numbered.len(), numbered.get(number)), (map.len(), map.get(&number)));
+            assert_eq!((numbered.count, numbered.get(number)), (map.len(), map.get(&number)));
         }
         let all: Vec<(u64, u64)> = numbered.iter_mut().map(|(number, value)| (number, *value)).collect();
         assert_eq!(all, map.iter().map(|(number, value)| (*number, *value)).collect::<Vec<_>>());
         assert_eq!(numbered.take_numbers(), map.into_keys().collect::<Vec<_>>());
-        assert_eq!((numbered.len(), numbered.get(3)), (0, None));
+        assert_eq!((numbered.count, numbered.get(3)), (0, None));
     }
 
     #[test]

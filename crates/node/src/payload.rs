@@ -1,11 +1,12 @@
-//! What an entry of a log holds: nothing, a command with the name of its proposal, the members of the group, or how much
-//! time has passed.
+//! What an entry of a log holds: nothing, a command with the name of its proposal, several of them, the members of the group,
+//! or how much time has passed.
 //!
 //! Owns the layout of an entry's bytes (`docs/disk-format.md`, *Entries*). Must not know what a command means.
 //!
 //! The name travels with the command, so that whichever node proposed it recognises it when it is applied, however it
 //! came into the log.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -26,12 +27,26 @@ pub enum Payload {
         /// Its bytes.
         command: Bytes,
     },
+    /// Commands for the state machine that share the entry, each with its proposal, in their order.
+    Commands(Vec<(ProposalId, Bytes)>),
     /// The members of the group from here on.
     Configuration(Box<MembersEntry>),
     /// What it holds is kept from this node, which is a witness.
     Withheld,
     /// How much time has passed, as the leader tells it.
     Time(TimePassed),
+}
+
+impl Payload {
+    /// The proposals that it came with, in their order.
+    pub fn proposals(&self) -> impl Iterator<Item = ProposalId> + '_ {
+        let (alone, shared) = match self {
+            Self::Command { id, .. } => (Some(*id), &[][..]),
+            Self::Commands(commands) => (None, &commands[..]),
+            Self::Blank | Self::Configuration(_) | Self::Withheld | Self::Time(_) => (None, &[][..]),
+        };
+        alone.into_iter().chain(shared.iter().map(|(id, _)| *id))
+    }
 }
 
 /// Bytes that are no payload of any version known here.
@@ -43,8 +58,13 @@ const COMMAND: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 const WITHHELD: u8 = 3;
 const TIME: u8 = 4;
+const COMMANDS: u8 = 5;
 /// How many bytes go before a command's own.
 pub const HEADER_BYTES: usize = 17;
+/// How many more bytes a command takes among others.
+pub(crate) const SHARE_BYTES: usize = 3;
+/// How many bytes go before the own ones of a command among others: its length, and the name of its proposal.
+const SHARED_HEADER_BYTES: usize = 20;
 /// How many bytes an entry with time has.
 const TIME_BYTES: usize = 17;
 
@@ -69,6 +89,32 @@ pub fn command_in(block: &mut BytesMut, id: ProposalId, size_hint: usize, write:
     block.put_u64_le(id.sequence);
     write(block);
     block.split().freeze()
+}
+
+/// Adds the payload of a command, or of several, to those of others: what is in `joined` is the payload of all of them.
+pub(crate) fn join(joined: &mut BytesMut, payload: &[u8]) {
+    if joined.is_empty() {
+        joined.put_u8(COMMANDS);
+    }
+    let Some((kind, rest)) = payload.split_first() else { return };
+    if *kind == COMMAND {
+        // What is joined is short: see `packing.rs`.
+        let length = rest.len() + 1 - HEADER_BYTES;
+        joined.put_u32_le(u32::try_from(length).unwrap_or(u32::MAX));
+    }
+    joined.put_slice(rest);
+}
+
+/// The payloads of commands that share one, each by itself: for members that cannot read them together.
+pub(crate) fn split(payload: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
+    shared(payload)
+        .map(|(id, command)| self::command(id, command.len(), |out| out.extend_from_slice(&payload[command])))
+}
+
+/// Whether the payload is one of commands that share their entry.
+#[must_use]
+pub fn is_shared(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&COMMANDS)
 }
 
 /// The payload that sets a configuration.
@@ -119,6 +165,10 @@ pub fn decode(mut bytes: Bytes) -> Result<Payload, BadPayload> {
             bytes.advance(HEADER_BYTES);
             Ok(Payload::Command { id, command: bytes })
         }
+        Kind::Commands => {
+            let part = |(id, command)| (id, bytes.slice(command));
+            Ok(Payload::Commands(shared(&bytes).map(part).collect()))
+        }
         Kind::Configuration => {
             bytes.advance(1);
             let entry = MembersEntry::decode(bytes).map_err(|_| BadPayload)?;
@@ -134,6 +184,11 @@ pub(crate) fn kind(bytes: &[u8]) -> Option<Kind> {
     Some(match *bytes.first()? {
         BLANK if bytes.len() == 1 => Kind::Blank,
         COMMAND => Kind::Command(proposal_id(bytes)?),
+        COMMANDS => {
+            let mut commands = shared(bytes);
+            let count = commands.by_ref().count();
+            (count > 0 && commands.rest == bytes.len()).then_some(Kind::Commands)?
+        }
         MEMBERSHIP => Kind::Configuration,
         WITHHELD if bytes.len() == 1 => Kind::Withheld,
         TIME if bytes.len() == TIME_BYTES => {
@@ -148,6 +203,7 @@ pub(crate) fn kind(bytes: &[u8]) -> Option<Kind> {
 pub(crate) enum Kind {
     Blank,
     Command(ProposalId),
+    Commands,
     /// If its bytes are of one.
     Configuration,
     Withheld,
@@ -159,6 +215,36 @@ pub(crate) enum Kind {
 pub fn proposal_id(bytes: &[u8]) -> Option<ProposalId> {
     let header = bytes.first_chunk::<HEADER_BYTES>().filter(|header| header[0] == COMMAND)?;
     Some(ProposalId { origin: number(header, 1), sequence: number(header, 9) })
+}
+
+/// The proposals that a payload came with, in their order.
+pub fn proposal_ids(bytes: &[u8]) -> impl Iterator<Item = ProposalId> + '_ {
+    proposal_id(bytes).into_iter().chain(shared(bytes).map(|(id, _)| id))
+}
+
+/// The commands that share a payload: their proposals, and where in it their bytes are. None if they do not.
+fn shared(bytes: &[u8]) -> Shared<'_> {
+    Shared { bytes, rest: if is_shared(bytes) { 1 } else { bytes.len() } }
+}
+
+/// Goes through commands that share a payload, up to its end or to what is none.
+struct Shared<'a> {
+    bytes: &'a [u8],
+    /// From where on they are to be gone through.
+    rest: usize,
+}
+
+impl Iterator for Shared<'_> {
+    type Item = (ProposalId, Range<usize>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let header = self.bytes[self.rest..].first_chunk::<SHARED_HEADER_BYTES>()?;
+        let length = header.first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+        let begin = self.rest + SHARED_HEADER_BYTES;
+        let end = begin.checked_add(length).filter(|end| *end <= self.bytes.len())?;
+        self.rest = end;
+        Some((ProposalId { origin: number(header, 4), sequence: number(header, 12) }, begin..end))
+    }
 }
 
 /// The number in the eight bytes from `at` on, little-endian. The bytes must reach so far.
@@ -187,6 +273,29 @@ mod tests {
     }
 
     #[test]
+    fn commands_that_share_an_entry_are_read_and_split() {
+        let commands: Vec<(ProposalId, Bytes)> = [&b"one"[..], b"", b"three"]
+            .iter()
+            .enumerate()
+            .map(|(n, bytes)| (ProposalId { origin: 3, sequence: n as u64 }, Bytes::from_static(bytes)))
+            .collect();
+        let alone = |(id, bytes): &(ProposalId, Bytes)| command(*id, 0, |out| out.extend_from_slice(bytes));
+        let mut joined = BytesMut::new();
+        commands.iter().for_each(|it| join(&mut joined, &alone(it)));
+        let joined = joined.freeze();
+        assert_eq!(decode(joined.clone()), Ok(Payload::Commands(commands.clone())));
+        assert_eq!(split(&joined).collect::<Vec<_>>(), commands.iter().map(alone).collect::<Vec<_>>());
+        assert_eq!(proposal_ids(&joined).collect::<Vec<_>>(), commands.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+        assert_eq!(for_witness(&joined), for_witness(&blank()), "kept from a witness");
+        // Cut anywhere but between two of them, it is none.
+        let ends = [1, 24, 44, 69];
+        for end in 1..joined.len() {
+            let is_none = decode(joined.slice(..end)) == Err(BadPayload);
+            assert_eq!(is_none, end == 1 || !ends.contains(&end), "{end}");
+        }
+    }
+
+    #[test]
     fn commands_in_one_block_are_as_they_are_alone() {
         let mut block = BytesMut::with_capacity(2 * HEADER_BYTES + 10);
         let begin = block.as_ptr();
@@ -207,6 +316,9 @@ mod tests {
             b"\x01",
             b"\x010123456701234567"[..HEADER_BYTES - 1].as_ref(),
             b"\x05abc",
+            b"\x05",
+            b"\x05\xff\xff\xff\xff0123456701234567",
+            b"\x06abc",
             b"\x04",
             b"\x04123456712345678",
             b"\x0412345678123456789",

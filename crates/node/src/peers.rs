@@ -36,6 +36,8 @@ pub(crate) struct Peers {
 struct Connection {
     /// The disk that it says it has; zero if it does not tell.
     disk: u64,
+    /// It reads entries that commands share.
+    reads_shared: bool,
     /// When something came from it, and when something was sent to it.
     heard: Time,
     sent: Time,
@@ -134,8 +136,8 @@ impl Peers {
         std::mem::take(&mut self.disks_are_others).then(|| self.entitled.keys().copied().collect())
     }
 
-    pub(crate) fn connected(&mut self, now: Time, peer: NodeId, disk: u64) {
-        self.connected.insert(peer, Connection { disk, heard: now, sent: now, is_silent: false });
+    pub(crate) fn connected(&mut self, now: Time, peer: NodeId, disk: u64, reads_shared: bool) {
+        self.connected.insert(peer, Connection { disk, reads_shared, heard: now, sent: now, is_silent: false });
     }
 
     /// The peer that comes back may have another disk.
@@ -143,9 +145,14 @@ impl Peers {
         self.connected.remove(&peer);
     }
 
-    /// The peers that are connected.
-    pub(crate) fn all_connected(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.connected.keys().copied()
+    /// The peers that are connected, and whether each reads entries that commands share.
+    pub(crate) fn all_connected(&self) -> impl Iterator<Item = (NodeId, bool)> + '_ {
+        self.connected.iter().map(|(peer, connection)| (*peer, connection.reads_shared))
+    }
+
+    /// Whether a node is connected and reads entries that commands share.
+    pub(crate) fn reads_shared(&self, node: NodeId) -> bool {
+        self.connected.get(&node).is_some_and(|connection| connection.reads_shared)
     }
 
     /// The disk of a node that is connected and has told it.
@@ -235,7 +242,7 @@ mod tests {
         peers.members_changed(None, Some(&other));
         assert_eq!(ids(&peers.take_changed().unwrap().0), [2, 3, 4]);
         assert!(peers.take_changed().is_none());
-        peers.connected(Time::from_millis(1), NodeId(2), 7);
+        peers.connected(Time::from_millis(1), NodeId(2), 7, true);
         assert!(peers.is_listed(NodeId(2)));
         peers.members_changed(Some(&one), Some(&other));
         assert_eq!(ids(&peers.take_changed().unwrap().0), [3, 4]);
@@ -270,7 +277,7 @@ mod tests {
         let mut peers = Peers::new(NodeId(1), BTreeMap::new());
         peers.heard(Time::from_millis(1), NodeId(2));
         assert!(!peers.is_alive(Time::from_millis(1), NodeId(2), timeout), "it is not connected");
-        peers.connected(Time::from_millis(5), NodeId(2), 12);
+        peers.connected(Time::from_millis(5), NodeId(2), 12, true);
         for (now, is_alive) in [(5, true), (104, true), (105, false)] {
             assert_eq!(peers.is_alive(Time::from_millis(now), NodeId(2), timeout), is_alive, "at {now}");
         }
@@ -300,8 +307,8 @@ mod tests {
         let (heartbeat, timeout) = (Duration::from_millis(10), Duration::from_millis(100));
         let mut peers = Peers::new(NodeId(1), BTreeMap::new());
         assert_eq!(peers.deadline(heartbeat, timeout), Time::NEVER);
-        peers.connected(Time::from_millis(0), NodeId(2), 0);
-        peers.connected(Time::from_millis(0), NodeId(3), 0);
+        peers.connected(Time::from_millis(0), NodeId(2), 0, true);
+        peers.connected(Time::from_millis(0), NodeId(3), 0, true);
         assert_eq!(peers.deadline(heartbeat, timeout), Time::from_millis(10));
         peers.sent(Time::from_millis(5), NodeId(3));
         assert_eq!(peers.take_untold(Time::from_millis(10), heartbeat), [NodeId(2)]);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use vlot_raft::id::{NodeId, Term};
 
 use crate::numbered::Numbered;
+use crate::packing::Packing;
 use crate::payload;
 use crate::reads::NotRead;
 
@@ -59,14 +60,16 @@ pub struct Proposals {
 #[derive(Debug)]
 struct Proposal {
     payload: Bytes,
+    /// It may share an entry with others.
+    shares_entry: bool,
     /// The term to whose leader it went.
     sent_in: Option<Term>,
 }
 
 impl Proposals {
-    /// Takes one of this node's own.
-    pub fn propose(&mut self, sequence: u64, payload: Bytes) {
-        self.own.insert(sequence, Proposal { payload, sent_in: None });
+    /// Takes one of this node's own. It `shares_entry` with others if it may.
+    pub fn propose(&mut self, sequence: u64, payload: Bytes, shares_entry: bool) {
+        self.own.insert(sequence, Proposal { payload, shares_entry, sent_in: None });
         self.unsent.insert(sequence, ());
     }
 
@@ -85,13 +88,20 @@ impl Proposals {
         self.forwarded.1.extend(payloads.into_iter().map(|payload| (from, payload)));
     }
 
-    /// Everything that the leader of `term`, this node, may append.
-    pub fn take_for_own_term(&mut self, term: Term) -> Vec<Bytes> {
+    /// Everything that the leader of `term`, this node, may append. Commands share entries where all members read those.
+    pub fn take_for_own_term(&mut self, term: Term, are_shared: bool) -> Vec<Bytes> {
         let (meant_for, forwarded) = std::mem::take(&mut self.forwarded);
-        let forwarded = forwarded.into_iter().filter(|_| meant_for == term);
-        let mut payloads: Vec<Bytes> = forwarded.map(|(_, payload)| payload).collect();
-        payloads.append(&mut self.take_unsent(term));
-        payloads
+        let mut packing = Packing::to_append();
+        for (_, payload) in forwarded.into_iter().filter(|_| meant_for == term) {
+            match payload::is_shared(&payload) {
+                true if are_shared => packing.push(payload),
+                // Who has sent it knows of no member that cannot read it.
+                true => payload::split(&payload).for_each(|payload| packing.push_alone(payload)),
+                false => packing.push_alone(payload),
+            }
+        }
+        self.pack_unsent(term, are_shared, &mut packing);
+        packing.finish()
     }
 
     /// Gives back this node's own that no leader can have taken, by their sequence numbers, and forgets them.
@@ -108,8 +118,8 @@ impl Proposals {
         let mut others: BTreeMap<NodeId, Vec<u64>> = BTreeMap::new();
         for (from, payload) in forwarded.into_iter().filter(|_| meant_for == term) {
             // What is no proposal was refused with its frame.
-            let sequence = payload::proposal_id(&payload).map(|id| id.sequence);
-            others.entry(from).or_default().extend(sequence);
+            let sequences = payload::proposal_ids(&payload).map(|id| id.sequence);
+            others.entry(from).or_default().extend(sequences);
         }
         others
     }
@@ -129,16 +139,20 @@ impl Proposals {
         self.forwarded = (Term::ZERO, Vec::new());
     }
 
-    /// This node's own that are to be sent to the leader of `term`.
-    pub fn take_unsent(&mut self, term: Term) -> Vec<Bytes> {
-        let mut payloads = Vec::with_capacity(self.unsent.len());
+    /// This node's own that are to be sent to the leader of `term`. Commands share payloads where all members read those.
+    pub fn take_unsent(&mut self, term: Term, are_shared: bool) -> Vec<Bytes> {
+        let mut packing = Packing::to_forward();
+        self.pack_unsent(term, are_shared, &mut packing);
+        packing.finish()
+    }
+
+    fn pack_unsent(&mut self, term: Term, are_shared: bool, packing: &mut Packing) {
         for sequence in self.unsent.take_numbers() {
-            if let Some(proposal) = self.own.get_mut(sequence) {
-                proposal.sent_in = Some(term);
-                payloads.push(proposal.payload.clone());
-            }
+            let Some(proposal) = self.own.get_mut(sequence) else { continue };
+            proposal.sent_in = Some(term);
+            let payload = proposal.payload.clone();
+            if are_shared && proposal.shares_entry { packing.push(payload) } else { packing.push_alone(payload) }
         }
-        payloads
     }
 
     /// A snapshot has taken the place of entries that this node has never seen: what was sent may be among them, so it
@@ -181,31 +195,31 @@ mod tests {
     /// These, none of which was sent.
     fn proposed(sequences: &[u64]) -> Proposals {
         let mut proposals = Proposals::default();
-        sequences.iter().for_each(|&sequence| proposals.propose(sequence, proposal(sequence)));
+        sequences.iter().for_each(|&sequence| proposals.propose(sequence, proposal(sequence), false));
         proposals
     }
 
     fn sequences(payloads: &[Bytes]) -> Vec<u64> {
-        payloads.iter().map(|payload| payload::proposal_id(payload).unwrap().sequence).collect()
+        payloads.iter().flat_map(|payload| payload::proposal_ids(payload)).map(|id| id.sequence).collect()
     }
 
     #[test]
     fn each_is_sent_once() {
         let mut proposals = proposed(&[1, 2]);
-        assert_eq!(sequences(&proposals.take_unsent(Term(1))), [1, 2]);
-        assert!(proposals.take_unsent(Term(1)).is_empty());
-        proposals.propose(3, proposal(3));
-        assert_eq!(sequences(&proposals.take_unsent(Term(2))), [3]);
+        assert_eq!(sequences(&proposals.take_unsent(Term(1), false)), [1, 2]);
+        assert!(proposals.take_unsent(Term(1), false).is_empty());
+        proposals.propose(3, proposal(3), false);
+        assert_eq!(sequences(&proposals.take_unsent(Term(2), false)), [3]);
     }
 
     #[test]
     fn what_was_not_sent_is_certainly_in_no_log() {
         let mut proposals = proposed(&[1, 2, 3]);
         assert!(proposals.settle(1));
-        proposals.take_unsent(Term(1));
+        proposals.take_unsent(Term(1), false);
         assert!(!proposals.settle(2));
         assert!(!proposals.settle(9), "of what it does not know it is certain of nothing");
-        proposals.propose(4, proposal(4));
+        proposals.propose(4, proposal(4), false);
         assert_eq!(proposals.take_all(), (vec![4], vec![3]));
         assert_eq!(proposals.take_all(), (vec![], vec![]));
     }
@@ -213,41 +227,41 @@ mod tests {
     #[test]
     fn what_is_refused_before_it_was_sent_is_forgotten() {
         let mut proposals = proposed(&[1]);
-        proposals.take_unsent(Term(1));
-        proposals.propose(2, proposal(2));
+        proposals.take_unsent(Term(1), false);
+        proposals.propose(2, proposal(2), false);
         assert_eq!(proposals.refuse_unsent(), [2]);
         assert_eq!(proposals.refuse_unsent(), [0; 0]);
         proposals.send_lost_again(Term(2));
-        assert_eq!(sequences(&proposals.take_unsent(Term(2))), [1]);
+        assert_eq!(sequences(&proposals.take_unsent(Term(2), false)), [1]);
     }
 
     #[test]
     fn a_later_leader_s_first_entry_tells_what_was_lost() {
         for (sent_in, taken_office, is_lost) in [(1, 2, true), (2, 2, false), (3, 2, false)] {
             let mut proposals = proposed(&[1]);
-            proposals.take_unsent(Term(sent_in));
+            proposals.take_unsent(Term(sent_in), false);
             proposals.send_lost_again(Term(taken_office));
-            assert_eq!(proposals.take_unsent(Term(9)).len(), usize::from(is_lost), "{sent_in} {taken_office}");
+            assert_eq!(proposals.take_unsent(Term(9), false).len(), usize::from(is_lost), "{sent_in} {taken_office}");
         }
         let mut proposals = proposed(&[1]);
         proposals.send_lost_again(Term(2));
-        assert_eq!(sequences(&proposals.take_unsent(Term(2))), [1], "what was not sent is sent, once");
+        assert_eq!(sequences(&proposals.take_unsent(Term(2), false)), [1], "what was not sent is sent, once");
     }
 
     #[test]
     fn what_a_snapshot_may_hold_is_not_sent_again() {
         let mut proposals = proposed(&[1, 2]);
-        proposals.take_unsent(Term(1));
-        proposals.propose(3, proposal(3));
+        proposals.take_unsent(Term(1), false);
+        proposals.propose(3, proposal(3), false);
         assert_eq!(proposals.forget_sent(), [1, 2]);
         proposals.send_lost_again(Term(5));
-        assert_eq!(sequences(&proposals.take_unsent(Term(5))), [3]);
+        assert_eq!(sequences(&proposals.take_unsent(Term(5), false)), [3]);
     }
 
     #[test]
     fn a_refusal_counts_if_it_is_of_the_leader_to_whom_it_went() {
         let mut proposals = proposed(&[1, 2]);
-        proposals.take_unsent(Term(4));
+        proposals.take_unsent(Term(4), false);
         assert_eq!(proposals.refused(Term(3), vec![1, 2]), [0; 0]);
         assert_eq!(proposals.refused(Term(4), vec![2, 7]), [2]);
         assert_eq!(proposals.refused(Term(4), vec![2]), [0; 0], "once");
@@ -260,16 +274,16 @@ mod tests {
         let mut proposals = proposed(&[1]);
         proposals.forward(NodeId(2), Term(3), vec![proposal(20)]);
         proposals.forward(NodeId(3), Term(3), vec![proposal(30)]);
-        assert_eq!(sequences(&proposals.take_for_own_term(Term(3))), [20, 30, 1]);
-        assert!(proposals.take_for_own_term(Term(3)).is_empty());
+        assert_eq!(sequences(&proposals.take_for_own_term(Term(3), false)), [20, 30, 1]);
+        assert!(proposals.take_for_own_term(Term(3), false).is_empty());
         proposals.forward(NodeId(2), Term(3), vec![proposal(21)]);
-        assert!(proposals.take_for_own_term(Term(4)).is_empty(), "meant for an earlier term");
+        assert!(proposals.take_for_own_term(Term(4), false).is_empty(), "meant for an earlier term");
         proposals.forward(NodeId(2), Term(4), vec![proposal(22)]);
         proposals.forward(NodeId(2), Term(5), vec![proposal(23)]);
-        assert_eq!(sequences(&proposals.take_for_own_term(Term(5))), [23]);
+        assert_eq!(sequences(&proposals.take_for_own_term(Term(5), false)), [23]);
         proposals.forward(NodeId(2), Term(5), vec![proposal(24)]);
         proposals.drop_forwarded();
-        assert!(proposals.take_for_own_term(Term(5)).is_empty());
+        assert!(proposals.take_for_own_term(Term(5), false).is_empty());
     }
 
     #[test]
@@ -279,7 +293,7 @@ mod tests {
         proposals.forward(NodeId(3), Term(3), vec![proposal(30)]);
         let refused = BTreeMap::from([(NodeId(2), vec![20, 21]), (NodeId(3), vec![30])]);
         assert_eq!(proposals.refuse_forwarded(Term(3)), refused);
-        assert!(proposals.take_for_own_term(Term(3)).is_empty());
+        assert!(proposals.take_for_own_term(Term(3), false).is_empty());
         proposals.forward(NodeId(2), Term(3), vec![proposal(22)]);
         assert!(proposals.refuse_forwarded(Term(4)).is_empty(), "it was meant for another leader, who may have it");
     }

@@ -89,6 +89,8 @@ pub struct Replica {
     /// What was read for peers and is not sent.
     fetched: BTreeMap<NodeId, Vec<Entry>>,
     connected: BTreeSet<NodeId>,
+    /// Peers that read entries that commands share, as they said when they were connected last.
+    read_shared: BTreeSet<NodeId>,
     /// Peers that were connected and are not any more.
     lost: BTreeSet<NodeId>,
 }
@@ -169,7 +171,7 @@ impl Replica {
 
     /// Proposes a command, as a payload that [`command`](crate::payload::command) has made with this node's origin and
     /// `sequence`. It goes to the leader, again if it was certainly lost, until it is decided or withdrawn.
-    pub fn propose(&mut self, sequence: u64, payload: Bytes, is_busy: bool, work: &mut Work) {
+    pub fn propose(&mut self, sequence: u64, payload: Bytes, shares_entry: bool, is_busy: bool, work: &mut Work) {
         let refused = if let Some(why) = self.stopped {
             why.into()
         } else if self.raft.is_removed() {
@@ -179,7 +181,7 @@ impl Replica {
         } else if let Some(why) = self.leads_not() {
             why
         } else {
-            return self.proposals.propose(sequence, payload);
+            return self.proposals.propose(sequence, payload, shares_entry);
         };
         work.proposals_refused.push((sequence, refused));
     }
@@ -333,9 +335,14 @@ impl Replica {
         self.step(now, Input::Room { is_there }, Vec::new(), work);
     }
 
-    /// The connection to a peer is up.
-    pub fn connected(&mut self, now: Time, peer: NodeId, work: &mut Work) {
+    /// The connection to a peer is up. It `reads_shared` entries or none that several commands share.
+    pub fn connected(&mut self, now: Time, peer: NodeId, reads_shared: bool, work: &mut Work) {
         self.connected.insert(peer);
+        if reads_shared {
+            self.read_shared.insert(peer)
+        } else {
+            self.read_shared.remove(&peer)
+        };
         self.lost.remove(&peer);
         self.step(now, Input::Connected { peer }, Vec::new(), work);
     }
@@ -351,6 +358,7 @@ impl Replica {
     /// heard.
     pub fn unlisted(&mut self, peer: NodeId) {
         self.connected.remove(&peer);
+        self.read_shared.remove(&peer);
         self.lost.remove(&peer);
     }
 

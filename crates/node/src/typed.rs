@@ -31,6 +31,8 @@ use crate::state_machine::{BadCommand, BadSnapshot, Snapshot, StateMachine, Time
 #[derive(Debug)]
 pub struct Typed<T: State> {
     at: LogId,
+    /// Which of the commands of that entry it has applied last.
+    nth: u32,
     limits: Limits,
     parts: Parts<T::Reply>,
     state: T,
@@ -57,7 +59,7 @@ impl<T: State> Typed<T> {
     pub fn with(limits: Limits, state: T) -> Self {
         let sessions = Sessions::new(limits.clone());
         let parts = Parts { versions: Versions::default(), unix: Duration::ZERO, sessions };
-        Self { at: LogId::ZERO, limits, parts, state }
+        Self { at: LogId::ZERO, nth: 0, limits, parts, state }
     }
 
     /// The last entry that it has applied.
@@ -80,7 +82,7 @@ impl<T: State> Typed<T> {
 
     fn apply_command(&mut self, at: LogId, command: T::Command) -> T::Reply {
         let Parts { unix, sessions, .. } = &self.parts;
-        self.state.apply(&Context { at, time: sessions.time(), unix: *unix }, command)
+        self.state.apply(&Context { at, nth: self.nth, time: sessions.time(), unix: *unix }, command)
     }
 
     /// Applies a command of a session, if it was not applied before.
@@ -139,6 +141,7 @@ impl<T: State> StateMachine for Typed<T> {
     type Reply = Reply<T::Reply>;
 
     fn apply(&mut self, at: LogId, call: Call<T>) -> Reply<T::Reply> {
+        self.nth = if at == self.at { self.nth.saturating_add(1) } else { 0 };
         self.at = at;
         match call {
             Call::Open => Reply::Opened(self.parts.sessions.open(at.index)),

@@ -170,6 +170,17 @@ pub(crate) enum Proposal {
     Command(Command),
 }
 
+impl Proposal {
+    fn changes_keys(&self) -> bool {
+        match self {
+            Proposal::Request { tag, .. } => matches!(tag, Tag::Put | Tag::DeleteRange | Tag::Txn),
+            Proposal::Command(command) => {
+                matches!(command.plain(), Command::Put(_) | Command::DeleteRange(_) | Command::Txn(_))
+            }
+        }
+    }
+}
+
 impl vlot::Command for Proposal {
     fn encode(&self, buffer: &mut BytesMut) {
         match self {
@@ -201,13 +212,13 @@ impl vlot::Command for Proposal {
     }
 
     fn class(&self) -> Class {
-        let changes_keys = match self {
-            Proposal::Request { tag, .. } => matches!(tag, Tag::Put | Tag::DeleteRange | Tag::Txn),
-            Proposal::Command(command) => {
-                matches!(command.plain(), Command::Put(_) | Command::DeleteRange(_) | Command::Txn(_))
-            }
-        };
-        if changes_keys { Class::Bulk } else { Class::Urgent }
+        if self.changes_keys() { Class::Bulk } else { Class::Urgent }
+    }
+
+    /// What is frequent shares entries. The rest must not: the store ends a batch before it changes users, and an entry that is
+    /// written down in part would be taken for whole.
+    fn shares_entry(&self) -> bool {
+        self.changes_keys()
     }
 }
 

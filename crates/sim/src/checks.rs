@@ -213,14 +213,8 @@ impl<R: Debug + PartialEq> Checks<R> {
     ///
     /// # Errors
     /// The property that does not hold.
-    pub fn applied(
-        &mut self,
-        place: Place,
-        payload: &Payload,
-        reply: Option<R>,
-        state: State,
-    ) -> Result<(), Violation> {
-        self.state_machine_safety.applied(place, state.applied, payload, reply)?;
+    pub fn applied(&mut self, place: Place, payload: &Payload, replies: Vec<R>, state: State) -> Result<(), Violation> {
+        self.state_machine_safety.applied(place, state.applied, payload, replies)?;
         self.configuration_safety.applied(state.applied.index, payload);
         self.snapshot_safety.became(place, state.applied.index, state.digest)
     }

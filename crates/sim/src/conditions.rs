@@ -122,6 +122,9 @@ pub struct Conditions {
     pub value_bytes_max: u64,
     /// State machines ask for replicated time, if they can.
     pub wants_time: bool,
+    /// How many of the machines begin with a program that reads no entries which commands share; when it is started again, it is
+    /// a later one.
+    pub old_programs: usize,
     /// The kinds of fault that happen, and how long apart, typically.
     pub faults: Vec<(FaultKind, Span)>,
 }
@@ -168,6 +171,7 @@ impl Conditions {
             client_timeout: Span::millis(500),
             value_bytes_max: 0,
             wants_time: false,
+            old_programs: 0,
             faults: Vec::new(),
         }
     }
@@ -192,9 +196,10 @@ impl Conditions {
         let are_equal = rng.below(4) > 0;
         let groups = rng.pick(&[1, 1, 1, 1, 1, 2, 3, 4]);
         let nodes = options.nodes.unwrap_or(nodes);
+        let changes_members = churns || options.policies;
         // A voter that is gone needs another to take its seat.
         let spare = if options.policies { spare.max(1) } else { spare };
-        let spare = options.spare.unwrap_or(if churns || options.policies { spare } else { 0 });
+        let spare = options.spare.unwrap_or(if changes_members { spare } else { 0 });
         Self {
             nodes,
             spare,
@@ -240,6 +245,8 @@ impl Conditions {
             value_bytes_max: rng.pick(&[0, 50, 50, 2_000]),
             // Drawn apart, so that the other runs are the same with and without it.
             wants_time: Rng::new(seed, 9).below(4) == 0,
+            // One that is added later finds in the log what it cannot read.
+            old_programs: if changes_members { 0 } else { Rng::new(seed, 10).pick(&[0, 1, 2]) },
             // A clock that leaps breaks the contract of leases.
             faults: faults.into_iter().filter(|(kind, _)| lease.is_none() || *kind != FaultKind::ClockJump).collect(),
         }

@@ -150,7 +150,10 @@ impl<S: Subject> Host<S> {
         let options = node::Options { origin, parts: snapshots.parts(), ..node_options(conditions, self.place) };
         let node = Node::new(node::Options { disk: self.disk_id, ..options });
         self.paused_until = now;
-        self.process = Some(Process::new(node, log, snapshots, recovered.len(), origin));
+        let reads_shared = self.place >= conditions.old_programs || self.incarnation > 1;
+        let mut process = Process::new(node, log, snapshots, recovered.len(), origin);
+        process.reads_shared = reads_shared;
+        self.process = Some(process);
         Ok(recovered)
     }
 

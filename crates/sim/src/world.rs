@@ -40,7 +40,6 @@ use operators::{Errand, MembersHistory, Operators};
 use std::collections::{BTreeMap, BTreeSet};
 use trials::Trial;
 use vlot_node::Lane;
-use vlot_node::input::Input;
 use vlot_node::state_machine::StateMachine;
 use vlot_raft::configuration::Configuration;
 use vlot_raft::invariants::Violation;
@@ -301,14 +300,7 @@ impl<S: Subject> World<S> {
         match event {
             Event::Start(place) => return self.start(place),
             Event::Frame { to, incarnation, from, connection, lane, is_change, bytes } => {
-                self.frame_arrives(
-                    to,
-                    incarnation,
-                    from,
-                    connection,
-                    is_change,
-                    Input::Frame { from: node_at(from), lane, bytes },
-                );
+                return self.frame_arrives(to, incarnation, from, connection, is_change, (lane, bytes));
             }
             Event::News { to, incarnation, peer, up } => self.hear(to, incarnation, peer, up),
             Event::Turn(place, incarnation) => return self.turn(place, incarnation),

@@ -31,6 +31,10 @@ pub(crate) struct Callers<S: StateMachine> {
     reads: Arc<Waiters<Result<(), ReadError>>>,
 }
 
+/// How many answers are handed out at once to callers on a worker of a multi-threaded runtime. Its queue holds 256 tasks; of what is
+/// beyond them it would make some wait behind others that come later, again and again.
+const QUEUE_MAX: usize = 48;
+
 /// What is to go to the driver.
 #[derive(Default)]
 struct Asked {
@@ -95,8 +99,8 @@ impl<S: StateMachine> Callers<S> {
         self.reads.forget(read);
     }
 
-    /// Sends what was asked, and hands out what was answered. Returns how much it was of both.
-    fn turn(&self) -> usize {
+    /// Sends what was asked, and hands out what was answered, so many answers of a kind at most. Returns how much it was of both.
+    fn turn(&self, answers_max: usize) -> usize {
         let mut asked = self.asked();
         let asked_for = asked.events.len() + asked.reads.len();
         if !asked.reads.is_empty() {
@@ -106,7 +110,12 @@ impl<S: StateMachine> Callers<S> {
         }
         self.shared.events.push_all(&mut asked.events);
         drop(asked);
-        asked_for + self.proposals.hand_out() + self.reads_together.hand_out()
+        let (replies, are_more_replies) = self.proposals.hand_out(answers_max);
+        let (reads, are_more_reads) = self.reads_together.hand_out(answers_max);
+        if are_more_replies || are_more_reads {
+            self.bell.notify_one();
+        }
+        asked_for + replies + reads
     }
 
     /// One read for all of these: the driver takes it after the last of them was begun.
@@ -147,7 +156,7 @@ impl Asked {
 impl<S: StateMachine> Drop for Callers<S> {
     fn drop(&mut self) {
         // Withdrawals are the last that there can be.
-        self.turn();
+        self.turn(usize::MAX);
         self.bell.notify_one();
     }
 }
@@ -156,6 +165,7 @@ impl<S: StateMachine> Drop for Callers<S> {
 /// all that are ready: what they ask is gathered by then. A worker of a multi-threaded one runs the task that was woken last before
 /// all others, with one call in hand: there this one `goes_first`, and lets the others go before it if there are any.
 async fn turns<S: StateMachine>(callers: Weak<Callers<S>>, bell: Arc<Notify>, goes_first: bool) {
+    let answers_max = if goes_first { QUEUE_MAX } else { usize::MAX };
     // A lone caller would wait for nothing.
     let mut are_many = false;
     loop {
@@ -165,7 +175,7 @@ async fn turns<S: StateMachine>(callers: Weak<Callers<S>>, bell: Arc<Notify>, go
         }
         // What keeps them alive are their handles.
         match callers.upgrade() {
-            Some(callers) => are_many = callers.turn() > 1,
+            Some(callers) => are_many = callers.turn(answers_max) > 1,
             None => return,
         }
     }

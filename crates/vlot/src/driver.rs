@@ -254,9 +254,9 @@ impl Driver {
                     self.node.handle(now, Input::Frame { from, lane, bytes });
                 }
             }
-            net::Event::Connected { peer, disk } => {
+            net::Event::Connected { peer, disk, reads_shared } => {
                 self.record(|recorder| recorder.record(Kind::Connected { peer, disk }));
-                self.node.handle(now, Input::Connected { peer, disk });
+                self.node.handle(now, Input::Connected { peer, disk, reads_shared });
             }
             net::Event::Lost { peer } => {
                 self.record(|recorder| recorder.record(Kind::Lost { peer }));

@@ -154,6 +154,7 @@ pub(crate) struct Encoded {
     sequence: u64,
     payload: Bytes,
     class: Class,
+    shares_entry: bool,
 }
 
 impl<S: StateMachine> Group<S> {
@@ -256,15 +257,16 @@ impl<S: StateMachine> Group<S> {
     /// # }
     /// ```
     pub async fn propose(&self, command: S::Command) -> Result<S::Reply, ProposeError> {
-        let encoded = self.encode(command.class(), command.size_hint(), |buffer| command.encode(buffer))?;
+        let goes = (command.class(), command.shares_entry());
+        let encoded = self.encode(goes, command.size_hint(), |buffer| command.encode(buffer))?;
         drop(command);
         self.propose_encoded(encoded, self.timeout()).await
     }
 
-    /// A command that `write` adds to a buffer.
+    /// A command that `write` adds to a buffer, its class, and whether it may share an entry with others.
     pub(crate) fn encode(
         &self,
-        class: Class,
+        (class, shares_entry): (Class, bool),
         size_hint: usize,
         write: impl FnOnce(&mut BytesMut),
     ) -> Result<Encoded, ProposeError> {
@@ -287,19 +289,19 @@ impl<S: StateMachine> Group<S> {
         }
         // What is in the log has to be applied, on every replica.
         S::Command::check(&payload.slice(payload::HEADER_BYTES..)).map_err(ProposeError::Invalid)?;
-        Ok(Encoded { sequence, payload, class })
+        Ok(Encoded { sequence, payload, class, shares_entry })
     }
 
     /// As [`Group::propose`].
     pub(crate) async fn propose_encoded(&self, encoded: Encoded, limit: Duration) -> Result<S::Reply, ProposeError> {
-        let (shared, Encoded { sequence, payload, class }) = (&*self.0, encoded);
+        let (shared, Encoded { sequence, payload, class, shares_entry }) = (&*self.0, encoded);
         let bytes = payload.len();
         let reply = self.wait_for_reply(sequence, limit);
         let waiting = WaitingProposal { group: self, sequence, bytes };
         if shared.proposed_bytes.fetch_add(bytes, Relaxed) + bytes > shared.limits.waiting_bytes_max_of(class) {
             return Err(ProposeError::Busy);
         }
-        let pushed = self.ask(Input::Propose { group: shared.id, sequence, payload, class });
+        let pushed = self.ask(Input::Propose { group: shared.id, sequence, payload, class, shares_entry });
         pushed.map_err(|_| ProposeError::Stopped)?;
         let outcome = match reply.answer().await {
             // What is known of it now is answered at once.

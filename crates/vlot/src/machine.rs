@@ -25,9 +25,9 @@ use crate::snapshots::Snapshots;
 use crate::state_lock::StateLock;
 use crate::tasks::Spawner;
 
-/// How much may be applied in place, on the node's own thread, if every command of it is prompt: a few milliseconds' work, so that
+/// How many commands, and how much, may be applied in place, on the node's own thread, if every command of it is prompt: a few milliseconds' work, so that
 /// what many callers propose at once is applied before another thread would have begun.
-const IN_PLACE_ENTRIES_MAX: usize = 4096;
+const IN_PLACE_COMMANDS_MAX: usize = 4096;
 const IN_PLACE_BYTES_MAX: usize = 1 << 20;
 /// Between two pieces of maintenance, so that commands come first.
 const MAINTENANCE_PAUSE: Duration = Duration::from_millis(2);
@@ -116,9 +116,10 @@ impl<S: StateMachine> Typed<S> {
     /// Applies a batch on this thread, if nothing is under way, no read takes long, and every command of it is prompt.
     fn apply_in_place(&self, batch: Vec<Committed>) -> Result<Option<Input>, Job<S>> {
         let shared = &self.shared;
-        let bytes: usize = batch.iter().map(bytes_of).sum();
+        let (commands, bytes) =
+            batch.iter().map(size_of_commands).fold((0, 0), |(n, bytes), it| (n + it.0, bytes + it.1));
         let work = shared.work();
-        if work.is_running || work.has_failed || batch.len() > IN_PLACE_ENTRIES_MAX || bytes > IN_PLACE_BYTES_MAX {
+        if work.is_running || work.has_failed || commands > IN_PLACE_COMMANDS_MAX || bytes > IN_PLACE_BYTES_MAX {
             return Err(Job::Apply(batch));
         }
         let applied = work.applied;
@@ -350,9 +351,11 @@ impl<S: StateMachine> Calls<S> {
     }
 }
 
-fn bytes_of(Committed { payload, .. }: &Committed) -> usize {
+/// How many commands an entry holds, and how many bytes they have.
+fn size_of_commands(Committed { payload, .. }: &Committed) -> (usize, usize) {
     match payload {
-        Payload::Command { command, .. } => command.len(),
-        Payload::Configuration(_) | Payload::Blank | Payload::Withheld | Payload::Time(_) => 0,
+        Payload::Command { command, .. } => (1, command.len()),
+        Payload::Commands(commands) => (commands.len(), commands.iter().map(|(_, command)| command.len()).sum()),
+        Payload::Configuration(_) | Payload::Blank | Payload::Withheld | Payload::Time(_) => (1, 0),
     }
 }

@@ -107,7 +107,7 @@ impl Stages {
 
     /// A proposal has waited for its turn since then.
     pub(crate) fn proposed(&mut self, group: GroupId, payload: &Bytes, since: Instant) {
-        if let Some(id) = payload::proposal_id(payload).filter(|_| self.proposed.len() < PROPOSALS_MAX) {
+        if let Some(id) = payload::proposal_ids(payload).next().filter(|_| self.proposed.len() < PROPOSALS_MAX) {
             self.proposed.insert(id, (group, since));
         }
     }
@@ -131,7 +131,7 @@ impl Stages {
                 true => tracing::trace_span!(target: TARGET, "entries", %group, %first, last = %upto),
                 false => Span::none(),
             };
-            let ids = entries.iter().filter_map(|entry| payload::proposal_id(&entry.payload));
+            let ids = entries.iter().flat_map(|entry| payload::proposal_ids(&entry.payload));
             for (_, since) in ids.filter_map(|id| self.proposed.remove(&id)) {
                 of_group.observe(Stage::Queued, now.saturating_duration_since(since), 1, &span);
             }

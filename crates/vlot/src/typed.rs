@@ -393,7 +393,8 @@ impl<T: State> Group<Typed<T>> {
     ) -> Result<Reply<T::Reply>, CallError> {
         let version = self.version_for(T::version_of(command)).await?;
         let write = |buffer: &mut _| call::encode_apply::<T>((id, unsettled), version, command, buffer);
-        let encoded = self.encode(Class::Bulk, call::SIZE_HINT, write).map_err(CallError::Refused)?;
+        let encoded =
+            self.encode((Class::Bulk, T::shares_entry(command)), call::SIZE_HINT, write).map_err(CallError::Refused)?;
         self.propose_encoded(encoded, until(deadline)).await.map_err(|why| match why {
             ProposeError::Unknown | ProposeError::Stopped => CallError::Unknown(id),
             why => CallError::Refused(why),
@@ -415,7 +416,8 @@ impl<T: State> Group<Typed<T>> {
     }
 
     async fn propose_until(&self, deadline: Instant, call: &Call<T>) -> Result<Reply<T::Reply>, ProposeError> {
-        let encoded = self.encode(Class::Bulk, call.size_hint(), |buffer| call.encode(buffer))?;
+        let encoded =
+            self.encode((call.class(), call.shares_entry()), call.size_hint(), |buffer| call.encode(buffer))?;
         self.propose_encoded(encoded, until(deadline)).await
     }
 }

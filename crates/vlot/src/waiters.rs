@@ -72,12 +72,19 @@ impl<T> Answers<T> {
         }
     }
 
-    /// Wakes those that wait for what has come, and returns how many. Called on their thread.
-    pub(crate) fn hand_out(&self) -> usize {
-        let come = std::mem::take(&mut *self.come());
-        let count = come.len();
-        send_all(come);
-        count
+    /// Wakes those that wait for what has come, in the order in which it came, and `max` of them at most. Returns how many, and
+    /// whether there are more. Called on their thread.
+    pub(crate) fn hand_out(&self, max: usize) -> (usize, bool) {
+        let mut come = self.come();
+        let mut now = std::mem::take(&mut *come);
+        if now.len() > max {
+            *come = now.split_off(max);
+        }
+        let are_more = !come.is_empty();
+        drop(come);
+        let count = now.len();
+        send_all(now);
+        (count, are_more)
     }
 
     fn come(&self) -> MutexGuard<'_, Answered<T>> {
@@ -346,7 +353,7 @@ mod tests {
             assert_eq!(come(&mut calls, at), [], "they wait for their thread");
             let bell = &bells[at - 1];
             bell.notified().await;
-            gathered[at - 1].hand_out();
+            gathered[at - 1].hand_out(usize::MAX).0;
             assert_eq!(come(&mut calls, at), all(at));
             let again = tokio::time::timeout(GRAIN, bell.notified()).await;
             assert!(again.is_err(), "it has rung once for both");

@@ -120,7 +120,7 @@ impl Host {
         let id = ProposalId { origin: 1, sequence: self.sequence };
         let payload = payload::command(id, bytes, |out| out.extend(std::iter::repeat_n(7, bytes)));
         let (group, sequence, class) = (GroupId(group), self.sequence, Class::Bulk);
-        self.node.handle(self.now, Input::Propose { group, sequence, payload, class });
+        self.node.handle(self.now, Input::Propose { group, sequence, payload, class, shares_entry: false });
     }
 
     fn recent_bytes(&self) -> Vec<usize> {
@@ -205,7 +205,7 @@ fn an_input_touches_the_group_that_it_is_about_and_no_other() {
 fn news_touch_all_groups_a_few_at_a_time() {
     let mut lone = Host::lone(300);
     lone.node.handle(lone.now, Input::Room { is_there: false });
-    lone.node.handle(lone.now, Input::Connected { peer: NodeId(2), disk: 12 });
+    lone.node.handle(lone.now, Input::Connected { peer: NodeId(2), disk: 12, reads_shared: true });
     let has_room = |lone: &Host, group| lone.node.raft(GroupId(group)).unwrap().has_room();
     assert_eq!(lone.node.dirty.len(), 0);
     assert!(lone.node.deadline() <= lone.now, "a turn is due at once");
@@ -229,7 +229,7 @@ fn news_touch_all_groups_a_few_at_a_time() {
 fn a_silent_node_that_speaks_again_is_news() {
     let mut host = Host::new(1, 3, Some(Duration::from_millis(300)));
     let peer = NodeId(2);
-    host.node.handle(host.now, Input::Connected { peer, disk: 12 });
+    host.node.handle(host.now, Input::Connected { peer, disk: 12, reads_shared: true });
     host.turns();
     assert!(host.node.bulletin.since(0).is_empty());
     let alive = |host: &mut Host| {
@@ -240,7 +240,7 @@ fn a_silent_node_that_speaks_again_is_news() {
     assert_eq!(alive(&mut host), []);
     host.now = host.now + host.node.options.config.election_timeout;
     host.turns();
-    assert_eq!(alive(&mut host), [News::Connected(peer)]);
+    assert_eq!(alive(&mut host), [News::Connected(peer, true)]);
     host.until_all_is_told();
     assert_eq!(alive(&mut host), [], "once");
 }
@@ -307,7 +307,7 @@ fn no_deadline_is_missed() {
                     let read = host.sequence + 1_000_000;
                     host.node.handle(host.now, Input::Read { group: GroupId(group), read });
                 }
-                3 => host.node.handle(host.now, Input::Connected { peer: NodeId(2), disk: 12 }),
+                3 => host.node.handle(host.now, Input::Connected { peer: NodeId(2), disk: 12, reads_shared: true }),
                 4 => host.node.handle(host.now, Input::Lost { peer: NodeId(2) }),
                 5 => host.report(),
                 6 => host.node.handle(host.now, Input::Close { group: GroupId(group), remove: false }),

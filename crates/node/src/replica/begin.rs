@@ -148,6 +148,7 @@ impl Replica {
             fetching: BTreeSet::new(),
             fetched: BTreeMap::new(),
             connected: BTreeSet::new(),
+            read_shared: BTreeSet::new(),
             lost: BTreeSet::new(),
         };
         if let Some((first, last)) = damaged {

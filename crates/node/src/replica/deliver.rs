@@ -4,6 +4,7 @@
 
 use vlot_log::record::Entry;
 use vlot_raft::effect::Input;
+use vlot_raft::id::LogId;
 use vlot_raft::time::Time;
 
 use super::work::{Committed, Purpose, Work};
@@ -57,12 +58,10 @@ impl Replica {
                 continue;
             }
             let payload = payload::decode(payload).map_err(|_| BadEntry(id))?;
-            match payload {
-                Payload::Command { id: ProposalId { origin, sequence }, .. } if origin == self.origin => {
-                    self.proposals.settle(sequence);
-                    self.decided.push_back((id.index, sequence));
-                }
-                Payload::Command { .. } | Payload::Configuration(_) | Payload::Time(_) => {}
+            match &payload {
+                Payload::Command { id: proposal, .. } => self.decide(id, *proposal),
+                Payload::Commands(commands) => commands.iter().for_each(|(proposal, _)| self.decide(id, *proposal)),
+                Payload::Configuration(_) | Payload::Time(_) => {}
                 Payload::Blank => self.proposals.send_lost_again(id.term),
                 // The log may say only later that this node is a witness, and no longer that it was one.
                 Payload::Withheld => {
@@ -74,5 +73,13 @@ impl Replica {
             work.committed.push(Committed { id, payload });
         }
         Ok(())
+    }
+
+    /// A proposal is decided by this entry: if it is one of this node, it is not sent again.
+    fn decide(&mut self, by: LogId, ProposalId { origin, sequence }: ProposalId) {
+        if origin == self.origin {
+            self.proposals.settle(sequence);
+            self.decided.push_back((by.index, sequence));
+        }
     }
 }

@@ -88,7 +88,8 @@ impl Replica {
                 // What cannot be taken at this moment waits: a hand-over ends, and so does a queue.
                 Some(_) => return,
             }
-            let mut payloads = self.proposals.take_for_own_term(term);
+            let are_shared = self.all_read_shared();
+            let mut payloads = self.proposals.take_for_own_term(term, are_shared);
             if !payloads.is_empty() {
                 if let Some(passed) = self.stamps.as_mut().and_then(|stamps| stamps.take_due(now)) {
                     payloads.insert(0, payload::time(passed));
@@ -103,11 +104,19 @@ impl Replica {
             return self.refuse_unsent(why, work);
         }
         if let Some(leader) = leader.filter(|leader| self.connected.contains(leader)) {
-            let payloads = self.proposals.take_unsent(term);
+            let are_shared = self.read_shared.contains(&leader) && self.all_read_shared();
+            let payloads = self.proposals.take_unsent(term, are_shared);
             if !payloads.is_empty() {
                 work.messages.push((leader, PeerMessage::Propose { term, payloads }));
             }
         }
+    }
+
+    /// Whether every member that gets whole entries reads those that commands share.
+    fn all_read_shared(&self) -> bool {
+        let own = self.raft.node();
+        let mut members = self.raft.configuration().members().iter();
+        members.all(|member| member.node == own || member.witness || self.read_shared.contains(&member.node))
     }
 
     pub(super) fn refuse_unsent(&mut self, why: NotProposed, work: &mut Work) {

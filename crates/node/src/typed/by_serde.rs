@@ -38,6 +38,12 @@ pub trait SerdeState: Clone + Serialize + DeserializeOwned + Send + Sync + 'stat
         false
     }
 
+    /// See [`State::shares_entry`].
+    fn shares_entry(command: &Self::Command) -> bool {
+        let _ = command;
+        true
+    }
+
     /// See [`State::version_of`].
     fn version_of(command: &Self::Command) -> Version {
         let _ = command;
@@ -97,6 +103,10 @@ impl<T: SerdeState> State for T {
 
     fn is_prompt(&self, command: &Self::Command) -> bool {
         SerdeState::is_prompt(self, command)
+    }
+
+    fn shares_entry(command: &Self::Command) -> bool {
+        <T as SerdeState>::shares_entry(command)
     }
 
     fn version_of(command: &Self::Command) -> Version {

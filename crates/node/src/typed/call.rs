@@ -156,6 +156,19 @@ impl<T: State> Command for Call<T> {
         if bytes.is_empty() { Ok(call) } else { Err(BadCommand(format!("{} bytes too many", bytes.len()))) }
     }
 
+    /// A session has the name of an entry, so that no other may have the same. What is rare is alone.
+    fn shares_entry(&self) -> bool {
+        match self {
+            Self::Apply { command, .. } => T::shares_entry(command),
+            Self::Open
+            | Self::Close(_)
+            | Self::ApplyUnread { .. }
+            | Self::Resolve(_)
+            | Self::Understands { .. }
+            | Self::Limit(_) => false,
+        }
+    }
+
     fn size_hint(&self) -> usize {
         SIZE_HINT
     }

@@ -41,6 +41,13 @@ pub trait State: Sized + Send + Sync + 'static {
         false
     }
 
+    /// Whether this command may share an entry of the log with others that are proposed at the same time: see
+    /// [`Command::shares_entry`](crate::state_machine::Command::shares_entry). [`Context::nth`] tells them apart.
+    fn shares_entry(command: &Self::Command) -> bool {
+        let _ = command;
+        true
+    }
+
     /// All commands that were committed together are applied.
     fn end_batch(&mut self) {}
 
@@ -91,8 +98,10 @@ pub type WriteState = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Sen
 /// What a command is applied in: the same on every replica.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Context {
-    /// The entry that holds the command.
+    /// The entry that holds the command. Several may share it.
     pub at: LogId,
+    /// Which of the commands of that entry it is: zero for the first.
+    pub nth: u32,
     /// The replicated time: how long the group has had a leader, by the leaders' own steady clocks. It never goes back, and
     /// stands still while there is no leader. Its resolution is a tenth of a second.
     pub time: Duration,

@@ -164,7 +164,7 @@ impl Cluster {
         self.cut.remove(&(one.min(other), one.max(other)));
         for (n, peer) in [(one, other), (other, one)] {
             let disk = self.host(peer).disk_number;
-            self.handle(n, Input::Connected { peer: NodeId(peer), disk });
+            self.handle(n, Input::Connected { peer: NodeId(peer), disk, reads_shared: true });
         }
     }
 
@@ -423,7 +423,7 @@ impl Host {
         let id = ProposalId { origin: self.id, sequence };
         let payload = payload::command(id, command.len(), |out| out.extend_from_slice(command.as_bytes()));
         let class = if command.starts_with('!') { Class::Urgent } else { Class::Bulk };
-        self.node.handle(now, Input::Propose { group, sequence, payload, class });
+        self.node.handle(now, Input::Propose { group, sequence, payload, class, shares_entry: false });
         sequence
     }
 

@@ -75,12 +75,12 @@ fn a_peer_that_tells_no_disk_is_not_bound_to_one() {
     cluster.run(ELECTION_TIMEOUT);
     cluster.change(1, GROUP, vec![MemberChange::AddLearner { node: NodeId(4), address: "n4:1".to_owned() }]);
     for disk in [0, 14] {
-        cluster.handle(1, Input::Connected { peer: NodeId(4), disk });
+        cluster.handle(1, Input::Connected { peer: NodeId(4), disk, reads_shared: true });
         cluster.run(HEARTBEAT);
         assert_eq!(cluster.host(1).members[&GROUP].disk(NodeId(4)), disk);
     }
     // It is bound for good: what it says later is not taken for it.
-    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 15 });
+    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 15, reads_shared: true });
     cluster.run(HEARTBEAT);
     assert_eq!(cluster.host(1).members[&GROUP].disk(NodeId(4)), 14);
 }
@@ -116,7 +116,7 @@ fn the_disk_of_a_new_member_is_bound_once_it_connects() {
     let mut cluster = Cluster::led_by(1, &Setup::default());
     cluster.change(1, GROUP, vec![MemberChange::AddLearner { node: NodeId(4), address: "n4:1".to_owned() }]);
     cluster.settle();
-    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 14 });
+    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 14, reads_shared: true });
     cluster.settle();
     assert_eq!(cluster.host(1).members[&GROUP].disk(NodeId(4)), 14);
 }
@@ -130,14 +130,14 @@ fn the_disk_of_a_connection_that_says_nothing_is_not_bound() {
     cluster.host(3).held.writes = true;
     cluster.change(1, GROUP, vec![MemberChange::AddLearner { node: NodeId(4), address: "n4:1".to_owned() }]);
     cluster.settle();
-    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 14 });
+    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 14, reads_shared: true });
     cluster.run(2 * ELECTION_TIMEOUT);
     cluster.release(2);
     cluster.release(3);
     cluster.run(HEARTBEAT);
     assert_eq!(cluster.host(1).members[&GROUP].disk(NodeId(4)), 0);
     cluster.handle(1, Input::Lost { peer: NodeId(4) });
-    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 15 });
+    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 15, reads_shared: true });
     cluster.run(HEARTBEAT);
     assert_eq!(cluster.host(1).members[&GROUP].disk(NodeId(4)), 15);
 }
@@ -168,7 +168,7 @@ fn a_change_of_members_waits_for_the_disks_and_is_asked_again() {
     cluster.host(3).held.writes = true;
     cluster.change(1, GROUP, changes);
     cluster.settle();
-    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 14 });
+    cluster.handle(1, Input::Connected { peer: NodeId(4), disk: 14, reads_shared: true });
     cluster.run(HEARTBEAT);
     assert_eq!(cluster.host(1).members[&GROUP].disk(NodeId(4)), 0, "one change at a time");
     cluster.release(2);

@@ -235,7 +235,7 @@ fn follower() -> (Replica, Work) {
     };
     let mut work = Work::default();
     let mut replica = Replica::new(Time::default(), begin, &mut work).expect("a new one");
-    replica.connected(Time::default(), NodeId(2), &mut work);
+    replica.connected(Time::default(), NodeId(2), true, &mut work);
     let body = Body::Heartbeat { session: Session(LogIndex::ZERO), round: 1, commit: LogIndex::ZERO };
     let message = PeerMessage::Raft { message: Message { term: Term(1), body }, payloads: Vec::new() };
     replica.receive(Time::default(), NodeId(2), message, &mut work);
@@ -278,10 +278,37 @@ fn of_entries_that_come_again_each_that_is_new_gets_its_own_payload() {
 }
 
 #[test]
+fn commands_share_a_payload_once_all_members_read_that() {
+    let (mut replica, mut work) = follower();
+    let mut sequence = 0;
+    let mut sent = |replica: &mut Replica, work: &mut Work| {
+        for shares_entry in [true, true, false, true] {
+            sequence += 1;
+            replica.propose(sequence, command(sequence), shares_entry, false, work);
+        }
+        replica.end_turn(Time::default(), 100, work).expect("no entries");
+        let sent = work.messages.drain(..).filter_map(|(_, message)| match message {
+            PeerMessage::Propose { payloads, .. } => Some(payloads),
+            _ => None,
+        });
+        sent.flatten().map(|payload| payload::proposal_ids(&payload).count()).collect::<Vec<_>>()
+    };
+    assert_eq!(sent(&mut replica, &mut work), [1, 1, 1, 1], "node 3 has not said what it reads");
+    replica.connected(Time::default(), NodeId(3), false, &mut work);
+    assert_eq!(sent(&mut replica, &mut work), [1, 1, 1, 1], "node 3 does not");
+    replica.connected(Time::default(), NodeId(3), true, &mut work);
+    assert_eq!(sent(&mut replica, &mut work), [2, 1, 1]);
+    replica.lost(Time::default(), NodeId(3), &mut work);
+    assert_eq!(sent(&mut replica, &mut work), [2, 1, 1], "it still does when it comes back");
+    replica.connected(Time::default(), NodeId(2), false, &mut work);
+    assert_eq!(sent(&mut replica, &mut work), [1, 1, 1, 1], "the leader is of an earlier program now");
+}
+
+#[test]
 fn the_proposal_of_another_node_with_the_same_number_is_another() {
     let (mut replica, mut work) = follower();
     let now = Time::default();
-    replica.propose(1, command(1), false, &mut work);
+    replica.propose(1, command(1), false, false, &mut work);
     replica.end_turn(now, 1000, &mut work).expect("no entries");
     // The leader's own, with the same number, and after it the entry with which the leader of the next term begins.
     replica.receive(now, NodeId(2), entries(1), &mut work);
@@ -315,10 +342,10 @@ fn what_a_peer_asks_counts_though_its_connection_is_lost() {
 fn a_proposal_that_a_snapshot_has_overtaken_is_unknown() {
     let (mut replica, mut work) = follower();
     let now = Time::default();
-    replica.propose(1, command(1), false, &mut work);
+    replica.propose(1, command(1), false, false, &mut work);
     replica.end_turn(now, 100, &mut work).expect("no entries");
     assert!(work.messages.iter().any(|(_, message)| matches!(message, PeerMessage::Propose { .. })), "it was sent");
-    replica.propose(2, command(2), false, &mut work);
+    replica.propose(2, command(2), false, false, &mut work);
     let members = Members::of_voters((1..=3).map(|n| (NodeId(n), format!("n{n}:1"))));
     let members = MembersAt { at: LogIndex::ZERO, entry: MembersEntry { members, ..MembersEntry::default() } };
     replica.snapshot_received(now, LogId::new(1, 9), members, &mut work);

@@ -111,7 +111,7 @@ fn a_group_that_falls_asleep_is_told_of_the_nodes_that_are_gone_already() {
 #[test]
 fn nobody_sleeps_over_a_leader_that_was_gone_when_the_group_fell_asleep() {
     let mut cluster = Cluster::unconnected(&Setup { nodes: 2, ..sleepy(1) });
-    cluster.handle(1, Input::Connected { peer: NodeId(2), disk: 12 });
+    cluster.handle(1, Input::Connected { peer: NodeId(2), disk: 12, reads_shared: true });
     let is_asleep = |cluster: &mut Cluster| cluster.host(2).node.raft(GROUP).is_some_and(|raft| raft.is_asleep());
     for _ in 0..200 {
         cluster.run(HEARTBEAT / 2);

@@ -19,12 +19,12 @@ impl AtMostOnce {
     /// An entry is applied for the first time anywhere.
     ///
     /// # Errors
-    /// If its proposal was applied at another index.
+    /// If a proposal of it was applied before.
     pub fn applied(&mut self, id: LogId, payload: &Payload) -> Result<(), Violation> {
-        if let Payload::Command { id: proposal, .. } = payload
-            && let Some(earlier) = self.proposals.insert(*proposal, id)
-        {
-            return violation(PROPERTY, format!("{proposal:?} was applied at {earlier} and at {id}"));
+        for proposal in payload.proposals() {
+            if let Some(earlier) = self.proposals.insert(proposal, id) {
+                return violation(PROPERTY, format!("{proposal:?} was applied at {earlier} and at {id}"));
+            }
         }
         Ok(())
     }
@@ -46,5 +46,8 @@ mod tests {
         assert_eq!(apply(&mut check, 1, 1), Ok(()));
         assert_eq!(apply(&mut check, 2, 2), Ok(()));
         assert!(apply(&mut check, 3, 1).is_err());
+        let id = ProposalId { origin: 2, sequence: 1 };
+        let twice = Payload::Commands(vec![(id, Bytes::new()), (id, Bytes::new())]);
+        assert!(check.applied(LogId::new(1, 4), &twice).is_err());
     }
 }

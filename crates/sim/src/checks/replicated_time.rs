@@ -96,7 +96,7 @@ impl ReplicatedTime {
                     }
                     office.told_at = Some(local);
                 }
-                Ok(Payload::Command { .. }) if self.is_wanted => {
+                Ok(Payload::Command { .. } | Payload::Commands(_)) if self.is_wanted => {
                     let is_recent = office.told_at.is_some_and(|told_at| local.since(told_at) < RESOLUTION);
                     if !is_recent {
                         let told_at = office.told_at;

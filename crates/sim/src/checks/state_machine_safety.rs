@@ -26,7 +26,8 @@ pub struct StateMachineSafety<R> {
 struct Applied<R> {
     id: LogId,
     payload: Payload,
-    reply: Option<R>,
+    /// What has come of its commands.
+    replies: Vec<R>,
 }
 
 impl<R: Debug + PartialEq> StateMachineSafety<R> {
@@ -59,7 +60,7 @@ impl<R: Debug + PartialEq> StateMachineSafety<R> {
     ///
     /// # Errors
     /// If it should not have, or something else has come of it elsewhere.
-    pub fn applied(&mut self, place: Place, id: LogId, payload: &Payload, reply: Option<R>) -> Result<(), Violation> {
+    pub fn applied(&mut self, place: Place, id: LogId, payload: &Payload, replies: Vec<R>) -> Result<(), Violation> {
         let before = std::mem::replace(&mut self.nodes[place], id.index);
         let node = place + 1;
         if id.index != before.next() {
@@ -67,14 +68,14 @@ impl<R: Debug + PartialEq> StateMachineSafety<R> {
         }
         let Some(first) = self.applied.get(before.0 as usize) else {
             // No state machine skips an index, so that the first to apply this one has applied or met all before it.
-            self.applied.push(Applied { id, payload: payload.clone(), reply });
+            self.applied.push(Applied { id, payload: payload.clone(), replies });
             return self.at_most_once.applied(id, payload);
         };
         if first.id != id || first.payload != *payload {
             return violation(PROPERTY, format!("n{node} has applied {id}, and another {} in its place", first.id));
         }
-        if first.reply != reply {
-            let shown_by = format!("{id} led to {reply:?} at n{node}, and to {:?} elsewhere", first.reply);
+        if first.replies != replies {
+            let shown_by = format!("{id} led to {replies:?} at n{node}, and to {:?} elsewhere", first.replies);
             return violation(PROPERTY, shown_by);
         }
         Ok(())
@@ -82,9 +83,8 @@ impl<R: Debug + PartialEq> StateMachineSafety<R> {
 
     /// What came of each proposal that was applied anywhere, in order.
     pub fn replies(&self) -> impl Iterator<Item = (LogId, ProposalId, &R)> + '_ {
-        self.applied.iter().filter_map(|applied| match (&applied.payload, &applied.reply) {
-            (Payload::Command { id, .. }, Some(reply)) => Some((applied.id, *id, reply)),
-            _ => None,
+        self.applied.iter().flat_map(|Applied { id, payload, replies }| {
+            payload.proposals().zip(replies).map(|(proposal, reply)| (*id, proposal, reply))
         })
     }
 
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn blank(check: &mut StateMachineSafety<u64>, place: Place, term: u64, index: u64) -> Result<(), Violation> {
-        check.applied(place, LogId::new(term, index), &Payload::Blank, None)
+        check.applied(place, LogId::new(term, index), &Payload::Blank, vec![])
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
     fn a_different_outcome_is_noticed() {
         let mut check = StateMachineSafety::<u64>::new(2);
         let apply = |check: &mut StateMachineSafety<u64>, place, reply| {
-            check.applied(place, LogId::new(1, 1), &Payload::Blank, Some(reply))
+            check.applied(place, LogId::new(1, 1), &Payload::Blank, vec![reply])
         };
         apply(&mut check, 0, 1).unwrap();
         assert!(apply(&mut check, 1, 2).is_err());

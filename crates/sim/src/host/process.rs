@@ -57,6 +57,8 @@ pub struct Process<S: Subject> {
     pub stalls: Option<Span>,
     /// Names it in its proposals.
     pub origin: u64,
+    /// Its program reads entries that commands share.
+    pub reads_shared: bool,
     /// Numbers proposals, reads, changes and transfers.
     sequence: u64,
 }
@@ -83,6 +85,7 @@ impl<S: Subject> Process<S> {
             doomed: false,
             stalls: None,
             origin,
+            reads_shared: true,
             sequence: 0,
         }
     }
@@ -106,7 +109,9 @@ impl<S: Subject> Process<S> {
         let sequence = self.next();
         let id = ProposalId { origin: self.origin, sequence };
         let payload = payload::command(id, command.size_hint(), |into| command.encode(into));
-        self.inbox.push(Input::Propose { group: group_in(slot), sequence, payload, class: command.class() });
+        let (group, class, shares_entry) =
+            (group_in(slot), command.class(), self.reads_shared && command.shares_entry());
+        self.inbox.push(Input::Propose { group, sequence, payload, class, shares_entry });
         sequence
     }
 

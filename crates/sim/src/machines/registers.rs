@@ -97,6 +97,10 @@ impl state_machine::Command for Command {
     fn size_hint(&self) -> usize {
         COMMAND_BYTES + self.padding
     }
+
+    fn shares_entry(&self) -> bool {
+        true
+    }
 }
 
 impl fmt::Debug for Command {

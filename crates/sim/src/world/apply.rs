@@ -122,13 +122,21 @@ impl<S: Subject> World<S> {
         let has_panicked = matches!(failed, Some(Fence::Panicked { .. }));
         // What a state machine did before it panicked is not checked.
         if !has_panicked {
-            for (Committed { id, payload }, seen) in entries.iter().zip(seen) {
-                if seen.state.applied != *id {
-                    let shown_by = format!("n{} was to apply {id}, and has applied {}", place + 1, seen.state.applied);
+            let mut seen = seen.into_iter();
+            for Committed { id, payload } in &entries {
+                let count = payload.proposals().count().max(1);
+                let of_entry: Vec<_> = seen.by_ref().take(count).collect();
+                // It has stopped before the entry, or within it.
+                let Some(state) = of_entry.last().filter(|_| of_entry.len() == count).map(|seen| seen.state) else {
+                    break;
+                };
+                if let Some(other) = of_entry.iter().find(|seen| seen.state.applied != *id) {
+                    let shown_by = format!("n{} was to apply {id}, and has applied {}", place + 1, other.state.applied);
                     return Err(Violation { property: "State Machine Safety", shown_by });
                 }
-                self.groups[slot].time.applied((place, now), *id, payload, seen.state.time)?;
-                self.groups[slot].checks.applied(place, payload, seen.reply, seen.state)?;
+                let replies = of_entry.into_iter().filter_map(|seen| seen.reply).collect();
+                self.groups[slot].time.applied((place, now), *id, payload, state.time)?;
+                self.groups[slot].checks.applied(place, payload, replies, state)?;
                 self.groups[slot].members.applied(*id, payload);
             }
             self.note(Note::Applied(place, slot, upto));
@@ -201,8 +209,13 @@ impl<S: Subject> World<S> {
 /// What a program reads that does not know the commands.
 fn spoil_commands(entries: &mut [Committed]) {
     for entry in entries {
-        if let Payload::Command { command, .. } = &mut entry.payload {
-            *command = Bytes::new();
+        match &mut entry.payload {
+            Payload::Command { command, .. } => *command = Bytes::new(),
+            // The last of them: those before it must not be applied either.
+            Payload::Commands(commands) => {
+                commands.last_mut().into_iter().for_each(|(_, command)| *command = Bytes::new())
+            }
+            Payload::Blank | Payload::Configuration(_) | Payload::Withheld | Payload::Time(_) => {}
         }
     }
 }

@@ -12,8 +12,10 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use vlot_node::Lane;
 use vlot_node::input::Input;
+use vlot_node::payload;
 use vlot_node::wire::PeerMessage;
 use vlot_raft::id::NodeId;
+use vlot_raft::invariants::Violation;
 
 impl<S: Subject> World<S> {
     /// Sends a frame. `may_ask` says that it may be one that asks for a change of members.
@@ -48,17 +50,24 @@ impl<S: Subject> World<S> {
         from: Place,
         connection: u32,
         is_change: bool,
-        frame: Input,
-    ) {
+        (lane, bytes): (Lane, Bytes),
+    ) -> Result<(), Violation> {
         // Late frames of a connection that is gone are rare, and harmless or not.
         let is_late = connection != self.network.connection(from, to) || !self.network.connected(from, to);
         let is_lost = is_late && self.rng.coin();
         if is_change {
             self.change_arrives(to, incarnation, is_lost);
         }
-        if !is_lost {
-            self.give(to, incarnation, frame);
+        if is_lost {
+            return Ok(());
         }
+        let reads_shared = self.hosts[to].process.as_ref().is_none_or(|process| process.reads_shared);
+        if !reads_shared && lane != Lane::Snapshot && has_shared(&bytes) {
+            let shown_by = format!("n{} sends n{}, an earlier program, what it cannot read", from + 1, to + 1);
+            return Err(Violation { property: "Earlier Programs Read What They Get", shown_by });
+        }
+        self.give(to, incarnation, Input::Frame { from: node_at(from), lane, bytes });
+        Ok(())
     }
 
     /// A node calls these from now on.
@@ -142,7 +151,19 @@ impl<S: Subject> World<S> {
     }
 
     pub(super) fn hear(&mut self, to: Place, incarnation: u32, peer: Place, up: bool) {
-        let (node, disk) = (node_at(peer), self.hosts[peer].disk_id);
-        self.give(to, incarnation, if up { Input::Connected { peer: node, disk } } else { Input::Lost { peer: node } });
+        let (host, node) = (&self.hosts[peer], node_at(peer));
+        // Of one that is down by now, what was said is not heard.
+        let reads_shared = host.process.as_ref().is_some_and(|process| process.reads_shared);
+        let connected = Input::Connected { peer: node, disk: host.disk_id, reads_shared };
+        self.give(to, incarnation, if up { connected } else { Input::Lost { peer: node } });
     }
+}
+
+/// Whether commands share a payload in a frame.
+fn has_shared(frame: &Bytes) -> bool {
+    let payloads = match PeerMessage::decode(frame.clone()) {
+        Ok((_, PeerMessage::Raft { payloads, .. } | PeerMessage::Propose { payloads, .. })) => payloads,
+        _ => return false,
+    };
+    payloads.iter().any(|payload| payload::is_shared(payload))
 }

@@ -93,7 +93,7 @@ async fn receive(local: Arc<Local>, connection: Connection<impl ByteStream>, is_
     peer.calls_from(host_of(&remote));
     let shortcut = stream.shortcut();
     let by = shortcut.clone();
-    peer.inbound_up(lane, disk, shortcut, |number| {
+    peer.inbound_up((lane, version), disk, shortcut, |number| {
         let reader = read_from(Arc::clone(&local), Arc::clone(&peer), (lane, version), number, (stream, by), remote);
         local.spawn(reader)
     });

@@ -49,7 +49,7 @@ pub(crate) async fn keep_connected<T: Transport>(transport: Arc<T>, local: Arc<L
             Ok(Connected { stream, disk, version }) => {
                 let since = Instant::now();
                 let shortcut = stream.shortcut();
-                let end = OutboundLink::up(&local, &peer, lane, disk).carry(stream, shortcut, version).await;
+                let end = OutboundLink::up(&local, &peer, (lane, version), disk).carry(stream, shortcut, version).await;
                 if since.elapsed() >= STEADY {
                     backoff.reset();
                 }
@@ -258,8 +258,8 @@ enum End {
 }
 
 impl<'a> OutboundLink<'a> {
-    fn up(local: &'a Local, peer: &'a Peer, lane: Lane, disk: u64) -> Self {
-        peer.outbound_up(lane, disk);
+    fn up(local: &'a Local, peer: &'a Peer, (lane, version): (Lane, u16), disk: u64) -> Self {
+        peer.outbound_up(lane, disk, version);
         Self { local, peer, lane, batch: Batch::default(), end: End::Broken }
     }
 

@@ -39,6 +39,8 @@ pub enum Event {
         peer: NodeId,
         /// The disk that it says it has; zero if it does not tell.
         disk: u64,
+        /// Whether it reads entries that commands share.
+        reads_shared: bool,
     },
     /// The control lane is down in one direction or both, or the node is no peer any more. Comes exactly once after
     /// each [`Event::Connected`]. If both happen before the owner looks, it hears of neither.
@@ -160,8 +162,8 @@ impl Mailbox {
     }
 
     /// Tells the owner that a peer is connected.
-    pub fn connected(&self, peer: NodeId, disk: u64) {
-        self.waiting().news.push_back(Event::Connected { peer, disk });
+    pub fn connected(&self, peer: NodeId, disk: u64, reads_shared: bool) {
+        self.waiting().news.push_back(Event::Connected { peer, disk, reads_shared });
         self.filled.notify_one();
     }
 
@@ -293,16 +295,16 @@ mod tests {
     #[test]
     fn a_flapping_peer_leaves_at_most_two_news() {
         let (mailbox, mut inbox) = inbox();
-        mailbox.connected(NodeId(2), 5);
-        assert_eq!(inbox.try_next(), Some(Event::Connected { peer: NodeId(2), disk: 5 }));
+        mailbox.connected(NodeId(2), 5, true);
+        assert_eq!(inbox.try_next(), Some(Event::Connected { peer: NodeId(2), disk: 5, reads_shared: true }));
         for _ in 0..1000 {
             mailbox.lost(NodeId(2));
-            mailbox.connected(NodeId(2), 5);
-            mailbox.connected(NodeId(3), 6);
+            mailbox.connected(NodeId(2), 5, true);
+            mailbox.connected(NodeId(3), 6, true);
             mailbox.lost(NodeId(3));
         }
         assert_eq!(inbox.try_next(), Some(Event::Lost { peer: NodeId(2) }));
-        assert_eq!(inbox.try_next(), Some(Event::Connected { peer: NodeId(2), disk: 5 }));
+        assert_eq!(inbox.try_next(), Some(Event::Connected { peer: NodeId(2), disk: 5, reads_shared: true }));
         assert_eq!(inbox.try_next(), None);
     }
 

@@ -16,6 +16,7 @@ use super::options::Limits;
 use super::queue::{Pushed, Queue, Refused};
 use super::stats::{LinkCounters, LinkFigures, add};
 use super::transport::memory::Shortcut;
+use super::wire::SHARED_SINCE;
 use vlot_node::Lane;
 
 #[derive(Debug)]
@@ -56,7 +57,8 @@ struct Links {
     calls_from: String,
     /// The disk that it named in the latest handshake.
     disk: u64,
-    outbound_control: bool,
+    /// The version that is spoken on this node's connection, while it stands.
+    outbound_control: Option<u16>,
     inbound: [Option<Inbound>; Lane::COUNT],
     /// How many inbound connections there ever were; numbers them.
     inbound_count: u64,
@@ -70,6 +72,7 @@ struct Links {
 #[derive(Debug)]
 struct Inbound {
     number: u64,
+    version: u16,
     reader: AbortHandle,
     shortcut: Option<Shortcut>,
 }
@@ -101,7 +104,7 @@ impl Peer {
             reached_at: String::new(),
             calls_from: String::new(),
             disk: 0,
-            outbound_control: false,
+            outbound_control: None,
             inbound: Default::default(),
             inbound_count: 0,
             connected: false,
@@ -243,7 +246,7 @@ impl Peer {
     }
 
     /// This node's connection to the peer stands, which has named this disk.
-    pub fn outbound_up(&self, lane: Lane, disk: u64) {
+    pub fn outbound_up(&self, lane: Lane, disk: u64, version: u16) {
         let mut links = self.links();
         if links.kind == Kind::Retired {
             return;
@@ -252,7 +255,7 @@ impl Peer {
         // Opened before the owner is told, so that it can send at once.
         self.queue(lane).open();
         if lane == Lane::Control {
-            links.outbound_control = true;
+            links.outbound_control = Some(version);
             self.tell(&mut links);
         }
     }
@@ -263,7 +266,7 @@ impl Peer {
         let dropped = self.queue(lane).close();
         add(&self.counters.unsent_frames, dropped);
         if lane == Lane::Control {
-            links.outbound_control = false;
+            links.outbound_control = None;
             self.tell(&mut links);
         }
         dropped
@@ -274,7 +277,7 @@ impl Peer {
     /// reader, which is given the connection's number.
     pub fn inbound_up(
         &self,
-        lane: Lane,
+        (lane, version): (Lane, u16),
         disk: u64,
         shortcut: Option<Shortcut>,
         spawn: impl FnOnce(u64) -> Option<AbortHandle>,
@@ -290,7 +293,7 @@ impl Peer {
         links.disk = disk;
         links.inbound_count += 1;
         let number = links.inbound_count;
-        links.inbound[lane.index()] = spawn(number).map(|reader| Inbound { number, reader, shortcut });
+        links.inbound[lane.index()] = spawn(number).map(|reader| Inbound { number, version, reader, shortcut });
         self.tell(&mut links);
         // Only the tasks that wait at this moment: a signal that was kept would cut short a later, deserved wait.
         self.stirred.notify_waiters();
@@ -336,14 +339,15 @@ impl Peer {
     /// Tells the owner if a regular peer came or went, or became one or ceased to be one while it was connected. The
     /// lock is held meanwhile, so that news keep their order.
     fn tell(&self, links: &mut Links) {
-        let stands = links.outbound_control && links.inbound[Lane::Control.index()].is_some();
-        let connected = stands && links.kind == Kind::Regular;
+        let inbound = links.inbound[Lane::Control.index()].as_ref().map(|inbound| inbound.version);
+        let version = links.outbound_control.zip(inbound).map(|(outbound, inbound)| outbound.min(inbound));
+        let connected = version.is_some() && links.kind == Kind::Regular;
         if connected == links.connected {
             return;
         }
         links.connected = connected;
         if connected {
-            self.mailbox.connected(self.id, links.disk);
+            self.mailbox.connected(self.id, links.disk, version >= Some(SHARED_SINCE));
         } else {
             add(&self.counters.losses, 1);
             self.mailbox.lost(self.id);

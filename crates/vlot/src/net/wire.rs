@@ -30,9 +30,11 @@ use super::refusal::Refusal;
 
 /// The oldest and the newest protocol this node speaks.
 pub(crate) const VERSION_MIN: u16 = 3;
-pub(crate) const VERSION_MAX: u16 = 4;
+pub(crate) const VERSION_MAX: u16 = 5;
 /// The first version that knows an echo.
 pub(crate) const ECHO_SINCE: u16 = 4;
+/// The first version that knows entries that commands share.
+pub(crate) const SHARED_SINCE: u16 = 5;
 /// Asks for an echo. No frame is so long.
 pub(crate) const ECHO: u32 = u32::MAX;
 

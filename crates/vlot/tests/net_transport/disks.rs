@@ -35,8 +35,8 @@ async fn peers_learn_each_others_disks_and_those_that_are_entitled_connect(world
     n1.net.set_disks(disks(&[(1, 11), (2, 22)]));
     // Of its peer it does not know the disk.
     n2.net.set_disks(disks(&[(1, 0)]));
-    assert_eq!(n1.next().await, Event::Connected { peer: id(2), disk: 22 });
-    assert_eq!(n2.next().await, Event::Connected { peer: id(1), disk: 11 });
+    assert_eq!(n1.next().await, Event::Connected { peer: id(2), disk: 22, reads_shared: true });
+    assert_eq!(n2.next().await, Event::Connected { peer: id(1), disk: 11, reads_shared: true });
     n1.net.set_disks(disks(&[(2, 22), (3, 33)]));
     n1.quiet().await;
     n2.quiet().await;
@@ -59,8 +59,8 @@ async fn a_node_with_another_disk_is_kept_out_both_ways_and_both_are_told(world:
 
     // Added again with the disk that it has, it is let in.
     n1.net.set_disks(disks(&[(2, 22)]));
-    assert_eq!(n1.next().await, Event::Connected { peer: id(2), disk: 22 });
-    assert_eq!(n2.next().await, Event::Connected { peer: id(1), disk: 11 });
+    assert_eq!(n1.next().await, Event::Connected { peer: id(2), disk: 22, reads_shared: true });
+    assert_eq!(n2.next().await, Event::Connected { peer: id(1), disk: 11, reads_shared: true });
 }
 
 async fn a_peer_that_stands_is_lost_when_its_seat_is_another_disks(world: World) {

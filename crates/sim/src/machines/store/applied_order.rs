@@ -23,17 +23,20 @@ const COUNTED: &str = "Quotas Count What Is There";
 /// What machines have applied.
 #[derive(Debug, Default)]
 pub struct AppliedOrder {
-    commands: BTreeMap<LogIndex, AppliedCommand>,
-    ops: HashMap<OpId, LogIndex>,
+    commands: BTreeMap<Number, AppliedCommand>,
+    ops: HashMap<OpId, Number>,
     reports: HashMap<LogIndex, (Place, Report)>,
     /// How far each machine has come.
-    machines: HashMap<Place, LogId>,
+    machines: HashMap<Place, Number>,
 }
+
+/// The index of a command's entry, and which of its commands it is.
+type Number = (LogIndex, u32);
 
 impl AppliedOrder {
     /// A process begins, or has become a snapshot: it has the effect of all up to here, and goes on from there.
     pub fn begun(&mut self, place: Place, at: LogId) {
-        self.machines.insert(place, at);
+        self.machines.insert(place, (at.index, u32::MAX));
     }
 
     /// A machine has applied a command.
@@ -42,29 +45,29 @@ impl AppliedOrder {
     /// If another machine has applied something else there, if this one has gone back, or if the operation was applied
     /// before.
     pub fn applied(&mut self, place: Place, command: AppliedCommand) -> Result<(), Violation> {
-        let (node, at) = (place + 1, command.at);
-        let before = self.machines.insert(place, at).unwrap_or_default();
-        if at.index <= before.index {
-            return violation(SAFETY, format!("n{node} has applied {before}, and then {at}"));
+        let (node, at, number) = (place + 1, command.at, (command.at.index, command.nth));
+        let before = self.machines.insert(place, number).unwrap_or_default();
+        if number <= before {
+            return violation(SAFETY, format!("n{node} has applied {before:?}, and then {number:?}"));
         }
-        if let Some(first) = self.commands.get(&at.index) {
+        if let Some(first) = self.commands.get(&number) {
             if *first == command {
                 return Ok(());
             }
             return violation(SAFETY, format!("n{node} has applied {command:?}, and another {first:?}"));
         }
-        if let Some(earlier) = command.op.and_then(|op| self.ops.insert(op, at.index)) {
+        if let Some(earlier) = command.op.and_then(|op| self.ops.insert(op, number)) {
             let op = command.op.unwrap_or(OpId(0));
-            return violation(ONCE, format!("{op:?} was applied at {earlier} and at {}", at.index));
+            return violation(ONCE, format!("{op:?} was applied at {earlier:?} and at {number:?}"));
         }
-        let (last, next) = (self.commands.range(..at.index).next_back(), self.commands.range(at.index..).next());
+        let (last, next) = (self.commands.range(..number).next_back(), self.commands.range(number..).next());
         let revision = command.revision;
         let is_between = last.is_none_or(|(_, last)| last.revision <= revision)
             && next.is_none_or(|(_, next)| revision <= next.revision);
         if !is_between {
             return violation(SAFETY, format!("{at} led to revision {revision}, which lies behind another's"));
         }
-        self.commands.insert(at.index, command);
+        self.commands.insert(number, command);
         Ok(())
     }
 
@@ -110,7 +113,7 @@ impl AppliedOrder {
     /// The first operation of which its client was told otherwise.
     pub fn check_history(&self, history: &History) -> Result<(), Violation> {
         for (op, operation) in history.operations().filter(|(_, operation)| operation.request.is_replicated()) {
-            let applied = self.ops.get(&op).map(|index| &self.commands[index]);
+            let applied = self.ops.get(&op).map(|number| &self.commands[number]);
             match (&operation.ended, applied) {
                 (Some((_, Outcome::NotTaken)), Some(command)) => {
                     return violation(ACKNOWLEDGED, format!("{op:?} was not taken, and applied as {}", command.at));
@@ -142,7 +145,11 @@ mod tests {
     fn put(op: u64, index: u64, revision: i64) -> AppliedCommand {
         let header = Some(ResponseHeader { revision, ..Default::default() });
         let reply = Ok(Applied::Put(PutResponse { header, prev_kv: None }));
-        AppliedCommand { at: LogId::new(1, index), op: Some(OpId(op)), reply, revision, compacted: -1 }
+        AppliedCommand { at: LogId::new(1, index), nth: 0, op: Some(OpId(op)), reply, revision, compacted: -1 }
+    }
+
+    fn nth(nth: u32, command: AppliedCommand) -> AppliedCommand {
+        AppliedCommand { nth, ..command }
     }
 
     fn refused(op: u64, index: u64, revision: i64) -> AppliedCommand {
@@ -159,7 +166,8 @@ mod tests {
 
     #[test]
     fn machines_apply_the_same() {
-        let fine = [(0, put(0, 1, 2)), (0, put(1, 3, 3)), (1, put(0, 1, 2)), (1, put(1, 3, 3))];
+        let fine = [put(0, 1, 2), put(1, 3, 3), nth(1, put(2, 3, 4)), put(3, 4, 5)];
+        let fine: Vec<_> = (0..2).flat_map(|place| fine.each_ref().map(|command| (place, command.clone()))).collect();
         assert!(order_of(&fine).is_ok());
         let rows = [
             (vec![(0, put(0, 1, 2)), (1, put(1, 1, 2))], SAFETY, "another command"),
@@ -167,6 +175,7 @@ mod tests {
             (vec![(0, put(0, 1, 2)), (1, put(0, 1, 3))], SAFETY, "another revision"),
             (vec![(0, put(0, 1, 2)), (0, put(0, 1, 2))], SAFETY, "again"),
             (vec![(0, put(0, 3, 2)), (0, put(1, 2, 3))], SAFETY, "backwards"),
+            (vec![(0, nth(1, put(0, 3, 2))), (0, put(1, 3, 3))], SAFETY, "backwards within an entry"),
             (vec![(0, put(0, 3, 3)), (0, put(1, 4, 2))], SAFETY, "a revision that goes back"),
             (vec![(0, put(0, 3, 2)), (0, put(0, 4, 3))], ONCE, "a double apply"),
         ];

@@ -95,6 +95,11 @@ impl state_machine::Command for StoreCommand {
     fn size_hint(&self) -> usize {
         self.bytes.len()
     }
+
+    /// As the server's.
+    fn shares_entry(&self) -> bool {
+        matches!(self.command.plain(), Command::Put(_) | Command::DeleteRange(_) | Command::Txn(_))
+    }
 }
 
 /// One command that a machine has applied.
@@ -102,6 +107,8 @@ impl state_machine::Command for StoreCommand {
 pub struct AppliedCommand {
     /// The entry.
     pub at: LogId,
+    /// Which of the entry's commands it is.
+    pub nth: u32,
     /// The client's operation, if it is one's.
     pub op: Option<OpId>,
     /// What it led to.
@@ -131,6 +138,8 @@ pub struct StoreMachine {
     store: Store,
     /// Not taken yet.
     applied: Vec<AppliedCommand>,
+    /// Which command of its entry was the last.
+    nth: u32,
     /// What was compacted may not be given up yet.
     is_compacting: bool,
 }
@@ -148,7 +157,7 @@ impl StoreMachine {
     /// What is there is damaged.
     pub fn open(engine: &MemoryEngine, options: Options) -> Result<Self, OpenError> {
         let store = Store::open_still(Arc::new(engine.clone()), options)?;
-        Ok(Self { store, applied: Vec::new(), is_compacting: true })
+        Ok(Self { store, applied: Vec::new(), nth: 0, is_compacting: true })
     }
 
     /// Makes durable what was applied.
@@ -238,12 +247,14 @@ impl StateMachine for StoreMachine {
     type Reply = Result<Applied, Refusal>;
 
     fn apply(&mut self, at: LogId, StoreCommand { op, command, .. }: StoreCommand) -> Self::Reply {
+        let nth = if at == self.applied() { self.nth + 1 } else { 0 };
+        self.nth = nth;
         let reply = self.store.apply(position(at), command);
         self.is_compacting |= matches!(reply, Ok(Applied::Compact(_)));
         // A store that has failed applies nothing; see `failure`.
         if reply != Err(Refusal::Unreadable) {
             let (revision, compacted) = (self.store.revision(), self.store.compacted_revision());
-            self.applied.push(AppliedCommand { at, op, reply: reply.clone(), revision, compacted });
+            self.applied.push(AppliedCommand { at, nth, op, reply: reply.clone(), revision, compacted });
         }
         reply
     }
