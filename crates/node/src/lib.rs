@@ -148,7 +148,7 @@ pub mod members_recover;
 pub mod members_replace;
 mod news;
 pub mod node;
-mod numbered;
+pub mod numbered;
 mod packing;
 pub mod payload;
 mod peers;

@@ -11,7 +11,7 @@ const GAPS_MIN: usize = 64;
 ///
 /// Invariant: numbers rise; the first slot is no gap; there are at most [`GAPS_MIN`] gaps more than values.
 #[derive(Debug)]
-pub(crate) struct Numbered<T> {
+pub struct Numbered<T> {
     slots: VecDeque<(u64, Option<T>)>,
     count: usize,
 }
@@ -23,8 +23,20 @@ impl<T> Default for Numbered<T> {
 }
 
 impl<T> Numbered<T> {
+    /// How many values there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is no value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Puts a value under a number, in the place of the one that is there.
-    pub(crate) fn insert(&mut self, number: u64, value: T) {
+    pub fn insert(&mut self, number: u64, value: T) {
         let at = match self.slots.back() {
             Some(&(last, _)) if last >= number => self.slots.partition_point(|&(other, _)| other < number),
             _ => self.slots.len(),
@@ -38,16 +50,20 @@ impl<T> Numbered<T> {
         }
     }
 
-    pub(crate) fn get(&self, number: u64) -> Option<&T> {
+    /// The value of this number.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<&T> {
         self.slots[self.find(number)?].1.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
+    /// As [`Numbered::get`], to be changed.
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         let at = self.find(number)?;
         self.slots[at].1.as_mut()
     }
 
-    pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
+    /// Takes the value of this number.
+    pub fn remove(&mut self, number: u64) -> Option<T> {
         let at = self.find(number)?;
         let value = self.slots[at].1.take()?;
         self.count -= 1;
@@ -60,12 +76,28 @@ impl<T> Numbered<T> {
     }
 
     /// All values in the order of their numbers.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|(_, value)| value.as_ref())
+    }
+
+    /// Takes all values that are such, in the order of their numbers.
+    pub fn take_if(&mut self, mut is_such: impl FnMut(&T) -> bool) -> Vec<T> {
+        let taken: Vec<T> =
+            self.slots.iter_mut().filter_map(|(_, slot)| slot.take_if(|value| is_such(value))).collect();
+        if !taken.is_empty() {
+            self.count -= taken.len();
+            self.slots.retain(|(_, value)| value.is_some());
+        }
+        taken
+    }
+
+    /// All values in the order of their numbers, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
         self.slots.iter_mut().filter_map(|(number, value)| Some((*number, value.as_mut()?)))
     }
 
     /// All numbers in their order; their values are forgotten.
-    pub(crate) fn take_numbers(&mut self) -> Vec<u64> {
+    pub fn take_numbers(&mut self) -> Vec<u64> {
         let mut numbers = Vec::with_capacity(self.count);
         numbers.extend(self.slots.drain(..).filter_map(|(number, value)| value.map(|_| number)));
         self.count = 0;
@@ -114,12 +146,20 @@ mod tests {
                 2 => assert_eq!(numbered.get_mut(number), map.get_mut(&number)),
                 _ => assert_eq!(numbered.remove(number), map.remove(&number)),
             }
-            assert_eq!((numbered.count, numbered.get(number)), (map.len(), map.get(&number)));
+            assert_eq!((numbered.len(), numbered.get(number)), (map.len(), map.get(&number)));
+            if n % 1000 == 0 {
+                let taken = numbered.take_if(|value| value % 3 == 0);
+                assert_eq!(
+                    taken,
+                    map.extract_if(.., |_, value| *value % 3 == 0).map(|(_, value)| value).collect::<Vec<_>>()
+                );
+                assert!(numbered.values().eq(map.values()));
+            }
         }
         let all: Vec<(u64, u64)> = numbered.iter_mut().map(|(number, value)| (number, *value)).collect();
         assert_eq!(all, map.iter().map(|(number, value)| (*number, *value)).collect::<Vec<_>>());
         assert_eq!(numbered.take_numbers(), map.into_keys().collect::<Vec<_>>());
-        assert_eq!((numbered.count, numbered.get(3)), (0, None));
+        assert_eq!((numbered.len(), numbered.get(3)), (0, None));
     }
 
     #[test]

@@ -31,9 +31,14 @@ pub(crate) struct Callers<S: StateMachine> {
     reads: Arc<Waiters<Result<(), ReadError>>>,
 }
 
-/// How many answers are handed out at once to callers on a worker of a multi-threaded runtime. Its queue holds 256 tasks; of what is
-/// beyond them it would make some wait behind others that come later, again and again.
-const QUEUE_MAX: usize = 48;
+/// How many answers may be handed out to callers on a worker of a multi-threaded runtime before they have asked for something else. Its
+/// queue holds 256 tasks; of what is beyond them it would make some wait behind others that come later, again and again.
+const QUEUE_MAX: usize = 192;
+/// Such a worker comes back to a task that lets others go first after 61 of them. If so many of those have asked for something, more
+/// may.
+const ROUND_MIN: usize = 32;
+/// How often it is let come back, at most, before what was asked goes to the driver.
+const ROUNDS_MAX: usize = 4;
 
 /// What is to go to the driver.
 #[derive(Default)]
@@ -99,8 +104,9 @@ impl<S: StateMachine> Callers<S> {
         self.reads.forget(read);
     }
 
-    /// Sends what was asked, and hands out what was answered, so many answers of a kind at most. Returns how much it was of both.
-    fn turn(&self, answers_max: usize) -> usize {
+    /// Sends what was asked, and hands out what was answered, so many answers of a kind at most. Returns how much was asked, and how
+    /// many answers were handed out.
+    fn turn(&self, answers_max: usize) -> (usize, usize) {
         let mut asked = self.asked();
         let asked_for = asked.events.len() + asked.reads.len();
         if !asked.reads.is_empty() {
@@ -115,7 +121,7 @@ impl<S: StateMachine> Callers<S> {
         if are_more_replies || are_more_reads {
             self.bell.notify_one();
         }
-        asked_for + replies + reads
+        (asked_for, replies + reads)
     }
 
     /// One read for all of these: the driver takes it after the last of them was begun.
@@ -161,21 +167,39 @@ impl<S: StateMachine> Drop for Callers<S> {
     }
 }
 
+/// Lets others of this worker go first, until few of them have asked for something in one round of the worker.
+async fn let_others_go<S: StateMachine>(callers: &Weak<Callers<S>>) {
+    for _ in 0..ROUNDS_MAX {
+        let Some(before) = callers.upgrade().map(|callers| callers.asked().events.len()) else { return };
+        yield_now().await;
+        let Some(after) = callers.upgrade().map(|callers| callers.asked().events.len()) else { return };
+        if after < before + ROUND_MIN {
+            return;
+        }
+    }
+}
+
 /// Gives these callers their turns for as long as there are any. On a current-thread runtime a task that is woken there comes behind
 /// all that are ready: what they ask is gathered by then. A worker of a multi-threaded one runs the task that was woken last before
 /// all others, with one call in hand: there this one `goes_first`, and lets the others go before it if there are any.
 async fn turns<S: StateMachine>(callers: Weak<Callers<S>>, bell: Arc<Notify>, goes_first: bool) {
-    let answers_max = if goes_first { QUEUE_MAX } else { usize::MAX };
     // A lone caller would wait for nothing.
     let mut are_many = false;
+    // Callers that were answered and have not asked for anything since; some never will.
+    let mut answered = 0;
     loop {
         bell.notified().await;
         if goes_first && are_many {
-            yield_now().await;
+            let_others_go(&callers).await;
         }
         // What keeps them alive are their handles.
         match callers.upgrade() {
-            Some(callers) => are_many = callers.turn(answers_max) > 1,
+            Some(callers) => {
+                let answers_max = if goes_first { QUEUE_MAX.saturating_sub(answered) } else { usize::MAX };
+                let (asked, handed_out) = callers.turn(answers_max);
+                are_many = asked + handed_out > 1;
+                answered = if asked == 0 { handed_out } else { answered.saturating_sub(asked) + handed_out };
+            }
             None => return,
         }
     }

@@ -4,14 +4,13 @@
 //! task looks after the time of all of them: nearly all calls are answered long before their time is up, and a timer for each
 //! would be set and taken back for nothing.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
+use vlot_node::numbered::Numbered;
 
 /// Between two looks at whose time is up, at least: so much later than it should a call may hear of it.
 const GRAIN: Duration = Duration::from_millis(5);
@@ -33,7 +32,7 @@ struct Shared<T> {
 
 #[derive(Debug)]
 struct Waiting<T> {
-    calls: HashMap<u64, Call<T>, BuildHasherDefault<Spread>>,
+    calls: Numbered<Call<T>>,
     /// Where answers are gathered, by place.
     gathered: Vec<Weak<Answers<T>>>,
     /// When the task looks next, if there is one: no call's time is up sooner.
@@ -126,7 +125,7 @@ impl<T> Waiter<T> {
 impl<T: Send + 'static> Waiters<T> {
     /// None yet. Their time is looked after on this runtime.
     pub(crate) fn new(tasks: Handle) -> Self {
-        let waiting = Waiting { calls: HashMap::default(), gathered: Vec::new(), next_look: None, is_closed: false };
+        let waiting = Waiting { calls: Numbered::default(), gathered: Vec::new(), next_look: None, is_closed: false };
         Self { shared: Arc::new(Shared { waiting: Mutex::new(waiting), is_sooner: Notify::new() }), tasks }
     }
 
@@ -185,7 +184,7 @@ impl<T: Send + 'static> Waiters<T> {
         let mut elsewhere: Vec<(Weak<Answers<T>>, Vec<_>)> = Vec::new();
         let mut waiting = self.shared.lock();
         for (number, value) in answers {
-            let Some(Call { answer, place, .. }) = waiting.calls.remove(&number) else { continue };
+            let Some(Call { answer, place, .. }) = waiting.calls.remove(number) else { continue };
             match place {
                 None => here.push((answer, value)),
                 Some(place) => {
@@ -211,7 +210,7 @@ impl<T: Send + 'static> Waiters<T> {
 
     /// Stops waiting.
     pub(crate) fn forget(&self, number: u64) {
-        self.shared.lock().calls.remove(&number);
+        self.shared.lock().calls.remove(number);
     }
 
     /// Lets all go without an answer, those that come later too.
@@ -255,7 +254,7 @@ impl<T> Shared<T> {
     fn look(&self) -> bool {
         let now = Instant::now();
         let mut waiting = self.lock();
-        let late: Vec<Call<T>> = waiting.calls.extract_if(|_, call| call.until <= now).map(|(_, call)| call).collect();
+        let late = waiting.calls.take_if(|call| call.until <= now);
         let soonest = waiting.calls.values().map(|call| call.until).min();
         waiting.next_look = soonest.map(|soonest| soonest.max(now + GRAIN));
         drop(waiting);
@@ -282,27 +281,6 @@ async fn watch<T>(shared: Weak<Shared<T>>) {
         if is_due && !waiters.look() {
             return;
         }
-    }
-}
-
-/// Spreads numbers that are counted up by this process, so that no attacker chooses them, over a table.
-#[derive(Debug, Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // The golden ratio, as Knuth has it: numbers that follow each other come to lie far apart, in the high bits too.
-        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 
