@@ -207,6 +207,7 @@ impl Host {
                 replay_bytes_max: 64,
             },
             forwards: true,
+            shares_entries: true,
             origin: self.starts,
             seed: self.starts,
         };
@@ -242,7 +243,13 @@ impl Host {
                 let id = ProposalId { origin: self.starts, sequence: self.sequence };
                 let payload = payload::command(id, 0, |out| out.extend_from_slice(reader.bytes(9)));
                 let class = if kind == 18 { Class::Bulk } else { Class::Urgent };
-                Input::Propose { group, sequence: self.sequence, payload, class, shares_entry: self.sequence % 2 == 0 }
+                Input::Propose {
+                    group,
+                    sequence: self.sequence,
+                    payload,
+                    class,
+                    shares_entry: self.sequence.is_multiple_of(2),
+                }
             }
             20 => Input::Withdraw { group, sequence: self.sequence },
             21 => {
@@ -277,7 +284,7 @@ impl Host {
             28 => return self.fetch(),
             29 => {
                 let (peer, disk) = (peer(reader), reader.number());
-                Input::Connected { peer, disk, reads_shared: disk % 2 == 0 }
+                Input::Connected { peer, disk, reads_shared: disk.is_multiple_of(2) }
             }
             30 => Input::Lost { peer: peer(reader) },
             31 => return self.restart(reader),
@@ -632,7 +639,11 @@ fn some_payload(reader: &mut Reader<'_>, raft: &Raft) -> Bytes {
             let id = ProposalId { origin: reader.number(), sequence: reader.number() };
             payload::command(id, 0, |out| out.extend_from_slice(reader.bytes(5)))
         }
-        8..=10 => payload::blank(),
+        8 => payload::shared((0..reader.below(4)).map(|_| {
+            let id = ProposalId { origin: reader.number(), sequence: reader.number() };
+            payload::command(id, 0, |out| out.extend_from_slice(reader.bytes(5)))
+        })),
+        9 | 10 => payload::blank(),
         11..=13 => payload::configuration(&configuration_entry(reader, raft)),
         14 if reader.flag() => payload::for_witness(&payload::blank()),
         14 => {

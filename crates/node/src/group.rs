@@ -324,9 +324,9 @@ impl Group {
         let Some(last) = entries.last().map(|entry| entry.id) else { return };
         let mut bytes = 0;
         for entry in &entries {
-            let size = bytes_of(entry);
+            let (size, commands) = size_of_commands(entry);
             self.retention.applied(entry.id.index, size);
-            bytes += size + size_of::<Committed>();
+            bytes += size + size_of::<Committed>() + commands * size_of::<(ProposalId, Bytes)>();
         }
         self.applying.hand_over(now, last, bytes);
         turn.rest.push(Act::Apply { group: self.id, entries });
@@ -576,12 +576,11 @@ impl Group {
 }
 
 /// About how much of the log an entry takes.
-fn bytes_of(Committed { payload, .. }: &Committed) -> usize {
+/// How many bytes the commands of an entry have, and how many commands share it.
+fn size_of_commands(Committed { payload, .. }: &Committed) -> (usize, usize) {
     match payload {
-        Payload::Command { command, .. } => command.len(),
-        Payload::Commands(commands) => {
-            commands.iter().map(|(_, command)| size_of::<(ProposalId, Bytes)>() + command.len()).sum()
-        }
-        Payload::Configuration(_) | Payload::Blank | Payload::Withheld | Payload::Time(_) => 0,
+        Payload::Command { command, .. } => (command.len(), 0),
+        Payload::Commands(commands) => (commands.iter().map(|(_, command)| command.len()).sum(), commands.len()),
+        Payload::Configuration(_) | Payload::Blank | Payload::Withheld | Payload::Time(_) => (0, 0),
     }
 }

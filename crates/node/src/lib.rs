@@ -88,6 +88,7 @@
 //!     applied: LogId::ZERO,
 //!     limits: Limits::default(),
 //!     forwards: true,
+//!     shares_entries: true,
 //!     origin: ORIGIN,
 //!     seed: 1,
 //! };

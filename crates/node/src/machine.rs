@@ -85,6 +85,15 @@ pub enum Step<C> {
     },
 }
 
+impl<C> Step<C> {
+    /// The entry.
+    pub fn at(&self) -> LogId {
+        match self {
+            Self::Apply { at, .. } | Self::Members { at, .. } | Self::Time { at, .. } | Self::Skip { at } => *at,
+        }
+    }
+}
+
 /// What the caller is to be told.
 #[derive(Debug)]
 pub enum Outcome<R> {
@@ -146,10 +155,14 @@ pub fn apply<S: StateMachine>(
     applied: LogId,
     steps: Vec<Step<S::Command>>,
 ) -> Result<Applied<S::Reply>, Fence> {
-    let mut last = applied;
+    // The last entry that is applied in full, and the one that is being applied.
+    let (mut before, mut last) = (applied, applied);
     let mut outcomes = Vec::with_capacity(steps.len());
     let done = catch_unwind(AssertUnwindSafe(|| {
         for step in steps {
+            if step.at() != last {
+                before = last;
+            }
             match step {
                 Step::Apply { at, proposal, command } => {
                     state.can_apply(&command).map_err(|bad| Fence::UnknownCommand { at, why: bad.0 })?;
@@ -172,12 +185,13 @@ pub fn apply<S: StateMachine>(
                 }
             }
         }
+        before = last;
         state.end_batch();
         Ok(())
     }));
     match done {
         Ok(done) => done.map(|()| (last, outcomes)),
-        Err(panic) => Err(Fence::Panicked { after: last, message: said(&*panic) }),
+        Err(panic) => Err(Fence::Panicked { after: before, message: said(&*panic) }),
     }
 }
 
@@ -412,8 +426,15 @@ mod tests {
     #[test]
     fn a_panic_tells_the_last_entry_that_was_applied() {
         let batch = [command(5, ORIGIN, b"x"), entry(6, Payload::Blank), command(7, ORIGIN, b"panic")];
-        for (skip, after) in [(0, id(6)), (1, id(6)), (2, id(4))] {
-            let (steps, _) = decode::<Listener>(ORIGIN, batch[skip..].to_vec());
+        let within = [command(5, ORIGIN, b"x"), shared(6, &[b"y", b"panic", b"z"])];
+        for (batch, after) in [
+            (&batch[..], id(6)),
+            (&batch[1..], id(6)),
+            (&batch[2..], id(4)),
+            (&within[..], id(5)),
+            (&within[1..], id(4)),
+        ] {
+            let (steps, _) = decode::<Listener>(ORIGIN, batch.to_vec());
             let fence = apply(&mut Listener::default(), id(4), steps).unwrap_err();
             let Fence::Panicked { after: said, ref message } = fence else { panic!("{fence}") };
             assert_eq!(said, after);

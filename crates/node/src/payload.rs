@@ -105,10 +105,17 @@ pub(crate) fn join(joined: &mut BytesMut, payload: &[u8]) {
     joined.put_slice(rest);
 }
 
+/// The payload of commands that share their entry, from the payloads of each. It is none without any.
+#[must_use]
+pub fn shared(commands: impl IntoIterator<Item = Bytes>) -> Bytes {
+    let mut joined = BytesMut::new();
+    commands.into_iter().for_each(|command| join(&mut joined, &command));
+    joined.freeze()
+}
+
 /// The payloads of commands that share one, each by itself: for members that cannot read them together.
 pub(crate) fn split(payload: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
-    shared(payload)
-        .map(|(id, command)| self::command(id, command.len(), |out| out.extend_from_slice(&payload[command])))
+    parts(payload).map(|(id, command)| self::command(id, command.len(), |out| out.extend_from_slice(&payload[command])))
 }
 
 /// Whether the payload is one of commands that share their entry.
@@ -166,8 +173,9 @@ pub fn decode(mut bytes: Bytes) -> Result<Payload, BadPayload> {
             Ok(Payload::Command { id, command: bytes })
         }
         Kind::Commands => {
-            let part = |(id, command)| (id, bytes.slice(command));
-            Ok(Payload::Commands(shared(&bytes).map(part).collect()))
+            let mut commands = Vec::with_capacity(parts(&bytes).count());
+            commands.extend(parts(&bytes).map(|(id, command)| (id, bytes.slice(command))));
+            Ok(Payload::Commands(commands))
         }
         Kind::Configuration => {
             bytes.advance(1);
@@ -185,7 +193,7 @@ pub(crate) fn kind(bytes: &[u8]) -> Option<Kind> {
         BLANK if bytes.len() == 1 => Kind::Blank,
         COMMAND => Kind::Command(proposal_id(bytes)?),
         COMMANDS => {
-            let mut commands = shared(bytes);
+            let mut commands = parts(bytes);
             let count = commands.by_ref().count();
             (count > 0 && commands.rest == bytes.len()).then_some(Kind::Commands)?
         }
@@ -219,11 +227,11 @@ pub fn proposal_id(bytes: &[u8]) -> Option<ProposalId> {
 
 /// The proposals that a payload came with, in their order.
 pub fn proposal_ids(bytes: &[u8]) -> impl Iterator<Item = ProposalId> + '_ {
-    proposal_id(bytes).into_iter().chain(shared(bytes).map(|(id, _)| id))
+    proposal_id(bytes).into_iter().chain(parts(bytes).map(|(id, _)| id))
 }
 
 /// The commands that share a payload: their proposals, and where in it their bytes are. None if they do not.
-fn shared(bytes: &[u8]) -> Shared<'_> {
+fn parts(bytes: &[u8]) -> Shared<'_> {
     Shared { bytes, rest: if is_shared(bytes) { 1 } else { bytes.len() } }
 }
 
@@ -280,9 +288,7 @@ mod tests {
             .map(|(n, bytes)| (ProposalId { origin: 3, sequence: n as u64 }, Bytes::from_static(bytes)))
             .collect();
         let alone = |(id, bytes): &(ProposalId, Bytes)| command(*id, 0, |out| out.extend_from_slice(bytes));
-        let mut joined = BytesMut::new();
-        commands.iter().for_each(|it| join(&mut joined, &alone(it)));
-        let joined = joined.freeze();
+        let joined = shared(commands.iter().map(alone));
         assert_eq!(decode(joined.clone()), Ok(Payload::Commands(commands.clone())));
         assert_eq!(split(&joined).collect::<Vec<_>>(), commands.iter().map(alone).collect::<Vec<_>>());
         assert_eq!(proposal_ids(&joined).collect::<Vec<_>>(), commands.iter().map(|(id, _)| *id).collect::<Vec<_>>());

@@ -52,6 +52,7 @@ pub struct Replica {
     origin: u64,
     limits: Limits,
     forwards: bool,
+    shares_entries: bool,
     raft: Raft,
     members_log: MembersLog,
     recent: RecentEntries,

@@ -72,6 +72,8 @@ pub struct PeerReport {
     pub is_witness: bool,
     /// A connection to it stands.
     pub is_connected: bool,
+    /// It is connected and reads entries that commands share: they do while all members read those.
+    pub reads_shared_entries: bool,
     /// How long ago something came from its node, of whatever group; none if it is not connected.
     pub heard: Option<Duration>,
     /// What the leader knows of its log; none on other nodes.
@@ -275,6 +277,7 @@ fn peers(replica: &Replica, context: &Context<'_>) -> Vec<PeerReport> {
             seat: member.map(|member| member.seat),
             is_witness: member.is_some_and(|member| member.witness),
             is_connected: context.peers.is_connected(node),
+            reads_shared_entries: context.peers.reads_shared(node),
             heard: context.peers.heard_ago(context.now, node),
             replication: view.map(replication),
         }

@@ -10,7 +10,7 @@ use vlot_raft::id::LogIndex;
 /// When a group's log is cut, and how much is kept.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// The log is cut when it holds so many entries more than are kept (etcd's `--snapshot-count`).
+    /// The log is cut when it holds so many entries more than are kept (etcd's `--snapshot-count`). Several commands may share one.
     pub entries: u64,
     /// And when it holds so many bytes of payload more than are kept.
     pub bytes: u64,

@@ -43,6 +43,8 @@ pub struct Config {
     pub(crate) listen: Listen,
     /// How many threads serve connections.
     pub(crate) edge_threads: usize,
+    /// Whether commands share entries of the log.
+    pub(crate) share_entries: bool,
     /// Where clients reach this node; told to the other members.
     pub(crate) advertise_client: Vec<Url>,
     /// How clients are spoken to where an URL is https.
@@ -215,6 +217,7 @@ impl Config {
             self_signed_days: tls::self_signed_days(settings)?,
             listen,
             edge_threads: edge_threads(settings)?,
+            share_entries: is_on(settings, "share-entries"),
             advertise_client: advertise_client(settings)?,
             cluster,
             heartbeat,

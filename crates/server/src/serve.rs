@@ -291,6 +291,7 @@ fn node_options(
         sleep_after: None,
         election_timeout: config.election_timeout,
         headroom_bytes: HEADROOM_BYTES,
+        share_entries: config.share_entries,
         retention: vlot::retention::Limits { entries: snapshot_count, entries_kept: catch_up, ..Default::default() },
         group: vlot::group::Limits { timeout: config.request_timeout(), ..Default::default() },
         runtime: Some(Arc::new(NamedThreads(Handle::current()))),

@@ -187,6 +187,7 @@ impl<S: Subject> Host<S> {
             applied: machine.applied(),
             limits: replica_limits(conditions),
             forwards: true,
+            shares_entries: true,
             origin: process.origin,
             seed,
         };

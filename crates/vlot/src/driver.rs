@@ -256,6 +256,13 @@ impl Driver {
             }
             net::Event::Connected { peer, disk, reads_shared } => {
                 self.record(|recorder| recorder.record(Kind::Connected { peer, disk }));
+                if !reads_shared {
+                    tracing::warn!(
+                        %peer,
+                        "a peer runs an earlier version: commands have an entry each until it is upgraded, and if they shared some \
+                         that it lacks it cannot follow; see docs/guide/07-upgrade.md"
+                    );
+                }
                 self.node.handle(now, Input::Connected { peer, disk, reads_shared });
             }
             net::Event::Lost { peer } => {

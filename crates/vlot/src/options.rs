@@ -84,6 +84,10 @@ pub struct Options {
     /// Send what is proposed on this node to the leader, if another leads. On by default. Where it is off,
     /// [`ProposeError::NotLeader`](crate::ProposeError::NotLeader) says which node leads, so that callers can go there.
     pub forward: bool,
+    /// Let commands that are proposed here at the same time share an entry of the log, once all members read such entries: see
+    /// [`Command::shares_entry`](crate::Command::shares_entry). On by default. Off on every node, it leads back to a library that
+    /// cannot read them.
+    pub share_entries: bool,
     /// The bounds of the sessions of typed states. The same on all nodes.
     pub sessions: sessions::Limits,
     /// How much of each group's log is kept.
@@ -145,6 +149,7 @@ impl Options {
             lease: None,
             sleep_after: Some(Duration::from_secs(3)),
             forward: true,
+            share_entries: true,
             sessions: sessions::Limits::default(),
             retention: retention::Limits::default(),
             log: LogLimits::default(),

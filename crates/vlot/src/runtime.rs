@@ -61,6 +61,7 @@ pub struct Node {
     snapshots: Snapshots,
     replica_limits: replica::Limits,
     forwards: bool,
+    shares_entries: bool,
     sessions: sessions::Limits,
     group_limits: group::Limits,
     logs: Mutex<BTreeMap<GroupId, LogOf>>,
@@ -241,6 +242,7 @@ impl Node {
             snapshots,
             replica_limits: options.replica,
             forwards: options.forward,
+            shares_entries: options.share_entries,
             sessions: options.sessions,
             group_limits: options.group,
             logs,
@@ -320,6 +322,7 @@ impl Node {
             applied,
             limits: self.replica_limits.clone(),
             forwards: self.forwards,
+            shares_entries: self.shares_entries,
             origin,
             seed: draw(),
         };

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tracing::{Level, Span};
-use vlot_log::record::Write;
+use vlot_log::record::{Entry as LogEntry, Write};
 use vlot_node::act::BatchId;
 use vlot_node::payload;
 use vlot_node::proposal_id::ProposalId;
@@ -135,7 +135,8 @@ impl Stages {
             for (_, since) in ids.filter_map(|id| self.proposed.remove(&id)) {
                 of_group.observe(Stage::Queued, now.saturating_duration_since(since), 1, &span);
             }
-            let (count, committed) = (entries.len(), None);
+            let commands = |entry: &LogEntry| payload::proposal_ids(&entry.payload).count().max(1);
+            let (count, committed) = (entries.iter().map(commands).sum(), None);
             let run = Run { batch, upto, count, appended: now, is_durable: false, committed, span };
             if of_group.runs.len() < RUNS_MAX {
                 of_group.runs.push_back(run);

@@ -4,6 +4,7 @@
 //! task looks after the time of all of them: nearly all calls are answered long before their time is up, and a timer for each
 //! would be set and taken back for nothing.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ struct Call<T> {
 }
 
 /// Answers beside the calls that wait for them.
-type Answered<T> = Vec<(oneshot::Sender<Result<T, NoAnswer>>, T)>;
+type Answered<T> = VecDeque<(oneshot::Sender<Result<T, NoAnswer>>, T)>;
 
 /// Answers to calls of one thread, which is woken once for all that come together and hands them out itself.
 #[derive(Debug)]
@@ -75,13 +76,10 @@ impl<T> Answers<T> {
     /// whether there are more. Called on their thread.
     pub(crate) fn hand_out(&self, max: usize) -> (usize, bool) {
         let mut come = self.come();
-        let mut now = std::mem::take(&mut *come);
-        if now.len() > max {
-            *come = now.split_off(max);
-        }
+        let count = come.len().min(max);
+        let now: Answered<T> = come.drain(..count).collect();
         let are_more = !come.is_empty();
         drop(come);
-        let count = now.len();
         send_all(now);
         (count, are_more)
     }
@@ -180,20 +178,21 @@ impl<T: Send + 'static> Waiters<T> {
 
     /// Answers those of these that wait. They are woken once all are taken, so that none of them finds the lock held.
     pub(crate) fn answer_all(&self, answers: Vec<(u64, T)>) {
-        let mut here = Vec::with_capacity(answers.len());
-        let mut elsewhere: Vec<(Weak<Answers<T>>, Vec<_>)> = Vec::new();
+        let mut here = Answered::with_capacity(answers.len());
+        let mut elsewhere: Vec<(Weak<Answers<T>>, Answered<T>)> = Vec::new();
         let mut waiting = self.shared.lock();
         for (number, value) in answers {
             let Some(Call { answer, place, .. }) = waiting.calls.remove(number) else { continue };
             match place {
-                None => here.push((answer, value)),
+                None => here.push_back((answer, value)),
                 Some(place) => {
                     let gathered = &waiting.gathered;
                     if elsewhere.len() <= place {
-                        elsewhere
-                            .extend(gathered[elsewhere.len()..=place].iter().map(|to| (Weak::clone(to), Vec::new())));
+                        elsewhere.extend(
+                            gathered[elsewhere.len()..=place].iter().map(|to| (Weak::clone(to), Answered::new())),
+                        );
                     }
-                    elsewhere[place].1.push((answer, value));
+                    elsewhere[place].1.push_back((answer, value));
                 }
             }
         }
@@ -331,7 +330,7 @@ mod tests {
             assert_eq!(come(&mut calls, at), [], "they wait for their thread");
             let bell = &bells[at - 1];
             bell.notified().await;
-            gathered[at - 1].hand_out(usize::MAX).0;
+            gathered[at - 1].hand_out(usize::MAX);
             assert_eq!(come(&mut calls, at), all(at));
             let again = tokio::time::timeout(GRAIN, bell.notified()).await;
             assert!(again.is_err(), "it has rung once for both");

@@ -54,6 +54,7 @@ impl Host {
             applied: LogId::ZERO,
             limits: Limits::default(),
             forwards: true,
+            shares_entries: true,
             origin: 1,
             seed: group,
         };
@@ -375,6 +376,7 @@ fn a_group_is_begun_once() {
             applied: LogId::ZERO,
             limits: Limits::default(),
             forwards: true,
+            shares_entries: true,
             origin: 1,
             seed: 1,
         },

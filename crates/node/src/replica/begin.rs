@@ -43,6 +43,9 @@ pub struct Begin {
     pub limits: Limits,
     /// Send proposals to the leader where this node does not lead; refuse them otherwise.
     pub forwards: bool,
+    /// Let commands share entries, once all members read those: see
+    /// [`Command::shares_entry`](crate::state_machine::Command::shares_entry).
+    pub shares_entries: bool,
     /// Names this process in its proposals: another number at each start.
     pub origin: u64,
     /// Seeds its chance.
@@ -83,7 +86,19 @@ impl Replica {
     /// # Errors
     /// If they do not belong together.
     pub fn new(now: Time, begin: Begin, work: &mut Work) -> Result<Self, CannotBegin> {
-        let Begin { group, config, members, recovered, damaged, applied, limits, forwards, origin, seed } = begin;
+        let Begin {
+            group,
+            config,
+            members,
+            recovered,
+            damaged,
+            applied,
+            limits,
+            forwards,
+            shares_entries,
+            origin,
+            seed,
+        } = begin;
         let GroupState { term, vote, runs, note, kept } = recovered;
         let first =
             MembersAt { entry: crate::members::MembersEntry { members, ..Default::default() }, ..Default::default() };
@@ -126,6 +141,7 @@ impl Replica {
             origin,
             limits,
             forwards,
+            shares_entries,
             raft: Raft::new(config, restored, now, Rng::new(seed)),
             members_log,
             recent,

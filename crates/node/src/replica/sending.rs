@@ -88,7 +88,7 @@ impl Replica {
                 // What cannot be taken at this moment waits: a hand-over ends, and so does a queue.
                 Some(_) => return,
             }
-            let are_shared = self.all_read_shared();
+            let are_shared = self.shares_entries();
             let mut payloads = self.proposals.take_for_own_term(term, are_shared);
             if !payloads.is_empty() {
                 if let Some(passed) = self.stamps.as_mut().and_then(|stamps| stamps.take_due(now)) {
@@ -104,7 +104,7 @@ impl Replica {
             return self.refuse_unsent(why, work);
         }
         if let Some(leader) = leader.filter(|leader| self.connected.contains(leader)) {
-            let are_shared = self.read_shared.contains(&leader) && self.all_read_shared();
+            let are_shared = self.read_shared.contains(&leader) && self.shares_entries();
             let payloads = self.proposals.take_unsent(term, are_shared);
             if !payloads.is_empty() {
                 work.messages.push((leader, PeerMessage::Propose { term, payloads }));
@@ -112,11 +112,11 @@ impl Replica {
         }
     }
 
-    /// Whether every member that gets whole entries reads those that commands share.
-    fn all_read_shared(&self) -> bool {
-        let own = self.raft.node();
-        let mut members = self.raft.configuration().members().iter();
-        members.all(|member| member.node == own || member.witness || self.read_shared.contains(&member.node))
+    /// Whether commands may share entries: every node that gets whole ones reads those, be it a member or leaving.
+    fn shares_entries(&self) -> bool {
+        let (own, members) = (self.raft.node(), self.raft.configuration());
+        let reads = |node| node == own || members.is_witness(node) || self.read_shared.contains(&node);
+        self.shares_entries && members.nodes().all(reads) && self.raft.peers().all(reads)
     }
 
     pub(super) fn refuse_unsent(&mut self, why: NotProposed, work: &mut Work) {

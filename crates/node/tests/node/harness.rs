@@ -388,6 +388,7 @@ impl Host {
             applied,
             limits: self.setup.limits.clone(),
             forwards: true,
+            shares_entries: true,
             origin: self.id,
             seed: self.id * 100 + group.0,
         };
@@ -423,7 +424,7 @@ impl Host {
         let id = ProposalId { origin: self.id, sequence };
         let payload = payload::command(id, command.len(), |out| out.extend_from_slice(command.as_bytes()));
         let class = if command.starts_with('!') { Class::Urgent } else { Class::Bulk };
-        self.node.handle(now, Input::Propose { group, sequence, payload, class, shares_entry: false });
+        self.node.handle(now, Input::Propose { group, sequence, payload, class, shares_entry: true });
         sequence
     }
 
@@ -637,7 +638,10 @@ impl StateMachine for Words {
 
     fn apply(&mut self, at: LogId, command: String) {
         assert_ne!(command, "panic", "asked to");
-        self.skip(at);
+        // Words that were proposed together share an entry.
+        if at != self.applied {
+            self.skip(at);
+        }
         self.words.push(command);
     }
 

@@ -230,6 +230,7 @@ fn follower() -> (Replica, Work) {
         applied: LogId::ZERO,
         limits: Limits::default(),
         forwards: true,
+        shares_entries: true,
         origin: 1,
         seed: 1,
     };

@@ -51,6 +51,8 @@ fn a_member_that_is_away_is_named_and_its_lag_told() {
     cluster.disconnect(1, 3);
     for _ in 0..5 {
         cluster.propose(1, GROUP, "unheard");
+        // What is proposed later has an entry of its own.
+        cluster.settle();
     }
     cluster.run(HEARTBEAT);
     let leader = report(&mut cluster, 1);

@@ -133,6 +133,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("max-concurrent-streams", Integer, "4294967295", Honoured),
     // Not etcd's: threads that serve connections; 0 is one for each core.
     flag("edge-threads", Integer, "0", Honoured),
+    // Not etcd's: off leads back to a version that reads one command in each entry of the log.
+    flag("share-entries", Switch, "true", Honoured),
     // Not etcd's: what the clients of one address may hold.
     flag("max-connections-per-address", Integer, "0", Honoured),
     flag("max-streams-per-address", Integer, "65536", Honoured),
