@@ -426,7 +426,7 @@ async fn a_peer_of_an_old_protocol() {
         &[
             "refused a peer's handshake",
             "claims_to_be=3",
-            "it speaks versions 1 to 2, this node 3 to 4",
+            "it speaks versions 1 to 2, this node 3 to 5",
             "upgrade the older",
         ],
         &["cannot connect to a peer", "peer=3", cluster.address(3), "no common version of the peers' protocol"],

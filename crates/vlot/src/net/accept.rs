@@ -295,10 +295,11 @@ mod tests {
     fn the_newest_common_version_is_spoken() {
         let rows = [
             ((3, 3), Ok(3)),
-            ((3, 9), Ok(4)),
+            ((3, 9), Ok(5)),
             ((3, 4), Ok(4)),
             ((0, 3), Ok(3)),
-            ((5, 9), Err(Refusal::NoCommonVersion)),
+            ((5, 9), Ok(5)),
+            ((6, 9), Err(Refusal::NoCommonVersion)),
             ((2, 2), Err(Refusal::NoCommonVersion)),
             ((9, 1), Err(Refusal::NoCommonVersion)),
         ];

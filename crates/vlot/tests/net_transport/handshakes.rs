@@ -61,7 +61,7 @@ async fn every_reason_is_sent_back(world: World) {
         (Hello { lane: 9, ..good }.encode(), UNKNOWN_LANE, Refusal::UnknownLane),
         (Hello { lane: 9, from: 3, ..good }.encode(), UNKNOWN_LANE, Refusal::UnknownLane),
         (Hello { cluster: 8, from: 3, ..good }.encode(), WRONG_CLUSTER, Refusal::WrongCluster),
-        (Hello { versions: (5, 9), ..good }.encode(), NO_COMMON_VERSION, Refusal::NoCommonVersion),
+        (Hello { versions: (6, 9), ..good }.encode(), NO_COMMON_VERSION, Refusal::NoCommonVersion),
         (Hello { versions: (9, 3), ..good }.encode(), NO_COMMON_VERSION, Refusal::NoCommonVersion),
         // The version that had no introduction.
         (Hello { versions: (1, 1), ..good }.encode_with(b""), NO_COMMON_VERSION, Refusal::NoCommonVersion),
@@ -224,7 +224,7 @@ async fn what_answers_a_call_is_checked_too(world: World) {
     let rows = [
         (answer(0, 3, 8, 2), Refusal::WrongCluster),
         (answer(0, 3, CLUSTER, 3), Refusal::WrongNode),
-        (answer(0, 5, CLUSTER, 2), Refusal::NoCommonVersion),
+        (answer(0, 6, CLUSTER, 2), Refusal::NoCommonVersion),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n....".to_vec(), Refusal::NotVlot),
         (answer_with(0, 3, CLUSTER, 2, &[0; 7]), Refusal::Garbled),
         (answer_with(0, 3, CLUSTER, 2, &[0; 1025]), Refusal::Garbled),
