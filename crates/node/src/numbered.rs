@@ -9,7 +9,7 @@ const GAPS_MIN: usize = 64;
 
 /// Values by their numbers.
 ///
-/// Invariant: numbers rise; the first slot is no gap; there are at most [`GAPS_MIN`] gaps more than values.
+/// Invariant: numbers rise; the first slot is no gap; there are at most 64 gaps more than values.
 #[derive(Debug)]
 pub struct Numbered<T> {
     slots: VecDeque<(u64, Option<T>)>,
