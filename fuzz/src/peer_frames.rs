@@ -635,14 +635,8 @@ fn message(reader: &mut Reader<'_>, raft: &Raft) -> PeerMessage {
 
 fn some_payload(reader: &mut Reader<'_>, raft: &Raft) -> Bytes {
     match reader.below(16) {
-        0..=7 => {
-            let id = ProposalId { origin: reader.number(), sequence: reader.number() };
-            payload::command(id, 0, |out| out.extend_from_slice(reader.bytes(5)))
-        }
-        8 => payload::shared((0..reader.below(4)).map(|_| {
-            let id = ProposalId { origin: reader.number(), sequence: reader.number() };
-            payload::command(id, 0, |out| out.extend_from_slice(reader.bytes(5)))
-        })),
+        0..=7 => some_command(reader),
+        8 => payload::shared((0..reader.below(4)).map(|_| some_command(reader))),
         9 | 10 => payload::blank(),
         11..=13 => payload::configuration(&configuration_entry(reader, raft)),
         14 if reader.flag() => payload::for_witness(&payload::blank()),
@@ -652,6 +646,11 @@ fn some_payload(reader: &mut Reader<'_>, raft: &Raft) -> Bytes {
         }
         _ => Bytes::copy_from_slice(reader.bytes(20)),
     }
+}
+
+fn some_command(reader: &mut Reader<'_>) -> Bytes {
+    let id = ProposalId { origin: reader.number(), sequence: reader.number() };
+    payload::command(id, 0, |out| out.extend_from_slice(reader.bytes(5)))
 }
 
 fn configuration_entry(reader: &mut Reader<'_>, raft: &Raft) -> MembersEntry {

@@ -20,7 +20,6 @@ use crate::input::Input;
 use crate::machine::Fence;
 use crate::members::Members;
 use crate::news::{Bulletin, News};
-use crate::payload::Payload;
 use crate::peers::Peers;
 use crate::policy::{MemberHealth, Policies};
 use crate::proposal_id::ProposalId;
@@ -324,7 +323,7 @@ impl Group {
         let Some(last) = entries.last().map(|entry| entry.id) else { return };
         let mut bytes = 0;
         for entry in &entries {
-            let (size, commands) = size_of_commands(entry);
+            let (commands, size) = entry.payload.size_of_commands();
             self.retention.applied(entry.id.index, size);
             bytes += size + size_of::<Committed>() + commands * size_of::<(ProposalId, Bytes)>();
         }
@@ -572,15 +571,5 @@ impl Group {
             self.shown = status.clone();
             turn.rest.push(Act::Show { group, status });
         }
-    }
-}
-
-/// About how much of the log an entry takes.
-/// How many bytes the commands of an entry have, and how many commands share it.
-fn size_of_commands(Committed { payload, .. }: &Committed) -> (usize, usize) {
-    match payload {
-        Payload::Command { command, .. } => (command.len(), 0),
-        Payload::Commands(commands) => (commands.iter().map(|(_, command)| command.len()).sum(), commands.len()),
-        Payload::Configuration(_) | Payload::Blank | Payload::Withheld | Payload::Time(_) => (0, 0),
     }
 }

@@ -7,10 +7,12 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bytes::Bytes;
 use vlot_raft::id::LogId;
 
 use crate::members::MembersEntry;
 use crate::payload::Payload;
+use crate::proposal_id::ProposalId;
 use crate::replica::Committed;
 use crate::state_machine::{Command, StateMachine, TimePassed};
 
@@ -120,22 +122,19 @@ pub fn decode<S: StateMachine>(origin: u64, batch: Vec<Committed>) -> (Vec<Step<
             Payload::Blank | Payload::Configuration(_) => Step::Skip { at },
             Payload::Time(passed) => Step::Time { at, passed },
             Payload::Withheld => return (steps, Some(Fence::Withheld { at })),
-            Payload::Command { id, command } => match S::Command::decode(command) {
-                Ok(command) => Step::Apply { at, proposal: (id.origin == origin).then_some(id.sequence), command },
-                Err(bad) => return (steps, Some(Fence::UnknownCommand { at, why: bad.0 })),
+            Payload::Command { id, command } => match apply_step::<S>(origin, at, id, command) {
+                Ok(step) => step,
+                Err(fence) => return (steps, Some(fence)),
             },
             Payload::Commands(commands) => {
                 let before = steps.len();
                 for (id, command) in commands {
-                    match S::Command::decode(command) {
-                        Ok(command) => {
-                            let proposal = (id.origin == origin).then_some(id.sequence);
-                            steps.push(Step::Apply { at, proposal, command });
-                        }
-                        Err(bad) => {
+                    match apply_step::<S>(origin, at, id, command) {
+                        Ok(step) => steps.push(step),
+                        Err(fence) => {
                             // Its entry is applied as a whole or not at all.
                             steps.truncate(before);
-                            return (steps, Some(Fence::UnknownCommand { at, why: bad.0 }));
+                            return (steps, Some(fence));
                         }
                     }
                 }
@@ -144,6 +143,16 @@ pub fn decode<S: StateMachine>(origin: u64, batch: Vec<Committed>) -> (Vec<Step<
         });
     }
     (steps, None)
+}
+
+fn apply_step<S: StateMachine>(
+    origin: u64,
+    at: LogId,
+    id: ProposalId,
+    command: Bytes,
+) -> Result<Step<S::Command>, Fence> {
+    let command = S::Command::decode(command).map_err(|bad| Fence::UnknownCommand { at, why: bad.0 })?;
+    Ok(Step::Apply { at, proposal: (id.origin == origin).then_some(id.sequence), command })
 }
 
 /// Applies a batch, and ends it. Returns what is to be answered then, and the last entry.
@@ -240,11 +249,8 @@ impl std::error::Error for Fence {}
 mod tests {
     use std::time::Duration;
 
-    use bytes::Bytes;
-
     use super::*;
     use crate::members::Members;
-    use crate::proposal_id::ProposalId;
     use crate::state_machine::BadSnapshot;
     use vlot_raft::configuration::{Change, Configuration};
     use vlot_raft::id::NodeId;

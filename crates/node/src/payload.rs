@@ -38,6 +38,16 @@ pub enum Payload {
 }
 
 impl Payload {
+    /// How many commands it holds, and how many bytes these have.
+    #[must_use]
+    pub fn size_of_commands(&self) -> (usize, usize) {
+        match self {
+            Self::Command { command, .. } => (1, command.len()),
+            Self::Commands(commands) => (commands.len(), commands.iter().map(|(_, command)| command.len()).sum()),
+            Self::Blank | Self::Configuration(_) | Self::Withheld | Self::Time(_) => (0, 0),
+        }
+    }
+
     /// The proposals that it came with, in their order.
     pub fn proposals(&self) -> impl Iterator<Item = ProposalId> + '_ {
         let (alone, shared) = match self {
@@ -231,18 +241,18 @@ pub fn proposal_ids(bytes: &[u8]) -> impl Iterator<Item = ProposalId> + '_ {
 }
 
 /// The commands that share a payload: their proposals, and where in it their bytes are. None if they do not.
-fn parts(bytes: &[u8]) -> Shared<'_> {
-    Shared { bytes, rest: if is_shared(bytes) { 1 } else { bytes.len() } }
+fn parts(bytes: &[u8]) -> Parts<'_> {
+    Parts { bytes, rest: if is_shared(bytes) { 1 } else { bytes.len() } }
 }
 
 /// Goes through commands that share a payload, up to its end or to what is none.
-struct Shared<'a> {
+struct Parts<'a> {
     bytes: &'a [u8],
     /// From where on they are to be gone through.
     rest: usize,
 }
 
-impl Iterator for Shared<'_> {
+impl Iterator for Parts<'_> {
     type Item = (ProposalId, Range<usize>);
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -95,7 +95,7 @@ impl Proposals {
         for (_, payload) in forwarded.into_iter().filter(|_| meant_for == term) {
             match payload::is_shared(&payload) {
                 true if are_shared => packing.push(payload),
-                // Who has sent it knows of no member that cannot read it.
+                // Its sender knows of no member that cannot read it.
                 true => payload::split(&payload).for_each(|payload| packing.push_alone(payload)),
                 false => packing.push_alone(payload),
             }

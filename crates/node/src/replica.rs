@@ -339,11 +339,8 @@ impl Replica {
     /// The connection to a peer is up. It `reads_shared` entries or none that several commands share.
     pub fn connected(&mut self, now: Time, peer: NodeId, reads_shared: bool, work: &mut Work) {
         self.connected.insert(peer);
-        if reads_shared {
-            self.read_shared.insert(peer)
-        } else {
-            self.read_shared.remove(&peer)
-        };
+        self.read_shared.remove(&peer);
+        self.read_shared.extend(reads_shared.then_some(peer));
         self.lost.remove(&peer);
         self.step(now, Input::Connected { peer }, Vec::new(), work);
     }

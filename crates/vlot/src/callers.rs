@@ -108,7 +108,7 @@ impl<S: StateMachine> Callers<S> {
     /// many answers were handed out.
     fn turn(&self, answers_max: usize) -> (usize, usize) {
         let mut asked = self.asked();
-        let asked_for = asked.events.len() + asked.reads.len();
+        let asked_for = asked.len();
         if !asked.reads.is_empty() {
             let (reads, patience) = (std::mem::take(&mut asked.reads), std::mem::take(&mut asked.patience));
             let together = self.read_together(reads, patience);
@@ -154,8 +154,12 @@ impl<S: StateMachine> Callers<S> {
 }
 
 impl Asked {
+    fn len(&self) -> usize {
+        self.events.len() + self.reads.len()
+    }
+
     fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.reads.is_empty()
+        self.len() == 0
     }
 }
 
@@ -170,9 +174,9 @@ impl<S: StateMachine> Drop for Callers<S> {
 /// Lets others of this worker go first, until few of them have asked for something in one round of the worker.
 async fn let_others_go<S: StateMachine>(callers: &Weak<Callers<S>>) {
     for _ in 0..ROUNDS_MAX {
-        let Some(before) = callers.upgrade().map(|callers| callers.asked().events.len()) else { return };
+        let Some(before) = callers.upgrade().map(|callers| callers.asked().len()) else { return };
         yield_now().await;
-        let Some(after) = callers.upgrade().map(|callers| callers.asked().events.len()) else { return };
+        let Some(after) = callers.upgrade().map(|callers| callers.asked().len()) else { return };
         if after < before + ROUND_MIN {
             return;
         }

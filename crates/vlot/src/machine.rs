@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 use vlot_node::act::Answer;
 use vlot_node::input::Input;
 use vlot_node::machine::{self, Fence, Outcome, Step};
-use vlot_node::payload::Payload;
 use vlot_node::replica::Committed;
 use vlot_node::snapshot::Header;
 use vlot_node::state_machine::{Snapshot, StateMachine};
@@ -116,10 +115,14 @@ impl<S: StateMachine> Typed<S> {
     /// Applies a batch on this thread, if nothing is under way, no read takes long, and every command of it is prompt.
     fn apply_in_place(&self, batch: Vec<Committed>) -> Result<Option<Input>, Job<S>> {
         let shared = &self.shared;
-        let (commands, bytes) =
-            batch.iter().map(size_of_commands).fold((0, 0), |(n, bytes), it| (n + it.0, bytes + it.1));
+        let sizes = batch.iter().map(|entry| entry.payload.size_of_commands());
+        let (commands, bytes) = sizes.fold((0, 0), |(n, bytes), it| (n + it.0, bytes + it.1));
         let work = shared.work();
-        if work.is_running || work.has_failed || commands > IN_PLACE_COMMANDS_MAX || bytes > IN_PLACE_BYTES_MAX {
+        if work.is_running
+            || work.has_failed
+            || commands.max(batch.len()) > IN_PLACE_COMMANDS_MAX
+            || bytes > IN_PLACE_BYTES_MAX
+        {
             return Err(Job::Apply(batch));
         }
         let applied = work.applied;
@@ -348,14 +351,5 @@ impl<S: StateMachine> Calls<S> {
             }
         }
         self.proposals.answer_all(replies);
-    }
-}
-
-/// How many commands an entry holds, and how many bytes they have.
-fn size_of_commands(Committed { payload, .. }: &Committed) -> (usize, usize) {
-    match payload {
-        Payload::Command { command, .. } => (1, command.len()),
-        Payload::Commands(commands) => (commands.len(), commands.iter().map(|(_, command)| command.len()).sum()),
-        Payload::Configuration(_) | Payload::Blank | Payload::Withheld | Payload::Time(_) => (1, 0),
     }
 }
