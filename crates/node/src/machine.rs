@@ -128,7 +128,8 @@ pub fn decode<S: StateMachine>(origin: u64, batch: Vec<Committed>) -> (Vec<Step<
             },
             Payload::Commands(commands) => {
                 let before = steps.len();
-                for (id, command) in commands {
+                steps.reserve(commands.len());
+                for (id, command) in commands.iter() {
                     match apply_step::<S>(origin, at, id, command) {
                         Ok(step) => steps.push(step),
                         Err(fence) => {
@@ -251,6 +252,7 @@ mod tests {
 
     use super::*;
     use crate::members::Members;
+    use crate::payload;
     use crate::state_machine::BadSnapshot;
     use vlot_raft::configuration::{Change, Configuration};
     use vlot_raft::id::NodeId;
@@ -379,9 +381,9 @@ mod tests {
     fn shared(index: u64, commands: &[&'static [u8]]) -> Committed {
         let named = |(n, bytes): (usize, &&'static [u8])| {
             let id = ProposalId { origin: ORIGIN + n as u64 % 2, sequence: index * 10 + n as u64 };
-            (id, Bytes::from_static(bytes))
+            payload::command(id, bytes.len(), |out| out.extend_from_slice(bytes))
         };
-        entry(index, Payload::Commands(commands.iter().enumerate().map(named).collect()))
+        entry(index, payload::decode(payload::shared(commands.iter().enumerate().map(named))).unwrap())
     }
 
     #[test]

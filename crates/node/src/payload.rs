@@ -27,8 +27,8 @@ pub enum Payload {
         /// Its bytes.
         command: Bytes,
     },
-    /// Commands for the state machine that share the entry, each with its proposal, in their order.
-    Commands(Vec<(ProposalId, Bytes)>),
+    /// Commands for the state machine that share the entry.
+    Commands(Commands),
     /// The members of the group from here on.
     Configuration(Box<MembersEntry>),
     /// What it holds is kept from this node, which is a witness.
@@ -43,7 +43,7 @@ impl Payload {
     pub fn size_of_commands(&self) -> (usize, usize) {
         match self {
             Self::Command { command, .. } => (1, command.len()),
-            Self::Commands(commands) => (commands.len(), commands.iter().map(|(_, command)| command.len()).sum()),
+            Self::Commands(Commands { payload, count }) => (*count, payload.len() - 1 - *count * SHARED_HEADER_BYTES),
             Self::Blank | Self::Configuration(_) | Self::Withheld | Self::Time(_) => (0, 0),
         }
     }
@@ -52,10 +52,33 @@ impl Payload {
     pub fn proposals(&self) -> impl Iterator<Item = ProposalId> + '_ {
         let (alone, shared) = match self {
             Self::Command { id, .. } => (Some(*id), &[][..]),
-            Self::Commands(commands) => (None, &commands[..]),
+            Self::Commands(commands) => (None, &commands.payload[..]),
             Self::Blank | Self::Configuration(_) | Self::Withheld | Self::Time(_) => (None, &[][..]),
         };
-        alone.into_iter().chain(shared.iter().map(|(id, _)| *id))
+        alone.into_iter().chain(parts(shared).map(|(id, _)| id))
+    }
+}
+
+/// Commands that share an entry, each with its proposal, in their order. They are gone through in the bytes of the entry: a list of
+/// them would be made once for each member.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Commands {
+    /// The whole payload, which is one of commands up to its end.
+    payload: Bytes,
+    count: usize,
+}
+
+impl Commands {
+    /// How many there are.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "there is always one")]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Each with its proposal; they share the entry's bytes.
+    pub fn iter(&self) -> impl Iterator<Item = (ProposalId, Bytes)> + '_ {
+        parts(&self.payload).map(|(id, command)| (id, self.payload.slice(command)))
     }
 }
 
@@ -182,11 +205,7 @@ pub fn decode(mut bytes: Bytes) -> Result<Payload, BadPayload> {
             bytes.advance(HEADER_BYTES);
             Ok(Payload::Command { id, command: bytes })
         }
-        Kind::Commands => {
-            let mut commands = Vec::with_capacity(parts(&bytes).count());
-            commands.extend(parts(&bytes).map(|(id, command)| (id, bytes.slice(command))));
-            Ok(Payload::Commands(commands))
-        }
+        Kind::Commands(count) => Ok(Payload::Commands(Commands { payload: bytes, count })),
         Kind::Configuration => {
             bytes.advance(1);
             let entry = MembersEntry::decode(bytes).map_err(|_| BadPayload)?;
@@ -205,7 +224,7 @@ pub(crate) fn kind(bytes: &[u8]) -> Option<Kind> {
         COMMANDS => {
             let mut commands = parts(bytes);
             let count = commands.by_ref().count();
-            (count > 0 && commands.rest == bytes.len()).then_some(Kind::Commands)?
+            (count > 0 && commands.rest == bytes.len()).then_some(Kind::Commands(count))?
         }
         MEMBERSHIP => Kind::Configuration,
         WITHHELD if bytes.len() == 1 => Kind::Withheld,
@@ -221,7 +240,8 @@ pub(crate) fn kind(bytes: &[u8]) -> Option<Kind> {
 pub(crate) enum Kind {
     Blank,
     Command(ProposalId),
-    Commands,
+    /// So many.
+    Commands(usize),
     /// If its bytes are of one.
     Configuration,
     Withheld,
@@ -299,7 +319,9 @@ mod tests {
             .collect();
         let alone = |(id, bytes): &(ProposalId, Bytes)| command(*id, 0, |out| out.extend_from_slice(bytes));
         let joined = shared(commands.iter().map(alone));
-        assert_eq!(decode(joined.clone()), Ok(Payload::Commands(commands.clone())));
+        let Ok(Payload::Commands(read)) = decode(joined.clone()) else { panic!("{joined:?}") };
+        assert_eq!(read.iter().collect::<Vec<_>>(), commands);
+        assert_eq!(Payload::Commands(read).size_of_commands(), (3, 8));
         assert_eq!(split(&joined).collect::<Vec<_>>(), commands.iter().map(alone).collect::<Vec<_>>());
         assert_eq!(proposal_ids(&joined).collect::<Vec<_>>(), commands.iter().map(|(id, _)| *id).collect::<Vec<_>>());
         assert_eq!(for_witness(&joined), for_witness(&blank()), "kept from a witness");

@@ -149,7 +149,7 @@ impl PeerMessage {
             FrameBody::ReadIndexRefused(read) => Body::ReadIndexRefused { read: ReadId(read) },
             FrameBody::Propose(Payloads { payloads }) => {
                 let is_proposal =
-                    |payload: &Bytes| matches!(payload::kind(payload), Some(Kind::Command(_) | Kind::Commands));
+                    |payload: &Bytes| matches!(payload::kind(payload), Some(Kind::Command(_) | Kind::Commands(_)));
                 if !payloads.iter().all(is_proposal) {
                     return Err(BadFrame::BadPayload);
                 }
@@ -219,7 +219,7 @@ fn configurations_in(after: LogIndex, entries: &[Bytes]) -> Result<Vec<(LogIndex
                 };
                 configurations.push((LogIndex(after.0 + n as u64 + 1), set.members.configuration().clone()));
             }
-            Kind::Blank | Kind::Command(_) | Kind::Commands | Kind::Withheld | Kind::Time(_) => {}
+            Kind::Blank | Kind::Command(_) | Kind::Commands(_) | Kind::Withheld | Kind::Time(_) => {}
         }
     }
     Ok(configurations)

@@ -59,8 +59,9 @@ impl Replica {
             }
             let payload = payload::decode(payload).map_err(|_| BadEntry(id))?;
             match &payload {
-                Payload::Command { id: proposal, .. } => self.decide(id, *proposal),
-                Payload::Commands(commands) => commands.iter().for_each(|(proposal, _)| self.decide(id, *proposal)),
+                Payload::Command { .. } | Payload::Commands(_) => {
+                    payload.proposals().for_each(|proposal| self.decide(id, proposal));
+                }
                 Payload::Configuration(_) | Payload::Time(_) => {}
                 Payload::Blank => self.proposals.send_lost_again(id.term),
                 // The log may say only later that this node is a witness, and no longer that it was one.

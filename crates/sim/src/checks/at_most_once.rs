@@ -34,6 +34,7 @@ impl AtMostOnce {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use vlot_node::payload;
 
     fn apply(check: &mut AtMostOnce, index: u64, sequence: u64) -> Result<(), Violation> {
         let payload = Payload::Command { id: ProposalId { origin: 1, sequence }, command: Bytes::new() };
@@ -47,7 +48,8 @@ mod tests {
         assert_eq!(apply(&mut check, 2, 2), Ok(()));
         assert!(apply(&mut check, 3, 1).is_err());
         let id = ProposalId { origin: 2, sequence: 1 };
-        let twice = Payload::Commands(vec![(id, Bytes::new()), (id, Bytes::new())]);
+        let command = || payload::command(id, 0, |_| {});
+        let twice = payload::decode(payload::shared([command(), command()])).unwrap();
         assert!(check.applied(LogId::new(1, 4), &twice).is_err());
     }
 }

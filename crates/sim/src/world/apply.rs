@@ -14,7 +14,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use vlot_node::input::Input;
 use vlot_node::machine::{self, Fence, Outcome};
-use vlot_node::payload::Payload;
+use vlot_node::payload::{self, Payload};
 use vlot_node::replica::Committed;
 use vlot_node::state_machine::StateMachine;
 use vlot_raft::id::LogId;
@@ -213,7 +213,13 @@ fn spoil_commands(entries: &mut [Committed]) {
             Payload::Command { command, .. } => *command = Bytes::new(),
             // The last of them: those before it must not be applied either.
             Payload::Commands(commands) => {
-                commands.last_mut().into_iter().for_each(|(_, command)| *command = Bytes::new())
+                let last = commands.len() - 1;
+                let spoiled = commands.iter().enumerate().map(|(n, (id, command))| {
+                    payload::command(id, command.len(), |out| out.extend(command.iter().filter(|_| n < last)))
+                });
+                if let Ok(spoiled) = payload::decode(payload::shared(spoiled)) {
+                    entry.payload = spoiled;
+                }
             }
             Payload::Blank | Payload::Configuration(_) | Payload::Withheld | Payload::Time(_) => {}
         }
