@@ -91,9 +91,10 @@ impl<T> Numbered<T> {
         taken
     }
 
-    /// All values in the order of their numbers, to be changed.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
-        self.slots.iter_mut().filter_map(|(number, value)| Some((*number, value.as_mut()?)))
+    /// The values of this number and of greater ones, in their order, to be changed.
+    pub fn iter_mut_from(&mut self, number: u64) -> impl Iterator<Item = (u64, &mut T)> {
+        let begin = self.slots.partition_point(|&(other, _)| other < number);
+        self.slots.range_mut(begin..).filter_map(|(number, value)| Some((*number, value.as_mut()?)))
     }
 
     /// All numbers in their order; their values are forgotten.
@@ -156,8 +157,10 @@ mod tests {
                 assert!(numbered.values().eq(map.values()));
             }
         }
-        let all: Vec<(u64, u64)> = numbered.iter_mut().map(|(number, value)| (number, *value)).collect();
-        assert_eq!(all, map.iter().map(|(number, value)| (*number, *value)).collect::<Vec<_>>());
+        for from in [0, 5_000, 19_999, u64::MAX] {
+            let those: Vec<(u64, u64)> = numbered.iter_mut_from(from).map(|(number, value)| (number, *value)).collect();
+            assert_eq!(those, map.range(from..).map(|(number, value)| (*number, *value)).collect::<Vec<_>>());
+        }
         assert_eq!(numbered.take_numbers(), map.into_keys().collect::<Vec<_>>());
         assert_eq!((numbered.len(), numbered.get(3)), (0, None));
     }

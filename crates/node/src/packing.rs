@@ -42,9 +42,9 @@ impl Packing {
     }
 
     /// Adds a command's payload, or that of several, which may share an entry with those before and after it.
-    pub(crate) fn push(&mut self, payload: Bytes) {
-        if payload.len() > COMMAND_BYTES_MAX && !payload::is_shared(&payload) {
-            return self.push_alone(payload);
+    pub(crate) fn push(&mut self, payload: &Bytes) {
+        if payload.len() > COMMAND_BYTES_MAX && !payload::is_shared(payload) {
+            return self.push_alone(payload.clone());
         }
         let bytes = self.joined.len() + self.newest.as_ref().map_or(0, Bytes::len) + payload.len();
         if bytes + 2 * payload::SHARE_BYTES > ENTRY_BYTES_MAX {
@@ -55,10 +55,10 @@ impl Packing {
                 self.joined.reserve(newest.len() + payload.len() + 2 * payload::SHARE_BYTES);
                 payload::join(&mut self.joined, &newest);
             }
-            None if self.joined.is_empty() => return self.newest = Some(payload),
+            None if self.joined.is_empty() => return self.newest = Some(payload.clone()),
             None => {}
         }
-        payload::join(&mut self.joined, &payload);
+        payload::join(&mut self.joined, payload);
     }
 
     /// All of them.
@@ -97,31 +97,31 @@ mod tests {
     fn what_comes_together_shares_an_entry_and_stays_in_order() {
         let mut packing = Packing::to_append();
         for sequence in 1..=3 {
-            packing.push(command(sequence, 10));
+            packing.push(&command(sequence, 10));
         }
         packing.push_alone(command(4, 10));
-        packing.push(command(5, 10));
+        packing.push(&command(5, 10));
         packing.push_alone(payload::blank());
-        packing.push(command(6, COMMAND_BYTES_MAX));
-        packing.push(command(7, 0));
-        packing.push(command(8, 0));
+        packing.push(&command(6, COMMAND_BYTES_MAX));
+        packing.push(&command(7, 0));
+        packing.push(&command(8, 0));
         let entries = packing.finish();
         assert_eq!(sequences(&entries), [vec![1, 2, 3], vec![4], vec![5], vec![], vec![6], vec![7, 8]]);
         assert_eq!(entries[2], command(5, 10), "one alone is as it was");
         let Ok(Payload::Commands(commands)) = payload::decode(entries[0].clone()) else { panic!("{entries:?}") };
-        assert!(commands.iter().all(|(id, command)| id.origin == 7 && **command == [1; 10]), "{commands:?}");
+        assert!(commands.iter().all(|(id, command)| id.origin == 7 && command[..] == [1; 10]), "{commands:?}");
     }
 
     #[test]
     fn a_leader_packs_what_was_packed() {
         let forwarded = |sequences: &[u64]| {
             let mut packing = Packing::to_forward();
-            sequences.iter().for_each(|sequence| packing.push(command(*sequence, 10)));
+            sequences.iter().for_each(|sequence| packing.push(&command(*sequence, 10)));
             packing.finish()
         };
         let mut packing = Packing::to_append();
         for payload in [forwarded(&[1, 2]), forwarded(&[3]), vec![command(4, 10)], forwarded(&[5, 6])].concat() {
-            packing.push(payload);
+            packing.push(&payload);
         }
         assert_eq!(sequences(&packing.finish()), [[1, 2, 3, 4, 5, 6]]);
     }
@@ -130,7 +130,7 @@ mod tests {
     fn an_entry_has_a_bound() {
         for bytes in [0, 100, COMMAND_BYTES_MAX - payload::HEADER_BYTES] {
             let mut packing = Packing::to_append();
-            (0..5000).for_each(|sequence| packing.push(command(sequence, bytes)));
+            (0..5000).for_each(|sequence| packing.push(&command(sequence, bytes)));
             let entries = packing.finish();
             assert!(entries.iter().all(|entry| entry.len() <= ENTRY_BYTES_MAX), "{bytes}");
             assert_eq!(sequences(&entries).concat(), (0..5000).collect::<Vec<_>>());

@@ -47,12 +47,12 @@ impl From<NotRead> for NotProposed {
 }
 
 /// Proposals of one group.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Proposals {
     /// This node's own, until they are applied or withdrawn.
     own: Numbered<Proposal>,
-    /// Which of them are yet to be sent.
-    unsent: Numbered<()>,
+    /// None of those before this one is yet to be sent.
+    unsent_from: u64,
     /// Proposals of followers, their senders, and the term for which they were meant.
     forwarded: (Term, Vec<(NodeId, Bytes)>),
 }
@@ -62,21 +62,26 @@ struct Proposal {
     payload: Bytes,
     /// It may share an entry with others.
     shares_entry: bool,
-    /// The term to whose leader it went.
+    /// The term to whose leader it went. None if it is yet to be sent.
     sent_in: Option<Term>,
+}
+
+impl Default for Proposals {
+    fn default() -> Self {
+        Self { own: Numbered::default(), unsent_from: u64::MAX, forwarded: (Term::ZERO, Vec::new()) }
+    }
 }
 
 impl Proposals {
     /// Takes one of this node's own. It `shares_entry` with others if it may.
     pub fn propose(&mut self, sequence: u64, payload: Bytes, shares_entry: bool) {
         self.own.insert(sequence, Proposal { payload, shares_entry, sent_in: None });
-        self.unsent.insert(sequence, ());
+        self.unsent_from = self.unsent_from.min(sequence);
     }
 
     /// It is decided, or its caller waits no longer: it is not sent again. True if it is certain that no leader has it.
     pub fn settle(&mut self, sequence: u64) -> bool {
-        self.own.remove(sequence);
-        self.unsent.remove(sequence).is_some()
+        self.own.remove(sequence).is_some_and(|proposal| proposal.sent_in.is_none())
     }
 
     /// Takes proposals of a follower that were meant for the leader of `term`. They are taken into the log or dropped
@@ -94,7 +99,7 @@ impl Proposals {
         let mut packing = Packing::to_append();
         for (_, payload) in forwarded.into_iter().filter(|_| meant_for == term) {
             match payload::is_shared(&payload) {
-                true if are_shared => packing.push(payload),
+                true if are_shared => packing.push(&payload),
                 // Its sender knows of no member that cannot read it.
                 true => payload::split(&payload).for_each(|payload| packing.push_alone(payload)),
                 false => packing.push_alone(payload),
@@ -106,9 +111,9 @@ impl Proposals {
 
     /// Gives back this node's own that no leader can have taken, by their sequence numbers, and forgets them.
     pub fn refuse_unsent(&mut self) -> Vec<u64> {
-        let own = self.unsent.take_numbers();
-        own.iter().for_each(|sequence| drop(self.own.remove(*sequence)));
-        own
+        let unsent: Vec<u64> = self.unsent().map(|(sequence, _)| sequence).collect();
+        unsent.iter().for_each(|sequence| drop(self.own.remove(*sequence)));
+        unsent
     }
 
     /// The leader of `term`, this node, takes nothing and will not soon. Gives back what followers have sent it, by its
@@ -147,18 +152,27 @@ impl Proposals {
     }
 
     fn pack_unsent(&mut self, term: Term, are_shared: bool, packing: &mut Packing) {
-        for sequence in self.unsent.take_numbers() {
-            let Some(proposal) = self.own.get_mut(sequence) else { continue };
+        for (_, proposal) in self.unsent() {
             proposal.sent_in = Some(term);
-            let payload = proposal.payload.clone();
-            if are_shared && proposal.shares_entry { packing.push(payload) } else { packing.push_alone(payload) }
+            let payload = &proposal.payload;
+            if are_shared && proposal.shares_entry {
+                packing.push(payload)
+            } else {
+                packing.push_alone(payload.clone())
+            }
         }
+    }
+
+    /// Those that are yet to be sent. Afterwards there must be none.
+    fn unsent(&mut self) -> impl Iterator<Item = (u64, &mut Proposal)> {
+        let from = std::mem::replace(&mut self.unsent_from, u64::MAX);
+        self.own.iter_mut_from(from).filter(|(_, proposal)| proposal.sent_in.is_none())
     }
 
     /// A snapshot has taken the place of entries that this node has never seen: what was sent may be among them, so it
     /// must not be sent again. Gives back what has become unknown so, by sequence numbers.
     pub fn forget_sent(&mut self) -> Vec<u64> {
-        let sent = self.own.iter_mut().filter(|(_, proposal)| proposal.sent_in.is_some());
+        let sent = self.own.iter_mut_from(0).filter(|(_, proposal)| proposal.sent_in.is_some());
         let unknown: Vec<u64> = sent.map(|(sequence, _)| sequence).collect();
         unknown.iter().for_each(|sequence| drop(self.own.remove(*sequence)));
         unknown
@@ -174,10 +188,9 @@ impl Proposals {
     /// an earlier term and was not applied by now never will be: it could only stand before that entry, and a leader
     /// takes proposals for its own term alone. So it may be sent again without being applied twice.
     pub fn send_lost_again(&mut self, term: Term) {
-        for (sequence, proposal) in self.own.iter_mut() {
-            if proposal.sent_in.is_some_and(|sent_in| sent_in < term) {
-                proposal.sent_in = None;
-                self.unsent.insert(sequence, ());
+        for (sequence, proposal) in self.own.iter_mut_from(0) {
+            if proposal.sent_in.take_if(|sent_in| *sent_in < term).is_some() {
+                self.unsent_from = self.unsent_from.min(sequence);
             }
         }
     }
@@ -246,6 +259,20 @@ mod tests {
         let mut proposals = proposed(&[1]);
         proposals.send_lost_again(Term(2));
         assert_eq!(sequences(&proposals.take_unsent(Term(2), false)), [1], "what was not sent is sent, once");
+    }
+
+    #[test]
+    fn what_was_lost_is_sent_with_what_is_new_in_order_and_once() {
+        let mut proposals = proposed(&[1, 2, 3]);
+        proposals.take_unsent(Term(1), false);
+        proposals.propose(4, proposal(4), false);
+        assert!(!proposals.settle(2));
+        proposals.send_lost_again(Term(2));
+        proposals.propose(5, proposal(5), false);
+        assert!(proposals.settle(4));
+        assert_eq!(sequences(&proposals.take_unsent(Term(2), false)), [1, 3, 5]);
+        proposals.propose(6, proposal(6), false);
+        assert_eq!(sequences(&proposals.take_unsent(Term(2), false)), [6]);
     }
 
     #[test]

@@ -251,7 +251,8 @@ impl Replica {
     /// The state machine has applied everything up to here.
     pub fn applied(&mut self, upto: LogIndex, work: &mut Work) {
         self.applied = self.applied.max(upto);
-        while self.decided.pop_front_if(|(index, _)| *index <= self.applied).is_some() {}
+        let applied = self.decided.partition_point(|(index, _)| *index <= self.applied);
+        self.decided.drain(..applied);
         self.reads.take_ready(self.applied, &mut work.reads_ready);
     }
 
