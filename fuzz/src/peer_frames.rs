@@ -19,7 +19,7 @@ use vlot_log::record::Write;
 use vlot_node::Lane;
 use vlot_node::act::{Act, Answer, BatchId, Complaint, GroupEvent};
 use vlot_node::group::Begun;
-use vlot_node::input::Input;
+use vlot_node::input::{Input, Proposal};
 use vlot_node::log_writer::{Durable, LogWriter};
 use vlot_node::machine::Fence;
 use vlot_node::members::{ChangeRequest, MemberChange, Members, MembersAt, MembersEntry};
@@ -243,13 +243,8 @@ impl Host {
                 let id = ProposalId { origin: self.starts, sequence: self.sequence };
                 let payload = payload::command(id, 0, |out| out.extend_from_slice(reader.bytes(9)));
                 let class = if kind == 18 { Class::Bulk } else { Class::Urgent };
-                Input::Propose {
-                    group,
-                    sequence: self.sequence,
-                    payload,
-                    class,
-                    shares_entry: self.sequence.is_multiple_of(2),
-                }
+                let (sequence, shares_entry) = (self.sequence, self.sequence.is_multiple_of(2));
+                Input::Propose { group, proposals: vec![Proposal { sequence, payload, class, shares_entry }] }
             }
             20 => Input::Withdraw { group, sequence: self.sequence },
             21 => {

@@ -16,7 +16,7 @@ use vlot_raft::time::Time;
 use self::upkeep::Upkeep;
 use crate::act::{Act, Answer, Complaint, DiskState, GroupEvent, Status};
 use crate::applying::Applying;
-use crate::input::Input;
+use crate::input::{Input, Proposal};
 use crate::machine::Fence;
 use crate::members::Members;
 use crate::news::{Bulletin, News};
@@ -170,10 +170,12 @@ impl Group {
     pub(crate) fn handle(&mut self, now: Time, input: Input, shared: &Shared<'_>, turn: &mut Turn) {
         let Self { replica, work, .. } = self;
         match input {
-            Input::Propose { sequence, payload, class, shares_entry, .. } => {
-                // Those that are urgent are few: the handle through which they are proposed bounds them.
-                let is_busy = class == Class::Bulk && self.applying.bytes() >= shared.apply_bytes_max;
-                replica.propose(sequence, payload, shares_entry, is_busy, work);
+            Input::Propose { proposals, .. } => {
+                let is_busy = self.applying.bytes() >= shared.apply_bytes_max;
+                for Proposal { sequence, payload, class, shares_entry } in proposals {
+                    // Those that are urgent are few: the handle through which they are proposed bounds them.
+                    replica.propose(sequence, payload, shares_entry, is_busy && class == Class::Bulk, work);
+                }
             }
             Input::Withdraw { sequence, .. } => replica.withdraw(sequence, work),
             Input::ChangeMembers { sequence, changes, context, .. } => {

@@ -27,18 +27,12 @@ pub enum Input {
         /// The frame.
         bytes: Bytes,
     },
-    /// A command is proposed: see [`Replica::propose`](crate::replica::Replica::propose).
+    /// Commands are proposed: see [`Replica::propose`](crate::replica::Replica::propose).
     Propose {
         /// In which group.
         group: GroupId,
-        /// The proposal's sequence number.
-        sequence: u64,
-        /// Its payload.
-        payload: Bytes,
-        /// Whether it gives way to others.
-        class: Class,
-        /// Whether it may share an entry with others: see [`Command::shares_entry`](crate::state_machine::Command::shares_entry).
-        shares_entry: bool,
+        /// In their order.
+        proposals: Vec<Proposal>,
     },
     /// The caller of a proposal waits no longer. What is known of it then is answered.
     Withdraw {
@@ -180,6 +174,19 @@ pub enum Input {
         /// The disk that it has.
         disk: u64,
     },
+}
+
+/// A command that is proposed.
+#[derive(Debug)]
+pub struct Proposal {
+    /// Its sequence number.
+    pub sequence: u64,
+    /// Its payload.
+    pub payload: Bytes,
+    /// Whether it gives way to others.
+    pub class: Class,
+    /// Whether it may share an entry with others: see [`Command::shares_entry`](crate::state_machine::Command::shares_entry).
+    pub shares_entry: bool,
 }
 
 /// A step of a snapshot's way between nodes is done; see [`TransferAct`](crate::transfer::TransferAct).

@@ -36,7 +36,7 @@
 //!
 //! use vlot_node::act::Act;
 //! use vlot_node::group::Begun;
-//! use vlot_node::input::Input;
+//! use vlot_node::input::{Input, Proposal};
 //! use vlot_node::machine::{self, Outcome};
 //! use vlot_node::members::Members;
 //! use vlot_node::node::{NewGroup, Node, Options};
@@ -99,7 +99,8 @@
 //! let (sequence, number) = (1, 42_u64);
 //! let id = ProposalId { origin: ORIGIN, sequence };
 //! let payload = payload::command(id, 8, |out| out.extend_from_slice(&number.to_le_bytes()));
-//! node.handle(Time::default(), Input::Propose { group, sequence, payload, class: Class::Bulk, shares_entry: true });
+//! let proposals = vec![Proposal { sequence, payload, class: Class::Bulk, shares_entry: true }];
+//! node.handle(Time::default(), Input::Propose { group, proposals });
 //!
 //! let (mut sum, mut applied, mut answer) = (Sum(0), LogId::ZERO, None);
 //! let mut now = Time::default();

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
-use vlot_node::input::Input;
+use tokio::time::Instant;
+use vlot_node::input::{Input, Proposal};
 use vlot_node::state_machine::StateMachine;
 
 use crate::errors::{ProposeError, ReadError};
@@ -25,6 +26,7 @@ pub(crate) struct Callers<S: StateMachine> {
     /// Rung when something is asked or answered where nothing was.
     bell: Arc<Notify>,
     asked: Mutex<Asked>,
+    /// Where replies to proposals of these callers go.
     proposals: Arc<Answers<Result<S::Reply, ProposeError>>>,
     /// Of what was asked for all reads of a turn.
     reads_together: Arc<Answers<Result<(), ReadError>>>,
@@ -41,8 +43,11 @@ const ROUND_MIN: usize = 32;
 const ROUNDS_MAX: usize = 4;
 
 /// What is to go to the driver.
-#[derive(Default)]
 struct Asked {
+    proposals: Vec<Proposal>,
+    /// When the first of them came, which counts for all: they come in one turn of the runtime.
+    proposed_from: Instant,
+    /// What comes after them.
     events: Vec<Event>,
     reads: Vec<u64>,
     reads_begun: u64,
@@ -56,7 +61,14 @@ impl<S: StateMachine> Callers<S> {
         let callers = Arc::new(Self {
             shared: Arc::clone(shared),
             runtime: runtime.clone(),
-            asked: Mutex::default(),
+            asked: Mutex::new(Asked {
+                proposals: Vec::new(),
+                proposed_from: Instant::now(),
+                events: Vec::new(),
+                reads: Vec::new(),
+                reads_begun: 0,
+                patience: Duration::ZERO,
+            }),
             proposals: shared.calls.proposals.answers_to(&bell),
             reads_together: shared.calls.reads.answers_to(&bell),
             reads: Arc::new(Waiters::new(runtime.clone())),
@@ -67,9 +79,19 @@ impl<S: StateMachine> Callers<S> {
         callers
     }
 
-    /// Where replies to proposals of these callers go.
-    pub(crate) fn proposals(&self) -> &Answers<Result<S::Reply, ProposeError>> {
-        &self.proposals
+    /// Proposes a command, as [`Callers::ask`] asks something else, and waits for the reply, for so long at most.
+    pub(crate) fn propose(&self, proposal: Proposal, limit: Duration) -> Waiter<Result<S::Reply, ProposeError>> {
+        let mut asked = self.asked();
+        let was_empty = asked.is_empty();
+        if asked.proposals.is_empty() {
+            asked.proposed_from = Instant::now();
+        }
+        let now = asked.proposed_from;
+        let waiter = self.shared.calls.proposals.wait_at(proposal.sequence, now, limit, &self.proposals);
+        asked.proposals.push(proposal);
+        drop(asked);
+        self.ring_if(was_empty);
+        waiter
     }
 
     /// Asks something of the driver, after all that was asked here before. What waits for the answer is told if the driver has
@@ -114,8 +136,15 @@ impl<S: StateMachine> Callers<S> {
             let together = self.read_together(reads, patience);
             asked.events.push(together.into());
         }
-        self.shared.events.push_all(&mut asked.events);
+        let mut events = std::mem::take(&mut asked.events);
+        if !asked.proposals.is_empty() {
+            // As many may come again.
+            let room = Vec::with_capacity(asked.proposals.len());
+            let proposals = std::mem::replace(&mut asked.proposals, room);
+            events.insert(0, Input::Propose { group: self.shared.id, proposals }.into());
+        }
         drop(asked);
+        self.shared.events.push_all(events);
         let (replies, are_more_replies) = self.proposals.hand_out(answers_max);
         let (reads, are_more_reads) = self.reads_together.hand_out(answers_max);
         if are_more_replies || are_more_reads {
@@ -127,7 +156,7 @@ impl<S: StateMachine> Callers<S> {
     /// One read for all of these: the driver takes it after the last of them was begun.
     fn read_together(&self, reads: Vec<u64>, patience: Duration) -> Input {
         let read = self.shared.next_number();
-        let answer = self.shared.calls.reads.wait_at(read, patience, &self.reads_together);
+        let answer = self.shared.calls.reads.wait_at(read, Instant::now(), patience, &self.reads_together);
         let waiters = Arc::clone(&self.reads);
         self.runtime.spawn(async move {
             let outcome = answer.answer().await.unwrap_or_else(|why| {
@@ -155,7 +184,7 @@ impl<S: StateMachine> Callers<S> {
 
 impl Asked {
     fn len(&self) -> usize {
-        self.events.len() + self.reads.len()
+        self.proposals.len() + self.events.len() + self.reads.len()
     }
 
     fn is_empty(&self) -> bool {

@@ -154,7 +154,9 @@ impl Driver {
         for event in gathered {
             let Event::Input(input) = event else { continue };
             match (input, waited_since) {
-                (Input::Propose { group, payload, .. }, Some(since)) => self.stages.proposed(*group, payload, since),
+                (Input::Propose { group, proposals }, Some(since)) => {
+                    proposals.iter().for_each(|proposal| self.stages.proposed(*group, &proposal.payload, since));
+                }
                 (input, _) => self.note_done(input),
             }
         }

@@ -107,20 +107,19 @@ impl Events {
     }
 
     /// Puts all of these in, in their order. A driver that has ended does not want them.
-    pub(crate) fn push_all(&self, events: &mut Vec<Event>) {
+    pub(crate) fn push_all(&self, events: Vec<Event>) {
         if events.is_empty() {
             return;
         }
         let mut waiting = self.lock();
         if waiting.is_closed {
-            drop(waiting);
-            return events.clear();
+            return;
         }
         let was_empty = waiting.events.is_empty();
         if was_empty && self.is_timed.load(Relaxed) {
             waiting.since = Some(Instant::now());
         }
-        waiting.events.append(events);
+        waiting.events.extend(events);
         drop(waiting);
         if was_empty {
             self.filled.notify_one();

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::timeout;
 use vlot_node::act::{Answer, ClosedLog, GroupEvent, Status};
-use vlot_node::input::Input;
+use vlot_node::input::{Input, Proposal};
 use vlot_node::members::{MemberChange, Members, address_in_use, is_too_large};
 use vlot_node::payload;
 use vlot_node::proposal_id::ProposalId;
@@ -149,14 +149,6 @@ thread_local! {
     static BLOCK: Cell<BytesMut> = Cell::new(BytesMut::with_capacity(BLOCK_BYTES));
 }
 
-/// A command that is ready to be proposed.
-pub(crate) struct Encoded {
-    sequence: u64,
-    payload: Bytes,
-    class: Class,
-    shares_entry: bool,
-}
-
 impl<S: StateMachine> Group<S> {
     /// The same group by a handle whose calls may take this long.
     ///
@@ -217,15 +209,6 @@ impl<S: StateMachine> Group<S> {
         }
     }
 
-    /// Waits for the reply to a proposal.
-    fn wait_for_reply(&self, sequence: u64, limit: Duration) -> Waiter<Result<S::Reply, ProposeError>> {
-        let proposals = &self.0.calls.proposals;
-        match &self.2 {
-            None => proposals.wait(sequence, limit),
-            Some(callers) => proposals.wait_at(sequence, limit, callers.proposals()),
-        }
-    }
-
     /// How long a call of this handle may take.
     pub(crate) fn timeout(&self) -> Duration {
         self.1
@@ -269,7 +252,7 @@ impl<S: StateMachine> Group<S> {
         (class, shares_entry): (Class, bool),
         size_hint: usize,
         write: impl FnOnce(&mut BytesMut),
-    ) -> Result<Encoded, ProposeError> {
+    ) -> Result<Proposal, ProposeError> {
         let shared = &*self.0;
         let sequence = shared.next_number();
         let id = ProposalId { origin: shared.origin, sequence };
@@ -289,36 +272,57 @@ impl<S: StateMachine> Group<S> {
         }
         // What is in the log has to be applied, on every replica.
         S::Command::check(&payload.slice(payload::HEADER_BYTES..)).map_err(ProposeError::Invalid)?;
-        Ok(Encoded { sequence, payload, class, shares_entry })
+        Ok(Proposal { sequence, payload, class, shares_entry })
     }
 
-    /// As [`Group::propose`].
-    pub(crate) async fn propose_encoded(&self, encoded: Encoded, limit: Duration) -> Result<S::Reply, ProposeError> {
-        let (shared, Encoded { sequence, payload, class, shares_entry }) = (&*self.0, encoded);
-        let bytes = payload.len();
-        let reply = self.wait_for_reply(sequence, limit);
-        let waiting = WaitingProposal { group: self, sequence, bytes };
-        if shared.proposed_bytes.fetch_add(bytes, Relaxed) + bytes > shared.limits.waiting_bytes_max_of(class) {
+    /// As [`Group::propose`], but at once, and not when the future is first looked at.
+    pub(crate) fn propose_encoded(
+        &self,
+        proposal: Proposal,
+        limit: Duration,
+    ) -> impl Future<Output = Result<S::Reply, ProposeError>> {
+        let begun = self.begin_proposal(proposal, limit);
+        async move {
+            let (waiting, reply) = begun?;
+            let outcome = match reply.answer().await {
+                // What is known of it now is answered at once.
+                Err(NoAnswer::TimedOut) => {
+                    let last_word = waiting.withdraw()?;
+                    last_word.answer().await
+                }
+                answered => answered,
+            };
+            let outcome = outcome.unwrap_or_else(|why| match why {
+                NoAnswer::TimedOut => Err(ProposeError::Unknown),
+                NoAnswer::Stopped => Err(ProposeError::Stopped),
+            });
+            waiting.settle();
+            outcome
+        }
+    }
+
+    fn begin_proposal(
+        &self,
+        proposal: Proposal,
+        limit: Duration,
+    ) -> Result<(WaitingProposal<'_, S>, WaiterOf<S>), ProposeError> {
+        let (shared, sequence, bytes) = (&*self.0, proposal.sequence, proposal.payload.len());
+        let bytes_max = shared.limits.waiting_bytes_max_of(proposal.class);
+        if shared.proposed_bytes.fetch_add(bytes, Relaxed) + bytes > bytes_max {
+            shared.proposed_bytes.fetch_sub(bytes, Relaxed);
             return Err(ProposeError::Busy);
         }
-        let pushed = self.ask(Input::Propose { group: shared.id, sequence, payload, class, shares_entry });
-        pushed.map_err(|_| ProposeError::Stopped)?;
-        let outcome = match reply.answer().await {
-            // What is known of it now is answered at once.
-            Err(NoAnswer::TimedOut) => {
-                let last_word = self.wait_for_reply(sequence, LAST_WORD);
-                let withdrawn = self.ask(Input::Withdraw { group: shared.id, sequence });
-                withdrawn.map_err(|_| ProposeError::Stopped)?;
-                last_word.answer().await
+        let waiting = WaitingProposal { group: self, sequence, bytes };
+        let reply = match &self.2 {
+            None => {
+                let reply = shared.calls.proposals.wait(sequence, limit);
+                let proposed = Input::Propose { group: shared.id, proposals: vec![proposal] };
+                shared.events.push(proposed).map_err(|_| ProposeError::Stopped)?;
+                reply
             }
-            answered => answered,
+            Some(callers) => callers.propose(proposal, limit),
         };
-        let outcome = outcome.unwrap_or_else(|why| match why {
-            NoAnswer::TimedOut => Err(ProposeError::Unknown),
-            NoAnswer::Stopped => Err(ProposeError::Stopped),
-        });
-        waiting.settle();
-        outcome
+        Ok((waiting, reply))
     }
 
     /// Reads the state as it is after everything that was decided before the call (linearizable). Costs no log entry.
@@ -679,7 +683,20 @@ struct WaitingProposal<'a, S: StateMachine> {
     bytes: usize,
 }
 
+/// Waits for the reply to a proposal.
+type WaiterOf<S> = Waiter<Result<<S as StateMachine>::Reply, ProposeError>>;
+
 impl<S: StateMachine> WaitingProposal<'_, S> {
+    /// Its time is up. What is known of it is told soon.
+    fn withdraw(&self) -> Result<WaiterOf<S>, ProposeError> {
+        let Self { group, sequence, .. } = *self;
+        let shared = &*group.0;
+        let last_word = shared.calls.proposals.wait(sequence, LAST_WORD);
+        let withdrawn = group.ask(Input::Withdraw { group: shared.id, sequence });
+        withdrawn.map_err(|_| ProposeError::Stopped)?;
+        Ok(last_word)
+    }
+
     fn settle(mut self) {
         self.group.0.proposed_bytes.fetch_sub(std::mem::take(&mut self.bytes), Relaxed);
         std::mem::forget(self);

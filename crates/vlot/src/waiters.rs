@@ -142,19 +142,18 @@ impl<T: Send + 'static> Waiters<T> {
 
     /// Waits under `number`, for so long at most.
     pub(crate) fn wait(&self, number: u64, limit: Duration) -> Waiter<T> {
-        self.wait_for(number, limit, None)
+        self.wait_for(number, Instant::now(), limit, None)
     }
 
-    /// As [`Waiters::wait`], with the answer gathered there.
-    pub(crate) fn wait_at(&self, number: u64, limit: Duration, answers: &Answers<T>) -> Waiter<T> {
-        self.wait_for(number, limit, Some(answers.place))
+    /// As [`Waiters::wait`], from then on, with the answer gathered there.
+    pub(crate) fn wait_at(&self, number: u64, from: Instant, limit: Duration, answers: &Answers<T>) -> Waiter<T> {
+        self.wait_for(number, from, limit, Some(answers.place))
     }
 
-    fn wait_for(&self, number: u64, limit: Duration, place: Option<usize>) -> Waiter<T> {
+    fn wait_for(&self, number: u64, from: Instant, limit: Duration, place: Option<usize>) -> Waiter<T> {
         let (answer, waiter) = oneshot::channel();
-        let now = Instant::now();
         // As good as never.
-        let until = now.checked_add(limit).unwrap_or(now + Duration::from_secs(1 << 30));
+        let until = from.checked_add(limit).unwrap_or(from + Duration::from_secs(1 << 30));
         let mut waiting = self.shared.lock();
         if !waiting.is_closed {
             waiting.calls.insert(number, Call { answer, until, place });
@@ -315,7 +314,7 @@ mod tests {
         let mut calls: Vec<_> = (0..30)
             .map(|number| match number % 3 {
                 0 => waiters.wait(number, MINUTE),
-                at => waiters.wait_at(number, MINUTE, &gathered[at as usize - 1]),
+                at => waiters.wait_at(number, Instant::now(), MINUTE, &gathered[at as usize - 1]),
             })
             .collect();
         waiters.answer_all((0..15).map(|number| (number, number * 10)).collect());
@@ -337,7 +336,7 @@ mod tests {
         }
         // Nobody hands out what comes then.
         drop(gathered);
-        let late = waiters.wait_for(99, MINUTE, Some(0));
+        let late = waiters.wait_for(99, Instant::now(), MINUTE, Some(0));
         waiters.answer(99, 990);
         assert_eq!(late.answer().await, Ok(990));
         assert_eq!(waiters.answers_to(&bells[0]).place, 0, "places are used again");

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::input::Proposal;
 use crate::payload;
 use crate::proposal_id::ProposalId;
 use crate::replica::Limits;
@@ -120,8 +121,8 @@ impl Host {
         self.sequence += 1;
         let id = ProposalId { origin: 1, sequence: self.sequence };
         let payload = payload::command(id, bytes, |out| out.extend(std::iter::repeat_n(7, bytes)));
-        let (group, sequence, class) = (GroupId(group), self.sequence, Class::Bulk);
-        self.node.handle(self.now, Input::Propose { group, sequence, payload, class, shares_entry: false });
+        let proposals = vec![Proposal { sequence: self.sequence, payload, class: Class::Bulk, shares_entry: false }];
+        self.node.handle(self.now, Input::Propose { group: GroupId(group), proposals });
     }
 
     fn recent_bytes(&self) -> Vec<usize> {

@@ -14,7 +14,7 @@ use vlot_log::record::{Entry, Write};
 use vlot_node::Lane;
 use vlot_node::act::{Act, Answer, BatchId, Complaint, GroupEvent, Status, Stop};
 use vlot_node::group::Begun;
-use vlot_node::input::Input;
+use vlot_node::input::{Input, Proposal};
 use vlot_node::log_writer::{Durable, LogWriter};
 use vlot_node::machine::{self, Outcome};
 use vlot_node::members::{MemberChange, Members};
@@ -424,7 +424,8 @@ impl Host {
         let id = ProposalId { origin: self.id, sequence };
         let payload = payload::command(id, command.len(), |out| out.extend_from_slice(command.as_bytes()));
         let class = if command.starts_with('!') { Class::Urgent } else { Class::Bulk };
-        self.node.handle(now, Input::Propose { group, sequence, payload, class, shares_entry: true });
+        let proposals = vec![Proposal { sequence, payload, class, shares_entry: true }];
+        self.node.handle(now, Input::Propose { group, proposals });
         sequence
     }
 

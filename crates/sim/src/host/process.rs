@@ -12,7 +12,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use vlot_log::disk::sim::SimDisk;
 use vlot_node::act::Act;
-use vlot_node::input::Input;
+use vlot_node::input::{Input, Proposal};
 use vlot_node::members::MemberChange;
 use vlot_node::node::Node;
 use vlot_node::payload;
@@ -111,7 +111,12 @@ impl<S: Subject> Process<S> {
         let payload = payload::command(id, command.size_hint(), |into| command.encode(into));
         let (group, class, shares_entry) =
             (group_in(slot), command.class(), self.reads_shared && command.shares_entry());
-        self.inbox.push(Input::Propose { group, sequence, payload, class, shares_entry });
+        let proposal = Proposal { sequence, payload, class, shares_entry };
+        // As what callers of one runtime propose: it comes together, if nothing else came in between.
+        match self.inbox.last_mut() {
+            Some(Input::Propose { group: of, proposals }) if *of == group => proposals.push(proposal),
+            _ => self.inbox.push(Input::Propose { group, proposals: vec![proposal] }),
+        }
         sequence
     }
 

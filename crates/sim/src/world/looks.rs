@@ -90,10 +90,9 @@ impl<S: Subject> World<S> {
         let mut relieved = Vec::new();
         for input in &process.inbox {
             match input {
-                Input::Propose { group, sequence, class: Class::Bulk, .. }
-                    if is_beyond(slot_of(*group)) && !relieved.contains(group) =>
-                {
-                    refused.push((*group, *sequence));
+                Input::Propose { group, proposals } if is_beyond(slot_of(*group)) && !relieved.contains(group) => {
+                    let bulk = proposals.iter().filter(|proposal| proposal.class == Class::Bulk);
+                    refused.extend(bulk.map(|proposal| (*group, proposal.sequence)));
                 }
                 Input::Applied { group, .. } | Input::Restored { group, .. } | Input::Failed { group, .. } => {
                     relieved.push(*group);
