@@ -65,7 +65,11 @@ impl<T> Answers<T> {
     fn add(&self, mut answers: Answered<T>) {
         let mut come = self.come();
         let was_empty = come.is_empty();
-        come.append(&mut answers);
+        if was_empty {
+            *come = answers;
+        } else {
+            come.append(&mut answers);
+        }
         drop(come);
         if was_empty {
             self.bell.notify_one();
@@ -77,8 +81,8 @@ impl<T> Answers<T> {
     pub(crate) fn hand_out(&self, max: usize) -> (usize, bool) {
         let mut come = self.come();
         let count = come.len().min(max);
-        let now: Answered<T> = come.drain(..count).collect();
-        let are_more = !come.is_empty();
+        let are_more = count < come.len();
+        let now = if are_more { come.drain(..count).collect() } else { std::mem::take(&mut *come) };
         drop(come);
         send_all(now);
         (count, are_more)
