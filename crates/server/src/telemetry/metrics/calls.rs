@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use vlot_figures::Histogram;
 
-use crate::conversation::PREFIX_BYTES;
+use crate::conversation::{Alike, PREFIX_BYTES};
 use crate::rpc::Rpc;
 use crate::status::{CODE_NAMES, Code};
 
@@ -138,6 +138,12 @@ impl Tally {
             batch = rest.get(length..).unwrap_or_default();
         }
         self.metrics.calls.sent_all(self.rpc, messages, bytes);
+    }
+
+    /// The same of messages that are alike.
+    pub(crate) fn sent_alike(&self, alike: &Alike) {
+        let messages = alike.messages();
+        self.metrics.calls.sent_all(self.rpc, messages as u64, alike.bytes() - PREFIX_BYTES * messages);
     }
 }
 
