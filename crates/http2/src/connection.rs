@@ -251,7 +251,10 @@ impl Connection {
         if self.sent == self.output.len() {
             self.sent = 0;
             self.output.clear();
-            self.output.shrink_to(OUTPUT_KEPT);
+            if self.output.capacity() > OUTPUT_KEPT {
+                // To shrink it, or to let it grow, would copy what means nothing any more.
+                self.output = Vec::new();
+            }
         }
     }
 

@@ -3,15 +3,18 @@
 //!
 //! Must not know which call it is, nor how messages come and go: gRPC and the JSON gateway do (`edge.rs`).
 
+mod alike;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::mpsc;
 
-use crate::share::Share;
+use crate::share::{Held, Share};
 use crate::status::Status;
 use crate::telemetry::metrics::{Metrics, Offence};
+pub(crate) use alike::{Alike, Copies};
 
 /// How long a client that holds something up may take for what it was sent.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,13 +25,32 @@ pub(crate) trait Requests: Send {
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Status>> + Send;
 }
 
-/// What an adapter takes from a conversation: bytes as they come, closed by a status.
-pub(crate) type Waiting = mpsc::Receiver<Result<Bytes, Status>>;
+/// What an adapter takes from a conversation: messages as they come, closed by a status.
+pub(crate) type Waiting = mpsc::Receiver<Result<Messages, Status>>;
+
+/// Some messages that leave together, each behind its prefix.
+#[derive(Debug)]
+pub(crate) enum Messages {
+    /// One behind the other, or a slice of a long one.
+    Each(Bytes),
+    /// Those that differ in one number alone. They are pending until the last of them is on its way.
+    Alike(Alike, #[expect(dead_code, reason = "it is held, and given back when dropped")] Held),
+}
+
+impl Messages {
+    /// All of them in one buffer.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        match self {
+            Messages::Each(bytes) => bytes,
+            Messages::Alike(alike, _) => alike.to_bytes(),
+        }
+    }
+}
 
 /// The way back to a streaming client.
 #[derive(Clone)]
 pub(crate) struct Replies {
-    way: mpsc::Sender<Result<Bytes, Status>>,
+    way: mpsc::Sender<Result<Messages, Status>>,
     share: Arc<Share>,
     metrics: Arc<Metrics>,
 }
@@ -49,8 +71,20 @@ impl Replies {
             self.metrics.offences.count(Offence::PendingBytes);
             return Err(Status::TOO_MANY_REQUESTS);
         }
-        let bytes = self.share.keep(batch.freeze());
-        self.way.send(Ok(bytes)).await.map_err(|_| Status::CANCELED)
+        for (before, alike) in batch.alike {
+            self.give(before).await?;
+            let held = self.share.hold(alike.held_bytes());
+            self.way.send(Ok(Messages::Alike(alike, held))).await.map_err(|_| Status::CANCELED)?;
+        }
+        self.give(batch.rest).await
+    }
+
+    async fn give(&self, messages: BytesMut) -> Result<(), Status> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.share.keep(messages.freeze());
+        self.way.send(Ok(Messages::Each(bytes))).await.map_err(|_| Status::CANCELED)
     }
 
     /// The same to a client that must not take for ever, because others wait for what is held for it. `None` if it does.
@@ -77,7 +111,7 @@ impl Replies {
 
 /// The way back for the slices of one long message.
 pub(crate) struct Slices {
-    way: mpsc::Sender<Result<Bytes, Status>>,
+    way: mpsc::Sender<Result<Messages, Status>>,
     share: Arc<Share>,
 }
 
@@ -107,14 +141,14 @@ pub(crate) enum NotTaken {
 
 /// Room for one slice, or for the end.
 pub(crate) struct Room<'s> {
-    permit: mpsc::Permit<'s, Result<Bytes, Status>>,
+    permit: mpsc::Permit<'s, Result<Messages, Status>>,
     share: &'s Arc<Share>,
 }
 
 impl Room<'_> {
     /// Gives the next slice.
     pub(crate) fn fill(self, slice: Bytes) {
-        self.permit.send(Ok(self.share.keep(slice)));
+        self.permit.send(Ok(Messages::Each(self.share.keep(slice))));
     }
 
     /// Ends the call: well if all of the message was given.
@@ -127,14 +161,19 @@ impl Room<'_> {
 /// messages, so that its adapter sends a batch as it is; another one steps over it.
 pub(crate) const PREFIX_BYTES: usize = 5;
 
-/// Some messages of a stream that leave together, one behind the other in one buffer.
+/// Some messages of a stream that leave together, one behind the other.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(crate) struct Batch(BytesMut);
+pub(crate) struct Batch {
+    /// Messages that are alike, and what comes before them.
+    alike: Vec<(BytesMut, Alike)>,
+    /// What comes behind all of these.
+    rest: BytesMut,
+}
 
 impl Batch {
     /// An empty one with room for so many bytes.
     pub(crate) fn with_capacity(bytes: usize) -> Batch {
-        Batch(BytesMut::with_capacity(bytes))
+        Batch { alike: Vec::new(), rest: BytesMut::with_capacity(bytes) }
     }
 
     /// A batch of one.
@@ -146,19 +185,32 @@ impl Batch {
 
     /// Adds one message of exactly `length` bytes, which `write` appends to the buffer.
     pub(crate) fn push(&mut self, length: usize, write: impl FnOnce(&mut BytesMut)) {
-        self.0.reserve(PREFIX_BYTES + length);
-        self.0.put_slice(&prefix(length));
-        let start = self.0.len();
-        write(&mut self.0);
-        assert_eq!(self.0.len() - start, length, "a message is as long as its prefix says");
+        self.rest.reserve(PREFIX_BYTES + length);
+        self.rest.put_slice(&prefix(length));
+        let start = self.rest.len();
+        write(&mut self.rest);
+        assert_eq!(self.rest.len() - start, length, "a message is as long as its prefix says");
+    }
+
+    /// Adds messages that are alike.
+    pub(crate) fn push_alike(&mut self, alike: Alike) {
+        self.alike.push((self.rest.split(), alike));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.alike.is_empty() && self.rest.is_empty()
     }
 
-    fn freeze(self) -> Bytes {
-        self.0.freeze()
+    /// All messages in one buffer.
+    #[cfg(test)]
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        for (before, alike) in &self.alike {
+            bytes.put_slice(before);
+            bytes.put_slice(&alike.to_bytes());
+        }
+        bytes.put_slice(&self.rest);
+        bytes.freeze()
     }
 }
 
@@ -178,6 +230,6 @@ mod tests {
         let mut batch = Batch::of(b"abc");
         batch.push(0, |_| {});
         batch.push(1, |buffer| buffer.put_slice(b"z"));
-        assert_eq!(batch.0, &b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\0\x01z"[..]);
+        assert_eq!(batch.to_bytes(), &b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\0\x01z"[..]);
     }
 }

@@ -194,8 +194,14 @@ impl Share {
         if bytes.len() < COUNTED_BYTES_MIN {
             return bytes;
         }
-        self.add_pending(bytes.len());
-        Bytes::from_owner(Kept { bytes, share: self.clone() })
+        let held = self.hold(bytes.len());
+        Bytes::from_owner(Kept { bytes, _held: held })
+    }
+
+    /// So many bytes are pending until what is returned is dropped.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
+        self.add_pending(bytes);
+        Held { bytes, share: self.clone() }
     }
 }
 
@@ -238,6 +244,13 @@ pub(crate) struct SnapshotPlace(
 
 struct Kept {
     bytes: Bytes,
+    _held: Held,
+}
+
+/// Bytes that are pending.
+#[derive(Debug)]
+pub(crate) struct Held {
+    bytes: usize,
     share: Arc<Share>,
 }
 
@@ -247,9 +260,9 @@ impl AsRef<[u8]> for Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.share.end_pending(self.bytes.len());
+        self.share.end_pending(self.bytes);
     }
 }
 

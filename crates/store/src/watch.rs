@@ -27,7 +27,7 @@ pub(crate) mod hub;
 mod intervals;
 
 use catch_up::Change;
-use hub::{Mail, Mailbox, Watch, Watchers};
+use hub::{Asked, Mail, Mailbox, Watch, Watchers};
 
 /// So many keys and versions of the index are looked at in one step of a catch-up.
 const LOOKS_MAX: usize = 64 * 1_024;
@@ -86,10 +86,12 @@ impl WatchStream {
         let added = self.watchers.add(&self.mailbox, watch_id, |newest| Watch {
             range,
             user: caller.map(|caller| Arc::clone(&caller.user)),
-            no_put: filters(FilterType::Noput),
-            no_delete: filters(FilterType::Nodelete),
-            prev_kv: request.prev_kv,
-            progress_notify: request.progress_notify,
+            asked: Asked {
+                no_put: filters(FilterType::Noput),
+                no_delete: filters(FilterType::Nodelete),
+                prev_kv: request.prev_kv,
+                progress_notify: request.progress_notify,
+            },
             start: request.start_revision,
             next: if request.start_revision == 0 { newest + 1 } else { request.start_revision },
             told: false,
@@ -115,18 +117,10 @@ impl WatchStream {
     /// compaction has ended is known until it is cancelled too.
     pub fn cancel(&mut self, watch_id: i64) {
         let was_compacted = self.mailbox.mail().compacted.remove(&watch_id);
-        if was_compacted || self.end(watch_id) {
+        if was_compacted || self.watchers.end(&self.mailbox, watch_id) {
             let revision = self.watchers.applied();
             self.mailbox.post(WatchOut::Canceled { watch_id, reason: CancelReason::Asked, revision });
         }
-    }
-
-    fn end(&self, watch_id: i64) -> bool {
-        let ended = self.mailbox.remove(watch_id);
-        if let Some(watch) = &ended {
-            self.watchers.remove(&watch.range, &self.mailbox, watch_id);
-        }
-        ended.is_some()
     }
 
     /// Answers with one [`WatchOut::Progress`] for the whole stream if there is a watch, and all of them are in sync and
@@ -148,7 +142,7 @@ impl WatchStream {
             for (watch_id, watch) in watches {
                 let told = std::mem::take(&mut watch.told);
                 let has_come = watch.start <= revision && !behind.contains(watch_id);
-                if watch.progress_notify && !told && has_come {
+                if watch.asked.progress_notify && !told && has_come {
                     due.push(*watch_id);
                 }
             }
@@ -264,7 +258,7 @@ impl WatchStream {
 
     /// Ends a watch whose history is gone.
     fn give_up(&self, watch_id: i64, view: &View) -> WatchOut {
-        self.end(watch_id);
+        self.watchers.end(&self.mailbox, watch_id);
         self.mailbox.mail().compacted.insert(watch_id);
         let reason = CancelReason::Compacted { oldest: view.compacted_revision() };
         WatchOut::Canceled { watch_id, reason, revision: view.revision() }
@@ -294,6 +288,7 @@ impl WatchStream {
                 watch.told |= told;
                 // Decided while nothing is published: from here on the hub gives it everything.
                 if *next > published && mail.behind.remove(watch_id) {
+                    mail.unseen_from = mail.unseen_from.max(*next);
                     self.watchers.measures.slow_watches.sub(1);
                 }
             }

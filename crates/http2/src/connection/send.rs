@@ -61,12 +61,13 @@ impl Connection {
         open.send_beside_first -= fitting as i64;
         self.send_window -= fitting as i64;
         let ends = is_last && fitting == data.remaining();
+        // Once for all frames: memory that grows with each of them is copied each time.
+        self.output.reserve(fitting + HEADER_BYTES * fitting.div_ceil(PAYLOAD_BYTES_MAX));
         while fitting > 0 || ends {
             let length = fitting.min(PAYLOAD_BYTES_MAX);
             fitting -= length;
             let is_end = ends && fitting == 0;
             let flags = if is_end { END_STREAM } else { 0 };
-            self.output.reserve(HEADER_BYTES + length);
             frame::put_header(&mut self.output, length, DATA, flags, stream.id());
             self.output.put(data.take(length));
             self.calm.replied(1);

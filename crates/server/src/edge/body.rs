@@ -14,15 +14,44 @@ use http_body::{Frame, SizeHint};
 
 use super::compression::{Encoding, compressed};
 use super::gateway::{Incomplete, JsonBody};
-use crate::conversation::{PREFIX_BYTES, Waiting, prefix};
+use crate::conversation::{Copies, Messages, PREFIX_BYTES, Waiting, prefix};
 use crate::status::{Code, Status};
 use crate::telemetry::metrics::Tally;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// One piece of a body: a prefix, which may be used up already, and bytes that are shared with the code that made them.
-pub(super) type Data = Chain<Cursor<[u8; PREFIX_BYTES]>, Bytes>;
+/// A prefix, which may be used up already, and bytes that are shared with the code that made them.
+type Framed = Chain<Cursor<[u8; PREFIX_BYTES]>, Bytes>;
+
+/// One piece of a body.
+pub(crate) enum Data {
+    Framed(Framed),
+    Copies(Copies),
+}
+
+impl Buf for Data {
+    fn remaining(&self) -> usize {
+        match self {
+            Data::Framed(data) => data.remaining(),
+            Data::Copies(data) => data.remaining(),
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Data::Framed(data) => data.chunk(),
+            Data::Copies(data) => data.chunk(),
+        }
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        match self {
+            Data::Framed(data) => data.advance(bytes),
+            Data::Copies(data) => data.advance(bytes),
+        }
+    }
+}
 
 /// Bytes that are handed to the connection at a time. What is longer follows when the client's flow control has room.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
@@ -30,10 +59,10 @@ const PIECE_BYTES_MAX: usize = 64 * 1024;
 /// The body of a reply.
 pub(crate) enum Body {
     /// One message or text, then perhaps the status of a call.
-    Whole { data: Option<Data>, status: Option<Status> },
-    /// Framed bytes as they come, closed by a status. They are taken only as the client takes them. If they are to be
+    Whole { data: Option<Framed>, status: Option<Status> },
+    /// Framed messages as they come, closed by a status. They are taken only as the client takes them. If they are to be
     /// compressed, whole messages come at a time.
-    Stream { next: Bytes, following: Waiting, encoding: Encoding, tally: Option<Tally> },
+    Stream { next: Messages, following: Waiting, encoding: Encoding, tally: Option<Tally> },
     /// JSON, as it is made.
     Json { next: Bytes, following: Box<JsonBody> },
 }
@@ -51,7 +80,7 @@ impl Body {
 
     /// Messages of a stream, framed, as they come.
     pub(super) fn stream(following: Waiting, encoding: Encoding, tally: Tally) -> Body {
-        Body::Stream { next: Bytes::new(), following, encoding, tally: Some(tally) }
+        Body::Stream { next: Messages::Each(Bytes::new()), following, encoding, tally: Some(tally) }
     }
 
     /// JSON, as it is made.
@@ -61,7 +90,7 @@ impl Body {
 
     /// One message of exactly this length, whose bytes come in slices.
     pub(super) fn sliced_message(length: u32, slices: Waiting) -> Body {
-        let next = Bytes::copy_from_slice(&prefix(length as usize));
+        let next = Messages::Each(Bytes::copy_from_slice(&prefix(length as usize)));
         Body::Stream { next, following: slices, encoding: Encoding::Identity, tally: None }
     }
 
@@ -83,19 +112,19 @@ pub(super) enum Part {
 }
 
 /// Puts its prefix in front of a message.
-fn framed(message: Bytes) -> Data {
+fn framed(message: Bytes) -> Framed {
     Cursor::new(prefix(message.len())).chain(message)
 }
 
 /// Bytes that need no prefix.
-fn unframed(bytes: Bytes) -> Data {
+fn unframed(bytes: Bytes) -> Framed {
     let mut used_up = Cursor::new([0; PREFIX_BYTES]);
     used_up.set_position(PREFIX_BYTES as u64);
     used_up.chain(bytes)
 }
 
 /// Takes a piece from what is to be sent.
-fn take_piece(data: &mut Option<Data>) -> Option<Data> {
+fn take_piece(data: &mut Option<Framed>) -> Option<Framed> {
     let taken = data.take()?;
     if taken.remaining() <= PIECE_BYTES_MAX {
         return Some(taken);
@@ -104,6 +133,21 @@ fn take_piece(data: &mut Option<Data>) -> Option<Data> {
     let piece = bytes.split_to(PIECE_BYTES_MAX - PREFIX_BYTES);
     *data = Some(unframed(bytes));
     Some(prefix.chain(piece))
+}
+
+/// Takes a piece of messages. Nothing if there are none.
+fn take_messages(messages: &mut Messages) -> Option<Data> {
+    match messages {
+        Messages::Each(bytes) if bytes.is_empty() => None,
+        Messages::Each(bytes) => Some(Data::Framed(unframed(bytes.split_to(bytes.len().min(PIECE_BYTES_MAX))))),
+        Messages::Alike(alike, _) => {
+            let piece = alike.take(PIECE_BYTES_MAX);
+            if alike.messages() == 0 {
+                *messages = Messages::Each(Bytes::new());
+            }
+            Some(Data::Copies(piece))
+        }
+    }
 }
 
 /// The headers that end a call.
@@ -139,26 +183,32 @@ impl Body {
     pub(super) fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Part, Incomplete>>> {
         let part = match self {
             Body::Whole { data, status } => {
-                take_piece(data).map(Part::Data).or_else(|| status.take().map(Part::Status))
+                take_piece(data).map(|data| Part::Data(Data::Framed(data))).or_else(|| status.take().map(Part::Status))
             }
-            Body::Stream { next, following, encoding, tally } => {
-                if next.is_empty() {
-                    match ready!(following.poll_recv(context)) {
-                        Some(Ok(bytes)) => {
-                            if let Some(tally) = tally {
-                                tally.sent(&bytes);
-                            }
-                            *next = if *encoding == Encoding::Gzip { compressed(&bytes) } else { bytes };
-                        }
-                        Some(Err(status)) => {
-                            following.close();
-                            return Poll::Ready(Some(Ok(Part::Status(status))));
-                        }
-                        None => return Poll::Ready(None),
-                    }
+            Body::Stream { next, following, encoding, tally } => loop {
+                if let Some(piece) = take_messages(next) {
+                    break Some(Part::Data(piece));
                 }
-                Some(Part::Data(unframed(next.split_to(next.len().min(PIECE_BYTES_MAX)))))
-            }
+                match ready!(following.poll_recv(context)) {
+                    Some(Ok(messages)) => {
+                        if let Some(tally) = tally {
+                            match &messages {
+                                Messages::Each(bytes) => tally.sent(bytes),
+                                Messages::Alike(alike, _) => tally.sent_alike(alike),
+                            }
+                        }
+                        *next = match encoding {
+                            Encoding::Identity => messages,
+                            Encoding::Gzip => Messages::Each(compressed(&messages.into_bytes())),
+                        };
+                    }
+                    Some(Err(status)) => {
+                        following.close();
+                        return Poll::Ready(Some(Ok(Part::Status(status))));
+                    }
+                    None => return Poll::Ready(None),
+                }
+            },
             Body::Json { next, following } => {
                 // A piece may be of no length: the message has come to the middle of a long string.
                 while next.is_empty() {
@@ -168,7 +218,7 @@ impl Body {
                         None => return Poll::Ready(None),
                     }
                 }
-                Some(Part::Data(unframed(next.split_to(next.len().min(PIECE_BYTES_MAX)))))
+                Some(Part::Data(Data::Framed(unframed(next.split_to(next.len().min(PIECE_BYTES_MAX))))))
             }
         };
         Poll::Ready(part.map(Ok))
@@ -212,6 +262,8 @@ impl http_body::Body for Body {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conversation::Alike;
+    use crate::share::{AddressLimits, Shares};
 
     #[test]
     fn a_message_goes_out_behind_its_length() {
@@ -231,6 +283,24 @@ mod tests {
             sent.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
         }
         assert_eq!(sent, [&prefix(message.len())[..], &message].concat());
+    }
+
+    #[test]
+    fn messages_that_are_alike_leave_in_pieces_and_are_pending_until_then() {
+        let limits = AddressLimits { connections: 1, streams: 1, watches: 1, pending_bytes: 1 };
+        let place = Shares::new(limits).connect("10.0.0.1".parse().unwrap()).unwrap();
+        let alike = Alike::new(b"head", 1, &[Bytes::from(vec![7; 1000])], (0..200).collect());
+        let expected = alike.to_bytes();
+        let mut messages = Messages::Alike(alike, place.share().hold(1));
+        let mut sent = Vec::new();
+        while sent.len() < expected.len() {
+            assert!(place.share().is_full());
+            let mut piece = take_messages(&mut messages).expect("there are more");
+            assert!(piece.remaining() <= PIECE_BYTES_MAX);
+            sent.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+        }
+        assert_eq!(sent, expected);
+        assert!(take_messages(&mut messages).is_none() && !place.share().is_full());
     }
 
     #[test]

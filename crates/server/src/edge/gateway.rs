@@ -11,7 +11,6 @@ mod requests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use tracing::warn;
@@ -24,7 +23,7 @@ use super::connection::{Connection, Received};
 use super::request_body::RequestBody;
 use super::{Edge, call};
 use crate::auth::Credentials;
-use crate::conversation::Waiting;
+use crate::conversation::{Messages, Waiting};
 use crate::json;
 use crate::rpc::Rpc;
 use crate::service::{Caller, Reply};
@@ -137,10 +136,10 @@ impl Call {
         Ok(self.begun(first, replies))
     }
 
-    fn begun(&self, first: Result<Bytes, Status>, following: Waiting) -> Response<Body> {
+    fn begun(&self, first: Result<Messages, Status>, following: Waiting) -> Response<Body> {
         let message = self.method.response;
         let tally = Tally { metrics: self.edge.services.metrics.clone(), rpc: self.rpc };
-        match first.map(|batch| reply::lines(message, &tally, &batch)) {
+        match first.map(|batch| reply::lines(message, &tally, &batch.into_bytes())) {
             Ok(Ok(lines)) => succeeded(Body::json(JsonBody::lines(lines, following, message, tally))),
             Ok(Err(error)) => failed(&Status::new(Code::Internal, format!("vlot: the reply is {error}"))),
             Err(status) => {

@@ -23,7 +23,7 @@ use vlot_store::watch::{CancelReason, Drained, Next, WatchOut, WatchStream};
 
 use super::{Caller, Services, decode, encode};
 use crate::config::RECEIVE_SLACK;
-use crate::conversation::{Batch, Replies, Requests};
+use crate::conversation::{Alike, Batch, Replies, Requests};
 use crate::rpc::Rpc;
 use crate::share::WatchPlace;
 use crate::status::{CODE_NAMES, COMPACTED, Status};
@@ -33,6 +33,12 @@ use crate::worker_pool::{Turn, WorkerPool};
 const DRAIN_BYTES: usize = 256 * 1024;
 /// About how long a response is without its events, and what precedes it.
 const HEAD_BYTES: usize = 64;
+/// So many responses with the same events are written once, if each has so many bytes of them at most. Fewer are copied for less
+/// than it takes to hand them over by themselves.
+const ALIKE_MIN: usize = 16;
+const ALIKE_BYTES_MAX: usize = 16 * 1024;
+/// The number of the field `watch_id` in a `WatchResponse`.
+const WATCH_ID_FIELD: u8 = 2;
 /// After how many election timeouts without a leader a client that asked for one is sent away.
 const LEADERLESS_MAX: u32 = 3;
 
@@ -86,7 +92,8 @@ impl Services {
                 }
             };
             next = drained.next;
-            let bytes = drained.outs.iter().map(|out| HEAD_BYTES * out.responses() + out.event_bytes()).sum();
+            let each = drained.outs.iter().filter(|out| !conversation.are_alike(out));
+            let bytes = each.map(|out| HEAD_BYTES * out.responses() + out.event_bytes()).sum();
             let mut batch = Batch::with_capacity(bytes);
             let header = self.header(0);
             for out in drained.outs {
@@ -209,6 +216,7 @@ struct Asked {
 impl Conversation {
     /// Adds the responses for one thing that the store has to say: one, or the parts of one.
     fn respond(&mut self, out: WatchOut, header: impl Fn(i64) -> ResponseHeader, batch: &mut Batch) {
+        let are_alike = self.are_alike(&out);
         let response =
             |watch_id, revision| WatchResponse { header: Some(header(revision)), watch_id, ..WatchResponse::default() };
         match out {
@@ -234,6 +242,10 @@ impl Conversation {
                 add(batch, &ended(reason, response(watch_id, revision)), &[]);
             }
             WatchOut::Progress { watch_id, revision } => add(batch, &response(watch_id, revision), &[]),
+            WatchOut::Events { watch_ids, revision, events } if are_alike => {
+                let common = response(0, revision).encode_to_vec();
+                batch.push_alike(Alike::new(&common, WATCH_ID_FIELD, &events, watch_ids));
+            }
             WatchOut::Events { watch_ids, revision, events } => {
                 let common = response(0, revision).encode_to_vec();
                 for watch_id in watch_ids {
@@ -246,6 +258,12 @@ impl Conversation {
                 }
             }
         }
+    }
+
+    /// Whether its responses are written once for all of its watches: they are many, short, and not cut in parts.
+    fn are_alike(&self, out: &WatchOut) -> bool {
+        let responses = out.responses();
+        responses >= ALIKE_MIN && out.event_bytes() <= responses * ALIKE_BYTES_MAX && self.fragmented.is_empty()
     }
 
     fn respond_in_parts(&self, head: &WatchResponse, events: &[Bytes], batch: &mut Batch) {
@@ -367,6 +385,30 @@ mod tests {
         let mut batch = Batch::default();
         add_behind(&mut batch, &common, &head, &[event.clone(), event]);
         assert_eq!(batch, Batch::of(&WatchResponse { header, ..whole }.encode_to_vec()));
+    }
+
+    #[test]
+    fn watches_that_want_the_same_are_told_what_each_would_be_told_alone() {
+        let header = |revision| ResponseHeader { cluster_id: 7, revision, ..ResponseHeader::default() };
+        let one = WatchResponse { events: vec![Event::default()], ..WatchResponse::default() };
+        let event = Bytes::from(one.encode_to_vec());
+        let out = WatchOut::Events { watch_ids: (-1..200).collect(), revision: 9, events: vec![event.clone(), event] };
+        let told = |fragmented: &[i64], outs: Vec<WatchOut>| {
+            let mut conversation = Conversation {
+                asked: VecDeque::new(),
+                places: BTreeMap::new(),
+                fragmented: fragmented.iter().copied().collect(),
+                fragment_bytes: 1_000,
+            };
+            let mut batch = Batch::default();
+            outs.into_iter().for_each(|out| conversation.respond(out, header, &mut batch));
+            batch
+        };
+        let alone = told(&[], out.clone().each().collect());
+        let together = told(&[], vec![out.clone()]);
+        assert_ne!(together, alone, "they are written once");
+        assert_eq!(together.to_bytes(), alone.to_bytes());
+        assert_eq!(told(&[3], vec![out]), alone, "one of them may be cut in parts");
     }
 
     #[test]

@@ -38,13 +38,20 @@ struct Hub {
     auth: Arc<Auth>,
 }
 
+/// A watch as the hub sees it. What is given to it takes no look at the watch itself: thousands of them are much memory.
 #[derive(Debug)]
 struct Watcher {
     mailbox: Arc<Mailbox>,
     watch_id: i64,
+    asked: Asked,
 }
 
 impl Watcher {
+    /// Those of a mailbox come one after the other, by their ids.
+    fn order(&self) -> (usize, i64) {
+        (Arc::as_ptr(&self.mailbox) as usize, self.watch_id)
+    }
+
     fn is(&self, mailbox: &Arc<Mailbox>, watch_id: i64) -> bool {
         self.watch_id == watch_id && Arc::ptr_eq(&self.mailbox, mailbox)
     }
@@ -88,11 +95,11 @@ impl Watchers {
     /// Begins a watch: what `make` makes for the store's revision, and the answer to its client, before any event.
     /// Nothing is published meanwhile, so that the watch misses nothing after that revision, and no user changes.
     pub fn add(&self, mailbox: &Arc<Mailbox>, watch_id: i64, make: impl FnOnce(i64) -> Watch) -> Result<(), Refusal> {
-        let watcher = Watcher { mailbox: Arc::clone(mailbox), watch_id };
         let mut hub = self.hub();
         let revision = self.applied();
         let watch = make(revision);
         hub.auth.lets_watch(watch.user.as_deref(), &watch.range)?;
+        let watcher = Watcher { mailbox: Arc::clone(mailbox), watch_id, asked: watch.asked };
         match &watch.range {
             KeyRange::Single(key) => hub.single.entry(key.clone()).or_default().push(watcher),
             span => hub.spans.insert(span, watcher),
@@ -102,6 +109,8 @@ impl Watchers {
         if watch.next <= revision {
             mail.behind.insert(watch_id);
             self.measures.slow_watches.add(1);
+        } else {
+            mail.unseen_from = mail.unseen_from.max(watch.next);
         }
         mail.watches.insert(watch_id, watch);
         let wake = mail.put(WatchOut::Created { watch_id, revision });
@@ -110,7 +119,17 @@ impl Watchers {
         Ok(())
     }
 
-    /// Ends a watch that is in the mailbox no more.
+    /// Ends a watch. Nothing is published meanwhile, so that nothing is given to a watch that is not there. Returns whether
+    /// there was one.
+    pub fn end(&self, mailbox: &Arc<Mailbox>, watch_id: i64) -> bool {
+        let mut hub = self.hub();
+        let Some(watch) = mailbox.remove(watch_id) else { return false };
+        hub.remove(&watch.range, mailbox, watch_id);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Ends a watch of a stream that has ended.
     pub fn remove(&self, range: &KeyRange, mailbox: &Arc<Mailbox>, watch_id: i64) {
         self.hub().remove(range, mailbox, watch_id);
         self.count.fetch_sub(1, Ordering::Relaxed);
@@ -221,7 +240,13 @@ impl Hub {
     }
 
     /// Gives the events of one revision to the watchers of their keys.
-    fn publish(&self, revision: &mut [impl Encode], to_wake: &mut Vec<Arc<Mailbox>>) {
+    fn publish(&mut self, revision: &mut [impl Encode], to_wake: &mut Vec<Arc<Mailbox>>) {
+        // They stay in order until others come, so that the watchers of one key are rarely sorted.
+        for event in revision.iter() {
+            if let Some(watchers) = self.single.get_mut(event.key()) {
+                watchers.sort_unstable_by_key(Watcher::order);
+            }
+        }
         let mut wanted: Vec<(&Watcher, usize)> = Vec::new();
         for (place, event) in revision.iter().enumerate() {
             if let Some(watchers) = self.single.get(event.key()) {
@@ -230,7 +255,7 @@ impl Hub {
             self.spans.stab(event.key(), &mut |watcher| wanted.push((watcher, place)));
         }
         // All events that one watch gets of a revision go into one response. Sorting keeps their order.
-        wanted.sort_by_key(|(watcher, place)| (Arc::as_ptr(&watcher.mailbox) as usize, watcher.watch_id, *place));
+        wanted.sort_by_key(|(watcher, place)| (watcher.order(), *place));
         for of_one in wanted.chunk_by(|(left, _), (right, _)| Arc::ptr_eq(&left.mailbox, &right.mailbox)) {
             let mailbox = &of_one[0].0.mailbox;
             if mailbox.deliver(revision, of_one) {
@@ -264,6 +289,8 @@ pub(crate) struct Mail {
     /// Those of them whose events come from history, from `next` on: the mailbox was full, a previous value was not in
     /// memory, or the watch starts in the past.
     pub behind: BTreeSet<i64>,
+    /// Of all that is published from this revision on, the other watches were given nothing.
+    pub unseen_from: i64,
     /// Watches that compaction has ended and the client has not: their ids are taken until it does.
     pub compacted: BTreeSet<i64>,
     /// Whether the owner was woken and has not come yet.
@@ -276,19 +303,26 @@ pub(crate) struct Watch {
     pub range: KeyRange,
     /// Whose it is, if the client has said who it is.
     pub user: Option<Arc<str>>,
+    pub asked: Asked,
+    /// The revision that the client asked for; zero for whatever comes.
+    pub start: i64,
+    /// Where it begins, or where its history goes on if it is behind: all events before this main revision are in `outs` or
+    /// were sent.
+    pub next: i64,
+    /// Whether something was sent since the last tick of progress, if it asked for that.
+    pub told: bool,
+}
+
+/// What a client asked for of a watch beside its keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
     pub no_put: bool,
     pub no_delete: bool,
     pub prev_kv: bool,
     pub progress_notify: bool,
-    /// The revision that the client asked for; zero for whatever comes.
-    pub start: i64,
-    /// Events from this main revision on are still to be sent; all before it are in `outs` or were sent.
-    pub next: i64,
-    /// Whether something was sent since the last tick of progress.
-    pub told: bool,
 }
 
-impl Watch {
+impl Asked {
     pub fn wants(&self, is_deletion: bool) -> bool {
         if is_deletion { !self.no_delete } else { !self.no_put }
     }
@@ -310,6 +344,27 @@ impl Mail {
     pub fn put(&mut self, out: WatchOut) -> bool {
         self.outs.push_back(out);
         !std::mem::replace(&mut self.woken, true)
+    }
+
+    /// Whether a watch is to be given a revision that is being published.
+    fn lacks(&self, watch_id: i64, revision: i64) -> bool {
+        let is_in_sync = !self.behind.contains(&watch_id);
+        is_in_sync && self.watches.get(&watch_id).is_some_and(|watch| watch.next <= revision)
+    }
+
+    /// Notes that a watch is given something.
+    fn tell(&mut self, watch_id: i64) {
+        if let Some(watch) = self.watches.get_mut(&watch_id) {
+            watch.told = true;
+        }
+    }
+
+    /// Leaves a watch to history from a revision on.
+    fn leave_behind(&mut self, watch_id: i64, from: i64) {
+        if let Some(watch) = self.watches.get_mut(&watch_id) {
+            watch.next = from;
+            self.behind.insert(watch_id);
+        }
     }
 
     /// Adds what these watches were given of a revision to what they have waiting.
@@ -391,40 +446,46 @@ impl Mailbox {
     fn deliver(&self, revision: &mut [impl Encode], wanted: &[(&Watcher, usize)]) -> bool {
         let main = revision[0].revision();
         let mut mail = self.mail();
-        let Mail { bytes, watches, behind, .. } = &mut *mail;
+        if mail.watches.is_empty() {
+            // The stream has just ended.
+            return false;
+        }
+        let all_lack_it = mail.behind.is_empty() && mail.unseen_from <= main;
         let mut given: Vec<Given> = Vec::new();
         let (mut has_come, mut places) = (false, Vec::new());
         for of_one in wanted.chunk_by(|(left, _), (right, _)| left.watch_id == right.watch_id) {
-            let watch_id = of_one[0].0.watch_id;
-            let Some(watch) = watches.get_mut(&watch_id) else { continue };
-            if main < watch.next || behind.contains(&watch_id) {
+            let Watcher { watch_id, asked, .. } = *of_one[0].0;
+            if !all_lack_it && !mail.lacks(watch_id, main) {
                 continue;
             }
             places.clear();
-            let all = of_one.iter().map(|(_, place)| *place);
-            places.extend(all.filter(|place| watch.wants(revision[*place].is_deletion())));
+            for (_, place) in of_one {
+                if asked.wants(revision[*place].is_deletion()) {
+                    places.push(*place);
+                }
+            }
             if places.is_empty() {
                 continue;
             }
             has_come = true;
             // Most watches of a stream want what the one before them wants.
-            let is_it = |given: &Given| given.places == places && given.with_previous == watch.prev_kv;
-            let has_room = *bytes < self.bytes_max;
+            let is_it = |given: &Given| given.with_previous == asked.prev_kv && given.places.iter().eq(&places);
+            let has_room = mail.bytes < self.bytes_max;
             if has_room && !given.last().is_some_and(is_it) {
-                let encoded = places.iter().map(|place| revision[*place].encoded(watch.prev_kv));
+                let encoded = places.iter().map(|place| revision[*place].encoded(asked.prev_kv));
                 let events = encoded.collect::<Option<Vec<Bytes>>>();
-                given.extend(events.map(|events| Given::new(places.clone(), watch.prev_kv, events)));
+                given.extend(events.map(|events| Given::new(places.clone(), asked.prev_kv, events)));
             }
             match given.last_mut().filter(|last| has_room && is_it(last)) {
                 Some(last) => {
                     last.watch_ids.push(watch_id);
-                    *bytes += last.bytes;
-                    watch.next = main + 1;
-                    watch.told = true;
+                    mail.bytes += last.bytes;
+                    if asked.progress_notify {
+                        mail.tell(watch_id);
+                    }
                 }
                 None => {
-                    watch.next = main;
-                    behind.insert(watch_id);
+                    mail.leave_behind(watch_id, main);
                     self.measures.slow_watches.add(1);
                 }
             }

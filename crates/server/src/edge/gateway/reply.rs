@@ -57,13 +57,13 @@ impl JsonBody {
             JsonBody::Whole { rest, encoder } if rest.is_empty() => return Poll::Ready(finish(encoder)),
             JsonBody::Whole { rest, encoder } => slice_of(encoder, &rest.split_to(rest.len().min(SLICE_BYTES))),
             JsonBody::Slices { slices, encoder } => match ready!(slices.poll_recv(context)) {
-                Some(Ok(slice)) => slice_of(encoder, &slice),
+                Some(Ok(slice)) => slice_of(encoder, &slice.into_bytes()),
                 Some(Err(status)) if status.code == Code::Ok => return Poll::Ready(finish(encoder)),
                 Some(Err(_)) | None => Err(Incomplete),
             },
             JsonBody::Lines { first, .. } if !first.is_empty() => Ok(std::mem::take(first)),
             JsonBody::Lines { following, message, tally, .. } => match ready!(following.poll_recv(context)) {
-                Some(Ok(batch)) => lines(message, tally, &batch).map_err(|_| Incomplete),
+                Some(Ok(batch)) => lines(message, tally, &batch.into_bytes()).map_err(|_| Incomplete),
                 Some(Err(status)) => {
                     let line = last_line(&status);
                     *self = JsonBody::Ended;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use vlot_figures::Histogram;
 
-use crate::conversation::PREFIX_BYTES;
+use crate::conversation::{Alike, PREFIX_BYTES};
 use crate::rpc::Rpc;
 use crate::status::{CODE_NAMES, Code};
 
@@ -87,7 +87,12 @@ impl Calls {
     }
 
     pub(crate) fn sent(&self, rpc: Rpc, bytes: usize) {
-        self.of(rpc).sent.fetch_add(1, Relaxed);
+        self.sent_all(rpc, 1, bytes);
+    }
+
+    /// So many messages are sent, of so many bytes together.
+    fn sent_all(&self, rpc: Rpc, messages: u64, bytes: usize) {
+        self.of(rpc).sent.fetch_add(messages, Relaxed);
         self.sent_bytes.fetch_add(bytes as u64, Relaxed);
     }
 }
@@ -126,11 +131,19 @@ pub(crate) struct Tally {
 impl Tally {
     /// Some messages are sent, each behind its prefix.
     pub(crate) fn sent(&self, mut batch: &[u8]) {
+        let (mut messages, mut bytes) = (0, 0);
         while let Some((&[_, a, b, c, d], rest)) = batch.split_first_chunk::<PREFIX_BYTES>() {
             let length = u32::from_be_bytes([a, b, c, d]) as usize;
-            self.metrics.calls.sent(self.rpc, length);
+            (messages, bytes) = (messages + 1, bytes + length);
             batch = rest.get(length..).unwrap_or_default();
         }
+        self.metrics.calls.sent_all(self.rpc, messages, bytes);
+    }
+
+    /// The same of messages that are alike.
+    pub(crate) fn sent_alike(&self, alike: &Alike) {
+        let messages = alike.messages();
+        self.metrics.calls.sent_all(self.rpc, messages as u64, alike.bytes() - PREFIX_BYTES * messages);
     }
 }
 
