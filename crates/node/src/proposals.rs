@@ -50,7 +50,7 @@ impl From<NotRead> for NotProposed {
 #[derive(Debug)]
 pub struct Proposals {
     /// This node's own, until they are applied or withdrawn.
-    own: Numbered<Proposal>,
+    own: Numbered<Pending>,
     /// None of those before this one is yet to be sent.
     unsent_from: u64,
     /// Proposals of followers, their senders, and the term for which they were meant.
@@ -58,7 +58,7 @@ pub struct Proposals {
 }
 
 #[derive(Debug)]
-struct Proposal {
+struct Pending {
     payload: Bytes,
     /// It may share an entry with others.
     shares_entry: bool,
@@ -75,7 +75,7 @@ impl Default for Proposals {
 impl Proposals {
     /// Takes one of this node's own. It `shares_entry` with others if it may.
     pub fn propose(&mut self, sequence: u64, payload: Bytes, shares_entry: bool) {
-        self.own.insert(sequence, Proposal { payload, shares_entry, sent_in: None });
+        self.own.insert(sequence, Pending { payload, shares_entry, sent_in: None });
         self.unsent_from = self.unsent_from.min(sequence);
     }
 
@@ -111,7 +111,7 @@ impl Proposals {
 
     /// Gives back this node's own that no leader can have taken, by their sequence numbers, and forgets them.
     pub fn refuse_unsent(&mut self) -> Vec<u64> {
-        let unsent: Vec<u64> = self.unsent().map(|(sequence, _)| sequence).collect();
+        let unsent: Vec<u64> = self.take_unsent_ones().map(|(sequence, _)| sequence).collect();
         unsent.iter().for_each(|sequence| drop(self.own.remove(*sequence)));
         unsent
     }
@@ -152,7 +152,7 @@ impl Proposals {
     }
 
     fn pack_unsent(&mut self, term: Term, are_shared: bool, packing: &mut Packing) {
-        for (_, proposal) in self.unsent() {
+        for (_, proposal) in self.take_unsent_ones() {
             proposal.sent_in = Some(term);
             let payload = &proposal.payload;
             if are_shared && proposal.shares_entry {
@@ -163,8 +163,8 @@ impl Proposals {
         }
     }
 
-    /// Those that are yet to be sent. Afterwards there must be none.
-    fn unsent(&mut self) -> impl Iterator<Item = (u64, &mut Proposal)> {
+    /// Those that are yet to be sent. They are known to be sent or gone from here on.
+    fn take_unsent_ones(&mut self) -> impl Iterator<Item = (u64, &mut Pending)> {
         let from = std::mem::replace(&mut self.unsent_from, u64::MAX);
         self.own.iter_mut_from(from).filter(|(_, proposal)| proposal.sent_in.is_none())
     }

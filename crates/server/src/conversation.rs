@@ -33,8 +33,8 @@ pub(crate) type Waiting = mpsc::Receiver<Result<Messages, Status>>;
 pub(crate) enum Messages {
     /// One behind the other, or a slice of a long one.
     Each(Bytes),
-    /// Those that differ in one number alone. They are pending until the last of them is on its way.
-    Alike(Alike, #[expect(dead_code, reason = "it is held, and given back when dropped")] Held),
+    /// Those that differ in one number alone. They are pending until the last of them is sent.
+    Alike(Alike, Held),
 }
 
 impl Messages {
@@ -71,20 +71,11 @@ impl Replies {
             self.metrics.offences.count(Offence::PendingBytes);
             return Err(Status::TOO_MANY_REQUESTS);
         }
-        for (before, alike) in batch.alike {
-            self.give(before).await?;
-            let held = self.share.hold(alike.held_bytes());
-            self.way.send(Ok(Messages::Alike(alike, held))).await.map_err(|_| Status::CANCELED)?;
+        // All of it is pending from here on, however long the first of it waits for room.
+        for messages in batch.into_messages(&self.share) {
+            self.way.send(Ok(messages)).await.map_err(|_| Status::CANCELED)?;
         }
-        self.give(batch.rest).await
-    }
-
-    async fn give(&self, messages: BytesMut) -> Result<(), Status> {
-        if messages.is_empty() {
-            return Ok(());
-        }
-        let bytes = self.share.keep(messages.freeze());
-        self.way.send(Ok(Messages::Each(bytes))).await.map_err(|_| Status::CANCELED)
+        Ok(())
     }
 
     /// The same to a client that must not take for ever, because others wait for what is held for it. `None` if it does.
@@ -201,6 +192,19 @@ impl Batch {
         self.alike.is_empty() && self.rest.is_empty()
     }
 
+    /// What is in it, in order and as it leaves, pending for an address.
+    fn into_messages(self, share: &Arc<Share>) -> Vec<Messages> {
+        let mut all = Vec::with_capacity(2 * self.alike.len() + 1);
+        let each = |bytes: BytesMut| (!bytes.is_empty()).then(|| Messages::Each(share.keep(bytes.freeze())));
+        for (before, alike) in self.alike {
+            all.extend(each(before));
+            let held = share.hold(alike.held_bytes());
+            all.push(Messages::Alike(alike, held));
+        }
+        all.extend(each(self.rest));
+        all
+    }
+
     /// All messages in one buffer.
     #[cfg(test)]
     pub(crate) fn to_bytes(&self) -> Bytes {
@@ -224,6 +228,28 @@ pub(crate) fn prefix(length: usize) -> [u8; PREFIX_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::share::{AddressLimits, Shares};
+
+    #[tokio::test]
+    async fn all_of_a_batch_is_pending_while_its_first_part_waits() {
+        let limits = AddressLimits { connections: 1, streams: 1, watches: 1, pending_bytes: 8 << 10 };
+        let place = Shares::new(limits).connect("10.0.0.1".parse().unwrap()).unwrap();
+        let (replies, mut waiting) = Replies::new(1, place.share().clone(), Arc::new(Metrics::new(false)));
+        replies.send(Batch::of(b"it takes all the room")).await.unwrap();
+        let mut batch = Batch::default();
+        batch.push_alike(Alike::new(b"head", 1, &[], vec![1, 2, 3]));
+        batch.push(9 << 10, |buffer| buffer.put_bytes(7, 9 << 10));
+        let (first, expected) = (Batch::of(b"it takes all the room").to_bytes(), batch.to_bytes());
+        let sending = tokio::spawn(async move { replies.send(batch).await });
+        tokio::task::yield_now().await;
+        assert!(place.share().is_full());
+        let mut come = Vec::new();
+        while let Some(messages) = waiting.recv().await {
+            come.extend_from_slice(&messages.unwrap().into_bytes());
+        }
+        assert_eq!(come, [first, expected].concat());
+        assert!(!place.share().is_full() && sending.await.unwrap().is_ok());
+    }
 
     #[test]
     fn messages_of_a_batch_follow_each_other() {

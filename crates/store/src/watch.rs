@@ -27,7 +27,7 @@ pub(crate) mod hub;
 mod intervals;
 
 use catch_up::Change;
-use hub::{Asked, Mail, Mailbox, Watch, Watchers};
+use hub::{Mail, Mailbox, Watch, WatchOptions, Watchers};
 
 /// So many keys and versions of the index are looked at in one step of a catch-up.
 const LOOKS_MAX: usize = 64 * 1_024;
@@ -86,7 +86,7 @@ impl WatchStream {
         let added = self.watchers.add(&self.mailbox, watch_id, |newest| Watch {
             range,
             user: caller.map(|caller| Arc::clone(&caller.user)),
-            asked: Asked {
+            options: WatchOptions {
                 no_put: filters(FilterType::Noput),
                 no_delete: filters(FilterType::Nodelete),
                 prev_kv: request.prev_kv,
@@ -142,7 +142,7 @@ impl WatchStream {
             for (watch_id, watch) in watches {
                 let told = std::mem::take(&mut watch.told);
                 let has_come = watch.start <= revision && !behind.contains(watch_id);
-                if watch.asked.progress_notify && !told && has_come {
+                if watch.options.progress_notify && !told && has_come {
                     due.push(*watch_id);
                 }
             }

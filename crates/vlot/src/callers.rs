@@ -42,10 +42,14 @@ const ROUND_MIN: usize = 32;
 /// How often it is let come back, at most, before what was asked goes to the driver.
 const ROUNDS_MAX: usize = 4;
 
+/// The time of calls that may take less than this begins with each of them; to read the clock costs as much as all else that is
+/// done to gather one.
+const TIMED_APART: Duration = Duration::from_secs(1);
+
 /// What is to go to the driver.
 struct Asked {
     proposals: Vec<Proposal>,
-    /// When the first of them came, which counts for all: they come in one turn of the runtime.
+    /// When the first of them came, or a later one. It counts for those that come after it in this turn of the runtime.
     proposed_from: Instant,
     /// What comes after them.
     events: Vec<Event>,
@@ -79,11 +83,12 @@ impl<S: StateMachine> Callers<S> {
         callers
     }
 
-    /// Proposes a command, as [`Callers::ask`] asks something else, and waits for the reply, for so long at most.
+    /// Proposes a command, and waits for the reply, for so long at most. It comes to the driver before what else was asked in this
+    /// turn: nothing of that is about a proposal that came later.
     pub(crate) fn propose(&self, proposal: Proposal, limit: Duration) -> Waiter<Result<S::Reply, ProposeError>> {
         let mut asked = self.asked();
         let was_empty = asked.is_empty();
-        if asked.proposals.is_empty() {
+        if asked.proposals.is_empty() || limit < TIMED_APART {
             asked.proposed_from = Instant::now();
         }
         let now = asked.proposed_from;
@@ -92,6 +97,11 @@ impl<S: StateMachine> Callers<S> {
         drop(asked);
         self.ring_if(was_empty);
         waiter
+    }
+
+    /// Waits for another answer to a proposal, for so long at most.
+    pub(crate) fn wait_again(&self, sequence: u64, limit: Duration) -> Waiter<Result<S::Reply, ProposeError>> {
+        self.shared.calls.proposals.wait_at(sequence, Instant::now(), limit, &self.proposals)
     }
 
     /// Asks something of the driver, after all that was asked here before. What waits for the answer is told if the driver has

@@ -691,7 +691,10 @@ impl<S: StateMachine> WaitingProposal<'_, S> {
     fn withdraw(&self) -> Result<WaiterOf<S>, ProposeError> {
         let Self { group, sequence, .. } = *self;
         let shared = &*group.0;
-        let last_word = shared.calls.proposals.wait(sequence, LAST_WORD);
+        let last_word = match &group.2 {
+            None => shared.calls.proposals.wait(sequence, LAST_WORD),
+            Some(callers) => callers.wait_again(sequence, LAST_WORD),
+        };
         let withdrawn = group.ask(Input::Withdraw { group: shared.id, sequence });
         withdrawn.map_err(|_| ProposeError::Stopped)?;
         Ok(last_word)

@@ -15,6 +15,7 @@ use http_body::{Frame, SizeHint};
 use super::compression::{Encoding, compressed};
 use super::gateway::{Incomplete, JsonBody};
 use crate::conversation::{Copies, Messages, PREFIX_BYTES, Waiting, prefix};
+use crate::share::Held;
 use crate::status::{Code, Status};
 use crate::telemetry::metrics::Tally;
 
@@ -27,28 +28,29 @@ type Framed = Chain<Cursor<[u8; PREFIX_BYTES]>, Bytes>;
 /// One piece of a body.
 pub(crate) enum Data {
     Framed(Framed),
-    Copies(Copies),
+    /// With what is pending until the last of them is sent.
+    Copies(Copies, #[expect(dead_code, reason = "it is given back when dropped")] Option<Held>),
 }
 
 impl Buf for Data {
     fn remaining(&self) -> usize {
         match self {
             Data::Framed(data) => data.remaining(),
-            Data::Copies(data) => data.remaining(),
+            Data::Copies(data, _) => data.remaining(),
         }
     }
 
     fn chunk(&self) -> &[u8] {
         match self {
             Data::Framed(data) => data.chunk(),
-            Data::Copies(data) => data.chunk(),
+            Data::Copies(data, _) => data.chunk(),
         }
     }
 
     fn advance(&mut self, bytes: usize) {
         match self {
             Data::Framed(data) => data.advance(bytes),
-            Data::Copies(data) => data.advance(bytes),
+            Data::Copies(data, _) => data.advance(bytes),
         }
     }
 }
@@ -137,15 +139,20 @@ fn take_piece(data: &mut Option<Framed>) -> Option<Framed> {
 
 /// Takes a piece of messages. Nothing if there are none.
 fn take_messages(messages: &mut Messages) -> Option<Data> {
-    match messages {
+    match std::mem::replace(messages, Messages::Each(Bytes::new())) {
         Messages::Each(bytes) if bytes.is_empty() => None,
-        Messages::Each(bytes) => Some(Data::Framed(unframed(bytes.split_to(bytes.len().min(PIECE_BYTES_MAX))))),
-        Messages::Alike(alike, _) => {
+        Messages::Each(mut bytes) => {
+            let piece = bytes.split_to(bytes.len().min(PIECE_BYTES_MAX));
+            *messages = Messages::Each(bytes);
+            Some(Data::Framed(unframed(piece)))
+        }
+        Messages::Alike(mut alike, held) => {
             let piece = alike.take(PIECE_BYTES_MAX);
             if alike.messages() == 0 {
-                *messages = Messages::Each(Bytes::new());
+                return Some(Data::Copies(piece, Some(held)));
             }
-            Some(Data::Copies(piece))
+            *messages = Messages::Alike(alike, held);
+            Some(Data::Copies(piece, None))
         }
     }
 }

@@ -107,10 +107,10 @@ impl<'a> Reader<'a> {
             let mut change = Change::new(*self, *event);
             ranges.stab(event.key, &mut |place| {
                 let watch = watches[*place];
-                if main < watch.next || !watch.asked.wants(change.is_deletion()) {
+                if main < watch.next || !watch.options.wants(change.is_deletion()) {
                     return;
                 }
-                match change.read(watch.asked.prev_kv) {
+                match change.read(watch.options.prev_kv) {
                     Ok(encoded) => {
                         bytes += encoded.len();
                         pass.events[*place].push(encoded);
@@ -158,7 +158,7 @@ impl<'r, 'a> Gathered<'r, 'a> {
             self.piece.next = main;
             return ControlFlow::Break(());
         }
-        if !self.watch.asked.wants(version.is_deletion()) {
+        if !self.watch.options.wants(version.is_deletion()) {
             return ControlFlow::Continue(());
         }
         match self.encoded(key, version) {
@@ -177,7 +177,7 @@ impl<'r, 'a> Gathered<'r, 'a> {
 
     fn encoded(&self, key: &[u8], version: &Version) -> Result<Bytes, Refusal> {
         let kv = self.reader.event_kv(key, version)?;
-        let previous = if self.watch.asked.prev_kv { self.reader.previous(key, version.revision())? } else { None };
+        let previous = if self.watch.options.prev_kv { self.reader.previous(key, version.revision())? } else { None };
         Ok(encoded(version.is_deletion(), kv, previous))
     }
 

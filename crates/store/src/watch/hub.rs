@@ -43,7 +43,7 @@ struct Hub {
 struct Watcher {
     mailbox: Arc<Mailbox>,
     watch_id: i64,
-    asked: Asked,
+    options: WatchOptions,
 }
 
 impl Watcher {
@@ -99,7 +99,7 @@ impl Watchers {
         let revision = self.applied();
         let watch = make(revision);
         hub.auth.lets_watch(watch.user.as_deref(), &watch.range)?;
-        let watcher = Watcher { mailbox: Arc::clone(mailbox), watch_id, asked: watch.asked };
+        let watcher = Watcher { mailbox: Arc::clone(mailbox), watch_id, options: watch.options };
         match &watch.range {
             KeyRange::Single(key) => hub.single.entry(key.clone()).or_default().push(watcher),
             span => hub.spans.insert(span, watcher),
@@ -303,7 +303,7 @@ pub(crate) struct Watch {
     pub range: KeyRange,
     /// Whose it is, if the client has said who it is.
     pub user: Option<Arc<str>>,
-    pub asked: Asked,
+    pub options: WatchOptions,
     /// The revision that the client asked for; zero for whatever comes.
     pub start: i64,
     /// Where it begins, or where its history goes on if it is behind: all events before this main revision are in `outs` or
@@ -315,14 +315,14 @@ pub(crate) struct Watch {
 
 /// What a client asked for of a watch beside its keys.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct WatchOptions {
     pub no_put: bool,
     pub no_delete: bool,
     pub prev_kv: bool,
     pub progress_notify: bool,
 }
 
-impl Asked {
+impl WatchOptions {
     pub fn wants(&self, is_deletion: bool) -> bool {
         if is_deletion { !self.no_delete } else { !self.no_put }
     }
@@ -413,7 +413,11 @@ impl Mailbox {
         let mut mail = self.mail();
         let was_behind = mail.behind.remove(&watch_id);
         self.measures.slow_watches.sub(usize::from(was_behind));
-        mail.watches.remove(&watch_id)
+        let removed = mail.watches.remove(&watch_id);
+        if mail.watches.is_empty() {
+            mail.unseen_from = 0;
+        }
+        removed
     }
 
     /// The stream has ended, and with it these watches; what waits is never taken.
@@ -454,13 +458,13 @@ impl Mailbox {
         let mut given: Vec<Given> = Vec::new();
         let (mut has_come, mut places) = (false, Vec::new());
         for of_one in wanted.chunk_by(|(left, _), (right, _)| left.watch_id == right.watch_id) {
-            let Watcher { watch_id, asked, .. } = *of_one[0].0;
+            let Watcher { watch_id, options, .. } = *of_one[0].0;
             if !all_lack_it && !mail.lacks(watch_id, main) {
                 continue;
             }
             places.clear();
             for (_, place) in of_one {
-                if asked.wants(revision[*place].is_deletion()) {
+                if options.wants(revision[*place].is_deletion()) {
                     places.push(*place);
                 }
             }
@@ -469,18 +473,18 @@ impl Mailbox {
             }
             has_come = true;
             // Most watches of a stream want what the one before them wants.
-            let is_it = |given: &Given| given.with_previous == asked.prev_kv && given.places.iter().eq(&places);
+            let is_it = |given: &Given| given.with_previous == options.prev_kv && given.places.iter().eq(&places);
             let has_room = mail.bytes < self.bytes_max;
             if has_room && !given.last().is_some_and(is_it) {
-                let encoded = places.iter().map(|place| revision[*place].encoded(asked.prev_kv));
+                let encoded = places.iter().map(|place| revision[*place].encoded(options.prev_kv));
                 let events = encoded.collect::<Option<Vec<Bytes>>>();
-                given.extend(events.map(|events| Given::new(places.clone(), asked.prev_kv, events)));
+                given.extend(events.map(|events| Given::new(places.clone(), options.prev_kv, events)));
             }
             match given.last_mut().filter(|last| has_room && is_it(last)) {
                 Some(last) => {
                     last.watch_ids.push(watch_id);
                     mail.bytes += last.bytes;
-                    if asked.progress_notify {
+                    if options.progress_notify {
                         mail.tell(watch_id);
                     }
                 }
