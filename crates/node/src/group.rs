@@ -327,6 +327,7 @@ impl Group {
         for entry in &entries {
             let (commands, size) = entry.payload.size_of_commands();
             self.retention.applied(entry.id.index, size);
+            // Each command is by itself again when it is applied.
             bytes += size + size_of::<Committed>() + commands * size_of::<(ProposalId, Bytes)>();
         }
         self.applying.hand_over(now, last, bytes);

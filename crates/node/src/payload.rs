@@ -43,6 +43,7 @@ impl Payload {
     pub fn size_of_commands(&self) -> (usize, usize) {
         match self {
             Self::Command { command, .. } => (1, command.len()),
+            // So many headers are in it: it was gone through when it was decoded.
             Self::Commands(Commands { payload, count }) => (*count, payload.len() - 1 - *count * SHARED_HEADER_BYTES),
             Self::Blank | Self::Configuration(_) | Self::Withheld | Self::Time(_) => (0, 0),
         }

@@ -111,7 +111,7 @@ impl Proposals {
 
     /// Gives back this node's own that no leader can have taken, by their sequence numbers, and forgets them.
     pub fn refuse_unsent(&mut self) -> Vec<u64> {
-        let unsent: Vec<u64> = self.take_unsent_ones().map(|(sequence, _)| sequence).collect();
+        let unsent: Vec<u64> = self.each_unsent().map(|(sequence, _)| sequence).collect();
         unsent.iter().for_each(|sequence| drop(self.own.remove(*sequence)));
         unsent
     }
@@ -152,7 +152,7 @@ impl Proposals {
     }
 
     fn pack_unsent(&mut self, term: Term, are_shared: bool, packing: &mut Packing) {
-        for (_, proposal) in self.take_unsent_ones() {
+        for (_, proposal) in self.each_unsent() {
             proposal.sent_in = Some(term);
             let payload = &proposal.payload;
             if are_shared && proposal.shares_entry {
@@ -163,8 +163,8 @@ impl Proposals {
         }
     }
 
-    /// Those that are yet to be sent. They are known to be sent or gone from here on.
-    fn take_unsent_ones(&mut self) -> impl Iterator<Item = (u64, &mut Pending)> {
+    /// Those that are yet to be sent, which the caller sends or forgets: none is looked for among them any more.
+    fn each_unsent(&mut self) -> impl Iterator<Item = (u64, &mut Pending)> {
         let from = std::mem::replace(&mut self.unsent_from, u64::MAX);
         self.own.iter_mut_from(from).filter(|(_, proposal)| proposal.sent_in.is_none())
     }

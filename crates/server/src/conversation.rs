@@ -180,6 +180,7 @@ impl Batch {
         self.rest.put_slice(&prefix(length));
         let start = self.rest.len();
         write(&mut self.rest);
+        // Both are of the same message of this server: no client has a say in it.
         assert_eq!(self.rest.len() - start, length, "a message is as long as its prefix says");
     }
 

@@ -42,8 +42,7 @@ const ROUND_MIN: usize = 32;
 /// How often it is let come back, at most, before what was asked goes to the driver.
 const ROUNDS_MAX: usize = 4;
 
-/// The time of calls that may take less than this begins with each of them; to read the clock costs as much as all else that is
-/// done to gather one.
+/// The time of calls that may take less than this begins with each of them. For the others the clock is not read each time.
 const TIMED_APART: Duration = Duration::from_secs(1);
 
 /// What is to go to the driver.

@@ -121,6 +121,7 @@ impl Buf for Copies {
     }
 
     fn advance(&mut self, mut bytes: usize) {
+        // As `Buf` has it. The connection takes what it was told remains, whatever its peer sends.
         assert!(bytes <= self.remaining, "{bytes} bytes are more than there are");
         self.remaining -= bytes;
         while bytes > 0 {
@@ -149,7 +150,9 @@ fn write_field(room: &mut [u8], number: u8, value: i64) {
         *byte = rest as u8 | 0x80;
         rest >>= 7;
     }
-    varint[varint.len() - 1] &= 0x7f;
+    if let Some(last) = varint.last_mut() {
+        *last &= 0x7f;
+    }
 }
 
 #[cfg(test)]
