@@ -14,11 +14,13 @@ const GAPS_MIN: usize = 64;
 pub struct Numbered<T> {
     slots: VecDeque<(u64, Option<T>)>,
     count: usize,
+    /// Where the slot is that came after the last that was taken: likely the next to be asked for.
+    next: usize,
 }
 
 impl<T> Default for Numbered<T> {
     fn default() -> Self {
-        Self { slots: VecDeque::new(), count: 0 }
+        Self { slots: VecDeque::new(), count: 0, next: 0 }
     }
 }
 
@@ -67,7 +69,10 @@ impl<T> Numbered<T> {
         let at = self.find(number)?;
         let value = self.slots[at].1.take()?;
         self.count -= 1;
-        while self.slots.pop_front_if(|(_, value)| value.is_none()).is_some() {}
+        self.next = at + 1;
+        while self.slots.pop_front_if(|(_, value)| value.is_none()).is_some() {
+            self.next = self.next.saturating_sub(1);
+        }
         // One that stays for long must not keep the gaps of all that came and went after it.
         if self.slots.len() - self.count > self.count + GAPS_MIN {
             self.slots.retain(|(_, value)| value.is_some());
@@ -107,11 +112,8 @@ impl<T> Numbered<T> {
 
     /// Where the slot with this number is.
     fn find(&self, number: u64) -> Option<usize> {
-        // Where no number was left out, it tells the place.
-        let first = self.slots.front()?.0;
-        let guess = usize::try_from(number.checked_sub(first)?).unwrap_or(usize::MAX);
-        if self.slots.get(guess).is_some_and(|&(other, _)| other == number) {
-            return Some(guess);
+        if self.slots.get(self.next).is_some_and(|&(other, _)| other == number) {
+            return Some(self.next);
         }
         self.slots.binary_search_by_key(&number, |&(other, _)| other).ok()
     }

@@ -17,7 +17,8 @@ use vlot_node::state_machine::StateMachine;
 use crate::errors::{ProposeError, ReadError};
 use crate::events::Event;
 use crate::group::Shared;
-use crate::waiters::{Answers, NoAnswer, Waiter, Waiters};
+use crate::routed::{Elsewhere, Place};
+use crate::waiters::{NoAnswer, Waiter, Waiters};
 
 /// The callers on one runtime.
 pub(crate) struct Callers<S: StateMachine> {
@@ -26,10 +27,10 @@ pub(crate) struct Callers<S: StateMachine> {
     /// Rung when something is asked or answered where nothing was.
     bell: Arc<Notify>,
     asked: Mutex<Asked>,
-    /// Where replies to proposals of these callers go.
-    proposals: Arc<Answers<Result<S::Reply, ProposeError>>>,
+    /// Those that wait for replies.
+    proposals: Arc<Elsewhere<Result<S::Reply, ProposeError>>>,
     /// Of what was asked for all reads of a turn.
-    reads_together: Arc<Answers<Result<(), ReadError>>>,
+    reads_together: Arc<Elsewhere<Result<(), ReadError>>>,
     reads: Arc<Waiters<Result<(), ReadError>>>,
 }
 
@@ -59,8 +60,11 @@ struct Asked {
 }
 
 impl<S: StateMachine> Callers<S> {
-    pub(crate) fn new(shared: &Arc<Shared<S>>, runtime: &Handle) -> Arc<Self> {
+    /// None if there are too many that are not those.
+    pub(crate) fn new(shared: &Arc<Shared<S>>, runtime: &Handle) -> Option<Arc<Self>> {
         let bell = Arc::new(Notify::new());
+        let proposals = shared.calls.proposals.elsewhere(runtime, &bell)?;
+        let reads_together = shared.calls.reads.elsewhere(runtime, &bell)?;
         let callers = Arc::new(Self {
             shared: Arc::clone(shared),
             runtime: runtime.clone(),
@@ -72,14 +76,14 @@ impl<S: StateMachine> Callers<S> {
                 reads_begun: 0,
                 patience: Duration::ZERO,
             }),
-            proposals: shared.calls.proposals.answers_to(&bell),
-            reads_together: shared.calls.reads.answers_to(&bell),
+            proposals,
+            reads_together,
             reads: Arc::new(Waiters::new(runtime.clone())),
             bell: Arc::clone(&bell),
         });
         let goes_first = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread;
         runtime.spawn(turns(Arc::downgrade(&callers), bell, goes_first));
-        callers
+        Some(callers)
     }
 
     /// Proposes a command, and waits for the reply, for so long at most. It comes to the driver before what else was asked in this
@@ -91,7 +95,7 @@ impl<S: StateMachine> Callers<S> {
             asked.proposed_from = Instant::now();
         }
         let now = asked.proposed_from;
-        let waiter = self.shared.calls.proposals.wait_at(proposal.sequence, now, limit, &self.proposals);
+        let waiter = self.proposals.calls.wait_from(proposal.sequence, now, limit);
         asked.proposals.push(proposal);
         drop(asked);
         self.ring_if(was_empty);
@@ -100,7 +104,7 @@ impl<S: StateMachine> Callers<S> {
 
     /// Waits for another answer to a proposal, for so long at most.
     pub(crate) fn wait_again(&self, sequence: u64, limit: Duration) -> Waiter<Result<S::Reply, ProposeError>> {
-        self.shared.calls.proposals.wait_at(sequence, Instant::now(), limit, &self.proposals)
+        self.proposals.calls.wait(sequence, limit)
     }
 
     /// Asks something of the driver, after all that was asked here before. What waits for the answer is told if the driver has
@@ -128,6 +132,16 @@ impl<S: StateMachine> Callers<S> {
         drop(asked);
         self.ring_if(was_empty);
         Some((read, waiter))
+    }
+
+    /// Where proposals of these callers wait.
+    pub(crate) fn place(&self) -> Place {
+        self.proposals.place
+    }
+
+    /// A proposal is waited for no more.
+    pub(crate) fn forget_proposal(&self, sequence: u64) {
+        self.proposals.calls.forget(sequence);
     }
 
     /// A read is waited for no more.
@@ -164,8 +178,8 @@ impl<S: StateMachine> Callers<S> {
 
     /// One read for all of these: the driver takes it after the last of them was begun.
     fn read_together(&self, reads: Vec<u64>, patience: Duration) -> Input {
-        let read = self.shared.next_number();
-        let answer = self.shared.calls.reads.wait_at(read, Instant::now(), patience, &self.reads_together);
+        let read = self.shared.next_number(self.reads_together.place);
+        let answer = self.reads_together.calls.wait(read, patience);
         let waiters = Arc::clone(&self.reads);
         self.runtime.spawn(async move {
             let outcome = answer.answer().await.unwrap_or_else(|why| {
@@ -174,7 +188,7 @@ impl<S: StateMachine> Callers<S> {
                     NoAnswer::Stopped => ReadError::Stopped,
                 })
             });
-            waiters.answer_all(reads.into_iter().map(|read| (read, outcome)).collect());
+            waiters.answer_all(reads.into_iter().map(|read| (read, outcome)));
         });
         Input::Read { group: self.shared.id, read }
     }

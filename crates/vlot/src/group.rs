@@ -25,6 +25,7 @@ use vlot_raft::id::{GroupId, NodeId};
 use crate::callers::Callers;
 use crate::errors::{ChangeError, ProposeError, ReadError, SnapshotError, TransferError};
 use crate::events::{Closed, Event, Events};
+use crate::routed::{Place, Routed};
 use crate::shown::Shown;
 use crate::state_lock::StateLock;
 use crate::typed::Calling;
@@ -52,8 +53,8 @@ pub(crate) struct Shared<S: StateMachine> {
 
 /// What waits for an answer.
 pub(crate) struct Calls<S: StateMachine> {
-    pub(crate) proposals: Waiters<Result<S::Reply, ProposeError>>,
-    pub(crate) reads: Waiters<Result<(), ReadError>>,
+    pub(crate) proposals: Routed<Result<S::Reply, ProposeError>>,
+    pub(crate) reads: Routed<Result<(), ReadError>>,
     pub(crate) changes: Waiters<Result<(), ChangeRefused>>,
     pub(crate) transfers: Waiters<Result<(), TransferRefused>>,
     pub(crate) shown: Arc<Shown>,
@@ -101,9 +102,9 @@ impl Limits {
 }
 
 impl<S: StateMachine> Shared<S> {
-    /// The number of another call.
-    pub(crate) fn next_number(&self) -> u64 {
-        self.next.fetch_add(1, Relaxed)
+    /// The number of another call, which waits there.
+    pub(crate) fn next_number(&self, place: Place) -> u64 {
+        place.number(self.next.fetch_add(1, Relaxed))
     }
 }
 
@@ -111,8 +112,8 @@ impl<S: StateMachine> Calls<S> {
     /// No call waits yet. Their time is looked after on this runtime.
     pub(crate) fn new(shown: Arc<Shown>, tasks: &Handle) -> Self {
         Self {
-            proposals: Waiters::new(tasks.clone()),
-            reads: Waiters::new(tasks.clone()),
+            proposals: Routed::new(tasks.clone()),
+            reads: Routed::new(tasks.clone()),
             changes: Waiters::new(tasks.clone()),
             transfers: Waiters::new(tasks.clone()),
             shown,
@@ -161,7 +162,8 @@ impl<S: StateMachine> Group<S> {
     /// The same group by a handle for the tasks of a runtime of one thread that is not the node's: a current-thread runtime, or one
     /// with a single worker. What they ask in one turn of that runtime goes to the node together, and what is answered together
     /// wakes the runtime once: with many calls at a time that is most of what another thread costs. Made once for a runtime, and
-    /// cloned; its calls get no answer once that runtime has ended.
+    /// cloned; its calls get no answer once that runtime has ended. Of 4,095 such handles of a group at once; the one after them is as
+    /// any other.
     ///
     /// ```
     /// # use vlot::*;
@@ -179,7 +181,7 @@ impl<S: StateMachine> Group<S> {
     /// ```
     #[must_use]
     pub fn for_runtime(&self, runtime: &Handle) -> Self {
-        Self(Arc::clone(&self.0), self.1, Some(Callers::new(&self.0, runtime)))
+        Self(Arc::clone(&self.0), self.1, Callers::new(&self.0, runtime))
     }
 
     pub(crate) fn new(shared: Shared<S>) -> Self {
@@ -308,8 +310,8 @@ impl<S: StateMachine> Group<S> {
                 if shared.calls.reads.len() >= shared.limits.waiting_reads_max {
                     return Err(ReadError::Busy);
                 }
-                let read = shared.next_number();
-                (read, shared.calls.reads.wait(read, self.timeout()))
+                let read = shared.next_number(Place::HERE);
+                (read, shared.calls.reads.here().wait(read, self.timeout()))
             }
             Some(callers) => callers.read(self.timeout()).ok_or(ReadError::Busy)?,
         };
@@ -355,7 +357,7 @@ impl<S: StateMachine> Group<S> {
         if let Some(by) = address_in_use(&shared.shown.members.borrow(), &changes) {
             return Err(ChangeError::AddressInUse { by });
         }
-        let sequence = shared.next_number();
+        let sequence = shared.next_number(Place::HERE);
         let answer = shared.calls.changes.wait(sequence, self.timeout());
         let asked = Input::ChangeMembers { group: shared.id, sequence, changes, context };
         shared.events.push(asked).map_err(|_| ChangeError::Stopped)?;
@@ -389,7 +391,7 @@ impl<S: StateMachine> Group<S> {
         let mut role_states = self.role_states();
         // The status is shown first: by the role, the leader that was found there might seem to be the next one.
         let term = self.status().role_state.term;
-        let sequence = shared.next_number();
+        let sequence = shared.next_number(Place::HERE);
         let answer = shared.calls.transfers.wait(sequence, self.timeout());
         let asked = Input::Transfer { group: shared.id, sequence, to };
         shared.events.push(asked).map_err(|_| TransferError::Stopped)?;
@@ -591,7 +593,7 @@ struct WaitingRead<'a, S: StateMachine> {
 impl<S: StateMachine> Drop for WaitingRead<'_, S> {
     fn drop(&mut self) {
         match &self.group.2 {
-            None => self.group.0.calls.reads.forget(self.read),
+            None => self.group.0.calls.reads.here().forget(self.read),
             Some(callers) => callers.forget(self.read),
         }
     }

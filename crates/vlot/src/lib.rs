@@ -137,6 +137,7 @@
 //! that a node decides beside. This crate carries out what they ask: [`net`] talks to peers, one thread writes the log, one
 //! task drives, and state machines apply on threads of their own where they are not certain to be quick.
 
+mod awake;
 mod begin_log;
 mod callers;
 pub mod clock;
@@ -157,6 +158,7 @@ pub mod options;
 pub mod plan;
 pub mod recorder;
 pub mod recover;
+mod routed;
 pub mod runtime;
 mod shown;
 mod snapshots;

@@ -4,7 +4,6 @@
 //! task looks after the time of all of them: nearly all calls are answered long before their time is up, and a timer for each
 //! would be set and taken back for nothing.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -34,8 +33,6 @@ struct Shared<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     calls: Numbered<Call<T>>,
-    /// Where answers are gathered, by place.
-    gathered: Vec<Weak<Answers<T>>>,
     /// When the task looks next, if there is one: no call's time is up sooner.
     next_look: Option<Instant>,
     /// Nothing will be answered any more.
@@ -46,59 +43,6 @@ struct Waiting<T> {
 struct Call<T> {
     answer: oneshot::Sender<Result<T, NoAnswer>>,
     until: Instant,
-    /// Where its answer is gathered, if it is.
-    place: Option<usize>,
-}
-
-/// Answers beside the calls that wait for them.
-type Answered<T> = VecDeque<(oneshot::Sender<Result<T, NoAnswer>>, T)>;
-
-/// Answers to calls of one thread, which is woken once for all that come together and hands them out itself.
-#[derive(Debug)]
-pub(crate) struct Answers<T> {
-    place: usize,
-    bell: Arc<Notify>,
-    come: Mutex<Answered<T>>,
-}
-
-impl<T> Answers<T> {
-    fn add(&self, mut answers: Answered<T>) {
-        let mut come = self.come();
-        let was_empty = come.is_empty();
-        if was_empty {
-            *come = answers;
-        } else {
-            come.append(&mut answers);
-        }
-        drop(come);
-        if was_empty {
-            self.bell.notify_one();
-        }
-    }
-
-    /// Wakes those that wait for what has come, in the order in which it came, and `max` of them at most. Returns how many, and
-    /// whether there are more. Called on their thread.
-    pub(crate) fn hand_out(&self, max: usize) -> (usize, bool) {
-        let mut come = self.come();
-        let count = come.len().min(max);
-        let are_more = count < come.len();
-        let now = if are_more { come.drain(..count).collect() } else { std::mem::take(&mut *come) };
-        drop(come);
-        send_all(now);
-        (count, are_more)
-    }
-
-    fn come(&self) -> MutexGuard<'_, Answered<T>> {
-        // Only moves of whole values happen under the lock.
-        self.come.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn send_all<T>(answers: Answered<T>) {
-    for (answer, value) in answers {
-        // A call that has stopped waiting does not want it.
-        let _ = answer.send(Ok(value));
-    }
 }
 
 /// Why a call is not answered.
@@ -127,40 +71,23 @@ impl<T> Waiter<T> {
 impl<T: Send + 'static> Waiters<T> {
     /// None yet. Their time is looked after on this runtime.
     pub(crate) fn new(tasks: Handle) -> Self {
-        let waiting = Waiting { calls: Numbered::default(), gathered: Vec::new(), next_look: None, is_closed: false };
+        let waiting = Waiting { calls: Numbered::default(), next_look: None, is_closed: false };
         Self { shared: Arc::new(Shared { waiting: Mutex::new(waiting), is_sooner: Notify::new() }), tasks }
-    }
-
-    /// Where answers are gathered for a thread that hands them out when the bell has rung.
-    pub(crate) fn answers_to(&self, bell: &Arc<Notify>) -> Arc<Answers<T>> {
-        let mut waiting = self.shared.lock();
-        let free = waiting.gathered.iter().position(|answers| answers.strong_count() == 0);
-        let place = free.unwrap_or(waiting.gathered.len());
-        let answers = Arc::new(Answers { place, bell: Arc::clone(bell), come: Mutex::default() });
-        match waiting.gathered.get_mut(place) {
-            Some(free) => *free = Arc::downgrade(&answers),
-            None => waiting.gathered.push(Arc::downgrade(&answers)),
-        }
-        answers
     }
 
     /// Waits under `number`, for so long at most.
     pub(crate) fn wait(&self, number: u64, limit: Duration) -> Waiter<T> {
-        self.wait_for(number, Instant::now(), limit, None)
+        self.wait_from(number, Instant::now(), limit)
     }
 
-    /// As [`Waiters::wait`], from then on, with the answer gathered there.
-    pub(crate) fn wait_at(&self, number: u64, from: Instant, limit: Duration, answers: &Answers<T>) -> Waiter<T> {
-        self.wait_for(number, from, limit, Some(answers.place))
-    }
-
-    fn wait_for(&self, number: u64, from: Instant, limit: Duration, place: Option<usize>) -> Waiter<T> {
+    /// As [`Waiters::wait`], from then on.
+    pub(crate) fn wait_from(&self, number: u64, from: Instant, limit: Duration) -> Waiter<T> {
         let (answer, waiter) = oneshot::channel();
         // As good as never.
         let until = from.checked_add(limit).unwrap_or(from + Duration::from_secs(1 << 30));
         let mut waiting = self.shared.lock();
         if !waiting.is_closed {
-            waiting.calls.insert(number, Call { answer, until, place });
+            waiting.calls.insert(number, Call { answer, until });
             let next_look = waiting.next_look;
             if next_look.is_none_or(|next_look| until < next_look) {
                 waiting.next_look = Some(until);
@@ -176,38 +103,20 @@ impl<T: Send + 'static> Waiters<T> {
 
     /// Answers, if a call waits.
     pub(crate) fn answer(&self, number: u64, value: T) {
-        self.answer_all(vec![(number, value)]);
+        self.answer_all([(number, value)]);
     }
 
     /// Answers those of these that wait. They are woken once all are taken, so that none of them finds the lock held.
-    pub(crate) fn answer_all(&self, answers: Vec<(u64, T)>) {
-        let mut here = Answered::with_capacity(answers.len());
-        let mut elsewhere: Vec<(Weak<Answers<T>>, Answered<T>)> = Vec::new();
+    pub(crate) fn answer_all(&self, answers: impl IntoIterator<Item = (u64, T)>) {
+        let answers = answers.into_iter();
+        let mut calls = Vec::with_capacity(answers.size_hint().0);
         let mut waiting = self.shared.lock();
-        for (number, value) in answers {
-            let Some(Call { answer, place, .. }) = waiting.calls.remove(number) else { continue };
-            match place {
-                None => here.push_back((answer, value)),
-                Some(place) => {
-                    let gathered = &waiting.gathered;
-                    if elsewhere.len() <= place {
-                        elsewhere.extend(
-                            gathered[elsewhere.len()..=place].iter().map(|to| (Weak::clone(to), Answered::new())),
-                        );
-                    }
-                    elsewhere[place].1.push_back((answer, value));
-                }
-            }
-        }
+        calls.extend(answers.filter_map(|(number, value)| Some((waiting.calls.remove(number)?.answer, value))));
         drop(waiting);
-        for (to, answers) in elsewhere {
-            match to.upgrade() {
-                Some(_) if answers.is_empty() => {}
-                Some(to) => to.add(answers),
-                None => send_all(answers),
-            }
+        for (answer, value) in calls {
+            // A call that has stopped waiting does not want it.
+            let _ = answer.send(Ok(value));
         }
-        send_all(here);
     }
 
     /// Stops waiting.
@@ -301,49 +210,13 @@ mod tests {
         let waiters = waiters();
         let calls: Vec<_> = (0..100).map(|number| waiters.wait(number, MINUTE)).collect();
         waiters.answer(7, 70);
-        waiters.answer_all((0..200).filter(|number| number % 2 == 0).map(|number| (number, number * 10)).collect());
-        waiters.answer_all((0..100).map(|number| (number, number * 10)).collect());
+        waiters.answer_all((0..100).map(|number| (number * 2, number * 20)));
+        waiters.answer_all((0..100).map(|number| (number, number * 10)));
         waiters.answer(7, 1);
         for (number, call) in calls.into_iter().enumerate() {
             assert_eq!(call.answer().await, Ok(number as u64 * 10));
         }
         assert_eq!(waiters.len(), 0);
-    }
-
-    #[tokio::test]
-    async fn what_is_gathered_is_handed_out_together_and_after_one_ring() {
-        let waiters = waiters();
-        let bells = [Arc::new(Notify::new()), Arc::new(Notify::new())];
-        let gathered = bells.each_ref().map(|bell| waiters.answers_to(bell));
-        let mut calls: Vec<_> = (0..30)
-            .map(|number| match number % 3 {
-                0 => waiters.wait(number, MINUTE),
-                at => waiters.wait_at(number, Instant::now(), MINUTE, &gathered[at as usize - 1]),
-            })
-            .collect();
-        waiters.answer_all((0..15).map(|number| (number, number * 10)).collect());
-        waiters.answer_all((15..30).map(|number| (number, number * 10)).collect());
-        let come = |calls: &mut Vec<Waiter<u64>>, at: usize| {
-            let come = calls.iter_mut().enumerate().skip(at).step_by(3);
-            come.filter_map(|(number, call)| Some((number, call.0.try_recv().ok()?))).collect::<Vec<_>>()
-        };
-        let all = |at: usize| (at..30).step_by(3).map(|number| (number, Ok(number as u64 * 10))).collect::<Vec<_>>();
-        assert_eq!(come(&mut calls, 0), all(0), "those of no other thread are answered at once");
-        for at in 1..=2 {
-            assert_eq!(come(&mut calls, at), [], "they wait for their thread");
-            let bell = &bells[at - 1];
-            bell.notified().await;
-            gathered[at - 1].hand_out(usize::MAX);
-            assert_eq!(come(&mut calls, at), all(at));
-            let again = tokio::time::timeout(GRAIN, bell.notified()).await;
-            assert!(again.is_err(), "it has rung once for both");
-        }
-        // Nobody hands out what comes then.
-        drop(gathered);
-        let late = waiters.wait_for(99, Instant::now(), MINUTE, Some(0));
-        waiters.answer(99, 990);
-        assert_eq!(late.answer().await, Ok(990));
-        assert_eq!(waiters.answers_to(&bells[0]).place, 0, "places are used again");
     }
 
     /// How long the call waits for nothing.

@@ -1,6 +1,6 @@
 //! How a command is proposed by a handle: encoded under a name, counted while it waits, and withdrawn when nobody waits for it.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use vlot_node::state_machine::{Class, Command, StateMachine};
 
 use super::Group;
 use crate::errors::ProposeError;
+use crate::routed::Place;
 use crate::waiters::{NoAnswer, Waiter};
 
 /// Commands about as long as this, and shorter ones, share blocks of memory: one to be had and given back, by two threads, for
@@ -21,7 +22,7 @@ const BLOCK_BYTES: usize = 4 << 10;
 
 thread_local! {
     /// What is left of the block that this thread writes commands to.
-    static BLOCK: Cell<BytesMut> = Cell::new(BytesMut::with_capacity(BLOCK_BYTES));
+    static BLOCK: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(BLOCK_BYTES));
 }
 
 /// How long a proposal that was withdrawn waits for what is known of it.
@@ -36,16 +37,19 @@ impl<S: StateMachine> Group<S> {
         write: impl FnOnce(&mut BytesMut),
     ) -> Result<Proposal, ProposeError> {
         let shared = &*self.0;
-        let sequence = shared.next_number();
+        let place = self.2.as_ref().map_or(Place::HERE, |callers| callers.place());
+        let sequence = shared.next_number(place);
         let id = ProposalId { origin: shared.origin, sequence };
         let payload = match size_hint {
-            ..=IN_BLOCK_BYTES_MAX => {
-                // While it is out, what encodes may propose something else; that has a block of its own.
-                let mut block = BLOCK.take();
-                let payload = payload::command_in(&mut block, id, size_hint, write);
-                BLOCK.set(block);
-                payload
-            }
+            ..=IN_BLOCK_BYTES_MAX => BLOCK.with(|block| match block.try_borrow_mut() {
+                Ok(mut block) => {
+                    // Of one whose encoding has panicked.
+                    block.clear();
+                    payload::command_in(&mut block, id, size_hint, write)
+                }
+                // What encodes proposes something else.
+                Err(_) => payload::command(id, size_hint, write),
+            }),
             _ => payload::command(id, size_hint, write),
         };
         let (bytes, bytes_max) = (payload.len(), shared.limits.command_bytes_max);
@@ -97,7 +101,7 @@ impl<S: StateMachine> Group<S> {
         let waiting = WaitingProposal { group: self, sequence, bytes };
         let reply = match &self.2 {
             None => {
-                let reply = shared.calls.proposals.wait(sequence, limit);
+                let reply = shared.calls.proposals.here().wait(sequence, limit);
                 let proposed = Input::Propose { group: shared.id, proposals: vec![proposal] };
                 shared.events.push(proposed).map_err(|_| ProposeError::Stopped)?;
                 reply
@@ -124,7 +128,7 @@ impl<S: StateMachine> WaitingProposal<'_, S> {
         let Self { group, sequence, .. } = *self;
         let shared = &*group.0;
         let last_word = match &group.2 {
-            None => shared.calls.proposals.wait(sequence, LAST_WORD),
+            None => shared.calls.proposals.here().wait(sequence, LAST_WORD),
             Some(callers) => callers.wait_again(sequence, LAST_WORD),
         };
         let withdrawn = group.ask(Input::Withdraw { group: shared.id, sequence });
@@ -143,7 +147,10 @@ impl<S: StateMachine> Drop for WaitingProposal<'_, S> {
         let Self { group, sequence, bytes } = *self;
         let shared = &*group.0;
         shared.proposed_bytes.fetch_sub(bytes, Relaxed);
-        shared.calls.proposals.forget(sequence);
+        match &group.2 {
+            None => shared.calls.proposals.here().forget(sequence),
+            Some(callers) => callers.forget_proposal(sequence),
+        }
         // A driver that has ended has forgotten it.
         let _ = group.ask(Input::Withdraw { group: shared.id, sequence });
     }
