@@ -28,6 +28,8 @@ const REPLICAS: u64 = 3;
 const CLIENTS: [usize; 5] = [1, 64, 256, 1024, 4096];
 const SERVER_WORKERS: usize = 2;
 const CLIENT_WORKERS: usize = 1;
+/// What is advised where all is in memory, and nothing is waited for that takes long.
+const BUSY_POLL: Duration = Duration::from_micros(100);
 
 /// What to measure.
 pub(crate) struct Plan {
@@ -38,6 +40,8 @@ pub(crate) struct Plan {
     clients: Vec<usize>,
     turn: Duration,
     rounds: usize,
+    /// How long a node of this library looks for more to do before it sleeps, if that was said.
+    busy_poll: Option<Duration>,
     /// Where a real log is kept.
     dir: PathBuf,
 }
@@ -111,6 +115,7 @@ impl Plan {
             clients: CLIENTS.to_vec(),
             turn: Duration::from_secs(2),
             rounds: 3,
+            busy_poll: None,
             dir: std::env::temp_dir(),
         };
         while let Some(flag) = arguments.next() {
@@ -123,6 +128,7 @@ impl Plan {
                 "--clients" => plan.clients = vec![value::<usize>(&flag, &mut arguments)?.max(1)],
                 "--seconds" => plan.turn = Duration::from_secs_f64(value::<f64>(&flag, &mut arguments)?.max(0.1)),
                 "--rounds" => plan.rounds = value::<usize>(&flag, &mut arguments)?.max(1),
+                "--busy-poll" => plan.busy_poll = Some(Duration::from_micros(value(&flag, &mut arguments)?)),
                 "--dir" => plan.dir = value(&flag, &mut arguments)?,
                 _ => return Err(ArgumentError::UnknownFlag { flag, measurement: "library" }),
             }
@@ -134,6 +140,11 @@ impl Plan {
             }
             _ => Ok(plan),
         }
+    }
+
+    fn busy_poll(&self) -> Duration {
+        let is_compared = self.layers == Some(Layers::MEMORY);
+        self.busy_poll.unwrap_or(if is_compared { BUSY_POLL } else { Duration::ZERO })
     }
 
     /// What takes turns in a row of the table.
@@ -205,7 +216,7 @@ fn measure(peer: Peer, layers: Layers, clients: usize, plan: &Plan) -> Outcome<L
     let (servers, callers) = (runtime(SERVER_WORKERS)?, runtime(CLIENT_WORKERS)?);
     match peer {
         Peer::Vlot => {
-            let cluster = servers.block_on(vlot::Cluster::start(layers, &plan.dir))?;
+            let cluster = servers.block_on(vlot::Cluster::start(layers, plan.busy_poll(), &plan.dir))?;
             let load = callers.block_on(load::run(cluster.leader(callers.handle()), clients, plan.turn))?;
             servers.block_on(cluster.stop());
             Ok(load)

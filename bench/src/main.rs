@@ -25,10 +25,11 @@ vlot-bench raft [--rounds N] [--batch N] [--only vlot|tikv]
     The bare consensus core beside tikv's raft: three replicas in memory, one thread, no I/O.
     With --only one side runs alone, to be looked at with a profiler.
 vlot-bench library [--peer vlot|openraft|raft-rs] [--layers memory|log|tcp|log+tcp|all] [--clients N] [--seconds S]
-                   [--rounds N] [--dir DIR]
+                   [--rounds N] [--busy-poll MICROSECONDS] [--dir DIR]
     The library beside openraft and tikv's raft: three replicas in one process, in memory, 1 to 4,096 clients.
     With other --layers than memory this library alone, with a real log (in a new directory in DIR, which it removes),
-    TCP over loopback, or both; with all of them beside each other.
+    TCP over loopback, or both; with all of them beside each other. --busy-poll is the option of that name of this
+    library's nodes: 100 in memory and 0, the library's own default, with other --layers, if it is not given.
 vlot-bench log [--dir DIR] [--rounds N] [--millis N]
     The log beside tikv's raft-engine, and beside the bare file under both: appends, recovery, reads.
     Works in a new directory in DIR (the system's place for temporary files, if it is not given), which it removes.

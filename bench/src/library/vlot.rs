@@ -100,7 +100,7 @@ impl load::Leader for Leader {
 
 impl Cluster {
     /// Starts three nodes, with a real log in `dir` if there is to be one, and waits until one of them leads.
-    pub(super) async fn start(layers: Layers, dir: &Path) -> Outcome<Self> {
+    pub(super) async fn start(layers: Layers, busy_poll: Duration, dir: &Path) -> Outcome<Self> {
         let scratch = if layers.log { Some(Scratch::new(dir)?) } else { None };
         let hub = Hub::default();
         let voters = (1..=REPLICAS).map(NodeId);
@@ -125,6 +125,7 @@ impl Cluster {
                 peers: peers.clone(),
                 heartbeat: Duration::from_millis(50),
                 election_timeout: Duration::from_millis(500),
+                busy_poll,
                 ..match &scratch {
                     Some(scratch) => Options::new(scratch.place(&node.to_string())),
                     None => Options::on(MemoryDisk::new()),

@@ -17,6 +17,7 @@ use vlot_raft::effect::RoleName;
 use vlot_raft::id::GroupId;
 use vlot_raft::time::Time;
 
+use crate::awake::stay_awake;
 use crate::clock::Clock;
 use crate::end::Ended;
 use crate::events::{Beginning, Event, Events};
@@ -45,6 +46,8 @@ pub(crate) struct Driver {
     pub(crate) groups: BTreeMap<GroupId, Driven>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) heartbeat: Duration,
+    /// How long it looks for more to do before it sleeps.
+    pub(crate) busy_poll: Duration,
     pub(crate) measures: Arc<Measures>,
     pub(crate) recorder: Option<Recorder>,
     pub(crate) stages: Stages,
@@ -93,6 +96,7 @@ impl Driver {
                 delivery = self.inbox.next() => delivery,
                 () = self.events.filled() => None,
                 () = poll_fn(|context| alarm.poll(context)) => None,
+                never = stay_awake(self.busy_poll) => match never {},
             };
             let more = std::iter::from_fn(|| self.inbox.try_next()).take(DELIVERIES_MAX - 1);
             let deliveries: Vec<net::Event> = delivery.into_iter().chain(more).collect();

@@ -227,6 +227,7 @@ impl Node {
             groups: BTreeMap::new(),
             clock: options.clock,
             heartbeat: options.heartbeat,
+            busy_poll: options.busy_poll,
             measures,
             recorder,
             stages: Stages::default(),
