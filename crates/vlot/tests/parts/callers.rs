@@ -81,6 +81,22 @@ async fn every_call_of_every_runtime_is_answered_with_what_is_its_own() {
     node.shutdown().await;
 }
 
+/// On its runtime of one thread there is room for others, and it ends when it is told to.
+#[tokio::test]
+async fn a_node_that_stays_awake_holds_nobody_up() {
+    let options = Options { busy_poll: Duration::from_secs(3600), ..Options::on(MemoryDisk::new()) };
+    let node = Node::open(options).await.unwrap();
+    let sum = node.group(GROUP, [NodeId(1)], Sum::default()).await.unwrap();
+    let others = on_own_runtime(&sum, |sum| async move { sum.propose(1).await });
+    assert!(joined(others).await.is_ok());
+    for total in 2..100 {
+        assert_eq!(sum.propose(1).await, Ok(total));
+        // Timers of this thread, too.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    node.shutdown().await;
+}
+
 #[tokio::test]
 async fn where_no_majority_is_each_call_waits_as_long_as_it_may() {
     let node = Node::open(Options::on(MemoryDisk::new())).await.unwrap();
